@@ -1,0 +1,80 @@
+//! The C layer: one file for each header. It converts and reports; what it calls is safe Rust.
+
+pub mod palloc;
+
+use std::cell::UnsafeCell;
+use std::ffi::{c_char, c_int};
+use std::fmt::{self, Write};
+
+/// The C `errno` of this thread.
+fn errno() -> *mut c_int {
+    // SAFETY: these functions have no preconditions and return the address of a thread-local integer.
+    unsafe {
+        #[cfg(any(target_os = "linux", target_os = "emscripten", target_os = "fuchsia", target_os = "redox"))]
+        return libc::__errno_location();
+        #[cfg(any(target_os = "android", target_os = "netbsd", target_os = "openbsd"))]
+        return libc::__errno();
+        #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+        return libc::__error();
+    }
+}
+
+fn get_errno() -> c_int {
+    // SAFETY: the address is that of an integer of this thread.
+    unsafe { *errno() }
+}
+
+fn set_errno(value: c_int) {
+    // SAFETY: as in get_errno.
+    unsafe { *errno() = value }
+}
+
+/// A thread's last error text: NUL terminated, cut where it does not fit, and never on the heap, so that "out of memory" can be told.
+struct ErrorText {
+    bytes: UnsafeCell<[u8; 1024]>,
+}
+
+impl ErrorText {
+    const fn new() -> Self {
+        ErrorText { bytes: UnsafeCell::new([0; 1024]) }
+    }
+
+    fn set(&self, text: fmt::Arguments<'_>) {
+        // SAFETY: the cell is a thread-local and no reference into it outlives this function; formatting our errors does not
+        // come back here. C holds only a pointer, and may read it between calls of its own thread.
+        let bytes = unsafe { &mut *self.bytes.get() };
+        let mut cursor = Cursor { bytes, len: 0 };
+        let _cut = cursor.write_fmt(text);
+        let len = cursor.len;
+        cursor.bytes[len] = 0;
+    }
+
+    fn as_ptr(&self) -> *const c_char {
+        self.bytes.get().cast()
+    }
+}
+
+struct Cursor<'a> {
+    bytes: &'a mut [u8],
+    len: usize,
+}
+
+impl fmt::Write for Cursor<'_> {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        let room = self.bytes.len() - 1 - self.len;
+        let n = s.floor_char_boundary_at(room);
+        self.bytes[self.len..self.len + n].copy_from_slice(&s.as_bytes()[..n]);
+        self.len += n;
+        if n == s.len() { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
+trait FloorCharBoundary {
+    fn floor_char_boundary_at(&self, at: usize) -> usize;
+}
+
+impl FloorCharBoundary for str {
+    fn floor_char_boundary_at(&self, at: usize) -> usize {
+        (0..=at.min(self.len())).rev().find(|&i| self.is_char_boundary(i)).unwrap_or(0)
+    }
+}

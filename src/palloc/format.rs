@@ -1,0 +1,112 @@
+//! The bytes on the medium, and nothing else. All integers are big-endian, whatever the host.
+//!
+//! ```text
+//! offset 0   "PBA\0"
+//! offset 4   flags, u32
+//! offset 8   blocks without gaps, to the end of the medium
+//!
+//!            start                                                  end
+//!   block    | marker (8) | data (n bytes, n >= 16)    | marker (8) |
+//!   free     | marker (8) | prev (8) | next (8) | ...  | marker (8) |
+//!
+//!   marker = n, with bit 63 set when the block is free; both markers of a block are equal
+//!   prev, next = start of the free block before and after in the file, 0 = none
+//! ```
+//!
+//! A blob is named by the offset of its data, which is the block's start + 8.
+
+/// Magic and flags.
+pub const HEADER: u64 = 8;
+/// One marker, or one link of a free block.
+pub const WORD: u64 = 8;
+/// The two markers of a block.
+pub const OVERHEAD: u64 = 2 * WORD;
+/// The smallest data section: it must hold the two links of a free block.
+pub const MIN_DATA: u64 = 16;
+/// The smallest block.
+pub const MIN_BLOCK: u64 = OVERHEAD + MIN_DATA;
+/// Sizes of blocks that we create are multiples of this, so that their data offsets are too.
+pub const STEP: u64 = 16;
+/// A free block is split when at least more than this is left over, else handed out whole.
+pub const SPLIT_ABOVE: u64 = 32;
+
+/// The first four bytes of every medium.
+pub const MAGIC: [u8; 4] = *b"PBA\0";
+/// Header flag: the medium grows.
+pub const DYNAMIC: u32 = 1;
+/// Header flag: every operation is durable when it returns.
+pub const SYNC: u32 = 2;
+/// Header flag: reserved.
+pub const EXTENDED: u32 = 1 << 31;
+
+const FREE: u64 = 1 << 63;
+/// The largest data section for which offsets, sizes and sums of them stay far from overflow.
+pub const MAX_DATA: u64 = 1 << 62;
+
+/// The header of a medium with these flags, as the big-endian number it is.
+pub const fn header(flags: u32) -> u64 {
+    (u32::from_be_bytes(MAGIC) as u64) << 32 | flags as u64
+}
+
+/// The flags in a header, or None without the magic.
+pub const fn header_flags(header: u64) -> Option<u32> {
+    if (header >> 32) as u32 == u32::from_be_bytes(MAGIC) { Some(header as u32) } else { None }
+}
+
+/// A start or end marker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Marker(pub u64);
+
+impl Marker {
+    /// The marker of a block that is handed out.
+    pub const fn live(n: u64) -> Marker {
+        Marker(n)
+    }
+    /// The marker of a free block.
+    pub const fn free(n: u64) -> Marker {
+        Marker(n | FREE)
+    }
+    /// The size of the data section.
+    pub const fn n(self) -> u64 {
+        self.0 & !FREE
+    }
+    /// Whether the block is free.
+    pub const fn is_free(self) -> bool {
+        self.0 & FREE != 0
+    }
+}
+
+/// What the end marker of a block holds while a blob moves into it: the start of the block that it leaves.
+/// Recovery frees that block if the new one is live. The tag keeps it apart from every size that a file can have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MoveIntent(pub u64);
+
+impl MoveIntent {
+    const TAG: u64 = 0x4d56 << 48; // "MV", and bit 63 clear
+    const MASK: u64 = 0xffff << 48;
+    /// Media up to this offset can have blobs moved in them.
+    pub const MAX_OFFSET: u64 = 1 << 48;
+
+    /// The intent to free the block at `from`.
+    pub const fn new(from: u64) -> MoveIntent {
+        MoveIntent(Self::TAG | from)
+    }
+    /// The block to be freed, if `word` is an intent.
+    pub const fn from_word(word: u64) -> Option<u64> {
+        if word & Self::MASK == Self::TAG { Some(word & !Self::MASK) } else { None }
+    }
+}
+
+/// `size` rounded up to a size that we create; None near 2^63.
+pub const fn round_up(size: u64) -> Option<u64> {
+    if size > MAX_DATA {
+        return None;
+    }
+    let n = size.next_multiple_of(STEP);
+    Some(if n < MIN_DATA { MIN_DATA } else { n })
+}
+
+/// Whether a block boundary at this offset keeps data offsets 16-byte aligned.
+pub const fn in_step(offset: u64) -> bool {
+    offset % STEP == HEADER
+}

@@ -1,0 +1,416 @@
+//! Where blocks begin and which are free, in memory: found by a walk over the medium when it is opened, and never written to it.
+//!
+//! ```text
+//!   medium   |-- region: 32 KiB --|-- region --|-- region --| ...
+//!
+//!   region   starts: a byte for each 32 bytes, the smallest block: which of them is the start of a block, if any, and whether it is free
+//!            sets:   a word for each set of free blocks; its bit g says that one of them starts in granule g, 512 bytes
+//!
+//!   sets     1 to 32: n is exactly 16 times the number.   0: all others, larger ones and odd ones of older media
+//!   above    for each of the sets 1 to 32 a tree of bits over the regions: the first region that has one, in three or four steps
+//!            for set 0 a tree of maxima over the regions: the first region that has a block large enough
+//! ```
+//!
+//! A search takes the smallest exact size that fits, at its lowest address, else the lowest block of the others that fits. No set is
+//! ever scanned: every step looks at one word, 16 maxima, or one granule. Nothing is allocated but for regions in which no block
+//! began before, at most 1/24 of the medium's length in all; so freeing never fails for want of memory.
+//!
+//! The sizes of free blocks are not kept here but in their markers, which the functions read through `n_of`.
+
+use std::collections::TryReserveError;
+
+use super::format::{HEADER, MIN_DATA};
+
+const REGION_SHIFT: u32 = 15;
+const GRANULE_SHIFT: u32 = 9;
+const SLOT_SHIFT: u32 = 5;
+const SLOTS: usize = 1 << (REGION_SHIFT - SLOT_SHIFT);
+const SLOTS_PER_GRANULE: usize = 1 << (GRANULE_SHIFT - SLOT_SHIFT);
+
+const EXACT_SETS: usize = 32;
+const OTHERS: usize = 0;
+
+/// A slot's byte: 0, or USED with the offset in the slot in the low 5 bits, and FREE.
+const USED: u8 = 0x40;
+const FREE: u8 = 0x80;
+
+/// What begins at an offset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// An allocated block.
+    Live,
+    /// A free block.
+    Free,
+}
+
+struct Region {
+    starts: [u8; SLOTS],
+    sets: [u64; 1 + EXACT_SETS],
+}
+
+/// The index. Callers keep it in step with the medium.
+pub struct FreeIndex {
+    // A slice of one element, since a Box cannot be allocated without aborting when memory runs out.
+    regions: Vec<Option<Box<[Region]>>>,
+    exact: [BitTree; EXACT_SETS],
+    /// Bit s - 1: set s is not empty.
+    not_empty: u32,
+    others: MaxTree,
+}
+
+fn region_of(at: u64) -> usize {
+    (at >> REGION_SHIFT) as usize
+}
+
+fn slot_of(at: u64) -> usize {
+    (at >> SLOT_SHIFT) as usize % SLOTS
+}
+
+fn granule_of(at: u64) -> usize {
+    slot_of(at) / SLOTS_PER_GRANULE
+}
+
+fn set_of(n: u64) -> usize {
+    let step = n / MIN_DATA;
+    if n % MIN_DATA == 0 && step <= EXACT_SETS as u64 { step as usize } else { OTHERS }
+}
+
+impl FreeIndex {
+    /// An empty index.
+    pub fn new() -> FreeIndex {
+        FreeIndex {
+            regions: Vec::new(),
+            exact: std::array::from_fn(|_| BitTree::default()),
+            not_empty: 0,
+            others: MaxTree::default(),
+        }
+    }
+
+    /// Makes room for a block that begins at `at`.
+    pub fn prepare(&mut self, at: u64) -> Result<(), TryReserveError> {
+        let region = region_of(at);
+        if region >= self.regions.len() {
+            for tree in &mut self.exact {
+                tree.cover(region + 1)?;
+            }
+            self.others.cover(region + 1)?;
+            self.regions.try_reserve(region + 1 - self.regions.len())?;
+            self.regions.resize_with(region + 1, || None);
+        }
+        if self.regions[region].is_none() {
+            let mut one = Vec::new();
+            one.try_reserve_exact(1)?;
+            one.push(Region { starts: [0; SLOTS], sets: [0; 1 + EXACT_SETS] });
+            self.regions[region] = Some(one.into_boxed_slice());
+        }
+        Ok(())
+    }
+
+    fn region(&self, at: u64) -> Option<&Region> {
+        self.regions.get(region_of(at))?.as_ref().map(|one| &one[0])
+    }
+
+    fn region_mut(&mut self, at: u64) -> &mut Region {
+        &mut self.regions[region_of(at)].as_mut().expect("a region is prepared before a block begins in it")[0]
+    }
+
+    /// What begins at `at`, if anything.
+    pub fn state(&self, at: u64) -> Option<State> {
+        let byte = self.region(at)?.starts[slot_of(at)];
+        match byte ^ (USED | (at % 32) as u8) {
+            0 => Some(State::Live),
+            FREE => Some(State::Free),
+            _ => None,
+        }
+    }
+
+    /// A block begins at `at`, in a prepared region. A free one is found by searches from [`FreeIndex::add_free`] on.
+    pub fn put(&mut self, at: u64, state: State) {
+        let free = if state == State::Free { FREE } else { 0 };
+        self.region_mut(at).starts[slot_of(at)] = USED | free | (at % 32) as u8;
+    }
+
+    /// No block begins at `at` any more.
+    pub fn remove(&mut self, at: u64) {
+        self.region_mut(at).starts[slot_of(at)] = 0;
+    }
+
+    /// Searches find the free block at `at` from now on.
+    pub fn add_free(&mut self, at: u64, n: u64) {
+        let set = set_of(n);
+        let word = &mut self.region_mut(at).sets[set];
+        let was_empty = *word == 0;
+        *word |= 1 << granule_of(at);
+        if set == OTHERS {
+            self.others.raise(region_of(at), n);
+        } else if was_empty {
+            self.exact[set - 1].set(region_of(at));
+            self.not_empty |= 1 << (set - 1);
+        }
+    }
+
+    /// Searches do not find the free block at `at`, of size `n`, any more. `n_of` reads the sizes of free blocks beside it.
+    pub fn remove_free(&mut self, at: u64, n: u64, n_of: impl Fn(u64) -> u64) {
+        let (set, region) = (set_of(n), region_of(at));
+        if !self.free_in_granule(at).any(|other| other != at && set_of(n_of(other)) == set) {
+            self.region_mut(at).sets[set] &= !(1 << granule_of(at));
+        }
+        let word = self.region_mut(at).sets[set];
+        if set == OTHERS {
+            if self.others.get(region) == n {
+                let others = Bits(word).flat_map(|granule| self.free_in_granule(granule_start(region, granule)));
+                let largest = others.filter(|&other| other != at).map(&n_of).filter(|&n| set_of(n) == OTHERS).max();
+                self.others.set(region, largest.unwrap_or(0));
+            }
+        } else if word == 0 {
+            self.exact[set - 1].clear(region);
+            if self.exact[set - 1].is_empty() {
+                self.not_empty &= !(1 << (set - 1));
+            }
+        }
+    }
+
+    /// A free block of at least `size` bytes, else of at least `least` (odd blocks may hold what a rounded size does not).
+    /// Err: the marker of a free block at or before that offset, in its region, does not say what the index knows.
+    pub fn find(&self, size: u64, least: u64, n_of: impl Fn(u64) -> u64) -> Result<Option<(u64, u64)>, u64> {
+        let first_set = size.div_ceil(MIN_DATA) - 1;
+        let sets = if first_set < EXACT_SETS as u64 { self.not_empty >> first_set << first_set } else { 0 };
+        let (set, region, wanted) = if sets != 0 {
+            let set = sets.trailing_zeros() as usize + 1;
+            let region = self.exact[set - 1].first().expect("a set that is not empty has a first region");
+            (set, region, set as u64 * MIN_DATA)
+        } else if let Some(region) = self.others.first_at_least(least) {
+            (OTHERS, region, least)
+        } else {
+            return Ok(None);
+        };
+        let start = granule_start(region, 0);
+        let mut seen = start;
+        for granule in Bits(self.region(start).expect("a set bit is in a region").sets[set]) {
+            for at in self.free_in_granule(start + ((granule as u64) << GRANULE_SHIFT)) {
+                seen = at;
+                let n = n_of(at);
+                if n >= wanted && set_of(n) == set {
+                    return Ok(Some((at, n)));
+                }
+            }
+        }
+        Err(seen)
+    }
+
+    /// The lowest block that begins at `from` or behind it.
+    pub fn next_start(&self, from: u64) -> Option<u64> {
+        let from = from.max(HEADER);
+        for (region, one) in self.regions.iter().enumerate().skip(region_of(from)) {
+            let Some(one) = one else { continue };
+            let first_slot = if region == region_of(from) { slot_of(from) } else { 0 };
+            for (slot, &byte) in one[0].starts.iter().enumerate().skip(first_slot) {
+                let at = ((region as u64) << REGION_SHIFT) + ((slot as u64) << SLOT_SHIFT) + (byte % 32) as u64;
+                if byte != 0 && at >= from {
+                    return Some(at);
+                }
+            }
+        }
+        None
+    }
+
+    /// The lowest free block.
+    pub fn first_free(&self) -> Option<u64> {
+        self.free_from(0).next()
+    }
+
+    /// The free blocks in regions from that of `from` on, by address.
+    pub fn free_from(&self, from: u64) -> impl Iterator<Item = u64> + '_ {
+        (region_of(from)..self.regions.len()).flat_map(move |region| {
+            let granules = self.regions[region].as_ref().map_or(0, |one| one[0].sets.iter().fold(0, |all, set| all | set));
+            Bits(granules).flat_map(move |granule| self.free_in_granule(granule_start(region, granule)))
+        })
+    }
+
+    /// A free block, whichever is found at once.
+    pub fn any_free(&self) -> Option<u64> {
+        let region = match self.not_empty {
+            0 => self.others.first_at_least(1)?,
+            sets => self.exact[sets.trailing_zeros() as usize].first()?,
+        };
+        self.free_from((region as u64) << REGION_SHIFT).next()
+    }
+
+    /// The free blocks that begin in the granule of `at`.
+    fn free_in_granule(&self, at: u64) -> impl Iterator<Item = u64> + '_ {
+        let first_slot = slot_of(at) / SLOTS_PER_GRANULE * SLOTS_PER_GRANULE;
+        let start = granule_start(region_of(at), granule_of(at));
+        let slots = self.region(at).map_or(&[][..], |region| &region.starts[first_slot..first_slot + SLOTS_PER_GRANULE]);
+        let free = slots.iter().enumerate().fold(0, |bits, (i, &byte)| bits | u64::from(byte >> 7) << i);
+        Bits(free).map(move |slot| start + ((slot as u64) << SLOT_SHIFT) + (slots[slot] % 32) as u64)
+    }
+}
+
+fn granule_start(region: usize, granule: usize) -> u64 {
+    ((region as u64) << REGION_SHIFT) + ((granule as u64) << GRANULE_SHIFT)
+}
+
+/// The set bits of a word, from the lowest.
+#[derive(Clone)]
+struct Bits(u64);
+
+impl Iterator for Bits {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        if self.0 == 0 {
+            return None;
+        }
+        let bit = self.0.trailing_zeros() as usize;
+        self.0 &= self.0 - 1;
+        Some(bit)
+    }
+}
+
+/// A set of numbers: a bit each, and above every 64 bits one that is their OR.
+#[derive(Default)]
+struct BitTree {
+    levels: Vec<Vec<u64>>,
+}
+
+impl BitTree {
+    /// Makes room for the numbers below `count`.
+    fn cover(&mut self, count: usize) -> Result<(), TryReserveError> {
+        cover_levels(&mut self.levels, count, 64, |below| {
+            below.iter().enumerate().fold(0, |bits, (i, &word)| bits | u64::from(word != 0) << i)
+        })
+    }
+
+    fn set(&mut self, number: usize) {
+        let mut at = number;
+        for level in &mut self.levels {
+            let word = &mut level[at / 64];
+            let was_empty = *word == 0;
+            *word |= 1 << (at % 64);
+            if !was_empty {
+                break;
+            }
+            at /= 64;
+        }
+    }
+
+    fn clear(&mut self, number: usize) {
+        let mut at = number;
+        for level in &mut self.levels {
+            let word = &mut level[at / 64];
+            *word &= !(1 << (at % 64));
+            if *word != 0 {
+                break;
+            }
+            at /= 64;
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.levels.last().is_none_or(|top| top[0] == 0)
+    }
+
+    fn first(&self) -> Option<usize> {
+        let mut at = 0;
+        for level in self.levels.iter().rev() {
+            let word = level[at];
+            if word == 0 {
+                return None;
+            }
+            at = at * 64 + word.trailing_zeros() as usize;
+        }
+        (!self.levels.is_empty()).then_some(at)
+    }
+}
+
+/// A number for each index, and above every 16 of them their maximum.
+#[derive(Default)]
+struct MaxTree {
+    levels: Vec<Vec<u64>>,
+}
+
+impl MaxTree {
+    /// Makes room for the indices below `count`; new numbers are 0.
+    fn cover(&mut self, count: usize) -> Result<(), TryReserveError> {
+        cover_levels(&mut self.levels, count * 16, 16, |below| below.iter().copied().max().unwrap_or(0))
+    }
+
+    fn get(&self, index: usize) -> u64 {
+        self.levels[0][index]
+    }
+
+    fn raise(&mut self, index: usize, number: u64) {
+        let mut at = index;
+        for level in &mut self.levels {
+            if level[at] >= number {
+                break;
+            }
+            level[at] = number;
+            at /= 16;
+        }
+    }
+
+    fn set(&mut self, index: usize, number: u64) {
+        let (mut at, mut number) = (index, number);
+        for level in 0..self.levels.len() {
+            if std::mem::replace(&mut self.levels[level][at], number) == number {
+                break;
+            }
+            let row = at / 16 * 16;
+            number = self.levels[level].iter().skip(row).take(16).copied().max().unwrap_or(0);
+            at /= 16;
+        }
+    }
+
+    fn first_at_least(&self, number: u64) -> Option<usize> {
+        if self.levels.last()?.first()? < &number {
+            return None;
+        }
+        let mut at = 0;
+        for level in self.levels.iter().rev().skip(1) {
+            at = (at * 16..level.len().min(at * 16 + 16)).find(|&i| level[i] >= number)?;
+        }
+        Some(at)
+    }
+}
+
+/// Levels of a tree: the lowest has `count / arity` words (rounded up), each higher one a word for `arity` words below, the top one.
+/// New words are 0; new levels are made by `parent_of` from the words below. On failure the levels are as they were.
+fn cover_levels(
+    levels: &mut Vec<Vec<u64>>,
+    count: usize,
+    arity: usize,
+    parent_of: impl Fn(&[u64]) -> u64,
+) -> Result<(), TryReserveError> {
+    let mut higher = Vec::new();
+    let mut len = count;
+    for depth in 0.. {
+        len = len.div_ceil(arity);
+        match levels.get_mut(depth) {
+            Some(level) => level.try_reserve(len.saturating_sub(level.len()))?,
+            None => {
+                let mut level = Vec::new();
+                level.try_reserve_exact(len)?;
+                higher.try_reserve(1)?;
+                higher.push(level);
+            }
+        }
+        if len <= 1 {
+            break;
+        }
+    }
+    levels.try_reserve(higher.len())?;
+    levels.append(&mut higher);
+    // Nothing fails from here on.
+    let mut len = count;
+    for depth in 0..levels.len() {
+        len = len.div_ceil(arity);
+        let (below, level) = levels.split_at_mut(depth);
+        if level[0].is_empty() && depth > 0 {
+            level[0].extend(below[depth - 1].chunks(arity).map(&parent_of));
+        } else if len > level[0].len() {
+            level[0].resize(len, 0);
+        }
+    }
+    Ok(())
+}

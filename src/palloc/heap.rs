@@ -1,0 +1,512 @@
+//! Placing, splitting and merging blocks.
+//!
+//! The chain of start markers is the truth: from the header on, each says where the next one is. Every operation prepares bytes that
+//! the chain does not lead to, then commits by one store of one start marker, then mends what is derived from the chain: end markers.
+//! Links between free blocks are derived too, and written only by sync and close. docs/FORMAT.md has the order of stores of each
+//! operation and what a kill between any two of them leaves.
+//!
+//! ```text
+//!   header | live | free | live | live | slack
+//!          8                           size   medium.end()
+//! ```
+//!
+//! A dynamic medium that is open may end in slack: a free block that is not in the index nor counted, space reserved ahead or given
+//! back. `size` is the end of what the program can see.
+
+use std::ptr::NonNull;
+
+use super::error::Error;
+use super::format::{HEADER, MAX_DATA, MIN_DATA, Marker, MoveIntent, OVERHEAD, SPLIT_ABOVE, STEP, WORD, in_step, round_up};
+use super::free_index::{FreeIndex, State};
+use super::medium::Medium;
+use super::{Block, Result, Stat};
+
+/// An open medium.
+pub struct Heap<M> {
+    pub(super) medium: M,
+    pub(super) index: FreeIndex,
+    pub(super) size: u64,
+    pub(super) dynamic: bool,
+    pub(super) writable: bool,
+    pub(super) first_free: u64,
+}
+
+/// Where a blob can be made: a free block at `at`, of which a block with `take` bytes of data is used.
+struct Place {
+    at: u64,
+    end: u64,
+    take: u64,
+}
+
+impl<M: Medium> Heap<M> {
+    /// The end of the last block.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Start of a free block, the lowest after opening and sync; 0 if there is none.
+    pub fn first_free(&self) -> u64 {
+        self.first_free
+    }
+
+    /// Allocates a blob of at least `size` bytes. Returns its offset.
+    pub fn alloc(&mut self, size: u64) -> Result<u64> {
+        self.check_writable()?;
+        let Place { at, end, take } = self.place(size)?;
+        self.claim(at, take, at, end, Marker::live(take).0)?;
+        Ok(at + WORD)
+    }
+
+    /// Frees the blob at `ptr`.
+    pub fn free(&mut self, ptr: u64) -> Result<()> {
+        self.check_writable()?;
+        let (at, n) = self.live(ptr)?;
+        self.release(at, n)
+    }
+
+    /// Resizes the blob at `ptr`, in place or by a move. Returns its offset.
+    pub fn resize(&mut self, ptr: u64, size: u64) -> Result<u64> {
+        if ptr == 0 {
+            return self.alloc(size);
+        }
+        self.check_writable()?;
+        let (at, n) = self.live(ptr)?;
+        let want = round_up(size).ok_or(Error::TooLarge(size))?;
+        if size <= n {
+            if split(n, want) == want && want < n {
+                self.shrink(at, n, want)?;
+            }
+            return Ok(ptr);
+        }
+        if self.grow_in_place(at, n, size, want)? { Ok(ptr) } else { self.move_blob(at, n, size) }
+    }
+
+    /// The size of the data section at `ptr`, of an allocated or a free block.
+    pub fn size_of(&self, ptr: u64) -> Result<u64> {
+        let at = ptr.wrapping_sub(WORD);
+        let state = self.index.state(at).ok_or(Error::NoBlob(ptr))?;
+        self.block(at, state)
+    }
+
+    /// The allocated blob with the lowest offset, 0 if there is none.
+    pub fn first(&self) -> Result<u64> {
+        self.live_from(HEADER)
+    }
+
+    /// The allocated blob behind the one at `ptr`, 0 if it is the last.
+    pub fn next(&self, ptr: u64) -> Result<u64> {
+        let (at, n) = self.live(ptr)?;
+        self.live_from(at + OVERHEAD + n)
+    }
+
+    /// The bytes of the blob at `ptr`, in memory.
+    pub fn data(&mut self, ptr: u64) -> Result<NonNull<[u8]>> {
+        let (_, n) = self.live(ptr)?;
+        self.medium.reserve(ptr, n)?;
+        Ok(self.medium.address(ptr, n))
+    }
+
+    /// The first block that begins at or behind `from`.
+    pub fn block_from(&self, from: u64) -> Result<Option<Block>> {
+        let from = from.max(HEADER);
+        let at = if self.index.state(from).is_some() { Some(from) } else { self.index.next_start(from) };
+        at.map(|at| {
+            let state = self.index.state(at).expect("a block begins there");
+            Ok(Block { ptr: at + WORD, size: self.block(at, state)?, is_free: state == State::Free })
+        })
+        .transpose()
+    }
+
+    /// Counts blocks and bytes.
+    pub fn stat(&self) -> Result<Stat> {
+        let mut stat = Stat { medium_size: self.size, ..Stat::default() };
+        let mut from = HEADER;
+        while let Some(block) = self.block_from(from)? {
+            if block.is_free {
+                stat.free_blocks += 1;
+                stat.free_bytes += block.size;
+                stat.largest_free = stat.largest_free.max(block.size);
+            } else {
+                stat.live_blobs += 1;
+                stat.live_bytes += block.size;
+            }
+            from = block.end();
+        }
+        Ok(stat)
+    }
+
+    /// The file is exactly the format and on the disk.
+    pub fn sync(&mut self) -> Result<()> {
+        if self.writable {
+            self.tidy()?;
+            self.medium.flush()?;
+        }
+        Ok(())
+    }
+
+    /// The file is exactly the format, and nothing is written to it from here on.
+    pub fn close(&mut self) -> Result<()> {
+        let result = if self.writable { self.tidy() } else { Ok(()) };
+        self.writable = false;
+        result
+    }
+
+    /// The file is exactly the format: no slack, free blocks linked by address.
+    fn tidy(&mut self) -> Result<()> {
+        if self.size < self.medium.end() {
+            self.medium.set_end(self.size)?;
+        }
+        let mut prev = 0;
+        for at in self.index.free_from(0) {
+            if prev != 0 {
+                put_link(&mut self.medium, prev + 2 * WORD, at)?;
+            }
+            put_link(&mut self.medium, at + WORD, prev)?;
+            prev = at;
+        }
+        if prev != 0 {
+            put_link(&mut self.medium, prev + 2 * WORD, 0)?;
+        }
+        self.first_free = self.index.first_free().unwrap_or(0);
+        self.medium.barrier()
+    }
+
+    pub(super) fn check_writable(&self) -> Result<()> {
+        if self.writable { Ok(()) } else { Err(Error::ReadOnly) }
+    }
+
+    fn marker(&self, at: u64) -> Marker {
+        Marker(self.medium.load(at))
+    }
+
+    /// The data size of the block at `at`, which the index says begins there, after checking that its marker fits what is known.
+    #[inline]
+    fn block(&self, at: u64, state: State) -> Result<u64> {
+        let marker = self.marker(at);
+        let n = marker.n();
+        let room = self.size - at - OVERHEAD;
+        let next = at + OVERHEAD + n.min(room);
+        let fits = n >= MIN_DATA && n <= room && (next == self.size || self.index.state(next).is_some());
+        // A medium that is not repaired because it is read only may hold a blob that a move left behind: free for the index only.
+        if fits && (marker.is_free() == (state == State::Free) || !self.writable) {
+            Ok(n)
+        } else {
+            Err(Error::Damaged { offset: at, what: "a start marker was overwritten" })
+        }
+    }
+
+    /// Start and data size of the allocated block whose data begin at `ptr`.
+    #[inline]
+    fn live(&self, ptr: u64) -> Result<(u64, u64)> {
+        let at = ptr.wrapping_sub(WORD);
+        match self.index.state(at) {
+            Some(State::Live) => Ok((at, self.block(at, State::Live)?)),
+            _ => Err(Error::NoBlob(ptr)),
+        }
+    }
+
+    /// The blob of the first allocated block from the block at `at` on, 0 if there is none.
+    #[inline]
+    fn live_from(&self, at: u64) -> Result<u64> {
+        let mut at = at;
+        while at < self.size {
+            match self.index.state(at) {
+                Some(State::Live) => return Ok(at + WORD),
+                Some(State::Free) => at += OVERHEAD + self.block(at, State::Free)?,
+                None => return Err(Error::Damaged { offset: at, what: "no block begins" }),
+            }
+        }
+        Ok(0)
+    }
+
+    /// The data size of the free block at `at`, if one is there.
+    fn free_at(&self, at: u64) -> Result<Option<u64>> {
+        match self.index.state(at) {
+            Some(State::Free) if at < self.size => self.block(at, State::Free).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Start and data size of the free block that ends at `at`, if there is one. An end marker is not trusted: it leads to a start
+    /// marker that must say the same.
+    fn free_before(&self, at: u64) -> Option<(u64, u64)> {
+        if at <= HEADER {
+            return None;
+        }
+        let marker = self.marker(at - WORD);
+        let start = at.checked_sub(OVERHEAD)?.checked_sub(marker.n())?;
+        let ends_here = marker.is_free() && self.index.state(start) == Some(State::Free) && self.marker(start) == marker;
+        ends_here.then_some((start, marker.n()))
+    }
+
+    /// Finds a free block for `size` bytes, behind the last block of a dynamic medium if there is none before.
+    fn place(&mut self, size: u64) -> Result<Place> {
+        let want = round_up(size).ok_or(Error::TooLarge(size))?;
+        let found = self.index.find(want, size.max(MIN_DATA), |at| self.marker(at).n());
+        let overwritten = |offset| Error::Damaged { offset, what: "the start marker of a free block was overwritten" };
+        if let Some((at, n)) = found.map_err(overwritten)? {
+            self.block(at, State::Free)?;
+            return Ok(Place { at, end: at + OVERHEAD + n, take: split(n, want) });
+        }
+        if !self.dynamic {
+            return Err(Error::Full { size });
+        }
+        let at = if self.size < self.medium.end() { None } else { self.free_before(self.size) };
+        let at = at.map_or(self.size, |(at, _)| at);
+        let want = want_in_step(at, size).ok_or(Error::TooLarge(size))?;
+        self.extend_tail(at, at + OVERHEAD + want)?;
+        let n = self.medium.end() - at - OVERHEAD;
+        Ok(Place { at, end: self.medium.end(), take: split(n, want) })
+    }
+
+    /// Makes slack of everything from `at` on, where a free block that ends the medium or nothing is, so that it reaches `need` or
+    /// enough beyond it to be split there. Grows the file ahead of that, if the disk has room.
+    fn extend_tail(&mut self, at: u64, need: u64) -> Result<()> {
+        self.index.prepare(at)?;
+        let before = self.medium.end();
+        let fits = before >= need;
+        if !fits || (before > need && before - need <= SPLIT_ABOVE) {
+            let ahead = self.medium.set_end(need + reserve_ahead(need));
+            if ahead.is_err() && !fits {
+                self.medium.set_end(need)?;
+            }
+        }
+        if at < self.size {
+            let n = self.marker(at).n();
+            self.index.remove_free(at, n, |at| self.medium.load(at) & !Marker::free(0).0);
+            self.index.remove(at);
+            self.size = at;
+            self.forget_first_free(at);
+        }
+        self.mark_slack();
+        Ok(())
+    }
+
+    /// Writes the markers of the slack, if there is any.
+    fn mark_slack(&mut self) {
+        let end = self.medium.end();
+        if self.size < end {
+            let marker = Marker::free(end - self.size - OVERHEAD);
+            self.medium.store(self.size, marker.0);
+            self.medium.store(end - WORD, marker.0);
+        }
+    }
+
+    /// Commits by one store: the block at `at` has this marker from now on. On failure it has the one before.
+    fn commit(&mut self, at: u64, marker: Marker) -> Result<()> {
+        let before = self.medium.load(at);
+        self.medium.store(at, marker.0);
+        self.medium.barrier().inspect_err(|_| self.medium.store(at, before))
+    }
+
+    /// Makes the block at `at` a live one with `take` bytes of data, out of the free block from `free` to `end`, which is at `at` or
+    /// just behind the live block there; what remains becomes a free block at `rest`.
+    ///
+    /// ```text
+    ///   before   at: free                     end        at: live | free: free          end
+    ///   after    at: live, take | rest: free  end        at: live, take    | rest: free end
+    /// ```
+    fn claim(&mut self, at: u64, take: u64, free: u64, end: u64, end_word: u64) -> Result<()> {
+        let is_slack = free == self.size;
+        let free_n = end - free - OVERHEAD;
+        let rest = at + OVERHEAD + take;
+        let splits = rest != end;
+        if splits && !is_slack {
+            self.index.prepare(rest)?;
+        }
+        self.medium.reserve(free, (rest + 3 * WORD).min(end) - free)?;
+
+        if splits {
+            self.medium.store(rest, Marker::free(end - rest - OVERHEAD).0);
+        }
+        self.medium.store(rest - WORD, end_word);
+        let ordered = if splits || is_slack { self.medium.barrier() } else { Ok(()) };
+        if let Err(error) = ordered.and_then(|()| self.commit(at, Marker::live(take))) {
+            self.medium.store(end - WORD, Marker::free(free_n).0);
+            return Err(error);
+        }
+        if splits {
+            self.medium.store(end - WORD, Marker::free(end - rest - OVERHEAD).0);
+        }
+
+        if is_slack {
+            self.size = rest;
+        } else {
+            self.index.remove_free(free, free_n, |at| self.medium.load(at) & !Marker::free(0).0);
+            self.index.remove(free);
+            if splits {
+                self.index.put(rest, State::Free);
+                self.index.add_free(rest, end - rest - OVERHEAD);
+            }
+            if self.first_free == free {
+                self.first_free = if splits { rest } else { self.index.any_free().unwrap_or(0) };
+            }
+        }
+        self.index.put(at, State::Live);
+        Ok(())
+    }
+
+    /// Frees the live block at `at`: joins it with free neighbours, and with the slack if it then ends a dynamic medium.
+    ///
+    /// ```text
+    ///   before   start: free | at: live | next: free   end      (either neighbour may be live or missing: then start = at, end = next)
+    ///   after    start: free                           end
+    /// ```
+    fn release(&mut self, at: u64, n: u64) -> Result<()> {
+        let (end, behind) = self.free_space_behind(at + OVERHEAD + n)?;
+        let before = self.free_before(at);
+        let start = before.map_or(at, |(start, _)| start);
+        let marker = Marker::free(end - start - OVERHEAD);
+        self.commit(start, marker)?;
+        self.medium.store(end - WORD, marker.0);
+        self.index.remove(at);
+        self.note_free(start, end, before.into_iter().chain(behind));
+        Ok(())
+    }
+
+    /// What can be joined to a block that is freed before `next`: where that ends, and the free block in the index that it takes up.
+    #[expect(clippy::type_complexity)]
+    fn free_space_behind(&self, next: u64) -> Result<(u64, Option<(u64, u64)>)> {
+        let behind = self.free_at(next)?.map(|n| (next, n));
+        let end = behind.map_or(next, |(next, n)| next + OVERHEAD + n);
+        Ok((if end == self.size { self.medium.end() } else { end }, behind))
+    }
+
+    /// From `start` to `end` there is one free block now, which took up those in `joined`. If it ends a dynamic medium it is slack.
+    fn note_free(&mut self, start: u64, end: u64, joined: impl Iterator<Item = (u64, u64)>) {
+        for (at, n) in joined {
+            self.index.remove_free(at, n, |at| self.medium.load(at) & !Marker::free(0).0);
+            self.index.remove(at);
+        }
+        if self.dynamic && end == self.medium.end() {
+            self.size = start;
+            self.forget_first_free(start);
+            self.trim_slack();
+        } else {
+            self.index.put(start, State::Free);
+            self.index.add_free(start, end - start - OVERHEAD);
+            if self.first_free == 0 || self.first_free > start {
+                self.first_free = start;
+            }
+        }
+    }
+
+    /// No free block begins at or behind `from` any more.
+    fn forget_first_free(&mut self, from: u64) {
+        if self.first_free >= from {
+            self.first_free = self.index.any_free().unwrap_or(0);
+        }
+    }
+
+    /// Gives slack back to the file system when it is much more than what growth reserves. Failing that, close does.
+    fn trim_slack(&mut self) {
+        let ahead = reserve_ahead(self.size);
+        if self.medium.end() - self.size > 4 * ahead && self.medium.set_end(self.size + ahead).is_ok() {
+            self.mark_slack();
+        }
+    }
+
+    /// Gives back the end of the live block at `at`: `want` bytes of data remain.
+    ///
+    /// ```text
+    ///   before   at: live                | next: free  end      (or next is live, or slack)
+    ///   after    at: live, want | rest: free           end
+    /// ```
+    fn shrink(&mut self, at: u64, n: u64, want: u64) -> Result<()> {
+        let rest = at + OVERHEAD + want;
+        let (end, behind) = self.free_space_behind(at + OVERHEAD + n)?;
+        self.index.prepare(rest)?;
+        self.medium.reserve(rest - WORD, 4 * WORD)?;
+        let given_up = [rest - WORD, rest].map(|at| (at, self.medium.load(at)));
+        let marker = Marker::free(end - rest - OVERHEAD);
+        self.medium.store(rest - WORD, Marker::live(want).0);
+        self.medium.store(rest, marker.0);
+        let ordered = self.medium.barrier();
+        if let Err(error) = ordered.and_then(|()| self.commit(at, Marker::live(want))) {
+            for (at, word) in given_up {
+                self.medium.store(at, word);
+            }
+            return Err(error);
+        }
+        self.medium.store(end - WORD, marker.0);
+        self.note_free(rest, end, behind.into_iter());
+        Ok(())
+    }
+
+    /// Grows the live block at `at` into free space behind it; false if there is not enough.
+    fn grow_in_place(&mut self, at: u64, n: u64, size: u64, want: u64) -> Result<bool> {
+        let next = at + OVERHEAD + n;
+        let behind = self.free_at(next)?.map_or(next, |n| next + OVERHEAD + n);
+        let room = behind - at - OVERHEAD;
+        let (take, end) = if room >= size {
+            (split(room, want), behind)
+        } else if self.dynamic && behind == self.size {
+            let Some(want) = want_in_step(at, size) else { return Err(Error::TooLarge(size)) };
+            // A new marker less than 16 bytes behind the old one would be written over it. Only odd media have that.
+            if want - n < STEP || self.extend_tail(next, at + OVERHEAD + want).is_err() {
+                return Ok(false);
+            }
+            let end = self.medium.end();
+            (split(end - at - OVERHEAD, want), end)
+        } else {
+            return Ok(false);
+        };
+        if take - n < STEP {
+            return Ok(false);
+        }
+        self.claim(at, take, next, end, Marker::live(take).0)?;
+        Ok(true)
+    }
+
+    /// Moves the blob of the live block at `at` to a place with room for `size` bytes. Two start markers change, so the end marker of
+    /// the new block says which block is left until that one is free.
+    fn move_blob(&mut self, at: u64, n: u64, size: u64) -> Result<u64> {
+        if at >= MoveIntent::MAX_OFFSET {
+            return Err(Error::TooLarge(size));
+        }
+        self.free_space_behind(at + OVERHEAD + n)?;
+        let Place { at: new, end, take } = self.place(size)?;
+        self.medium.reserve(new, OVERHEAD + take)?;
+        self.medium.copy(at + WORD, new + WORD, n);
+        self.claim(new, take, new, end, MoveIntent::new(at).0)?;
+        let end_marker = new + WORD + take;
+        let released = self.release(at, n);
+        self.medium.store(end_marker, Marker::live(take).0);
+        match released {
+            Ok(()) => Ok(new + WORD),
+            Err(error) => {
+                // The disk does not take the old block's release, so the new one goes. What can be done is done in memory.
+                let _ = self.release(new, take);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// How much of a free block with `n` bytes of data is handed out for `want`: all of it if less remains than is worth a block.
+fn split(n: u64, want: u64) -> u64 {
+    if n > want && n - want > SPLIT_ABOVE { want } else { n }
+}
+
+/// The data size for `size` bytes in a block at `at` that the last block of a dynamic medium gets: the next block is in step.
+fn want_in_step(at: u64, size: u64) -> Option<u64> {
+    let want = round_up(size)?;
+    if in_step(at) {
+        return Some(want);
+    }
+    let end = at.checked_add(OVERHEAD + size.max(MIN_DATA)).filter(|&end| end <= MAX_DATA)?;
+    Some((end - HEADER).next_multiple_of(STEP) + HEADER - at - OVERHEAD)
+}
+
+/// How much is reserved behind the last block of a medium of `size` bytes when it grows.
+fn reserve_ahead(size: u64) -> u64 {
+    (size / 8).clamp(64 << 10, 64 << 20) / STEP * STEP
+}
+
+fn put_link(medium: &mut impl Medium, at: u64, link: u64) -> Result<()> {
+    if medium.load(at) != link {
+        medium.reserve(at, WORD)?;
+        medium.store(at, link);
+    }
+    Ok(())
+}

@@ -1,0 +1,391 @@
+//! Where the bytes of a medium are: length, loads and stores, space behind them, order and durability of writes. What the bytes
+//! mean is not known here.
+//!
+//! [`FileMedium`] is a locked file under one shared mapping. The mapping is a window much longer than the file, so that growth moves
+//! nothing; a file that outgrows it gets a longer window beside the old one, which stays until close, so that addresses handed out
+//! stay good. A window may reach beyond the end of the file: nothing there is ever touched.
+//!
+//! A store to a page for which the disk has no room would be a SIGBUS. So growth allocates before it is used, and in a file with
+//! holes every range is allocated before the first store to it.
+
+use std::ffi::c_int;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
+
+use memmap2::{MmapOptions, MmapRaw};
+
+use super::error::Error;
+use super::{Flags, Result};
+
+/// What the heap needs of the bytes under it. Offsets are below [`Medium::end`]; words are big-endian on the medium.
+pub trait Medium {
+    /// The length of the file.
+    fn end(&self) -> u64;
+    /// The first 8 bytes as a word, padded with zeros where the file is shorter.
+    fn head(&self) -> u64;
+    /// Reads the word at `at`.
+    fn load(&self, at: u64) -> u64;
+    /// Writes the word at `at` by one store, after all stores before it as seen after a kill.
+    fn store(&mut self, at: u64, word: u64);
+    /// Copies bytes between ranges that do not overlap.
+    fn copy(&mut self, from: u64, to: u64, len: u64);
+    /// Whether all bytes from `at` to the end are zero. Asked while the medium is being opened only.
+    fn is_zero_from(&self, at: u64) -> Result<bool>;
+    /// Moves the end. New bytes are zero and have space on the disk. On failure the end is where it was.
+    fn set_end(&mut self, end: u64) -> Result<()>;
+    /// Makes sure that stores to the range cannot fail for want of space.
+    fn reserve(&mut self, at: u64, len: u64) -> Result<()>;
+    /// If the medium is durable: what was stored before this is on the disk before anything that is stored after it.
+    fn barrier(&mut self) -> Result<()>;
+    /// Everything stored is on the disk.
+    fn flush(&mut self) -> Result<()>;
+    /// Where the range is in memory.
+    fn address(&self, at: u64, len: u64) -> NonNull<[u8]>;
+}
+
+/// The window that a small medium gets: address space only, so it costs nothing but page tables.
+#[cfg(target_pointer_width = "64")]
+const WINDOW: u64 = 4 << 30;
+#[cfg(not(target_pointer_width = "64"))]
+const WINDOW: u64 = 64 << 20;
+
+/// Holes are filled in pieces of this size.
+const PIECE: u64 = 64 << 10;
+
+/// A medium in a file or on a block device.
+pub struct FileMedium {
+    file: File,
+    window: MmapRaw,
+    outgrown: Vec<MmapRaw>,
+    end: u64,
+    grows: bool,
+    durable: bool,
+    holes: Option<Holes>,
+    /// The directory whose entry for the file may not be on the disk yet.
+    unsynced_directory: Option<PathBuf>,
+}
+
+impl FileMedium {
+    /// Opens and locks the file. It is created if it does not exist and `flags` has DYNAMIC.
+    pub fn open(path: &Path, flags: Flags) -> Result<FileMedium> {
+        let writable = !flags.contains(Flags::READONLY);
+        let kind = match fs::metadata(path) {
+            Ok(meta) => Some(meta.file_type()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound && writable && flags.contains(Flags::DYNAMIC) => None,
+            Err(e) => return Err(Error::System { doing: "open", source: e }),
+        };
+        if kind.is_some_and(|kind| !kind.is_file() && !kind.is_block_device()) {
+            return Err(Error::Incompatible("neither a file nor a block device"));
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .write(writable)
+            .create(kind.is_none())
+            .mode(0o660)
+            .custom_flags(if flags.contains(Flags::SYNC) && writable { libc::O_DSYNC } else { 0 })
+            .open(path)
+            .map_err(Error::system("open"))?;
+        lock(&file, if writable { libc::LOCK_EX } else { libc::LOCK_SH })?;
+
+        let end = seek(&file, 0, libc::SEEK_END).map_err(Error::system("find the end of the file"))?;
+        let holes = if writable && kind.is_none_or(|kind| kind.is_file()) { Holes::find(&file, end) } else { None };
+        seek(&file, 0, libc::SEEK_SET).map_err(Error::system("lseek"))?;
+        Ok(FileMedium {
+            window: map_window(&file, end, writable)?,
+            outgrown: Vec::new(),
+            end,
+            grows: kind.is_none_or(|kind| kind.is_file()),
+            durable: flags.contains(Flags::SYNC) && writable,
+            holes,
+            unsynced_directory: if kind.is_none() { directory_of(path) } else { None },
+            file,
+        })
+    }
+
+    /// The descriptor that C programs read and write with.
+    pub fn descriptor(&self) -> c_int {
+        self.file.as_raw_fd()
+    }
+
+    fn pointer(&self, at: u64, len: u64) -> *mut u8 {
+        assert!(len <= self.end && at <= self.end - len, "range {at}+{len} of a medium of {} bytes", self.end);
+        // SAFETY: the window is at least `end` long, so the result is inside the mapping.
+        unsafe { self.window.as_mut_ptr().add(at as usize) }
+    }
+}
+
+impl Medium for FileMedium {
+    fn end(&self) -> u64 {
+        self.end
+    }
+
+    fn head(&self) -> u64 {
+        if self.end >= 8 {
+            return self.load(0);
+        }
+        let mut bytes = [0; 8];
+        for (at, byte) in (0..self.end).zip(&mut bytes) {
+            // SAFETY: a byte of a mapped range.
+            *byte = unsafe { self.pointer(at, 1).read() };
+        }
+        u64::from_be_bytes(bytes)
+    }
+
+    #[inline]
+    fn load(&self, at: u64) -> u64 {
+        let word = self.pointer(at, 8).cast::<u64>();
+        // SAFETY: a mapped range. Aligned loads are atomic: C code of other threads may write there, against the rules.
+        u64::from_be(unsafe {
+            if word.is_aligned() { AtomicU64::from_ptr(word).load(Ordering::Relaxed) } else { word.read_unaligned() }
+        })
+    }
+
+    #[inline]
+    fn store(&mut self, at: u64, value: u64) {
+        let word = self.pointer(at, 8).cast::<u64>();
+        let value = value.to_be();
+        // SAFETY: a mapped range, writable (a heap that is read only stores nothing).
+        unsafe {
+            if word.is_aligned() {
+                // Release: no store that stands before this one in the program is moved behind it. A kill is an interrupt, it needs
+                // no more than that.
+                AtomicU64::from_ptr(word).store(value, Ordering::Release);
+            } else {
+                compiler_fence(Ordering::SeqCst);
+                word.write_unaligned(value);
+                compiler_fence(Ordering::SeqCst);
+            }
+        }
+    }
+
+    fn copy(&mut self, from: u64, to: u64, len: u64) {
+        assert!(from + len <= to || to + len <= from);
+        // SAFETY: two mapped ranges that do not overlap.
+        unsafe { self.pointer(from, len).copy_to_nonoverlapping(self.pointer(to, len), len as usize) }
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    fn is_zero_from(&self, at: u64) -> Result<bool> {
+        let result = only_zeros(&self.file, at, self.end).map_err(Error::system("read the file"));
+        seek(&self.file, 0, libc::SEEK_SET).map_err(Error::system("lseek"))?;
+        result
+    }
+
+    fn set_end(&mut self, end: u64) -> Result<()> {
+        if end > self.end {
+            if !self.grows {
+                let source = io::Error::from_raw_os_error(libc::ENOSPC);
+                return Err(Error::System { doing: "grow a block device", source });
+            }
+            within_file_size_limit(end)?;
+            if end > self.window.len() as u64 {
+                let longer = map_window(&self.file, end, true)?;
+                self.outgrown.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
+                self.outgrown.push(std::mem::replace(&mut self.window, longer));
+            }
+            if let Err(error) = allocate(&self.file, self.end, end - self.end) {
+                // What was allocated before it failed goes back. If that fails too, the bytes are zeros behind the chain.
+                let _ = self.file.set_len(self.end);
+                return Err(error);
+            }
+        } else if end < self.end {
+            retry(|| self.file.set_len(end)).map_err(Error::system("cut the file"))?;
+        }
+        self.end = end;
+        Ok(())
+    }
+
+    fn reserve(&mut self, at: u64, len: u64) -> Result<()> {
+        match &mut self.holes {
+            Some(holes) => holes.fill(&self.file, at, len.min(self.end - at), self.end),
+            None => Ok(()),
+        }
+    }
+
+    fn barrier(&mut self) -> Result<()> {
+        if self.durable { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        retry(|| self.file.sync_data()).map_err(Error::system("write the file to the disk"))?;
+        if let Some(directory) = &self.unsynced_directory {
+            File::open(directory)
+                .and_then(|directory| directory.sync_all())
+                .map_err(Error::system("write the file's directory to the disk"))?;
+            self.unsynced_directory = None;
+        }
+        Ok(())
+    }
+
+    fn address(&self, at: u64, len: u64) -> NonNull<[u8]> {
+        let start = NonNull::new(self.pointer(at, len)).expect("a mapping is never at NULL");
+        NonNull::slice_from_raw_parts(start, len as usize)
+    }
+}
+
+/// Which pieces of a file with holes have been filled.
+struct Holes {
+    filled: Vec<u64>,
+}
+
+impl Holes {
+    /// None if the file has none. Allocated space that was never written counts as a hole: it costs a call, no harm.
+    fn find(file: &File, end: u64) -> Option<Holes> {
+        match seek(file, 0, libc::SEEK_HOLE) {
+            Ok(hole) if hole >= end => None,
+            Err(e) if e.raw_os_error() == Some(libc::ENXIO) => None,
+            _ => Some(Holes { filled: Vec::new() }),
+        }
+    }
+
+    fn is_filled(&self, piece: u64) -> bool {
+        self.filled.get((piece / 64) as usize).is_some_and(|word| word >> (piece % 64) & 1 == 1)
+    }
+
+    fn set_filled(&mut self, piece: u64) {
+        let word = (piece / 64) as usize;
+        if word >= self.filled.len() {
+            let more = word + 1 - self.filled.len();
+            if self.filled.try_reserve(more).is_err() {
+                return; // it will be filled again: a call, no harm
+            }
+            self.filled.resize(word + 1, 0);
+        }
+        self.filled[word] |= 1 << (piece % 64);
+    }
+
+    /// Fills whole pieces round the range, or where the disk has no room for that the range alone.
+    fn fill(&mut self, file: &File, at: u64, len: u64, end: u64) -> Result<()> {
+        for piece in at / PIECE..=(at + len).saturating_sub(1) / PIECE {
+            if self.is_filled(piece) {
+                continue;
+            }
+            let (start, stop) = (piece * PIECE, ((piece + 1) * PIECE).min(end));
+            if allocate(file, start, stop - start).is_ok() {
+                self.set_filled(piece);
+            } else {
+                let (start, stop) = (start.max(at), stop.min(at + len));
+                allocate(file, start, stop - start)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lock(file: &File, how: c_int) -> Result<()> {
+    // SAFETY: flock takes a descriptor, which `file` keeps open, and flags.
+    match retry(|| check(unsafe { libc::flock(file.as_raw_fd(), how | libc::LOCK_NB) }.into())) {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(Error::Locked),
+        Err(e) => Err(Error::System { doing: "lock the file", source: e }),
+    }
+}
+
+/// lseek(2). Used only before the descriptor is handed out: from then on the position in the file is the program's.
+fn seek(file: &File, at: u64, whence: c_int) -> io::Result<u64> {
+    // SAFETY: lseek takes a descriptor, which `file` keeps open, and integers.
+    check(unsafe { libc::lseek(file.as_raw_fd(), at as libc::off_t, whence) }).map(|offset| offset as u64)
+}
+
+/// Reads by pread(2), and skips holes: a read through the mapping would fill them on some file systems.
+fn only_zeros(file: &File, at: u64, end: u64) -> io::Result<bool> {
+    let mut buffer = [0; 32 << 10];
+    let mut at = at;
+    while at < end {
+        match seek(file, at, libc::SEEK_DATA) {
+            Ok(data) => at = data,
+            Err(e) if e.raw_os_error() == Some(libc::ENXIO) => return Ok(true),
+            Err(_) => {} // not told: read on
+        }
+        let wanted = (end - at).min(buffer.len() as u64) as usize;
+        let n = retry(|| file.read_at(&mut buffer[..wanted], at))?;
+        if buffer[..n].iter().any(|&b| b != 0) {
+            return Ok(false);
+        }
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        at += n as u64;
+    }
+    Ok(true)
+}
+
+fn map_window(file: &File, end: u64, writable: bool) -> Result<MmapRaw> {
+    let lengths = if writable { [WINDOW.max(end.saturating_mul(2)), end.saturating_add(end / 8), end] } else { [end; 3] };
+    let mut failure = io::Error::from_raw_os_error(libc::ENOMEM);
+    for len in lengths {
+        // An empty file gets its header through the window too.
+        let Ok(len) = usize::try_from(len.max(8)) else { continue };
+        let mut options = MmapOptions::new();
+        options.len(len);
+        match if writable { options.map_raw(file) } else { options.map_raw_read_only(file) } {
+            Ok(window) => return Ok(window),
+            Err(e) => failure = e,
+        }
+    }
+    Err(Error::System { doing: "map the file", source: failure })
+}
+
+/// Allocates the range on the disk; bytes that were not there read as zero.
+fn allocate(file: &File, at: u64, len: u64) -> Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    // SAFETY: fallocate takes a descriptor, which `file` keeps open, and integers.
+    match retry(|| check(unsafe { libc::fallocate(file.as_raw_fd(), 0, at as libc::off_t, len as libc::off_t) }.into())) {
+        Ok(_) => return Ok(()),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => {}
+        Err(e) => return Err(Error::System { doing: "allocate space for the file", source: e }),
+    }
+    write_zeros(file, at, len).map_err(Error::system("allocate space for the file"))
+}
+
+/// For file systems that cannot allocate: writes zeros where zeros or nothing is.
+fn write_zeros(file: &File, at: u64, len: u64) -> io::Result<()> {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut buffer = ZEROS;
+    let mut at = at;
+    let stop = at + len;
+    while at < stop {
+        let n = (ZEROS.len() as u64 - at % ZEROS.len() as u64).min(stop - at) as usize;
+        let there = retry(|| file.read_at(&mut buffer[..n], at))?;
+        if buffer[..there].iter().all(|&b| b == 0) {
+            retry(|| file.write_all_at(&ZEROS[..n], at))?;
+        }
+        at += n as u64;
+    }
+    Ok(())
+}
+
+/// Beyond RLIMIT_FSIZE the kernel would send a signal; here it is an error.
+fn within_file_size_limit(end: u64) -> Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the out parameter is a local.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) } == 0;
+    if known && limit.rlim_cur != libc::RLIM_INFINITY && end > limit.rlim_cur as u64 {
+        let source = io::Error::from_raw_os_error(libc::EFBIG);
+        return Err(Error::System { doing: "grow the file", source });
+    }
+    Ok(())
+}
+
+/// The directory that holds the file, whatever the current directory becomes.
+fn directory_of(path: &Path) -> Option<PathBuf> {
+    fs::canonicalize(path).ok()?.parent().map(Path::to_path_buf)
+}
+
+fn check(result: i64) -> io::Result<i64> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}

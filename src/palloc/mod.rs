@@ -1,0 +1,281 @@
+//! Blobs in a file that outlives the process: allocate, free, resize and walk them; survive a kill at any moment.
+//!
+//! [`format`](self) of the file and order of stores: docs/FORMAT.md. The modules, from the bytes up: `format` says what they mean,
+//! `medium` where they are, `free_index` which blocks there are, `heap` works on them, `recover` opens and repairs. A [`Palloc`] puts
+//! one lock round a heap.
+//!
+//! ```
+//! use palloc::{Flags, Palloc};
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let path = directory.path().join("notes.db");
+//! let medium = Palloc::open(&path, Flags::DYNAMIC)?;
+//! let note = medium.alloc(5)?;
+//! medium.write(note, 0, b"hello")?;
+//! medium.close()?;
+//!
+//! let medium = Palloc::open(&path, Flags::DYNAMIC)?;
+//! let mut text = [0; 5];
+//! medium.read(medium.iter().next().unwrap()?, 0, &mut text)?;
+//! assert_eq!(&text, b"hello");
+//! # Ok::<(), palloc::Error>(())
+//! ```
+
+mod error;
+mod format;
+mod free_index;
+mod heap;
+mod medium;
+mod recover;
+
+
+
+use std::collections::TryReserveError;
+use std::ffi::{CStr, c_int};
+use std::ops::BitOr;
+use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::{Mutex, MutexGuard};
+
+pub use error::Error;
+use heap::Heap;
+use medium::FileMedium;
+
+/// What calls on a medium return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Where the first block begins.
+pub const HEADER_SIZE: u32 = format::HEADER as u32;
+
+impl From<TryReserveError> for Error {
+    fn from(_: TryReserveError) -> Error {
+        Error::OutOfMemory
+    }
+}
+
+/// How a medium is opened. Combine with `|`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Flags(u32);
+
+impl Flags {
+    /// A static medium, as large as its file.
+    pub const DEFAULT: Flags = Flags(0);
+    /// The medium grows, unless it is initialized already and says that it does not.
+    pub const DYNAMIC: Flags = Flags(format::DYNAMIC);
+    /// Every operation is on the disk when it returns.
+    pub const SYNC: Flags = Flags(format::SYNC);
+    /// A shared lock, and no write of any kind.
+    pub const READONLY: Flags = Flags(4);
+    /// Initialize a file that holds something else or a damaged medium.
+    pub const FORCE: Flags = Flags(8);
+
+    /// Flags from their numbers in C. [`Palloc::open`] refuses those that are not defined.
+    pub const fn from_bits(bits: u32) -> Flags {
+        Flags(bits)
+    }
+
+    /// The numbers in C.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Whether all of `flags` are set.
+    pub const fn contains(self, flags: Flags) -> bool {
+        self.0 & flags.0 == flags.0
+    }
+
+    fn check(self) -> Result<()> {
+        let known = Flags::DYNAMIC | Flags::SYNC | Flags::READONLY | Flags::FORCE;
+        if self.0 & format::EXTENDED != 0 {
+            Err(Error::Extended)
+        } else if !known.contains(self) || self.contains(Flags::READONLY | Flags::FORCE) {
+            Err(Error::BadFlags(self.0))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl BitOr for Flags {
+    type Output = Flags;
+
+    fn bitor(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+}
+
+/// A block, allocated or free.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Block {
+    /// Offset of its data.
+    pub ptr: u64,
+    /// Size of its data.
+    pub size: u64,
+    /// Whether it is free.
+    pub is_free: bool,
+}
+
+impl Block {
+    /// Where the next block begins.
+    pub(crate) fn end(&self) -> u64 {
+        self.ptr + self.size + format::WORD
+    }
+}
+
+/// What a medium holds. Bytes are those of data sections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stat {
+    /// End of the last block.
+    pub medium_size: u64,
+    /// How many blobs are allocated.
+    pub live_blobs: u64,
+    /// Sum of their sizes.
+    pub live_bytes: u64,
+    /// How many blocks are free.
+    pub free_blocks: u64,
+    /// Sum of their sizes.
+    pub free_bytes: u64,
+    /// Size of the largest of them.
+    pub largest_free: u64,
+}
+
+/// An open medium. It may be used by many threads; each call locks it. Dropping it closes it.
+pub struct Palloc {
+    heap: Mutex<Heap<FileMedium>>,
+    flags: Flags,
+    descriptor: c_int,
+}
+
+pub(crate) type Locked<'a> = MutexGuard<'a, Heap<FileMedium>>;
+
+impl Palloc {
+    /// Opens the medium in the file at `path`, after making one or repairing it where that is called for. Fails if it is open
+    /// already, if the file holds something else or a damaged medium, and where the system does.
+    pub fn open(path: impl AsRef<Path>, flags: Flags) -> Result<Palloc> {
+        flags.check()?;
+        let mut medium = FileMedium::open(path.as_ref(), flags)?;
+        if recover::is_durable(recover::stored_flags(&medium), flags) && !flags.contains(Flags::SYNC) {
+            drop(medium);
+            medium = FileMedium::open(path.as_ref(), flags | Flags::SYNC)?;
+        }
+        let descriptor = medium.descriptor();
+        let (heap, stored) = recover::open(medium, flags)?;
+        let sync = Flags(if recover::is_durable(stored, flags) { format::SYNC } else { 0 });
+        Ok(Palloc { heap: Mutex::new(heap), flags: Flags(stored) | sync, descriptor })
+    }
+
+    /// The flags in the medium's header, and SYNC if it was asked for.
+    pub fn flags(&self) -> Flags {
+        self.flags
+    }
+
+    /// The file's descriptor, for reading and writing blobs at their offsets.
+    pub fn descriptor(&self) -> c_int {
+        self.descriptor
+    }
+
+    /// Runs under the lock. After a panic in the middle of an update nothing may be written any more, so this panics too.
+    pub(crate) fn lock(&self) -> Locked<'_> {
+        self.heap.lock().expect("no thread panicked at work on the medium")
+    }
+
+    /// Allocates a blob of at least `size` bytes and returns its offset.
+    pub fn alloc(&self, size: u64) -> Result<u64> {
+        self.lock().alloc(size)
+    }
+
+    /// Frees the blob at `ptr`.
+    pub fn free(&self, ptr: u64) -> Result<()> {
+        self.lock().free(ptr)
+    }
+
+    /// Resizes the blob at `ptr`, in place or by a move, and returns its offset. On failure the blob is as it was.
+    pub fn resize(&self, ptr: u64, size: u64) -> Result<u64> {
+        self.lock().resize(ptr, size)
+    }
+
+    /// The size of the blob at `ptr`.
+    pub fn size_of(&self, ptr: u64) -> Result<u64> {
+        self.lock().size_of(ptr)
+    }
+
+    /// The allocated blobs, by ascending offset. The medium may be changed meanwhile: the walk fails when the blob that it stands at
+    /// is freed.
+    pub fn iter(&self) -> impl Iterator<Item = Result<u64>> + '_ {
+        let step = |result: Result<u64>| result.map(|ptr| (ptr != 0).then_some(ptr)).transpose();
+        std::iter::successors(step(self.lock().first()), move |last| step(self.lock().next(*last.as_ref().ok()?)))
+    }
+
+    /// Copies bytes of the blob at `ptr`, from `offset` in it on, to `bytes`. Fails if it is not that long.
+    pub fn read(&self, ptr: u64, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        let mut heap = self.lock();
+        let from = range(heap.data(ptr)?, ptr, offset, bytes.len())?;
+        // SAFETY: `from` is a mapped range of the length of `bytes`, and the lock keeps writers of this API away.
+        unsafe { from.cast::<u8>().copy_to_nonoverlapping(NonNull::from(bytes).cast(), from.len()) }
+        Ok(())
+    }
+
+    /// Copies `bytes` to the blob at `ptr`, from `offset` in it on. Fails if it is not that long.
+    pub fn write(&self, ptr: u64, offset: u64, bytes: &[u8]) -> Result<()> {
+        let mut heap = self.lock();
+        heap.check_writable()?;
+        let to = range(heap.data(ptr)?, ptr, offset, bytes.len())?;
+        // SAFETY: `to` is a mapped range of the length of `bytes`, writable, and the lock keeps others of this API away.
+        unsafe { to.cast::<u8>().copy_from_nonoverlapping(NonNull::from(bytes).cast(), to.len()) }
+        Ok(())
+    }
+
+    /// Where the bytes of the blob at `ptr` are in memory. The address stays valid until the medium is closed, as long as the blob is
+    /// not freed or moved; whoever uses it answers for races with other threads and with the descriptor.
+    pub fn data(&self, ptr: u64) -> Result<NonNull<[u8]>> {
+        self.lock().data(ptr)
+    }
+
+    /// Makes everything done so far durable, and the file exactly the documented format.
+    pub fn sync(&self) -> Result<()> {
+        self.lock().sync()
+    }
+
+    /// Counts blocks and bytes.
+    pub fn stat(&self) -> Result<Stat> {
+        self.lock().stat()
+    }
+
+    /// Every block, allocated or free, by ascending offset. The medium may be changed meanwhile.
+    pub fn blocks(&self) -> impl Iterator<Item = Result<Block>> + '_ {
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let block = self.lock().block_from(from).transpose()?;
+            from = block.as_ref().map_or(u64::MAX, Block::end);
+            Some(block)
+        })
+    }
+
+    /// Closes the medium and tells what could not be written.
+    pub fn close(self) -> Result<()> {
+        self.lock().close()
+    }
+}
+
+impl Drop for Palloc {
+    fn drop(&mut self) {
+        if let Ok(heap) = self.heap.get_mut() {
+            // What could not be written is derived from the chain: the next open makes it good.
+            let _ = heap.close();
+        }
+    }
+}
+
+/// `len` bytes of `data` from `offset` on.
+fn range(data: NonNull<[u8]>, ptr: u64, offset: u64, len: usize) -> Result<NonNull<[u8]>> {
+    match usize::try_from(offset).ok().filter(|&offset| offset <= data.len() && len <= data.len() - offset) {
+        // SAFETY: `offset` is within the mapped range `data`.
+        Some(offset) => Ok(NonNull::slice_from_raw_parts(unsafe { data.cast::<u8>().add(offset) }, len)),
+        None => Err(Error::OutOfBlob { ptr, offset, len: len as u64 }),
+    }
+}
+
+/// Reads the medium in the file at `path` without opening it, and tells `report` of everything that is not exactly the format: the
+/// offset of the block, and what is wrong. Returns how much there was.
+pub fn check(path: impl AsRef<Path>, report: impl FnMut(u64, &CStr)) -> Result<u64> {
+    Ok(recover::check(&FileMedium::open(path.as_ref(), Flags::READONLY)?, report))
+}
