@@ -26,6 +26,8 @@ mod free_index;
 mod heap;
 mod medium;
 mod recover;
+#[cfg(test)]
+mod tests;
 
 
 
