@@ -320,7 +320,9 @@ impl<M: Medium> Heap<M> {
             self.medium.store(rest, Marker::free(end - rest - OVERHEAD).0);
         }
         self.medium.store(rest - WORD, end_word);
-        let ordered = if splits || is_slack { self.medium.barrier() } else { Ok(()) };
+        // A whole block needs nothing before its commit, but for the data and the intent of a move.
+        let prepared = splits || is_slack || end_word != Marker::live(take).0;
+        let ordered = if prepared { self.medium.barrier() } else { Ok(()) };
         if let Err(error) = ordered.and_then(|()| self.commit(at, Marker::live(take))) {
             self.medium.store(end - WORD, Marker::free(free_n).0);
             return Err(error);

@@ -32,6 +32,8 @@ pub trait Medium {
     fn load(&self, at: u64) -> u64;
     /// Writes the word at `at` by one store, after all stores before it as seen after a kill.
     fn store(&mut self, at: u64, word: u64);
+    /// Words in this range will be read soon: fetches it from memory in one stream, not one dependent miss after the other.
+    fn prefetch(&self, from: u64, to: u64);
     /// Copies bytes between ranges that do not overlap.
     fn copy(&mut self, from: u64, to: u64, len: u64);
     /// Whether all bytes from `at` to the end are zero. Asked while the medium is being opened only.
@@ -160,6 +162,15 @@ impl Medium for FileMedium {
                 word.write_unaligned(value);
                 compiler_fence(Ordering::SeqCst);
             }
+        }
+    }
+
+    fn prefetch(&self, from: u64, to: u64) {
+        let mut at = from;
+        while at < to.min(self.end) {
+            // SAFETY: a byte of a mapped range. Volatile, so that the read is done though its result is not used.
+            unsafe { self.pointer(at, 1).read_volatile() };
+            at += 64;
         }
     }
 

@@ -51,6 +51,8 @@ impl Medium for MemMedium {
         self.bytes[at as usize..][..8].copy_from_slice(&word.to_be_bytes());
     }
 
+    fn prefetch(&self, _: u64, _: u64) {}
+
     fn copy(&mut self, from: u64, to: u64, len: u64) {
         self.note();
         assert!(from + len <= to || to + len <= from);
