@@ -16,7 +16,9 @@
 use std::ptr::NonNull;
 
 use super::error::Error;
-use super::format::{HEADER, MAX_DATA, MIN_DATA, Marker, MoveIntent, OVERHEAD, SPLIT_ABOVE, STEP, WORD, in_step, round_up};
+use super::format::{
+    HEADER, MAX_DATA, MIN_DATA, Marker, MoveIntent, OVERHEAD, SPLIT_ABOVE, STEP, WORD, in_step, round_up,
+};
 use super::free_index::{FreeIndex, State};
 use super::medium::Medium;
 use super::{Block, Result, Stat};
@@ -235,7 +237,8 @@ impl<M: Medium> Heap<M> {
         }
         let marker = self.marker(at - WORD);
         let start = at.checked_sub(OVERHEAD)?.checked_sub(marker.n())?;
-        let ends_here = marker.is_free() && self.index.state(start) == Some(State::Free) && self.marker(start) == marker;
+        let ends_here =
+            marker.is_free() && self.index.state(start) == Some(State::Free) && self.marker(start) == marker;
         ends_here.then_some((start, marker.n()))
     }
 
@@ -367,7 +370,6 @@ impl<M: Medium> Heap<M> {
     }
 
     /// What can be joined to a block that is freed before `next`: where that ends, and the free block in the index that it takes up.
-    #[expect(clippy::type_complexity)]
     fn free_space_behind(&self, next: u64) -> Result<(u64, Option<(u64, u64)>)> {
         let behind = self.free_at(next)?.map(|n| (next, n));
         let end = behind.map_or(next, |(next, n)| next + OVERHEAD + n);

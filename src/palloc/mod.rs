@@ -29,8 +29,6 @@ mod recover;
 #[cfg(test)]
 mod tests;
 
-
-
 use std::collections::TryReserveError;
 use std::ffi::{CStr, c_int};
 use std::ops::BitOr;

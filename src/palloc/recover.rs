@@ -100,7 +100,9 @@ fn overwrite(medium: &mut impl Medium, flags: Flags) -> Result<()> {
         make_free(medium, HEADER, end)?;
         medium.barrier()?;
     } else if medium.end() != HEADER {
-        return Err(Error::Incompatible("it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows"));
+        return Err(Error::Incompatible(
+            "it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows",
+        ));
     }
     medium.reserve(0, HEADER)?;
     medium.store(0, header(flags.bits() & DYNAMIC));
@@ -240,7 +242,9 @@ fn claim_rest(medium: &mut impl Medium, found: &Survey, dynamic: bool) -> Result
         return Ok(at);
     }
     if is_new {
-        return Err(Error::Incompatible("it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows"));
+        return Err(Error::Incompatible(
+            "it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows",
+        ));
     }
     // Too little for a block: the last one gets it.
     let last = Marker(medium.load(found.last));

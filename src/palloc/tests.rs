@@ -243,7 +243,9 @@ fn a_kill_between_any_two_stores_loses_nothing_on_a_dynamic_medium() {
 #[test]
 fn a_kill_between_any_two_stores_loses_nothing_on_a_static_medium() {
     let sizes = [8 + 16 * 500, 8000 - 3, 4096, 5000, 20011];
-    assert!(sizes.map(|size| kill_everywhere(vec![0; size], Flags::DEFAULT, size as u64, 250)).iter().sum::<usize>() > 5000);
+    assert!(
+        sizes.map(|size| kill_everywhere(vec![0; size], Flags::DEFAULT, size as u64, 250)).iter().sum::<usize>() > 5000
+    );
 }
 
 /// A medium as the original leaves it: blocks of any size, side by side, of which every third is free.
