@@ -357,14 +357,23 @@ fn map_window(file: &File, end: u64, writable: bool) -> Result<MmapRaw> {
 
 /// Allocates the range on the disk; bytes that were not there read as zero.
 fn allocate(file: &File, at: u64, len: u64) -> Result<()> {
+    // In steps: a call that a signal interrupts starts anew, and a program may have timers.
+    (0..len).step_by(STEP as usize).try_for_each(|from| {
+        let (at, len) = (at + from, (len - from).min(STEP));
+        allocate_step(file, at, len).map_err(Error::system("allocate space for the file"))
+    })
+}
+
+const STEP: u64 = 16 << 20;
+
+fn allocate_step(file: &File, at: u64, len: u64) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     // SAFETY: fallocate takes a descriptor, which `file` keeps open, and integers.
     match retry(|| check(unsafe { fallocate(file.as_raw_fd(), 0, at as off_t, len as off_t) })) {
-        Ok(_) => return Ok(()),
         Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => {}
-        Err(e) => return Err(Error::System { doing: "allocate space for the file", source: e }),
+        result => return result.map(drop),
     }
-    write_zeros(file, at, len).map_err(Error::system("allocate space for the file"))
+    write_zeros(file, at, len)
 }
 
 /// For file systems that cannot allocate: writes zeros where zeros or nothing is.
