@@ -155,9 +155,7 @@ impl<M: Medium> Heap<M> {
 
     /// The file is exactly the format: no slack, free blocks linked by address.
     fn tidy(&mut self) -> Result<()> {
-        if self.size < self.medium.end() {
-            self.medium.set_end(self.size)?;
-        }
+        self.cut_slack()?;
         let mut prev = 0;
         for at in self.index.free_from(0) {
             if prev != 0 {
@@ -282,16 +280,16 @@ impl<M: Medium> Heap<M> {
             self.forget_first_free(at);
         }
         self.mark_slack();
-        Ok(())
+        // On the disk before anything but zeros is behind it: else the chain would break there.
+        if before < self.medium.end() { self.medium.barrier() } else { Ok(()) }
     }
 
-    /// Writes the markers of the slack, if there is any.
+    /// Writes the start marker of the slack, if there is any.
     fn mark_slack(&mut self) {
         let end = self.medium.end();
         if self.size < end {
             let marker = Marker::free(end - self.size - OVERHEAD);
             self.medium.store(self.size, marker.0);
-            self.medium.store(end - WORD, marker.0);
         }
     }
 
@@ -324,7 +322,7 @@ impl<M: Medium> Heap<M> {
         }
         self.medium.store(rest - WORD, end_word);
         // A whole block needs nothing before its commit, but for the data and the intent of a move.
-        let prepared = splits || is_slack || end_word != Marker::live(take).0;
+        let prepared = splits || end_word != Marker::live(take).0;
         let ordered = if prepared { self.medium.barrier() } else { Ok(()) };
         if let Err(error) = ordered.and_then(|()| self.commit(at, Marker::live(take))) {
             self.medium.store(end - WORD, Marker::free(free_n).0);
@@ -406,8 +404,32 @@ impl<M: Medium> Heap<M> {
     fn trim_slack(&mut self) {
         let ahead = reserve_ahead(self.size);
         if self.medium.end() - self.size > 4 * ahead && self.medium.set_end(self.size + ahead).is_ok() {
+            // Shorter on the disk before the marker says so: else bytes that are no block would be behind it.
+            let _ = self.medium.barrier();
             self.mark_slack();
+            self.medium.store(self.medium.end() - WORD, self.medium.load(self.size));
         }
+    }
+
+    /// Cuts the file at the end of the last block.
+    fn cut_slack(&mut self) -> Result<()> {
+        if self.size == self.medium.end() {
+            return Ok(());
+        }
+        let cut = if self.medium.is_durable() { self.prepare_cut() } else { Ok(()) };
+        cut.and_then(|()| self.medium.set_end(self.size)).inspect_err(|_| self.mark_slack())
+    }
+
+    /// A file that is cut gets zeros up to the end of its last page, and these may be on the disk before it is shorter: the slack then
+    /// has no marker, which opening understands if there is nothing but zeros behind. So that there is.
+    fn prepare_cut(&mut self) -> Result<()> {
+        let behind = self.size + WORD;
+        let page_end = behind.next_multiple_of(LARGEST_PAGE).min(self.medium.end());
+        if page_end < self.medium.end() {
+            self.medium.set_end(page_end)?;
+        }
+        self.medium.clear(behind, page_end - behind);
+        self.medium.barrier()
     }
 
     /// Gives back the end of the live block at `at`: `want` bytes of data remain.
@@ -486,6 +508,9 @@ impl<M: Medium> Heap<M> {
         }
     }
 }
+
+/// No file system has larger pages or blocks that it clears.
+const LARGEST_PAGE: u64 = 64 << 10;
 
 /// How much of a free block with `n` bytes of data is handed out for `want`: all of it if less remains than is worth a block.
 fn split(n: u64, want: u64) -> u64 {

@@ -42,6 +42,8 @@ pub trait Medium {
     fn store(&mut self, at: u64, word: u64);
     /// Words in this range will be read soon: fetches it from memory in one stream, not one dependent miss after the other.
     fn prefetch(&self, from: u64, to: u64);
+    /// Makes the bytes of a range zero.
+    fn clear(&mut self, at: u64, len: u64);
     /// Copies bytes between ranges that do not overlap.
     fn copy(&mut self, from: u64, to: u64, len: u64);
     /// Whether all bytes from `at` to the end are zero. Asked while the medium is being opened only.
@@ -50,6 +52,8 @@ pub trait Medium {
     fn set_end(&mut self, end: u64) -> Result<()>;
     /// Makes sure that stores to the range cannot fail for want of space.
     fn reserve(&mut self, at: u64, len: u64) -> Result<()>;
+    /// Whether every operation is to be on the disk when it returns.
+    fn is_durable(&self) -> bool;
     /// If the medium is durable: what was stored before this is on the disk before anything that is stored after it.
     fn barrier(&mut self) -> Result<()>;
     /// Everything stored is on the disk.
@@ -182,6 +186,12 @@ impl Medium for FileMedium {
         }
     }
 
+    fn clear(&mut self, at: u64, len: u64) {
+        // SAFETY: a mapped range.
+        unsafe { self.pointer(at, len).write_bytes(0, len as usize) }
+        compiler_fence(Ordering::SeqCst);
+    }
+
     fn copy(&mut self, from: u64, to: u64, len: u64) {
         assert!(from + len <= to || to + len <= from);
         // SAFETY: two mapped ranges that do not overlap.
@@ -224,6 +234,10 @@ impl Medium for FileMedium {
             Some(holes) => holes.fill(&self.file, at, len.min(self.end - at), self.end),
             None => Ok(()),
         }
+    }
+
+    fn is_durable(&self) -> bool {
+        self.durable
     }
 
     fn barrier(&mut self) -> Result<()> {
