@@ -6,13 +6,14 @@
 //! stay good. A window may reach beyond the end of the file: nothing there is ever touched.
 //!
 //! A store to a page for which the disk has no room would be a SIGBUS. So growth allocates before it is used, and in a file with
-//! holes every range is allocated before the first store to it.
+//! holes every range is allocated before the first store to it. (On tmpfs a load from a hole takes space too: there, holes are read
+//! by system calls.)
 
 use std::ffi::c_int;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
@@ -52,6 +53,8 @@ pub trait Medium {
     fn set_end(&mut self, end: u64) -> Result<()>;
     /// Makes sure that stores to the range cannot fail for want of space.
     fn reserve(&mut self, at: u64, len: u64) -> Result<()>;
+    /// The same for bytes that mean nothing: on failure, what was taken from the disk is given back, and they may be zeros.
+    fn reserve_free(&mut self, at: u64, len: u64) -> Result<()>;
     /// Whether every operation is to be on the disk when it returns.
     fn is_durable(&self) -> bool;
     /// If the medium is durable: what was stored before this is on the disk before anything that is stored after it.
@@ -77,6 +80,7 @@ pub struct FileMedium {
     window: MmapRaw,
     outgrown: Vec<MmapRaw>,
     end: u64,
+    writable: bool,
     grows: bool,
     durable: bool,
     holes: Option<Holes>,
@@ -107,12 +111,13 @@ impl FileMedium {
         lock(&file, if writable { libc::LOCK_EX } else { libc::LOCK_SH })?;
 
         let end = seek(&file, 0, libc::SEEK_END).map_err(Error::system("find the end of the file"))?;
-        let holes = if writable && kind.is_none_or(|kind| kind.is_file()) { Holes::find(&file, end) } else { None };
+        let holes = if kind.is_none_or(|kind| kind.is_file()) { Holes::find(&file, end) } else { None };
         seek(&file, 0, libc::SEEK_SET).map_err(Error::system("lseek"))?;
         Ok(FileMedium {
             window: map_window(&file, end, writable)?,
             outgrown: Vec::new(),
             end,
+            writable,
             grows: kind.is_none_or(|kind| kind.is_file()),
             durable: flags.contains(Flags::SYNC) && writable,
             holes,
@@ -152,6 +157,9 @@ impl Medium for FileMedium {
 
     #[inline]
     fn load(&self, at: u64) -> u64 {
+        if let Some(word) = self.holes.as_ref().and_then(|holes| holes.read(&self.file, at)) {
+            return word;
+        }
         let word = self.pointer(at, 8).cast::<u64>();
         // SAFETY: a mapped range. Aligned loads are atomic: C code of other threads may write there, against the rules.
         u64::from_be(unsafe {
@@ -179,7 +187,7 @@ impl Medium for FileMedium {
 
     fn prefetch(&self, from: u64, to: u64) {
         let mut at = from;
-        while at < to.min(self.end) {
+        while at < to.min(self.end) && self.holes.is_none() {
             // SAFETY: a byte of a mapped range. Volatile, so that the read is done though its result is not used.
             unsafe { self.pointer(at, 1).read_volatile() };
             at += 64;
@@ -217,7 +225,7 @@ impl Medium for FileMedium {
                 self.outgrown.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
                 self.outgrown.push(std::mem::replace(&mut self.window, longer));
             }
-            if let Err(error) = allocate(&self.file, self.end, end - self.end) {
+            if let Err(error) = allocate(&self.file, self.end, end - self.end, end - self.end) {
                 // What was allocated before it failed goes back. If that fails too, the bytes are zeros behind the chain.
                 let _ = self.file.set_len(self.end);
                 return Err(error);
@@ -231,9 +239,17 @@ impl Medium for FileMedium {
 
     fn reserve(&mut self, at: u64, len: u64) -> Result<()> {
         match &mut self.holes {
-            Some(holes) => holes.fill(&self.file, at, len.min(self.end - at), self.end),
-            None => Ok(()),
+            Some(holes) if self.writable => holes.fill(&self.file, at, len.min(self.end - at), self.end),
+            _ => Ok(()),
         }
+    }
+
+    fn reserve_free(&mut self, at: u64, len: u64) -> Result<()> {
+        let result = self.reserve(at, len);
+        if let (Err(_), Some(holes)) = (&result, &mut self.holes) {
+            holes.open_again(&self.file, at, len.min(self.end - at));
+        }
+        result
     }
 
     fn is_durable(&self) -> bool {
@@ -264,6 +280,8 @@ impl Medium for FileMedium {
 /// Which pieces of a file with holes have been filled.
 struct Holes {
     filled: Vec<u64>,
+    /// A load from a hole through the mapping would take space on the disk, and be a SIGBUS where there is none.
+    loads_fill: bool,
 }
 
 impl Holes {
@@ -272,8 +290,17 @@ impl Holes {
         match seek(file, 0, libc::SEEK_HOLE) {
             Ok(hole) if hole >= end => None,
             Err(e) if e.raw_os_error() == Some(libc::ENXIO) => None,
-            _ => Some(Holes { filled: Vec::new() }),
+            _ => Some(Holes { filled: Vec::new(), loads_fill: is_tmpfs(file) }),
         }
+    }
+
+    /// Reads the word at `at`, if that is not to be done through the mapping.
+    fn read(&self, file: &File, at: u64) -> Option<u64> {
+        if !self.loads_fill || (self.is_filled(at / PIECE) && self.is_filled((at + 7) / PIECE)) {
+            return None;
+        }
+        let mut bytes = [0; 8];
+        file.read_exact_at(&mut bytes, at).ok().map(|()| u64::from_be_bytes(bytes))
     }
 
     fn is_filled(&self, piece: u64) -> bool {
@@ -294,20 +321,54 @@ impl Holes {
 
     /// Fills whole pieces round the range, or where the disk has no room for that the range alone.
     fn fill(&mut self, file: &File, at: u64, len: u64, end: u64) -> Result<()> {
-        for piece in at / PIECE..=(at + len).saturating_sub(1) / PIECE {
-            if self.is_filled(piece) {
-                continue;
-            }
-            let (start, stop) = (piece * PIECE, ((piece + 1) * PIECE).min(end));
-            if allocate(file, start, stop - start).is_ok() {
-                self.set_filled(piece);
-            } else {
-                let (start, stop) = (start.max(at), stop.min(at + len));
-                allocate(file, start, stop - start)?;
+        let pieces = at / PIECE..(at + len).div_ceil(PIECE);
+        let (Some(first), Some(last)) =
+            (pieces.clone().find(|&piece| !self.is_filled(piece)), pieces.rev().find(|&piece| !self.is_filled(piece)))
+        else {
+            return Ok(());
+        };
+        let (start, stop) = (first * PIECE, ((last + 1) * PIECE).min(end));
+        let there = file.metadata().map_or(u64::MAX, |meta| meta.blocks() * 512);
+        if allocate(file, start, stop - start, (stop - start).saturating_sub(there)).is_ok() {
+            (first..=last).for_each(|piece| self.set_filled(piece));
+            return Ok(());
+        }
+        allocate(file, at, len, len.saturating_sub(there))
+    }
+
+    /// Gives the range back to the disk, as far as the system can.
+    fn open_again(&mut self, file: &File, at: u64, len: u64) {
+        for piece in at / PIECE..(at + len).div_ceil(PIECE) {
+            if let Some(word) = self.filled.get_mut((piece / 64) as usize) {
+                *word &= !(1 << (piece % 64));
             }
         }
-        Ok(())
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        // SAFETY: fallocate takes a descriptor, which `file` keeps open, and integers.
+        unsafe {
+            let how = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+            fallocate(file.as_raw_fd(), how, at as off_t, len as off_t);
+        }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn is_tmpfs(file: &File) -> bool {
+    let mut info = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the out parameter is a local, which a call that succeeds fills.
+    let info = unsafe {
+        if libc::fstatfs(file.as_raw_fd(), info.as_mut_ptr()) != 0 {
+            return false;
+        }
+        info.assume_init()
+    };
+    #[allow(clippy::unnecessary_cast)] // not everywhere the same type
+    return info.f_type as i64 == libc::TMPFS_MAGIC as i64;
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_tmpfs(_: &File) -> bool {
+    false
 }
 
 fn lock(file: &File, how: c_int) -> Result<()> {
@@ -369,13 +430,32 @@ fn map_window(file: &File, end: u64, writable: bool) -> Result<MmapRaw> {
     Err(Error::System { doing: "map the file", source: failure })
 }
 
-/// Allocates the range on the disk; bytes that were not there read as zero.
-fn allocate(file: &File, at: u64, len: u64) -> Result<()> {
+/// Allocates the range on the disk; bytes that were not there read as zero. At least `new` bytes of it are not allocated yet.
+fn allocate(file: &File, at: u64, len: u64, new: u64) -> Result<()> {
+    if new > STEP && free_space(file).is_some_and(|free| free < new) {
+        // What can't be had is not taken for a moment from others either.
+        let source = io::Error::from_raw_os_error(libc::ENOSPC);
+        return Err(Error::System { doing: "allocate space for the file", source });
+    }
     // In steps: a call that a signal interrupts starts anew, and a program may have timers.
     (0..len).step_by(STEP as usize).try_for_each(|from| {
         let (at, len) = (at + from, (len - from).min(STEP));
         allocate_step(file, at, len).map_err(Error::system("allocate space for the file"))
     })
+}
+
+/// What the file system has left, if it tells.
+fn free_space(file: &File) -> Option<u64> {
+    let mut info = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the out parameter is a local, which a call that succeeds fills.
+    let info = unsafe {
+        if libc::fstatvfs(file.as_raw_fd(), info.as_mut_ptr()) != 0 {
+            return None;
+        }
+        info.assume_init()
+    };
+    #[allow(clippy::unnecessary_cast)] // not everywhere u64
+    (info.f_bfree as u64).checked_mul(info.f_frsize as u64)
 }
 
 const STEP: u64 = 16 << 20;

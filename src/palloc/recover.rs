@@ -14,6 +14,8 @@ use super::heap::Heap;
 use super::medium::Medium;
 use super::{Flags, Result};
 
+const TOO_SMALL: &str = "it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows";
+
 /// What a file holds.
 enum Found {
     /// Nothing, or the beginning of a header, in less than 8 bytes.
@@ -80,7 +82,7 @@ fn initialize(medium: &mut impl Medium, flags: Flags) -> Result<()> {
         return Err(Error::Incompatible(if medium.end() == 0 {
             "the file is empty, and only a medium with PALLOC_DYNAMIC grows"
         } else {
-            "it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows"
+            TOO_SMALL
         }));
     }
     if wanted > medium.end() {
@@ -193,10 +195,14 @@ fn open_chain(medium: &mut impl Medium, dynamic: bool, writable: bool) -> Result
     if found.rest == Rest::Nothing && !found.untidy {
         return Ok((index, found.end));
     }
+    if found.end == HEADER && !dynamic && medium.end() < HEADER + MIN_BLOCK {
+        return Err(Error::Incompatible(TOO_SMALL));
+    }
     finish_moves(medium, &mut index, found.end, writable);
     if !writable {
         return Ok((index, found.end));
     }
+    drop(index); // two at a time would be too much memory
     medium.barrier()?;
     let end = claim_rest(medium, &found, dynamic)?;
     tidy_markers(medium, end)?;
@@ -215,9 +221,10 @@ fn finish_moves(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writa
         let next = at + OVERHEAD + marker.n();
         if let Some(left) = MoveIntent::from_word(medium.load(next - WORD)) {
             if !marker.is_free() && left != at && index.state(left) == Some(State::Live) {
+                let n = Marker(medium.load(left)).n();
                 index.put(left, State::Free);
+                index.add_free(left, n);
                 if writable {
-                    let n = Marker(medium.load(left)).n();
                     medium.store(left, Marker::free(n).0);
                 }
             }

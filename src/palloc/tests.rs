@@ -86,6 +86,10 @@ impl Medium for MemMedium {
         Ok(())
     }
 
+    fn reserve_free(&mut self, at: u64, len: u64) -> Result<()> {
+        self.reserve(at, len)
+    }
+
     fn is_durable(&self) -> bool {
         self.barriers.is_some()
     }
@@ -288,9 +292,8 @@ fn after_power_cut(states: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
             // Cut off in that state, with its page: what was there is there until the length is on the disk.
             states.iter().rev().find(|state| start < state.len()).unwrap_or(state)
         };
-        for at in start..(start + SECTOR).min(len) {
-            image[at] = state.get(at).copied().unwrap_or(0);
-        }
+        let there = state.get(start..(start + SECTOR).min(len).min(state.len())).unwrap_or_default();
+        image[start..][..there.len()].copy_from_slice(there);
     }
     image
 }
