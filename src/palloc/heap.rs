@@ -273,7 +273,7 @@ impl<M: Medium> Heap<M> {
             }
         }
         if at < self.size {
-            let bytes = (need + 3 * WORD).min(self.medium.end()) - at - WORD;
+            let bytes = (need + 3 * WORD).min(self.size - WORD) - at - WORD;
             if let Err(error) = self.medium.reserve_free(at + WORD, bytes) {
                 let _ = self.medium.set_end(before);
                 return Err(error);
@@ -320,7 +320,7 @@ impl<M: Medium> Heap<M> {
         if splits && !is_slack {
             self.index.prepare(rest)?;
         }
-        self.medium.reserve_free(free + WORD, (rest + 3 * WORD).min(end) - free - WORD)?;
+        self.medium.reserve_free(free + WORD, (rest + 3 * WORD).min(end - WORD) - free - WORD)?;
 
         if splits {
             self.medium.store(rest, Marker::free(end - rest - OVERHEAD).0);
@@ -497,7 +497,7 @@ impl<M: Medium> Heap<M> {
         }
         self.free_space_behind(at + OVERHEAD + n)?;
         let Place { at: new, end, take } = self.place(size)?;
-        self.medium.reserve_free(new + WORD, take + WORD)?;
+        self.medium.reserve_free(new + WORD, take)?;
         self.medium.copy(at + WORD, new + WORD, n);
         self.claim(new, take, new, end, MoveIntent::new(at).0)?;
         let end_marker = new + WORD + take;

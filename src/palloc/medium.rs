@@ -49,6 +49,8 @@ pub trait Medium {
     fn copy(&mut self, from: u64, to: u64, len: u64);
     /// Whether all bytes from `at` to the end are zero. Asked while the medium is being opened only.
     fn is_zero_from(&self, at: u64) -> Result<bool>;
+    /// Whether the end can be moved: it can't on a block device.
+    fn has_movable_end(&self) -> bool;
     /// Moves the end. New bytes are zero and have space on the disk. On failure the end is where it was.
     fn set_end(&mut self, end: u64) -> Result<()>;
     /// Makes sure that stores to the range cannot fail for want of space.
@@ -81,7 +83,7 @@ pub struct FileMedium {
     outgrown: Vec<MmapRaw>,
     end: u64,
     writable: bool,
-    grows: bool,
+    is_file: bool,
     durable: bool,
     holes: Option<Holes>,
     /// The directory whose entry for the file may not be on the disk yet.
@@ -111,14 +113,15 @@ impl FileMedium {
         lock(&file, if writable { libc::LOCK_EX } else { libc::LOCK_SH })?;
 
         let end = seek(&file, 0, libc::SEEK_END).map_err(Error::system("find the end of the file"))?;
-        let holes = if kind.is_none_or(|kind| kind.is_file()) { Holes::find(&file, end) } else { None };
+        let is_file = kind.is_none_or(|kind| kind.is_file());
+        let holes = if is_file { Holes::find(&file, end) } else { None };
         seek(&file, 0, libc::SEEK_SET).map_err(Error::system("lseek"))?;
         Ok(FileMedium {
             window: map_window(&file, end, writable)?,
             outgrown: Vec::new(),
             end,
             writable,
-            grows: kind.is_none_or(|kind| kind.is_file()),
+            is_file,
             durable: flags.contains(Flags::SYNC) && writable,
             holes,
             unsynced_directory: if kind.is_none() { directory_of(path) } else { None },
@@ -213,12 +216,12 @@ impl Medium for FileMedium {
         result
     }
 
+    fn has_movable_end(&self) -> bool {
+        self.is_file
+    }
+
     fn set_end(&mut self, end: u64) -> Result<()> {
         if end > self.end {
-            if !self.grows {
-                let source = io::Error::from_raw_os_error(libc::ENOSPC);
-                return Err(Error::System { doing: "grow a block device", source });
-            }
             within_file_size_limit(end)?;
             if end > self.window.len() as u64 {
                 let longer = map_window(&self.file, end, true)?;

@@ -49,7 +49,7 @@ pub fn open<M: Medium>(mut medium: M, flags: Flags) -> Result<(Heap<M>, u32)> {
     let writable = !flags.contains(Flags::READONLY);
     match identify(&medium)? {
         Found::Medium(stored) if stored & EXTENDED != 0 => return Err(Error::Extended),
-        Found::Medium(stored) => match open_chain(&mut medium, stored & DYNAMIC != 0, writable) {
+        Found::Medium(stored) => match open_chain(&mut medium, stored, writable) {
             Err(Error::Damaged { .. }) if flags.contains(Flags::FORCE) => overwrite(&mut medium, flags)?,
             result => {
                 let (index, size) = result?;
@@ -62,13 +62,19 @@ pub fn open<M: Medium>(mut medium: M, flags: Flags) -> Result<(Heap<M>, u32)> {
         Found::Beginning | Found::Zeros => initialize(&mut medium, flags)?,
     }
     let stored = stored_flags(&medium);
-    let (index, size) = open_chain(&mut medium, stored & DYNAMIC != 0, writable)?;
+    let (index, size) = open_chain(&mut medium, stored, writable)?;
     Ok(heap(medium, index, size, stored, writable))
+}
+
+/// Whether the medium grows and shrinks: one on a block device can say so, and does not.
+fn is_dynamic(medium: &impl Medium, stored: u32) -> bool {
+    stored & DYNAMIC != 0 && medium.has_movable_end()
 }
 
 fn heap<M: Medium>(medium: M, index: FreeIndex, size: u64, stored: u32, writable: bool) -> (Heap<M>, u32) {
     let first_free = index.first_free().unwrap_or(0);
-    (Heap { medium, index, size, dynamic: stored & DYNAMIC != 0, writable, first_free }, stored)
+    let dynamic = is_dynamic(&medium, stored);
+    (Heap { medium, index, size, dynamic, writable, first_free }, stored)
 }
 
 /// Makes a medium of zeros, or of the beginning of a header. The header comes first: with zeros behind it, it is a medium already.
@@ -95,7 +101,7 @@ fn initialize(medium: &mut impl Medium, flags: Flags) -> Result<()> {
 
 /// Makes a medium of whatever the file holds. The header comes last: until then the file is what it was, no medium or a damaged one.
 fn overwrite(medium: &mut impl Medium, flags: Flags) -> Result<()> {
-    if flags.contains(Flags::DYNAMIC) {
+    if is_dynamic(medium, flags.bits()) {
         medium.set_end(HEADER)?;
     } else if medium.end() >= HEADER + MIN_BLOCK {
         let end = medium.end();
@@ -189,7 +195,8 @@ fn survey(medium: &impl Medium, index: &mut FreeIndex) -> Result<Survey> {
 }
 
 /// Walks the chain, repairs it if need be, and returns the index and the end of the last block.
-fn open_chain(medium: &mut impl Medium, dynamic: bool, writable: bool) -> Result<(FreeIndex, u64)> {
+fn open_chain(medium: &mut impl Medium, stored: u32, writable: bool) -> Result<(FreeIndex, u64)> {
+    let dynamic = is_dynamic(medium, stored);
     let mut index = FreeIndex::new();
     let found = survey(medium, &mut index)?;
     if found.rest == Rest::Nothing && !found.untidy {

@@ -71,6 +71,10 @@ impl Medium for MemMedium {
         Ok(self.bytes[at as usize..].iter().all(|&b| b == 0))
     }
 
+    fn has_movable_end(&self) -> bool {
+        true
+    }
+
     fn set_end(&mut self, end: u64) -> Result<()> {
         if end > self.disk_size {
             let source = std::io::Error::from_raw_os_error(libc::ENOSPC);
