@@ -180,12 +180,13 @@ typedef void (*palloc_report_fn)(void *user, uint64_t offset, const char *what);
  * and refused without (EINVAL). With PALLOC_READONLY only a medium can be opened. The medium is
  * locked (flock(2)) until palloc_close; with PALLOC_READONLY the lock is shared.
  *
- * Returns the open medium, NULL on failure. Fails iff:
+ * Returns the open medium, NULL on failure; a file that was created for it may remain, empty. Fails
+ * iff:
  * - EINVAL: a row of the table above; filename is NULL; flags that are unknown or contradict each
  *   other; neither a file nor a block device.
  * - EWOULDBLOCK: the medium is open already, in this process or another.
  * - EILSEQ: the chain of blocks is damaged (palloc_error() says where); nothing was written.
- * - ENOTSUP: the medium has PALLOC_EXTENDED set.
+ * - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set.
  * - ENOMEM: memory or address space ran out. ENOSPC: the disk is full.
  * - whatever else open(2), mmap(2) and their like say.
  */

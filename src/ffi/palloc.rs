@@ -79,13 +79,13 @@ thread_local! {
     static ERROR: ErrorText = const { ErrorText::new() };
 }
 
-fn as_path(path: &CStr) -> &Path {
-    Path::new(OsStr::from_bytes(path.to_bytes()))
-}
-
-/// Leaves `error` in errno and in palloc_error().
+/// Leaves `error` in errno and in palloc_error(). Of a long path the end is told: what is wrong must fit too.
 fn report(function: &str, path: &CStr, error: &Error) {
-    ERROR.with(|text| text.set(format_args!("{function}: {}: {error}", as_path(path).display())));
+    let path = path.to_bytes();
+    let end = &path[path.len().saturating_sub(500)..];
+    let dots = if end.len() < path.len() { "..." } else { "" };
+    let end = Path::new(OsStr::from_bytes(end)).display();
+    ERROR.with(|text| text.set(format_args!("{function}: {dots}{end}: {error}")));
     set_errno(errno_of(error));
 }
 
@@ -172,12 +172,12 @@ unsafe fn with<T>(
 /// With PALLOC_READONLY only a medium can be opened. The medium is locked (flock(2)) until palloc_close; with PALLOC_READONLY the
 /// lock is shared.
 ///
-/// Returns the open medium, NULL on failure. Fails iff:
+/// Returns the open medium, NULL on failure; a file that was created for it may remain, empty. Fails iff:
 /// - EINVAL: a row of the table above; filename is NULL; flags that are unknown or contradict each other; neither a file nor a block
 ///   device.
 /// - EWOULDBLOCK: the medium is open already, in this process or another.
 /// - EILSEQ: the chain of blocks is damaged (palloc_error() says where); nothing was written.
-/// - ENOTSUP: the medium has PALLOC_EXTENDED set.
+/// - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set.
 /// - ENOMEM: memory or address space ran out. ENOSPC: the disk is full.
 /// - whatever else open(2), mmap(2) and their like say.
 ///
@@ -192,14 +192,21 @@ pub unsafe extern "C" fn palloc_init(filename: *const c_char, flags: u32) -> *mu
     let before = get_errno();
     // SAFETY: not NULL, hence ended by a NUL.
     let path = unsafe { CStr::from_ptr(filename) };
-    let medium = match Palloc::open(as_path(path), Flags::from_bits(flags)) {
-        Ok(medium) => medium,
+    match open(path, flags) {
+        Ok(pt) => {
+            set_errno(before);
+            pt
+        }
         Err(error) => {
             report("palloc_init", path, &error);
-            return ptr::null_mut();
+            ptr::null_mut()
         }
-    };
-    let filename = path.to_owned();
+    }
+}
+
+fn open(path: &CStr, flags: u32) -> engine::Result<*mut palloc_t> {
+    let medium = Palloc::open_c(path, Flags::from_bits(flags))?;
+    let filename = engine::try_c_string(path.to_bytes())?.expect("a C string has no NUL in it");
     let public = palloc_t {
         filename: filename.as_ptr().cast_mut(),
         descriptor: medium.descriptor(),
@@ -208,10 +215,9 @@ pub unsafe extern "C" fn palloc_init(filename: *const c_char, flags: u32) -> *mu
         first_free: 0,
         size: 0,
     };
-    let handle = Box::new(Handle { public: UnsafeCell::new(public), filename, medium });
-    handle.publish(&handle.medium.lock());
-    set_errno(before);
-    Box::into_raw(handle).cast()
+    let handle = engine::try_box(Handle { public: UnsafeCell::new(public), filename, medium })?;
+    handle[0].publish(&handle[0].medium.lock());
+    Ok(Box::into_raw(handle).cast())
 }
 
 /// Closes the medium: gives back what was reserved ahead, and leaves the file exactly in the documented format. NULL is accepted.
@@ -226,13 +232,18 @@ pub unsafe extern "C" fn palloc_close(pt: *mut palloc_t) {
         return;
     }
     let before = get_errno();
-    // SAFETY: a live handle came from Box::into_raw in palloc_init and has not been given back.
-    let handle = unsafe { Box::from_raw(pt.cast::<Handle>()) };
-    let Handle { filename, medium, .. } = *handle;
-    match medium.close() {
-        Ok(()) => set_errno(before),
-        Err(error) => report("palloc_close", &filename, &error),
-    }
+    // SAFETY: a live handle came from Box::into_raw in palloc_init, as a slice of one, and has not been given back.
+    let handle = unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(pt.cast::<Handle>(), 1)) };
+    let closed = handle[0].medium.lock().close();
+    let errno = match closed {
+        Ok(()) => before,
+        Err(error) => {
+            report("palloc_close", &handle[0].filename, &error);
+            get_errno()
+        }
+    };
+    drop(handle);
+    set_errno(errno);
 }
 
 /// Allocates a blob of at least `size` bytes and returns the offset of its first byte, 16-byte aligned on media that this
@@ -444,7 +455,7 @@ pub unsafe extern "C" fn palloc_check(filename: *const c_char, report: palloc_re
     let before = get_errno();
     // SAFETY: not NULL, hence ended by a NUL.
     let path = unsafe { CStr::from_ptr(filename) };
-    let violations = engine::check(as_path(path), |offset, what| {
+    let violations = engine::check_c(path, |offset, what| {
         if let Some(report) = report {
             // SAFETY: not NULL, hence callable; the text lives until the call returns.
             unsafe { report(user, offset, what.as_ptr()) };

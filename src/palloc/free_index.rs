@@ -20,6 +20,7 @@
 use std::collections::TryReserveError;
 
 use super::format::{HEADER, MIN_DATA};
+use super::try_box;
 
 const REGION_SHIFT: u32 = 15;
 const GRANULE_SHIFT: u32 = 9;
@@ -50,7 +51,7 @@ struct Region {
 
 /// The index. Callers keep it in step with the medium.
 pub struct FreeIndex {
-    // A slice of one element, since a Box cannot be allocated without aborting when memory runs out.
+    // Slices of one: see try_box.
     regions: Vec<Option<Box<[Region]>>>,
     exact: [BitTree; EXACT_SETS],
     /// Bit s - 1: set s is not empty.
@@ -98,10 +99,7 @@ impl FreeIndex {
             self.regions.resize_with(region + 1, || None);
         }
         if self.regions[region].is_none() {
-            let mut one = Vec::new();
-            one.try_reserve_exact(1)?;
-            one.push(Region { starts: [0; SLOTS], sets: [0; 1 + EXACT_SETS] });
-            self.regions[region] = Some(one.into_boxed_slice());
+            self.regions[region] = Some(try_box(Region { starts: [0; SLOTS], sets: [0; 1 + EXACT_SETS] })?);
         }
         Ok(())
     }

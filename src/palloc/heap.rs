@@ -63,6 +63,7 @@ impl<M: Medium> Heap<M> {
     pub fn free(&mut self, ptr: u64) -> Result<()> {
         self.check_writable()?;
         let (at, n) = self.live(ptr)?;
+        self.check_end(at, n)?;
         self.release(at, n)
     }
 
@@ -73,6 +74,7 @@ impl<M: Medium> Heap<M> {
         }
         self.check_writable()?;
         let (at, n) = self.live(ptr)?;
+        self.check_end(at, n)?;
         let want = round_up(size).ok_or(Error::TooLarge(size))?;
         if size <= n {
             if split(n, want) == want && want < n {
@@ -213,7 +215,7 @@ impl<M: Medium> Heap<M> {
             match self.index.state(at) {
                 Some(State::Live) => return Ok(at + WORD),
                 Some(State::Free) => at += OVERHEAD + self.block(at, State::Free)?,
-                None => return Err(Error::Damaged { offset: at, what: "no block begins" }),
+                None => return Err(Error::Damaged { offset: at, what: "no block begins here" }),
             }
         }
         Ok(0)
@@ -222,8 +224,20 @@ impl<M: Medium> Heap<M> {
     /// The data size of the free block at `at`, if one is there.
     fn free_at(&self, at: u64) -> Result<Option<u64>> {
         match self.index.state(at) {
-            Some(State::Free) if at < self.size => self.block(at, State::Free).map(Some),
+            Some(State::Free) if at < self.size => {
+                let n = self.block(at, State::Free)?;
+                self.check_end(at, n).map(|()| Some(n))
+            }
             _ => Ok(None),
+        }
+    }
+
+    /// Checks the end marker of a block before it is changed: a start marker that was overwritten may lead to a later block.
+    fn check_end(&self, at: u64, n: u64) -> Result<()> {
+        if self.medium.load(at) == self.medium.load(at + WORD + n) {
+            Ok(())
+        } else {
+            Err(Error::Damaged { offset: at, what: "the markers of a block differ, one was overwritten" })
         }
     }
 
@@ -247,6 +261,7 @@ impl<M: Medium> Heap<M> {
         let overwritten = |offset| Error::Damaged { offset, what: "the start marker of a free block was overwritten" };
         if let Some((at, n)) = found.map_err(overwritten)? {
             self.block(at, State::Free)?;
+            self.check_end(at, n)?;
             return Ok(Place { at, end: at + OVERHEAD + n, take: split(n, want) });
         }
         if !self.dynamic {

@@ -9,12 +9,11 @@
 //! holes every range is allocated before the first store to it. (On tmpfs a load from a hole takes space too: there, holes are read
 //! by system calls.)
 
-use std::ffi::c_int;
-use std::fs::{self, File, OpenOptions};
+use std::ffi::{CStr, c_int};
+use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
@@ -86,45 +85,41 @@ pub struct FileMedium {
     is_file: bool,
     durable: bool,
     holes: Option<Holes>,
-    /// The directory whose entry for the file may not be on the disk yet.
-    unsynced_directory: Option<PathBuf>,
+    /// The directory whose entry for the file is not on the disk yet.
+    unsynced_directory: Option<File>,
 }
 
 impl FileMedium {
     /// Opens and locks the file. It is created if it does not exist and `flags` has DYNAMIC.
-    pub fn open(path: &Path, flags: Flags) -> Result<FileMedium> {
+    pub fn open(path: &CStr, flags: Flags) -> Result<FileMedium> {
         let writable = !flags.contains(Flags::READONLY);
-        let kind = match fs::metadata(path) {
-            Ok(meta) => Some(meta.file_type()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound && writable && flags.contains(Flags::DYNAMIC) => None,
-            Err(e) => return Err(Error::System { doing: "open", source: e }),
+        let durable = flags.contains(Flags::SYNC) && writable;
+        let how = if writable { libc::O_RDWR } else { libc::O_RDONLY } | if durable { libc::O_DSYNC } else { 0 };
+        let (file, is_new) = match open_file(path, how) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && writable && flags.contains(Flags::DYNAMIC) => {
+                (open_file(path, how | libc::O_CREAT), true)
+            }
+            result => (result, false),
         };
-        if kind.is_some_and(|kind| !kind.is_file() && !kind.is_block_device()) {
+        let file = file.map_err(Error::system("open"))?;
+        let kind = file.metadata().map_err(Error::system("fstat"))?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
             return Err(Error::Incompatible("neither a file nor a block device"));
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(writable)
-            .create(kind.is_none())
-            .mode(0o660)
-            .custom_flags(if flags.contains(Flags::SYNC) && writable { libc::O_DSYNC } else { 0 })
-            .open(path)
-            .map_err(Error::system("open"))?;
         lock(&file, if writable { libc::LOCK_EX } else { libc::LOCK_SH })?;
 
         let end = seek(&file, 0, libc::SEEK_END).map_err(Error::system("find the end of the file"))?;
-        let is_file = kind.is_none_or(|kind| kind.is_file());
-        let holes = if is_file { Holes::find(&file, end) } else { None };
+        let holes = if kind.is_file() { Holes::find(&file, end) } else { None };
         seek(&file, 0, libc::SEEK_SET).map_err(Error::system("lseek"))?;
         Ok(FileMedium {
             window: map_window(&file, end, writable)?,
             outgrown: Vec::new(),
             end,
             writable,
-            is_file,
-            durable: flags.contains(Flags::SYNC) && writable,
+            is_file: kind.is_file(),
+            durable,
             holes,
-            unsynced_directory: if kind.is_none() { directory_of(path) } else { None },
+            unsynced_directory: if is_new { open_directory_of(path) } else { None },
             file,
         })
     }
@@ -266,9 +261,7 @@ impl Medium for FileMedium {
     fn flush(&mut self) -> Result<()> {
         retry(|| self.file.sync_data()).map_err(Error::system("write the file to the disk"))?;
         if let Some(directory) = &self.unsynced_directory {
-            File::open(directory)
-                .and_then(|directory| directory.sync_all())
-                .map_err(Error::system("write the file's directory to the disk"))?;
+            retry(|| directory.sync_all()).map_err(Error::system("write the file's directory to the disk"))?;
             self.unsynced_directory = None;
         }
         Ok(())
@@ -504,9 +497,31 @@ fn within_file_size_limit(end: u64) -> Result<()> {
     Ok(())
 }
 
-/// The directory that holds the file, whatever the current directory becomes.
-fn directory_of(path: &Path) -> Option<PathBuf> {
-    fs::canonicalize(path).ok()?.parent().map(Path::to_path_buf)
+/// open(2), on a path that needs no copy. Does not wait for the other end of a pipe.
+fn open_file(path: &CStr, how: c_int) -> io::Result<File> {
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    use libc::open;
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    use libc::open64 as open;
+    let how = how | libc::O_CLOEXEC | libc::O_NONBLOCK;
+    let mode: libc::c_uint = 0o660;
+    // SAFETY: open takes a C string, flags and a mode; a descriptor that it returns is nobody else's. fcntl takes integers.
+    let file = retry(|| unsafe { check(open(path.as_ptr(), how, mode)).map(|fd| File::from_raw_fd(fd as c_int)) })?;
+    // SAFETY: as above. Of the flags, those that can be changed are set: none of ours but O_NONBLOCK.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, how & !libc::O_NONBLOCK) })?;
+    Ok(file)
+}
+
+/// The directory that holds the file, to be synced with the file's first sync. None where it can't be read.
+fn open_directory_of(path: &CStr) -> Option<File> {
+    let mut directory = [0; libc::PATH_MAX as usize];
+    let path = path.to_bytes();
+    let name = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+    directory.get_mut(..name)?.copy_from_slice(&path[..name]);
+    if name == 0 {
+        directory[0] = b'.';
+    }
+    open_file(CStr::from_bytes_until_nul(&directory).ok()?, libc::O_RDONLY | libc::O_DIRECTORY).ok()
 }
 
 fn check(result: impl Into<i64>) -> io::Result<i64> {

@@ -30,8 +30,9 @@ mod recover;
 mod tests;
 
 use std::collections::TryReserveError;
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, CString, c_int};
 use std::ops::BitOr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard};
@@ -151,11 +152,15 @@ impl Palloc {
     /// Opens the medium in the file at `path`, after making one or repairing it where that is called for. Fails if it is open
     /// already, if the file holds something else or a damaged medium, and where the system does.
     pub fn open(path: impl AsRef<Path>, flags: Flags) -> Result<Palloc> {
+        Palloc::open_c(&c_path(path.as_ref())?, flags)
+    }
+
+    pub(crate) fn open_c(path: &CStr, flags: Flags) -> Result<Palloc> {
         flags.check()?;
-        let mut medium = FileMedium::open(path.as_ref(), flags)?;
+        let mut medium = FileMedium::open(path, flags)?;
         if recover::is_durable(recover::stored_flags(&medium), flags) && !flags.contains(Flags::SYNC) {
             drop(medium);
-            medium = FileMedium::open(path.as_ref(), flags | Flags::SYNC)?;
+            medium = FileMedium::open(path, flags | Flags::SYNC)?;
         }
         let descriptor = medium.descriptor();
         let (heap, stored) = recover::open(medium, flags)?;
@@ -277,5 +282,30 @@ fn range(data: NonNull<[u8]>, ptr: u64, offset: u64, len: usize) -> Result<NonNu
 /// Reads the medium in the file at `path` without opening it, and tells `report` of everything that is not exactly the format: the
 /// offset of the block, and what is wrong. Returns how much there was.
 pub fn check(path: impl AsRef<Path>, report: impl FnMut(u64, &CStr)) -> Result<u64> {
-    Ok(recover::check(&FileMedium::open(path.as_ref(), Flags::READONLY)?, report))
+    check_c(&c_path(path.as_ref())?, report)
+}
+
+pub(crate) fn check_c(path: &CStr, report: impl FnMut(u64, &CStr)) -> Result<u64> {
+    Ok(recover::check(&FileMedium::open(path, Flags::READONLY)?, report))
+}
+
+fn c_path(path: &Path) -> Result<CString> {
+    try_c_string(path.as_os_str().as_bytes())?.ok_or(Error::Incompatible("its path has a NUL in it"))
+}
+
+/// A copy as a C string, or None with a NUL in `bytes`; an error, not an abort, when memory runs out.
+pub(crate) fn try_c_string(bytes: &[u8]) -> std::result::Result<Option<CString>, TryReserveError> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(bytes.len() + 1)?;
+    copy.extend_from_slice(bytes);
+    copy.push(0);
+    Ok(CString::from_vec_with_nul(copy).ok())
+}
+
+/// A box, or an error, not an abort, when memory runs out: only slices have that.
+pub(crate) fn try_box<T>(value: T) -> std::result::Result<Box<[T]>, TryReserveError> {
+    let mut one = Vec::new();
+    one.try_reserve_exact(1)?;
+    one.push(value);
+    Ok(one.into_boxed_slice())
 }

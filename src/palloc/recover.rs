@@ -175,7 +175,7 @@ fn survey(medium: &impl Medium, index: &mut FreeIndex) -> Result<Survey> {
             } else if marker.0 == 0 && medium.is_zero_from(at)? {
                 Rest::Zeros
             } else {
-                return Err(Error::Damaged { offset: at, what: "no block begins" });
+                return Err(Error::Damaged { offset: at, what: "no block begins here" });
             };
             break;
         }
