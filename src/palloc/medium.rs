@@ -42,6 +42,10 @@ pub trait Medium {
     fn store(&mut self, at: u64, word: u64);
     /// Words in this range will be read soon: fetches it from memory in one stream, not one dependent miss after the other.
     fn prefetch(&self, from: u64, to: u64);
+    /// Reads bytes.
+    fn read(&self, at: u64, bytes: &mut [u8]);
+    /// Writes bytes.
+    fn write(&mut self, at: u64, bytes: &[u8]);
     /// Makes the bytes of a range zero.
     fn clear(&mut self, at: u64, len: u64);
     /// Copies bytes between ranges that do not overlap.
@@ -54,7 +58,8 @@ pub trait Medium {
     fn set_end(&mut self, end: u64) -> Result<()>;
     /// Makes sure that stores to the range cannot fail for want of space.
     fn reserve(&mut self, at: u64, len: u64) -> Result<()>;
-    /// The same for bytes that mean nothing: on failure, what was taken from the disk is given back, and they may be zeros.
+    /// The same for bytes that mean nothing (so never those of a marker): on failure, what was taken from the disk is given back, and
+    /// they may be zeros.
     fn reserve_free(&mut self, at: u64, len: u64) -> Result<()>;
     /// Whether every operation is to be on the disk when it returns.
     fn is_durable(&self) -> bool;
@@ -136,6 +141,14 @@ impl FileMedium {
     }
 }
 
+impl Drop for FileMedium {
+    fn drop(&mut self) {
+        // Not left to close(2): a forked child's copy of the descriptor would keep the lock.
+        // SAFETY: flock takes a descriptor, which `file` keeps open, and flags.
+        unsafe { libc::flock(self.file.as_raw_fd(), libc::LOCK_UN) };
+    }
+}
+
 impl Medium for FileMedium {
     fn end(&self) -> u64 {
         self.end
@@ -192,6 +205,16 @@ impl Medium for FileMedium {
         }
     }
 
+    fn read(&self, at: u64, bytes: &mut [u8]) {
+        // SAFETY: a mapped range, and a slice that is no part of it.
+        unsafe { self.pointer(at, bytes.len() as u64).copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) }
+    }
+
+    fn write(&mut self, at: u64, bytes: &[u8]) {
+        // SAFETY: as in read.
+        unsafe { self.pointer(at, bytes.len() as u64).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
+    }
+
     fn clear(&mut self, at: u64, len: u64) {
         // SAFETY: a mapped range.
         unsafe { self.pointer(at, len).write_bytes(0, len as usize) }
@@ -223,7 +246,12 @@ impl Medium for FileMedium {
                 self.outgrown.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
                 self.outgrown.push(std::mem::replace(&mut self.window, longer));
             }
-            if let Err(error) = allocate(&self.file, self.end, end - self.end, end - self.end) {
+            let (at, len) = (self.end, end - self.end);
+            let allocated = allocate(&self.file, at, len, len).and_then(|allocated| match allocated {
+                true => Ok(()),
+                false => write_zeros(&self.file, at, len).map_err(Error::system(ALLOCATING)),
+            });
+            if let Err(error) = allocated {
                 // What was allocated before it failed goes back. If that fails too, the bytes are zeros behind the chain.
                 let _ = self.file.set_len(self.end);
                 return Err(error);
@@ -237,17 +265,18 @@ impl Medium for FileMedium {
 
     fn reserve(&mut self, at: u64, len: u64) -> Result<()> {
         match &mut self.holes {
-            Some(holes) if self.writable => holes.fill(&self.file, at, len.min(self.end - at), self.end),
+            Some(holes) if self.writable => holes.fill(&self.file, at, len, self.end).map(drop),
             _ => Ok(()),
         }
     }
 
     fn reserve_free(&mut self, at: u64, len: u64) -> Result<()> {
-        let result = self.reserve(at, len);
-        if let (Err(_), Some(holes)) = (&result, &mut self.holes) {
-            holes.open_again(&self.file, at, len.min(self.end - at));
-        }
-        result
+        let Some(holes) = &mut self.holes else { return Ok(()) };
+        let filled = holes.fill(&self.file, at, len, self.end).and_then(|filled| match filled {
+            true => Ok(()),
+            false => write_zeros(&self.file, at, len).map_err(Error::system(ALLOCATING)),
+        });
+        filled.inspect_err(|_| holes.open_again(&self.file, at, len))
     }
 
     fn is_durable(&self) -> bool {
@@ -283,11 +312,19 @@ struct Holes {
 impl Holes {
     /// None if the file has none. Allocated space that was never written counts as a hole: it costs a call, no harm.
     fn find(file: &File, end: u64) -> Option<Holes> {
-        match seek(file, 0, libc::SEEK_HOLE) {
-            Ok(hole) if hole >= end => None,
-            Err(e) if e.raw_os_error() == Some(libc::ENXIO) => None,
-            _ => Some(Holes { filled: Vec::new(), loads_fill: is_tmpfs(file) }),
+        let mut holes = Holes { filled: Vec::new(), loads_fill: is_tmpfs(file) };
+        let mut at = 0;
+        while at < end {
+            // Beyond the last data there is only a hole. Other errors: not told, so nothing is known to be filled.
+            let Ok(data) = seek(file, at, libc::SEEK_DATA) else { return Some(holes) };
+            let Ok(hole) = seek(file, data, libc::SEEK_HOLE) else { return Some(holes) };
+            if data == 0 && hole >= end {
+                return None;
+            }
+            (data.div_ceil(PIECE)..hole / PIECE).for_each(|piece| holes.set_filled(piece));
+            at = hole;
         }
+        Some(holes)
     }
 
     /// Reads the word at `at`, if that is not to be done through the mapping.
@@ -315,21 +352,19 @@ impl Holes {
         self.filled[word] |= 1 << (piece % 64);
     }
 
-    /// Fills whole pieces round the range, or where the disk has no room for that the range alone.
-    fn fill(&mut self, file: &File, at: u64, len: u64, end: u64) -> Result<()> {
+    /// Fills whole pieces round the range, or where the disk has no room for that the range alone. False where the file system can't.
+    fn fill(&mut self, file: &File, at: u64, len: u64, end: u64) -> Result<bool> {
         let pieces = at / PIECE..(at + len).div_ceil(PIECE);
-        let (Some(first), Some(last)) =
-            (pieces.clone().find(|&piece| !self.is_filled(piece)), pieces.rev().find(|&piece| !self.is_filled(piece)))
-        else {
-            return Ok(());
-        };
+        let Some(first) = pieces.clone().find(|&piece| !self.is_filled(piece)) else { return Ok(true) };
+        let last = pieces.rev().find(|&piece| !self.is_filled(piece)).unwrap_or(first);
         let (start, stop) = (first * PIECE, ((last + 1) * PIECE).min(end));
         let there = file.metadata().map_or(u64::MAX, |meta| meta.blocks() * 512);
-        if allocate(file, start, stop - start, (stop - start).saturating_sub(there)).is_ok() {
-            (first..=last).for_each(|piece| self.set_filled(piece));
-            return Ok(());
+        match allocate(file, start, stop - start, (stop - start).saturating_sub(there)) {
+            Ok(true) => (first..=last).for_each(|piece| self.set_filled(piece)),
+            Ok(false) => return Ok(false),
+            Err(_) => return allocate(file, at, len, len.saturating_sub(there)),
         }
-        allocate(file, at, len, len.saturating_sub(there))
+        Ok(true)
     }
 
     /// Gives the range back to the disk, as far as the system can.
@@ -420,24 +455,45 @@ fn map_window(file: &File, end: u64, writable: bool) -> Result<MmapRaw> {
         options.len(len);
         match if writable { options.map_raw(file) } else { options.map_raw_read_only(file) } {
             Ok(window) => return Ok(window),
-            Err(e) => failure = e,
+            Err(e) if e.raw_os_error().is_some() => failure = e,
+            Err(_) => {} // more than the address space holds
         }
     }
     Err(Error::System { doing: "map the file", source: failure })
 }
 
-/// Allocates the range on the disk; bytes that were not there read as zero. At least `new` bytes of it are not allocated yet.
-fn allocate(file: &File, at: u64, len: u64, new: u64) -> Result<()> {
-    if new > STEP && free_space(file).is_some_and(|free| free < new) {
+const ALLOCATING: &str = "allocate space for the file";
+
+/// Allocates the range on the disk; bytes that were not there read as zero. At least `new` bytes of it are not allocated yet. False
+/// where the file system can't.
+fn allocate(file: &File, at: u64, len: u64, new: u64) -> Result<bool> {
+    if new > AT_ONCE && free_space(file).is_some_and(|free| free < new) {
         // What can't be had is not taken for a moment from others either.
         let source = io::Error::from_raw_os_error(libc::ENOSPC);
-        return Err(Error::System { doing: "allocate space for the file", source });
+        return Err(Error::System { doing: ALLOCATING, source });
     }
-    // In steps: a call that a signal interrupts starts anew, and a program may have timers.
-    (0..len).step_by(STEP as usize).try_for_each(|from| {
-        let (at, len) = (at + from, (len - from).min(STEP));
-        allocate_step(file, at, len).map_err(Error::system("allocate space for the file"))
-    })
+    for from in (0..len).step_by(AT_ONCE as usize) {
+        match allocate_at_once(file, at + from, (len - from).min(AT_ONCE)) {
+            Ok(()) => {}
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => return Ok(false),
+            Err(e) => return Err(Error::System { doing: ALLOCATING, source: e }),
+        }
+    }
+    Ok(true)
+}
+
+/// A call that a signal interrupts starts anew, and a program may have timers: so that it comes to an end.
+const AT_ONCE: u64 = 16 << 20;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn allocate_at_once(file: &File, at: u64, len: u64) -> io::Result<()> {
+    // SAFETY: fallocate takes a descriptor, which `file` keeps open, and integers.
+    retry(|| check(unsafe { fallocate(file.as_raw_fd(), 0, at as off_t, len as off_t) })).map(drop)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn allocate_at_once(_: &File, _: u64, _: u64) -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(libc::ENOSYS))
 }
 
 /// What the file system has left, if it tells.
@@ -454,19 +510,7 @@ fn free_space(file: &File) -> Option<u64> {
     (info.f_bfree as u64).checked_mul(info.f_frsize as u64)
 }
 
-const STEP: u64 = 16 << 20;
-
-fn allocate_step(file: &File, at: u64, len: u64) -> io::Result<()> {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    // SAFETY: fallocate takes a descriptor, which `file` keeps open, and integers.
-    match retry(|| check(unsafe { fallocate(file.as_raw_fd(), 0, at as off_t, len as off_t) })) {
-        Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => {}
-        result => return result.map(drop),
-    }
-    write_zeros(file, at, len)
-}
-
-/// For file systems that cannot allocate: writes zeros where zeros or nothing is.
+/// For file systems that can't allocate: writes zeros where zeros or nothing is, and nobody else writes.
 fn write_zeros(file: &File, at: u64, len: u64) -> io::Result<()> {
     const ZEROS: [u8; 4096] = [0; 4096];
     let mut buffer = ZEROS;

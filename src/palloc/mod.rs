@@ -1,6 +1,6 @@
 //! Blobs in a file that outlives the process: allocate, free, resize and walk them; survive a kill at any moment.
 //!
-//! [`format`](self) of the file and order of stores: docs/FORMAT.md. The modules, from the bytes up: `format` says what they mean,
+//! docs/FORMAT.md has the bytes of the file, and the order of stores. The modules, from the bytes up: `format` says what they mean,
 //! `medium` where they are, `free_index` which blocks there are, `heap` works on them, `recover` opens and repairs. A [`Palloc`] puts
 //! one lock round a heap.
 //!
@@ -159,6 +159,7 @@ impl Palloc {
         flags.check()?;
         let mut medium = FileMedium::open(path, flags)?;
         if recover::is_durable(recover::stored_flags(&medium), flags) && !flags.contains(Flags::SYNC) {
+            // O_DSYNC can't be set later. Nothing that was read until now is used any more.
             drop(medium);
             medium = FileMedium::open(path, flags | Flags::SYNC)?;
         }
@@ -212,21 +213,12 @@ impl Palloc {
 
     /// Copies bytes of the blob at `ptr`, from `offset` in it on, to `bytes`. Fails if it is not that long.
     pub fn read(&self, ptr: u64, offset: u64, bytes: &mut [u8]) -> Result<()> {
-        let mut heap = self.lock();
-        let from = range(heap.data(ptr)?, ptr, offset, bytes.len())?;
-        // SAFETY: `from` is a mapped range of the length of `bytes`, and the lock keeps writers of this API away.
-        unsafe { from.cast::<u8>().copy_to_nonoverlapping(NonNull::from(bytes).cast(), from.len()) }
-        Ok(())
+        self.lock().read(ptr, offset, bytes)
     }
 
     /// Copies `bytes` to the blob at `ptr`, from `offset` in it on. Fails if it is not that long.
     pub fn write(&self, ptr: u64, offset: u64, bytes: &[u8]) -> Result<()> {
-        let mut heap = self.lock();
-        heap.check_writable()?;
-        let to = range(heap.data(ptr)?, ptr, offset, bytes.len())?;
-        // SAFETY: `to` is a mapped range of the length of `bytes`, writable, and the lock keeps others of this API away.
-        unsafe { to.cast::<u8>().copy_from_nonoverlapping(NonNull::from(bytes).cast(), to.len()) }
-        Ok(())
+        self.lock().write(ptr, offset, bytes)
     }
 
     /// Where the bytes of the blob at `ptr` are in memory. The address stays valid until the medium is closed, as long as the blob is
@@ -267,15 +259,6 @@ impl Drop for Palloc {
             // What could not be written is derived from the chain: the next open makes it good.
             let _ = heap.close();
         }
-    }
-}
-
-/// `len` bytes of `data` from `offset` on.
-fn range(data: NonNull<[u8]>, ptr: u64, offset: u64, len: usize) -> Result<NonNull<[u8]>> {
-    match usize::try_from(offset).ok().filter(|&offset| offset <= data.len() && len <= data.len() - offset) {
-        // SAFETY: `offset` is within the mapped range `data`.
-        Some(offset) => Ok(NonNull::slice_from_raw_parts(unsafe { data.cast::<u8>().add(offset) }, len)),
-        None => Err(Error::OutOfBlob { ptr, offset, len: len as u64 }),
     }
 }
 
