@@ -109,9 +109,7 @@ fn overwrite(medium: &mut impl Medium, flags: Flags) -> Result<()> {
         make_free(medium, HEADER, end)?;
         medium.barrier()?;
     } else if medium.end() != HEADER {
-        return Err(Error::Incompatible(
-            "it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows",
-        ));
+        return Err(Error::Incompatible(TOO_SMALL));
     }
     medium.reserve(0, HEADER)?;
     medium.store(0, header(flags.bits() & DYNAMIC));
@@ -203,12 +201,11 @@ fn open_chain(medium: &mut impl Medium, stored: u32, writable: bool) -> Result<(
     if found.rest == Rest::Nothing && !found.untidy {
         return Ok((index, found.end));
     }
-    let cut_off_initialization = found.end == HEADER && found.rest == Rest::Zeros;
-    if cut_off_initialization && !dynamic {
-        // A dynamic one is a medium already, with nothing in it.
+    if found.end == HEADER && !dynamic {
+        // An initialization that was cut off. (A dynamic medium is one already, with nothing in it.)
         if medium.end() < HEADER + MIN_BLOCK {
             return Err(Error::Incompatible(TOO_SMALL));
-        } else if !writable {
+        } else if found.rest == Rest::Zeros && !writable {
             return Err(Error::Incompatible(NOT_INITIALIZED));
         }
     }
@@ -261,11 +258,6 @@ fn claim_rest(medium: &mut impl Medium, found: &Survey, dynamic: bool) -> Result
     if dynamic {
         medium.set_end(at)?;
         return Ok(at);
-    }
-    if is_new {
-        return Err(Error::Incompatible(
-            "it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows",
-        ));
     }
     // Too little for a block: the last one gets it.
     let last = Marker(medium.load(found.last));
