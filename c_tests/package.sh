@@ -12,7 +12,7 @@ declared() {
             /^[{]/ { depth++ }
             /^[}]/ { depth-- }
             /\(/ && !depth && !/^ *(typedef|static)/ { sub(/ *\(.*/, ""); sub(/.*[ *]/, ""); print }'
-    done | sort
+    done | sort -u
 }
 
 exported() { # NM-FLAGS FILE
@@ -56,6 +56,39 @@ C
     $RUSTC --edition 2024 --crate-type staticlib -O "$WORK/other.rs" -o "$WORK/libother.a" &&
         strict_cc "$WORK/both.c" $LDFLAGS "$LIB/libpalloc.a" "$WORK/libother.a" "$LIB/libpalloc.a" $LIBS -o "$WORK/both" &&
         "$WORK/both"
+}
+
+# One program, two source files, each with the header of one generation.
+both_generations() {
+    cat >"$WORK/first.c" <<'C'
+#include <palloc.h>
+uint64_t first(void);
+uint64_t first(void)
+{
+    struct palloc_t *pt = palloc_init("first.pba", PALLOC_DYNAMIC);
+    uint64_t ptr = palloc(pt, 4);
+    palloc_close(pt);
+    return ptr;
+}
+C
+    cat >"$WORK/second.c" <<'C'
+#include <finwo/palloc.h>
+uint64_t first(void);
+int main(void)
+{
+    PALLOC_FD fd = palloc_open("second.pba", PALLOC_DYNAMIC);
+    PALLOC_RESPONSE done = palloc_init(fd, PALLOC_DYNAMIC);
+    PALLOC_OFFSET ptr = palloc(fd, 4);
+    return done == PALLOC_OK && ptr == 16 && first() == 16 && palloc_close(fd) != PALLOC_ERR ? 0 : 1;
+}
+C
+    # shellcheck disable=SC2086
+    (cd "$WORK" && strict_cc first.c second.c $LDFLAGS "$LIB/libpalloc.a" $LIBS -o generations && ./generations)
+}
+
+only_one_header() {
+    printf '#include <finwo/palloc.h>\n#include <palloc.h>\n' >"$WORK/clash.c"
+    ! strict_cc -c "$WORK/clash.c" -o "$WORK/clash.o" 2>"$WORK/clash.log" && grep -q "same source file" "$WORK/clash.log"
 }
 
 make_quietly() {
@@ -128,5 +161,7 @@ installed() {
 
 exports
 check "links beside another Rust static library" beside_rust
+check "both generations of palloc in one program" both_generations
+check "both headers in one source file are refused" only_one_header
 installed
 finish

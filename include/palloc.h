@@ -91,6 +91,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef LIBPALLOC_FINWO_PALLOC_H
+#error "palloc.h and finwo/palloc.h can't be included in the same source file"
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif

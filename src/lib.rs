@@ -2,7 +2,7 @@
 //!
 //! * [`palloc`]: blobs allocated, freed and walked inside a file that outlives the process.
 //!
-//! C programs use it through `include/palloc.h`, made from `src/ffi/palloc.rs`; Rust programs through [`Palloc`].
+//! C programs use it through `include/palloc.h`, made from `src/ffi/palloc.rs`, or `include/finwo/palloc.h`; Rust programs through [`Palloc`].
 //!
 //! # Words of safety
 //!

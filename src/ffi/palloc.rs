@@ -3,6 +3,7 @@
 
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
@@ -83,12 +84,16 @@ thread_local! {
 }
 
 /// Leaves `error` in errno and in palloc_error(). Of a long path the end is told: what is wrong must fit too.
-fn report(function: &str, path: &CStr, error: &Error) {
+pub(super) fn report(function: &str, path: &CStr, error: &Error) {
     let path = path.to_bytes();
     let end = &path[path.len().saturating_sub(500)..];
     let dots = if end.len() < path.len() { "..." } else { "" };
     let end = Path::new(OsStr::from_bytes(end)).display();
-    ERROR.with(|text| text.set(format_args!("{function}: {dots}{end}: {error}")));
+    report_on(function, format_args!("{dots}{end}"), error);
+}
+
+pub(super) fn report_on(function: &str, what: fmt::Arguments<'_>, error: &Error) {
+    ERROR.with(|text| text.set(format_args!("{function}: {what}: {error}")));
     set_errno(errno_of(error));
 }
 
@@ -110,7 +115,7 @@ fn errno_of(error: &Error) -> c_int {
     }
 }
 
-fn invalid(function: &str, what: &str) {
+pub(super) fn invalid(function: &str, what: &str) {
     ERROR.with(|text| text.set(format_args!("{function}: {what}")));
     set_errno(libc::EINVAL);
 }

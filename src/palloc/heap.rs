@@ -11,13 +11,14 @@
 //! ```
 //!
 //! A dynamic medium that is open may end in slack: a free block that is not in the index nor counted, space reserved ahead or given
-//! back. `size` is the end of what the program can see.
+//! back. `size` is the end of what the program can see. In exact mode it has none between operations: the file ends with the last
+//! block.
 
 use std::ptr::NonNull;
 
 use super::error::Error;
 use super::format::{
-    HEADER, MAX_DATA, MIN_DATA, Marker, MoveIntent, OVERHEAD, SPLIT_ABOVE, STEP, WORD, in_step, round_up,
+    HEADER, MAX_DATA, MIN_BLOCK, MIN_DATA, Marker, MoveIntent, OVERHEAD, SPLIT_ABOVE, STEP, WORD, in_step, round_up,
 };
 use super::free_index::{FreeIndex, State};
 use super::medium::Medium;
@@ -31,6 +32,7 @@ pub struct Heap<M> {
     pub(super) dynamic: bool,
     pub(super) writable: bool,
     pub(super) first_free: u64,
+    pub(super) exact: bool,
 }
 
 /// Where a blob can be made: a free block at `at`, of which a block with `take` bytes of data is used.
@@ -68,7 +70,7 @@ impl<M: Medium> Heap<M> {
     /// Allocates a blob of at least `size` bytes. Returns its offset.
     pub fn alloc(&mut self, size: u64) -> Result<u64> {
         self.check_writable()?;
-        self.or_restore_tail(|heap| {
+        self.growing(|heap| {
             let Place { at, end, take } = heap.place(size)?;
             heap.claim(at, take, at, end, Marker::live(take).0)?;
             Ok(at + WORD)
@@ -98,11 +100,7 @@ impl<M: Medium> Heap<M> {
             }
             return Ok(ptr);
         }
-        self.or_restore_tail(
-            |heap| {
-                if heap.grow_in_place(at, n, size, want)? { Ok(ptr) } else { heap.move_blob(at, n, size) }
-            },
-        )
+        self.growing(|heap| if heap.grow_in_place(at, n, size, want)? { Ok(ptr) } else { heap.move_blob(at, n, size) })
     }
 
     /// The size of the data section at `ptr`, of an allocated or a free block.
@@ -316,8 +314,8 @@ impl<M: Medium> Heap<M> {
         self.index.prepare(at)?;
         let before = self.medium.end();
         let fits = before >= need;
-        if !fits || (before > need && before - need <= SPLIT_ABOVE) {
-            let ahead = self.medium.set_end(need + reserve_ahead(need));
+        if !fits || (before > need && before - need <= SPLIT_ABOVE && !self.exact) {
+            let ahead = self.medium.set_end(need + self.reserve_ahead(need));
             if ahead.is_err() && !fits {
                 self.medium.set_end(need)?;
             }
@@ -339,8 +337,9 @@ impl<M: Medium> Heap<M> {
         if before < self.medium.end() { self.medium.barrier() } else { Ok(()) }
     }
 
-    /// Runs `operation`. If it fails and a free tail had become slack for it, that is a free tail again.
-    fn or_restore_tail<T>(&mut self, operation: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+    /// Runs `operation`. If it fails and a free tail had become slack for it, that is a free tail again; in exact mode the file ends
+    /// where it did.
+    fn growing<T>(&mut self, operation: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let size = self.size;
         let result = operation(self);
         if result.is_err() && self.size < size {
@@ -354,6 +353,9 @@ impl<M: Medium> Heap<M> {
             if self.first_free == 0 {
                 self.first_free = tail;
             }
+        }
+        if self.exact {
+            let _ = self.cut_slack(); // failing that, the next operation does
         }
         result
     }
@@ -490,9 +492,18 @@ impl<M: Medium> Heap<M> {
         }
     }
 
+    /// How much is reserved behind the last block of a medium of `size` bytes when it grows.
+    fn reserve_ahead(&self, size: u64) -> u64 {
+        if self.exact { 0 } else { (size / 8).clamp(64 << 10, 64 << 20) / STEP * STEP }
+    }
+
     /// Gives slack back to the file system when it is much more than what growth reserves. Failing that, close does.
     fn trim_slack(&mut self) {
-        let ahead = reserve_ahead(self.size);
+        if self.exact {
+            let _ = self.cut_slack();
+            return;
+        }
+        let ahead = self.reserve_ahead(self.size);
         if self.medium.end() - self.size > 4 * ahead && self.medium.set_end(self.size + ahead).is_ok() {
             // Shorter on the disk before the marker says so: else bytes that are no block would be behind it.
             let _ = self.medium.barrier();
@@ -558,7 +569,12 @@ impl<M: Medium> Heap<M> {
         } else if self.dynamic && behind == self.size {
             let Some(want) = want_in_step(at, size) else { return Err(Error::TooLarge(size)) };
             // A new marker less than 16 bytes behind the old one would be written over it. Only odd media have that.
-            if want - n < STEP || self.extend_tail(next, at + OVERHEAD + want).is_err() {
+            if want - n < STEP {
+                return Ok(false);
+            }
+            // What the file grows by must hold a block until that is joined.
+            let need = at + OVERHEAD + if want - n < MIN_BLOCK { want + STEP } else { want };
+            if self.extend_tail(next, need).is_err() {
                 return Ok(false);
             }
             let end = self.medium.end();
@@ -609,11 +625,6 @@ fn want_in_step(at: u64, size: u64) -> Option<u64> {
     }
     let end = at.checked_add(OVERHEAD + size.max(MIN_DATA)).filter(|&end| end <= MAX_DATA)?;
     Some((end - HEADER).next_multiple_of(STEP) + HEADER - at - OVERHEAD)
-}
-
-/// How much is reserved behind the last block of a medium of `size` bytes when it grows.
-fn reserve_ahead(size: u64) -> u64 {
-    (size / 8).clamp(64 << 10, 64 << 20) / STEP * STEP
 }
 
 fn check_range(ptr: u64, n: u64, offset: u64, len: u64) -> Result<()> {

@@ -13,6 +13,7 @@
 use std::ffi::{CStr, c_int};
 use std::fs::File;
 use std::io;
+use std::ops::Deref;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::ptr::NonNull;
@@ -83,7 +84,7 @@ const PIECE: u64 = 64 << 10;
 
 /// A medium in a file or on a block device.
 pub struct FileMedium {
-    file: File,
+    file: LockedFile,
     window: MmapRaw,
     outgrown: Vec<MmapRaw>,
     end: u64,
@@ -95,6 +96,19 @@ pub struct FileMedium {
     holes: Option<Holes>,
     /// The directory whose entry for the file is not on the disk yet.
     unsynced_directory: Option<File>,
+    /// The descriptor's position when it was given to us, where opening leaves it.
+    position: u64,
+}
+
+/// Unlocks when it is dropped.
+struct LockedFile(File);
+
+impl Deref for LockedFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
 }
 
 impl FileMedium {
@@ -110,25 +124,51 @@ impl FileMedium {
             result => (result, false),
         };
         let file = file.map_err(Error::system("open"))?;
+        let directory = if is_new { open_directory_of(path) } else { None };
+        FileMedium::over(file, flags, directory)
+    }
+
+    /// The same for the file that a descriptor of the program is open on, which stays the program's, with its position in the file.
+    pub fn of_descriptor(fd: c_int, flags: Flags) -> Result<FileMedium> {
+        let file = duplicate(fd).map_err(Error::system("use the descriptor"))?;
+        // SAFETY: fcntl takes a descriptor, which `file` keeps open, and integers.
+        let how = check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) }).map_err(Error::system("fcntl"))?;
+        let how = how as c_int;
+        if how & libc::O_APPEND != 0 {
+            return Err(Error::Incompatible("its descriptor has O_APPEND"));
+        }
+        let access = how & libc::O_ACCMODE;
+        if access != libc::O_RDWR && !(access == libc::O_RDONLY && flags.contains(Flags::READONLY)) {
+            let source = io::Error::from_raw_os_error(libc::EBADF);
+            return Err(Error::System { doing: "read and write with the descriptor", source });
+        }
+        FileMedium::over(file, flags, None)
+    }
+
+    fn over(file: File, flags: Flags, unsynced_directory: Option<File>) -> Result<FileMedium> {
+        let writable = !flags.contains(Flags::READONLY);
         let kind = file.metadata().map_err(Error::system("fstat"))?.file_type();
         if !kind.is_file() && !kind.is_block_device() {
             return Err(Error::Incompatible("neither a file nor a block device"));
         }
         lock(&file, if writable { libc::LOCK_EX } else { libc::LOCK_SH })?;
+        let file = LockedFile(file);
 
+        let position = seek(&file, 0, libc::SEEK_CUR).map_err(Error::system("lseek"))?;
         let end = seek(&file, 0, libc::SEEK_END).map_err(Error::system("find the end of the file"))?;
         let holes = if kind.is_file() { Holes::find(&file, end) } else { None };
-        seek(&file, 0, libc::SEEK_SET).map_err(Error::system("lseek"))?;
+        seek(&file, position, libc::SEEK_SET).map_err(Error::system("lseek"))?;
         Ok(FileMedium {
             window: map_window(&file, end, writable)?,
             outgrown: Vec::new(),
             end,
             writable,
             is_file: kind.is_file(),
-            durable,
+            durable: flags.contains(Flags::SYNC) && writable,
             populated: end,
             holes,
-            unsynced_directory: if is_new { open_directory_of(path) } else { None },
+            unsynced_directory,
+            position,
             file,
         })
     }
@@ -138,6 +178,16 @@ impl FileMedium {
         self.file.as_raw_fd()
     }
 
+    /// Another descriptor of the same open file: beyond those of stdin, stdout and stderr.
+    pub fn another_descriptor(&self) -> Result<File> {
+        duplicate(self.descriptor()).map_err(Error::system("make another descriptor"))
+    }
+
+    /// From here on every operation is on the disk when it returns.
+    pub fn make_durable(&mut self) {
+        self.durable = self.writable;
+    }
+
     fn pointer(&self, at: u64, len: u64) -> *mut u8 {
         assert!(len <= self.end && at <= self.end - len, "range {at}+{len} of a medium of {} bytes", self.end);
         // SAFETY: the window is at least `end` long, so the result is inside the mapping.
@@ -145,11 +195,11 @@ impl FileMedium {
     }
 }
 
-impl Drop for FileMedium {
+impl Drop for LockedFile {
     fn drop(&mut self) {
-        // Not left to close(2): a forked child's copy of the descriptor would keep the lock.
-        // SAFETY: flock takes a descriptor, which `file` keeps open, and flags.
-        unsafe { libc::flock(self.file.as_raw_fd(), libc::LOCK_UN) };
+        // Not left to close(2): a forked child's copy of the descriptor, or the program's own, would keep the lock.
+        // SAFETY: flock takes a descriptor, which the file keeps open, and flags.
+        unsafe { libc::flock(self.0.as_raw_fd(), libc::LOCK_UN) };
     }
 }
 
@@ -234,7 +284,7 @@ impl Medium for FileMedium {
 
     fn is_zero_from(&self, at: u64) -> Result<bool> {
         let result = only_zeros(&self.file, at, self.end).map_err(Error::system("read the file"));
-        seek(&self.file, 0, libc::SEEK_SET).map_err(Error::system("lseek"))?;
+        seek(&self.file, self.position, libc::SEEK_SET).map_err(Error::system("lseek"))?;
         result
     }
 
@@ -589,6 +639,22 @@ fn open_file(path: &CStr, how: c_int) -> io::Result<File> {
     // SAFETY: as above. Of the flags, those that can be changed are set: none of ours but O_NONBLOCK.
     check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, how & !libc::O_NONBLOCK) })?;
     Ok(file)
+}
+
+/// Whether both descriptors are open, on the same file.
+pub fn is_same_file(one: c_int, other: c_int) -> bool {
+    let identity = |fd| {
+        let mut info = std::mem::MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: the out parameter is a local, which a call that succeeds fills.
+        let info = unsafe { (libc::fstat(fd, info.as_mut_ptr()) == 0).then(|| info.assume_init()) };
+        info.map(|info| (info.st_dev, info.st_ino))
+    };
+    identity(one).is_some_and(|identity_of_one| identity(other) == Some(identity_of_one))
+}
+
+fn duplicate(fd: c_int) -> io::Result<File> {
+    // SAFETY: fcntl takes integers; a descriptor that it returns is nobody else's.
+    check(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) }).map(|fd| unsafe { File::from_raw_fd(fd as c_int) })
 }
 
 /// The directory that holds the file, to be synced with the file's first sync. None where it can't be read.

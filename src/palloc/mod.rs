@@ -31,6 +31,7 @@ mod tests;
 
 use std::collections::TryReserveError;
 use std::ffi::{CStr, CString, c_int};
+use std::fs::File;
 use std::ops::BitOr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -39,7 +40,8 @@ use std::sync::{Mutex, MutexGuard};
 
 pub use error::Error;
 use heap::Heap;
-use medium::FileMedium;
+pub(crate) use medium::is_same_file;
+use medium::{FileMedium, Medium};
 
 /// What calls on a medium return.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -156,15 +158,34 @@ impl Palloc {
     }
 
     pub(crate) fn open_c(path: &CStr, flags: Flags) -> Result<Palloc> {
-        flags.check()?;
-        let mut medium = FileMedium::open(path, flags)?;
-        if recover::is_durable(recover::stored_flags(&medium), flags) && !flags.contains(Flags::SYNC) {
-            // O_DSYNC can't be set later. Nothing that was read until now is used any more.
-            drop(medium);
-            medium = FileMedium::open(path, flags | Flags::SYNC)?;
+        Palloc::over(open_file(path, flags)?, flags, false)
+    }
+
+    /// Opens the medium in the file at `path` if it is one, else only the file. The descriptor is the program's. In exact mode: the
+    /// file ends with the last block, at every moment.
+    pub(crate) fn open_exact(path: &CStr, flags: Flags) -> Result<(File, Option<Palloc>)> {
+        let mut medium = open_file(path, flags)?;
+        let descriptor = medium.another_descriptor()?;
+        if recover::is_initialized(&medium, flags)? {
+            return Palloc::over(medium, flags, true).map(|opened| (descriptor, Some(opened)));
         }
+        medium.barrier().map(|()| (descriptor, None)) // the entry of a new file in its directory, too
+    }
+
+    /// Opens the medium that the program's descriptor is open on, in exact mode, after making one where that is called for.
+    pub(crate) fn attach_exact(fd: c_int, flags: Flags) -> Result<Palloc> {
+        flags.check()?;
+        let mut medium = FileMedium::of_descriptor(fd, flags)?;
+        if recover::is_durable(recover::stored_flags(&medium), flags) {
+            medium.make_durable();
+        }
+        Palloc::over(medium, flags, true)
+    }
+
+    fn over(medium: FileMedium, flags: Flags, exact: bool) -> Result<Palloc> {
         let descriptor = medium.descriptor();
-        let (heap, stored) = recover::open(medium, flags)?;
+        let (mut heap, stored) = recover::open(medium, flags)?;
+        heap.exact = exact;
         let sync = Flags(if recover::is_durable(stored, flags) { format::SYNC } else { 0 });
         Ok(Palloc { heap: Mutex::new(heap), flags: Flags(stored) | sync, descriptor })
     }
@@ -270,6 +291,18 @@ pub fn check(path: impl AsRef<Path>, report: impl FnMut(u64, &CStr)) -> Result<u
 
 pub(crate) fn check_c(path: &CStr, report: impl FnMut(u64, &CStr)) -> Result<u64> {
     Ok(recover::check(&FileMedium::open(path, Flags::READONLY)?, report))
+}
+
+/// Opens and locks the file, with O_DSYNC if the medium in it asks for that.
+fn open_file(path: &CStr, flags: Flags) -> Result<FileMedium> {
+    flags.check()?;
+    let medium = FileMedium::open(path, flags)?;
+    if flags.contains(Flags::SYNC) || !recover::is_durable(recover::stored_flags(&medium), flags) {
+        return Ok(medium);
+    }
+    // O_DSYNC can't be set later. Nothing that was read until now is used any more.
+    drop(medium);
+    FileMedium::open(path, flags | Flags::SYNC)
 }
 
 fn c_path(path: &Path) -> Result<CString> {

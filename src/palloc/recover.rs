@@ -44,6 +44,16 @@ pub fn stored_flags(medium: &impl Medium) -> u32 {
     if medium.end() < HEADER { 0 } else { header_flags(medium.head()).unwrap_or(0) }
 }
 
+/// Whether there is a medium; an error if there is something else that must not be made one.
+pub fn is_initialized(medium: &impl Medium, flags: Flags) -> Result<bool> {
+    match identify(medium)? {
+        Found::Medium(_) => Ok(true),
+        Found::Beginning | Found::Zeros => Ok(false),
+        Found::Foreign if flags.contains(Flags::FORCE) => Ok(false),
+        Found::Foreign => Err(Error::NotAMedium),
+    }
+}
+
 /// Opens the medium, after making one or repairing it where that is called for. On failure nothing that it holds was changed.
 /// Returns the flags in its header too.
 pub fn open<M: Medium>(mut medium: M, flags: Flags) -> Result<(Heap<M>, u32)> {
@@ -75,7 +85,7 @@ fn is_dynamic(medium: &impl Medium, stored: u32) -> bool {
 fn heap<M: Medium>(medium: M, index: FreeIndex, size: u64, stored: u32, writable: bool) -> (Heap<M>, u32) {
     let first_free = index.first_free().unwrap_or(0);
     let dynamic = is_dynamic(&medium, stored);
-    (Heap { medium, index, size, dynamic, writable, first_free }, stored)
+    (Heap { medium, index, size, dynamic, writable, first_free, exact: false }, stored)
 }
 
 /// Makes a medium of zeros, or of the beginning of a header. The header comes first: with zeros behind it, it is a medium already.

@@ -1,6 +1,6 @@
 //! Kills the process between any two stores of any operation, and cuts the power with what was not synced lost, reordered or torn, in
 //! memory: the medium as it is then is opened by the real code and compared with a shadow. C tests do the same with real files and
-//! real kills, at random moments.
+//! real kills, at random moments. Even seeds work in exact mode.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -264,6 +264,7 @@ fn random_operation(heap: &mut Heap<MemMedium>, blobs: &Blobs, random: &mut Rand
 fn kill_everywhere(start: Vec<u8>, flags: Flags, seed: u64, operations: u32) -> usize {
     let mut random = Random(seed);
     let mut heap = open(start, flags).unwrap();
+    heap.exact = seed % 2 == 0;
     let mut states_seen = 0;
     for step in 0..operations {
         let before = blobs(&heap);
@@ -271,6 +272,7 @@ fn kill_everywhere(start: Vec<u8>, flags: Flags, seed: u64, operations: u32) -> 
         let (operation, allocated) = random_operation(&mut heap, &before, &mut random);
         let after = blobs(&heap);
         let mut states = heap.medium.before_each_change.take().unwrap();
+        assert!(!heap.exact || heap.medium.end() == heap.size());
         states.push(heap.medium.bytes.clone());
         for state in states {
             states_seen += 1;
@@ -280,8 +282,9 @@ fn kill_everywhere(start: Vec<u8>, flags: Flags, seed: u64, operations: u32) -> 
             fill(&mut heap, ptr, step as u8 | 1);
         }
         if random.below(50) == 0 {
-            let shadow = blobs(&heap);
+            let (shadow, exact) = (blobs(&heap), heap.exact);
             heap = open(closed(heap), flags).unwrap();
+            heap.exact = exact;
             assert_eq!(blobs(&heap), shadow);
         }
     }
@@ -336,8 +339,9 @@ struct Durable {
 }
 
 impl Durable {
-    fn new(start: Vec<u8>, flags: Flags) -> Durable {
+    fn new(start: Vec<u8>, flags: Flags, exact: bool) -> Durable {
         let mut heap = open(start, flags).unwrap();
+        heap.exact = exact;
         heap.medium.barriers = Some(Vec::new());
         Durable { since: vec![heap.medium.bytes.clone()], heap, images_opened: 0 }
     }
@@ -384,7 +388,7 @@ impl Durable {
 /// Random operations on a durable medium. Returns how many images were opened.
 fn cut_power_everywhere(start: Vec<u8>, flags: Flags, seed: u64, operations: u32) -> usize {
     let mut random = Random(seed);
-    let mut medium = Durable::new(start, flags);
+    let mut medium = Durable::new(start, flags, seed % 2 == 0);
     for step in 0..operations {
         if let Some(ptr) = medium.cut_power_during(&mut random, 20, random_operation) {
             medium.fill(ptr, step as u8 | 1);
@@ -406,7 +410,7 @@ fn a_power_cut_anywhere_undoes_no_synced_operation() {
 #[test]
 fn a_power_cut_while_the_end_is_given_back_loses_nothing() {
     let mut random = Random(5);
-    let mut medium = Durable::new(Vec::new(), Flags::DYNAMIC);
+    let mut medium = Durable::new(Vec::new(), Flags::DYNAMIC, false);
     let (first, large) = (medium.heap.alloc(100).unwrap(), medium.heap.alloc(1 << 20).unwrap());
     fill(&mut medium.heap, first, 1);
     medium.fill(large, 2);
@@ -485,6 +489,22 @@ fn a_kill_while_the_end_is_given_back_loses_nothing() {
 }
 
 #[test]
+fn a_kill_while_the_last_blob_grows_by_a_step_on_a_full_disk_loses_nothing() {
+    let mut heap = open(Vec::new(), Flags::DYNAMIC).unwrap();
+    let ptr = heap.alloc(100).unwrap();
+    heap.sync().unwrap();
+    fill(&mut heap, ptr, 1);
+    heap.medium.disk_size = 1000; // room for that, and not for what is reserved ahead
+    let before = blobs(&heap);
+    heap.medium.before_each_change = Some(Vec::new());
+    assert_eq!(heap.resize(ptr, 128).unwrap(), ptr);
+    for state in heap.medium.before_each_change.take().unwrap() {
+        check_killed(state, &before, &blobs(&heap), &Operation::Resize(ptr, ptr));
+    }
+    closed(heap);
+}
+
+#[test]
 fn a_full_disk_is_an_error_and_changes_nothing() {
     let mut medium = MemMedium::new(Vec::new());
     medium.disk_size = 5000;
@@ -507,6 +527,7 @@ fn a_full_disk_is_an_error_and_changes_nothing() {
 fn fail_everywhere(start: Vec<u8>, flags: Flags, seed: u64, durable: bool, nth: u64, failures: u64) {
     let mut random = Random(seed * 1000 + nth + 1);
     let mut heap = open(start, flags).unwrap();
+    heap.exact = seed % 2 == 0;
     heap.medium.barriers = durable.then(Vec::new);
     let mut failed = 0;
     for step in 0..300 {
@@ -543,6 +564,7 @@ fn whatever_call_fails_the_medium_is_as_it_was() {
     for (durable, failures) in [(false, 1), (true, 1), (true, u64::MAX)] {
         for nth in 0..8 {
             fail_everywhere(Vec::new(), Flags::DYNAMIC, 5, durable, nth, failures);
+            fail_everywhere(Vec::new(), Flags::DYNAMIC, 10, durable, nth, failures);
             fail_everywhere(vec![0; 8000], Flags::DEFAULT, 6, durable, nth, failures);
             fail_everywhere(odd_medium(1, 3), Flags::DEFAULT, 7, durable, nth, failures);
             fail_everywhere(odd_medium(0, 4), Flags::DEFAULT, 8, durable, nth, failures);

@@ -1,0 +1,503 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* The second generation: functions over descriptors, and a file that at every moment is as long as the medium. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <finwo/palloc.h>
+
+#include "tap.h"
+
+#define FILE_NAME "fd.db"
+#define UNTOUCHED 31313
+#define FREE_BIT ((uint64_t)1 << 63)
+
+/* From palloc.h, which can't be included here. */
+int64_t palloc_check(const char *filename, void (*report)(void *, uint64_t, const char *), void *user);
+
+static uint64_t end_of(int fd)
+{
+    return (uint64_t)lseek(fd, 0, SEEK_END);
+}
+
+static uint64_t word_at(int fd, uint64_t at)
+{
+    uint8_t raw[8] = {0};
+    uint64_t word = 0;
+    int i;
+
+    CHECK_EQ_I(pread(fd, raw, 8, (off_t)at), 8);
+    for (i = 0; i < 8; i++)
+        word = word << 8 | raw[i];
+    return word;
+}
+
+static int fresh(uint32_t flags)
+{
+    int fd;
+
+    unlink(FILE_NAME);
+    fd = palloc_open(FILE_NAME, flags);
+    REQUIRE(fd > 2);
+    REQUIRE(palloc_init(fd, flags) == PALLOC_OK);
+    return fd;
+}
+
+static void make_file(const char *name, const void *bytes, size_t size, uint64_t length)
+{
+    int fd = open(name, O_RDWR | O_CREAT | O_TRUNC, 0666);
+
+    REQUIRE(fd >= 0 && pwrite(fd, bytes, size, 0) == (ssize_t)size && ftruncate(fd, (off_t)length) == 0);
+    close(fd);
+}
+
+static void figures(void)
+{
+    int fd;
+
+    TEST("figures-of-a-dynamic-medium");
+    unlink(FILE_NAME);
+    errno = UNTOUCHED;
+    fd = palloc_open(FILE_NAME, PALLOC_DYNAMIC);
+    REQUIRE(fd > 2);
+    CHECK_EQ_U(end_of(fd), 0);
+    CHECK_EQ_I(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_OK);
+    CHECK_EQ_U(end_of(fd), 8);
+    CHECK_EQ_U(palloc_next(fd, 0), 0);
+    CHECK_EQ_U(palloc(fd, 4), 16);
+    CHECK_EQ_U(end_of(fd), 40);
+    CHECK_EQ_U(palloc_size(fd, 16), 16);
+    CHECK_EQ_U(palloc(fd, 32), 48);
+    CHECK_EQ_U(end_of(fd), 88);
+    CHECK_EQ_I(pfree(fd, 48), PALLOC_OK);
+    CHECK_EQ_U(end_of(fd), 40);
+    CHECK_EQ_U(palloc(fd, 0), 48);
+    CHECK_EQ_U(end_of(fd), 72);
+    CHECK_EQ_I(pfree(fd, 16), PALLOC_OK);
+    CHECK_EQ_U(end_of(fd), 72);
+    CHECK_EQ_I(pfree(fd, 48), PALLOC_OK);
+    CHECK_EQ_U(end_of(fd), 8);
+    CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
+    CHECK_ERRNO(UNTOUCHED);
+    CHECK_EQ_I(fcntl(fd, F_GETFD), -1);
+
+    TEST("figures-of-a-static-medium");
+    make_file(FILE_NAME, "", 0, 1 << 20);
+    fd = palloc_open(FILE_NAME, PALLOC_DEFAULT);
+    REQUIRE(fd > 2);
+    CHECK_EQ_I(palloc_init(fd, PALLOC_DEFAULT), PALLOC_OK);
+    CHECK_EQ_U(palloc(fd, 4), 16);
+    CHECK_EQ_U(palloc(fd, 32), 48);
+    CHECK_EQ_U(palloc(fd, 32), 96);
+    CHECK_EQ_U(palloc(fd, 32), 144);
+    CHECK_EQ_U(palloc(fd, 32), 192);
+    CHECK_EQ_I(pfree(fd, 144), PALLOC_OK);
+    CHECK_EQ_I(pfree(fd, 16), PALLOC_OK);
+    CHECK_EQ_I(pfree(fd, 96), PALLOC_OK);
+    CHECK_EQ_U(palloc(fd, 40), 96);
+    CHECK_EQ_U(palloc(fd, 64), 240);
+    CHECK_EQ_U(palloc(fd, 1 << 20), 0);
+    CHECK_ERRNO(ENOSPC);
+    CHECK_EQ_U(palloc_next(fd, 0), 48);
+    CHECK_EQ_U(palloc_next(fd, 48), 96);
+    CHECK_EQ_U(palloc_next(fd, 96), 192);
+    CHECK_EQ_U(palloc_next(fd, 192), 240);
+    CHECK_EQ_U(palloc_next(fd, 240), 0);
+    CHECK_EQ_U(palloc(fd, 1), 16);
+    CHECK_EQ_U(end_of(fd), 1 << 20);
+    CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
+    CHECK_EQ_I(palloc_check(FILE_NAME, NULL, NULL), 0);
+}
+
+/* The chain of start markers ends with the file, in a live block. */
+static int is_exact(int fd)
+{
+    uint64_t at = 8, end = end_of(fd), word = 0;
+
+    while (at < end) {
+        word = word_at(fd, at);
+        at += (word & ~FREE_BIT) + 16;
+    }
+    return CHECK_EQ_U(at, end) && CHECK(!(word & FREE_BIT));
+}
+
+static void exact_sizes(uint32_t flags, unsigned steps)
+{
+    uint64_t live[64] = {0}, seed = 42;
+    unsigned step, i;
+    int fd = fresh(PALLOC_DYNAMIC | flags);
+
+    TESTF("the-file-ends-with-the-last-blob-at-every-moment-%s", flags & PALLOC_SYNC ? "sync" : "plain");
+    for (step = 0; step < steps; step++) {
+        seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407u;
+        i = (unsigned)(seed >> 33) % 64;
+        if (live[i] != 0) {
+            if (!CHECK_EQ_I(pfree(fd, live[i]), PALLOC_OK))
+                break;
+            live[i] = 0;
+        } else {
+            uint64_t size = (seed >> 40) % (step % 97 == 0 ? 300000 : 700);
+            live[i] = palloc(fd, size);
+            if (!CHECK(live[i] != 0) || !CHECK(palloc_size(fd, live[i]) >= size))
+                break;
+        }
+        if (!is_exact(fd)) {
+            DIAG("after step %u", step);
+            break;
+        }
+    }
+    for (i = 0; i < 64; i++)
+        if (live[i] != 0)
+            CHECK_EQ_I(pfree(fd, live[i]), PALLOC_OK);
+    CHECK_EQ_U(end_of(fd), 8);
+    CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
+    CHECK_EQ_I(palloc_check(FILE_NAME, NULL, NULL), 0);
+}
+
+static int has_pattern(int fd, uint64_t ptr, uint64_t n, unsigned id)
+{
+    uint64_t j;
+
+    for (j = 0; j < n; j++) {
+        uint8_t byte = 0;
+        if (pread(fd, &byte, 1, (off_t)(ptr + j)) != 1 || !CHECK_EQ_U(byte, (id * 37 + j * 11 + 5) & 0xff))
+            return 0;
+    }
+    return 1;
+}
+
+/* Blobs, sizes and contents are those that the file beside the medium lists. */
+static void listed(int fd, FILE *list)
+{
+    char line[512];
+    int in_set = 0;
+    uint64_t ptr = 0;
+
+    rewind(list);
+    while (fgets(line, sizeof line, list) != NULL) {
+        unsigned long long at, wanted, n;
+        unsigned id;
+
+        if (strncmp(line, "expected live set", 17) == 0)
+            in_set = 1;
+        else if (in_set && sscanf(line, " %llu %llu %llu id %u", &at, &wanted, &n, &id) == 4) {
+            ptr = palloc_next(fd, ptr);
+            if (!CHECK_EQ_U(ptr, at) || !CHECK_EQ_U(palloc_size(fd, ptr), n) || !has_pattern(fd, ptr, wanted, id))
+                return;
+        } else if (in_set && line[0] == '\n')
+            break;
+    }
+    CHECK(in_set);
+    CHECK_EQ_U(palloc_next(fd, ptr), 0);
+}
+
+static void golden(void)
+{
+    const char *data = getenv("TEST_DATA");
+    char path[4096], text[4096];
+    struct dirent *entry;
+    unsigned seen = 0;
+    DIR *dir;
+
+    TEST("media-of-both-generations-of-the-original-open-without-palloc_init");
+    if (data == NULL) {
+        SKIP("TEST_DATA is not set");
+        return;
+    }
+    snprintf(path, sizeof path, "%s/palloc", data);
+    dir = opendir(path);
+    REQUIRE(dir != NULL);
+    while ((entry = readdir(dir)) != NULL) {
+        char *dot = strrchr(entry->d_name, '.');
+        static char bytes[1 << 20];
+        uint64_t ptr;
+        ssize_t size;
+        FILE *list;
+        int fd;
+
+        if (dot == NULL || strcmp(dot, ".db") != 0)
+            continue;
+        snprintf(text, sizeof text, "%s/palloc/%.*s.txt", data, (int)(dot - entry->d_name), entry->d_name);
+        snprintf(path, sizeof path, "%s/palloc/%s", data, entry->d_name);
+        fd = open(path, O_RDONLY);
+        size = read(fd, bytes, sizeof bytes);
+        close(fd);
+        REQUIRE(size >= 8);
+        make_file(FILE_NAME, bytes, (size_t)size, (uint64_t)size);
+        list = fopen(text, "r");
+        REQUIRE(list != NULL);
+        fd = palloc_open(FILE_NAME, PALLOC_DEFAULT);
+        if (!CHECK(fd > 2)) {
+            DIAG("%s: %s", entry->d_name, palloc_error());
+            continue;
+        }
+        listed(fd, list);
+        ptr = palloc(fd, 24);
+        if (ptr != 0)
+            CHECK_EQ_I(pfree(fd, ptr), PALLOC_OK);
+        listed(fd, list);
+        CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
+        CHECK_EQ_I(palloc_check(FILE_NAME, NULL, NULL), 0);
+        fclose(list);
+        seen++;
+    }
+    closedir(dir);
+    CHECK(seen >= 12);
+}
+
+#define REFUSED(call, value, error)                                                                                                        \
+    do {                                                                                                                                   \
+        errno = 0;                                                                                                                         \
+        CHECK_EQ_I(call, value);                                                                                                           \
+        CHECK_ERRNO(error);                                                                                                                \
+    } while (0)
+
+static void errors(void)
+{
+    static const uint8_t damaged[48] = {'P', 'B', 'A', 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 77};
+    int fd, other;
+    uint64_t ptr;
+
+    TEST("palloc_open-returns-0-on-every-failure");
+    unlink(FILE_NAME);
+    REFUSED(palloc_open(NULL, PALLOC_DYNAMIC), 0, EINVAL);
+    REFUSED(palloc_open(FILE_NAME, PALLOC_DEFAULT), 0, ENOENT);
+    REFUSED(palloc_open(FILE_NAME, PALLOC_EXTENDED), 0, ENOTSUP);
+    REFUSED(palloc_open(FILE_NAME, 1024), 0, EINVAL);
+    REFUSED(palloc_open(".", PALLOC_READONLY), 0, EINVAL);
+    make_file(FILE_NAME, "some text of mine", 17, 17);
+    REFUSED(palloc_open(FILE_NAME, PALLOC_DYNAMIC), 0, EINVAL);
+    make_file(FILE_NAME, damaged, sizeof damaged, sizeof damaged);
+    REFUSED(palloc_open(FILE_NAME, PALLOC_DYNAMIC), 0, EILSEQ);
+    CHECK_STR_CONTAINS(palloc_error(), "palloc_open: " FILE_NAME);
+
+    TEST("a-second-open-is-EWOULDBLOCK");
+    fd = fresh(PALLOC_DYNAMIC);
+    REFUSED(palloc_open(FILE_NAME, PALLOC_DYNAMIC), 0, EWOULDBLOCK);
+    other = open(FILE_NAME, O_RDWR);
+    REFUSED(palloc_init(other, PALLOC_DYNAMIC), PALLOC_ERR, EWOULDBLOCK);
+    close(other);
+    other = dup(fd);
+    REFUSED(palloc_init(other, PALLOC_DYNAMIC), PALLOC_ERR, EWOULDBLOCK);
+    close(other);
+
+    TEST("wrong-offsets-are-refused");
+    ptr = palloc(fd, 100);
+    REFUSED(pfree(fd, 0), PALLOC_ERR, EINVAL);
+    REFUSED(pfree(fd, ptr + 16), PALLOC_ERR, EINVAL);
+    REFUSED(pfree(fd, UINT64_MAX), PALLOC_ERR, EINVAL);
+    REFUSED(palloc_size(fd, 17), 0, EINVAL);
+    REFUSED(palloc_next(fd, ptr + 1), 0, EINVAL);
+    CHECK_EQ_I(pfree(fd, ptr), PALLOC_OK);
+    REFUSED(pfree(fd, ptr), PALLOC_ERR, EINVAL);
+    CHECK_STR_CONTAINS(palloc_error(), "pfree: descriptor ");
+    REFUSED(palloc(fd, UINT64_MAX), 0, ENOMEM);
+    REFUSED(palloc(fd, (UINT64_C(1) << 63) - 8), 0, ENOMEM);
+    CHECK_EQ_U(end_of(fd), 8);
+    palloc(fd, 1);
+    CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
+
+    TEST("a-descriptor-without-a-medium-is-EBADF");
+    REFUSED(palloc(fd, 1), 0, EBADF);
+    REFUSED(palloc_close(fd), PALLOC_ERR, EBADF);
+    REFUSED(palloc_close(-1), PALLOC_ERR, EBADF);
+    REFUSED(palloc_close(0), PALLOC_ERR, EBADF); /* what a palloc_open that failed returned */
+    CHECK(fcntl(0, F_GETFD) != -1);
+    REFUSED(palloc_next(-7, 0), 0, EBADF);
+    REFUSED(palloc_next(1000000, 0), 0, EBADF);
+    REFUSED(palloc_init(-1, PALLOC_DYNAMIC), PALLOC_ERR, EBADF);
+    make_file("empty.db", "", 0, 0);
+    fd = palloc_open("empty.db", PALLOC_DEFAULT);
+    CHECK(fd > 2);
+    REFUSED(palloc(fd, 1), 0, EBADF);
+    REFUSED(palloc_init(fd, PALLOC_DEFAULT), PALLOC_ERR, EINVAL);
+    CHECK_EQ_I(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_OK);
+    CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
+
+    TEST("PALLOC_READONLY-is-EROFS");
+    fd = palloc_open(FILE_NAME, PALLOC_READONLY);
+    CHECK(fd > 2);
+    CHECK_EQ_U(palloc_next(fd, 0), 16);
+    REFUSED(palloc(fd, 1), 0, EROFS);
+    REFUSED(pfree(fd, 16), PALLOC_ERR, EROFS);
+    CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
+
+    TEST("PALLOC_FORCE-makes-a-medium-of-a-foreign-file");
+    make_file(FILE_NAME, "some text of mine", 17, 17);
+    fd = palloc_open(FILE_NAME, PALLOC_DYNAMIC | PALLOC_FORCE);
+    CHECK(fd > 2);
+    REFUSED(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_ERR, EINVAL);
+    CHECK_EQ_I(palloc_init(fd, PALLOC_DYNAMIC | PALLOC_FORCE), PALLOC_OK);
+    CHECK_EQ_U(palloc(fd, 1), 16);
+    CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
+}
+
+static void descriptors(void)
+{
+    struct stat st;
+    int fd, in = dup(0), out;
+
+    TEST("the-descriptor-is-never-0-1-or-2-and-has-O_CLOEXEC");
+    close(0);
+    fd = fresh(PALLOC_DYNAMIC | PALLOC_SYNC);
+    CHECK(fd > 2);
+    CHECK((fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0);
+    CHECK((fcntl(fd, F_GETFL) & O_DSYNC) != 0);
+    CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
+    CHECK_EQ_I(fstat(0, &st), -1);
+    dup2(in, 0);
+    close(in);
+
+    TEST("palloc_init-takes-a-descriptor-of-open-and-leaves-its-position");
+    unlink(FILE_NAME);
+    fd = open(FILE_NAME, O_RDWR | O_CREAT, 0666);
+    lseek(fd, 5, SEEK_SET);
+    CHECK_EQ_I(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_OK);
+    CHECK_EQ_I(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_OK);
+    CHECK_EQ_U(palloc(fd, 30), 16);
+    CHECK_EQ_I(lseek(fd, 0, SEEK_CUR), 5);
+    CHECK_EQ_U(end_of(fd), 56);
+    CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
+    REFUSED(palloc_close(fd), PALLOC_ERR, EBADF);
+    make_file(FILE_NAME, "", 0, 4096); /* zeros: looked at from end to end */
+    fd = open(FILE_NAME, O_RDWR);
+    lseek(fd, 7, SEEK_SET);
+    CHECK_EQ_I(palloc_init(fd, PALLOC_DEFAULT), PALLOC_OK);
+    CHECK_EQ_I(lseek(fd, 0, SEEK_CUR), 7);
+    CHECK_EQ_U(palloc(fd, 30), 16);
+    CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
+
+    TEST("a-descriptor-that-cannot-be-used-is-told-and-stays-open-and-unlocked");
+    fd = open(FILE_NAME, O_RDONLY);
+    REFUSED(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_ERR, EBADF);
+    CHECK_EQ_I(palloc_init(fd, PALLOC_READONLY), PALLOC_OK);
+    CHECK_EQ_U(palloc_next(fd, 0), 16);
+    CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
+    fd = open(FILE_NAME, O_RDWR | O_APPEND);
+    REFUSED(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_ERR, EINVAL);
+    close(fd);
+    make_file(FILE_NAME, "not a medium at all", 19, 19);
+    fd = open(FILE_NAME, O_RDWR);
+    REFUSED(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_ERR, EINVAL);
+    CHECK_EQ_I(lseek(fd, 0, SEEK_CUR), 0);
+    unlink("link.db");
+    CHECK_EQ_I(link(FILE_NAME, "link.db"), 0);
+    out = palloc_open("link.db", PALLOC_DYNAMIC | PALLOC_FORCE); /* no lock was left */
+    CHECK(out > 2);
+    CHECK_EQ_I(palloc_close(out), PALLOC_OK);
+    CHECK_EQ_I(close(fd), 0);
+
+    TEST("close-2-in-place-of-palloc_close-harms-nothing");
+    fd = fresh(PALLOC_DYNAMIC);
+    CHECK_EQ_U(palloc(fd, 30), 16);
+    close(fd);
+    fd = palloc_open(FILE_NAME, PALLOC_DYNAMIC);
+    CHECK(fd > 2);
+    CHECK_EQ_U(palloc_next(fd, 0), 16);
+    close(fd);
+    out = open("other.txt", O_RDWR | O_CREAT, 0666); /* most likely the same number */
+    REFUSED(out == fd ? palloc_close(fd) : (errno = EBADF, PALLOC_ERR), PALLOC_ERR, EBADF);
+    CHECK_EQ_I(close(out), 0);
+    fd = palloc_open(FILE_NAME, PALLOC_DYNAMIC);
+    CHECK(fd > 2);
+    CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
+}
+
+static int shared_fd;
+
+static void *thread(void *argument)
+{
+    const char *name = argument;
+    unsigned i;
+
+    for (i = 0; i < 300; i++) {
+        uint64_t ptr = palloc(shared_fd, i), own;
+        int fd = palloc_open(name, PALLOC_DYNAMIC);
+
+        if (!CHECK(fd > 2) || !CHECK(palloc_init(fd, PALLOC_DYNAMIC) == PALLOC_OK))
+            break;
+        own = palloc(fd, i);
+        if (!CHECK_EQ_U(own, 16) || !CHECK_EQ_I(pfree(fd, own), PALLOC_OK) || !CHECK_EQ_I(palloc_close(fd), PALLOC_OK) ||
+            !CHECK(ptr != 0) || !CHECK_EQ_I(pfree(shared_fd, ptr), PALLOC_OK))
+            break;
+    }
+    return NULL;
+}
+
+static void threads(void)
+{
+    char names[4][16];
+    pthread_t ids[4];
+    int i;
+
+    TEST("threads-share-a-descriptor-while-others-are-opened-and-closed");
+    shared_fd = fresh(PALLOC_DYNAMIC);
+    for (i = 0; i < 4; i++) {
+        snprintf(names[i], sizeof names[i], "thread%d.db", i);
+        REQUIRE(pthread_create(&ids[i], NULL, thread, names[i]) == 0);
+    }
+    for (i = 0; i < 4; i++)
+        pthread_join(ids[i], NULL);
+    CHECK_EQ_U(end_of(shared_fd), 8);
+    CHECK_EQ_I(palloc_close(shared_fd), PALLOC_OK);
+    CHECK_EQ_I(palloc_check(FILE_NAME, NULL, NULL), 0);
+}
+
+/* The first generation's symbols, as another source file of the program would use them. */
+#undef palloc_init
+#undef palloc
+#undef pfree
+#undef palloc_close
+struct palloc_t;
+struct palloc_t *palloc_init(const char *filename, uint32_t flags);
+uint64_t palloc(struct palloc_t *pt, size_t size);
+void pfree(struct palloc_t *pt, uint64_t ptr);
+void palloc_close(struct palloc_t *pt);
+
+static void both(void)
+{
+    int fd = fresh(PALLOC_DYNAMIC);
+    struct palloc_t *pt;
+
+    TEST("both-generations-in-one-program");
+    unlink("first.db");
+    pt = palloc_init("first.db", PALLOC_DYNAMIC);
+    CHECK(pt != NULL);
+    CHECK_EQ_U(palloc(pt, 4), 16);
+    CHECK_EQ_U(palloc_fd_alloc(fd, 4), 16);
+    REFUSED(palloc_fd_open("first.db", PALLOC_DYNAMIC), 0, EWOULDBLOCK);
+    errno = 0;
+    CHECK(palloc_init(FILE_NAME, PALLOC_DYNAMIC) == NULL);
+    CHECK_ERRNO(EWOULDBLOCK);
+    pfree(pt, 16);
+    palloc_close(pt);
+    CHECK_EQ_I(palloc_fd_close(fd), PALLOC_OK);
+
+    TEST("a-medium-passes-from-one-generation-to-the-other");
+    pt = palloc_init(FILE_NAME, PALLOC_DYNAMIC);
+    CHECK(pt != NULL);
+    CHECK_EQ_U(palloc(pt, 4), 48);
+    palloc_close(pt);
+    fd = palloc_fd_open(FILE_NAME, PALLOC_DEFAULT);
+    CHECK_EQ_U(palloc_fd_next(fd, 16), 48);
+    CHECK_EQ_I(palloc_fd_close(fd), PALLOC_OK);
+}
+
+int main(void)
+{
+    figures();
+    exact_sizes(0, 3000);
+    exact_sizes(PALLOC_SYNC, 100);
+    golden();
+    errors();
+    descriptors();
+    threads();
+    both();
+    return tap_done();
+}

@@ -1,0 +1,46 @@
+/*
+ * finwo/palloc.h: the second generation of palloc's functions, which take a file descriptor where
+ * those of palloc.h take a struct palloc_t *. The media are the same; palloc.h explains the terms,
+ * what happens in a crash, and the rules for threads, which hold here with "descriptor" for "medium".
+ * Link with -lpalloc.
+ *
+ *   #include <finwo/palloc.h>
+ *   #include <stdio.h>
+ *   #include <unistd.h>
+ *
+ *   int main(void)
+ *   {
+ *       PALLOC_FD fd = palloc_open("greetings.pba", PALLOC_DYNAMIC);
+ *       PALLOC_OFFSET ptr = 0;
+ *
+ *       if (fd != 0 && palloc_init(fd, PALLOC_DYNAMIC) == PALLOC_OK)
+ *           ptr = palloc(fd, 6);
+ *       if (ptr == 0 || pwrite(fd, "hello", 6, (off_t)ptr) != 6) {
+ *           fprintf(stderr, "%s\n", palloc_error());
+ *           return 1;
+ *       }
+ *       for (ptr = palloc_next(fd, 0); ptr != 0; ptr = palloc_next(fd, ptr))
+ *           printf("%llu\n", (unsigned long long)ptr);
+ *       return palloc_close(fd) == PALLOC_OK ? 0 : 1;
+ *   }
+ *
+ * The file of a dynamic medium ends with its last block at every moment, so that lseek(fd, 0,
+ * SEEK_END) tells the size of the medium. Growth thus costs some system calls with each palloc that
+ * finds no free block; palloc.h reserves space ahead.
+ *
+ * The position of `fd` in the file is the program's. The library works on descriptors of its own,
+ * so a program that closes `fd` by close(2) harms nothing: the medium is then closed by a later
+ * palloc_open or palloc_init, or as if the process had been killed.
+ *
+ * The names of the functions are those of palloc.h with other parameters: macros at the end of this
+ * file map them to others, and a source file can include one of the two headers only. Both may be
+ * used in one program, for different media.
+ */
+#include <stdint.h>
+
+#ifdef LIBPALLOC_PALLOC_H
+#error "palloc.h and finwo/palloc.h can't be included in the same source file"
+#endif
+
+#define PALLOC_OK 0
+#define PALLOC_ERR (-1)
