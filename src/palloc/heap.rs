@@ -186,7 +186,7 @@ impl<M: Medium> Heap<M> {
 
     /// The file is exactly the format, and nothing is written to it from here on.
     pub fn close(&mut self) -> Result<()> {
-        let result = if self.writable { self.tidy() } else { Ok(()) };
+        let result = if self.writable { self.tidy().and_then(|()| self.medium.barrier()) } else { Ok(()) };
         self.writable = false;
         result
     }
@@ -206,7 +206,7 @@ impl<M: Medium> Heap<M> {
             put_link(&mut self.medium, prev + 2 * WORD, 0)?;
         }
         self.first_free = self.index.first_free().unwrap_or(0);
-        self.medium.barrier()
+        Ok(())
     }
 
     fn check_writable(&self) -> Result<()> {
@@ -376,6 +376,17 @@ impl<M: Medium> Heap<M> {
         self.medium.barrier().inspect_err(|_| self.medium.store(at, before))
     }
 
+    /// Clears start markers that no block begins with any more. Without barriers, a split's first part may be on the disk before the
+    /// start marker of its rest: were an older one found there, the chain might lead over blobs that came to be there since.
+    fn erase<const N: usize>(&mut self, dead: [Option<u64>; N]) {
+        dead.into_iter().flatten().for_each(|at| self.medium.store(at, 0));
+    }
+
+    /// The start of the slack, if there is any and it ends at `end`.
+    fn slack_before(&self, end: u64) -> Option<u64> {
+        (self.size < end && end == self.medium.end()).then_some(self.size)
+    }
+
     /// Makes the block at `at` a live one with `take` bytes of data, out of the free block from `free` to `end`, which is at `at` or
     /// just behind the live block there; what remains becomes a free block at `rest`.
     ///
@@ -402,8 +413,10 @@ impl<M: Medium> Heap<M> {
         let ordered = if prepared { self.medium.barrier() } else { Ok(()) };
         if let Err(error) = ordered.and_then(|()| self.commit(at, Marker::live(take))) {
             self.medium.store(end - WORD, Marker::free(free_n).0);
+            self.erase([splits.then_some(rest)]);
             return Err(error);
         }
+        self.erase([(at != free).then_some(free)]);
         if splits {
             self.medium.store(end - WORD, Marker::free(end - rest - OVERHEAD).0);
         }
@@ -434,6 +447,7 @@ impl<M: Medium> Heap<M> {
     fn release(&mut self, at: u64, n: u64) -> Result<()> {
         let joined = self.joined(at, n)?;
         self.commit(joined.start, joined.marker())?;
+        self.erase([joined.before.map(|_| at), joined.behind.map(|(next, _)| next), self.slack_before(joined.end)]);
         self.note_released(at, joined);
         Ok(())
     }
@@ -555,6 +569,7 @@ impl<M: Medium> Heap<M> {
             }
             return Err(error);
         }
+        self.erase([behind.map(|(next, _)| next), self.slack_before(end)]);
         self.note_free(rest, end, behind.into_iter());
         Ok(())
     }
