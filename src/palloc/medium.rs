@@ -641,15 +641,18 @@ fn open_file(path: &CStr, how: c_int) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether both descriptors are open, on the same file.
+/// Whether both descriptors are open, on the same file, as far as the system tells.
 pub fn is_same_file(one: c_int, other: c_int) -> bool {
     let identity = |fd| {
         let mut info = std::mem::MaybeUninit::<libc::stat>::uninit();
         // SAFETY: the out parameter is a local, which a call that succeeds fills.
-        let info = unsafe { (libc::fstat(fd, info.as_mut_ptr()) == 0).then(|| info.assume_init()) };
+        let info = unsafe { check(libc::fstat(fd, info.as_mut_ptr())).map(|_| info.assume_init()) };
         info.map(|info| (info.st_dev, info.st_ino))
     };
-    identity(one).is_some_and(|identity_of_one| identity(other) == Some(identity_of_one))
+    match (identity(one), identity(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        (Err(e), _) | (_, Err(e)) => e.raw_os_error() != Some(libc::EBADF),
+    }
 }
 
 fn duplicate(fd: c_int) -> io::Result<File> {

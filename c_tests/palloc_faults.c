@@ -1,0 +1,579 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The n-th call of the system fails, once, for n = 1, 2, 3, ... until no call is left to fail: each kind of call, each error, on each
+ * kind of medium, over a script of every operation. Whatever fails, there is an error code or success, the medium is as it was, the
+ * handle works on, no descriptor and no lock is left behind, and the file is sound after palloc_close.
+ *
+ * The functions of the C library that the library under test calls are defined here, in front of those.
+ */
+#include "palloc_util.h"
+
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+
+#if defined(__linux__) && defined(__GLIBC__) && defined(__x86_64__)
+
+#define FILE_NAME "faults.db"
+
+#define CALLS(call)                                                                                                                        \
+    call(OPEN) call(FALLOCATE) call(FTRUNCATE) call(MMAP) call(MADVISE) call(FDATASYNC) call(FSYNC) call(FLOCK) call(PREAD) call(PWRITE)   \
+        call(LSEEK) call(FCNTL) call(STAT) call(FSTATFS) call(FSTATVFS) call(GETRLIMIT) call(MEMORY)
+
+#define AS_ENUM(name) name,
+#define AS_TEXT(name) #name,
+enum call { CALLS(AS_ENUM) CALL_COUNT };
+static const char *const call_names[] = {CALLS(AS_TEXT)};
+
+#define SHORT_COUNT (-1) /* not an error: half of the bytes are read or written */
+
+static struct {
+    int armed;
+    enum call call;
+    int error;
+    unsigned left;        /* calls of that kind that still succeed */
+    int fired;
+    int no_fallocate;     /* the file system can't */
+} fault;
+
+static unsigned long faults_total;
+
+static int fails(enum call call)
+{
+    if (!fault.armed || call != fault.call || fault.fired || fault.error == SHORT_COUNT)
+        return 0;
+    if (fault.left > 0) {
+        fault.left--;
+        return 0;
+    }
+    fault.fired = 1;
+    faults_total++;
+    errno = fault.error;
+    return 1;
+}
+
+static size_t shortened(enum call call, size_t n)
+{
+    if (!fault.armed || call != fault.call || fault.fired || fault.error != SHORT_COUNT || n < 2)
+        return n;
+    if (fault.left > 0) {
+        fault.left--;
+        return n;
+    }
+    fault.fired = 1;
+    faults_total++;
+    return n / 2;
+}
+
+int open64(const char *path, int flags, ...)
+{
+    va_list args;
+    mode_t mode;
+
+    va_start(args, flags);
+    mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
+    va_end(args);
+    return fails(OPEN) ? -1 : (int)syscall(SYS_openat, AT_FDCWD, path, flags & ~O_DSYNC, mode); /* as with fdatasync */
+}
+
+int fallocate64(int fd, int how, off64_t at, off64_t len)
+{
+    if (fault.no_fallocate && fault.armed) {
+        errno = EOPNOTSUPP;
+        return -1;
+    }
+    return fails(FALLOCATE) ? -1 : (int)syscall(SYS_fallocate, fd, how, at, len);
+}
+
+int ftruncate64(int fd, off64_t length)
+{
+    return fails(FTRUNCATE) ? -1 : (int)syscall(SYS_ftruncate, fd, length);
+}
+
+void *mmap64(void *at, size_t length, int prot, int flags, int fd, off64_t offset)
+{
+    return fails(MMAP) ? MAP_FAILED : (void *)syscall(SYS_mmap, at, length, prot, flags, fd, offset);
+}
+
+int madvise(void *at, size_t length, int advice)
+{
+    return fails(MADVISE) ? -1 : (int)syscall(SYS_madvise, at, length, advice);
+}
+
+int fdatasync(int fd)
+{
+    (void)fd;
+    return fails(FDATASYNC) ? -1 : 0; /* what a disk does is tested elsewhere */
+}
+
+int fsync(int fd)
+{
+    (void)fd;
+    return fails(FSYNC) ? -1 : 0;
+}
+
+int flock(int fd, int how)
+{
+    return how != LOCK_UN && fails(FLOCK) ? -1 : (int)syscall(SYS_flock, fd, how);
+}
+
+ssize_t pread64(int fd, void *bytes, size_t n, off64_t at)
+{
+    return fails(PREAD) ? -1 : (ssize_t)syscall(SYS_pread64, fd, bytes, shortened(PREAD, n), at);
+}
+
+ssize_t pwrite64(int fd, const void *bytes, size_t n, off64_t at)
+{
+    return fails(PWRITE) ? -1 : (ssize_t)syscall(SYS_pwrite64, fd, bytes, shortened(PWRITE, n), at);
+}
+
+off64_t lseek64(int fd, off64_t at, int whence)
+{
+    return fails(LSEEK) ? -1 : (off64_t)syscall(SYS_lseek, fd, at, whence);
+}
+
+int fcntl(int fd, int command, ...)
+{
+    va_list args;
+    long argument;
+
+    va_start(args, command);
+    argument = va_arg(args, long);
+    va_end(args);
+    return fails(FCNTL) ? -1 : (int)syscall(SYS_fcntl, fd, command, argument);
+}
+
+int statx(int directory, const char *restrict path, int flags, unsigned mask, struct statx *restrict info)
+{
+    return fails(STAT) ? -1 : (int)syscall(SYS_statx, directory, path, flags, mask, info);
+}
+
+int fstat(int fd, struct stat *info)
+{
+    return fails(STAT) ? -1 : (int)syscall(SYS_fstat, fd, info);
+}
+
+int fstatfs(int fd, struct statfs *info)
+{
+    return fails(FSTATFS) ? -1 : (int)syscall(SYS_fstatfs, fd, info);
+}
+
+int fstatvfs(int fd, struct statvfs *info)
+{
+    struct statfs fs;
+
+    if (fails(FSTATVFS) || syscall(SYS_fstatfs, fd, &fs) != 0)
+        return -1;
+    memset(info, 0, sizeof *info);
+    info->f_frsize = (unsigned long)fs.f_bsize;
+    info->f_bfree = fs.f_bfree;
+    return 0;
+}
+
+int getrlimit(__rlimit_resource_t resource, struct rlimit *limit)
+{
+    return fails(GETRLIMIT) ? -1 : (int)syscall(SYS_prlimit64, 0, resource, NULL, limit);
+}
+
+extern void *__libc_malloc(size_t size);
+extern void *__libc_calloc(size_t count, size_t size);
+extern void *__libc_realloc(void *at, size_t size);
+
+void *malloc(size_t size)
+{
+    return fails(MEMORY) ? NULL : __libc_malloc(size);
+}
+
+void *calloc(size_t count, size_t size)
+{
+    return fails(MEMORY) ? NULL : __libc_calloc(count, size);
+}
+
+void *realloc(void *at, size_t size)
+{
+    return fails(MEMORY) ? NULL : __libc_realloc(at, size);
+}
+
+/* -------------------------------------------------------------------------------------------------------------------- the script */
+
+/* Both generations behind one set of functions; those over descriptors are not declared in palloc.h. */
+int palloc_fd_open(const char *filename, uint32_t flags);
+int palloc_fd_init(int fd, uint32_t flags);
+int palloc_fd_close(int fd);
+uint64_t palloc_fd_alloc(int fd, uint64_t size);
+int palloc_fd_free(int fd, uint64_t ptr);
+uint64_t palloc_fd_size(int fd, uint64_t ptr);
+uint64_t palloc_fd_next(int fd, uint64_t ptr);
+
+struct handle {
+    struct palloc_t *pt;
+    int fd; /* the descriptor to read and write with */
+};
+
+struct kind {
+    const char *name;
+    uint32_t flags;
+    uint64_t zeros;      /* the file before it is a medium */
+    int descriptors;     /* second generation */
+    int no_fallocate;
+};
+
+static const struct kind kinds[] = {
+    {"dynamic", PALLOC_DYNAMIC, 0, 0, 0},
+    {"dynamic-sync", PALLOC_DYNAMIC | PALLOC_SYNC, 0, 0, 0},
+    {"static-sparse", PALLOC_DEFAULT, 1 << 20, 0, 0},
+    {"static-sparse-sync", PALLOC_SYNC, 1 << 20, 0, 0},
+    {"dynamic-without-fallocate", PALLOC_DYNAMIC, 0, 0, 1},
+    {"static-sparse-without-fallocate", PALLOC_DEFAULT, 700000, 0, 1},
+    {"descriptors", PALLOC_DYNAMIC, 0, 1, 0},
+    {"descriptors-sync", PALLOC_DYNAMIC | PALLOC_SYNC, 0, 1, 0},
+};
+
+#define BLOBS 16
+static struct {
+    uint64_t ptr, n;
+    unsigned id;
+} blobs[BLOBS];
+
+static int open_handle(struct handle *h, const struct kind *k)
+{
+    if (k->descriptors) {
+        int was_armed = fault.armed;
+        h->pt = NULL;
+        h->fd = palloc_fd_open(FILE_NAME, k->flags);
+        if (h->fd != 0 && palloc_fd_init(h->fd, k->flags) != 0) {
+            int error = errno;
+            fault.armed = 0;
+            CHECK_EQ_I(palloc_fd_close(h->fd), 0);
+            fault.armed = was_armed;
+            h->fd = 0;
+            errno = error;
+        }
+        return h->fd != 0;
+    }
+    h->pt = palloc_init(FILE_NAME, k->flags);
+    h->fd = h->pt != NULL ? h->pt->descriptor : 0;
+    return h->pt != NULL;
+}
+
+static int close_handle(struct handle *h)
+{
+    int before = errno, result;
+
+    if (h->pt == NULL)
+        return palloc_fd_close(h->fd) == 0;
+    errno = 0;
+    palloc_close(h->pt);
+    result = errno == 0;
+    if (result)
+        errno = before;
+    return result;
+}
+
+static uint64_t next(struct handle *h, uint64_t ptr)
+{
+    return h->pt == NULL ? palloc_fd_next(h->fd, ptr) : ptr == 0 ? palloc_first(h->pt) : palloc_next(h->pt, ptr);
+}
+
+static void fill(struct handle *h, unsigned i)
+{
+    uint8_t bytes[4096];
+    uint64_t done, j;
+
+    for (done = 0; done < blobs[i].n; done += sizeof bytes) {
+        uint64_t n = blobs[i].n - done < sizeof bytes ? blobs[i].n - done : sizeof bytes;
+        for (j = 0; j < n; j++)
+            bytes[j] = (uint8_t)(blobs[i].id * 31 + done + j);
+        CHECK_EQ_I(pwrite(h->fd, bytes, n, (off_t)(blobs[i].ptr + done)), n);
+    }
+}
+
+/* Just the blobs that must be there, with their bytes. */
+static int intact(struct handle *h)
+{
+    unsigned i, live = 0;
+    uint64_t ptr, count = 0;
+
+    for (i = 0; i < BLOBS; i++) {
+        uint8_t bytes[4096];
+        uint64_t done, j;
+
+        live += blobs[i].ptr != 0;
+        for (done = 0; blobs[i].ptr != 0 && done < blobs[i].n; done += sizeof bytes) {
+            uint64_t n = blobs[i].n - done < sizeof bytes ? blobs[i].n - done : sizeof bytes;
+            if (!CHECK_EQ_I(pread(h->fd, bytes, n, (off_t)(blobs[i].ptr + done)), n))
+                return 0;
+            for (j = 0; j < n; j++)
+                if (bytes[j] != (uint8_t)(blobs[i].id * 31 + done + j))
+                    return CHECK_EQ_U(bytes[j], (uint8_t)(blobs[i].id * 31 + done + j));
+        }
+    }
+    for (ptr = next(h, 0); ptr != 0; ptr = next(h, ptr))
+        count++;
+    return CHECK_EQ_U(count, live);
+}
+
+struct view {
+    struct palloc_stat stat;
+    uint64_t size, end;
+};
+
+static struct view look(struct handle *h, const struct kind *k)
+{
+    struct view v;
+
+    memset(&v, 0, sizeof v);
+    if (h->pt != NULL) {
+        CHECK_EQ_I(palloc_stat(h->pt, &v.stat), 0);
+        v.size = h->pt->size;
+    }
+    if (k->descriptors)
+        v.end = (uint64_t)lseek(h->fd, 0, SEEK_END);
+    return v;
+}
+
+enum operation { ALLOC, FREE, RESIZE, DATA, SYNC, STAT_ };
+
+static const struct step {
+    enum operation operation;
+    unsigned blob;
+    uint64_t size;
+} script[] = {
+    {ALLOC, 8, 100},      {ALLOC, 9, 0},       {FREE, 1, 0},      {ALLOC, 10, 200000}, {RESIZE, 8, 60},  {RESIZE, 8, 5000},
+    {RESIZE, 10, 250000}, {RESIZE, 10, 40},    {FREE, 3, 0},      {FREE, 4, 0},        {SYNC, 0, 0},     {ALLOC, 11, 1000},
+    {DATA, 2, 0},         {RESIZE, 9, 70},     {ALLOC, 12, 3000}, {FREE, 12, 0},       {STAT_, 0, 0},    {FREE, 2, 0},
+    {ALLOC, 13, 200000},  {RESIZE, 11, 90000}, {FREE, 13, 0},     {RESIZE, 11, 90016}, {ALLOC, 14, 500}, {SYNC, 0, 0},
+};
+
+/* Does a step; 0 if it failed. What is done is noted. */
+static int run_step(struct handle *h, const struct step *s)
+{
+    uint64_t *ptr = &blobs[s->blob].ptr, got = 0;
+    int good, error;
+    struct palloc_stat stat;
+
+    if (h->pt == NULL && s->operation > FREE)
+        return 1; /* not in the second generation */
+    switch (s->operation) {
+    case ALLOC:
+        got = h->pt != NULL ? palloc(h->pt, s->size) : palloc_fd_alloc(h->fd, s->size);
+        good = got != 0;
+        break;
+    case FREE:
+        if (h->pt != NULL) {
+            int before = errno;
+            errno = 0;
+            pfree(h->pt, *ptr);
+            good = errno == 0;
+            if (good)
+                errno = before;
+        } else
+            good = palloc_fd_free(h->fd, *ptr) == 0;
+        break;
+    case RESIZE:
+        got = prealloc(h->pt, *ptr, s->size);
+        good = got != 0;
+        break;
+    case DATA:
+        good = palloc_data(h->pt, *ptr) != NULL;
+        break;
+    case SYNC:
+        good = palloc_sync(h->pt) == 0;
+        break;
+    default:
+        good = palloc_stat(h->pt, &stat) == 0;
+        break;
+    }
+    error = errno;
+    fault.armed = 0;
+    if (good && s->operation == FREE)
+        *ptr = 0;
+    if (good && (s->operation == ALLOC || s->operation == RESIZE)) {
+        *ptr = got;
+        blobs[s->blob].n = s->size;
+        blobs[s->blob].id++;
+        fill(h, s->blob);
+    }
+    errno = error;
+    return good;
+}
+
+static unsigned descriptors(void)
+{
+    unsigned fd, count = 0;
+    struct stat info;
+
+    for (fd = 0; fd < 64; fd++)
+        count += syscall(SYS_fstat, fd, &info) == 0;
+    return count;
+}
+
+static void prepare(const struct kind *k)
+{
+    struct handle h;
+    unsigned i;
+
+    memset(blobs, 0, sizeof blobs);
+    unlink(FILE_NAME);
+    if (k->zeros != 0)
+        file_zeros(FILE_NAME, k->zeros);
+    REQUIRE(open_handle(&h, k));
+    for (i = 0; i < 8; i++) {
+        blobs[i].n = 40 + i * 300;
+        blobs[i].ptr = h.pt != NULL ? palloc(h.pt, blobs[i].n) : palloc_fd_alloc(h.fd, blobs[i].n);
+        blobs[i].id = i;
+        REQUIRE(blobs[i].ptr != 0);
+        fill(&h, i);
+    }
+    REQUIRE(close_handle(&h));
+}
+
+/* 0 when the n-th call was not reached or something is wrong. */
+static int with_fault(const struct kind *k, enum call call, int error, unsigned n, int is_new)
+{
+    struct handle h;
+    struct bytes before;
+    unsigned open_before, i, seen = tap_.bad;
+    size_t s;
+
+    if (is_new) {
+        memset(blobs, 0, sizeof blobs);
+        unlink(FILE_NAME);
+        if (k->zeros != 0)
+            file_zeros(FILE_NAME, k->zeros);
+    } else
+        prepare(k);
+    memset(&before, 0, sizeof before);
+    if (!is_new)
+        before = file_read(FILE_NAME);
+    open_before = descriptors();
+    fault.call = call;
+    fault.error = error;
+    fault.left = n;
+    fault.fired = 0;
+    fault.no_fallocate = k->no_fallocate;
+
+    errno = UNTOUCHED;
+    fault.armed = 1;
+    if (!open_handle(&h, k)) {
+        fault.armed = 0;
+        CHECK(fault.fired);
+        CHECK(errno != UNTOUCHED && errno != 0);
+        CHECK(error != EINTR);
+        CHECK_EQ_U(descriptors(), open_before);
+        if (!is_new)
+            CHECK(file_is(FILE_NAME, &before));
+        REQUIRE(open_handle(&h, k)); /* no lock was left */
+    } else
+        CHECK_EQ_I(errno, UNTOUCHED);
+    fault.armed = 0;
+    bytes_free(&before);
+    intact(&h);
+
+    for (s = 0; s < sizeof script / sizeof *script && tap_.bad == seen; s++) {
+        struct view was = look(&h, k);
+        int good;
+
+        if (script[s].operation != ALLOC && blobs[script[s].blob].ptr == 0)
+            continue; /* a new medium has no blobs of before */
+        errno = UNTOUCHED;
+        fault.armed = 1;
+        good = run_step(&h, &script[s]);
+        fault.armed = 0;
+        if (good) {
+            CHECK_EQ_I(errno, UNTOUCHED);
+            continue;
+        }
+        CHECK(errno != UNTOUCHED && errno != 0);
+        CHECK(fault.fired);
+        CHECK(error != EINTR && error != SHORT_COUNT);
+        {
+            struct view is = look(&h, k);
+            if (script[s].operation != SYNC) /* it may have cut what is not counted */
+                CHECK_MEM(&is, &was, sizeof is);
+        }
+        intact(&h);
+        if (!CHECK(run_step(&h, &script[s]))) /* the handle works on */
+            DIAG("again: %s", palloc_error());
+        if (tap_.bad != seen)
+            DIAG("step %u", (unsigned)s);
+    }
+    intact(&h);
+    errno = UNTOUCHED;
+    fault.armed = 1;
+    if (!close_handle(&h)) {
+        fault.armed = 0;
+        CHECK(fault.fired);
+        CHECK(errno != UNTOUCHED && errno != 0);
+        REQUIRE(open_handle(&h, k)); /* makes it good */
+        CHECK(close_handle(&h));
+    }
+    fault.armed = 0;
+    CHECK_EQ_U(descriptors(), open_before);
+    CHECK_SOUND(FILE_NAME);
+    REQUIRE(open_handle(&h, k));
+    intact(&h);
+    for (i = 0; i < BLOBS; i++)
+        if (blobs[i].ptr != 0 && h.pt != NULL)
+            pfree(h.pt, blobs[i].ptr);
+    CHECK(close_handle(&h));
+    CHECK_SOUND(FILE_NAME);
+    if (tap_.bad != seen)
+        DIAG("%s medium: call %u of %s, errno %d", is_new ? "new" : "existing", n + 1, call_names[call], error);
+    return fault.fired && tap_.bad == seen;
+}
+
+int main(void)
+{
+    static const int errors[] = {EINTR, EIO, ENOSPC, ENOMEM, SHORT_COUNT};
+    /* Which of the errors a call can have, by bits. EIO stands for all that are not looked at. */
+    static const int can_fail[CALL_COUNT] = {
+        [OPEN] = 1 | 2 | 4 | 8, [FALLOCATE] = 1 | 2 | 4, [FTRUNCATE] = 1 | 2, [MMAP] = 8,    [MADVISE] = 2 | 8, [FDATASYNC] = 1 | 2 | 4,
+        [FSYNC] = 1 | 2,        [FLOCK] = 1 | 2 | 8,     [PREAD] = 1 | 2 | 16, [PWRITE] = 1 | 2 | 4 | 16,       [LSEEK] = 2,
+        [FCNTL] = 2,            [STAT] = 2,              [FSTATFS] = 2,     [FSTATVFS] = 2,  [GETRLIMIT] = 2,   [MEMORY] = 8,
+    };
+    char directory[] = "/dev/shm/palloc.XXXXXX";
+    int deep = getenv("DEEP") != NULL;
+    int call, is_new, in_memory = mkdtemp(directory) != NULL && chdir(directory) == 0;
+    size_t k, e;
+
+    for (k = 0; k < sizeof kinds / sizeof *kinds; k++)
+        for (e = 0; e < sizeof errors / sizeof *errors; e++) {
+            unsigned long before = faults_total;
+
+            if (errors[e] == SHORT_COUNT && kinds[k].zeros == 0 && !kinds[k].no_fallocate)
+                continue; /* nothing is read or written there */
+            TESTF("every-call-fails-once-and-nothing-is-lost-%s-%s", kinds[k].name,
+                  errors[e] == SHORT_COUNT ? "short" : errors[e] == EINTR ? "EINTR" : errors[e] == EIO ? "EIO"
+                  : errors[e] == ENOSPC ? "ENOSPC" : "ENOMEM");
+            for (call = 0; call < CALL_COUNT; call++) {
+                if (!(can_fail[call] & 1 << e))
+                    continue;
+                for (is_new = 0; is_new < 2; is_new++) {
+                    unsigned n = 0;
+                    while (with_fault(&kinds[k], (enum call)call, errors[e], n, is_new))
+                        n += deep ? 1 : 1 + n / 24; /* reads of a sparse file in memory are many, and alike */
+                }
+            }
+            CHECK(faults_total > before);
+        }
+    if (in_memory) {
+        unlink(FILE_NAME);
+        rmdir(directory);
+    }
+    DIAG("%lu faults", faults_total);
+    return tap_done();
+}
+
+#else
+
+int main(void)
+{
+    TEST("every-call-fails-once");
+    SKIP("needs glibc on x86_64");
+    return tap_done();
+}
+
+#endif
