@@ -1,0 +1,97 @@
+//! The inputs of the fuzz targets, as they are and changed at random, without cargo-fuzz. DEEP in the environment asks for many.
+
+#[path = "../fuzz/bodies.rs"]
+mod bodies;
+
+use std::path::Path;
+use std::{env, fs};
+
+/// A small generator of fixed sequences.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % n.max(1) as u64) as usize
+    }
+}
+
+fn inputs(dirs: &[&str], extension: Option<&str>) -> Vec<Vec<u8>> {
+    let mut paths = Vec::new();
+    for dir in dirs {
+        for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(dir)).unwrap() {
+            let path = entry.unwrap().path();
+            if extension.is_none_or(|extension| path.extension().is_none_or(|it| it == extension)) {
+                paths.push(path);
+            }
+        }
+    }
+    paths.sort();
+    paths.iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+/// Words that a medium might hold in a wrong place, among them the sizes of what there is.
+fn word(bytes: &[u8], random: &mut Random) -> u64 {
+    let any = random.below(bytes.len().max(1)) as u64;
+    match random.below(8) {
+        0 => 0,
+        1 => any | 1 << 63,
+        2 => any,
+        3 => (bytes.len() as u64).wrapping_sub(any),
+        4 => 0x4d56 << 48 | any,
+        5 => u64::MAX >> random.below(64),
+        6 => 1 << random.below(64),
+        _ => 16 * random.below(8) as u64 | (random.below(2) as u64) << 63,
+    }
+}
+
+fn mutate(bytes: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
+    for _ in 0..=random.below(4) {
+        let at = random.below(bytes.len());
+        match random.below(7) {
+            0 if !bytes.is_empty() => bytes[at] ^= 1 << random.below(8),
+            1 if !bytes.is_empty() => bytes[at] = random.below(256) as u8,
+            2 => bytes.truncate(at),
+            3 => bytes.extend(vec![0; random.below(200)]),
+            4 => {
+                let other = &others[random.below(others.len())];
+                let from = random.below(other.len());
+                bytes.truncate(at);
+                bytes.extend_from_slice(&other[from..]);
+            }
+            _ if bytes.len() >= 8 => {
+                let at = random.below(bytes.len() - 7) / if random.below(2) == 0 { 8 } else { 1 };
+                let new = word(bytes, random).to_be_bytes();
+                bytes[at..at + 8].copy_from_slice(&new);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn replay(inputs: &[Vec<u8>], body: fn(&[u8]), mutants: usize) {
+    assert!(inputs.len() > 5);
+    let mutants = if env::var_os("DEEP").is_some() { 20 * mutants } else { mutants };
+    let mut random = Random(77);
+    for input in inputs {
+        body(input);
+    }
+    for _ in 0..mutants {
+        let mut bytes = inputs[random.below(inputs.len())].clone();
+        mutate(&mut bytes, inputs, &mut random);
+        body(&bytes);
+    }
+    println!("{} executions", inputs.len() + mutants);
+}
+
+#[test]
+fn any_bytes_are_opened_or_refused() {
+    replay(&inputs(&["fuzz/corpus/bytes", "c_tests/golden/palloc"], Some("db")), bodies::bytes, 10_000);
+}
+
+#[test]
+fn any_operations_keep_what_was_written() {
+    replay(&inputs(&["fuzz/corpus/operations"], None), bodies::operations, 2_000);
+}
