@@ -3,6 +3,8 @@
 ##   make                 build/lib/libpalloc.a and build/lib/libpalloc.so
 ##   make demo            a C program keeps blobs in a file, and finds them in a second run
 ##   make check           every test and check; the last line has the totals
+##   make check-deep      many more crashes, faults and hostile media, and sanitizers: half an hour
+##   make fuzz            cargo-fuzz, FUZZ_SECONDS (120) for each target; new inputs end up in build/fuzz
 ##   make bench           figures of benches/*.c beside their peers; decides nothing
 ##   make headers         make include/*.h anew from src/ffi
 ##   make install         headers, libraries and palloc.pc
@@ -38,7 +40,7 @@ SOURCES   := $(shell find src -name '*.rs') Cargo.toml build.rs $(wildcard Cargo
 # One call for each kind of library: with several kinds in one call cargo leaves out link-time optimization without a word.
 cargo_build = $(CARGO) rustc --release --lib $(CARGOFLAGS) --target-dir "$(CARGO_TARGET_DIR)" $(if $(TARGET),--target $(TARGET)) --crate-type
 
-.PHONY: all bench check demo headers install uninstall clean help
+.PHONY: all bench check check-deep demo fuzz headers install uninstall clean help
 .DELETE_ON_ERROR:
 
 all: build/lib/libpalloc.a build/lib/$(SHARED)
@@ -75,6 +77,19 @@ export CARGO CC CXX CFLAGS LDFLAGS NM LIBS CARGOFLAGS CARGO_TARGET_DIR
 
 check:
 	@+MAKE="$(MAKE)" c_tests/check.sh
+
+check-deep:
+	@+MAKE="$(MAKE)" c_tests/deep.sh
+
+FUZZ_SECONDS ?= 120
+
+# AddressSanitizer and coverage are unstable options of the compiler.
+fuzz:
+	@for target in bytes operations; do \
+	    mkdir -p build/fuzz/$$target && echo "== $$target" && \
+	    RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target build/fuzz/$$target fuzz/corpus/$$target -- \
+	        -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit; \
+	done
 
 bench: all
 	@mkdir -p build/bench

@@ -391,25 +391,27 @@ static void odd_medium(void)
 
 static void random_moments(void)
 {
+    unsigned times = getenv("DEEP") != NULL ? 20 : 1;
+
     TEST("a-dynamic-medium-survives-SIGKILL");
     unlink(FILE_NAME);
-    kill_often(1, PALLOC_DYNAMIC, 200, 3000, SLOTS, 3000);
+    kill_often(1, PALLOC_DYNAMIC, 200 * times, 3000, SLOTS, 3000);
 
     TEST("a-small-dynamic-medium-that-grows-and-shrinks-all-the-time-survives-SIGKILL");
     unlink(FILE_NAME);
-    kill_often(2, PALLOC_DYNAMIC, 100, 3000, 4, 300000);
+    kill_often(2, PALLOC_DYNAMIC, 100 * times, 3000, 4, 300000);
 
     TEST("a-static-medium-survives-SIGKILL");
     file_zeros(FILE_NAME, 100000);
-    kill_often(3, PALLOC_DEFAULT, 100, 3000, SLOTS, 2000);
+    kill_often(3, PALLOC_DEFAULT, 100 * times, 3000, SLOTS, 2000);
 
     TEST("an-odd-medium-survives-SIGKILL");
     odd_medium();
-    kill_often(4, PALLOC_DYNAMIC, 100, 3000, 60, 300);
+    kill_often(4, PALLOC_DYNAMIC, 100 * times, 3000, 60, 300);
 
     TEST("a-medium-with-SYNC-survives-SIGKILL");
     unlink(FILE_NAME);
-    kill_often(5, PALLOC_DYNAMIC | PALLOC_SYNC, 40, 10000, 20, 500);
+    kill_often(5, PALLOC_DYNAMIC | PALLOC_SYNC, 40 * times, 10000, 20, 500);
 }
 
 /* ------------------------------------------------------------------------------------------------------ between any two stores */

@@ -442,7 +442,7 @@ int main(void)
     TEST("noise-is-opened-or-refused");
     noise();
 
-    for (seed = 1; seed <= 8; seed++) {
+    for (seed = 1; seed <= (getenv("DEEP") != NULL ? 100 : 8); seed++) {
         TESTF("mutants-are-opened-or-refused-seed-%u", (unsigned)seed);
         mutants(seed, 4000);
     }

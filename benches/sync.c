@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * What durability costs: wall-clock time of one change that is on the disk when the call returns, the median of some hundred. An
+ * order of magnitude only: it is the disk's time, and other programs use the disk too.
+ *
+ *   sync [DIRECTORY]     files are made there (the working directory), which should be on a real disk, and removed
+ *
+ * palloc    PALLOC_SYNC: one pfree and one palloc of 100 bytes; then the same and a write of the blob
+ * SQLite    synchronous=FULL: one transaction that deletes a row of 100 bytes and inserts one, with a rollback journal and with WAL
+ */
+#include <dlfcn.h>
+#include <palloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define COUNT 300
+
+static double now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+static void print(const char *name, double *times)
+{
+    qsort(times, COUNT, sizeof(*times), compare);
+    printf("%-44s %8.3f ms\n", name, times[COUNT / 2]);
+}
+
+static int with_palloc(int writes)
+{
+    struct palloc_t *pt = palloc_init("sync_bench.pba", PALLOC_DYNAMIC | PALLOC_SYNC);
+    double times[COUNT];
+    uint64_t ptrs[64] = {0};
+    char bytes[100];
+    unsigned i;
+
+    if (pt == NULL) {
+        fprintf(stderr, "%s\n", palloc_error());
+        return 1;
+    }
+    memset(bytes, 7, sizeof(bytes));
+    for (i = 0; i < 64; i++)
+        ptrs[i] = palloc(pt, sizeof(bytes));
+    for (i = 0; i < COUNT; i++) {
+        double start = now_ms();
+        uint64_t *ptr = &ptrs[i * 37 % 64];
+        pfree(pt, *ptr);
+        *ptr = palloc(pt, sizeof(bytes));
+        if (*ptr == 0 || (writes && pwrite(pt->descriptor, bytes, sizeof(bytes), (off_t)*ptr) != (ssize_t)sizeof(bytes))) {
+            fprintf(stderr, "%s\n", palloc_error());
+            return 1;
+        }
+        times[i] = now_ms() - start;
+    }
+    palloc_close(pt);
+    unlink("sync_bench.pba");
+    print(writes ? "palloc: pfree, palloc, pwrite" : "palloc: pfree, palloc", times);
+    return 0;
+}
+
+/* By dlopen, so that this builds without SQLite. */
+static int with_sqlite(const char *journal)
+{
+    void *library = dlopen("libsqlite3.so.0", RTLD_NOW);
+    int (*open)(const char *, void **), (*exec)(void *, const char *, void *, void *, char **), (*close)(void *);
+    char sql[400], name[64];
+    double times[COUNT];
+    void *db = NULL;
+    unsigned i;
+
+    if (library == NULL) {
+        printf("%-44s skipped: no libsqlite3\n", "SQLite");
+        return 0;
+    }
+    *(void **)&open = dlsym(library, "sqlite3_open");
+    *(void **)&exec = dlsym(library, "sqlite3_exec");
+    *(void **)&close = dlsym(library, "sqlite3_close");
+    unlink("sync_bench.sqlite");
+    snprintf(sql, sizeof(sql), "PRAGMA journal_mode=%s; PRAGMA synchronous=FULL; CREATE TABLE t(id INTEGER PRIMARY KEY, b BLOB);", journal);
+    if (open("sync_bench.sqlite", &db) != 0 || exec(db, sql, NULL, NULL, NULL) != 0)
+        return 1;
+    for (i = 0; i < COUNT; i++) {
+        double start = now_ms();
+        snprintf(sql, sizeof(sql), "BEGIN; DELETE FROM t WHERE id = %u; INSERT INTO t VALUES(%u, zeroblob(100)); COMMIT;", i - 64, i);
+        if (exec(db, sql, NULL, NULL, NULL) != 0)
+            return 1;
+        times[i] = now_ms() - start;
+    }
+    close(db);
+    unlink("sync_bench.sqlite");
+    snprintf(name, sizeof(name), "SQLite: a transaction, journal_mode=%s", journal);
+    print(name, times);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && chdir(argv[1]) != 0) {
+        perror(argv[1]);
+        return 1;
+    }
+    return with_palloc(0) || with_palloc(1) || with_sqlite("DELETE") || with_sqlite("WAL");
+}
