@@ -46,6 +46,38 @@ static void fork_and_close(void)
     palloc_close(pt);
 }
 
+/* The parent leaves the medium to its child, and later opens it anew. */
+static void fork_and_go_on(void)
+{
+    struct palloc_t *pt = palloc_init("fork2.pba", PALLOC_DYNAMIC);
+    uint64_t ptr = palloc(pt, 100);
+    char *parents = palloc_data(pt, ptr);
+    int status;
+    pid_t child;
+
+    TEST("a-forked-child-may-go-on-with-the-medium");
+    REQUIRE(parents != NULL);
+    strcpy(parents, "from the parent");
+    child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        int good = strcmp(palloc_data(pt, ptr), "from the parent") == 0 && palloc(pt, 200000) != 0 && palloc_sync(pt) == 0;
+        strcpy(palloc_data(pt, ptr), "from the child");
+        palloc_close(pt);
+        _exit(!good);
+    }
+    CHECK_EQ_I(waitpid(child, &status, 0), child);
+    CHECK_EQ_I(status, 0);
+
+    TEST("what-the-child-did-is-there-for-the-parent-that-opens-the-medium-anew");
+    CHECK_STR(parents, "from the child"); /* a blob's bytes are shared all the time */
+    pt = palloc_init("fork2.pba", PALLOC_DEFAULT);
+    CHECK(pt != NULL);
+    CHECK(palloc_next(pt, ptr) != 0);
+    palloc_close(pt);
+    CHECK_SOUND("fork2.pba");
+}
+
 static void descriptors(void)
 {
     int before, i;
@@ -141,6 +173,7 @@ static void block_device(void)
 int main(void)
 {
     fork_and_close();
+    fork_and_go_on();
     descriptors();
     block_device();
     return tap_done();

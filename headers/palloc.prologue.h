@@ -61,8 +61,8 @@
  *   use. Different media do not wait for each other. errno and palloc_error() are each thread's own.
  *   The bytes of a blob are not protected, nor is a blob that one thread uses while another frees or
  *   moves it. No thread may be cancelled within a call.
- *   After fork(2), one of the two processes may go on with the medium; the other must not touch it,
- *   not even to close it. None of the functions may be called in a signal handler.
+ *   After fork(2), one of the two processes may go on with the medium; the other may read and write
+ *   blobs' bytes, but must not use its functions, not even to close it. None of the functions may be called in a signal handler.
  *
  * Crashes
  *

@@ -32,6 +32,9 @@
  * so a program that closes `fd` by close(2) harms nothing: the medium is then closed by a later
  * palloc_open or palloc_init, or as if the process had been killed.
  *
+ * After fork(2), one of the two processes may go on with the medium, and the other must not use
+ * these functions on it.
+ *
  * The names of the functions are those of palloc.h with other parameters: macros at the end of this
  * file map them to others, and a source file can include one of the two headers only. Both may be
  * used in one program, for different media.
