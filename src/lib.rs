@@ -19,5 +19,6 @@
 
 pub mod ffi;
 pub mod palloc;
+pub mod vmem;
 
 pub use palloc::{Error, Flags, Palloc};
