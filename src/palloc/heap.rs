@@ -16,7 +16,9 @@
 use std::ptr::NonNull;
 
 use super::error::Error;
-use super::format::{HEADER, MAX_DATA, MIN_DATA, Marker, MoveIntent, OVERHEAD, SPLIT_ABOVE, STEP, WORD, in_step, round_up};
+use super::format::{
+    HEADER, MAX_DATA, MIN_DATA, Marker, MoveIntent, OVERHEAD, SPLIT_ABOVE, STEP, WORD, in_step, round_up,
+};
 use super::free_index::{FreeIndex, State};
 use super::medium::Medium;
 use super::{Block, Result, Stat};
@@ -235,7 +237,8 @@ impl<M: Medium> Heap<M> {
         }
         let marker = self.marker(at - WORD);
         let start = at.checked_sub(OVERHEAD)?.checked_sub(marker.n())?;
-        let ends_here = marker.is_free() && self.index.state(start) == Some(State::Free) && self.marker(start) == marker;
+        let ends_here =
+            marker.is_free() && self.index.state(start) == Some(State::Free) && self.marker(start) == marker;
         ends_here.then_some((start, marker.n()))
     }
 
@@ -320,7 +323,9 @@ impl<M: Medium> Heap<M> {
             self.medium.store(rest, Marker::free(end - rest - OVERHEAD).0);
         }
         self.medium.store(rest - WORD, end_word);
-        let ordered = if splits || is_slack { self.medium.barrier() } else { Ok(()) };
+        // A whole block needs nothing before its commit, but for the data and the intent of a move.
+        let prepared = splits || is_slack || end_word != Marker::live(take).0;
+        let ordered = if prepared { self.medium.barrier() } else { Ok(()) };
         if let Err(error) = ordered.and_then(|()| self.commit(at, Marker::live(take))) {
             self.medium.store(end - WORD, Marker::free(free_n).0);
             return Err(error);
@@ -365,7 +370,6 @@ impl<M: Medium> Heap<M> {
     }
 
     /// What can be joined to a block that is freed before `next`: where that ends, and the free block in the index that it takes up.
-    #[expect(clippy::type_complexity)]
     fn free_space_behind(&self, next: u64) -> Result<(u64, Option<(u64, u64)>)> {
         let behind = self.free_at(next)?.map(|n| (next, n));
         let end = behind.map_or(next, |(next, n)| next + OVERHEAD + n);

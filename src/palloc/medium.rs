@@ -19,6 +19,14 @@ use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 use memmap2::{MmapOptions, MmapRaw};
 
+// 64-bit offsets, on 32-bit machines too.
+#[cfg(any(target_os = "android", all(target_os = "linux", not(target_env = "gnu"))))]
+use libc::fallocate;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use libc::{fallocate64 as fallocate, lseek64 as lseek, off64_t as off_t};
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+use libc::{lseek, off_t};
+
 use super::error::Error;
 use super::{Flags, Result};
 
@@ -32,6 +40,8 @@ pub trait Medium {
     fn load(&self, at: u64) -> u64;
     /// Writes the word at `at` by one store, after all stores before it as seen after a kill.
     fn store(&mut self, at: u64, word: u64);
+    /// Words in this range will be read soon: fetches it from memory in one stream, not one dependent miss after the other.
+    fn prefetch(&self, from: u64, to: u64);
     /// Copies bytes between ranges that do not overlap.
     fn copy(&mut self, from: u64, to: u64, len: u64);
     /// Whether all bytes from `at` to the end are zero. Asked while the medium is being opened only.
@@ -163,6 +173,15 @@ impl Medium for FileMedium {
         }
     }
 
+    fn prefetch(&self, from: u64, to: u64) {
+        let mut at = from;
+        while at < to.min(self.end) {
+            // SAFETY: a byte of a mapped range. Volatile, so that the read is done though its result is not used.
+            unsafe { self.pointer(at, 1).read_volatile() };
+            at += 64;
+        }
+    }
+
     fn copy(&mut self, from: u64, to: u64, len: u64) {
         assert!(from + len <= to || to + len <= from);
         // SAFETY: two mapped ranges that do not overlap.
@@ -279,7 +298,7 @@ impl Holes {
 
 fn lock(file: &File, how: c_int) -> Result<()> {
     // SAFETY: flock takes a descriptor, which `file` keeps open, and flags.
-    match retry(|| check(unsafe { libc::flock(file.as_raw_fd(), how | libc::LOCK_NB) }.into())) {
+    match retry(|| check(unsafe { libc::flock(file.as_raw_fd(), how | libc::LOCK_NB) })) {
         Ok(_) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(Error::Locked),
         Err(e) => Err(Error::System { doing: "lock the file", source: e }),
@@ -289,7 +308,7 @@ fn lock(file: &File, how: c_int) -> Result<()> {
 /// lseek(2). Used only before the descriptor is handed out: from then on the position in the file is the program's.
 fn seek(file: &File, at: u64, whence: c_int) -> io::Result<u64> {
     // SAFETY: lseek takes a descriptor, which `file` keeps open, and integers.
-    check(unsafe { libc::lseek(file.as_raw_fd(), at as libc::off_t, whence) }).map(|offset| offset as u64)
+    check(unsafe { lseek(file.as_raw_fd(), at as off_t, whence) }).map(|offset| offset as u64)
 }
 
 /// Reads by pread(2), and skips holes: a read through the mapping would fill them on some file systems.
@@ -316,7 +335,12 @@ fn only_zeros(file: &File, at: u64, end: u64) -> io::Result<bool> {
 }
 
 fn map_window(file: &File, end: u64, writable: bool) -> Result<MmapRaw> {
-    let lengths = if writable { [WINDOW.max(end.saturating_mul(2)), end.saturating_add(end / 8), end] } else { [end; 3] };
+    let double = end.saturating_mul(2);
+    let lengths = if writable {
+        [double.max(WINDOW), double.max(WINDOW / 64), end.saturating_add(end / 8), end]
+    } else {
+        [end; 4]
+    };
     let mut failure = io::Error::from_raw_os_error(libc::ENOMEM);
     for len in lengths {
         // An empty file gets its header through the window too.
@@ -333,14 +357,23 @@ fn map_window(file: &File, end: u64, writable: bool) -> Result<MmapRaw> {
 
 /// Allocates the range on the disk; bytes that were not there read as zero.
 fn allocate(file: &File, at: u64, len: u64) -> Result<()> {
+    // In steps: a call that a signal interrupts starts anew, and a program may have timers.
+    (0..len).step_by(STEP as usize).try_for_each(|from| {
+        let (at, len) = (at + from, (len - from).min(STEP));
+        allocate_step(file, at, len).map_err(Error::system("allocate space for the file"))
+    })
+}
+
+const STEP: u64 = 16 << 20;
+
+fn allocate_step(file: &File, at: u64, len: u64) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     // SAFETY: fallocate takes a descriptor, which `file` keeps open, and integers.
-    match retry(|| check(unsafe { libc::fallocate(file.as_raw_fd(), 0, at as libc::off_t, len as libc::off_t) }.into())) {
-        Ok(_) => return Ok(()),
+    match retry(|| check(unsafe { fallocate(file.as_raw_fd(), 0, at as off_t, len as off_t) })) {
         Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => {}
-        Err(e) => return Err(Error::System { doing: "allocate space for the file", source: e }),
+        result => return result.map(drop),
     }
-    write_zeros(file, at, len).map_err(Error::system("allocate space for the file"))
+    write_zeros(file, at, len)
 }
 
 /// For file systems that cannot allocate: writes zeros where zeros or nothing is.
@@ -365,7 +398,9 @@ fn within_file_size_limit(end: u64) -> Result<()> {
     let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: the out parameter is a local.
     let known = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) } == 0;
-    if known && limit.rlim_cur != libc::RLIM_INFINITY && end > limit.rlim_cur as u64 {
+    #[allow(clippy::unnecessary_cast)] // not everywhere a u64
+    let limit_bytes = limit.rlim_cur as u64;
+    if known && limit.rlim_cur != libc::RLIM_INFINITY && end > limit_bytes {
         let source = io::Error::from_raw_os_error(libc::EFBIG);
         return Err(Error::System { doing: "grow the file", source });
     }
@@ -377,7 +412,8 @@ fn directory_of(path: &Path) -> Option<PathBuf> {
     fs::canonicalize(path).ok()?.parent().map(Path::to_path_buf)
 }
 
-fn check(result: i64) -> io::Result<i64> {
+fn check(result: impl Into<i64>) -> io::Result<i64> {
+    let result = result.into();
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 

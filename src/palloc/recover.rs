@@ -100,7 +100,9 @@ fn overwrite(medium: &mut impl Medium, flags: Flags) -> Result<()> {
         make_free(medium, HEADER, end)?;
         medium.barrier()?;
     } else if medium.end() != HEADER {
-        return Err(Error::Incompatible("it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows"));
+        return Err(Error::Incompatible(
+            "it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows",
+        ));
     }
     medium.reserve(0, HEADER)?;
     medium.store(0, header(flags.bits() & DYNAMIC));
@@ -140,14 +142,23 @@ enum Rest {
 /// A free block that is larger than any file is not one that was cut off, but a marker that was overwritten.
 const PLAUSIBLE: u64 = 1 << 48;
 
+/// Where blocks are smaller than this, the rest of a page is fetched when the walk comes to it. No page is touched that has no marker.
+const DENSE: u64 = 1024;
+const PAGE: u64 = 4096;
+
 /// Walks the chain and enters its blocks into the index.
 fn survey(medium: &impl Medium, index: &mut FreeIndex) -> Result<Survey> {
     let end = medium.end();
     let mut survey = Survey { end: HEADER, last: 0, rest: Rest::Nothing, untidy: false };
     let mut after_free = false;
+    let mut fetched = 0;
     while survey.end < end {
         let at = survey.end;
         let room = end - at;
+        if at >= fetched && at - survey.last < DENSE {
+            fetched = (at + 1).next_multiple_of(PAGE);
+            medium.prefetch(at, fetched);
+        }
         let marker = Marker(if room >= WORD { medium.load(at) } else { 0 });
         let n = marker.n();
         if room < MIN_BLOCK || n < MIN_DATA || n > room - OVERHEAD {
@@ -231,7 +242,9 @@ fn claim_rest(medium: &mut impl Medium, found: &Survey, dynamic: bool) -> Result
         return Ok(at);
     }
     if is_new {
-        return Err(Error::Incompatible("it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows"));
+        return Err(Error::Incompatible(
+            "it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows",
+        ));
     }
     // Too little for a block: the last one gets it.
     let last = Marker(medium.load(found.last));
