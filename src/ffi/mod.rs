@@ -1,6 +1,7 @@
 //! The C layer: one file for each header. It converts and reports; what it calls is safe Rust.
 
 pub mod palloc;
+pub mod vmem;
 
 use std::cell::UnsafeCell;
 use std::ffi::{c_char, c_int};

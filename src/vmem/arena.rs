@@ -47,8 +47,13 @@ impl Bump {
         Ok(Bump { start, next: start, limit: start, end, fresh: start, step, huge })
     }
 
-    /// What a program may have written over.
+    /// A C program may have written over them.
     fn check(&self) -> Result<()> {
+        self.check_order()?;
+        region::check_owner(self.start, self.end - self.start)
+    }
+
+    fn check_order(&self) -> Result<()> {
         let Bump { start, next, limit, end, .. } = *self;
         if start == 0 {
             return Err(Error::BadArena("it is not initialized"));
@@ -56,7 +61,7 @@ impl Bump {
         if start > next || next > limit || limit > end {
             return Err(Error::BadArena("its addresses are not in order"));
         }
-        region::check_owner(start, end - start)
+        Ok(())
     }
 
     /// Takes bytes, and commits what is missing. Fails iff the size is 0, the alignment is no power of two, the reservation is used up,
@@ -103,14 +108,15 @@ impl Bump {
         Ok(())
     }
 
-    /// Gives back what was taken since `next` was `mark`. Fails iff it never was there, or the arena is not valid.
-    pub fn pop_to(&mut self, mark: usize) -> Result<()> {
-        self.check()?;
-        if mark < self.start || mark > self.next {
-            return Err(Error::BadArena("the mark is not below what is used"));
+    /// Gives back all but the first `used` bytes. Fails iff fewer are taken, or the arena is not valid.
+    pub fn pop_to(&mut self, used: usize) -> Result<()> {
+        self.check_order()?;
+        let taken = self.next - self.start;
+        if used > taken {
+            return Err(Error::BadMark { mark: used, used: taken });
         }
         self.fresh = self.fresh.max(self.next);
-        self.next = mark;
+        self.next = self.start + used;
         Ok(())
     }
 

@@ -85,6 +85,20 @@ pub enum Error {
         /// Bytes that are left.
         left: usize,
     },
+    /// An arena does not have as many bytes in use as the mark says.
+    BadMark {
+        /// The mark.
+        mark: usize,
+        /// Bytes in use.
+        used: usize,
+    },
+    /// More is to be committed than the arena or region has.
+    BeyondEnd {
+        /// Bytes to be committed, or said to be.
+        committed: usize,
+        /// Bytes that there are.
+        size: usize,
+    },
     /// This system does not have what was asked for.
     Unsupported(&'static str),
 }
@@ -125,6 +139,8 @@ impl fmt::Display for Error {
             }
             Error::BadArena(why) => write!(f, "not a valid arena: {why}"),
             Error::ArenaFull { size, left } => write!(f, "the arena has {left} bytes left, not {size}"),
+            Error::BadMark { mark, used } => write!(f, "the mark {mark} is not one of the arena, which uses {used} bytes"),
+            Error::BeyondEnd { committed, size } => write!(f, "{committed} bytes committed are more than {size} in all"),
             Error::Unsupported(what) => write!(f, "this system has no {what}"),
         }
     }

@@ -72,7 +72,7 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
     pub fn runs(&self, start: usize, end: usize) -> impl Iterator<Item = Run<V>> {
         let mut from = start;
         std::iter::from_fn(move || {
-            let run = self.at_or_after(from).filter(|run| run.start < end)?;
+            let run = self.at_or_after(from).filter(|run| run.start < end && from < end)?;
             let run = Run { start: run.start.max(from), end: run.end.min(end), value: run.value };
             from = run.end;
             Some(run)

@@ -172,6 +172,16 @@ pub fn allocation_granularity() -> usize {
     cached(&GRANULARITY, os::allocation_granularity)
 }
 
+/// The size of a page, asked of the system.
+pub fn query_page_size() -> usize {
+    os::page_size()
+}
+
+/// The granularity, asked of the system.
+pub fn query_allocation_granularity() -> usize {
+    os::allocation_granularity()
+}
+
 fn cached(value: &AtomicUsize, query: fn() -> usize) -> usize {
     match value.load(Ordering::Relaxed) {
         0 => {

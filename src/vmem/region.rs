@@ -224,6 +224,28 @@ pub unsafe fn commit(address: usize, size: usize, protect: Protect) -> Result<()
     unsafe { registry.set(pages, protect, "commit", os::commit) }
 }
 
+/// Of a region whose first `before` bytes are committed, has the first `after` bytes committed, to read and write: the pages between are
+/// committed, but for those that are already, or decommitted.
+///
+/// # Safety
+/// Own range, what is behind `after`.
+pub unsafe fn set_committed(start: usize, size: usize, before: usize, after: usize) -> Result<()> {
+    check_owner(start, size)?;
+    if before.max(after) > size {
+        return Err(Error::BeyondEnd { committed: before.max(after), size });
+    }
+    let page = page_size();
+    let end_of = |bytes: usize| if bytes == 0 { start - start % page } else { (start + bytes).next_multiple_of(page) };
+    let (before, after) = (end_of(before), end_of(after));
+    if after > before {
+        commit_missing(Pages { start: before, end: after })?;
+    } else if after < before {
+        // SAFETY: passed on to the caller.
+        unsafe { decommit(after, before - after)? };
+    }
+    Ok(())
+}
+
 /// Commits, to read and write, those pages of the range that are not; with one system call for each gap.
 pub fn commit_missing(pages: Pages) -> Result<()> {
     let mut registry = registry();

@@ -452,12 +452,12 @@ mod tests {
     #[test]
     fn a_closed_descriptor_is_opened_again() {
         let mut mappings = Mappings::new();
-        let here = mappings.at_or_after(mapping as usize).unwrap();
+        let here = mappings.at_or_after(&raw const DESCRIPTOR as usize).unwrap();
         let descriptor = DESCRIPTOR.load(Ordering::Relaxed);
         if descriptor >= 0 {
             close(descriptor);
         }
-        assert_eq!(mappings.at_or_after(mapping as usize).unwrap(), here);
+        assert_eq!(mappings.at_or_after(&raw const DESCRIPTOR as usize).unwrap(), here);
     }
 
     #[test]
