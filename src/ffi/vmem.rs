@@ -277,7 +277,11 @@ pub unsafe extern "C" fn vmem_commit(ptr: *mut c_void, num_bytes: VMemSize) -> V
 /// # Safety
 /// Own range.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vmem_commit_protect(ptr: *mut c_void, num_bytes: VMemSize, protect: VMemProtect) -> VMemResult {
+pub unsafe extern "C" fn vmem_commit_protect(
+    ptr: *mut c_void,
+    num_bytes: VMemSize,
+    protect: VMemProtect,
+) -> VMemResult {
     let result = Protect::from_number(protect).and_then(|protect| {
         // SAFETY: passed on to the caller.
         unsafe { region::commit(address(ptr), num_bytes, protect) }
@@ -705,7 +709,11 @@ pub unsafe extern "C" fn vmem_grow_init(arena: *mut VMemGrowArena, size_bytes: V
 /// # Safety
 /// `arena` is NULL or points to an arena that nobody else uses.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vmem_grow_push_more(arena: *mut VMemGrowArena, size: VMemSize, align: VMemSize) -> *mut c_void {
+pub unsafe extern "C" fn vmem_grow_push_more(
+    arena: *mut VMemGrowArena,
+    size: VMemSize,
+    align: VMemSize,
+) -> *mut c_void {
     // SAFETY: passed on to the caller.
     let result = unsafe { with(arena, |bump| bump.push(size, align)) };
     value("vmem_grow_push", ptr::null_mut(), result.map(pointer))

@@ -87,7 +87,8 @@ impl Bump {
     /// Commits at least up to `needed`.
     fn commit(&mut self, needed: usize) -> Result<()> {
         let needed = needed.next_multiple_of(page_size());
-        let ahead = self.limit.saturating_add(self.step).next_multiple_of(page_size()).clamp(needed, self.end.max(needed));
+        let ahead =
+            self.limit.saturating_add(self.step).next_multiple_of(page_size()).clamp(needed, self.end.max(needed));
         // When memory is short, what is needed is enough.
         let limit = match self.commit_up_to(ahead) {
             Err(Error::System { .. }) if ahead > needed => self.commit_up_to(needed).map(|()| needed)?,

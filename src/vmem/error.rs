@@ -130,7 +130,9 @@ impl fmt::Display for Error {
             Error::BadName => f.write_str("a name has at most 79 printable ASCII characters, none of them \\ ` $ [ ]"),
             Error::NotReserved(range) => write!(f, "{range} is not inside one live reservation"),
             Error::NotCommitted(at) => write!(f, "the page at {at:#x} is not committed"),
-            Error::Forbidden { at, protect } => write!(f, "the protection of the page at {at:#x} is {}", protect.name()),
+            Error::Forbidden { at, protect } => {
+                write!(f, "the protection of the page at {at:#x} is {}", protect.name())
+            }
             Error::NotLocked(at) => write!(f, "the page at {at:#x} is not locked"),
             Error::Locked(at) => write!(f, "the page at {at:#x} is locked"),
             Error::NotAStart(at) => write!(f, "no live reservation starts at {at:#x}"),
@@ -139,8 +141,12 @@ impl fmt::Display for Error {
             }
             Error::BadArena(why) => write!(f, "not a valid arena: {why}"),
             Error::ArenaFull { size, left } => write!(f, "the arena has {left} bytes left, not {size}"),
-            Error::BadMark { mark, used } => write!(f, "the mark {mark} is not one of the arena, which uses {used} bytes"),
-            Error::BeyondEnd { committed, size } => write!(f, "{committed} bytes committed are more than {size} in all"),
+            Error::BadMark { mark, used } => {
+                write!(f, "the mark {mark} is not one of the arena, which uses {used} bytes")
+            }
+            Error::BeyondEnd { committed, size } => {
+                write!(f, "{committed} bytes committed are more than {size} in all")
+            }
             Error::Unsupported(what) => write!(f, "this system has no {what}"),
         }
     }

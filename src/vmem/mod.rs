@@ -33,8 +33,8 @@ mod os;
 pub(crate) mod region;
 
 use std::fmt;
-use std::ops::{Range, RangeBounds};
 use std::ops::Bound;
+use std::ops::{Range, RangeBounds};
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -195,7 +195,11 @@ fn cached(value: &AtomicUsize, query: fn() -> usize) -> usize {
 
 /// How much memory there is. Fails iff the system does not tell.
 pub fn usage_status() -> Result<UsageStatus> {
-    os::usage_status().map_err(|source| Error::System { doing: "find out how much memory there is", range: None, source })
+    os::usage_status().map_err(|source| Error::System {
+        doing: "find out how much memory there is",
+        range: None,
+        source,
+    })
 }
 
 /// Address space that is this value's own, and is released with it.

@@ -105,9 +105,8 @@ extern "C" fn after_fork_in_child() {
 impl Registry {
     /// The reservation that all of `pages` are in, guards apart.
     fn owner(&self, pages: Pages) -> Result<Run<Reserved>> {
-        let inside = |run: &Run<Reserved>| {
-            run.start + run.value.guard <= pages.start && pages.end <= run.end - run.value.guard
-        };
+        let inside =
+            |run: &Run<Reserved>| run.start + run.value.guard <= pages.start && pages.end <= run.end - run.value.guard;
         self.reserved.at(pages.start).filter(inside).ok_or(Error::NotReserved(pages))
     }
 

@@ -352,8 +352,11 @@ const V1: Controller = Controller {
     cache: &["total_inactive_file", "total_active_file"],
 };
 
-const V2: Controller =
-    Controller { limit: "memory.max", usage: "memory.current", cache: &["inactive_file", "active_file", "slab_reclaimable"] };
+const V2: Controller = Controller {
+    limit: "memory.max",
+    usage: "memory.current",
+    cache: &["inactive_file", "active_file", "slab_reclaimable"],
+};
 
 /// How much the process's cgroups and their ancestors leave to it; None without a limit. `process` is its directory in /proc.
 fn cgroup_leaves(process: &Path) -> Option<usize> {

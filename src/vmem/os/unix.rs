@@ -7,9 +7,9 @@ use super::{Result, Space, SystemError};
 use crate::vmem::{Protect, UsageStatus};
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub use super::linux::Mappings;
-#[cfg(any(target_os = "linux", target_os = "android"))]
 use super::linux;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub use super::linux::Mappings;
 
 impl SystemError {
     /// The reason why the last system call of this thread failed.
@@ -54,7 +54,11 @@ fn bits(protect: Protect) -> c_int {
 /// Address space that is charged to nobody.
 const RESERVED: c_int = libc::MAP_PRIVATE
     | libc::MAP_ANON
-    | if cfg!(any(target_os = "linux", target_os = "android", target_vendor = "apple")) { libc::MAP_NORESERVE } else { 0 };
+    | if cfg!(any(target_os = "linux", target_os = "android", target_vendor = "apple")) {
+        libc::MAP_NORESERVE
+    } else {
+        0
+    };
 
 pub fn page_size() -> usize {
     // SAFETY: sysconf has no preconditions.
