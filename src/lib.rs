@@ -18,7 +18,9 @@
 #![deny(missing_docs)]
 
 pub mod ffi;
+#[cfg(unix)]
 pub mod palloc;
 pub mod vmem;
 
+#[cfg(unix)]
 pub use palloc::{Error, Flags, Palloc};

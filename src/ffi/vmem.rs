@@ -15,7 +15,7 @@ use crate::vmem::{self as engine, Error, Protect, Result};
 
 /// For vmem_grow_init: huge pages where the system has them. Faster to fill, but memory is taken 2 MiB at a time.
 pub const VMEM_GROW_HUGE: u32 = 1;
-/// For vmem_grow_init: a page before and a page behind the arena that can't be accessed.
+/// For vmem_grow_init: guards before and behind the arena, as with vmem_reserve_guarded.
 pub const VMEM_GROW_GUARD: u32 = 2;
 
 /// A size in bytes.
@@ -189,8 +189,8 @@ pub extern "C" fn vmem_reserve_aligned(num_bytes: VMemSize, alignment: VMemSize)
     reserve("vmem_reserve_aligned", || Ok(Request { size: num_bytes, align: alignment, ..Request::default() }))
 }
 
-/// As vmem_reserve, between two more pages that can't be accessed, ever: running over either end is a fault, not a corruption.
-/// They do not count in the size. (The start is a multiple of the page size only.)
+/// As vmem_reserve, between two guards that can't be accessed, ever: running over either end is a fault, not a corruption. They have
+/// vmem_get_allocation_granularity() bytes each, a page on most systems, and do not count in the size.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_reserve_guarded(num_bytes: VMemSize) -> *mut c_void {
     reserve("vmem_reserve_guarded", || Ok(Request { size: num_bytes, guarded: true, ..Request::default() }))

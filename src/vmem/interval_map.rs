@@ -6,8 +6,8 @@ use std::collections::TryReserveError;
 
 const NIL: u32 = u32::MAX;
 
-/// A change makes at most three nodes: two for what sticks out at the ends, one for the new run.
-const NODES_FOR_A_CHANGE: usize = 3;
+/// A change makes at most two nodes: one for what sticks out behind, when it falls inside of a run, and one for the new run.
+const NODES_FOR_A_CHANGE: usize = 2;
 
 /// Below this many nodes their memory is not given back before the map is dropped.
 const WORTH_SHRINKING: usize = 1024;
@@ -50,11 +50,15 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
 
     /// The run that contains `address`, or else the first one behind it.
     pub fn at_or_after(&self, address: usize) -> Option<Run<V>> {
+        self.find(address).map(|index| self.nodes[index].run)
+    }
+
+    fn find(&self, address: usize) -> Option<usize> {
         let mut found = None;
         let mut tree = self.root;
         while let Some(node) = self.nodes.get(tree as usize) {
             if node.run.end > address {
-                found = Some(node.run);
+                found = Some(tree as usize);
                 tree = node.left;
             } else {
                 tree = node.right;
@@ -92,27 +96,45 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
     }
 
     /// Gives the range this value; with None it is in no run afterwards. `make_room` succeeded since the last change.
-    pub fn assign(&mut self, mut start: usize, mut end: usize, value: Option<V>) {
+    pub fn assign(&mut self, start: usize, end: usize, value: Option<V>) {
         debug_assert!(start < end);
-        let touched = self.at_or_after(start.saturating_sub(1)).filter(|run| run.start <= end);
-        if touched.is_none() && value.is_none() {
-            return;
+        while let Some(index) = self.find(start) {
+            let run = self.nodes[index].run;
+            if run.start >= end {
+                break;
+            }
+            match (run.start < start, run.end > end) {
+                (false, false) => self.remove(run.start),
+                (true, false) => self.nodes[index].run.end = start,
+                (false, true) => self.nodes[index].run.start = end,
+                (true, true) => {
+                    self.nodes[index].run.end = start;
+                    self.insert(Run { start: end, ..run });
+                }
+            }
         }
-        if let Some(first) = touched.filter(|run| Some(run.value) == value) {
-            start = start.min(first.start);
+        if let Some(value) = value {
+            self.join(Run { start, end, value });
         }
-        if let Some(last) = self.at(end).filter(|run| Some(run.value) == value) {
-            end = end.max(last.end);
-        }
-        self.cut(start);
-        self.cut(end);
-        let (below, rest) = self.split(self.root, start);
-        let (replaced, above) = self.split(rest, end);
-        self.discard(replaced);
-        let middle = value.map_or(NIL, |value| self.node(Run { start, end, value }));
-        let below = self.merge(below, middle);
-        self.root = self.merge(below, above);
         self.shrink();
+    }
+
+    /// Inserts a run that none overlaps; neighbours of the same value become one with it.
+    fn join(&mut self, run: Run<V>) {
+        let below = run.start.checked_sub(1).and_then(|before| self.find(before));
+        let below = below.filter(|&i| self.nodes[i].run.end == run.start && self.nodes[i].run.value == run.value);
+        let above = self.find(run.end);
+        let above = above.filter(|&i| self.nodes[i].run.start == run.end && self.nodes[i].run.value == run.value);
+        match (below, above) {
+            (None, None) => self.insert(run),
+            (Some(below), None) => self.nodes[below].run.end = run.end,
+            (None, Some(above)) => self.nodes[above].run.start = run.start,
+            (Some(below), Some(above)) => {
+                let last = self.nodes[above].run;
+                self.remove(last.start);
+                self.nodes[below].run.end = last.end;
+            }
+        }
     }
 
     /// Forgets everything.
@@ -120,52 +142,54 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
         *self = Self::new();
     }
 
-    /// Makes two runs of the one that `at` is inside of.
-    fn cut(&mut self, at: usize) {
-        let mut tree = self.root;
-        while let Some(node) = self.nodes.get_mut(tree as usize) {
-            if node.run.end <= at {
-                tree = node.right;
-            } else if node.run.start >= at {
-                tree = node.left;
-            } else {
-                let upper = Run { start: at, ..node.run };
-                node.run.end = at;
-                let (below, above) = self.split(self.root, at);
-                let upper = self.node(upper);
-                let below = self.merge(below, upper);
-                self.root = self.merge(below, above);
-                return;
-            }
-        }
-    }
-
-    fn node(&mut self, run: Run<V>) -> u32 {
+    fn insert(&mut self, run: Run<V>) {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 17;
         self.random ^= self.random << 5;
-        self.live += 1;
-        let node = Node { run, priority: self.random, left: NIL, right: NIL };
-        let index = self.free;
-        if index == NIL {
-            self.nodes.push(node); // within the capacity, by make_room
-            return (self.nodes.len() - 1) as u32;
+        let priority = self.random;
+        let (mut tree, mut parent) = (self.root, NIL);
+        while let Some(node) = self.nodes.get(tree as usize).filter(|node| node.priority >= priority) {
+            parent = tree;
+            tree = if run.start < node.run.start { node.left } else { node.right };
         }
-        self.free = self.nodes[index as usize].left;
-        self.nodes[index as usize] = node;
-        index
+        let (left, right) = self.split(tree, run.start);
+        let node = Node { run, priority, left, right };
+        self.live += 1;
+        let new = self.free;
+        if new == NIL {
+            self.nodes.push(node); // within the capacity, by make_room
+            self.set_child(parent, run.start, (self.nodes.len() - 1) as u32);
+        } else {
+            self.free = self.nodes[new as usize].left;
+            self.nodes[new as usize] = node;
+            self.set_child(parent, run.start, new);
+        }
     }
 
-    fn discard(&mut self, tree: u32) {
-        if tree == NIL {
-            return;
+    /// Removes the run that starts here.
+    fn remove(&mut self, start: usize) {
+        let (mut tree, mut parent) = (self.root, NIL);
+        while let Some(node) = self.nodes.get(tree as usize) {
+            if node.run.start == start {
+                let rest = self.merge(node.left, node.right);
+                self.set_child(parent, start, rest);
+                self.nodes[tree as usize].left = self.free;
+                self.free = tree;
+                self.live -= 1;
+                return;
+            }
+            parent = tree;
+            tree = if start < node.run.start { node.left } else { node.right };
         }
-        let node = self.nodes[tree as usize];
-        self.discard(node.left);
-        self.discard(node.right);
-        self.nodes[tree as usize].left = self.free;
-        self.free = tree;
-        self.live -= 1;
+    }
+
+    /// Puts a tree in the place below `parent`, or at the root, where a run that starts at `start` belongs.
+    fn set_child(&mut self, parent: u32, start: usize, child: u32) {
+        match self.nodes.get_mut(parent as usize) {
+            None => self.root = child,
+            Some(node) if start < node.run.start => node.left = child,
+            Some(node) => node.right = child,
+        }
     }
 
     /// Two trees: the runs that start below `at`, and the others.
@@ -191,7 +215,7 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
             return if below == NIL { above } else { below };
         }
         let (a, b) = (self.nodes[below as usize], self.nodes[above as usize]);
-        if a.priority > b.priority {
+        if a.priority >= b.priority {
             let right = self.merge(a.right, above);
             self.nodes[below as usize].right = right;
             below
@@ -212,8 +236,7 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
             return;
         }
         for run in self.runs(0, usize::MAX) {
-            let node = smaller.node(run);
-            smaller.root = smaller.merge(smaller.root, node);
+            smaller.insert(run);
         }
         *self = smaller;
     }

@@ -227,7 +227,7 @@ impl Reservation {
         Self::with(region::Request { size, align, ..region::Request::default() })
     }
 
-    /// As [`Reservation::new`], between two pages that can never be accessed.
+    /// As [`Reservation::new`], between two guards that can never be accessed.
     pub fn guarded(size: usize) -> Result<Self> {
         Self::with(region::Request { size, guarded: true, ..region::Request::default() })
     }

@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::error::{Error, Result};
 use super::interval_map::{IntervalMap, Run};
 use super::os::{self, Space, SystemError};
-use super::{Pages, Protect, RangeInfo, page_size};
+use super::{Pages, Protect, RangeInfo, allocation_granularity, page_size};
 
 /// What is known of one reservation. The start makes each different from its neighbours.
 #[derive(Clone, Copy, PartialEq)]
@@ -122,6 +122,15 @@ impl Registry {
         }
     }
 
+    /// Before pages go, on systems where locked ones would not.
+    fn unlock_first(&self, pages: Pages) {
+        if os::UNLOCK_FIRST {
+            for run in self.locked.runs(pages.start, pages.end) {
+                let _decommit_tells = os::unlock(run.start, run.end - run.start);
+            }
+        }
+    }
+
     /// Has the system commit or protect the pages, and notes it.
     ///
     /// # Safety
@@ -175,7 +184,7 @@ pub struct Request {
     pub protect: Protect,
     /// Of the start, a power of two.
     pub align: usize,
-    /// Between two pages that can't be accessed.
+    /// Between two guards that can't be accessed.
     pub guarded: bool,
 }
 
@@ -197,7 +206,7 @@ pub fn reserve(request: Request) -> Result<usize> {
     }
     let too_large = Error::TooLarge { start: 0, size };
     let pages = size.checked_next_multiple_of(page).filter(|&size| isize::try_from(size).is_ok()).ok_or(too_large)?;
-    let guard = if guarded { page } else { 0 };
+    let guard = if guarded { allocation_granularity() } else { 0 };
     let space = Space { size: pages, align: align.max(page), guard };
     let start = os::reserve(&space, protect).map_err(|source| Error::CannotReserve { size: pages, source })?;
     let (first, end) = (start - guard, start + pages + guard);
@@ -270,6 +279,7 @@ pub unsafe fn decommit(address: usize, size: usize) -> Result<()> {
     let pages = Pages { start: first.start, end: runs.last().map_or(first.end, |last| last.end) };
     registry.committed.make_room()?;
     registry.locked.make_room()?;
+    registry.unlock_first(pages);
     // SAFETY: passed on to the caller; in one reservation.
     unsafe { os::decommit(pages.start, pages.size()) }.map_err(failed("decommit", pages))?;
     registry.committed.assign(pages.start, pages.end, None);
@@ -351,6 +361,7 @@ pub unsafe fn release(start: usize, size: usize) -> Result<()> {
     registry.reserved.make_room()?;
     registry.committed.make_room()?;
     registry.locked.make_room()?;
+    registry.unlock_first(pages);
     // SAFETY: passed on to the caller; a whole reservation.
     unsafe { os::release(run.start, run.end - run.start) }.map_err(failed("release", pages))?;
     registry.reserved.assign(run.start, run.end, None);

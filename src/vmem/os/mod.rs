@@ -29,7 +29,7 @@ pub(super) struct Space {
     pub size: usize,
     /// Alignment of the first of them, a power of two, at least a page.
     pub align: usize,
-    /// Bytes before and behind them that are never accessible.
+    /// Bytes before and behind them that are never accessible: a multiple of the granularity.
     pub guard: usize,
 }
 

@@ -60,6 +60,9 @@ const RESERVED: c_int = libc::MAP_PRIVATE
         0
     };
 
+/// Locked pages can be unmapped.
+pub const UNLOCK_FIRST: bool = false;
+
 pub fn page_size() -> usize {
     // SAFETY: sysconf has no preconditions.
     unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }

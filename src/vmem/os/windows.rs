@@ -4,9 +4,7 @@ use std::ffi::{CStr, c_void};
 use std::mem::MaybeUninit;
 use std::{fmt, ptr};
 
-use windows_sys::Win32::Foundation::{
-    ERROR_INVALID_ADDRESS, ERROR_INVALID_PARAMETER, ERROR_NOT_ENOUGH_MEMORY, GetLastError,
-};
+use windows_sys::Win32::Foundation::{ERROR_INVALID_ADDRESS, ERROR_NOT_ENOUGH_MEMORY, GetLastError};
 use windows_sys::Win32::System::Diagnostics::Debug::{
     FORMAT_MESSAGE_FROM_SYSTEM, FORMAT_MESSAGE_IGNORE_INSERTS, FlushInstructionCache, FormatMessageA,
 };
@@ -85,6 +83,8 @@ fn system_info() -> SYSTEM_INFO {
     }
 }
 
+pub const UNLOCK_FIRST: bool = true;
+
 pub fn page_size() -> usize {
     system_info().dwPageSize as usize
 }
@@ -104,26 +104,19 @@ fn reserve_at(address: usize, size: usize, protect: Protect) -> Result<usize> {
 pub fn reserve(space: &Space, protect: Protect) -> Result<usize> {
     let no_memory = SystemError(ERROR_NOT_ENOUGH_MEMORY as i32);
     let total = space.total().ok_or(no_memory)?;
-    if space.align <= allocation_granularity() && (space.guard == 0 || space.align <= page_size()) {
+    if space.align <= allocation_granularity() {
         return Ok(reserve_at(0, total, protect)? + space.guard);
     }
     // A reservation can be released as a whole only. So an aligned place is looked for by a larger one, which goes again; between the
-    // two, another thread may take the place. What is reserved starts at a multiple of the granularity below the first guard.
-    let more =
-        total.checked_add(space.align).and_then(|size| size.checked_add(allocation_granularity())).ok_or(no_memory)?;
+    // two, another thread may take the place.
+    let more = total.checked_add(space.align).ok_or(no_memory)?;
     for _ in 0..64 {
         let place = reserve_at(0, more, protect)?;
         // SAFETY: reserved above, and nobody knows of it.
         unsafe { release(place, more)? };
         let usable = (place + space.guard).next_multiple_of(space.align);
         match reserve_at(usable - space.guard, total, protect) {
-            Ok(start) if start == usable - space.guard => return Ok(usable),
-            // Rounded down to the granularity, at least as large; its start has to be known for the release.
-            Ok(start) => {
-                // SAFETY: reserved above, and nobody knows of it.
-                unsafe { release(start, total)? };
-                return Err(SystemError(ERROR_INVALID_PARAMETER as i32));
-            }
+            Ok(_) => return Ok(usable),
             Err(SystemError(code)) if code == ERROR_INVALID_ADDRESS as i32 => {}
             Err(error) => return Err(error),
         }
