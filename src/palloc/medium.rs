@@ -6,14 +6,14 @@
 //! stay good. A window may reach beyond the end of the file: nothing there is ever touched.
 //!
 //! A store to a page for which the disk has no room would be a SIGBUS. So growth allocates before it is used, and in a file with
-//! holes every range is allocated before the first store to it.
+//! holes every range is allocated before the first store to it. (On tmpfs a load from a hole takes space too: there, holes are read
+//! by system calls.)
 
-use std::ffi::c_int;
-use std::fs::{self, File, OpenOptions};
+use std::ffi::{CStr, c_int};
+use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
@@ -42,14 +42,27 @@ pub trait Medium {
     fn store(&mut self, at: u64, word: u64);
     /// Words in this range will be read soon: fetches it from memory in one stream, not one dependent miss after the other.
     fn prefetch(&self, from: u64, to: u64);
+    /// Reads bytes.
+    fn read(&self, at: u64, bytes: &mut [u8]);
+    /// Writes bytes.
+    fn write(&mut self, at: u64, bytes: &[u8]);
+    /// Makes the bytes of a range zero.
+    fn clear(&mut self, at: u64, len: u64);
     /// Copies bytes between ranges that do not overlap.
     fn copy(&mut self, from: u64, to: u64, len: u64);
     /// Whether all bytes from `at` to the end are zero. Asked while the medium is being opened only.
     fn is_zero_from(&self, at: u64) -> Result<bool>;
+    /// Whether the end can be moved: it can't on a block device.
+    fn has_movable_end(&self) -> bool;
     /// Moves the end. New bytes are zero and have space on the disk. On failure the end is where it was.
     fn set_end(&mut self, end: u64) -> Result<()>;
     /// Makes sure that stores to the range cannot fail for want of space.
     fn reserve(&mut self, at: u64, len: u64) -> Result<()>;
+    /// The same for bytes that mean nothing (so never those of a marker): on failure, what was taken from the disk is given back, and
+    /// they may be zeros.
+    fn reserve_free(&mut self, at: u64, len: u64) -> Result<()>;
+    /// Whether every operation is to be on the disk when it returns.
+    fn is_durable(&self) -> bool;
     /// If the medium is durable: what was stored before this is on the disk before anything that is stored after it.
     fn barrier(&mut self) -> Result<()>;
     /// Everything stored is on the disk.
@@ -73,46 +86,45 @@ pub struct FileMedium {
     window: MmapRaw,
     outgrown: Vec<MmapRaw>,
     end: u64,
-    grows: bool,
+    writable: bool,
+    is_file: bool,
     durable: bool,
     holes: Option<Holes>,
-    /// The directory whose entry for the file may not be on the disk yet.
-    unsynced_directory: Option<PathBuf>,
+    /// The directory whose entry for the file is not on the disk yet.
+    unsynced_directory: Option<File>,
 }
 
 impl FileMedium {
     /// Opens and locks the file. It is created if it does not exist and `flags` has DYNAMIC.
-    pub fn open(path: &Path, flags: Flags) -> Result<FileMedium> {
+    pub fn open(path: &CStr, flags: Flags) -> Result<FileMedium> {
         let writable = !flags.contains(Flags::READONLY);
-        let kind = match fs::metadata(path) {
-            Ok(meta) => Some(meta.file_type()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound && writable && flags.contains(Flags::DYNAMIC) => None,
-            Err(e) => return Err(Error::System { doing: "open", source: e }),
+        let durable = flags.contains(Flags::SYNC) && writable;
+        let how = if writable { libc::O_RDWR } else { libc::O_RDONLY } | if durable { libc::O_DSYNC } else { 0 };
+        let (file, is_new) = match open_file(path, how) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && writable && flags.contains(Flags::DYNAMIC) => {
+                (open_file(path, how | libc::O_CREAT), true)
+            }
+            result => (result, false),
         };
-        if kind.is_some_and(|kind| !kind.is_file() && !kind.is_block_device()) {
+        let file = file.map_err(Error::system("open"))?;
+        let kind = file.metadata().map_err(Error::system("fstat"))?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
             return Err(Error::Incompatible("neither a file nor a block device"));
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(writable)
-            .create(kind.is_none())
-            .mode(0o660)
-            .custom_flags(if flags.contains(Flags::SYNC) && writable { libc::O_DSYNC } else { 0 })
-            .open(path)
-            .map_err(Error::system("open"))?;
         lock(&file, if writable { libc::LOCK_EX } else { libc::LOCK_SH })?;
 
         let end = seek(&file, 0, libc::SEEK_END).map_err(Error::system("find the end of the file"))?;
-        let holes = if writable && kind.is_none_or(|kind| kind.is_file()) { Holes::find(&file, end) } else { None };
+        let holes = if kind.is_file() { Holes::find(&file, end) } else { None };
         seek(&file, 0, libc::SEEK_SET).map_err(Error::system("lseek"))?;
         Ok(FileMedium {
             window: map_window(&file, end, writable)?,
             outgrown: Vec::new(),
             end,
-            grows: kind.is_none_or(|kind| kind.is_file()),
-            durable: flags.contains(Flags::SYNC) && writable,
+            writable,
+            is_file: kind.is_file(),
+            durable,
             holes,
-            unsynced_directory: if kind.is_none() { directory_of(path) } else { None },
+            unsynced_directory: if is_new { open_directory_of(path) } else { None },
             file,
         })
     }
@@ -126,6 +138,14 @@ impl FileMedium {
         assert!(len <= self.end && at <= self.end - len, "range {at}+{len} of a medium of {} bytes", self.end);
         // SAFETY: the window is at least `end` long, so the result is inside the mapping.
         unsafe { self.window.as_mut_ptr().add(at as usize) }
+    }
+}
+
+impl Drop for FileMedium {
+    fn drop(&mut self) {
+        // Not left to close(2): a forked child's copy of the descriptor would keep the lock.
+        // SAFETY: flock takes a descriptor, which `file` keeps open, and flags.
+        unsafe { libc::flock(self.file.as_raw_fd(), libc::LOCK_UN) };
     }
 }
 
@@ -148,6 +168,9 @@ impl Medium for FileMedium {
 
     #[inline]
     fn load(&self, at: u64) -> u64 {
+        if let Some(word) = self.holes.as_ref().and_then(|holes| holes.read(&self.file, at)) {
+            return word;
+        }
         let word = self.pointer(at, 8).cast::<u64>();
         // SAFETY: a mapped range. Aligned loads are atomic: C code of other threads may write there, against the rules.
         u64::from_be(unsafe {
@@ -175,11 +198,27 @@ impl Medium for FileMedium {
 
     fn prefetch(&self, from: u64, to: u64) {
         let mut at = from;
-        while at < to.min(self.end) {
+        while at < to.min(self.end) && self.holes.is_none() {
             // SAFETY: a byte of a mapped range. Volatile, so that the read is done though its result is not used.
             unsafe { self.pointer(at, 1).read_volatile() };
             at += 64;
         }
+    }
+
+    fn read(&self, at: u64, bytes: &mut [u8]) {
+        // SAFETY: a mapped range, and a slice that is no part of it.
+        unsafe { self.pointer(at, bytes.len() as u64).copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) }
+    }
+
+    fn write(&mut self, at: u64, bytes: &[u8]) {
+        // SAFETY: as in read.
+        unsafe { self.pointer(at, bytes.len() as u64).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
+    }
+
+    fn clear(&mut self, at: u64, len: u64) {
+        // SAFETY: a mapped range.
+        unsafe { self.pointer(at, len).write_bytes(0, len as usize) }
+        compiler_fence(Ordering::SeqCst);
     }
 
     fn copy(&mut self, from: u64, to: u64, len: u64) {
@@ -195,19 +234,24 @@ impl Medium for FileMedium {
         result
     }
 
+    fn has_movable_end(&self) -> bool {
+        self.is_file
+    }
+
     fn set_end(&mut self, end: u64) -> Result<()> {
         if end > self.end {
-            if !self.grows {
-                let source = io::Error::from_raw_os_error(libc::ENOSPC);
-                return Err(Error::System { doing: "grow a block device", source });
-            }
             within_file_size_limit(end)?;
             if end > self.window.len() as u64 {
                 let longer = map_window(&self.file, end, true)?;
                 self.outgrown.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
                 self.outgrown.push(std::mem::replace(&mut self.window, longer));
             }
-            if let Err(error) = allocate(&self.file, self.end, end - self.end) {
+            let (at, len) = (self.end, end - self.end);
+            let allocated = allocate(&self.file, at, len, len).and_then(|allocated| match allocated {
+                true => Ok(()),
+                false => write_zeros(&self.file, at, len).map_err(Error::system(ALLOCATING)),
+            });
+            if let Err(error) = allocated {
                 // What was allocated before it failed goes back. If that fails too, the bytes are zeros behind the chain.
                 let _ = self.file.set_len(self.end);
                 return Err(error);
@@ -221,9 +265,22 @@ impl Medium for FileMedium {
 
     fn reserve(&mut self, at: u64, len: u64) -> Result<()> {
         match &mut self.holes {
-            Some(holes) => holes.fill(&self.file, at, len.min(self.end - at), self.end),
-            None => Ok(()),
+            Some(holes) if self.writable => holes.fill(&self.file, at, len, self.end).map(drop),
+            _ => Ok(()),
         }
+    }
+
+    fn reserve_free(&mut self, at: u64, len: u64) -> Result<()> {
+        let Some(holes) = &mut self.holes else { return Ok(()) };
+        let filled = holes.fill(&self.file, at, len, self.end).and_then(|filled| match filled {
+            true => Ok(()),
+            false => write_zeros(&self.file, at, len).map_err(Error::system(ALLOCATING)),
+        });
+        filled.inspect_err(|_| holes.open_again(&self.file, at, len))
+    }
+
+    fn is_durable(&self) -> bool {
+        self.durable
     }
 
     fn barrier(&mut self) -> Result<()> {
@@ -233,9 +290,7 @@ impl Medium for FileMedium {
     fn flush(&mut self) -> Result<()> {
         retry(|| self.file.sync_data()).map_err(Error::system("write the file to the disk"))?;
         if let Some(directory) = &self.unsynced_directory {
-            File::open(directory)
-                .and_then(|directory| directory.sync_all())
-                .map_err(Error::system("write the file's directory to the disk"))?;
+            retry(|| directory.sync_all()).map_err(Error::system("write the file's directory to the disk"))?;
             self.unsynced_directory = None;
         }
         Ok(())
@@ -250,16 +305,35 @@ impl Medium for FileMedium {
 /// Which pieces of a file with holes have been filled.
 struct Holes {
     filled: Vec<u64>,
+    /// A load from a hole through the mapping would take space on the disk, and be a SIGBUS where there is none.
+    loads_fill: bool,
 }
 
 impl Holes {
     /// None if the file has none. Allocated space that was never written counts as a hole: it costs a call, no harm.
     fn find(file: &File, end: u64) -> Option<Holes> {
-        match seek(file, 0, libc::SEEK_HOLE) {
-            Ok(hole) if hole >= end => None,
-            Err(e) if e.raw_os_error() == Some(libc::ENXIO) => None,
-            _ => Some(Holes { filled: Vec::new() }),
+        let mut holes = Holes { filled: Vec::new(), loads_fill: is_tmpfs(file) };
+        let mut at = 0;
+        while at < end {
+            // Beyond the last data there is only a hole. Other errors: not told, so nothing is known to be filled.
+            let Ok(data) = seek(file, at, libc::SEEK_DATA) else { return Some(holes) };
+            let Ok(hole) = seek(file, data, libc::SEEK_HOLE) else { return Some(holes) };
+            if data == 0 && hole >= end {
+                return None;
+            }
+            (data.div_ceil(PIECE)..hole / PIECE).for_each(|piece| holes.set_filled(piece));
+            at = hole;
         }
+        Some(holes)
+    }
+
+    /// Reads the word at `at`, if that is not to be done through the mapping.
+    fn read(&self, file: &File, at: u64) -> Option<u64> {
+        if !self.loads_fill || (self.is_filled(at / PIECE) && self.is_filled((at + 7) / PIECE)) {
+            return None;
+        }
+        let mut bytes = [0; 8];
+        file.read_exact_at(&mut bytes, at).ok().map(|()| u64::from_be_bytes(bytes))
     }
 
     fn is_filled(&self, piece: u64) -> bool {
@@ -278,22 +352,54 @@ impl Holes {
         self.filled[word] |= 1 << (piece % 64);
     }
 
-    /// Fills whole pieces round the range, or where the disk has no room for that the range alone.
-    fn fill(&mut self, file: &File, at: u64, len: u64, end: u64) -> Result<()> {
-        for piece in at / PIECE..=(at + len).saturating_sub(1) / PIECE {
-            if self.is_filled(piece) {
-                continue;
-            }
-            let (start, stop) = (piece * PIECE, ((piece + 1) * PIECE).min(end));
-            if allocate(file, start, stop - start).is_ok() {
-                self.set_filled(piece);
-            } else {
-                let (start, stop) = (start.max(at), stop.min(at + len));
-                allocate(file, start, stop - start)?;
+    /// Fills whole pieces round the range, or where the disk has no room for that the range alone. False where the file system can't.
+    fn fill(&mut self, file: &File, at: u64, len: u64, end: u64) -> Result<bool> {
+        let pieces = at / PIECE..(at + len).div_ceil(PIECE);
+        let Some(first) = pieces.clone().find(|&piece| !self.is_filled(piece)) else { return Ok(true) };
+        let last = pieces.rev().find(|&piece| !self.is_filled(piece)).unwrap_or(first);
+        let (start, stop) = (first * PIECE, ((last + 1) * PIECE).min(end));
+        let there = file.metadata().map_or(u64::MAX, |meta| meta.blocks() * 512);
+        match allocate(file, start, stop - start, (stop - start).saturating_sub(there)) {
+            Ok(true) => (first..=last).for_each(|piece| self.set_filled(piece)),
+            Ok(false) => return Ok(false),
+            Err(_) => return allocate(file, at, len, len.saturating_sub(there)),
+        }
+        Ok(true)
+    }
+
+    /// Gives the range back to the disk, as far as the system can.
+    fn open_again(&mut self, file: &File, at: u64, len: u64) {
+        for piece in at / PIECE..(at + len).div_ceil(PIECE) {
+            if let Some(word) = self.filled.get_mut((piece / 64) as usize) {
+                *word &= !(1 << (piece % 64));
             }
         }
-        Ok(())
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        // SAFETY: fallocate takes a descriptor, which `file` keeps open, and integers.
+        unsafe {
+            let how = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+            fallocate(file.as_raw_fd(), how, at as off_t, len as off_t);
+        }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn is_tmpfs(file: &File) -> bool {
+    let mut info = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the out parameter is a local, which a call that succeeds fills.
+    let info = unsafe {
+        if libc::fstatfs(file.as_raw_fd(), info.as_mut_ptr()) != 0 {
+            return false;
+        }
+        info.assume_init()
+    };
+    #[allow(clippy::unnecessary_cast)] // not everywhere the same type
+    return info.f_type as i64 == libc::TMPFS_MAGIC as i64;
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_tmpfs(_: &File) -> bool {
+    false
 }
 
 fn lock(file: &File, how: c_int) -> Result<()> {
@@ -349,34 +455,62 @@ fn map_window(file: &File, end: u64, writable: bool) -> Result<MmapRaw> {
         options.len(len);
         match if writable { options.map_raw(file) } else { options.map_raw_read_only(file) } {
             Ok(window) => return Ok(window),
-            Err(e) => failure = e,
+            Err(e) if e.raw_os_error().is_some() => failure = e,
+            Err(_) => {} // more than the address space holds
         }
     }
     Err(Error::System { doing: "map the file", source: failure })
 }
 
-/// Allocates the range on the disk; bytes that were not there read as zero.
-fn allocate(file: &File, at: u64, len: u64) -> Result<()> {
-    // In steps: a call that a signal interrupts starts anew, and a program may have timers.
-    (0..len).step_by(STEP as usize).try_for_each(|from| {
-        let (at, len) = (at + from, (len - from).min(STEP));
-        allocate_step(file, at, len).map_err(Error::system("allocate space for the file"))
-    })
-}
+const ALLOCATING: &str = "allocate space for the file";
 
-const STEP: u64 = 16 << 20;
-
-fn allocate_step(file: &File, at: u64, len: u64) -> io::Result<()> {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    // SAFETY: fallocate takes a descriptor, which `file` keeps open, and integers.
-    match retry(|| check(unsafe { fallocate(file.as_raw_fd(), 0, at as off_t, len as off_t) })) {
-        Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => {}
-        result => return result.map(drop),
+/// Allocates the range on the disk; bytes that were not there read as zero. At least `new` bytes of it are not allocated yet. False
+/// where the file system can't.
+fn allocate(file: &File, at: u64, len: u64, new: u64) -> Result<bool> {
+    if new > AT_ONCE && free_space(file).is_some_and(|free| free < new) {
+        // What can't be had is not taken for a moment from others either.
+        let source = io::Error::from_raw_os_error(libc::ENOSPC);
+        return Err(Error::System { doing: ALLOCATING, source });
     }
-    write_zeros(file, at, len)
+    for from in (0..len).step_by(AT_ONCE as usize) {
+        match allocate_at_once(file, at + from, (len - from).min(AT_ONCE)) {
+            Ok(()) => {}
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => return Ok(false),
+            Err(e) => return Err(Error::System { doing: ALLOCATING, source: e }),
+        }
+    }
+    Ok(true)
 }
 
-/// For file systems that cannot allocate: writes zeros where zeros or nothing is.
+/// A call that a signal interrupts starts anew, and a program may have timers: so that it comes to an end.
+const AT_ONCE: u64 = 16 << 20;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn allocate_at_once(file: &File, at: u64, len: u64) -> io::Result<()> {
+    // SAFETY: fallocate takes a descriptor, which `file` keeps open, and integers.
+    retry(|| check(unsafe { fallocate(file.as_raw_fd(), 0, at as off_t, len as off_t) })).map(drop)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn allocate_at_once(_: &File, _: u64, _: u64) -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(libc::ENOSYS))
+}
+
+/// What the file system has left, if it tells.
+fn free_space(file: &File) -> Option<u64> {
+    let mut info = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the out parameter is a local, which a call that succeeds fills.
+    let info = unsafe {
+        if libc::fstatvfs(file.as_raw_fd(), info.as_mut_ptr()) != 0 {
+            return None;
+        }
+        info.assume_init()
+    };
+    #[allow(clippy::unnecessary_cast)] // not everywhere u64
+    (info.f_bfree as u64).checked_mul(info.f_frsize as u64)
+}
+
+/// For file systems that can't allocate: writes zeros where zeros or nothing is, and nobody else writes.
 fn write_zeros(file: &File, at: u64, len: u64) -> io::Result<()> {
     const ZEROS: [u8; 4096] = [0; 4096];
     let mut buffer = ZEROS;
@@ -407,9 +541,31 @@ fn within_file_size_limit(end: u64) -> Result<()> {
     Ok(())
 }
 
-/// The directory that holds the file, whatever the current directory becomes.
-fn directory_of(path: &Path) -> Option<PathBuf> {
-    fs::canonicalize(path).ok()?.parent().map(Path::to_path_buf)
+/// open(2), on a path that needs no copy. Does not wait for the other end of a pipe.
+fn open_file(path: &CStr, how: c_int) -> io::Result<File> {
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    use libc::open;
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    use libc::open64 as open;
+    let how = how | libc::O_CLOEXEC | libc::O_NONBLOCK;
+    let mode: libc::c_uint = 0o660;
+    // SAFETY: open takes a C string, flags and a mode; a descriptor that it returns is nobody else's. fcntl takes integers.
+    let file = retry(|| unsafe { check(open(path.as_ptr(), how, mode)).map(|fd| File::from_raw_fd(fd as c_int)) })?;
+    // SAFETY: as above. Of the flags, those that can be changed are set: none of ours but O_NONBLOCK.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, how & !libc::O_NONBLOCK) })?;
+    Ok(file)
+}
+
+/// The directory that holds the file, to be synced with the file's first sync. None where it can't be read.
+fn open_directory_of(path: &CStr) -> Option<File> {
+    let mut directory = [0; libc::PATH_MAX as usize];
+    let path = path.to_bytes();
+    let name = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+    directory.get_mut(..name)?.copy_from_slice(&path[..name]);
+    if name == 0 {
+        directory[0] = b'.';
+    }
+    open_file(CStr::from_bytes_until_nul(&directory).ok()?, libc::O_RDONLY | libc::O_DIRECTORY).ok()
 }
 
 fn check(result: impl Into<i64>) -> io::Result<i64> {

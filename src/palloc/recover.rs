@@ -14,6 +14,9 @@ use super::heap::Heap;
 use super::medium::Medium;
 use super::{Flags, Result};
 
+const NOT_INITIALIZED: &str = "it is not initialized, and opened for reading only";
+const TOO_SMALL: &str = "it must have 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows";
+
 /// What a file holds.
 enum Found {
     /// Nothing, or the beginning of a header, in less than 8 bytes.
@@ -41,13 +44,13 @@ pub fn stored_flags(medium: &impl Medium) -> u32 {
     if medium.end() < HEADER { 0 } else { header_flags(medium.head()).unwrap_or(0) }
 }
 
-/// Opens the medium, after making one or repairing it where that is called for. On failure nothing was written.
+/// Opens the medium, after making one or repairing it where that is called for. On failure nothing that it holds was changed.
 /// Returns the flags in its header too.
 pub fn open<M: Medium>(mut medium: M, flags: Flags) -> Result<(Heap<M>, u32)> {
     let writable = !flags.contains(Flags::READONLY);
     match identify(&medium)? {
         Found::Medium(stored) if stored & EXTENDED != 0 => return Err(Error::Extended),
-        Found::Medium(stored) => match open_chain(&mut medium, stored & DYNAMIC != 0, writable) {
+        Found::Medium(stored) => match open_chain(&mut medium, stored, writable) {
             Err(Error::Damaged { .. }) if flags.contains(Flags::FORCE) => overwrite(&mut medium, flags)?,
             result => {
                 let (index, size) = result?;
@@ -56,17 +59,23 @@ pub fn open<M: Medium>(mut medium: M, flags: Flags) -> Result<(Heap<M>, u32)> {
         },
         Found::Foreign if flags.contains(Flags::FORCE) => overwrite(&mut medium, flags)?,
         Found::Foreign => return Err(Error::NotAMedium),
-        _ if !writable => return Err(Error::Incompatible("it is not initialized, and opened for reading only")),
+        _ if !writable => return Err(Error::Incompatible(NOT_INITIALIZED)),
         Found::Beginning | Found::Zeros => initialize(&mut medium, flags)?,
     }
     let stored = stored_flags(&medium);
-    let (index, size) = open_chain(&mut medium, stored & DYNAMIC != 0, writable)?;
+    let (index, size) = open_chain(&mut medium, stored, writable)?;
     Ok(heap(medium, index, size, stored, writable))
+}
+
+/// Whether the medium grows and shrinks: one on a block device can say so, and does not.
+fn is_dynamic(medium: &impl Medium, stored: u32) -> bool {
+    stored & DYNAMIC != 0 && medium.has_movable_end()
 }
 
 fn heap<M: Medium>(medium: M, index: FreeIndex, size: u64, stored: u32, writable: bool) -> (Heap<M>, u32) {
     let first_free = index.first_free().unwrap_or(0);
-    (Heap { medium, index, size, dynamic: stored & DYNAMIC != 0, writable, first_free }, stored)
+    let dynamic = is_dynamic(&medium, stored);
+    (Heap { medium, index, size, dynamic, writable, first_free }, stored)
 }
 
 /// Makes a medium of zeros, or of the beginning of a header. The header comes first: with zeros behind it, it is a medium already.
@@ -80,7 +89,7 @@ fn initialize(medium: &mut impl Medium, flags: Flags) -> Result<()> {
         return Err(Error::Incompatible(if medium.end() == 0 {
             "the file is empty, and only a medium with PALLOC_DYNAMIC grows"
         } else {
-            "it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows"
+            TOO_SMALL
         }));
     }
     if wanted > medium.end() {
@@ -93,16 +102,14 @@ fn initialize(medium: &mut impl Medium, flags: Flags) -> Result<()> {
 
 /// Makes a medium of whatever the file holds. The header comes last: until then the file is what it was, no medium or a damaged one.
 fn overwrite(medium: &mut impl Medium, flags: Flags) -> Result<()> {
-    if flags.contains(Flags::DYNAMIC) {
+    if is_dynamic(medium, flags.bits()) {
         medium.set_end(HEADER)?;
     } else if medium.end() >= HEADER + MIN_BLOCK {
         let end = medium.end();
         make_free(medium, HEADER, end)?;
         medium.barrier()?;
     } else if medium.end() != HEADER {
-        return Err(Error::Incompatible(
-            "it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows",
-        ));
+        return Err(Error::Incompatible(TOO_SMALL));
     }
     medium.reserve(0, HEADER)?;
     medium.store(0, header(flags.bits() & DYNAMIC));
@@ -167,7 +174,7 @@ fn survey(medium: &impl Medium, index: &mut FreeIndex) -> Result<Survey> {
             } else if marker.0 == 0 && medium.is_zero_from(at)? {
                 Rest::Zeros
             } else {
-                return Err(Error::Damaged { offset: at, what: "no block begins" });
+                return Err(Error::Damaged { offset: at, what: "no block begins here" });
             };
             break;
         }
@@ -187,16 +194,26 @@ fn survey(medium: &impl Medium, index: &mut FreeIndex) -> Result<Survey> {
 }
 
 /// Walks the chain, repairs it if need be, and returns the index and the end of the last block.
-fn open_chain(medium: &mut impl Medium, dynamic: bool, writable: bool) -> Result<(FreeIndex, u64)> {
+fn open_chain(medium: &mut impl Medium, stored: u32, writable: bool) -> Result<(FreeIndex, u64)> {
+    let dynamic = is_dynamic(medium, stored);
     let mut index = FreeIndex::new();
     let found = survey(medium, &mut index)?;
     if found.rest == Rest::Nothing && !found.untidy {
         return Ok((index, found.end));
     }
+    if found.end == HEADER && !dynamic {
+        // An initialization that was cut off. (A dynamic medium is one already, with nothing in it.)
+        if medium.end() < HEADER + MIN_BLOCK {
+            return Err(Error::Incompatible(TOO_SMALL));
+        } else if found.rest == Rest::Zeros && !writable {
+            return Err(Error::Incompatible(NOT_INITIALIZED));
+        }
+    }
     finish_moves(medium, &mut index, found.end, writable);
     if !writable {
         return Ok((index, found.end));
     }
+    drop(index); // two at a time would be too much memory
     medium.barrier()?;
     let end = claim_rest(medium, &found, dynamic)?;
     tidy_markers(medium, end)?;
@@ -207,7 +224,7 @@ fn open_chain(medium: &mut impl Medium, dynamic: bool, writable: bool) -> Result
 }
 
 /// A blob that was being moved is live in its new block, whose end marker says which block it left: frees that one, if it still is
-/// live. On a medium that is not written to it becomes free for the index only.
+/// live. On a medium that is not written to it becomes free for the index only, and its markers still say live.
 fn finish_moves(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writable: bool) {
     let mut at = HEADER;
     while at < end {
@@ -215,9 +232,10 @@ fn finish_moves(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writa
         let next = at + OVERHEAD + marker.n();
         if let Some(left) = MoveIntent::from_word(medium.load(next - WORD)) {
             if !marker.is_free() && left != at && index.state(left) == Some(State::Live) {
+                let n = Marker(medium.load(left)).n();
                 index.put(left, State::Free);
+                index.add_free(left, n);
                 if writable {
-                    let n = Marker(medium.load(left)).n();
                     medium.store(left, Marker::free(n).0);
                 }
             }
@@ -240,11 +258,6 @@ fn claim_rest(medium: &mut impl Medium, found: &Survey, dynamic: bool) -> Result
     if dynamic {
         medium.set_end(at)?;
         return Ok(at);
-    }
-    if is_new {
-        return Err(Error::Incompatible(
-            "it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows",
-        ));
     }
     // Too little for a block: the last one gets it.
     let last = Marker(medium.load(found.last));

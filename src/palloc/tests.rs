@@ -1,10 +1,13 @@
-//! Kills the process between any two stores of any operation, in memory: the medium as it is then is opened by the real code and
-//! compared with a shadow. C tests do the same with real files and real kills, at random moments.
+//! Kills the process between any two stores of any operation, and cuts the power with what was not synced lost, reordered or torn, in
+//! memory: the medium as it is then is opened by the real code and compared with a shadow. C tests do the same with real files and
+//! real kills, at random moments.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 
 use super::format::{Marker, WORD};
+use super::free_index::{FreeIndex, State};
 use super::heap::Heap;
 use super::medium::Medium;
 use super::{Error, Flags, Result, recover};
@@ -16,11 +19,28 @@ struct MemMedium {
     before_each_change: Option<Vec<Vec<u8>>>,
     /// The length that it cannot exceed.
     disk_size: u64,
+    /// How many calls that can fail still succeed, and how many behind these fail.
+    calls_left: Cell<u64>,
+    failures_left: Cell<u64>,
+    /// With PALLOC_SYNC: where in `before_each_change` the barriers were.
+    barriers: Option<Vec<usize>>,
 }
 
 impl MemMedium {
     fn new(bytes: Vec<u8>) -> MemMedium {
-        MemMedium { bytes, before_each_change: None, disk_size: 1 << 30 }
+        MemMedium { bytes, disk_size: 1 << 30, ..MemMedium::default() }
+    }
+
+    /// Counts a call that can fail.
+    fn call(&self) -> Result<()> {
+        if self.calls_left.get() > 0 {
+            self.calls_left.set(self.calls_left.get() - 1);
+        } else if self.failures_left.get() > 0 {
+            self.failures_left.set(self.failures_left.get() - 1);
+            let source = std::io::Error::from_raw_os_error(libc::EIO);
+            return Err(Error::System { doing: "fail", source });
+        }
+        Ok(())
     }
 
     fn note(&mut self) {
@@ -53,6 +73,19 @@ impl Medium for MemMedium {
 
     fn prefetch(&self, _: u64, _: u64) {}
 
+    fn read(&self, at: u64, bytes: &mut [u8]) {
+        bytes.copy_from_slice(&self.bytes[at as usize..][..bytes.len()]);
+    }
+
+    fn write(&mut self, at: u64, bytes: &[u8]) {
+        self.bytes[at as usize..][..bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn clear(&mut self, at: u64, len: u64) {
+        self.note();
+        self.bytes[at as usize..][..len as usize].fill(0);
+    }
+
     fn copy(&mut self, from: u64, to: u64, len: u64) {
         self.note();
         assert!(from + len <= to || to + len <= from);
@@ -63,7 +96,12 @@ impl Medium for MemMedium {
         Ok(self.bytes[at as usize..].iter().all(|&b| b == 0))
     }
 
+    fn has_movable_end(&self) -> bool {
+        true
+    }
+
     fn set_end(&mut self, end: u64) -> Result<()> {
+        self.call()?;
         if end > self.disk_size {
             let source = std::io::Error::from_raw_os_error(libc::ENOSPC);
             return Err(Error::System { doing: "grow", source });
@@ -75,15 +113,26 @@ impl Medium for MemMedium {
 
     fn reserve(&mut self, at: u64, len: u64) -> Result<()> {
         assert!(at + len <= self.end(), "reserves {at}+{len} of {}", self.end());
-        Ok(())
+        self.call()
+    }
+
+    fn reserve_free(&mut self, at: u64, len: u64) -> Result<()> {
+        self.reserve(at, len)
+    }
+
+    fn is_durable(&self) -> bool {
+        self.barriers.is_some()
     }
 
     fn barrier(&mut self) -> Result<()> {
-        Ok(())
+        if let (Some(barriers), Some(states)) = (&mut self.barriers, &self.before_each_change) {
+            barriers.push(states.len());
+        }
+        self.call()
     }
 
     fn flush(&mut self) -> Result<()> {
-        Ok(())
+        self.call()
     }
 
     fn address(&self, at: u64, len: u64) -> NonNull<[u8]> {
@@ -122,8 +171,8 @@ impl Random {
 
     fn size(&mut self) -> u64 {
         match self.below(8) {
-            0 => self.below(3000),
-            1 => 16 * self.below(20),
+            0 | 1 => self.below(3000),
+            2 => 16 * self.below(20),
             _ => self.below(200),
         }
     }
@@ -190,6 +239,27 @@ fn check_killed(state: Vec<u8>, before: &Blobs, after: &Blobs, operation: &Opera
     }
 }
 
+/// Returns what it did, and the blob whose bytes are to be filled.
+fn random_operation(heap: &mut Heap<MemMedium>, blobs: &Blobs, random: &mut Random) -> (Operation, Option<u64>) {
+    let live: Vec<u64> = blobs.keys().copied().collect();
+    let some = (!live.is_empty()).then(|| live[random.below(live.len().max(1) as u64) as usize]);
+    match (random.below(20), some) {
+        (0..=6, Some(ptr)) => {
+            heap.free(ptr).unwrap();
+            (Operation::Other, None)
+        }
+        (7..=11, Some(ptr)) => match heap.resize(ptr, random.size()) {
+            Ok(new) => (Operation::Resize(ptr, new), Some(new)),
+            Err(_) => (Operation::Other, None),
+        },
+        (12, _) => {
+            heap.sync().unwrap();
+            (Operation::Other, None)
+        }
+        _ => (Operation::Alloc, heap.alloc(random.size()).ok()),
+    }
+}
+
 /// Random operations on a medium, each killed before every one of its stores. Returns how many states were opened.
 fn kill_everywhere(start: Vec<u8>, flags: Flags, seed: u64, operations: u32) -> usize {
     let mut random = Random(seed);
@@ -197,24 +267,8 @@ fn kill_everywhere(start: Vec<u8>, flags: Flags, seed: u64, operations: u32) -> 
     let mut states_seen = 0;
     for step in 0..operations {
         let before = blobs(&heap);
-        let live: Vec<u64> = before.keys().copied().collect();
         heap.medium.before_each_change = Some(Vec::new());
-        let some = (!live.is_empty()).then(|| live[random.below(live.len().max(1) as u64) as usize]);
-        let (operation, allocated) = match (random.below(20), some) {
-            (0..=6, Some(ptr)) => {
-                heap.free(ptr).unwrap();
-                (Operation::Other, None)
-            }
-            (7..=11, Some(ptr)) => match heap.resize(ptr, random.size()) {
-                Ok(new) => (Operation::Resize(ptr, new), Some(new)),
-                Err(_) => (Operation::Other, None),
-            },
-            (12, _) => {
-                heap.sync().unwrap();
-                (Operation::Other, None)
-            }
-            _ => (Operation::Alloc, heap.alloc(random.size()).ok()),
-        };
+        let (operation, allocated) = random_operation(&mut heap, &before, &mut random);
         let after = blobs(&heap);
         let mut states = heap.medium.before_each_change.take().unwrap();
         states.push(heap.medium.bytes.clone());
@@ -246,6 +300,120 @@ fn a_kill_between_any_two_stores_loses_nothing_on_a_static_medium() {
     assert!(
         sizes.map(|size| kill_everywhere(vec![0; size], Flags::DEFAULT, size as u64, 250)).iter().sum::<usize>() > 5000
     );
+}
+
+const SECTOR: usize = 512;
+const PAGE: usize = 4096;
+
+/// What a power cut leaves of a medium that went through `states` since the last barrier: of each sector, and of the length, some state.
+/// When the file was cut, the end of the page that it ends in may be zeros before it is shorter.
+fn after_power_cut(states: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+    let any = |random: &mut Random| &states[random.below(states.len() as u64) as usize];
+    // Often most of it is as it was at one moment.
+    let (mostly, stray) = (any(random), 1 + random.below(4));
+    let len = if random.below(2) == 0 { any(random).len() } else { mostly.len() };
+    let mut image = vec![0; len];
+    for start in (0..len).step_by(SECTOR) {
+        let state = if random.below(stray) == 0 { any(random) } else { mostly };
+        let page_of_end = state.len() / PAGE * PAGE;
+        let state = if start < state.len() || (start < page_of_end + PAGE && state.len() % PAGE != 0) {
+            state
+        } else {
+            // Cut off in that state, with its page: what was there is there until the length is on the disk.
+            states.iter().rev().find(|state| start < state.len()).unwrap_or(state)
+        };
+        let there = state.get(start..(start + SECTOR).min(len).min(state.len())).unwrap_or_default();
+        image[start..][..there.len()].copy_from_slice(there);
+    }
+    image
+}
+
+/// A durable medium, and the states that it went through since the last barrier.
+struct Durable {
+    heap: Heap<MemMedium>,
+    since: Vec<Vec<u8>>,
+    images_opened: usize,
+}
+
+impl Durable {
+    fn new(start: Vec<u8>, flags: Flags) -> Durable {
+        let mut heap = open(start, flags).unwrap();
+        heap.medium.barriers = Some(Vec::new());
+        Durable { since: vec![heap.medium.bytes.clone()], heap, images_opened: 0 }
+    }
+
+    /// Operates, and cuts the power between any two barriers, `images` times each.
+    fn cut_power_during<T>(
+        &mut self,
+        random: &mut Random,
+        images: usize,
+        operate: impl FnOnce(&mut Heap<MemMedium>, &Blobs, &mut Random) -> (Operation, T),
+    ) -> T {
+        let before = blobs(&self.heap);
+        self.heap.medium.before_each_change = Some(Vec::new());
+        let (operation, result) = operate(&mut self.heap, &before, random);
+        let after = blobs(&self.heap);
+        let mut states = self.heap.medium.before_each_change.take().unwrap();
+        states.push(self.heap.medium.bytes.clone());
+        let mut from = 0;
+        for barrier in self.heap.medium.barriers.as_mut().unwrap().drain(..) {
+            self.since.extend_from_slice(&states[from..=barrier]);
+            for _ in 0..images {
+                check_killed(after_power_cut(&self.since, random), &before, &after, &operation);
+            }
+            self.images_opened += images;
+            self.since = vec![states[barrier].clone()];
+            from = barrier;
+        }
+        self.since.extend_from_slice(&states[from..]);
+        // It has returned: nothing undoes it any more.
+        for _ in 0..images {
+            check_killed(after_power_cut(&self.since, random), &after, &after, &Operation::Other);
+        }
+        self.images_opened += images;
+        result
+    }
+
+    /// The program's own writes are synced, O_DSYNC, and with them what was stored before.
+    fn fill(&mut self, ptr: u64, value: u8) {
+        fill(&mut self.heap, ptr, value);
+        self.since = vec![self.heap.medium.bytes.clone()];
+    }
+}
+
+/// Random operations on a durable medium. Returns how many images were opened.
+fn cut_power_everywhere(start: Vec<u8>, flags: Flags, seed: u64, operations: u32) -> usize {
+    let mut random = Random(seed);
+    let mut medium = Durable::new(start, flags);
+    for step in 0..operations {
+        if let Some(ptr) = medium.cut_power_during(&mut random, 20, random_operation) {
+            medium.fill(ptr, step as u8 | 1);
+        }
+    }
+    medium.images_opened
+}
+
+#[test]
+fn a_power_cut_anywhere_undoes_no_synced_operation() {
+    let dynamic = (1..=8).map(|seed| cut_power_everywhere(Vec::new(), Flags::DYNAMIC, seed * 31, 250));
+    let dynamic: usize = dynamic.sum();
+    let sizes = [8 + 16 * 700, 8192, 4096, 12288];
+    let fixed = sizes.map(|size| cut_power_everywhere(vec![0; size], Flags::DEFAULT, size as u64, 400));
+    let fixed: usize = fixed.iter().sum();
+    assert!(dynamic > 50_000 && fixed > 50_000);
+}
+
+#[test]
+fn a_power_cut_while_the_end_is_given_back_loses_nothing() {
+    let mut random = Random(5);
+    let mut medium = Durable::new(Vec::new(), Flags::DYNAMIC);
+    let (first, large) = (medium.heap.alloc(100).unwrap(), medium.heap.alloc(1 << 20).unwrap());
+    fill(&mut medium.heap, first, 1);
+    medium.fill(large, 2);
+    medium.cut_power_during(&mut random, 100, |heap, _, _| (Operation::Other, heap.free(large).unwrap()));
+    assert!(medium.heap.medium.end() < 1 << 19, "the file was cut at once");
+    medium.cut_power_during(&mut random, 100, |heap, _, _| (Operation::Other, heap.sync().unwrap()));
+    assert_eq!(medium.heap.medium.end(), 8 + 16 + 112);
 }
 
 /// A medium as the original leaves it: blocks of any size, side by side, of which every third is free.
@@ -333,6 +501,104 @@ fn a_full_disk_is_an_error_and_changes_nothing() {
     heap.free(last).unwrap();
     assert_eq!(heap.alloc(100).unwrap(), last);
     closed(heap);
+}
+
+/// Random operations of which every third has its n-th call fail, and as many behind that as `failures` says.
+fn fail_everywhere(start: Vec<u8>, flags: Flags, seed: u64, durable: bool, nth: u64, failures: u64) {
+    let mut random = Random(seed * 1000 + nth + 1);
+    let mut heap = open(start, flags).unwrap();
+    heap.medium.barriers = durable.then(Vec::new);
+    let mut failed = 0;
+    for step in 0..300 {
+        let (before, size, stat) = (blobs(&heap), heap.size(), heap.stat().unwrap());
+        let fails = random.below(3) == 0;
+        heap.medium.calls_left.set(nth);
+        heap.medium.failures_left.set(if fails { failures } else { 0 });
+        let live: Vec<u64> = before.keys().copied().collect();
+        let some = (!live.is_empty()).then(|| live[random.below(live.len() as u64) as usize]);
+        let result = match (random.below(20), some) {
+            (0..=6, Some(ptr)) => heap.free(ptr).map(|()| None),
+            (7..=11, Some(ptr)) => heap.resize(ptr, random.size()).map(Some),
+            (12, _) => heap.sync().map(|()| None),
+            _ => heap.alloc(random.size()).map(Some),
+        };
+        heap.medium.failures_left.set(0);
+        match result {
+            Ok(Some(ptr)) => fill(&mut heap, ptr, step as u8 | 1),
+            Ok(None) => {}
+            Err(_) => {
+                failed += 1;
+                assert_eq!(blobs(&heap), before);
+                assert_eq!((heap.size(), heap.stat().unwrap()), (size, stat));
+            }
+        }
+        assert_eq!(blobs(&open(heap.medium.bytes.clone(), flags).unwrap()), blobs(&heap));
+    }
+    assert!(failed > 0 || nth > 2);
+    closed(heap);
+}
+
+#[test]
+fn whatever_call_fails_the_medium_is_as_it_was() {
+    for (durable, failures) in [(false, 1), (true, 1), (true, u64::MAX)] {
+        for nth in 0..8 {
+            fail_everywhere(Vec::new(), Flags::DYNAMIC, 5, durable, nth, failures);
+            fail_everywhere(vec![0; 8000], Flags::DEFAULT, 6, durable, nth, failures);
+            fail_everywhere(odd_medium(1, 3), Flags::DEFAULT, 7, durable, nth, failures);
+            fail_everywhere(odd_medium(0, 4), Flags::DEFAULT, 8, durable, nth, failures);
+        }
+    }
+}
+
+#[test]
+fn opening_a_clean_medium_writes_nothing() {
+    let mut heap = open(Vec::new(), Flags::DYNAMIC).unwrap();
+    let ptrs: Vec<u64> = (0..20).map(|i| heap.alloc(i * 10).unwrap()).collect();
+    ptrs.iter().step_by(3).for_each(|&ptr| heap.free(ptr).unwrap());
+    let mut medium = MemMedium::new(closed(heap));
+    medium.before_each_change = Some(Vec::new());
+    let mut heap = recover::open(medium, Flags::DEFAULT).unwrap().0;
+    heap.close().unwrap();
+    assert_eq!(heap.medium.before_each_change, Some(Vec::new()));
+}
+
+/// Blocks all over 8 GiB, so that the trees have all their levels, against a map.
+#[test]
+fn the_index_finds_what_a_search_through_all_blocks_finds() {
+    let mut random = Random(99);
+    let mut index = FreeIndex::new();
+    let mut free = BTreeMap::<u64, u64>::new();
+    for step in 0..40_000 {
+        let span: u64 = [1 << 18, 1 << 22, 1 << 29, 1 << 33][(step / 2000).min(3)];
+        if random.below(3) > 0 {
+            let odd = random.below(4) == 0;
+            let at = 8 + random.below(span / 64) * 64 + if odd { random.below(32) } else { 0 };
+            let n = if odd { 16 + random.below(2000) } else { 16 * (1 + random.below(40)) };
+            if free.range(at.saturating_sub(64)..at + 64).next().is_none() {
+                index.prepare(at).unwrap();
+                index.put(at, State::Free);
+                index.add_free(at, n);
+                free.insert(at, n);
+            }
+        } else if let Some((&at, &n)) = free.range(random.below(span)..).next() {
+            index.remove_free(at, n, |at| free[&at]);
+            index.remove(at);
+            free.remove(&at);
+        }
+        let size = 16 * (1 + random.below(50));
+        let least = size - random.below(16);
+        if step % 40 == 0 {
+            let is_exact = |n: u64| n % 16 == 0 && n <= 512;
+            let smallest = free.values().copied().filter(|&n| is_exact(n) && n >= size).min();
+            let wanted =
+                |&(_, &n): &(&u64, &u64)| smallest.map_or(!is_exact(n) && n >= least, |smallest| n == smallest);
+            let first = free.iter().find(wanted).map(|(&at, &n)| (at, n));
+            assert_eq!(index.find(size, least, |at| free[&at]).unwrap(), first, "step {step}: {size}, {least}");
+            assert_eq!(index.first_free(), free.keys().next().copied());
+            assert_eq!(index.any_free().is_some(), !free.is_empty());
+        }
+    }
+    assert!(index.free_from(0).eq(free.keys().copied()));
 }
 
 #[test]
