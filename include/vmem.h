@@ -99,7 +99,7 @@ extern "C" {
  */
 #define VMEM_GROW_HUGE 1
 
-/* For vmem_grow_init: a page before and a page behind the arena that can't be accessed. */
+/* For vmem_grow_init: guards before and behind the arena, as with vmem_reserve_guarded. */
 #define VMEM_GROW_GUARD 2
 
 /* What may be done with a page. */
@@ -221,9 +221,9 @@ void *vmem_reserve(VMemSize num_bytes);
 void *vmem_reserve_aligned(VMemSize num_bytes, VMemSize alignment);
 
 /*
- * As vmem_reserve, between two more pages that can't be accessed, ever: running over either end is
- * a fault, not a corruption. They do not count in the size. (The start is a multiple of the page
- * size only.)
+ * As vmem_reserve, between two guards that can't be accessed, ever: running over either end is a
+ * fault, not a corruption. They have vmem_get_allocation_granularity() bytes each, a page on most
+ * systems, and do not count in the size.
  */
 void *vmem_reserve_guarded(VMemSize num_bytes);
 

@@ -144,6 +144,7 @@ pub struct Mappings {
     source: Source,
 }
 
+#[expect(clippy::large_enum_variant, reason = "the heap may be out of memory")]
 enum Source {
     /// The kernel answers for an address (Linux 6.11 and later).
     Query,
