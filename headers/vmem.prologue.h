@@ -34,8 +34,8 @@
  *
  *   vmem_commit, vmem_decommit, vmem_protect, vmem_lock and their like take any range inside one live
  *   reservation, and widen it to whole pages. Beyond it, on memory of others, and on nothing (NULL, or
- *   a size of 0) they fail. What fails changes nothing, unless it is said; so does what is done twice.
- *   vmem_release takes the start and the size of a reservation, and nothing else.
+ *   a size of 0) they fail. A call that fails has changed nothing, unless it is said. vmem_release takes
+ *   the start and the size of a reservation, and nothing else.
  *
  * Errors
  *

@@ -39,8 +39,8 @@
  *
  *   vmem_commit, vmem_decommit, vmem_protect, vmem_lock and their like take any range inside one live
  *   reservation, and widen it to whole pages. Beyond it, on memory of others, and on nothing (NULL, or
- *   a size of 0) they fail. What fails changes nothing, unless it is said; so does what is done twice.
- *   vmem_release takes the start and the size of a reservation, and nothing else.
+ *   a size of 0) they fail. A call that fails has changed nothing, unless it is said. vmem_release takes
+ *   the start and the size of a reservation, and nothing else.
  *
  * Errors
  *
@@ -199,7 +199,10 @@ typedef struct VMemGrowArena {
     uint32_t flags;
 } VMemGrowArena;
 
-/* Does nothing that other functions need: each of them works without it, and without order. */
+/*
+ * Not needed: every function works without it. It is there for programs of the second generation,
+ * which call it first.
+ */
 void vmem_init(void);
 
 /*
@@ -239,24 +242,24 @@ void *vmem_reserve_guarded(VMemSize num_bytes);
  */
 VMemResult vmem_release(void *ptr, VMemSize num_reserved_bytes);
 
-/* vmem_reserve. */
+/* The same as vmem_reserve, which is the name in the first generation. */
 void *vmem_alloc(VMemSize num_bytes);
 
 /*
- * vmem_reserve. `protect` is what vmem_query_range_info tells of pages that are not committed;
- * nothing is accessible before a commit, which gives its own protection. (Memory that is to become
+ * As vmem_reserve; `protect` is what vmem_query_range_info tells of pages that are not committed.
+ * Nothing is accessible before a commit, which gives its own protection. (Memory that is to become
  * executable on Apple systems has to be reserved with one of the Execute protections.) Fails also
  * iff `protect` is not a protection.
  */
 void *vmem_alloc_protect(VMemSize num_bytes, VMemProtect protect);
 
-/* vmem_reserve and vmem_commit. Fails iff one of them would; then nothing is reserved. */
+/* vmem_reserve and vmem_commit in one. Fails iff one of them would; then nothing is reserved. */
 void *vmem_alloc_commited(VMemSize num_bytes);
 
-/* vmem_release. */
+/* The same as vmem_release, which is the name in the first generation. */
 VMemResult vmem_dealloc(void *ptr, VMemSize num_bytes);
 
-/* vmem_commit_protect with VMemProtect_ReadWrite. */
+/* The same as vmem_commit_protect with VMemProtect_ReadWrite. */
 VMemResult vmem_commit(void *ptr, VMemSize num_bytes);
 
 /*
@@ -366,7 +369,7 @@ VMemResult vmem_advise_huge(void *ptr, VMemSize num_bytes);
  */
 VMemResult vmem_set_name(void *ptr, VMemSize num_bytes, const char *name);
 
-/* The size of a page, from the first call on, and without a system call but at the first. */
+/* The size of a page. Only the first call makes a system call. */
 VMemSize vmem_get_page_size(void);
 
 /* The same, asked of the system. */

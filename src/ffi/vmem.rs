@@ -165,7 +165,7 @@ fn reserve(function: &str, request: impl FnOnce() -> Result<Request>) -> *mut c_
     value(function, ptr::null_mut(), request().and_then(region::reserve).map(pointer))
 }
 
-/// Does nothing that other functions need: each of them works without it, and without order.
+/// Not needed: every function works without it. It is there for programs of the second generation, which call it first.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_init() {
     engine::page_size();
@@ -211,13 +211,13 @@ pub unsafe extern "C" fn vmem_release(ptr: *mut c_void, num_reserved_bytes: VMem
     done("vmem_release", unsafe { region::release(address(ptr), num_reserved_bytes) })
 }
 
-/// vmem_reserve.
+/// The same as vmem_reserve, which is the name in the first generation.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_alloc(num_bytes: VMemSize) -> *mut c_void {
     reserve("vmem_alloc", || Ok(Request { size: num_bytes, ..Request::default() }))
 }
 
-/// vmem_reserve. `protect` is what vmem_query_range_info tells of pages that are not committed; nothing is accessible before a
+/// As vmem_reserve; `protect` is what vmem_query_range_info tells of pages that are not committed. Nothing is accessible before a
 /// commit, which gives its own protection. (Memory that is to become executable on Apple systems has to be reserved with one of the
 /// Execute protections.) Fails also iff `protect` is not a protection.
 #[unsafe(no_mangle)]
@@ -227,7 +227,7 @@ pub extern "C" fn vmem_alloc_protect(num_bytes: VMemSize, protect: VMemProtect) 
     })
 }
 
-/// vmem_reserve and vmem_commit. Fails iff one of them would; then nothing is reserved.
+/// vmem_reserve and vmem_commit in one. Fails iff one of them would; then nothing is reserved.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_alloc_commited(num_bytes: VMemSize) -> *mut c_void {
     let reserved = region::reserve(Request { size: num_bytes, ..Request::default() });
@@ -243,7 +243,7 @@ pub extern "C" fn vmem_alloc_commited(num_bytes: VMemSize) -> *mut c_void {
     value("vmem_alloc_commited", ptr::null_mut(), committed)
 }
 
-/// vmem_release.
+/// The same as vmem_release, which is the name in the first generation.
 ///
 /// # Safety
 /// Own range.
@@ -253,7 +253,7 @@ pub unsafe extern "C" fn vmem_dealloc(ptr: *mut c_void, num_bytes: VMemSize) -> 
     done("vmem_dealloc", unsafe { region::release(address(ptr), num_bytes) })
 }
 
-/// vmem_commit_protect with VMemProtect_ReadWrite.
+/// The same as vmem_commit_protect with VMemProtect_ReadWrite.
 ///
 /// # Safety
 /// Own range.
@@ -411,7 +411,7 @@ pub unsafe extern "C" fn vmem_set_name(ptr: *mut c_void, num_bytes: VMemSize, na
     done("vmem_set_name", region::set_name(address(ptr), num_bytes, name))
 }
 
-/// The size of a page, from the first call on, and without a system call but at the first.
+/// The size of a page. Only the first call makes a system call.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_get_page_size() -> VMemSize {
     engine::page_size()

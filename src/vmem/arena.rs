@@ -87,14 +87,14 @@ impl Bump {
     /// Commits at least up to `needed`.
     fn commit(&mut self, needed: usize) -> Result<()> {
         let needed = needed.next_multiple_of(page_size());
-        let ahead =
-            self.limit.saturating_add(self.step).next_multiple_of(page_size()).clamp(needed, self.end.max(needed));
+        let step = self.step.clamp(FIRST_STEP, LAST_STEP);
+        let ahead = self.limit.saturating_add(step).min(self.end).next_multiple_of(page_size()).max(needed);
         // When memory is short, what is needed is enough.
         let limit = match self.commit_up_to(ahead) {
             Err(Error::System { .. }) if ahead > needed => self.commit_up_to(needed).map(|()| needed)?,
             result => result.map(|()| ahead)?,
         };
-        self.step = (self.step * 2).clamp(FIRST_STEP, LAST_STEP);
+        self.step = (step * 2).min(LAST_STEP);
         self.limit = limit;
         Ok(())
     }

@@ -342,3 +342,88 @@ impl Drop for Reservation {
 pub fn query(address: usize, size: usize, visit: impl FnMut(RangeInfo) -> bool) -> Result<()> {
     region::query(Pages::touched(address, size)?, visit)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::alloc::Layout;
+
+    #[test]
+    fn a_reservation_is_released_with_its_value() {
+        for _ in 0..1000 {
+            // The address space has room for a part of them only.
+            let mut reservation = Reservation::new(usize::MAX >> 20).unwrap();
+            assert_eq!(reservation.size() % page_size(), 0);
+            reservation.commit(..1).unwrap();
+            reservation.as_mut_slice(..1).unwrap().fill(1);
+        }
+    }
+
+    #[test]
+    fn ranges_beyond_a_reservation_are_refused() {
+        let page = page_size();
+        let mut reservation = Reservation::guarded(2 * page).unwrap();
+        for range in [0..2 * page + 1, 2 * page..2 * page + 1, usize::MAX - 1..usize::MAX] {
+            assert!(reservation.commit(range).is_err());
+        }
+        assert!(reservation.commit(usize::MAX..).is_err());
+        assert!(reservation.commit(0..=usize::MAX).is_err());
+        assert_eq!(reservation.commit(0..0), Err(Error::Empty));
+        reservation.commit(..=0).unwrap();
+        assert_eq!(reservation.as_slice(0..page).unwrap(), vec![0; page]);
+        let start = reservation.as_ptr().addr();
+        assert_eq!(reservation.as_slice(..), Err(Error::NotCommitted(start + page)));
+    }
+
+    #[test]
+    fn slices_need_the_access_that_they_give() {
+        let mut reservation = Reservation::aligned(1, 1 << 21).unwrap();
+        assert_eq!(reservation.as_ptr().addr() % (1 << 21), 0);
+        assert!(reservation.as_slice(..).is_err());
+        reservation.commit(..).unwrap();
+        for protect in [Protect::NoAccess, Protect::Read, Protect::ReadWrite, Protect::Execute, Protect::ExecuteRead] {
+            reservation.protect(.., protect).unwrap();
+            assert_eq!(reservation.as_slice(..).is_ok(), protect.reads());
+            assert_eq!(reservation.as_mut_slice(..).is_ok(), protect.writes());
+        }
+        reservation.decommit(..).unwrap();
+        assert!(reservation.protect(.., Protect::Read).is_err());
+        assert!(reservation.lock(..).is_err());
+    }
+
+    #[test]
+    fn an_arena_gives_aligned_memory_that_does_not_overlap() {
+        let mut arena = Arena::new(1 << 24).unwrap();
+        for _ in 0..2 {
+            let mut end = 0;
+            for i in 0..1000 {
+                let layout = Layout::from_size_align(1 + i * 13 % 777, 1 << (i % 14)).unwrap();
+                let at = arena.alloc(layout).unwrap().as_ptr().addr();
+                assert!(at % layout.align() == 0 && at >= end);
+                end = at + layout.size();
+            }
+            let slice = arena.alloc_slice(10_000, 7_u64).unwrap();
+            assert!(slice.iter().all(|&value| value == 7));
+            assert!(arena.alloc_slice(1 << 30, 0_u64).is_err());
+            assert!(arena.alloc_slice(usize::MAX, 0_u64).is_err());
+            assert!(arena.alloc_slice(0, 0_u8).is_err());
+            arena.shrink(page_size()).unwrap();
+            assert_eq!(arena.used(), 0);
+        }
+        assert!(Arena::with_huge_pages(1 << 22).unwrap().alloc_slice(1 << 22, 1_u8).is_ok());
+    }
+
+    #[test]
+    fn a_query_describes_every_page() {
+        let page = page_size();
+        let mut reservation = Reservation::new(4 * page).unwrap();
+        reservation.commit(page..2 * page).unwrap();
+        let mut runs = Vec::new();
+        query(reservation.as_ptr().addr(), 4 * page, |run| {
+            runs.push((run.pages.size() / page, run.is_committed));
+            true
+        })
+        .unwrap();
+        assert_eq!(runs, [(1, false), (1, true), (2, false)]);
+    }
+}

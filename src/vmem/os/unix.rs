@@ -60,6 +60,12 @@ const RESERVED: c_int = libc::MAP_PRIVATE
         0
     };
 
+/// On Apple systems only memory that was mapped for it can become executable.
+#[cfg(target_vendor = "apple")]
+const FOR_CODE: c_int = libc::MAP_JIT;
+#[cfg(not(target_vendor = "apple"))]
+const FOR_CODE: c_int = 0;
+
 /// Locked pages can be unmapped.
 pub const UNLOCK_FIRST: bool = false;
 
@@ -73,11 +79,8 @@ pub fn allocation_granularity() -> usize {
 }
 
 fn map(size: usize, protect: Protect) -> Result<usize> {
-    // On Apple systems only memory that was mapped for it can become executable.
-    #[cfg(target_vendor = "apple")]
-    let flags = RESERVED | if bits(protect) & libc::PROT_EXEC != 0 { libc::MAP_JIT } else { 0 };
-    #[cfg(not(target_vendor = "apple"))]
-    let flags = (RESERVED, protect).0;
+    let executable = bits(protect) & libc::PROT_EXEC != 0;
+    let flags = RESERVED | if executable { FOR_CODE } else { 0 };
     // SAFETY: a new mapping at an address of the system's choice touches nothing that exists.
     let start = unsafe { libc::mmap(ptr::null_mut(), size, libc::PROT_NONE, flags, -1, 0) };
     if start == libc::MAP_FAILED { Err(SystemError::last()) } else { Ok(start.expose_provenance()) }
