@@ -256,15 +256,15 @@ fn query(address: usize) -> Option<Result<Option<Mapping>>> {
             }
         }
         match ask(descriptor, address) {
-            Err(SystemError(libc::EBADF)) => {}
+            Ok(mapping) => return Some(Ok(Some(mapping))),
+            Err(SystemError(libc::ENOENT)) => return Some(Ok(None)),
             Err(SystemError(libc::ENOTTY)) if is_maps(descriptor) => {
                 DESCRIPTOR.store(-2, Ordering::Relaxed);
                 close(descriptor);
                 return None;
             }
-            Err(SystemError(libc::ENOTTY)) => {}
-            Err(SystemError(libc::ENOENT)) => return Some(Ok(None)),
-            answer => return Some(answer.map(Some)),
+            Err(SystemError(libc::EBADF | libc::ENOTTY)) => {} // closed by the program, and perhaps another file by now
+            Err(_) => return None,
         }
         let _ = DESCRIPTOR.compare_exchange(descriptor, -1, Ordering::Relaxed, Ordering::Relaxed);
     }
