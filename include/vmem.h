@@ -421,7 +421,7 @@ vmem_error_fn vmem_set_error_handler(vmem_error_fn handler);
 
 /*
  * The protection's name: "NoAccess", "Read", "ReadWrite", "Execute", "ExecuteRead",
- * "ExecuteReadWrite"; "INVALID" for 0, and "<Unknown>" for what is not a protection.
+ * "ExecuteReadWrite"; "INVALID" for 0, and `<Unknown>` for what is not a protection.
  */
 const char *vmem_get_protect_name(VMemProtect protect);
 

@@ -503,7 +503,7 @@ pub extern "C" fn vmem_set_error_handler(handler: vmem_error_fn) -> vmem_error_f
 }
 
 /// The protection's name: "NoAccess", "Read", "ReadWrite", "Execute", "ExecuteRead", "ExecuteReadWrite"; "INVALID" for 0, and
-/// "<Unknown>" for what is not a protection.
+/// `<Unknown>` for what is not a protection.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_get_protect_name(protect: VMemProtect) -> *const c_char {
     let name = match Protect::from_number(protect) {
