@@ -52,13 +52,12 @@ fn bits(protect: Protect) -> c_int {
 }
 
 /// Address space that is charged to nobody.
-const RESERVED: c_int = libc::MAP_PRIVATE
-    | libc::MAP_ANON
-    | if cfg!(any(target_os = "linux", target_os = "android", target_vendor = "apple")) {
-        libc::MAP_NORESERVE
-    } else {
-        0
-    };
+const RESERVED: c_int = libc::MAP_PRIVATE | libc::MAP_ANON | UNCHARGED;
+
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+const UNCHARGED: c_int = libc::MAP_NORESERVE;
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+const UNCHARGED: c_int = 0;
 
 /// On Apple systems only memory that was mapped for it can become executable.
 #[cfg(target_vendor = "apple")]
