@@ -1,0 +1,403 @@
+//! The free blocks of [`NODE`] words and more, which are all that an allocation fits into, as a tree in the free blocks themselves.
+//!
+//! ```text
+//!     free block     -length | left | right | longest | ........ | -length
+//!                       0       1       2        3                length-1
+//! ```
+//!
+//! A block's *key* is its index in the pool. The node at depth d stands for all keys that share their first d bits with its own: the
+//! root for all, its left child for those whose first bit is 0, its right child for those whose first bit is 1, and so on. Which of
+//! those blocks is the node is left open, so that a block is added where a path ends and removed by putting any leaf below into its
+//! place: no rotation, no rank, and a depth that cannot exceed the bits of an index.
+//!
+//! ```text
+//!     keys of 4 bits:                 0110                 all
+//!                                    /    \
+//!                                0011      1110            0xxx, 1xxx
+//!                               /   \      /
+//!                           0000   0100  1001              00xx, 01xx, 10xx
+//! ```
+//!
+//! Everything in a left subtree lies before everything in the right one, and `longest` is the length of the longest block of the
+//! subtree with its root, so that the first block that is long enough is found on one path. A link is 1 + the key, or 0. Keys do not
+//! change when the pool moves. Each link is checked as it is followed: it must lead to a free block whose key has the right first
+//! bits, and no path is longer than the bits of a key, so that a damaged one ends in a fault.
+//!
+//! Each change first reads all that it needs and then writes: a fault leaves the tree as it was.
+
+use super::check::{Fault, Result, free_at};
+use super::layout::*;
+
+const LEFT: usize = 1;
+const RIGHT: usize = 2;
+const LONGEST: usize = 3;
+
+/// The nodes from the root to the one in question.
+struct Path {
+    nodes: [usize; usize::BITS as usize + 1],
+    len: usize,
+}
+
+impl Path {
+    fn new() -> Self {
+        Path { nodes: [0; usize::BITS as usize + 1], len: 0 }
+    }
+
+    fn push(&mut self, node: usize) {
+        self.nodes[self.len] = node;
+        self.len += 1;
+    }
+
+    fn last(&self) -> usize {
+        self.nodes[self.len - 1]
+    }
+}
+
+struct Tree<'a> {
+    ctx: &'a Context,
+    pool: Pool,
+    end: usize,
+    key_bits: usize,
+}
+
+impl<'a> Tree<'a> {
+    fn new(ctx: &'a Context) -> Self {
+        Tree { ctx, pool: ctx.pool(), end: ctx.end(), key_bits: ctx.key_bits.get() }
+    }
+
+    #[cold]
+    fn fault<T>(&self, at: usize) -> Result<T> {
+        Err(Fault::new(self.pool, at, "the tree of free blocks is damaged"))
+    }
+
+    /// LEFT or RIGHT: where a key is from a node at `depth`.
+    fn side(&self, key: usize, depth: usize) -> usize {
+        LEFT + ((key >> (self.key_bits - 1 - depth)) & 1)
+    }
+
+    /// Whether two keys share the first `depth` bits.
+    fn akin(&self, a: usize, b: usize, depth: usize) -> bool {
+        (a ^ b).checked_shr((self.key_bits - depth) as u32).unwrap_or(0) == 0
+    }
+
+    fn length(&self, node: usize) -> usize {
+        (self.pool.get(node) as isize).unsigned_abs()
+    }
+
+    fn longest(&self, node: usize) -> usize {
+        self.pool.get(node + LONGEST)
+    }
+
+    /// Follows a link to a node at `depth`, in the subtree that `probe` belongs to.
+    #[inline]
+    fn follow(&self, from: usize, link: usize, probe: usize, depth: usize) -> Result<usize> {
+        let node = link.wrapping_sub(1);
+        if depth > self.key_bits
+            || node >= self.end
+            || self.end - node <= NODE
+            || !self.akin(node, probe, depth)
+            || self.pool.get(node) as isize > -(NODE as isize)
+            || self.length(node) >= self.end - node
+        {
+            return self.fault(from);
+        }
+        Ok(node)
+    }
+
+    /// The longest block in the subtree below a link, 0 for none.
+    fn longest_below(&self, from: usize, link: usize) -> Result<usize> {
+        if link == 0 {
+            return Ok(0);
+        }
+        // Any key of the pool is akin to any other at depth 0: only the node itself is checked.
+        Ok(self.longest(self.follow(from, link, 0, 0)?))
+    }
+
+    /// The path to `key`, or to where it would be added, and whether it is there.
+    fn descend(&self, key: usize) -> Result<(Path, bool)> {
+        let mut path = Path::new();
+        let (mut from, mut link) = (key, self.ctx.root.get());
+        while link != 0 {
+            let node = self.follow(from, link, key, path.len)?;
+            path.push(node);
+            if node == key {
+                return Ok((path, true));
+            }
+            link = self.pool.get(node + self.side(key, path.len - 1));
+            from = node;
+        }
+        Ok((path, false))
+    }
+
+    fn find(&self, key: usize) -> Result<Path> {
+        match self.descend(key)? {
+            (path, true) => Ok(path),
+            _ => self.fault(key),
+        }
+    }
+
+    /// Makes the link that leads to the last node of the path lead elsewhere.
+    fn relink(&self, path: &Path, link: usize) {
+        match path.len.checked_sub(2) {
+            None => self.ctx.root.set(link),
+            Some(parent) => {
+                let parent = path.nodes[parent];
+                let side = if self.pool.get(parent + LEFT) == path.last() + 1 { LEFT } else { RIGHT };
+                self.pool.set(parent + side, link);
+            }
+        }
+    }
+
+    /// What `longest` becomes at the node at `depth`, of length `len`, if below its child on the path it is `below`.
+    fn settle_one(&self, path: &Path, depth: usize, len: usize, below: usize) -> Result<usize> {
+        let node = path.nodes[depth];
+        let (left, right) = (self.pool.get(node + LEFT), self.pool.get(node + RIGHT));
+        let other = if left == path.nodes[depth + 1] + 1 { right } else { left };
+        Ok(len.max(below).max(self.longest_below(node, other)?))
+    }
+
+    /// Corrects `longest` above the node at `depth`, whose own becomes `longest`; or only tries whether that can be done.
+    fn settle(&self, path: &Path, depth: usize, mut longest: usize, write: bool) -> Result<()> {
+        for depth in (0..depth).rev() {
+            let node = path.nodes[depth];
+            longest = self.settle_one(path, depth, self.length(node), longest)?;
+            if longest == self.longest(node) {
+                break;
+            }
+            if write {
+                self.pool.set(node + LONGEST, longest);
+            }
+        }
+        Ok(())
+    }
+
+    fn insert(&self, key: usize, len: usize) -> Result<()> {
+        let (path, found) = self.descend(key)?;
+        if found {
+            return self.fault(key);
+        }
+        for &node in &path.nodes[..path.len] {
+            if self.longest(node) < len {
+                self.pool.set(node + LONGEST, len);
+            }
+        }
+        match path.len.checked_sub(1) {
+            None => self.ctx.root.set(key + 1),
+            Some(depth) => self.pool.set(path.nodes[depth] + self.side(key, depth), key + 1),
+        }
+        self.pool.set(key + LEFT, 0);
+        self.pool.set(key + RIGHT, 0);
+        self.pool.set(key + LONGEST, len);
+        Ok(())
+    }
+
+    /// `old` becomes the block `key` of `len` words, which may be another key if it may stand in its place. False if it may not.
+    fn replace(&self, old: usize, key: usize, len: usize) -> Result<bool> {
+        let path = self.find(old)?;
+        let depth = path.len - 1;
+        if !self.akin(old, key, depth) {
+            return Ok(false);
+        }
+        let (left, right) = (self.pool.get(old + LEFT), self.pool.get(old + RIGHT));
+        let longest = len.max(self.longest_below(old, left)?).max(self.longest_below(old, right)?);
+        self.settle(&path, depth, longest, false)?;
+        self.settle(&path, depth, longest, true)?;
+        if key != old {
+            self.relink(&path, key + 1);
+            self.pool.set(key + LEFT, left);
+            self.pool.set(key + RIGHT, right);
+        }
+        self.pool.set(key + LONGEST, longest);
+        Ok(true)
+    }
+
+    /// Takes a block out: some leaf below it comes into its place.
+    fn remove(&self, key: usize) -> Result<()> {
+        let mut path = self.find(key)?;
+        let depth = path.len - 1;
+        let mut probe = key;
+        loop {
+            let node = path.last();
+            let level = path.len - 1;
+            let (left, right) = (self.pool.get(node + LEFT), self.pool.get(node + RIGHT));
+            let link = if left != 0 { left } else { right };
+            if link == 0 {
+                break;
+            }
+            if level >= self.key_bits {
+                return self.fault(node);
+            }
+            let bit = 1 << (self.key_bits - 1 - level);
+            probe = if left != 0 { probe & !bit } else { probe | bit };
+            let child = self.follow(node, link, probe, level + 1)?;
+            path.push(child);
+        }
+        let leaf = path.last();
+        let bottom = path.len - 1;
+
+        // `longest` from the leaf's parent up to where the leaf goes, then above.
+        let settle = |write: bool| -> Result<()> {
+            let mut below = 0;
+            for level in (depth..bottom).rev() {
+                let node = path.nodes[level];
+                let len = self.length(if level == depth { leaf } else { node });
+                below = self.settle_one(&path, level, len, below)?;
+                if write {
+                    self.pool.set(node + LONGEST, below);
+                }
+            }
+            self.settle(&path, depth, below, write)
+        };
+        settle(false)?;
+        settle(true)?;
+
+        self.relink(&path, 0);
+        if leaf != key {
+            for word in [LEFT, RIGHT, LONGEST] {
+                self.pool.set(leaf + word, self.pool.get(key + word));
+            }
+            path.len = depth + 1;
+            self.relink(&path, leaf + 1);
+        }
+        Ok(())
+    }
+
+    fn first_fit(&self, words: usize) -> Result<Option<usize>> {
+        let root = self.ctx.root.get();
+        if root == 0 || self.longest_below(0, root)? < words {
+            return Ok(None);
+        }
+        let mut best = None;
+        let mut node = self.follow(0, root, 0, 0)?;
+        let (mut depth, mut low) = (0, 0); // the subtree's first key
+        // Here a block in the subtree of `node` fits.
+        loop {
+            if self.length(node) >= words && best.is_none_or(|best| node < best) {
+                best = Some(node);
+            }
+            let left = self.pool.get(node + LEFT);
+            let right = self.pool.get(node + RIGHT);
+            if depth == self.key_bits {
+                break;
+            }
+            let middle = low | (1 << (self.key_bits - 1 - depth));
+            let mut next = None;
+            if left != 0 && best.is_none_or(|best| best > low) {
+                let child = self.follow(node, left, low, depth + 1)?;
+                next = (self.longest(child) >= words).then_some((child, low));
+            }
+            if next.is_none() && right != 0 && best.is_none_or(|best| best > middle) {
+                let child = self.follow(node, right, middle, depth + 1)?;
+                next = (self.longest(child) >= words).then_some((child, middle));
+            }
+            let Some(next) = next else { break };
+            (node, low) = next;
+            depth += 1;
+        }
+        match best {
+            Some(_) => Ok(best),
+            None => self.fault(node),
+        }
+    }
+}
+
+/// Writes a free block's length at its ends.
+pub(crate) fn mark(pool: Pool, start: usize, len: usize) {
+    let length = len.wrapping_neg();
+    pool.set(start, length);
+    pool.set(start + len - 1, length);
+}
+
+/// The first block of at least `words` words, and its length.
+pub(crate) fn first_fit(ctx: &Context, words: usize) -> Result<Option<(usize, usize)>> {
+    let tree = Tree::new(ctx);
+    let Some(start) = tree.first_fit(words)? else { return Ok(None) };
+    let len = free_at(ctx, tree.pool, start)?;
+    if len < words { tree.fault(start) } else { Ok(Some((start, len))) }
+}
+
+/// A free block, start and length, and what it becomes: either may be missing.
+pub(crate) type Change = (Option<(usize, usize)>, Option<(usize, usize)>);
+
+fn in_tree((old, new): Change) -> Change {
+    let large = |block: &(usize, usize)| block.1 >= NODE;
+    (old.filter(large), new.filter(large))
+}
+
+/// Makes sure that `exchange` will not fail.
+pub(crate) fn prepare<const N: usize>(ctx: &Context, changes: [Change; N]) -> Result<()> {
+    let tree = Tree::new(ctx);
+    for (old, new) in changes.map(in_tree) {
+        if let Some((key, _)) = old {
+            tree.find(key)?;
+        }
+        if let Some((key, _)) = new {
+            tree.descend(key)?;
+        }
+    }
+    Ok(())
+}
+
+/// Some free blocks, start and length, become others in one go: the tree and both ends of the new ones are written, their sum counted.
+/// A new block beside an old one takes its place in the tree if it can.
+pub(crate) fn exchange<const N: usize>(ctx: &Context, changes: [Change; N]) -> Result<()> {
+    let tree = Tree::new(ctx);
+    let steps = changes.map(in_tree);
+    // A single step fails before it writes. With more, make sure beforehand that none will.
+    if steps.iter().filter(|step| **step != (None, None)).count() > 1 {
+        prepare(ctx, changes)?;
+    }
+    let mut sum = ctx.free_words.get();
+    for ((old, new), change) in steps.into_iter().zip(changes) {
+        match (old, new) {
+            (None, None) => {}
+            (None, Some((key, len))) => tree.insert(key, len)?,
+            (Some((key, _)), None) => tree.remove(key)?,
+            (Some((old, _)), Some((key, len))) => {
+                if !tree.replace(old, key, len)? {
+                    tree.descend(key)?;
+                    tree.remove(old)?;
+                    tree.insert(key, len)?;
+                }
+            }
+        }
+        if let Some((_, len)) = change.0 {
+            sum -= len;
+        }
+        if let Some((start, len)) = change.1 {
+            sum += len;
+            mark(tree.pool, start, len);
+        }
+    }
+    ctx.free_words.set(sum);
+    Ok(())
+}
+
+/// Adds a free block that is already counted.
+pub(crate) fn add(ctx: &Context, start: usize, len: usize) -> Result<()> {
+    let tree = Tree::new(ctx);
+    mark(tree.pool, start, len);
+    if len >= NODE { tree.insert(start, len) } else { Ok(()) }
+}
+
+/// The length of the longest free block, 0 if all are shorter than [`NODE`].
+pub(crate) fn longest(ctx: &Context) -> Result<usize> {
+    Tree::new(ctx).longest_below(0, ctx.root.get())
+}
+
+/// Checks the node of a free block: that it is found, that each node on the way tells the truth, and how many children it has.
+pub(crate) fn check_node(ctx: &Context, start: usize) -> Result<usize> {
+    let tree = Tree::new(ctx);
+    let path = tree.find(start)?;
+    let (left, right) = (tree.pool.get(start + LEFT), tree.pool.get(start + RIGHT));
+    let below = tree.longest_below(start, left)?.max(tree.longest_below(start, right)?);
+    if tree.longest(start) != tree.length(start).max(below) {
+        return tree.fault(start);
+    }
+    for link in [left, right] {
+        if link != 0 && (link - 1 == start || !tree.akin(link - 1, start, path.len - 1)) {
+            return tree.fault(start);
+        }
+    }
+    Ok(usize::from(left != 0) + usize::from(right != 0))
+}
