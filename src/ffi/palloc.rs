@@ -62,8 +62,7 @@ pub struct palloc_stat {
 }
 
 /// Called for each block: `ptr` is the offset of its data, `size` that of its data section, `is_free` 1 or 0. Non-zero ends the walk.
-pub type palloc_walk_fn =
-    Option<unsafe extern "C" fn(user: *mut c_void, ptr: u64, size: u64, is_free: c_int) -> c_int>;
+pub type palloc_walk_fn = Option<unsafe extern "C" fn(user: *mut c_void, ptr: u64, size: u64, is_free: c_int) -> c_int>;
 
 /// Called for each violation of the format: the offset of the block, and what is wrong, valid during the call.
 pub type palloc_report_fn = Option<unsafe extern "C" fn(user: *mut c_void, offset: u64, what: *const c_char)>;
@@ -95,7 +94,11 @@ fn errno_of(error: &Error) -> c_int {
     match error {
         Error::System { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
         Error::OutOfMemory | Error::TooLarge(_) => libc::ENOMEM,
-        Error::NotAMedium | Error::Incompatible(_) | Error::BadFlags(_) | Error::NoBlob(_) | Error::OutOfBlob { .. } => libc::EINVAL,
+        Error::NotAMedium
+        | Error::Incompatible(_)
+        | Error::BadFlags(_)
+        | Error::NoBlob(_)
+        | Error::OutOfBlob { .. } => libc::EINVAL,
         Error::Extended => libc::ENOTSUP,
         Error::Locked => libc::EWOULDBLOCK,
         Error::Damaged { .. } => libc::EILSEQ,
@@ -165,7 +168,9 @@ unsafe fn with<T>(
 /// | is a medium | opened; repaired if a process was killed at work in it | the same |
 /// | is anything else | fails, EINVAL; initialized with PALLOC_FORCE | the same |
 ///
-/// The medium is locked (flock(2)) until palloc_close; with PALLOC_READONLY the lock is shared.
+/// "All zeros" takes 8 bytes, or 40 and more; a smaller file is made that long with PALLOC_DYNAMIC and refused without (EINVAL).
+/// With PALLOC_READONLY only a medium can be opened. The medium is locked (flock(2)) until palloc_close; with PALLOC_READONLY the
+/// lock is shared.
 ///
 /// Returns the open medium, NULL on failure. Fails iff:
 /// - EINVAL: a row of the table above; filename is NULL; flags that are unknown or contradict each other; neither a file nor a block
@@ -263,21 +268,6 @@ pub unsafe extern "C" fn pfree(pt: *mut palloc_t, ptr: u64) {
     unsafe { with("pfree", pt, (), |medium| medium.free(ptr)) }
 }
 
-/// Resizes the blob at `ptr`, in place where there is room and by a move where not, and returns its offset. The first bytes, up
-/// to the smaller of both sizes, are kept; a kill during the call leaves either the old blob or the new one, never both or none.
-/// With `ptr` 0 it is palloc(pt, size). A size of 0 shrinks to 16 bytes. Space given up is freed when it is worth a block
-/// (more than 32 bytes).
-///
-/// Returns 0 on failure, and the blob at `ptr` is as it was. Fails iff palloc or pfree would.
-///
-/// # Safety
-/// `pt` is NULL or a live handle.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn prealloc(pt: *mut palloc_t, ptr: u64, size: size_t) -> u64 {
-    // SAFETY: passed on to the caller.
-    unsafe { with("prealloc", pt, 0, |medium| medium.resize(ptr, size as u64)) }
-}
-
 /// The size of the data section at `ptr`: what was asked for or more. Answers for free blocks too.
 ///
 /// Returns 0 on failure. Fails iff:
@@ -314,6 +304,25 @@ pub unsafe extern "C" fn palloc_first(pt: *mut palloc_t) -> u64 {
 pub unsafe extern "C" fn palloc_next(pt: *mut palloc_t, ptr: u64) -> u64 {
     // SAFETY: passed on to the caller.
     unsafe { with("palloc_next", pt, 0, |medium| medium.next(ptr)) }
+}
+
+/// Resizes the blob at `ptr`, in place where there is room and by a move where not, and returns its offset. The first bytes, up
+/// to the smaller of both sizes, are kept; a kill during the call leaves either the old blob or the new one, never both or none.
+/// With `ptr` 0 it is palloc(pt, size). A size of 0 shrinks to 16 bytes. Space given up is freed when it is worth a block
+/// (more than 32 bytes).
+///
+/// Returns 0 on failure, and the blob at `ptr` is as it was. Fails iff:
+/// - EINVAL: `ptr` is not 0 and no allocated blob starts there, or `pt` is NULL.
+/// - ENOSPC, ENOMEM, EFBIG: there is no room for `size` bytes, as with palloc.
+/// - EROFS: opened with PALLOC_READONLY.
+/// - EILSEQ: a marker was overwritten since the medium was opened.
+///
+/// # Safety
+/// `pt` is NULL or a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn prealloc(pt: *mut palloc_t, ptr: u64, size: size_t) -> u64 {
+    // SAFETY: passed on to the caller.
+    unsafe { with("prealloc", pt, 0, |medium| medium.resize(ptr, size as u64)) }
 }
 
 /// The address of the blob's bytes, palloc_size of them, to read and (but for PALLOC_READONLY) write. It stays valid until

@@ -222,7 +222,8 @@ impl FreeIndex {
     /// The free blocks in regions from that of `from` on, by address.
     pub fn free_from(&self, from: u64) -> impl Iterator<Item = u64> + '_ {
         (region_of(from)..self.regions.len()).flat_map(move |region| {
-            let granules = self.regions[region].as_ref().map_or(0, |one| one[0].sets.iter().fold(0, |all, set| all | set));
+            let granules =
+                self.regions[region].as_ref().map_or(0, |one| one[0].sets.iter().fold(0, |all, set| all | set));
             Bits(granules).flat_map(move |granule| self.free_in_granule(granule_start(region, granule)))
         })
     }
@@ -240,10 +241,19 @@ impl FreeIndex {
     fn free_in_granule(&self, at: u64) -> impl Iterator<Item = u64> + '_ {
         let first_slot = slot_of(at) / SLOTS_PER_GRANULE * SLOTS_PER_GRANULE;
         let start = granule_start(region_of(at), granule_of(at));
-        let slots = self.region(at).map_or(&[][..], |region| &region.starts[first_slot..first_slot + SLOTS_PER_GRANULE]);
-        let free = slots.iter().enumerate().fold(0, |bits, (i, &byte)| bits | u64::from(byte >> 7) << i);
+        let slots = self
+            .region(at)
+            .map_or(&[0; SLOTS_PER_GRANULE][..], |region| &region.starts[first_slot..][..SLOTS_PER_GRANULE]);
+        let free = free_bits(&slots[..8]) | free_bits(&slots[8..]) << 8;
         Bits(free).map(move |slot| start + ((slot as u64) << SLOT_SHIFT) + (slots[slot] % 32) as u64)
     }
+}
+
+/// Bit i: slot i of these 8 is FREE.
+fn free_bits(slots: &[u8]) -> u64 {
+    let bytes = u64::from_le_bytes(slots.try_into().expect("8 slots"));
+    // Each byte's highest bit, then all of them side by side: the product has bit 8 i at 56 + i.
+    (bytes >> 7 & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080) >> 56
 }
 
 fn granule_start(region: usize, granule: usize) -> u64 {

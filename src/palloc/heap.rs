@@ -16,7 +16,9 @@
 use std::ptr::NonNull;
 
 use super::error::Error;
-use super::format::{HEADER, MAX_DATA, MIN_DATA, Marker, MoveIntent, OVERHEAD, SPLIT_ABOVE, STEP, WORD, in_step, round_up};
+use super::format::{
+    HEADER, MAX_DATA, MIN_DATA, Marker, MoveIntent, OVERHEAD, SPLIT_ABOVE, STEP, WORD, in_step, round_up,
+};
 use super::free_index::{FreeIndex, State};
 use super::medium::Medium;
 use super::{Block, Result, Stat};
@@ -153,9 +155,7 @@ impl<M: Medium> Heap<M> {
 
     /// The file is exactly the format: no slack, free blocks linked by address.
     fn tidy(&mut self) -> Result<()> {
-        if self.size < self.medium.end() {
-            self.medium.set_end(self.size)?;
-        }
+        self.cut_slack()?;
         let mut prev = 0;
         for at in self.index.free_from(0) {
             if prev != 0 {
@@ -235,7 +235,8 @@ impl<M: Medium> Heap<M> {
         }
         let marker = self.marker(at - WORD);
         let start = at.checked_sub(OVERHEAD)?.checked_sub(marker.n())?;
-        let ends_here = marker.is_free() && self.index.state(start) == Some(State::Free) && self.marker(start) == marker;
+        let ends_here =
+            marker.is_free() && self.index.state(start) == Some(State::Free) && self.marker(start) == marker;
         ends_here.then_some((start, marker.n()))
     }
 
@@ -272,6 +273,11 @@ impl<M: Medium> Heap<M> {
             }
         }
         if at < self.size {
+            let bytes = (need + 3 * WORD).min(self.size - WORD) - at - WORD;
+            if let Err(error) = self.medium.reserve_free(at + WORD, bytes) {
+                let _ = self.medium.set_end(before);
+                return Err(error);
+            }
             let n = self.marker(at).n();
             self.index.remove_free(at, n, |at| self.medium.load(at) & !Marker::free(0).0);
             self.index.remove(at);
@@ -279,16 +285,16 @@ impl<M: Medium> Heap<M> {
             self.forget_first_free(at);
         }
         self.mark_slack();
-        Ok(())
+        // On the disk before anything but zeros is behind it: else the chain would break there.
+        if before < self.medium.end() { self.medium.barrier() } else { Ok(()) }
     }
 
-    /// Writes the markers of the slack, if there is any.
+    /// Writes the start marker of the slack, if there is any.
     fn mark_slack(&mut self) {
         let end = self.medium.end();
         if self.size < end {
             let marker = Marker::free(end - self.size - OVERHEAD);
             self.medium.store(self.size, marker.0);
-            self.medium.store(end - WORD, marker.0);
         }
     }
 
@@ -314,13 +320,15 @@ impl<M: Medium> Heap<M> {
         if splits && !is_slack {
             self.index.prepare(rest)?;
         }
-        self.medium.reserve(free, (rest + 3 * WORD).min(end) - free)?;
+        self.medium.reserve_free(free + WORD, (rest + 3 * WORD).min(end - WORD) - free - WORD)?;
 
         if splits {
             self.medium.store(rest, Marker::free(end - rest - OVERHEAD).0);
         }
         self.medium.store(rest - WORD, end_word);
-        let ordered = if splits || is_slack { self.medium.barrier() } else { Ok(()) };
+        // A whole block needs nothing before its commit, but for the data and the intent of a move.
+        let prepared = splits || end_word != Marker::live(take).0;
+        let ordered = if prepared { self.medium.barrier() } else { Ok(()) };
         if let Err(error) = ordered.and_then(|()| self.commit(at, Marker::live(take))) {
             self.medium.store(end - WORD, Marker::free(free_n).0);
             return Err(error);
@@ -365,7 +373,6 @@ impl<M: Medium> Heap<M> {
     }
 
     /// What can be joined to a block that is freed before `next`: where that ends, and the free block in the index that it takes up.
-    #[expect(clippy::type_complexity)]
     fn free_space_behind(&self, next: u64) -> Result<(u64, Option<(u64, u64)>)> {
         let behind = self.free_at(next)?.map(|n| (next, n));
         let end = behind.map_or(next, |(next, n)| next + OVERHEAD + n);
@@ -402,8 +409,32 @@ impl<M: Medium> Heap<M> {
     fn trim_slack(&mut self) {
         let ahead = reserve_ahead(self.size);
         if self.medium.end() - self.size > 4 * ahead && self.medium.set_end(self.size + ahead).is_ok() {
+            // Shorter on the disk before the marker says so: else bytes that are no block would be behind it.
+            let _ = self.medium.barrier();
             self.mark_slack();
+            self.medium.store(self.medium.end() - WORD, self.medium.load(self.size));
         }
+    }
+
+    /// Cuts the file at the end of the last block.
+    fn cut_slack(&mut self) -> Result<()> {
+        if self.size == self.medium.end() {
+            return Ok(());
+        }
+        let cut = if self.medium.is_durable() { self.prepare_cut() } else { Ok(()) };
+        cut.and_then(|()| self.medium.set_end(self.size)).inspect_err(|_| self.mark_slack())
+    }
+
+    /// A file that is cut gets zeros up to the end of its last page, and these may be on the disk before it is shorter: the slack then
+    /// has no marker, which opening understands if there is nothing but zeros behind. So that there is.
+    fn prepare_cut(&mut self) -> Result<()> {
+        let behind = self.size + WORD;
+        let page_end = behind.next_multiple_of(LARGEST_PAGE).min(self.medium.end());
+        if page_end < self.medium.end() {
+            self.medium.set_end(page_end)?;
+        }
+        self.medium.clear(behind, page_end - behind);
+        self.medium.barrier()
     }
 
     /// Gives back the end of the live block at `at`: `want` bytes of data remain.
@@ -466,7 +497,7 @@ impl<M: Medium> Heap<M> {
         }
         self.free_space_behind(at + OVERHEAD + n)?;
         let Place { at: new, end, take } = self.place(size)?;
-        self.medium.reserve(new, OVERHEAD + take)?;
+        self.medium.reserve_free(new + WORD, take)?;
         self.medium.copy(at + WORD, new + WORD, n);
         self.claim(new, take, new, end, MoveIntent::new(at).0)?;
         let end_marker = new + WORD + take;
@@ -482,6 +513,9 @@ impl<M: Medium> Heap<M> {
         }
     }
 }
+
+/// No file system has larger pages or blocks that it clears.
+const LARGEST_PAGE: u64 = 64 << 10;
 
 /// How much of a free block with `n` bytes of data is handed out for `want`: all of it if less remains than is worth a block.
 fn split(n: u64, want: u64) -> u64 {

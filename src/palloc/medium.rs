@@ -6,18 +6,27 @@
 //! stay good. A window may reach beyond the end of the file: nothing there is ever touched.
 //!
 //! A store to a page for which the disk has no room would be a SIGBUS. So growth allocates before it is used, and in a file with
-//! holes every range is allocated before the first store to it.
+//! holes every range is allocated before the first store to it. (On tmpfs a load from a hole takes space too: there, holes are read
+//! by system calls.)
 
 use std::ffi::c_int;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 use memmap2::{MmapOptions, MmapRaw};
+
+// 64-bit offsets, on 32-bit machines too.
+#[cfg(any(target_os = "android", all(target_os = "linux", not(target_env = "gnu"))))]
+use libc::fallocate;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use libc::{fallocate64 as fallocate, lseek64 as lseek, off64_t as off_t};
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+use libc::{lseek, off_t};
 
 use super::error::Error;
 use super::{Flags, Result};
@@ -32,14 +41,24 @@ pub trait Medium {
     fn load(&self, at: u64) -> u64;
     /// Writes the word at `at` by one store, after all stores before it as seen after a kill.
     fn store(&mut self, at: u64, word: u64);
+    /// Words in this range will be read soon: fetches it from memory in one stream, not one dependent miss after the other.
+    fn prefetch(&self, from: u64, to: u64);
+    /// Makes the bytes of a range zero.
+    fn clear(&mut self, at: u64, len: u64);
     /// Copies bytes between ranges that do not overlap.
     fn copy(&mut self, from: u64, to: u64, len: u64);
     /// Whether all bytes from `at` to the end are zero. Asked while the medium is being opened only.
     fn is_zero_from(&self, at: u64) -> Result<bool>;
+    /// Whether the end can be moved: it can't on a block device.
+    fn has_movable_end(&self) -> bool;
     /// Moves the end. New bytes are zero and have space on the disk. On failure the end is where it was.
     fn set_end(&mut self, end: u64) -> Result<()>;
     /// Makes sure that stores to the range cannot fail for want of space.
     fn reserve(&mut self, at: u64, len: u64) -> Result<()>;
+    /// The same for bytes that mean nothing: on failure, what was taken from the disk is given back, and they may be zeros.
+    fn reserve_free(&mut self, at: u64, len: u64) -> Result<()>;
+    /// Whether every operation is to be on the disk when it returns.
+    fn is_durable(&self) -> bool;
     /// If the medium is durable: what was stored before this is on the disk before anything that is stored after it.
     fn barrier(&mut self) -> Result<()>;
     /// Everything stored is on the disk.
@@ -63,7 +82,8 @@ pub struct FileMedium {
     window: MmapRaw,
     outgrown: Vec<MmapRaw>,
     end: u64,
-    grows: bool,
+    writable: bool,
+    is_file: bool,
     durable: bool,
     holes: Option<Holes>,
     /// The directory whose entry for the file may not be on the disk yet.
@@ -93,13 +113,15 @@ impl FileMedium {
         lock(&file, if writable { libc::LOCK_EX } else { libc::LOCK_SH })?;
 
         let end = seek(&file, 0, libc::SEEK_END).map_err(Error::system("find the end of the file"))?;
-        let holes = if writable && kind.is_none_or(|kind| kind.is_file()) { Holes::find(&file, end) } else { None };
+        let is_file = kind.is_none_or(|kind| kind.is_file());
+        let holes = if is_file { Holes::find(&file, end) } else { None };
         seek(&file, 0, libc::SEEK_SET).map_err(Error::system("lseek"))?;
         Ok(FileMedium {
             window: map_window(&file, end, writable)?,
             outgrown: Vec::new(),
             end,
-            grows: kind.is_none_or(|kind| kind.is_file()),
+            writable,
+            is_file,
             durable: flags.contains(Flags::SYNC) && writable,
             holes,
             unsynced_directory: if kind.is_none() { directory_of(path) } else { None },
@@ -138,6 +160,9 @@ impl Medium for FileMedium {
 
     #[inline]
     fn load(&self, at: u64) -> u64 {
+        if let Some(word) = self.holes.as_ref().and_then(|holes| holes.read(&self.file, at)) {
+            return word;
+        }
         let word = self.pointer(at, 8).cast::<u64>();
         // SAFETY: a mapped range. Aligned loads are atomic: C code of other threads may write there, against the rules.
         u64::from_be(unsafe {
@@ -163,6 +188,21 @@ impl Medium for FileMedium {
         }
     }
 
+    fn prefetch(&self, from: u64, to: u64) {
+        let mut at = from;
+        while at < to.min(self.end) && self.holes.is_none() {
+            // SAFETY: a byte of a mapped range. Volatile, so that the read is done though its result is not used.
+            unsafe { self.pointer(at, 1).read_volatile() };
+            at += 64;
+        }
+    }
+
+    fn clear(&mut self, at: u64, len: u64) {
+        // SAFETY: a mapped range.
+        unsafe { self.pointer(at, len).write_bytes(0, len as usize) }
+        compiler_fence(Ordering::SeqCst);
+    }
+
     fn copy(&mut self, from: u64, to: u64, len: u64) {
         assert!(from + len <= to || to + len <= from);
         // SAFETY: two mapped ranges that do not overlap.
@@ -176,19 +216,19 @@ impl Medium for FileMedium {
         result
     }
 
+    fn has_movable_end(&self) -> bool {
+        self.is_file
+    }
+
     fn set_end(&mut self, end: u64) -> Result<()> {
         if end > self.end {
-            if !self.grows {
-                let source = io::Error::from_raw_os_error(libc::ENOSPC);
-                return Err(Error::System { doing: "grow a block device", source });
-            }
             within_file_size_limit(end)?;
             if end > self.window.len() as u64 {
                 let longer = map_window(&self.file, end, true)?;
                 self.outgrown.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
                 self.outgrown.push(std::mem::replace(&mut self.window, longer));
             }
-            if let Err(error) = allocate(&self.file, self.end, end - self.end) {
+            if let Err(error) = allocate(&self.file, self.end, end - self.end, end - self.end) {
                 // What was allocated before it failed goes back. If that fails too, the bytes are zeros behind the chain.
                 let _ = self.file.set_len(self.end);
                 return Err(error);
@@ -202,9 +242,21 @@ impl Medium for FileMedium {
 
     fn reserve(&mut self, at: u64, len: u64) -> Result<()> {
         match &mut self.holes {
-            Some(holes) => holes.fill(&self.file, at, len.min(self.end - at), self.end),
-            None => Ok(()),
+            Some(holes) if self.writable => holes.fill(&self.file, at, len.min(self.end - at), self.end),
+            _ => Ok(()),
         }
+    }
+
+    fn reserve_free(&mut self, at: u64, len: u64) -> Result<()> {
+        let result = self.reserve(at, len);
+        if let (Err(_), Some(holes)) = (&result, &mut self.holes) {
+            holes.open_again(&self.file, at, len.min(self.end - at));
+        }
+        result
+    }
+
+    fn is_durable(&self) -> bool {
+        self.durable
     }
 
     fn barrier(&mut self) -> Result<()> {
@@ -231,6 +283,8 @@ impl Medium for FileMedium {
 /// Which pieces of a file with holes have been filled.
 struct Holes {
     filled: Vec<u64>,
+    /// A load from a hole through the mapping would take space on the disk, and be a SIGBUS where there is none.
+    loads_fill: bool,
 }
 
 impl Holes {
@@ -239,8 +293,17 @@ impl Holes {
         match seek(file, 0, libc::SEEK_HOLE) {
             Ok(hole) if hole >= end => None,
             Err(e) if e.raw_os_error() == Some(libc::ENXIO) => None,
-            _ => Some(Holes { filled: Vec::new() }),
+            _ => Some(Holes { filled: Vec::new(), loads_fill: is_tmpfs(file) }),
         }
+    }
+
+    /// Reads the word at `at`, if that is not to be done through the mapping.
+    fn read(&self, file: &File, at: u64) -> Option<u64> {
+        if !self.loads_fill || (self.is_filled(at / PIECE) && self.is_filled((at + 7) / PIECE)) {
+            return None;
+        }
+        let mut bytes = [0; 8];
+        file.read_exact_at(&mut bytes, at).ok().map(|()| u64::from_be_bytes(bytes))
     }
 
     fn is_filled(&self, piece: u64) -> bool {
@@ -261,25 +324,59 @@ impl Holes {
 
     /// Fills whole pieces round the range, or where the disk has no room for that the range alone.
     fn fill(&mut self, file: &File, at: u64, len: u64, end: u64) -> Result<()> {
-        for piece in at / PIECE..=(at + len).saturating_sub(1) / PIECE {
-            if self.is_filled(piece) {
-                continue;
-            }
-            let (start, stop) = (piece * PIECE, ((piece + 1) * PIECE).min(end));
-            if allocate(file, start, stop - start).is_ok() {
-                self.set_filled(piece);
-            } else {
-                let (start, stop) = (start.max(at), stop.min(at + len));
-                allocate(file, start, stop - start)?;
+        let pieces = at / PIECE..(at + len).div_ceil(PIECE);
+        let (Some(first), Some(last)) =
+            (pieces.clone().find(|&piece| !self.is_filled(piece)), pieces.rev().find(|&piece| !self.is_filled(piece)))
+        else {
+            return Ok(());
+        };
+        let (start, stop) = (first * PIECE, ((last + 1) * PIECE).min(end));
+        let there = file.metadata().map_or(u64::MAX, |meta| meta.blocks() * 512);
+        if allocate(file, start, stop - start, (stop - start).saturating_sub(there)).is_ok() {
+            (first..=last).for_each(|piece| self.set_filled(piece));
+            return Ok(());
+        }
+        allocate(file, at, len, len.saturating_sub(there))
+    }
+
+    /// Gives the range back to the disk, as far as the system can.
+    fn open_again(&mut self, file: &File, at: u64, len: u64) {
+        for piece in at / PIECE..(at + len).div_ceil(PIECE) {
+            if let Some(word) = self.filled.get_mut((piece / 64) as usize) {
+                *word &= !(1 << (piece % 64));
             }
         }
-        Ok(())
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        // SAFETY: fallocate takes a descriptor, which `file` keeps open, and integers.
+        unsafe {
+            let how = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+            fallocate(file.as_raw_fd(), how, at as off_t, len as off_t);
+        }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn is_tmpfs(file: &File) -> bool {
+    let mut info = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the out parameter is a local, which a call that succeeds fills.
+    let info = unsafe {
+        if libc::fstatfs(file.as_raw_fd(), info.as_mut_ptr()) != 0 {
+            return false;
+        }
+        info.assume_init()
+    };
+    #[allow(clippy::unnecessary_cast)] // not everywhere the same type
+    return info.f_type as i64 == libc::TMPFS_MAGIC as i64;
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_tmpfs(_: &File) -> bool {
+    false
 }
 
 fn lock(file: &File, how: c_int) -> Result<()> {
     // SAFETY: flock takes a descriptor, which `file` keeps open, and flags.
-    match retry(|| check(unsafe { libc::flock(file.as_raw_fd(), how | libc::LOCK_NB) }.into())) {
+    match retry(|| check(unsafe { libc::flock(file.as_raw_fd(), how | libc::LOCK_NB) })) {
         Ok(_) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(Error::Locked),
         Err(e) => Err(Error::System { doing: "lock the file", source: e }),
@@ -289,7 +386,7 @@ fn lock(file: &File, how: c_int) -> Result<()> {
 /// lseek(2). Used only before the descriptor is handed out: from then on the position in the file is the program's.
 fn seek(file: &File, at: u64, whence: c_int) -> io::Result<u64> {
     // SAFETY: lseek takes a descriptor, which `file` keeps open, and integers.
-    check(unsafe { libc::lseek(file.as_raw_fd(), at as libc::off_t, whence) }).map(|offset| offset as u64)
+    check(unsafe { lseek(file.as_raw_fd(), at as off_t, whence) }).map(|offset| offset as u64)
 }
 
 /// Reads by pread(2), and skips holes: a read through the mapping would fill them on some file systems.
@@ -316,7 +413,12 @@ fn only_zeros(file: &File, at: u64, end: u64) -> io::Result<bool> {
 }
 
 fn map_window(file: &File, end: u64, writable: bool) -> Result<MmapRaw> {
-    let lengths = if writable { [WINDOW.max(end.saturating_mul(2)), end.saturating_add(end / 8), end] } else { [end; 3] };
+    let double = end.saturating_mul(2);
+    let lengths = if writable {
+        [double.max(WINDOW), double.max(WINDOW / 64), end.saturating_add(end / 8), end]
+    } else {
+        [end; 4]
+    };
     let mut failure = io::Error::from_raw_os_error(libc::ENOMEM);
     for len in lengths {
         // An empty file gets its header through the window too.
@@ -331,16 +433,44 @@ fn map_window(file: &File, end: u64, writable: bool) -> Result<MmapRaw> {
     Err(Error::System { doing: "map the file", source: failure })
 }
 
-/// Allocates the range on the disk; bytes that were not there read as zero.
-fn allocate(file: &File, at: u64, len: u64) -> Result<()> {
+/// Allocates the range on the disk; bytes that were not there read as zero. At least `new` bytes of it are not allocated yet.
+fn allocate(file: &File, at: u64, len: u64, new: u64) -> Result<()> {
+    if new > STEP && free_space(file).is_some_and(|free| free < new) {
+        // What can't be had is not taken for a moment from others either.
+        let source = io::Error::from_raw_os_error(libc::ENOSPC);
+        return Err(Error::System { doing: "allocate space for the file", source });
+    }
+    // In steps: a call that a signal interrupts starts anew, and a program may have timers.
+    (0..len).step_by(STEP as usize).try_for_each(|from| {
+        let (at, len) = (at + from, (len - from).min(STEP));
+        allocate_step(file, at, len).map_err(Error::system("allocate space for the file"))
+    })
+}
+
+/// What the file system has left, if it tells.
+fn free_space(file: &File) -> Option<u64> {
+    let mut info = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the out parameter is a local, which a call that succeeds fills.
+    let info = unsafe {
+        if libc::fstatvfs(file.as_raw_fd(), info.as_mut_ptr()) != 0 {
+            return None;
+        }
+        info.assume_init()
+    };
+    #[allow(clippy::unnecessary_cast)] // not everywhere u64
+    (info.f_bfree as u64).checked_mul(info.f_frsize as u64)
+}
+
+const STEP: u64 = 16 << 20;
+
+fn allocate_step(file: &File, at: u64, len: u64) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     // SAFETY: fallocate takes a descriptor, which `file` keeps open, and integers.
-    match retry(|| check(unsafe { libc::fallocate(file.as_raw_fd(), 0, at as libc::off_t, len as libc::off_t) }.into())) {
-        Ok(_) => return Ok(()),
+    match retry(|| check(unsafe { fallocate(file.as_raw_fd(), 0, at as off_t, len as off_t) })) {
         Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => {}
-        Err(e) => return Err(Error::System { doing: "allocate space for the file", source: e }),
+        result => return result.map(drop),
     }
-    write_zeros(file, at, len).map_err(Error::system("allocate space for the file"))
+    write_zeros(file, at, len)
 }
 
 /// For file systems that cannot allocate: writes zeros where zeros or nothing is.
@@ -365,7 +495,9 @@ fn within_file_size_limit(end: u64) -> Result<()> {
     let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: the out parameter is a local.
     let known = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) } == 0;
-    if known && limit.rlim_cur != libc::RLIM_INFINITY && end > limit.rlim_cur as u64 {
+    #[allow(clippy::unnecessary_cast)] // not everywhere a u64
+    let limit_bytes = limit.rlim_cur as u64;
+    if known && limit.rlim_cur != libc::RLIM_INFINITY && end > limit_bytes {
         let source = io::Error::from_raw_os_error(libc::EFBIG);
         return Err(Error::System { doing: "grow the file", source });
     }
@@ -377,7 +509,8 @@ fn directory_of(path: &Path) -> Option<PathBuf> {
     fs::canonicalize(path).ok()?.parent().map(Path::to_path_buf)
 }
 
-fn check(result: i64) -> io::Result<i64> {
+fn check(result: impl Into<i64>) -> io::Result<i64> {
+    let result = result.into();
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 

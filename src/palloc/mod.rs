@@ -26,8 +26,8 @@ mod free_index;
 mod heap;
 mod medium;
 mod recover;
-
-
+#[cfg(test)]
+mod tests;
 
 use std::collections::TryReserveError;
 use std::ffi::{CStr, c_int};

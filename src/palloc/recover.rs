@@ -14,6 +14,8 @@ use super::heap::Heap;
 use super::medium::Medium;
 use super::{Flags, Result};
 
+const TOO_SMALL: &str = "it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows";
+
 /// What a file holds.
 enum Found {
     /// Nothing, or the beginning of a header, in less than 8 bytes.
@@ -47,7 +49,7 @@ pub fn open<M: Medium>(mut medium: M, flags: Flags) -> Result<(Heap<M>, u32)> {
     let writable = !flags.contains(Flags::READONLY);
     match identify(&medium)? {
         Found::Medium(stored) if stored & EXTENDED != 0 => return Err(Error::Extended),
-        Found::Medium(stored) => match open_chain(&mut medium, stored & DYNAMIC != 0, writable) {
+        Found::Medium(stored) => match open_chain(&mut medium, stored, writable) {
             Err(Error::Damaged { .. }) if flags.contains(Flags::FORCE) => overwrite(&mut medium, flags)?,
             result => {
                 let (index, size) = result?;
@@ -60,13 +62,19 @@ pub fn open<M: Medium>(mut medium: M, flags: Flags) -> Result<(Heap<M>, u32)> {
         Found::Beginning | Found::Zeros => initialize(&mut medium, flags)?,
     }
     let stored = stored_flags(&medium);
-    let (index, size) = open_chain(&mut medium, stored & DYNAMIC != 0, writable)?;
+    let (index, size) = open_chain(&mut medium, stored, writable)?;
     Ok(heap(medium, index, size, stored, writable))
+}
+
+/// Whether the medium grows and shrinks: one on a block device can say so, and does not.
+fn is_dynamic(medium: &impl Medium, stored: u32) -> bool {
+    stored & DYNAMIC != 0 && medium.has_movable_end()
 }
 
 fn heap<M: Medium>(medium: M, index: FreeIndex, size: u64, stored: u32, writable: bool) -> (Heap<M>, u32) {
     let first_free = index.first_free().unwrap_or(0);
-    (Heap { medium, index, size, dynamic: stored & DYNAMIC != 0, writable, first_free }, stored)
+    let dynamic = is_dynamic(&medium, stored);
+    (Heap { medium, index, size, dynamic, writable, first_free }, stored)
 }
 
 /// Makes a medium of zeros, or of the beginning of a header. The header comes first: with zeros behind it, it is a medium already.
@@ -80,7 +88,7 @@ fn initialize(medium: &mut impl Medium, flags: Flags) -> Result<()> {
         return Err(Error::Incompatible(if medium.end() == 0 {
             "the file is empty, and only a medium with PALLOC_DYNAMIC grows"
         } else {
-            "it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows"
+            TOO_SMALL
         }));
     }
     if wanted > medium.end() {
@@ -93,14 +101,16 @@ fn initialize(medium: &mut impl Medium, flags: Flags) -> Result<()> {
 
 /// Makes a medium of whatever the file holds. The header comes last: until then the file is what it was, no medium or a damaged one.
 fn overwrite(medium: &mut impl Medium, flags: Flags) -> Result<()> {
-    if flags.contains(Flags::DYNAMIC) {
+    if is_dynamic(medium, flags.bits()) {
         medium.set_end(HEADER)?;
     } else if medium.end() >= HEADER + MIN_BLOCK {
         let end = medium.end();
         make_free(medium, HEADER, end)?;
         medium.barrier()?;
     } else if medium.end() != HEADER {
-        return Err(Error::Incompatible("it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows"));
+        return Err(Error::Incompatible(
+            "it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows",
+        ));
     }
     medium.reserve(0, HEADER)?;
     medium.store(0, header(flags.bits() & DYNAMIC));
@@ -140,14 +150,23 @@ enum Rest {
 /// A free block that is larger than any file is not one that was cut off, but a marker that was overwritten.
 const PLAUSIBLE: u64 = 1 << 48;
 
+/// Where blocks are smaller than this, the rest of a page is fetched when the walk comes to it. No page is touched that has no marker.
+const DENSE: u64 = 1024;
+const PAGE: u64 = 4096;
+
 /// Walks the chain and enters its blocks into the index.
 fn survey(medium: &impl Medium, index: &mut FreeIndex) -> Result<Survey> {
     let end = medium.end();
     let mut survey = Survey { end: HEADER, last: 0, rest: Rest::Nothing, untidy: false };
     let mut after_free = false;
+    let mut fetched = 0;
     while survey.end < end {
         let at = survey.end;
         let room = end - at;
+        if at >= fetched && at - survey.last < DENSE {
+            fetched = (at + 1).next_multiple_of(PAGE);
+            medium.prefetch(at, fetched);
+        }
         let marker = Marker(if room >= WORD { medium.load(at) } else { 0 });
         let n = marker.n();
         if room < MIN_BLOCK || n < MIN_DATA || n > room - OVERHEAD {
@@ -176,16 +195,21 @@ fn survey(medium: &impl Medium, index: &mut FreeIndex) -> Result<Survey> {
 }
 
 /// Walks the chain, repairs it if need be, and returns the index and the end of the last block.
-fn open_chain(medium: &mut impl Medium, dynamic: bool, writable: bool) -> Result<(FreeIndex, u64)> {
+fn open_chain(medium: &mut impl Medium, stored: u32, writable: bool) -> Result<(FreeIndex, u64)> {
+    let dynamic = is_dynamic(medium, stored);
     let mut index = FreeIndex::new();
     let found = survey(medium, &mut index)?;
     if found.rest == Rest::Nothing && !found.untidy {
         return Ok((index, found.end));
     }
+    if found.end == HEADER && !dynamic && medium.end() < HEADER + MIN_BLOCK {
+        return Err(Error::Incompatible(TOO_SMALL));
+    }
     finish_moves(medium, &mut index, found.end, writable);
     if !writable {
         return Ok((index, found.end));
     }
+    drop(index); // two at a time would be too much memory
     medium.barrier()?;
     let end = claim_rest(medium, &found, dynamic)?;
     tidy_markers(medium, end)?;
@@ -204,9 +228,10 @@ fn finish_moves(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writa
         let next = at + OVERHEAD + marker.n();
         if let Some(left) = MoveIntent::from_word(medium.load(next - WORD)) {
             if !marker.is_free() && left != at && index.state(left) == Some(State::Live) {
+                let n = Marker(medium.load(left)).n();
                 index.put(left, State::Free);
+                index.add_free(left, n);
                 if writable {
-                    let n = Marker(medium.load(left)).n();
                     medium.store(left, Marker::free(n).0);
                 }
             }
@@ -231,7 +256,9 @@ fn claim_rest(medium: &mut impl Medium, found: &Survey, dynamic: bool) -> Result
         return Ok(at);
     }
     if is_new {
-        return Err(Error::Incompatible("it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows"));
+        return Err(Error::Incompatible(
+            "it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows",
+        ));
     }
     // Too little for a block: the last one gets it.
     let last = Marker(medium.load(found.last));

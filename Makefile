@@ -1,0 +1,105 @@
+# libpalloc for C programmers; cargo builds, this file packs. `make help` tells what there is.
+#
+##   make                 build/lib/libpalloc.a and build/lib/libpalloc.so
+##   make demo            a C program keeps blobs in a file, and finds them in a second run
+##   make check           every test and check; the last line has the totals
+##   make headers         make include/*.h anew from src/ffi
+##   make install         headers, libraries and palloc.pc
+##   make uninstall       what install put there
+##   make clean           remove what was built
+##
+## Variables: PREFIX (/usr/local), LIBDIR, INCLUDEDIR, DESTDIR; CARGO, CC, CXX, CFLAGS, LDFLAGS, AR, LD, NM, OBJCOPY, INSTALL;
+## TARGET (a Rust target triple, to cross-compile; then also the tools); CARGOFLAGS (--locked).
+
+CARGO      ?= cargo
+CFLAGS     ?= -O2 -g
+NM         ?= nm
+OBJCOPY    ?= objcopy
+INSTALL    ?= install
+CARGOFLAGS ?= --locked
+
+PREFIX     ?= /usr/local
+LIBDIR     ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+
+# What a program linked with libpalloc.a needs besides libc (within it, on most systems of today). The compiler adds libgcc itself.
+LIBS       ?= -lpthread -lm -ldl
+
+VERSION := $(shell sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
+SONAME  := libpalloc.so.$(firstword $(subst ., ,$(VERSION)))
+SHARED  := libpalloc.so.$(VERSION)
+HEADERS := $(patsubst include/%,%,$(shell find include -name '*.h'))
+
+CARGO_TARGET_DIR ?= target
+CARGO_OUT  = $(CARGO_TARGET_DIR)/$(if $(TARGET),$(TARGET)/)release
+SOURCES   := $(shell find src -name '*.rs') Cargo.toml build.rs $(wildcard Cargo.lock)
+
+# One call for each kind of library: with several kinds in one call cargo leaves out link-time optimization without a word.
+cargo_build = $(CARGO) rustc --release --lib $(CARGOFLAGS) --target-dir "$(CARGO_TARGET_DIR)" $(if $(TARGET),--target $(TARGET)) --crate-type
+
+.PHONY: all check demo headers install uninstall clean help
+.DELETE_ON_ERROR:
+
+all: build/lib/libpalloc.a build/lib/$(SHARED)
+
+build/lib/$(SHARED): $(SOURCES)
+	$(cargo_build) cdylib
+	@mkdir -p build/lib
+	@rm -f build/lib/libpalloc.so*
+	cp "$(CARGO_OUT)/libpalloc.so" $@
+	@ln -s $(SHARED) build/lib/$(SONAME)
+	@ln -s $(SONAME) build/lib/libpalloc.so
+
+# What the shared library exports is what the static one keeps global.
+build/exports: build/lib/$(SHARED)
+	$(NM) -D --defined-only $< | awk '{ print $$NF }' >$@
+
+# A Rust static library has the symbols of Rust's standard library too, and so has every other one: two would not link together.
+# Hence one object of all that is needed, with our names global and the rest local. (Without the group flag, references into
+# discarded COMDAT groups remain.)
+build/lib/libpalloc.a: build/exports $(SOURCES)
+	$(cargo_build) staticlib
+	$(LD) -r --force-group-allocation --gc-sections $$(sed 's/^/-u /' build/exports) "$(CARGO_OUT)/libpalloc.a" -o build/libpalloc.all.o
+	$(OBJCOPY) --strip-debug --keep-global-symbols=build/exports build/libpalloc.all.o build/libpalloc.o
+	@rm -f $@
+	$(AR) rcs $@ build/libpalloc.o
+	@rm -f build/libpalloc.all.o build/libpalloc.o
+
+demo: all
+	@rm -rf build/demo && mkdir -p build/demo
+	$(CC) $(CFLAGS) -Iinclude examples_c/quickstart.c $(LDFLAGS) build/lib/libpalloc.a $(LIBS) -o build/demo/quickstart
+	@cd build/demo && for run in first second; do echo; echo "The $$run run:  ./quickstart"; ./quickstart || exit; done
+
+export CARGO CC CXX CFLAGS LDFLAGS NM LIBS CARGOFLAGS CARGO_TARGET_DIR
+
+check:
+	@+MAKE="$(MAKE)" c_tests/check.sh
+
+headers:
+	UPDATE_HEADERS=1 $(CARGO) test $(CARGOFLAGS) --test headers
+
+install: all
+	$(INSTALL) -d "$(DESTDIR)$(LIBDIR)/pkgconfig"
+	$(INSTALL) -m 644 build/lib/libpalloc.a "$(DESTDIR)$(LIBDIR)"
+	$(INSTALL) -m 755 build/lib/$(SHARED) "$(DESTDIR)$(LIBDIR)"
+	ln -sf $(SHARED) "$(DESTDIR)$(LIBDIR)/$(SONAME)"
+	ln -sf $(SONAME) "$(DESTDIR)$(LIBDIR)/libpalloc.so"
+	for header in $(HEADERS); do \
+	    $(INSTALL) -d "$(DESTDIR)$(INCLUDEDIR)/$$(dirname $$header)" && \
+	    $(INSTALL) -m 644 include/$$header "$(DESTDIR)$(INCLUDEDIR)/$$header" || exit; \
+	done
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))|' -e 's|@VERSION@|$(VERSION)|' \
+	    -e 's|@INCLUDEDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))|' -e 's|@LIBS@|$(LIBS)|' palloc.pc.in \
+	    >"$(DESTDIR)$(LIBDIR)/pkgconfig/palloc.pc"
+	chmod 644 "$(DESTDIR)$(LIBDIR)/pkgconfig/palloc.pc"
+
+uninstall:
+	for file in libpalloc.a $(SHARED) $(SONAME) libpalloc.so pkgconfig/palloc.pc; do rm -f "$(DESTDIR)$(LIBDIR)/$$file"; done
+	for header in $(HEADERS); do rm -f "$(DESTDIR)$(INCLUDEDIR)/$$header"; done
+
+clean:
+	rm -rf build
+	$(CARGO) clean --target-dir "$(CARGO_TARGET_DIR)"
+
+help:
+	@sed -n 's/^## \{0,1\}//p' Makefile

@@ -1,0 +1,114 @@
+#!/bin/sh
+# Everything that `make check` checks. Goes on when something fails; the last line has the totals.
+#
+# The C programs run here with the libraries as they are delivered, so tests/c_programs.rs, which runs them with a debug build, is left
+# to `cargo test`; with CI=true it runs as well, for the assertions of that build.
+. "$(dirname "$0")/lib.sh"
+: "${CARGO:=cargo}" "${CARGOFLAGS=--locked}"
+cd "$ROOT" || exit
+
+RESULTS=$WORK/results
+export RESULTS
+: >"$RESULTS"
+
+step() {
+    echo "== $*"
+}
+
+cargo_() {
+    command=$1
+    shift
+    # shellcheck disable=SC2086
+    $CARGO $command $CARGOFLAGS "$@"
+}
+
+# has COMMAND: whether cargo has it. (rustup puts stand-ins for what is not installed.)
+has() {
+    "$CARGO" "$1" --version >/dev/null 2>&1
+}
+
+# Adds up the totals of cargo's test runners. A failure without a failed test (it does not compile, it crashed) counts as one.
+count_tests() { # NAME STATUS LOG
+    counts=$(awk '
+        function sum(word) { return match($0, "[0-9]+ " word) ? substr($0, RSTART) + 0 : 0 }
+        /^test result:/ || /^ *Summary \[/ {
+            passed += sum("passed"); failed += sum("failed") + sum("timed out"); skipped += sum("ignored") + sum("skipped")
+        }
+        END { print passed + 0, failed + 0, skipped + 0 }' "$3")
+    read -r p f s <<COUNTS
+$counts
+COUNTS
+    [ "$2" -eq 0 ] || [ "$f" -gt 0 ] || f=1
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+    if [ "$2" -ne 0 ]; then
+        echo "not ok - $1"
+        grep -v '^ *\(Compiling\|PASS\|Downloaded\) ' "$3" | tail -n 150 | sed 's/^/    /'
+    fi
+}
+
+rust_tests() { # NAME CARGO-ARGUMENTS...
+    name=$1
+    shift
+    cargo_ "$@" >"$WORK/log" 2>&1 </dev/null
+    count_tests "$name" $? "$WORK/log"
+}
+
+step "build"
+check "make" "$MAKE" --no-print-directory all
+
+step "Rust: format, lints, tests, documentation"
+if has fmt; then check "cargo fmt" "$CARGO" fmt --check -- --color never; else skip "cargo fmt" "not installed"; fi
+if has clippy; then
+    check "cargo clippy" cargo_ clippy -q --all-targets -- -D warnings
+else
+    skip "cargo clippy" "not installed"
+fi
+[ "${CI-}" = true ] || export SKIP_C_PROGRAMS=1
+if has nextest; then
+    rust_tests "cargo nextest" "nextest run" --no-fail-fast
+    rust_tests "cargo test --doc" test --doc
+else
+    rust_tests "cargo test" test --no-fail-fast
+fi
+RUSTDOCFLAGS="-D warnings" check "cargo doc" cargo_ doc -q --no-deps
+
+# Runs one of the scripts beside this one, which hands over its totals at its end.
+script() {
+    before=$(wc -l <"$RESULTS")
+    "c_tests/$1"
+    [ "$(wc -l <"$RESULTS")" -gt "$before" ] || fail "$1 stopped before its end"
+}
+
+step "headers"
+script headers.sh
+
+step "C programs"
+script run.sh
+
+step "libraries and installation"
+script package.sh
+
+step "the tree itself"
+if have shellcheck; then
+    check "shellcheck" shellcheck -x -P SCRIPTDIR c_tests/*.sh .ci/run
+else
+    skip "shellcheck" "not installed"
+fi
+unchanged() {
+    git status --short | tee "$WORK/status"
+    ! [ -s "$WORK/status" ]
+}
+if [ "${CI-}" = true ] && [ -d .git ]; then
+    check "what was run left no trace in the tree" unchanged
+fi
+
+while read -r p f s; do
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+done <"$RESULTS"
+echo
+if [ "$skipped" -gt 0 ]; then
+    echo "$passed passed, $failed failed, $skipped skipped"
+else
+    echo "$passed passed, $failed failed"
+fi
+[ "$failed" -eq 0 ]

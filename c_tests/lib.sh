@@ -1,0 +1,80 @@
+# Sourced by the scripts beside it: where things are, how a C file is compiled, and how results are counted.
+# shellcheck shell=sh
+
+ROOT=$(cd "$(dirname "$0")/.." && pwd)
+: "${CC:=cc}" "${CXX:=g++}" "${CFLAGS=-O2 -g}" "${LDFLAGS=}" "${LIBS=-lpthread -lm -ldl}" "${NM:=nm}" "${MAKE:=make}" "${RUSTC:=rustc}"
+LIB=$ROOT/build/lib
+STRICT="-Wall -Wextra -Wpedantic -Werror"
+
+WORK=$(mktemp -d "${TMPDIR:-/tmp}/palloc.XXXXXX")
+trap 'rm -rf "$WORK"' EXIT
+trap 'exit 130' HUP INT TERM
+
+passed=0 failed=0 skipped=0
+
+pass() {
+    passed=$((passed + 1))
+}
+
+# fail NAME [FILE]: FILE tells why.
+fail() {
+    failed=$((failed + 1))
+    echo "not ok - $1"
+    if [ -n "${2-}" ]; then
+        sed 's/^/    /' "$2"
+    fi
+}
+
+skip() {
+    skipped=$((skipped + 1))
+    echo "skipped - $1: $2"
+}
+
+# check NAME COMMAND...: passes if the command succeeds; else shows what it printed.
+check() {
+    name=$1
+    shift
+    if "$@" >"$WORK/log" 2>&1 </dev/null; then
+        pass
+    else
+        fail "$name" "$WORK/log"
+    fi
+}
+
+have() {
+    command -v "$1" >/dev/null 2>&1
+}
+
+# Compiles the way C programs of this project are compiled: C99, every warning an error.
+strict_cc() {
+    # shellcheck disable=SC2086  # flags are lists
+    $CC $CFLAGS -std=c99 -D_GNU_SOURCE $STRICT -I"$ROOT/include" "$@"
+}
+
+# link static|shared OBJECT PROGRAM
+link() {
+    # shellcheck disable=SC2086
+    case $1 in
+    static) $CC $CFLAGS "$2" $LDFLAGS "$LIB/libpalloc.a" $LIBS -o "$3" ;;
+    shared) $CC $CFLAGS "$2" $LDFLAGS "$LIB/libpalloc.so" -Wl,-rpath,"$LIB" -lpthread -o "$3" ;;
+    esac
+}
+
+# Runs a program with a time limit, $TEST_TIMEOUT seconds; it counts as killed by SIGTERM beyond.
+limited() {
+    if have timeout; then
+        timeout -k 10 "${TEST_TIMEOUT:-300}" "$@"
+    else
+        "$@"
+    fi
+}
+
+# Hands the totals to check.sh, or prints them when the script was called alone.
+finish() {
+    if [ -n "${RESULTS-}" ]; then
+        echo "$passed $failed $skipped" >>"$RESULTS"
+    else
+        echo "$passed passed, $failed failed, $skipped skipped"
+    fi
+    [ "$failed" -eq 0 ]
+}

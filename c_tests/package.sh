@@ -1,0 +1,132 @@
+#!/bin/sh
+# What is delivered: the libraries export what the headers declare and nothing else, they link beside other Rust code, and an
+# installed tree can be used and removed.
+. "$(dirname "$0")/lib.sh"
+
+# The functions that the headers declare, one a line: preprocessed, without what is in braces, what stands before a "(" and is no type.
+declared() {
+    find "$ROOT/include" -name '*.h' | while read -r header; do
+        echo "#include \"$header\"" | $CC -E -x c - | awk -v header="$header" '
+            /^# [0-9]+ "/ { ours = index($0, "\"" header "\""); next }
+            ours' | tr '\n' ' ' | awk '{ gsub(/[;{}]/, "\n&\n"); print }' | awk '
+            /^[{]/ { depth++ }
+            /^[}]/ { depth-- }
+            /\(/ && !depth && !/^ *(typedef|static)/ { sub(/ *\(.*/, ""); sub(/.*[ *]/, ""); print }'
+    done | sort
+}
+
+exported() { # NM-FLAGS FILE
+    # shellcheck disable=SC2086
+    $NM $1 --defined-only "$2" | awk 'NF == 3 { print $3 }' | sort
+}
+
+same_symbols() { # NM-FLAGS FILE
+    exported "$1" "$2" >"$WORK/exported"
+    [ -s "$WORK/declared" ] && diff "$WORK/declared" "$WORK/exported"
+}
+
+soname() {
+    objdump -p "$LIB/libpalloc.so" | grep -q "SONAME  *$(basename "$(readlink "$LIB/libpalloc.so")")\$" || {
+        objdump -p "$LIB/libpalloc.so" | grep SONAME
+        return 1
+    }
+}
+
+exports() {
+    declared >"$WORK/declared"
+    check "the shared library exports what the headers declare" same_symbols -D "$LIB/libpalloc.so"
+    check "the static library's global symbols are what the headers declare" same_symbols -g "$LIB/libpalloc.a"
+    check "the soname is the name of the first link" soname
+}
+
+# A program with libpalloc.a and another Rust static library, both of which bring Rust's standard library.
+beside_rust() {
+    cat >"$WORK/other.rs" <<'RUST'
+#[unsafe(no_mangle)]
+pub extern "C" fn other(n: i32) -> i32 {
+    std::panic::catch_unwind(|| format!("{n}").len() as i32).unwrap_or(-1)
+}
+RUST
+    cat >"$WORK/both.c" <<'C'
+#include <palloc.h>
+int other(int n);
+int main(void) { return palloc_size(NULL, 16) == 0 && palloc_error()[0] != '\0' && other(12345) == 5 ? 0 : 1; }
+C
+    # shellcheck disable=SC2086
+    $RUSTC --edition 2024 --crate-type staticlib -O "$WORK/other.rs" -o "$WORK/libother.a" &&
+        strict_cc "$WORK/both.c" $LDFLAGS "$LIB/libpalloc.a" "$WORK/libother.a" "$LIB/libpalloc.a" $LIBS -o "$WORK/both" &&
+        "$WORK/both"
+}
+
+make_quietly() {
+    $MAKE --no-print-directory -C "$ROOT" "$@" >"$WORK/make.log" 2>&1 || {
+        cat "$WORK/make.log"
+        return 1
+    }
+}
+
+cat >"$WORK/user.c" <<'C'
+#include <palloc.h>
+#include <stdio.h>
+int main(void)
+{
+    struct palloc_t *pt = palloc_init("installed.pba", PALLOC_DYNAMIC);
+    uint64_t ptr = palloc(pt, 4);
+    if (ptr == 0) {
+        puts(palloc_error());
+        return 1;
+    }
+    palloc_close(pt);
+    return ptr != 16;
+}
+C
+
+# build_and_run FLAGS...: flags stand behind the source. Where the shared library is, the loader learns from the environment.
+build_and_run() {
+    rm -f "$WORK/installed.pba"
+    # shellcheck disable=SC2086
+    (cd "$WORK" && $CC $CFLAGS -std=c99 $STRICT user.c "$@" -o user && LD_LIBRARY_PATH=$WORK/dest/usr/lib ./user)
+}
+
+with_pkg_config() { # PKG-CONFIG-FLAGS [CC-FLAGS...]
+    flags=$(PKG_CONFIG_SYSROOT_DIR=$WORK/dest PKG_CONFIG_LIBDIR=$WORK/dest/usr/lib/pkgconfig \
+        PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1 PKG_CONFIG_ALLOW_SYSTEM_LIBS=1 pkg-config --cflags --libs "$1" palloc) || return
+    shift
+    # shellcheck disable=SC2086
+    build_and_run "$@" $flags
+}
+
+only_statically() {
+    rm "$WORK"/dest/usr/lib/libpalloc.so* && with_pkg_config --static
+}
+
+nothing_left() {
+    find "$1" ! -type d | grep . && return 1
+    return 0
+}
+
+installed() {
+    check "make install" make_quietly install DESTDIR="$WORK/dest" PREFIX=/usr
+    check "an installed tree links by plain flags" build_and_run -I"$WORK/dest/usr/include" -L"$WORK/dest/usr/lib" -lpalloc
+    if have pkg-config; then
+        check "pkg-config links the shared library" with_pkg_config --libs
+        check "pkg-config --static links the static library" only_statically
+        check "pkg-config --static links a program without any shared library" with_pkg_config --static -static
+    else
+        skip "palloc.pc" "no pkg-config"
+    fi
+    check "make uninstall" make_quietly uninstall DESTDIR="$WORK/dest" PREFIX=/usr
+    check "uninstall leaves nothing" nothing_left "$WORK/dest"
+
+    set -- DESTDIR="$WORK/a b" PREFIX=/opt/p LIBDIR=/opt/lib64 INCLUDEDIR=/opt/p/include/q CARGO=false
+    check "make install into other directories, one with a space, without cargo" make_quietly install "$@"
+    check "palloc.pc names other directories" grep -qx 'libdir=/opt/lib64' "$WORK/a b/opt/lib64/pkgconfig/palloc.pc"
+    check "palloc.pc names directories by the prefix" grep -qx "includedir=\${prefix}/include/q" "$WORK/a b/opt/lib64/pkgconfig/palloc.pc"
+    check "make uninstall there" make_quietly uninstall "$@"
+    check "uninstall leaves nothing there" nothing_left "$WORK/a b"
+}
+
+exports
+check "links beside another Rust static library" beside_rust
+installed
+finish

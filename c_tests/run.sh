@@ -1,0 +1,111 @@
+#!/bin/sh
+# Builds and runs the C programs: each c_tests/*.c, which speaks TAP, with the static and with the shared library; each
+# examples_c/*.c, which succeeds without arguments and, if there is a NAME.expected, prints just that; each program in README.md.
+#
+#   c_tests/run.sh [NAME...]      only those programs, e.g. palloc_model or quickstart
+#
+# A program runs in an empty directory of its own. TEST_DATA is the path of c_tests/golden. TEST_TIMEOUT is the limit in seconds
+# (300), RUNNER a command that runs the programs (valgrind -q, for one).
+. "$(dirname "$0")/lib.sh"
+
+TEST_DATA=$ROOT/c_tests/golden
+export TEST_DATA
+
+# Reads the TAP of one program: prints what failed, with its diagnostics, and a last line with the totals. Whatever is wrong with the
+# program as a whole (a crash, a wrong plan) is one failure more.
+read_tap() { # NAME STATUS OUTPUT
+    awk -v name="$1" -v status="$2" '
+        /^ok /     { seen++; notes = ""
+                     if (/ # SKIP/) { skipped++; sub(/^ok [0-9]+ - /, ""); sub(/ # SKIP/, ":"); print "skipped - " name ": " $0 }
+                     else passed++
+                     next }
+        /^not ok / { seen++; failed++; sub(/^not ok [0-9]+ - /, ""); printf "not ok - %s: %s\n%s", name, $0, notes; notes = ""; next }
+        /^1\.\.[0-9]+$/ { plan = substr($0, 4); planned = 1; next }
+        { notes = notes "    " $0 "\n" }
+        END {
+            if (status > 128) wrong = "killed by signal " status - 128
+            else if (status == 124) wrong = "ran too long"
+            else if (status != 0 && failed == 0) wrong = "exit status " status
+            else if (!planned) wrong = "ended without a plan"
+            else if (plan != seen) wrong = "planned " plan " points, but " seen " came"
+            else if (seen == 0) wrong = "tests nothing"
+            if (wrong != "") { failed++; printf "not ok - %s: %s, after %d points\n%s", name, wrong, seen, notes }
+            print passed + 0, failed + 0, skipped + 0
+        }' "$3"
+}
+
+run_test() { # PROGRAM static|shared
+    mkdir "$WORK/$1.$2.dir"
+    cd "$WORK/$1.$2.dir" || exit
+    # shellcheck disable=SC2086
+    limited ${RUNNER-} "$WORK/$1.$2" >"$WORK/$1.$2.out" 2>"$WORK/$1.$2.err" </dev/null
+    status=$?
+    sed 's/^/# stderr: /' "$WORK/$1.$2.err" | tail -n 40 >>"$WORK/$1.$2.out"
+    read_tap "$1 ($2)" "$status" "$WORK/$1.$2.out" >"$WORK/$1.$2.told"
+    rm -rf "$WORK/$1.$2.dir"
+}
+
+tests() {
+    for source in "$ROOT"/c_tests/*.c; do
+        program=$(basename "$source" .c)
+        wanted "$program" || continue
+        if ! strict_cc -c "$source" -o "$WORK/$program.o" >"$WORK/log" 2>&1; then
+            fail "$program: compiles" "$WORK/log"
+            continue
+        fi
+        for kind in static shared; do
+            if link $kind "$WORK/$program.o" "$WORK/$program.$kind" >"$WORK/log" 2>&1; then
+                run_test "$program" $kind &
+            else
+                fail "$program ($kind): links" "$WORK/log"
+            fi
+        done
+        wait
+        for kind in static shared; do
+            [ -f "$WORK/$program.$kind.told" ] || continue
+            sed '$d' "$WORK/$program.$kind.told"
+            read -r p f s <<TOTALS
+$(tail -n 1 "$WORK/$program.$kind.told")
+TOTALS
+            passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+        done
+    done
+}
+
+run_example() { # SOURCE
+    program=$(basename "$1" .c)
+    strict_cc -c "$1" -o "$WORK/$program.o" && link static "$WORK/$program.o" "$WORK/$program" || return
+    mkdir "$WORK/$program.dir"
+    cd "$WORK/$program.dir" || return
+    # shellcheck disable=SC2086
+    if ! limited ${RUNNER-} "$WORK/$program" >"$WORK/$program.out" 2>&1; then
+        cat "$WORK/$program.out"
+        echo "it should have succeeded"
+        return 1
+    fi
+    if [ -f "${1%.c}.expected" ]; then
+        diff "${1%.c}.expected" "$WORK/$program.out"
+    fi
+}
+
+examples() {
+    awk -v dir="$WORK" '/^```c$/ { file = dir "/README_" ++n ".c"; next } /^```/ { file = "" } file { print >file }' "$ROOT/README.md"
+    for source in "$ROOT"/examples_c/*.c "$WORK"/README_*.c; do
+        if [ -f "$source" ] && wanted "$(basename "$source" .c)"; then
+            check "example $(basename "$source")" run_example "$source"
+        fi
+    done
+}
+
+only=$*
+
+wanted() {
+    case " $only " in
+    "  " | *" $1 "*) ;;
+    *) false ;;
+    esac
+}
+
+tests
+examples
+finish

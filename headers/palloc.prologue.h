@@ -1,0 +1,74 @@
+/*
+ * palloc.h: blobs of bytes, allocated and freed inside a file that outlives the process.
+ *
+ * What malloc and free do with memory, palloc and pfree do with a file: when it is opened the next
+ * time, by this program or another, the blobs are where they were. Link with -lpalloc.
+ *
+ * Terms
+ *
+ *   medium   The file or block device that holds the blobs. A dynamic medium grows and shrinks with
+ *            them, a static one keeps the size that it has.
+ *   blob     What palloc allocates: a run of bytes, named by the offset of its first byte in the
+ *            medium. The offset stays the same while the blob lives, so that one blob can refer to
+ *            another by it. No blob has the offset 0.
+ *   block    A part of the medium that holds one blob or is free. Blocks leave no gaps.
+ *   marker   The 8 bytes at each end of a block that tell its size and whether it is free. They lie
+ *            right before and behind a blob's bytes: a program that writes outside of its blobs
+ *            destroys them.
+ *
+ * A program: it keeps one more line with each run, and prints all of them.
+ *
+ *   #include <palloc.h>
+ *   #include <stdio.h>
+ *
+ *   int main(void)
+ *   {
+ *       struct palloc_t *pt = palloc_init("lines.pba", PALLOC_DYNAMIC);
+ *       uint64_t ptr = pt != NULL ? palloc(pt, 48) : 0;
+ *
+ *       if (ptr == 0) {
+ *           fprintf(stderr, "%s\n", palloc_error());
+ *           return 1;
+ *       }
+ *       snprintf(palloc_data(pt, ptr), 48, "the blob at %llu", (unsigned long long)ptr);
+ *       for (ptr = palloc_first(pt); ptr != 0; ptr = palloc_next(pt, ptr))
+ *           puts(palloc_data(pt, ptr));
+ *       palloc_close(pt);
+ *       return 0;
+ *   }
+ *
+ * A blob is read and written through the address that palloc_data gives, or with pread(2) and
+ * pwrite(2) on the medium's descriptor at the blob's offset; both show the same bytes.
+ *
+ * Errors
+ *
+ *   A function that fails returns NULL, 0 or -1, as said with it, sets errno, and leaves a line of
+ *   text for palloc_error(). "Fails iff" lists all the cases. A call that succeeds leaves errno
+ *   alone. Nothing is printed, and nothing ends the program.
+ *
+ * Threads
+ *
+ *   Any number of threads may use one medium at a time, but for palloc_close, which must be the last
+ *   use. Different media do not wait for each other. errno and palloc_error() are each thread's own.
+ *   After fork(2), one of the two processes may go on with the medium; the other must not touch it,
+ *   not even to close it. None of the functions may be called in a signal handler.
+ *
+ * Crashes
+ *
+ *   A process may be killed (kill -9) at any moment. The next palloc_init then finds every blob whose
+ *   palloc had returned and whose pfree had not been called, with its bytes as the program had
+ *   written them; the operation in flight is done or undone, and no space is lost.
+ *   To have the same after a power cut: with PALLOC_SYNC each operation is on the disk when it
+ *   returns; without, palloc_sync brings to the disk all that was done up to then.
+ *
+ * Origin
+ *
+ *   PALLOC_DEFAULT, PALLOC_DYNAMIC, PALLOC_SYNC, PALLOC_EXTENDED, struct palloc_t, and the functions
+ *   palloc_init, palloc_close, palloc, pfree, palloc_size, palloc_first and palloc_next are those that
+ *   palloc.c documents, and the media are byte-compatible with it, both ways. The rest is an addition.
+ *
+ *   PostgreSQL has functions named palloc and pfree as well, with other parameters: code that runs
+ *   inside its server can't link this library.
+ */
+#include <stddef.h>
+#include <stdint.h>

@@ -1,0 +1,495 @@
+//! Kills the process between any two stores of any operation, and cuts the power with what was not synced lost, reordered or torn, in
+//! memory: the medium as it is then is opened by the real code and compared with a shadow. C tests do the same with real files and
+//! real kills, at random moments.
+
+use std::collections::BTreeMap;
+use std::ptr::NonNull;
+
+use super::format::{Marker, WORD};
+use super::heap::Heap;
+use super::medium::Medium;
+use super::{Error, Flags, Result, recover};
+
+/// A medium in memory that keeps its state before every change.
+#[derive(Default)]
+struct MemMedium {
+    bytes: Vec<u8>,
+    before_each_change: Option<Vec<Vec<u8>>>,
+    /// The length that it cannot exceed.
+    disk_size: u64,
+    /// With PALLOC_SYNC: where in `before_each_change` the barriers were.
+    barriers: Option<Vec<usize>>,
+}
+
+impl MemMedium {
+    fn new(bytes: Vec<u8>) -> MemMedium {
+        MemMedium { bytes, disk_size: 1 << 30, ..MemMedium::default() }
+    }
+
+    fn note(&mut self) {
+        if let Some(states) = &mut self.before_each_change {
+            states.push(self.bytes.clone());
+        }
+    }
+}
+
+impl Medium for MemMedium {
+    fn end(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn head(&self) -> u64 {
+        let mut head = [0; 8];
+        let n = self.bytes.len().min(8);
+        head[..n].copy_from_slice(&self.bytes[..n]);
+        u64::from_be_bytes(head)
+    }
+
+    fn load(&self, at: u64) -> u64 {
+        u64::from_be_bytes(self.bytes[at as usize..][..8].try_into().unwrap())
+    }
+
+    fn store(&mut self, at: u64, word: u64) {
+        self.note();
+        self.bytes[at as usize..][..8].copy_from_slice(&word.to_be_bytes());
+    }
+
+    fn prefetch(&self, _: u64, _: u64) {}
+
+    fn clear(&mut self, at: u64, len: u64) {
+        self.note();
+        self.bytes[at as usize..][..len as usize].fill(0);
+    }
+
+    fn copy(&mut self, from: u64, to: u64, len: u64) {
+        self.note();
+        assert!(from + len <= to || to + len <= from);
+        self.bytes.copy_within(from as usize..(from + len) as usize, to as usize);
+    }
+
+    fn is_zero_from(&self, at: u64) -> Result<bool> {
+        Ok(self.bytes[at as usize..].iter().all(|&b| b == 0))
+    }
+
+    fn has_movable_end(&self) -> bool {
+        true
+    }
+
+    fn set_end(&mut self, end: u64) -> Result<()> {
+        if end > self.disk_size {
+            let source = std::io::Error::from_raw_os_error(libc::ENOSPC);
+            return Err(Error::System { doing: "grow", source });
+        }
+        self.note();
+        self.bytes.resize(end as usize, 0);
+        Ok(())
+    }
+
+    fn reserve(&mut self, at: u64, len: u64) -> Result<()> {
+        assert!(at + len <= self.end(), "reserves {at}+{len} of {}", self.end());
+        Ok(())
+    }
+
+    fn reserve_free(&mut self, at: u64, len: u64) -> Result<()> {
+        self.reserve(at, len)
+    }
+
+    fn is_durable(&self) -> bool {
+        self.barriers.is_some()
+    }
+
+    fn barrier(&mut self) -> Result<()> {
+        if let (Some(barriers), Some(states)) = (&mut self.barriers, &self.before_each_change) {
+            barriers.push(states.len());
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn address(&self, at: u64, len: u64) -> NonNull<[u8]> {
+        NonNull::from(&self.bytes[at as usize..][..len as usize])
+    }
+}
+
+fn open(bytes: Vec<u8>, flags: Flags) -> Result<Heap<MemMedium>> {
+    Ok(recover::open(MemMedium::new(bytes), flags)?.0)
+}
+
+/// Live blobs and their bytes.
+type Blobs = BTreeMap<u64, Vec<u8>>;
+
+fn blobs(heap: &Heap<MemMedium>) -> Blobs {
+    let mut blobs = Blobs::new();
+    let mut ptr = heap.first().unwrap();
+    while ptr != 0 {
+        let n = heap.size_of(ptr).unwrap() as usize;
+        blobs.insert(ptr, heap.medium.bytes[ptr as usize..][..n].to_vec());
+        ptr = heap.next(ptr).unwrap();
+    }
+    blobs
+}
+
+/// A small generator of fixed sequences.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+
+    fn size(&mut self) -> u64 {
+        match self.below(8) {
+            0 | 1 => self.below(3000),
+            2 => 16 * self.below(20),
+            _ => self.below(200),
+        }
+    }
+}
+
+fn fill(heap: &mut Heap<MemMedium>, ptr: u64, value: u8) {
+    let n = heap.size_of(ptr).unwrap() as usize;
+    heap.medium.bytes[ptr as usize..][..n].fill(value);
+}
+
+/// The file as close leaves it.
+fn closed(mut heap: Heap<MemMedium>) -> Vec<u8> {
+    heap.close().unwrap();
+    assert_eq!(recover::check(&heap.medium, |offset, what| eprintln!("{offset}: {what:?}")), 0);
+    heap.medium.bytes
+}
+
+enum Operation {
+    Alloc,
+    /// Frees one, or changes no blob.
+    Other,
+    /// From the blob at one offset to the blob at another.
+    Resize(u64, u64),
+}
+
+/// A state that a kill left opens, with the operation done or undone, and no space is lost.
+fn check_killed(state: Vec<u8>, before: &Blobs, after: &Blobs, operation: &Operation) {
+    let read_only = open(state.clone(), Flags::READONLY).expect("a killed medium opens for reading only");
+    let heap = open(state, Flags::DEFAULT).expect("a killed medium opens");
+    let found = blobs(&heap);
+    assert_eq!(found, blobs(&read_only));
+    let same_but = |blobs: &Blobs, but: &[u64]| {
+        let others = |blobs: &Blobs| blobs.clone().into_iter().filter(|(ptr, _)| !but.contains(ptr)).collect::<Blobs>();
+        found.keys().eq(blobs.keys()) && others(&found) == others(blobs)
+    };
+    let as_it_should = match operation {
+        Operation::Other => found == *before || found == *after,
+        // The bytes of a new blob are not defined.
+        Operation::Alloc => {
+            let new: Vec<u64> = after.keys().filter(|ptr| !before.contains_key(ptr)).copied().collect();
+            found == *before || same_but(after, &new)
+        }
+        // The bytes that are kept are those that both sizes have.
+        Operation::Resize(old, new) => {
+            let kept = before[old].len().min(after[new].len());
+            let place = if found.contains_key(old) && same_but(before, &[*old]) { old } else { new };
+            (place == old || same_but(after, &[*new])) && found[place][..kept] == before[old][..kept]
+        }
+    };
+    assert!(as_it_should, "before {:?}\nafter {:?}\nfound {:?}", before.keys(), after.keys(), found.keys());
+
+    // Everything that is not live is free, and the blocks account for every byte.
+    let mut heap = heap;
+    for &ptr in found.keys() {
+        heap.free(ptr).unwrap();
+    }
+    let dynamic = heap.dynamic;
+    let bytes = closed(heap);
+    if dynamic {
+        assert!(bytes.len() == 8 || Marker(u64::from_be_bytes(bytes[8..16].try_into().unwrap())).is_free());
+    } else {
+        let marker = Marker(u64::from_be_bytes(bytes[8..16].try_into().unwrap()));
+        assert_eq!(marker, Marker::free(bytes.len() as u64 - 24));
+    }
+}
+
+/// Returns what it did, and the blob whose bytes are to be filled.
+fn random_operation(heap: &mut Heap<MemMedium>, blobs: &Blobs, random: &mut Random) -> (Operation, Option<u64>) {
+    let live: Vec<u64> = blobs.keys().copied().collect();
+    let some = (!live.is_empty()).then(|| live[random.below(live.len().max(1) as u64) as usize]);
+    match (random.below(20), some) {
+        (0..=6, Some(ptr)) => {
+            heap.free(ptr).unwrap();
+            (Operation::Other, None)
+        }
+        (7..=11, Some(ptr)) => match heap.resize(ptr, random.size()) {
+            Ok(new) => (Operation::Resize(ptr, new), Some(new)),
+            Err(_) => (Operation::Other, None),
+        },
+        (12, _) => {
+            heap.sync().unwrap();
+            (Operation::Other, None)
+        }
+        _ => (Operation::Alloc, heap.alloc(random.size()).ok()),
+    }
+}
+
+/// Random operations on a medium, each killed before every one of its stores. Returns how many states were opened.
+fn kill_everywhere(start: Vec<u8>, flags: Flags, seed: u64, operations: u32) -> usize {
+    let mut random = Random(seed);
+    let mut heap = open(start, flags).unwrap();
+    let mut states_seen = 0;
+    for step in 0..operations {
+        let before = blobs(&heap);
+        heap.medium.before_each_change = Some(Vec::new());
+        let (operation, allocated) = random_operation(&mut heap, &before, &mut random);
+        let after = blobs(&heap);
+        let mut states = heap.medium.before_each_change.take().unwrap();
+        states.push(heap.medium.bytes.clone());
+        for state in states {
+            states_seen += 1;
+            check_killed(state, &before, &after, &operation);
+        }
+        if let Some(ptr) = allocated {
+            fill(&mut heap, ptr, step as u8 | 1);
+        }
+        if random.below(50) == 0 {
+            let shadow = blobs(&heap);
+            heap = open(closed(heap), flags).unwrap();
+            assert_eq!(blobs(&heap), shadow);
+        }
+    }
+    closed(heap);
+    states_seen
+}
+
+#[test]
+fn a_kill_between_any_two_stores_loses_nothing_on_a_dynamic_medium() {
+    assert!((1..=6).map(|seed| kill_everywhere(Vec::new(), Flags::DYNAMIC, seed * 77, 250)).sum::<usize>() > 5000);
+}
+
+#[test]
+fn a_kill_between_any_two_stores_loses_nothing_on_a_static_medium() {
+    let sizes = [8 + 16 * 500, 8000 - 3, 4096, 5000, 20011];
+    assert!(
+        sizes.map(|size| kill_everywhere(vec![0; size], Flags::DEFAULT, size as u64, 250)).iter().sum::<usize>() > 5000
+    );
+}
+
+const SECTOR: usize = 512;
+const PAGE: usize = 4096;
+
+/// What a power cut leaves of a medium that went through `states` since the last barrier: of each sector, and of the length, some state.
+/// When the file was cut, the end of the page that it ends in may be zeros before it is shorter.
+fn after_power_cut(states: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+    let any = |random: &mut Random| &states[random.below(states.len() as u64) as usize];
+    // Often most of it is as it was at one moment.
+    let (mostly, stray) = (any(random), 1 + random.below(4));
+    let len = if random.below(2) == 0 { any(random).len() } else { mostly.len() };
+    let mut image = vec![0; len];
+    for start in (0..len).step_by(SECTOR) {
+        let state = if random.below(stray) == 0 { any(random) } else { mostly };
+        let page_of_end = state.len() / PAGE * PAGE;
+        let state = if start < state.len() || (start < page_of_end + PAGE && state.len() % PAGE != 0) {
+            state
+        } else {
+            // Cut off in that state, with its page: what was there is there until the length is on the disk.
+            states.iter().rev().find(|state| start < state.len()).unwrap_or(state)
+        };
+        let there = state.get(start..(start + SECTOR).min(len).min(state.len())).unwrap_or_default();
+        image[start..][..there.len()].copy_from_slice(there);
+    }
+    image
+}
+
+/// A durable medium, and the states that it went through since the last barrier.
+struct Durable {
+    heap: Heap<MemMedium>,
+    since: Vec<Vec<u8>>,
+    images_opened: usize,
+}
+
+impl Durable {
+    fn new(start: Vec<u8>, flags: Flags) -> Durable {
+        let mut heap = open(start, flags).unwrap();
+        heap.medium.barriers = Some(Vec::new());
+        Durable { since: vec![heap.medium.bytes.clone()], heap, images_opened: 0 }
+    }
+
+    /// Operates, and cuts the power between any two barriers, `images` times each.
+    fn cut_power_during<T>(
+        &mut self,
+        random: &mut Random,
+        images: usize,
+        operate: impl FnOnce(&mut Heap<MemMedium>, &Blobs, &mut Random) -> (Operation, T),
+    ) -> T {
+        let before = blobs(&self.heap);
+        self.heap.medium.before_each_change = Some(Vec::new());
+        let (operation, result) = operate(&mut self.heap, &before, random);
+        let after = blobs(&self.heap);
+        let mut states = self.heap.medium.before_each_change.take().unwrap();
+        states.push(self.heap.medium.bytes.clone());
+        let mut from = 0;
+        for barrier in self.heap.medium.barriers.as_mut().unwrap().drain(..) {
+            self.since.extend_from_slice(&states[from..=barrier]);
+            for _ in 0..images {
+                check_killed(after_power_cut(&self.since, random), &before, &after, &operation);
+            }
+            self.images_opened += images;
+            self.since = vec![states[barrier].clone()];
+            from = barrier;
+        }
+        self.since.extend_from_slice(&states[from..]);
+        // It has returned: nothing undoes it any more.
+        for _ in 0..images {
+            check_killed(after_power_cut(&self.since, random), &after, &after, &Operation::Other);
+        }
+        self.images_opened += images;
+        result
+    }
+
+    /// The program's own writes are synced, O_DSYNC, and with them what was stored before.
+    fn fill(&mut self, ptr: u64, value: u8) {
+        fill(&mut self.heap, ptr, value);
+        self.since = vec![self.heap.medium.bytes.clone()];
+    }
+}
+
+/// Random operations on a durable medium. Returns how many images were opened.
+fn cut_power_everywhere(start: Vec<u8>, flags: Flags, seed: u64, operations: u32) -> usize {
+    let mut random = Random(seed);
+    let mut medium = Durable::new(start, flags);
+    for step in 0..operations {
+        if let Some(ptr) = medium.cut_power_during(&mut random, 20, random_operation) {
+            medium.fill(ptr, step as u8 | 1);
+        }
+    }
+    medium.images_opened
+}
+
+#[test]
+fn a_power_cut_anywhere_undoes_no_synced_operation() {
+    let dynamic = (1..=8).map(|seed| cut_power_everywhere(Vec::new(), Flags::DYNAMIC, seed * 31, 250));
+    let dynamic: usize = dynamic.sum();
+    let sizes = [8 + 16 * 700, 8192, 4096, 12288];
+    let fixed = sizes.map(|size| cut_power_everywhere(vec![0; size], Flags::DEFAULT, size as u64, 400));
+    let fixed: usize = fixed.iter().sum();
+    assert!(dynamic > 50_000 && fixed > 50_000);
+}
+
+#[test]
+fn a_power_cut_while_the_end_is_given_back_loses_nothing() {
+    let mut random = Random(5);
+    let mut medium = Durable::new(Vec::new(), Flags::DYNAMIC);
+    let (first, large) = (medium.heap.alloc(100).unwrap(), medium.heap.alloc(1 << 20).unwrap());
+    fill(&mut medium.heap, first, 1);
+    medium.fill(large, 2);
+    medium.cut_power_during(&mut random, 100, |heap, _, _| (Operation::Other, heap.free(large).unwrap()));
+    assert!(medium.heap.medium.end() < 1 << 19, "the file was cut at once");
+    medium.cut_power_during(&mut random, 100, |heap, _, _| (Operation::Other, heap.sync().unwrap()));
+    assert_eq!(medium.heap.medium.end(), 8 + 16 + 112);
+}
+
+/// A medium as the original leaves it: blocks of any size, side by side, of which every third is free.
+fn odd_medium(flags: u8, seed: u64) -> Vec<u8> {
+    let mut random = Random(seed);
+    let mut bytes = b"PBA\0\0\0\0".to_vec();
+    bytes.push(flags);
+    for i in 0..20 {
+        let n = 16 + random.below(90);
+        let marker = if i % 3 == 1 { Marker::free(n) } else { Marker::live(n) };
+        bytes.extend(marker.0.to_be_bytes());
+        bytes.extend((0..n).map(|_| random.below(256) as u8));
+        bytes.extend(marker.0.to_be_bytes());
+    }
+    bytes
+}
+
+#[test]
+fn a_kill_between_any_two_stores_loses_nothing_on_odd_media() {
+    for seed in 1..=4 {
+        assert!(kill_everywhere(odd_medium(0, seed), Flags::DEFAULT, seed, 200) > 200);
+        assert!(kill_everywhere(odd_medium(1, seed), Flags::DEFAULT, seed, 200) > 200);
+    }
+}
+
+#[test]
+fn a_kill_while_a_medium_is_made_or_repaired_loses_nothing() {
+    let mut untidy = odd_medium(1, 9);
+    let end = untidy.len();
+    untidy[end - 8..].fill(0xee); // a stale end marker
+    untidy.extend([0; 100]); // growth that was not used
+    for (start, flags) in [
+        (Vec::new(), Flags::DYNAMIC),
+        (vec![0; 3], Flags::DYNAMIC),
+        (vec![0; 20], Flags::DYNAMIC),
+        (vec![0; 1000], Flags::DEFAULT),
+        (untidy, Flags::DEFAULT),
+    ] {
+        let mut medium = MemMedium::new(start.clone());
+        medium.before_each_change = Some(Vec::new());
+        let mut heap = recover::open(medium, flags).unwrap().0;
+        let states = heap.medium.before_each_change.take().unwrap();
+        assert!(!states.is_empty());
+        let shadow = blobs(&heap);
+        let bytes = closed(heap);
+        for state in states {
+            let again = open(state, flags).unwrap();
+            assert_eq!(blobs(&again), shadow);
+            assert_eq!(closed(again).len(), bytes.len());
+        }
+    }
+}
+
+#[test]
+fn a_kill_while_the_end_is_given_back_loses_nothing() {
+    let mut heap = open(Vec::new(), Flags::DYNAMIC).unwrap();
+    let (first, large) = (heap.alloc(100).unwrap(), heap.alloc(1 << 20).unwrap());
+    fill(&mut heap, first, 1);
+    let before = blobs(&heap);
+    heap.medium.before_each_change = Some(Vec::new());
+    heap.free(large).unwrap();
+    let after = blobs(&heap);
+    let mut states = heap.medium.before_each_change.take().unwrap();
+    assert!(heap.medium.end() < 1 << 19, "the file was cut at once");
+    states.push(heap.medium.bytes.clone());
+    for state in states {
+        check_killed(state, &before, &after, &Operation::Other);
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_changes_nothing() {
+    let mut medium = MemMedium::new(Vec::new());
+    medium.disk_size = 5000;
+    let mut heap = recover::open(medium, Flags::DYNAMIC).unwrap().0;
+    let mut last = 0;
+    while let Ok(ptr) = heap.alloc(100) {
+        fill(&mut heap, ptr, 7);
+        last = ptr;
+    }
+    let shadow = blobs(&heap);
+    assert_eq!(shadow.len(), (5000 - 8) / 128);
+    assert!(heap.alloc(100).is_err() && heap.resize(last, 400).is_err());
+    assert_eq!(blobs(&heap), shadow);
+    heap.free(last).unwrap();
+    assert_eq!(heap.alloc(100).unwrap(), last);
+    closed(heap);
+}
+
+#[test]
+fn an_overwritten_marker_is_told_and_not_followed() {
+    let mut heap = open(Vec::new(), Flags::DYNAMIC).unwrap();
+    let ptrs: Vec<u64> = (0..4).map(|_| heap.alloc(64).unwrap()).collect();
+    let place = ptrs[1] - WORD;
+    for word in [0, 15, 63, 64 | 1 << 63, 80, 1 << 40, u64::MAX, u64::MAX >> 1] {
+        let before = heap.medium.load(place);
+        heap.medium.store(place, word);
+        let size_of_next = heap.next(ptrs[0]).and_then(|ptr| heap.size_of(ptr));
+        for result in [heap.free(ptrs[1]), size_of_next.map(drop), heap.resize(ptrs[1], 900).map(drop)] {
+            assert!(matches!(result, Err(Error::Damaged { offset, .. }) if offset == place), "{word:#x}: {result:?}");
+        }
+        heap.medium.store(place, before);
+    }
+    closed(heap);
+}

@@ -1,0 +1,206 @@
+//! include/*.h are made from src/ffi/*.rs and are committed, so that a C programmer needs no cbindgen. Here each is made anew and
+//! compared; `make headers` (UPDATE_HEADERS=1) writes it instead.
+//!
+//! A header is: guard, prologue (headers/NAME.prologue.h: the manual and the includes), what cbindgen makes of src/ffi/NAME.rs with
+//! headers/NAME.toml, and headers/NAME.epilogue.h where there is one (macros and inline functions).
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs, mem};
+
+/// NAME of the source, and the header made from it.
+const HEADERS: &[(&str, &str)] = &[("palloc", "include/palloc.h")];
+
+/// Comments are wrapped so that no line is longer.
+const WIDTH: usize = 100;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn headers_are_up_to_date() {
+    let mut stale = String::new();
+    for (name, header) in HEADERS {
+        let path = root().join(header);
+        let want = render(name, header);
+        let have = fs::read_to_string(&path).unwrap_or_default();
+        if have == want {
+            continue;
+        }
+        if env::var_os("UPDATE_HEADERS").is_some() {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, want).unwrap();
+            continue;
+        }
+        let line = have.lines().zip(want.lines()).take_while(|(a, b)| a == b).count();
+        let nth = |text: &str| text.lines().nth(line).unwrap_or("(end of file)").to_owned();
+        write!(stale, "\n{header}:{}:\n  is:        {}\n  should be: {}", line + 1, nth(&have), nth(&want)).unwrap();
+    }
+    assert!(stale.is_empty(), "headers are stale, run `make headers`{stale}");
+}
+
+#[test]
+fn every_header_has_a_source() {
+    fn visit(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { visit(&path, found) } else { found.push(path) }
+        }
+    }
+    let mut found = Vec::new();
+    visit(&root().join("include"), &mut found);
+    for path in found {
+        assert!(HEADERS.iter().any(|(_, header)| root().join(header) == path), "{}: made from nothing", path.display());
+    }
+}
+
+fn render(name: &str, header: &str) -> String {
+    let guard: String = header.trim_start_matches("include/").to_uppercase().replace(['/', '.'], "_");
+    let part = |suffix: &str| fs::read_to_string(root().join(format!("headers/{name}.{suffix}.h")));
+    let prologue = part("prologue").unwrap();
+    let epilogue = part("epilogue").map_or(String::new(), |text| format!("\n{text}"));
+    let declarations = tidy(&generate(name));
+    format!(
+        "/* SPDX-License-Identifier: MIT OR Apache-2.0 */\n\
+         /* Made by `make headers` from src/ffi/{name}.rs and headers/{name}.*; changes belong there. */\n\
+         #ifndef LIBPALLOC_{guard}\n#define LIBPALLOC_{guard}\n\n\
+         {prologue}\n\
+         #ifdef __cplusplus\nextern \"C\" {{\n#endif\n\n\
+         {declarations}{epilogue}\n\
+         #ifdef __cplusplus\n}}\n#endif\n\n\
+         #endif\n"
+    )
+}
+
+fn generate(name: &str) -> String {
+    let config = cbindgen::Config::from_file(root().join(format!("headers/{name}.toml"))).unwrap();
+    let source = root().join(format!("src/ffi/{name}.rs"));
+    let mut text = Vec::new();
+    cbindgen::Builder::new().with_config(config).with_src(source).generate().unwrap().write(&mut text);
+    String::from_utf8(text).unwrap()
+}
+
+/// Turns each comment that cbindgen made of a doc comment into plain C.
+fn tidy(generated: &str) -> String {
+    let mut out = String::new();
+    let mut comment: Option<Vec<&str>> = None;
+    for line in generated.trim().lines() {
+        let text = line.trim();
+        match &mut comment {
+            None if text == "/*" => comment = Some(Vec::new()),
+            None => writeln!(out, "{}", line.trim_end()).unwrap(),
+            Some(lines) if text == "*/" => {
+                let indent = line.len() - line.trim_start().len() - 1;
+                write_comment(&mut out, indent, &plain(lines, WIDTH - indent - " * ".len()));
+                comment = None;
+            }
+            Some(lines) => lines.push(line),
+        }
+    }
+    out
+}
+
+fn write_comment(out: &mut String, indent: usize, lines: &[String]) {
+    let indent = " ".repeat(indent);
+    match lines {
+        [] => {}
+        [line] if indent.len() + line.len() + "/*  */".len() <= WIDTH => writeln!(out, "{indent}/* {line} */").unwrap(),
+        lines => {
+            writeln!(out, "{indent}/*").unwrap();
+            for line in lines {
+                writeln!(out, "{}", format!("{indent} * {line}").trim_end()).unwrap();
+            }
+            writeln!(out, "{indent} */").unwrap();
+        }
+    }
+}
+
+/// Markdown to text of at most `width` columns: paragraphs and lists are wrapped, tables aligned, code indented, and the section
+/// "Safety", which is for Rust, left out.
+fn plain(markdown: &[&str], width: usize) -> Vec<String> {
+    let margin =
+        markdown.iter().filter(|line| !line.trim().is_empty()).map(|line| line.len() - line.trim_start().len());
+    let margin = margin.min().unwrap_or(0);
+    let mut out = Text { lines: Vec::new(), words: String::new(), table: Vec::new(), width };
+    let (mut code, mut skip) = (false, false);
+    for line in markdown {
+        let line = line.get(margin..).unwrap_or("").trim_end();
+        if line.starts_with("```") {
+            out.flush();
+            code = !code;
+        } else if code {
+            out.lines.push(format!("    {line}"));
+        } else if let Some(heading) = line.strip_prefix("# ") {
+            out.flush();
+            skip = heading == "Safety";
+            out.words = if skip { String::new() } else { format!("{heading}:") };
+        } else if skip {
+        } else if line.is_empty() {
+            out.flush();
+            out.lines.push(String::new());
+        } else if let Some(row) = line.strip_prefix('|') {
+            let cells: Vec<String> = row.trim_end_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+            if cells.iter().any(|cell| !cell.chars().all(|c| c == '-')) {
+                out.table.push(cells);
+            }
+        } else {
+            if line.starts_with("- ") {
+                out.flush();
+            }
+            let line = line.trim_start().replace("[`", "`").replace("`]", "`");
+            out.words += if out.words.is_empty() { "" } else { " " };
+            out.words += &line;
+        }
+    }
+    out.flush();
+    while out.lines.last().is_some_and(String::is_empty) {
+        out.lines.pop();
+    }
+    out.lines
+}
+
+struct Text {
+    lines: Vec<String>,
+    /// The paragraph or list item that is being read.
+    words: String,
+    /// The table that is being read; the first row is its heading.
+    table: Vec<Vec<String>>,
+    width: usize,
+}
+
+impl Text {
+    fn flush(&mut self) {
+        let words = mem::take(&mut self.words);
+        let hanging = if words.starts_with("- ") { "  " } else { "" };
+        let mut line = String::new();
+        for word in words.split(' ').filter(|word| !word.is_empty()) {
+            if line.len() > hanging.len() && line.len() + 1 + word.len() > self.width {
+                self.lines.push(mem::replace(&mut line, hanging.to_owned()));
+            }
+            if !line.trim().is_empty() {
+                line.push(' ');
+            }
+            line += word;
+        }
+        if !line.is_empty() {
+            self.lines.push(line);
+        }
+        let table = mem::take(&mut self.table);
+        let columns = table.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| table.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
+        for (i, row) in table.iter().enumerate() {
+            let mut line = String::new();
+            let mut rule = String::new();
+            for column in 0..columns {
+                let cell = row.get(column).map_or("", String::as_str);
+                write!(line, "  {cell:width$}", width = width(column)).unwrap();
+                write!(rule, "  {}", "-".repeat(width(column))).unwrap();
+            }
+            self.lines.push(line.trim_end().to_owned());
+            if i == 0 {
+                self.lines.push(rule);
+            }
+        }
+    }
+}
