@@ -334,7 +334,7 @@ pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> R
     // The header goes where the front of the payload was, before the ends of free blocks are written over what it was.
     let header = block.payload - block.start;
     let old = block;
-    free_tree::prepare(ctx, [lower, upper])?;
+    free_tree::prepare(ctx, &[lower, upper])?;
     pool.copy(block.start, block.start + front, header);
     block.start += front;
     block.payload += front;

@@ -41,7 +41,7 @@ pub(crate) fn compact(ctx: &Context) -> Result<bool> {
     ctx.stuck.set(false);
     let Some(first) = first else { return Ok(trimmed) };
     ctx.root.set(0);
-    let mut pass = Pass { ctx, pool: ctx.pool(), gap: 0, hole: (0, 0), moved: false };
+    let mut pass = Pass { ctx, pool: ctx.pool(), gap: 0, hole: (0, 0), run: (0, 0), moved: false };
     let walked = pass.run(first);
     pass.finish(walked).map(|gained| gained || trimmed)
 }
@@ -51,6 +51,8 @@ struct Pass<'a> {
     pool: Pool,
     /// Free words right before the current block.
     gap: usize,
+    /// Start and length of blocks without callbacks that move down by the gap, in one piece and soon: their handles say that they have.
+    run: (usize, usize),
     /// Start and length of free words in front of a block that stayed; not in the tree before it is left behind.
     hole: (usize, usize),
     moved: bool,
@@ -71,6 +73,7 @@ impl Pass<'_> {
     fn step(&mut self, start: usize) -> Result<usize> {
         let length = length_at(self.pool, self.ctx.end(), start)?;
         if length < 0 {
+            self.move_run();
             self.gap += length.unsigned_abs();
             return Ok(length.unsigned_abs());
         }
@@ -84,6 +87,17 @@ impl Pass<'_> {
             return Ok(len);
         }
         let ops = ops(self.ctx, &block);
+        if !fits && align == 1 && block.flags.pins == 0 && matches!(ops, Ops::None) {
+            if self.run.1 == 0 {
+                self.run.0 = start;
+            }
+            self.run.1 += len;
+            block.set_prev_free(self.pool, false);
+            self.pool.set_slot(block.handle, block.address - self.gap * W);
+            self.moved = true;
+            return Ok(len);
+        }
+        self.move_run();
         let mut may_move = ops.movable();
         if may_move && block.flags.pins > 0 {
             may_move = false;
@@ -147,6 +161,13 @@ impl Pass<'_> {
         Ok(true)
     }
 
+    fn move_run(&mut self) {
+        let (start, len) = core::mem::take(&mut self.run);
+        if len > 0 {
+            self.pool.copy(start, start - self.gap, len);
+        }
+    }
+
     /// Puts the hole, which nothing more is moved to, among the free blocks.
     fn leave_hole(&mut self) -> Result<()> {
         let (start, len) = core::mem::take(&mut self.hole);
@@ -155,6 +176,7 @@ impl Pass<'_> {
 
     /// Gives the gap to the end space. If a callback damaged the pool meanwhile, the pass ended early, and the gap remains free there.
     fn finish(mut self, (end, walked): (usize, Result<()>)) -> Result<bool> {
+        self.move_run();
         let left = self.leave_hole();
         if let Err(fault) = walked.and(left) {
             if self.gap > 0 {

@@ -113,27 +113,25 @@ impl<'a> Tree<'a> {
         Ok(self.longest(self.follow(from, link, 0, 0)?))
     }
 
-    /// The path to `key`, or to where it would be added, and whether it is there.
-    fn descend(&self, key: usize) -> Result<(Path, bool)> {
-        let mut path = Path::new();
+    /// Makes `path` the one to `key`, or to where it would be added. Whether it is there.
+    #[inline]
+    fn descend(&self, path: &mut Path, key: usize) -> Result<bool> {
+        path.len = 0;
         let (mut from, mut link) = (key, self.ctx.root.get());
         while link != 0 {
             let node = self.follow(from, link, key, path.len)?;
             path.push(node);
             if node == key {
-                return Ok((path, true));
+                return Ok(true);
             }
             link = self.pool.get(node + self.side(key, path.len - 1));
             from = node;
         }
-        Ok((path, false))
+        Ok(false)
     }
 
-    fn find(&self, key: usize) -> Result<Path> {
-        match self.descend(key)? {
-            (path, true) => Ok(path),
-            _ => self.fault(key),
-        }
+    fn find(&self, path: &mut Path, key: usize) -> Result<()> {
+        if self.descend(path, key)? { Ok(()) } else { self.fault(key) }
     }
 
     /// Makes the link that leads to the last node of the path lead elsewhere.
@@ -148,6 +146,7 @@ impl<'a> Tree<'a> {
         }
     }
 
+    #[inline]
     /// What `longest` becomes at the node at `depth`, of length `len`, if below its child on the path it is `below`.
     fn settle_one(&self, path: &Path, depth: usize, len: usize, below: usize) -> Result<usize> {
         let node = path.nodes[depth];
@@ -156,24 +155,25 @@ impl<'a> Tree<'a> {
         Ok(len.max(below).max(self.longest_below(node, other)?))
     }
 
-    /// Corrects `longest` above the node at `depth`, whose own becomes `longest`; or only tries whether that can be done.
-    fn settle(&self, path: &Path, depth: usize, mut longest: usize, write: bool) -> Result<()> {
-        for depth in (0..depth).rev() {
-            let node = path.nodes[depth];
-            longest = self.settle_one(path, depth, self.length(node), longest)?;
+    /// Corrects `longest` above the node at `depth`, whose own becomes `longest`; or only tries whether that can be done. True if
+    /// there is anything to correct.
+    #[inline]
+    fn settle(&self, path: &Path, depth: usize, mut longest: usize, write: bool) -> Result<bool> {
+        for level in (0..depth).rev() {
+            let node = path.nodes[level];
+            longest = self.settle_one(path, level, self.length(node), longest)?;
             if longest == self.longest(node) {
-                break;
+                return Ok(level + 1 < depth);
             }
             if write {
                 self.pool.set(node + LONGEST, longest);
             }
         }
-        Ok(())
+        Ok(depth > 0)
     }
 
-    fn insert(&self, key: usize, len: usize) -> Result<()> {
-        let (path, found) = self.descend(key)?;
-        if found {
+    fn insert(&self, path: &mut Path, key: usize, len: usize) -> Result<()> {
+        if self.descend(path, key)? {
             return self.fault(key);
         }
         for &node in &path.nodes[..path.len] {
@@ -192,18 +192,19 @@ impl<'a> Tree<'a> {
     }
 
     /// `old` becomes the block `key` of `len` words, which may be another key if it may stand in its place. False if it may not.
-    fn replace(&self, old: usize, key: usize, len: usize) -> Result<bool> {
-        let path = self.find(old)?;
+    fn replace(&self, path: &mut Path, old: usize, key: usize, len: usize) -> Result<bool> {
+        self.find(path, old)?;
         let depth = path.len - 1;
         if !self.akin(old, key, depth) {
             return Ok(false);
         }
         let (left, right) = (self.pool.get(old + LEFT), self.pool.get(old + RIGHT));
         let longest = len.max(self.longest_below(old, left)?).max(self.longest_below(old, right)?);
-        self.settle(&path, depth, longest, false)?;
-        self.settle(&path, depth, longest, true)?;
+        if longest != self.longest(old) && self.settle(path, depth, longest, false)? {
+            self.settle(path, depth, longest, true)?;
+        }
         if key != old {
-            self.relink(&path, key + 1);
+            self.relink(path, key + 1);
             self.pool.set(key + LEFT, left);
             self.pool.set(key + RIGHT, right);
         }
@@ -212,8 +213,8 @@ impl<'a> Tree<'a> {
     }
 
     /// Takes a block out: some leaf below it comes into its place.
-    fn remove(&self, key: usize) -> Result<()> {
-        let mut path = self.find(key)?;
+    fn remove(&self, path: &mut Path, key: usize) -> Result<()> {
+        self.find(path, key)?;
         let depth = path.len - 1;
         let mut probe = key;
         loop {
@@ -236,28 +237,29 @@ impl<'a> Tree<'a> {
         let bottom = path.len - 1;
 
         // `longest` from the leaf's parent up to where the leaf goes, then above.
-        let settle = |write: bool| -> Result<()> {
+        let settle = |write: bool| -> Result<bool> {
             let mut below = 0;
             for level in (depth..bottom).rev() {
                 let node = path.nodes[level];
                 let len = self.length(if level == depth { leaf } else { node });
-                below = self.settle_one(&path, level, len, below)?;
+                below = self.settle_one(path, level, len, below)?;
                 if write {
                     self.pool.set(node + LONGEST, below);
                 }
             }
-            self.settle(&path, depth, below, write)
+            Ok(self.settle(path, depth, below, write)? || bottom > depth)
         };
-        settle(false)?;
-        settle(true)?;
+        if settle(false)? {
+            settle(true)?;
+        }
 
-        self.relink(&path, 0);
+        self.relink(path, 0);
         if leaf != key {
             for word in [LEFT, RIGHT, LONGEST] {
                 self.pool.set(leaf + word, self.pool.get(key + word));
             }
             path.len = depth + 1;
-            self.relink(&path, leaf + 1);
+            self.relink(path, leaf + 1);
         }
         Ok(())
     }
@@ -325,14 +327,15 @@ fn in_tree((old, new): Change) -> Change {
 }
 
 /// Makes sure that `exchange` will not fail.
-pub(crate) fn prepare<const N: usize>(ctx: &Context, changes: [Change; N]) -> Result<()> {
-    let tree = Tree::new(ctx);
-    for (old, new) in changes.map(in_tree) {
+pub(crate) fn prepare(ctx: &Context, changes: &[Change]) -> Result<()> {
+    let (tree, mut path) = (Tree::new(ctx), Path::new());
+    for &change in changes {
+        let (old, new) = in_tree(change);
         if let Some((key, _)) = old {
-            tree.find(key)?;
+            tree.find(&mut path, key)?;
         }
         if let Some((key, _)) = new {
-            tree.descend(key)?;
+            tree.descend(&mut path, key)?;
         }
     }
     Ok(())
@@ -341,23 +344,20 @@ pub(crate) fn prepare<const N: usize>(ctx: &Context, changes: [Change; N]) -> Re
 /// Some free blocks, start and length, become others in one go: the tree and both ends of the new ones are written, their sum counted.
 /// A new block beside an old one takes its place in the tree if it can.
 pub(crate) fn exchange<const N: usize>(ctx: &Context, changes: [Change; N]) -> Result<()> {
-    let tree = Tree::new(ctx);
-    let steps = changes.map(in_tree);
-    // A single step fails before it writes. With more, make sure beforehand that none will.
-    if steps.iter().filter(|step| **step != (None, None)).count() > 1 {
-        prepare(ctx, changes)?;
-    }
+    let (tree, mut path) = (Tree::new(ctx), Path::new());
+    // The first step fails before it writes. Make sure that the others will not.
+    prepare(ctx, changes.get(1..).unwrap_or_default())?;
     let mut sum = ctx.free_words.get();
-    for ((old, new), change) in steps.into_iter().zip(changes) {
-        match (old, new) {
+    for change in changes {
+        match in_tree(change) {
             (None, None) => {}
-            (None, Some((key, len))) => tree.insert(key, len)?,
-            (Some((key, _)), None) => tree.remove(key)?,
+            (None, Some((key, len))) => tree.insert(&mut path, key, len)?,
+            (Some((key, _)), None) => tree.remove(&mut path, key)?,
             (Some((old, _)), Some((key, len))) => {
-                if !tree.replace(old, key, len)? {
-                    tree.descend(key)?;
-                    tree.remove(old)?;
-                    tree.insert(key, len)?;
+                if !tree.replace(&mut path, old, key, len)? {
+                    tree.descend(&mut path, key)?;
+                    tree.remove(&mut path, old)?;
+                    tree.insert(&mut path, key, len)?;
                 }
             }
         }
@@ -377,7 +377,7 @@ pub(crate) fn exchange<const N: usize>(ctx: &Context, changes: [Change; N]) -> R
 pub(crate) fn add(ctx: &Context, start: usize, len: usize) -> Result<()> {
     let tree = Tree::new(ctx);
     mark(tree.pool, start, len);
-    if len >= NODE { tree.insert(start, len) } else { Ok(()) }
+    if len >= NODE { tree.insert(&mut Path::new(), start, len) } else { Ok(()) }
 }
 
 /// The length of the longest free block, 0 if all are shorter than [`NODE`].
@@ -388,7 +388,8 @@ pub(crate) fn longest(ctx: &Context) -> Result<usize> {
 /// Checks the node of a free block: that it is found, that each node on the way tells the truth, and how many children it has.
 pub(crate) fn check_node(ctx: &Context, start: usize) -> Result<usize> {
     let tree = Tree::new(ctx);
-    let path = tree.find(start)?;
+    let mut path = Path::new();
+    tree.find(&mut path, start)?;
     let (left, right) = (tree.pool.get(start + LEFT), tree.pool.get(start + RIGHT));
     let below = tree.longest_below(start, left)?.max(tree.longest_below(start, right)?);
     if tree.longest(start) != tree.length(start).max(below) {
