@@ -291,7 +291,11 @@ pub(crate) fn allocatable(ctx: &Context) -> Result<usize> {
 }
 
 /// Allocates as much as there is in one place, after asking for all that can be given. Returns the handle and the size.
-pub(crate) fn alloc_maximum(ctx: &Context, name: Option<&[u8]>, ops: usize) -> core::result::Result<(usize, usize), Error> {
+pub(crate) fn alloc_maximum(
+    ctx: &Context,
+    name: Option<&[u8]>,
+    ops: usize,
+) -> core::result::Result<(usize, usize), Error> {
     if ctx.busy.get() != IDLE {
         return Err(Error::InCallback);
     }

@@ -29,7 +29,8 @@ pub(crate) const NAME: usize = 3;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Callbacks {
     /// Asked before a block is moved; a block with callbacks but without this one never moves.
-    pub move_callback: Option<unsafe extern "C" fn(handle: c_int, current: *mut c_void, new_start: *mut c_void) -> c_int>,
+    pub move_callback:
+        Option<unsafe extern "C" fn(handle: c_int, current: *mut c_void, new_start: *mut c_void) -> c_int>,
     /// Asked to give back memory when an allocation does not fit.
     pub shrink_callback:
         Option<unsafe extern "C" fn(handle: c_int, hints: u32, start: *mut c_void, old_size: usize) -> c_int>,

@@ -631,11 +631,7 @@ pub unsafe extern "C" fn buflib_check_valid(ctx: *mut buflib_context) {
 /// # Safety
 /// `ctx` is NULL or an *initialized context*; `report` is NULL or may be called with `user`, and does not use the context.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn buflib_check(
-    ctx: *mut buflib_context,
-    report: buflib_report_fn,
-    user: *mut c_void,
-) -> bool {
+pub unsafe extern "C" fn buflib_check(ctx: *mut buflib_context, report: buflib_report_fn, user: *mut c_void) -> bool {
     // SAFETY: the caller's.
     let Some(ctx) = (unsafe { context(ctx) }) else { return false };
     ctx.busy.get() == IDLE
