@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 
 use palloc::buflib::{Buflib, Error, Handle, Hooks, Options, Shrink};
 
+/// What each live block has to hold: its bytes, name and alignment.
+type Shadow = RefCell<BTreeMap<Handle, (Vec<u8>, Option<String>, usize)>>;
+
 struct Random(u64);
 
 impl Random {
@@ -19,8 +22,7 @@ fn random_operations_keep_every_payload_name_and_alignment() {
     for seed in 1..20 {
         let mut random = Random(seed);
         let mut memory = vec![0u8; 1000 + random.below(20_000)];
-        // What hooks did to a block: where it starts now within what was allocated, and how long it is; or that it is gone.
-        let shadow: RefCell<BTreeMap<Handle, (Vec<u8>, Option<String>, usize)>> = RefCell::default();
+        let shadow = Shadow::default();
         let dice = RefCell::new(Random(seed + 100));
         let refuse = |_: Handle, from: *const u8, to: *const u8| {
             assert!(to < from);

@@ -106,28 +106,26 @@ const _: () = {
 impl Context {
     /// A context without a pool: every allocation fails.
     pub const fn new() -> Self {
-        const NONE: Cell<*mut usize> = Cell::new(ptr::null_mut());
-        const ZERO: Cell<usize> = Cell::new(0);
         Context {
-            handle_table: NONE,
-            first_free_handle: NONE,
-            last_handle: NONE,
-            buf_start: NONE,
-            alloc_end: NONE,
+            handle_table: Cell::new(ptr::null_mut()),
+            first_free_handle: Cell::new(ptr::null_mut()),
+            last_handle: Cell::new(ptr::null_mut()),
+            buf_start: Cell::new(ptr::null_mut()),
+            alloc_end: Cell::new(ptr::null_mut()),
             compact: Cell::new(true),
-            root: ZERO,
-            key_bits: ZERO,
-            free_words: ZERO,
-            pinned_blocks: ZERO,
-            words_out: ZERO,
-            reserved: ZERO,
+            root: Cell::new(0),
+            key_bits: Cell::new(0),
+            free_words: Cell::new(0),
+            pinned_blocks: Cell::new(0),
+            words_out: Cell::new(0),
+            reserved: Cell::new(0),
             busy: Cell::new(IDLE),
             stuck: Cell::new(false),
             closures: Cell::new(false),
-            run_shift: ZERO,
-            summary: ZERO,
-            spare: [ZERO; 6],
-            runs: [ZERO; usize::BITS as usize],
+            run_shift: Cell::new(0),
+            summary: Cell::new(0),
+            spare: [const { Cell::new(0) }; 6],
+            runs: [const { Cell::new(0) }; usize::BITS as usize],
         }
     }
 
