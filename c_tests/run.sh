@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds and runs the C programs: each c_tests/*.c, which speaks TAP, with the static and with the shared library; each
-# examples_c/*.c, which succeeds without arguments and, if there is a NAME.expected, prints just that; each program in README.md.
+# examples_c/*.c, which succeeds without arguments and, if there is a NAME.expected, prints just that; the programs in README.md and
+# at the head of include/*.h.
 #
 #   c_tests/run.sh [NAME...]      only those programs, e.g. palloc_model or quickstart
 #
@@ -90,7 +91,13 @@ run_example() { # SOURCE
 
 examples() {
     awk -v dir="$WORK" '/^```c$/ { file = dir "/README_" ++n ".c"; next } /^```/ { file = "" } file { print >file }' "$ROOT/README.md"
-    for source in "$ROOT"/examples_c/*.c "$WORK"/README_*.c; do
+    for header in "$ROOT"/include/*.h; do
+        awk -v file="$WORK/header_$(basename "$header" .h).c" '
+            /^ [*]   #include </ { program = 1 }
+            program { line = $0; sub(/^ [*] ? ? ?/, "", line); print line >file }
+            /^ [*]   }$/ { program = 0 }' "$header"
+    done
+    for source in "$ROOT"/examples_c/*.c "$WORK"/README_*.c "$WORK"/header_*.c; do
         if [ -f "$source" ] && wanted "$(basename "$source" .c)"; then
             check "example $(basename "$source")" run_example "$source"
         fi

@@ -13,7 +13,7 @@
  *            another by it. No blob has the offset 0.
  *   block    A part of the medium that holds one blob or is free. Blocks leave no gaps.
  *   marker   The 8 bytes at each end of a block that tell its size and whether it is free. They lie
- *            right before and behind a blob's bytes: a program that writes outside of its blobs
+ *            right before and after a blob's bytes: a program that writes outside of its blobs
  *            destroys them.
  *
  * A program: it keeps one more line with each run, and prints all of them.
@@ -25,20 +25,29 @@
  *   {
  *       struct palloc_t *pt = palloc_init("lines.pba", PALLOC_DYNAMIC);
  *       uint64_t ptr = pt != NULL ? palloc(pt, 48) : 0;
+ *       char *line = ptr != 0 ? palloc_data(pt, ptr) : NULL;
  *
- *       if (ptr == 0) {
+ *       if (line == NULL) {
  *           fprintf(stderr, "%s\n", palloc_error());
+ *           palloc_close(pt);
  *           return 1;
  *       }
- *       snprintf(palloc_data(pt, ptr), 48, "the blob at %llu", (unsigned long long)ptr);
- *       for (ptr = palloc_first(pt); ptr != 0; ptr = palloc_next(pt, ptr))
- *           puts(palloc_data(pt, ptr));
+ *       snprintf(line, 48, "the blob at %llu", (unsigned long long)ptr);
+ *       for (ptr = palloc_first(pt); ptr != 0; ptr = palloc_next(pt, ptr)) {
+ *           line = palloc_data(pt, ptr);
+ *           puts(line != NULL ? line : palloc_error());
+ *       }
  *       palloc_close(pt);
  *       return 0;
  *   }
  *
  * A blob is read and written through the address that palloc_data gives, or with pread(2) and
  * pwrite(2) on the medium's descriptor at the blob's offset; both show the same bytes.
+ *
+ * To find its blobs again, a program allocates a root first: the first blob of an empty medium has
+ * the lowest offset there is, 16, and palloc_first finds it as long as it is neither freed nor moved
+ * by prealloc. The root holds the offsets of other blobs, and these of others; addresses are good
+ * for one run only. What bytes mean, their order included, is the program's business.
  *
  * Errors
  *
@@ -48,8 +57,10 @@
  *
  * Threads
  *
- *   Any number of threads may use one medium at a time, but for palloc_close, which must be the last
+ *   Any number of threads may use one medium at a time, except palloc_close, which must be the last
  *   use. Different media do not wait for each other. errno and palloc_error() are each thread's own.
+ *   The bytes of a blob are not protected, nor is a blob that one thread uses while another frees or
+ *   moves it. No thread may be cancelled within a call.
  *   After fork(2), one of the two processes may go on with the medium; the other must not touch it,
  *   not even to close it. None of the functions may be called in a signal handler.
  *
@@ -59,7 +70,9 @@
  *   palloc had returned and whose pfree had not been called, with its bytes as the program had
  *   written them; the operation in flight is done or undone, and no space is lost.
  *   To have the same after a power cut: with PALLOC_SYNC each operation is on the disk when it
- *   returns; without, palloc_sync brings to the disk all that was done up to then.
+ *   returns. Without, palloc_sync brings to the disk all that was done up to then; after a power cut
+ *   between two of these, palloc_init recovers the medium or refuses it (EILSEQ), and if it recovers,
+ *   every blob that was synced and not freed since is there.
  *
  * Origin
  *

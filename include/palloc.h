@@ -18,7 +18,7 @@
  *            another by it. No blob has the offset 0.
  *   block    A part of the medium that holds one blob or is free. Blocks leave no gaps.
  *   marker   The 8 bytes at each end of a block that tell its size and whether it is free. They lie
- *            right before and behind a blob's bytes: a program that writes outside of its blobs
+ *            right before and after a blob's bytes: a program that writes outside of its blobs
  *            destroys them.
  *
  * A program: it keeps one more line with each run, and prints all of them.
@@ -30,20 +30,29 @@
  *   {
  *       struct palloc_t *pt = palloc_init("lines.pba", PALLOC_DYNAMIC);
  *       uint64_t ptr = pt != NULL ? palloc(pt, 48) : 0;
+ *       char *line = ptr != 0 ? palloc_data(pt, ptr) : NULL;
  *
- *       if (ptr == 0) {
+ *       if (line == NULL) {
  *           fprintf(stderr, "%s\n", palloc_error());
+ *           palloc_close(pt);
  *           return 1;
  *       }
- *       snprintf(palloc_data(pt, ptr), 48, "the blob at %llu", (unsigned long long)ptr);
- *       for (ptr = palloc_first(pt); ptr != 0; ptr = palloc_next(pt, ptr))
- *           puts(palloc_data(pt, ptr));
+ *       snprintf(line, 48, "the blob at %llu", (unsigned long long)ptr);
+ *       for (ptr = palloc_first(pt); ptr != 0; ptr = palloc_next(pt, ptr)) {
+ *           line = palloc_data(pt, ptr);
+ *           puts(line != NULL ? line : palloc_error());
+ *       }
  *       palloc_close(pt);
  *       return 0;
  *   }
  *
  * A blob is read and written through the address that palloc_data gives, or with pread(2) and
  * pwrite(2) on the medium's descriptor at the blob's offset; both show the same bytes.
+ *
+ * To find its blobs again, a program allocates a root first: the first blob of an empty medium has
+ * the lowest offset there is, 16, and palloc_first finds it as long as it is neither freed nor moved
+ * by prealloc. The root holds the offsets of other blobs, and these of others; addresses are good
+ * for one run only. What bytes mean, their order included, is the program's business.
  *
  * Errors
  *
@@ -53,8 +62,10 @@
  *
  * Threads
  *
- *   Any number of threads may use one medium at a time, but for palloc_close, which must be the last
+ *   Any number of threads may use one medium at a time, except palloc_close, which must be the last
  *   use. Different media do not wait for each other. errno and palloc_error() are each thread's own.
+ *   The bytes of a blob are not protected, nor is a blob that one thread uses while another frees or
+ *   moves it. No thread may be cancelled within a call.
  *   After fork(2), one of the two processes may go on with the medium; the other must not touch it,
  *   not even to close it. None of the functions may be called in a signal handler.
  *
@@ -64,7 +75,9 @@
  *   palloc had returned and whose pfree had not been called, with its bytes as the program had
  *   written them; the operation in flight is done or undone, and no space is lost.
  *   To have the same after a power cut: with PALLOC_SYNC each operation is on the disk when it
- *   returns; without, palloc_sync brings to the disk all that was done up to then.
+ *   returns. Without, palloc_sync brings to the disk all that was done up to then; after a power cut
+ *   between two of these, palloc_init recovers the medium or refuses it (EILSEQ), and if it recovers,
+ *   every blob that was synced and not freed since is there.
  *
  * Origin
  *
@@ -92,27 +105,31 @@ extern "C" {
 #define PALLOC_DYNAMIC 1
 
 /*
- * Every operation is on the disk when it returns. `descriptor` carries O_DSYNC, so that the
- * program's own writes are as well.
+ * Every operation is on the disk when it returns. `descriptor` carries O_DSYNC, so that what the
+ * program writes with it is on the disk too. What it stores through palloc_data is not: that needs
+ * palloc_sync.
  */
 #define PALLOC_SYNC 2
 
 /*
- * Open with a shared lock and write nothing whatever, not even a repair; palloc, pfree and prealloc
+ * Open with a shared lock and write nothing at all, not even a repair; palloc, pfree and prealloc
  * fail with EROFS.
  */
 #define PALLOC_READONLY 4
 
-/* Initialize a file that holds something else, or a damaged medium. A good medium is kept. */
+/*
+ * Initialize a file that holds something else, or a damaged medium. A good medium is kept. One that
+ * is open elsewhere, or has PALLOC_EXTENDED, is refused all the same.
+ */
 #define PALLOC_FORCE 8
 
 /* Reserved. No layout is defined for it; a medium that has it is refused. */
 #define PALLOC_EXTENDED (1u << 31)
 
 /*
- * An open medium. Read the fields, never write them; all but filename, descriptor and header_size
- * may change with each call. The struct is made by palloc_init and may be longer than what is shown
- * here: handle it by pointer only.
+ * An open medium. Read the fields, never write them; first_free and size may change with each call.
+ * The struct is made by palloc_init and may be longer than what is shown here: handle it by pointer
+ * only.
  */
 struct palloc_t {
     /* The path that was given to palloc_init. */
@@ -149,19 +166,22 @@ struct palloc_stat {
     uint64_t free_blocks;
     /* Sum of their sizes. */
     uint64_t free_bytes;
-    /* The size of the largest of them; a static medium grants no more. */
+    /*
+     * The size of the largest of them. A static medium cannot give a larger blob; a dynamic one
+     * grows.
+     */
     uint64_t largest_free;
 };
 
 /*
  * Called for each block: `ptr` is the offset of its data, `size` that of its data section,
- * `is_free` 1 or 0. Non-zero ends the walk.
+ * `is_free` 1 or 0. Non-zero ends the walk. It has to return: no longjmp, no exception.
  */
 typedef int (*palloc_walk_fn)(void *user, uint64_t ptr, uint64_t size, int is_free);
 
 /*
  * Called for each violation of the format: the offset of the block, and what is wrong, valid during
- * the call.
+ * the call. It has to return: no longjmp, no exception.
  */
 typedef void (*palloc_report_fn)(void *user, uint64_t offset, const char *what);
 
@@ -170,22 +190,26 @@ typedef void (*palloc_report_fn)(void *user, uint64_t offset, const char *what);
  *
  *   the file          PALLOC_DYNAMIC                                          otherwise
  *   ----------------  ------------------------------------------------------  -------------
- *   does not exist    created, mode 0660 less the umask                       fails, ENOENT
+ *   does not exist    created, mode 0660 minus the umask                      fails, ENOENT
  *   is empty          a medium of 8 bytes that grows                          fails, EINVAL
  *   is all zeros      initialized, one free block                             the same
  *   is a medium       opened; repaired if a process was killed at work in it  the same
  *   is anything else  fails, EINVAL; initialized with PALLOC_FORCE            the same
  *
- * "All zeros" takes 8 bytes, or 40 and more; a smaller file is made that long with PALLOC_DYNAMIC
- * and refused without (EINVAL). With PALLOC_READONLY only a medium can be opened. The medium is
- * locked (flock(2)) until palloc_close; with PALLOC_READONLY the lock is shared.
+ * A file of zeros must have 8 bytes, or at least 40; a smaller one is made that long with
+ * PALLOC_DYNAMIC and refused without (EINVAL). So `truncate -s 1M FILE` and palloc_init(FILE,
+ * PALLOC_DEFAULT) make a static medium of 1 MiB.
  *
- * Returns the open medium, NULL on failure. Fails iff:
+ * With PALLOC_READONLY only a medium can be opened. The medium is locked (flock(2)) until
+ * palloc_close; with PALLOC_READONLY the lock is shared.
+ *
+ * Returns the open medium, NULL on failure; a file that was created for it may remain, empty. Fails
+ * iff:
  * - EINVAL: a row of the table above; filename is NULL; flags that are unknown or contradict each
  *   other; neither a file nor a block device.
  * - EWOULDBLOCK: the medium is open already, in this process or another.
  * - EILSEQ: the chain of blocks is damaged (palloc_error() says where); nothing was written.
- * - ENOTSUP: the medium has PALLOC_EXTENDED set.
+ * - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set.
  * - ENOMEM: memory or address space ran out. ENOSPC: the disk is full.
  * - whatever else open(2), mmap(2) and their like say.
  */
@@ -194,8 +218,10 @@ struct palloc_t *palloc_init(const char *filename, uint32_t flags);
 /*
  * Closes the medium: gives back what was reserved ahead, and leaves the file exactly in the
  * documented format. NULL is accepted. No other thread may be using the medium, and pointers from
- * palloc_data end here. What could not be written is told in errno and palloc_error(), and made
- * good by the next palloc_init; the medium is closed all the same.
+ * palloc_data end here. It walks all free blocks.
+ *
+ * What could not be written is reported in errno and palloc_error(), and made good by the next
+ * palloc_init; the medium is closed all the same.
  */
 void palloc_close(struct palloc_t *pt);
 
@@ -210,6 +236,7 @@ void palloc_close(struct palloc_t *pt);
  * - EROFS: opened with PALLOC_READONLY. EINVAL: `pt` is NULL.
  * - EFBIG: the file would exceed what the file system or RLIMIT_FSIZE allows.
  * - EILSEQ: a marker was overwritten since the medium was opened (palloc_error() says where).
+ * - EIO, EDQUOT, ...: what fallocate(2) says, and with PALLOC_SYNC fdatasync(2).
  */
 uint64_t palloc(struct palloc_t *pt, size_t size);
 
@@ -223,6 +250,7 @@ uint64_t palloc(struct palloc_t *pt, size_t size);
  *   `pt` is NULL.
  * - EROFS: opened with PALLOC_READONLY.
  * - EILSEQ: a marker was overwritten since the medium was opened.
+ * - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says.
  */
 void pfree(struct palloc_t *pt, uint64_t ptr);
 
@@ -236,15 +264,17 @@ void pfree(struct palloc_t *pt, uint64_t ptr);
 uint64_t palloc_size(struct palloc_t *pt, uint64_t ptr);
 
 /*
- * The allocated blob with the lowest offset, 0 if there is none. Fails (0) iff:
+ * The allocated blob with the lowest offset, 0 if there is none. Fails (0 too: set errno to 0
+ * before to tell) iff:
  * - EINVAL: `pt` is NULL.
  * - EILSEQ: a marker was overwritten since the medium was opened.
  */
 uint64_t palloc_first(struct palloc_t *pt);
 
 /*
- * The next allocated blob behind `ptr`, 0 if it is the last. Fails (0) iff:
- * - EINVAL: no allocated blob starts at `ptr`, or `pt` is NULL.
+ * The next allocated blob after `ptr`, 0 if it is the last. Fails (0 too: set errno to 0 before to
+ * tell) iff:
+ * - EINVAL: no allocated blob starts at `ptr` (it may have been freed since), or `pt` is NULL.
  * - EILSEQ: a marker was overwritten since the medium was opened.
  */
 uint64_t palloc_next(struct palloc_t *pt, uint64_t ptr);
@@ -252,39 +282,43 @@ uint64_t palloc_next(struct palloc_t *pt, uint64_t ptr);
 /*
  * Resizes the blob at `ptr`, in place where there is room and by a move where not, and returns its
  * offset. The first bytes, up to the smaller of both sizes, are kept; a kill during the call leaves
- * either the old blob or the new one, never both or none. With `ptr` 0 it is palloc(pt, size). A
- * size of 0 shrinks to 16 bytes. Space given up is freed when it is worth a block (more than 32
- * bytes).
+ * either the old blob or the new one, never both or none. If it moves, the old offset and address
+ * are dead. With `ptr` 0 it is palloc(pt, size). A size of 0 shrinks to 16 bytes. Space given up is
+ * freed when it is worth a block (more than 32 bytes).
  *
  * Returns 0 on failure, and the blob at `ptr` is as it was. Fails iff:
  * - EINVAL: `ptr` is not 0 and no allocated blob starts there, or `pt` is NULL.
- * - ENOSPC, ENOMEM, EFBIG: there is no room for `size` bytes, as with palloc.
+ * - ENOSPC, ENOMEM, EFBIG, EIO, ...: as with palloc.
  * - EROFS: opened with PALLOC_READONLY.
  * - EILSEQ: a marker was overwritten since the medium was opened.
  */
 uint64_t prealloc(struct palloc_t *pt, uint64_t ptr, size_t size);
 
 /*
- * The address of the blob's bytes, palloc_size of them, to read and (but for PALLOC_READONLY)
+ * The address of the blob's bytes, palloc_size of them, to read and (except with PALLOC_READONLY)
  * write. It stays valid until palloc_close, whatever the medium does, as long as the blob is not
- * freed or moved; it shows the same bytes as pread(2) and pwrite(2) on `descriptor`.
+ * freed or moved; it shows the same bytes as pread(2) and pwrite(2) on `descriptor`. What is stored
+ * here is safe from a kill at once, and from a power cut after palloc_sync only, with PALLOC_SYNC
+ * too.
+ *
+ * The address is 16-byte aligned on media that this library made. On media of the original it can
+ * be odd: use memcpy there.
  *
  * Returns NULL on failure. Fails iff:
  * - EINVAL: no allocated blob starts at `ptr`, or `pt` is NULL.
- * - ENOSPC: the file is sparse under the blob and the disk is full.
+ * - ENOSPC, EDQUOT, EIO: the file is sparse under the blob, and the disk is full or fails.
  * - EILSEQ: a marker was overwritten since the medium was opened.
  */
 void *palloc_data(struct palloc_t *pt, uint64_t ptr);
 
 /*
  * Makes everything done so far durable, blobs' bytes included, and the file exactly the documented
- * format: nothing behind the last block, free blocks linked in order. With PALLOC_READONLY it does
- * nothing and succeeds.
+ * format: nothing behind the last block, free blocks linked in order. It walks all free blocks.
+ * With PALLOC_READONLY it does nothing and succeeds.
  *
  * Returns 0, or -1 on failure. Fails iff:
  * - EINVAL: `pt` is NULL.
- * - EIO, ENOSPC, ...: what fsync(2) and ftruncate(2) say.
- * - EILSEQ: a marker was overwritten since the medium was opened.
+ * - EIO, ENOSPC, ...: what fdatasync(2) and ftruncate(2) say.
  */
 int palloc_sync(struct palloc_t *pt);
 
@@ -299,7 +333,7 @@ int palloc_stat(struct palloc_t *pt, struct palloc_stat *out);
 
 /*
  * Calls `fn` for every block, allocated or free, by ascending offset. The medium is not locked
- * during the call of `fn`, which may use it in every way but palloc_close: blocks that exist
+ * during the call of `fn`, which may use it in every way except palloc_close: blocks that exist
  * throughout are seen once.
  *
  * Returns what `fn` returned last; 0 when the end was reached or there is no block. Fails (-1, with
@@ -312,7 +346,7 @@ int palloc_walk(struct palloc_t *pt, palloc_walk_fn fn, void *user);
 /*
  * Reads the medium in `filename`, without opening it or writing to it, and calls `report` (if not
  * NULL) for every violation of the format: wrong or missing markers, gaps, free blocks that are
- * side by side, links that do not form the sorted list.
+ * side by side, links that do not form the sorted list. While it runs the file has a shared lock.
  *
  * Returns how many there are, 0 for a sound medium; -1 if it can't be read. Fails iff:
  * - EINVAL: `filename` is NULL, or names neither a file nor a block device.

@@ -17,17 +17,18 @@ use crate::palloc::{self as engine, Error, Flags, Locked, Palloc};
 pub const PALLOC_DEFAULT: u32 = 0;
 /// The medium grows and shrinks with its blobs. A medium that is already initialized knows whether it does; its own bit wins.
 pub const PALLOC_DYNAMIC: u32 = 1;
-/// Every operation is on the disk when it returns. `descriptor` carries O_DSYNC, so that the program's own writes are as well.
+/// Every operation is on the disk when it returns. `descriptor` carries O_DSYNC, so that what the program writes with it is on the
+/// disk too. What it stores through palloc_data is not: that needs palloc_sync.
 pub const PALLOC_SYNC: u32 = 2;
-/// Open with a shared lock and write nothing whatever, not even a repair; palloc, pfree and prealloc fail with EROFS.
+/// Open with a shared lock and write nothing at all, not even a repair; palloc, pfree and prealloc fail with EROFS.
 pub const PALLOC_READONLY: u32 = 4;
-/// Initialize a file that holds something else, or a damaged medium. A good medium is kept.
+/// Initialize a file that holds something else, or a damaged medium. A good medium is kept. One that is open elsewhere, or has
+/// PALLOC_EXTENDED, is refused all the same.
 pub const PALLOC_FORCE: u32 = 8;
 /// Reserved. No layout is defined for it; a medium that has it is refused.
 pub const PALLOC_EXTENDED: u32 = 1u32 << 31;
 
-/// An open medium. Read the fields, never write them; all but filename, descriptor and header_size may change with each call.
-/// The struct is made by palloc_init and may be longer than what is shown here: handle it by pointer only.
+/// An open medium. Read the fields, never write them; first_free and size may change with each call. The struct is made by palloc_init and may be longer than what is shown here: handle it by pointer only.
 #[repr(C)]
 pub struct palloc_t {
     /// The path that was given to palloc_init.
@@ -57,14 +58,16 @@ pub struct palloc_stat {
     pub free_blocks: u64,
     /// Sum of their sizes.
     pub free_bytes: u64,
-    /// The size of the largest of them; a static medium grants no more.
+    /// The size of the largest of them. A static medium cannot give a larger blob; a dynamic one grows.
     pub largest_free: u64,
 }
 
 /// Called for each block: `ptr` is the offset of its data, `size` that of its data section, `is_free` 1 or 0. Non-zero ends the walk.
+/// It has to return: no longjmp, no exception.
 pub type palloc_walk_fn = Option<unsafe extern "C" fn(user: *mut c_void, ptr: u64, size: u64, is_free: c_int) -> c_int>;
 
-/// Called for each violation of the format: the offset of the block, and what is wrong, valid during the call.
+/// Called for each violation of the format: the offset of the block, and what is wrong, valid during the call. It has to return: no
+/// longjmp, no exception.
 pub type palloc_report_fn = Option<unsafe extern "C" fn(user: *mut c_void, offset: u64, what: *const c_char)>;
 
 /// What palloc_init hands out: the documented fields, and behind them what is ours.
@@ -79,13 +82,13 @@ thread_local! {
     static ERROR: ErrorText = const { ErrorText::new() };
 }
 
-fn as_path(path: &CStr) -> &Path {
-    Path::new(OsStr::from_bytes(path.to_bytes()))
-}
-
-/// Leaves `error` in errno and in palloc_error().
+/// Leaves `error` in errno and in palloc_error(). Of a long path the end is told: what is wrong must fit too.
 fn report(function: &str, path: &CStr, error: &Error) {
-    ERROR.with(|text| text.set(format_args!("{function}: {}: {error}", as_path(path).display())));
+    let path = path.to_bytes();
+    let end = &path[path.len().saturating_sub(500)..];
+    let dots = if end.len() < path.len() { "..." } else { "" };
+    let end = Path::new(OsStr::from_bytes(end)).display();
+    ERROR.with(|text| text.set(format_args!("{function}: {dots}{end}: {error}")));
     set_errno(errno_of(error));
 }
 
@@ -162,22 +165,24 @@ unsafe fn with<T>(
 ///
 /// | the file | PALLOC_DYNAMIC | otherwise |
 /// | --- | --- | --- |
-/// | does not exist | created, mode 0660 less the umask | fails, ENOENT |
+/// | does not exist | created, mode 0660 minus the umask | fails, ENOENT |
 /// | is empty | a medium of 8 bytes that grows | fails, EINVAL |
 /// | is all zeros | initialized, one free block | the same |
 /// | is a medium | opened; repaired if a process was killed at work in it | the same |
 /// | is anything else | fails, EINVAL; initialized with PALLOC_FORCE | the same |
 ///
-/// "All zeros" takes 8 bytes, or 40 and more; a smaller file is made that long with PALLOC_DYNAMIC and refused without (EINVAL).
+/// A file of zeros must have 8 bytes, or at least 40; a smaller one is made that long with PALLOC_DYNAMIC and refused without
+/// (EINVAL). So `truncate -s 1M FILE` and palloc_init(FILE, PALLOC_DEFAULT) make a static medium of 1 MiB.
+///
 /// With PALLOC_READONLY only a medium can be opened. The medium is locked (flock(2)) until palloc_close; with PALLOC_READONLY the
 /// lock is shared.
 ///
-/// Returns the open medium, NULL on failure. Fails iff:
+/// Returns the open medium, NULL on failure; a file that was created for it may remain, empty. Fails iff:
 /// - EINVAL: a row of the table above; filename is NULL; flags that are unknown or contradict each other; neither a file nor a block
 ///   device.
 /// - EWOULDBLOCK: the medium is open already, in this process or another.
 /// - EILSEQ: the chain of blocks is damaged (palloc_error() says where); nothing was written.
-/// - ENOTSUP: the medium has PALLOC_EXTENDED set.
+/// - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set.
 /// - ENOMEM: memory or address space ran out. ENOSPC: the disk is full.
 /// - whatever else open(2), mmap(2) and their like say.
 ///
@@ -192,14 +197,21 @@ pub unsafe extern "C" fn palloc_init(filename: *const c_char, flags: u32) -> *mu
     let before = get_errno();
     // SAFETY: not NULL, hence ended by a NUL.
     let path = unsafe { CStr::from_ptr(filename) };
-    let medium = match Palloc::open(as_path(path), Flags::from_bits(flags)) {
-        Ok(medium) => medium,
+    match open(path, flags) {
+        Ok(pt) => {
+            set_errno(before);
+            pt
+        }
         Err(error) => {
             report("palloc_init", path, &error);
-            return ptr::null_mut();
+            ptr::null_mut()
         }
-    };
-    let filename = path.to_owned();
+    }
+}
+
+fn open(path: &CStr, flags: u32) -> engine::Result<*mut palloc_t> {
+    let medium = Palloc::open_c(path, Flags::from_bits(flags))?;
+    let filename = engine::try_c_string(path.to_bytes())?.expect("a C string has no NUL in it");
     let public = palloc_t {
         filename: filename.as_ptr().cast_mut(),
         descriptor: medium.descriptor(),
@@ -208,15 +220,16 @@ pub unsafe extern "C" fn palloc_init(filename: *const c_char, flags: u32) -> *mu
         first_free: 0,
         size: 0,
     };
-    let handle = Box::new(Handle { public: UnsafeCell::new(public), filename, medium });
-    handle.publish(&handle.medium.lock());
-    set_errno(before);
-    Box::into_raw(handle).cast()
+    let handle = engine::try_box(Handle { public: UnsafeCell::new(public), filename, medium })?;
+    handle[0].publish(&handle[0].medium.lock());
+    Ok(Box::into_raw(handle).cast())
 }
 
 /// Closes the medium: gives back what was reserved ahead, and leaves the file exactly in the documented format. NULL is accepted.
-/// No other thread may be using the medium, and pointers from palloc_data end here. What could not be written is told in
-/// errno and palloc_error(), and made good by the next palloc_init; the medium is closed all the same.
+/// No other thread may be using the medium, and pointers from palloc_data end here. It walks all free blocks.
+///
+/// What could not be written is reported in errno and palloc_error(), and made good by the next palloc_init; the medium is closed
+/// all the same.
 ///
 /// # Safety
 /// `pt` is NULL or a live handle, which no other thread uses.
@@ -226,13 +239,18 @@ pub unsafe extern "C" fn palloc_close(pt: *mut palloc_t) {
         return;
     }
     let before = get_errno();
-    // SAFETY: a live handle came from Box::into_raw in palloc_init and has not been given back.
-    let handle = unsafe { Box::from_raw(pt.cast::<Handle>()) };
-    let Handle { filename, medium, .. } = *handle;
-    match medium.close() {
-        Ok(()) => set_errno(before),
-        Err(error) => report("palloc_close", &filename, &error),
-    }
+    // SAFETY: a live handle came from Box::into_raw in palloc_init, as a slice of one, and has not been given back.
+    let handle = unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(pt.cast::<Handle>(), 1)) };
+    let closed = handle[0].medium.lock().close();
+    let errno = match closed {
+        Ok(()) => before,
+        Err(error) => {
+            report("palloc_close", &handle[0].filename, &error);
+            get_errno()
+        }
+    };
+    drop(handle);
+    set_errno(errno);
 }
 
 /// Allocates a blob of at least `size` bytes and returns the offset of its first byte, 16-byte aligned on media that this
@@ -244,6 +262,7 @@ pub unsafe extern "C" fn palloc_close(pt: *mut palloc_t) {
 /// - EROFS: opened with PALLOC_READONLY. EINVAL: `pt` is NULL.
 /// - EFBIG: the file would exceed what the file system or RLIMIT_FSIZE allows.
 /// - EILSEQ: a marker was overwritten since the medium was opened (palloc_error() says where).
+/// - EIO, EDQUOT, ...: what fallocate(2) says, and with PALLOC_SYNC fdatasync(2).
 ///
 /// # Safety
 /// `pt` is NULL or a live handle.
@@ -259,6 +278,7 @@ pub unsafe extern "C" fn palloc(pt: *mut palloc_t, size: size_t) -> u64 {
 /// - EINVAL: no allocated blob starts at `ptr` (0, a stray offset, inside a blob, freed already), or `pt` is NULL.
 /// - EROFS: opened with PALLOC_READONLY.
 /// - EILSEQ: a marker was overwritten since the medium was opened.
+/// - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says.
 ///
 /// # Safety
 /// `pt` is NULL or a live handle.
@@ -282,7 +302,7 @@ pub unsafe extern "C" fn palloc_size(pt: *mut palloc_t, ptr: u64) -> u64 {
     unsafe { with("palloc_size", pt, 0, |medium| medium.size_of(ptr)) }
 }
 
-/// The allocated blob with the lowest offset, 0 if there is none. Fails (0) iff:
+/// The allocated blob with the lowest offset, 0 if there is none. Fails (0 too: set errno to 0 before to tell) iff:
 /// - EINVAL: `pt` is NULL.
 /// - EILSEQ: a marker was overwritten since the medium was opened.
 ///
@@ -294,8 +314,8 @@ pub unsafe extern "C" fn palloc_first(pt: *mut palloc_t) -> u64 {
     unsafe { with("palloc_first", pt, 0, |medium| medium.first()) }
 }
 
-/// The next allocated blob behind `ptr`, 0 if it is the last. Fails (0) iff:
-/// - EINVAL: no allocated blob starts at `ptr`, or `pt` is NULL.
+/// The next allocated blob after `ptr`, 0 if it is the last. Fails (0 too: set errno to 0 before to tell) iff:
+/// - EINVAL: no allocated blob starts at `ptr` (it may have been freed since), or `pt` is NULL.
 /// - EILSEQ: a marker was overwritten since the medium was opened.
 ///
 /// # Safety
@@ -307,13 +327,14 @@ pub unsafe extern "C" fn palloc_next(pt: *mut palloc_t, ptr: u64) -> u64 {
 }
 
 /// Resizes the blob at `ptr`, in place where there is room and by a move where not, and returns its offset. The first bytes, up
-/// to the smaller of both sizes, are kept; a kill during the call leaves either the old blob or the new one, never both or none.
+/// to the smaller of both sizes, are kept; a kill during the call leaves either the old blob or the new one, never both or none. If
+/// it moves, the old offset and address are dead.
 /// With `ptr` 0 it is palloc(pt, size). A size of 0 shrinks to 16 bytes. Space given up is freed when it is worth a block
 /// (more than 32 bytes).
 ///
 /// Returns 0 on failure, and the blob at `ptr` is as it was. Fails iff:
 /// - EINVAL: `ptr` is not 0 and no allocated blob starts there, or `pt` is NULL.
-/// - ENOSPC, ENOMEM, EFBIG: there is no room for `size` bytes, as with palloc.
+/// - ENOSPC, ENOMEM, EFBIG, EIO, ...: as with palloc.
 /// - EROFS: opened with PALLOC_READONLY.
 /// - EILSEQ: a marker was overwritten since the medium was opened.
 ///
@@ -325,13 +346,16 @@ pub unsafe extern "C" fn prealloc(pt: *mut palloc_t, ptr: u64, size: size_t) -> 
     unsafe { with("prealloc", pt, 0, |medium| medium.resize(ptr, size as u64)) }
 }
 
-/// The address of the blob's bytes, palloc_size of them, to read and (but for PALLOC_READONLY) write. It stays valid until
+/// The address of the blob's bytes, palloc_size of them, to read and (except with PALLOC_READONLY) write. It stays valid until
 /// palloc_close, whatever the medium does, as long as the blob is not freed or moved; it shows the same bytes as pread(2) and
-/// pwrite(2) on `descriptor`.
+/// pwrite(2) on `descriptor`. What is stored here is safe from a kill at once, and from a power cut after palloc_sync only, with
+/// PALLOC_SYNC too.
+///
+/// The address is 16-byte aligned on media that this library made. On media of the original it can be odd: use memcpy there.
 ///
 /// Returns NULL on failure. Fails iff:
 /// - EINVAL: no allocated blob starts at `ptr`, or `pt` is NULL.
-/// - ENOSPC: the file is sparse under the blob and the disk is full.
+/// - ENOSPC, EDQUOT, EIO: the file is sparse under the blob, and the disk is full or fails.
 /// - EILSEQ: a marker was overwritten since the medium was opened.
 ///
 /// # Safety
@@ -343,12 +367,11 @@ pub unsafe extern "C" fn palloc_data(pt: *mut palloc_t, ptr: u64) -> *mut c_void
 }
 
 /// Makes everything done so far durable, blobs' bytes included, and the file exactly the documented format: nothing behind the last
-/// block, free blocks linked in order. With PALLOC_READONLY it does nothing and succeeds.
+/// block, free blocks linked in order. It walks all free blocks. With PALLOC_READONLY it does nothing and succeeds.
 ///
 /// Returns 0, or -1 on failure. Fails iff:
 /// - EINVAL: `pt` is NULL.
-/// - EIO, ENOSPC, ...: what fsync(2) and ftruncate(2) say.
-/// - EILSEQ: a marker was overwritten since the medium was opened.
+/// - EIO, ENOSPC, ...: what fdatasync(2) and ftruncate(2) say.
 ///
 /// # Safety
 /// `pt` is NULL or a live handle.
@@ -392,7 +415,7 @@ pub unsafe extern "C" fn palloc_stat(pt: *mut palloc_t, out: *mut palloc_stat) -
 }
 
 /// Calls `fn` for every block, allocated or free, by ascending offset. The medium is not locked during the call of `fn`, which may
-/// use it in every way but palloc_close: blocks that exist throughout are seen once.
+/// use it in every way except palloc_close: blocks that exist throughout are seen once.
 ///
 /// Returns what `fn` returned last; 0 when the end was reached or there is no block. Fails (-1, with errno set; a walk that ends well
 /// leaves errno alone) iff:
@@ -426,7 +449,8 @@ pub unsafe extern "C" fn palloc_walk(pt: *mut palloc_t, r#fn: palloc_walk_fn, us
 }
 
 /// Reads the medium in `filename`, without opening it or writing to it, and calls `report` (if not NULL) for every violation of
-/// the format: wrong or missing markers, gaps, free blocks that are side by side, links that do not form the sorted list.
+/// the format: wrong or missing markers, gaps, free blocks that are side by side, links that do not form the sorted list. While it
+/// runs the file has a shared lock.
 ///
 /// Returns how many there are, 0 for a sound medium; -1 if it can't be read. Fails iff:
 /// - EINVAL: `filename` is NULL, or names neither a file nor a block device.
@@ -444,7 +468,7 @@ pub unsafe extern "C" fn palloc_check(filename: *const c_char, report: palloc_re
     let before = get_errno();
     // SAFETY: not NULL, hence ended by a NUL.
     let path = unsafe { CStr::from_ptr(filename) };
-    let violations = engine::check(as_path(path), |offset, what| {
+    let violations = engine::check_c(path, |offset, what| {
         if let Some(report) = report {
             // SAFETY: not NULL, hence callable; the text lives until the call returns.
             unsafe { report(user, offset, what.as_ptr()) };

@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-/// Why a call on a medium failed. A failed call changed nothing.
+/// Why a call on a medium failed. A failed call changed nothing, but for the empty file that opening may have created.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -19,7 +19,7 @@ pub enum Error {
     NotAMedium,
     /// The file can't become a medium with the flags given.
     Incompatible(&'static str),
-    /// The medium's header has the bit of a layout that is not defined.
+    /// The medium's header, or the flags given, have the bit of a layout that is not defined.
     Extended,
     /// The flags given contradict each other or are not known.
     BadFlags(u32),
@@ -67,10 +67,10 @@ impl fmt::Display for Error {
             Error::OutOfMemory => f.write_str("out of memory for the index of the blocks"),
             Error::NotAMedium => f.write_str("not a palloc medium (PALLOC_FORCE initializes it all the same)"),
             Error::Incompatible(why) => write!(f, "incompatible medium: {why}"),
-            Error::Extended => f.write_str("the medium has the EXTENDED flag, for which no layout is defined"),
+            Error::Extended => f.write_str("PALLOC_EXTENDED is reserved, no layout is defined for it"),
             Error::BadFlags(flags) => write!(f, "flags {flags:#x} are unknown or contradict each other"),
             Error::Locked => f.write_str("the medium is open elsewhere"),
-            Error::Damaged { offset, what } => write!(f, "damaged medium: {what} at offset {offset}"),
+            Error::Damaged { offset, what } => write!(f, "damaged medium, at offset {offset}: {what}"),
             Error::NoBlob(ptr) => write!(f, "no allocated blob starts at offset {ptr}"),
             Error::OutOfBlob { ptr, offset, len } => {
                 write!(f, "{len} bytes from {offset} on are not all in the blob at offset {ptr}")

@@ -11,15 +11,17 @@
 //!            for set 0 a tree of maxima over the regions: the first region that has a block large enough
 //! ```
 //!
-//! A search takes the smallest exact size that fits, at its lowest address, else the lowest block of the others that fits. No set is
-//! ever scanned: every step looks at one word, 16 maxima, or one granule. Nothing is allocated but for regions in which no block
-//! began before, at most 1/24 of the medium's length in all; so freeing never fails for want of memory.
+//! A search takes the smallest exact size that fits, at its lowest address, else the lowest block of the others that fits. What it
+//! looks at does not grow with the medium but for the height of the trees: in a region, at most the free blocks that begin there.
+//! Nothing is allocated but for regions in which no block began before, about 1/25 of the medium's length in all; so freeing never
+//! fails for want of memory.
 //!
 //! The sizes of free blocks are not kept here but in their markers, which the functions read through `n_of`.
 
 use std::collections::TryReserveError;
 
 use super::format::{HEADER, MIN_DATA};
+use super::try_box;
 
 const REGION_SHIFT: u32 = 15;
 const GRANULE_SHIFT: u32 = 9;
@@ -50,7 +52,7 @@ struct Region {
 
 /// The index. Callers keep it in step with the medium.
 pub struct FreeIndex {
-    // A slice of one element, since a Box cannot be allocated without aborting when memory runs out.
+    // Slices of one: see try_box.
     regions: Vec<Option<Box<[Region]>>>,
     exact: [BitTree; EXACT_SETS],
     /// Bit s - 1: set s is not empty.
@@ -58,8 +60,9 @@ pub struct FreeIndex {
     others: MaxTree,
 }
 
+/// Beyond all regions for what no address space can hold.
 fn region_of(at: u64) -> usize {
-    (at >> REGION_SHIFT) as usize
+    usize::try_from(at >> REGION_SHIFT).unwrap_or(usize::MAX)
 }
 
 fn slot_of(at: u64) -> usize {
@@ -98,10 +101,7 @@ impl FreeIndex {
             self.regions.resize_with(region + 1, || None);
         }
         if self.regions[region].is_none() {
-            let mut one = Vec::new();
-            one.try_reserve_exact(1)?;
-            one.push(Region { starts: [0; SLOTS], sets: [0; 1 + EXACT_SETS] });
-            self.regions[region] = Some(one.into_boxed_slice());
+            self.regions[region] = Some(try_box(Region { starts: [0; SLOTS], sets: [0; 1 + EXACT_SETS] })?);
         }
         Ok(())
     }

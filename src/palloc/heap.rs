@@ -40,6 +40,20 @@ struct Place {
     take: u64,
 }
 
+/// A live block that is freed, with its free neighbours, each by start and data size.
+struct Joined {
+    start: u64,
+    end: u64,
+    before: Option<(u64, u64)>,
+    behind: Option<(u64, u64)>,
+}
+
+impl Joined {
+    fn marker(&self) -> Marker {
+        Marker::free(self.end - self.start - OVERHEAD)
+    }
+}
+
 impl<M: Medium> Heap<M> {
     /// The end of the last block.
     pub fn size(&self) -> u64 {
@@ -54,15 +68,18 @@ impl<M: Medium> Heap<M> {
     /// Allocates a blob of at least `size` bytes. Returns its offset.
     pub fn alloc(&mut self, size: u64) -> Result<u64> {
         self.check_writable()?;
-        let Place { at, end, take } = self.place(size)?;
-        self.claim(at, take, at, end, Marker::live(take).0)?;
-        Ok(at + WORD)
+        self.or_restore_tail(|heap| {
+            let Place { at, end, take } = heap.place(size)?;
+            heap.claim(at, take, at, end, Marker::live(take).0)?;
+            Ok(at + WORD)
+        })
     }
 
     /// Frees the blob at `ptr`.
     pub fn free(&mut self, ptr: u64) -> Result<()> {
         self.check_writable()?;
         let (at, n) = self.live(ptr)?;
+        self.check_end(at, n)?;
         self.release(at, n)
     }
 
@@ -73,6 +90,7 @@ impl<M: Medium> Heap<M> {
         }
         self.check_writable()?;
         let (at, n) = self.live(ptr)?;
+        self.check_end(at, n)?;
         let want = round_up(size).ok_or(Error::TooLarge(size))?;
         if size <= n {
             if split(n, want) == want && want < n {
@@ -80,7 +98,11 @@ impl<M: Medium> Heap<M> {
             }
             return Ok(ptr);
         }
-        if self.grow_in_place(at, n, size, want)? { Ok(ptr) } else { self.move_blob(at, n, size) }
+        self.or_restore_tail(
+            |heap| {
+                if heap.grow_in_place(at, n, size, want)? { Ok(ptr) } else { heap.move_blob(at, n, size) }
+            },
+        )
     }
 
     /// The size of the data section at `ptr`, of an allocated or a free block.
@@ -117,6 +139,24 @@ impl<M: Medium> Heap<M> {
             Ok(Block { ptr: at + WORD, size: self.block(at, state)?, is_free: state == State::Free })
         })
         .transpose()
+    }
+
+    /// Copies bytes of the blob at `ptr`, from `offset` in it on, to `bytes`.
+    pub fn read(&self, ptr: u64, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        let (_, n) = self.live(ptr)?;
+        check_range(ptr, n, offset, bytes.len() as u64)?;
+        self.medium.read(ptr + offset, bytes);
+        Ok(())
+    }
+
+    /// Copies `bytes` to the blob at `ptr`, from `offset` in it on.
+    pub fn write(&mut self, ptr: u64, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.check_writable()?;
+        let (_, n) = self.live(ptr)?;
+        check_range(ptr, n, offset, bytes.len() as u64)?;
+        self.medium.reserve(ptr, n)?;
+        self.medium.write(ptr + offset, bytes);
+        Ok(())
     }
 
     /// Counts blocks and bytes.
@@ -171,7 +211,7 @@ impl<M: Medium> Heap<M> {
         self.medium.barrier()
     }
 
-    pub(super) fn check_writable(&self) -> Result<()> {
+    fn check_writable(&self) -> Result<()> {
         if self.writable { Ok(()) } else { Err(Error::ReadOnly) }
     }
 
@@ -182,17 +222,14 @@ impl<M: Medium> Heap<M> {
     /// The data size of the block at `at`, which the index says begins there, after checking that its marker fits what is known.
     #[inline]
     fn block(&self, at: u64, state: State) -> Result<u64> {
+        let damaged = Error::Damaged { offset: at, what: "a start marker was overwritten" };
+        let Some(room) = self.size.checked_sub(at + OVERHEAD) else { return Err(damaged) };
         let marker = self.marker(at);
         let n = marker.n();
-        let room = self.size - at - OVERHEAD;
         let next = at + OVERHEAD + n.min(room);
         let fits = n >= MIN_DATA && n <= room && (next == self.size || self.index.state(next).is_some());
-        // A medium that is not repaired because it is read only may hold a blob that a move left behind: free for the index only.
-        if fits && (marker.is_free() == (state == State::Free) || !self.writable) {
-            Ok(n)
-        } else {
-            Err(Error::Damaged { offset: at, what: "a start marker was overwritten" })
-        }
+        // See finish_moves: on a medium that is read only, a block that a move left is free for the index, and not in its marker.
+        if fits && (marker.is_free() == (state == State::Free) || !self.writable) { Ok(n) } else { Err(damaged) }
     }
 
     /// Start and data size of the allocated block whose data begin at `ptr`.
@@ -213,7 +250,7 @@ impl<M: Medium> Heap<M> {
             match self.index.state(at) {
                 Some(State::Live) => return Ok(at + WORD),
                 Some(State::Free) => at += OVERHEAD + self.block(at, State::Free)?,
-                None => return Err(Error::Damaged { offset: at, what: "no block begins" }),
+                None => return Err(Error::Damaged { offset: at, what: "no block begins here" }),
             }
         }
         Ok(0)
@@ -222,8 +259,20 @@ impl<M: Medium> Heap<M> {
     /// The data size of the free block at `at`, if one is there.
     fn free_at(&self, at: u64) -> Result<Option<u64>> {
         match self.index.state(at) {
-            Some(State::Free) if at < self.size => self.block(at, State::Free).map(Some),
+            Some(State::Free) if at < self.size => {
+                let n = self.block(at, State::Free)?;
+                self.check_end(at, n).map(|()| Some(n))
+            }
             _ => Ok(None),
+        }
+    }
+
+    /// Checks the end marker of a block before it is changed: a start marker that was overwritten may lead to a later block.
+    fn check_end(&self, at: u64, n: u64) -> Result<()> {
+        if self.medium.load(at) == self.medium.load(at + WORD + n) {
+            Ok(())
+        } else {
+            Err(Error::Damaged { offset: at, what: "the markers of a block differ, one was overwritten" })
         }
     }
 
@@ -243,10 +292,11 @@ impl<M: Medium> Heap<M> {
     /// Finds a free block for `size` bytes, behind the last block of a dynamic medium if there is none before.
     fn place(&mut self, size: u64) -> Result<Place> {
         let want = round_up(size).ok_or(Error::TooLarge(size))?;
-        let found = self.index.find(want, size.max(MIN_DATA), |at| self.marker(at).n());
+        let found = self.index.find(want, size.max(MIN_DATA), |at| data_size(&self.medium, at));
         let overwritten = |offset| Error::Damaged { offset, what: "the start marker of a free block was overwritten" };
         if let Some((at, n)) = found.map_err(overwritten)? {
             self.block(at, State::Free)?;
+            self.check_end(at, n)?;
             return Ok(Place { at, end: at + OVERHEAD + n, take: split(n, want) });
         }
         if !self.dynamic {
@@ -279,7 +329,7 @@ impl<M: Medium> Heap<M> {
                 return Err(error);
             }
             let n = self.marker(at).n();
-            self.index.remove_free(at, n, |at| self.medium.load(at) & !Marker::free(0).0);
+            self.index.remove_free(at, n, |at| data_size(&self.medium, at));
             self.index.remove(at);
             self.size = at;
             self.forget_first_free(at);
@@ -287,6 +337,25 @@ impl<M: Medium> Heap<M> {
         self.mark_slack();
         // On the disk before anything but zeros is behind it: else the chain would break there.
         if before < self.medium.end() { self.medium.barrier() } else { Ok(()) }
+    }
+
+    /// Runs `operation`. If it fails and a free tail had become slack for it, that is a free tail again.
+    fn or_restore_tail<T>(&mut self, operation: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let size = self.size;
+        let result = operation(self);
+        if result.is_err() && self.size < size {
+            let tail = std::mem::replace(&mut self.size, size);
+            self.mark_slack();
+            let marker = Marker::free(size - tail - OVERHEAD);
+            self.medium.store(tail, marker.0);
+            self.medium.store(size - WORD, marker.0);
+            self.index.put(tail, State::Free);
+            self.index.add_free(tail, marker.n());
+            if self.first_free == 0 {
+                self.first_free = tail;
+            }
+        }
+        result
     }
 
     /// Writes the start marker of the slack, if there is any.
@@ -340,7 +409,7 @@ impl<M: Medium> Heap<M> {
         if is_slack {
             self.size = rest;
         } else {
-            self.index.remove_free(free, free_n, |at| self.medium.load(at) & !Marker::free(0).0);
+            self.index.remove_free(free, free_n, |at| data_size(&self.medium, at));
             self.index.remove(free);
             if splits {
                 self.index.put(rest, State::Free);
@@ -361,15 +430,30 @@ impl<M: Medium> Heap<M> {
     ///   after    start: free                           end
     /// ```
     fn release(&mut self, at: u64, n: u64) -> Result<()> {
+        let joined = self.joined(at, n)?;
+        self.commit(joined.start, joined.marker())?;
+        self.note_released(at, joined);
+        Ok(())
+    }
+
+    /// The same where the disk takes nothing: it is done in memory, and on the disk by the next barrier that succeeds.
+    fn release_without_barrier(&mut self, at: u64, n: u64) -> Result<()> {
+        let joined = self.joined(at, n)?;
+        self.medium.store(joined.start, joined.marker().0);
+        self.note_released(at, joined);
+        Ok(())
+    }
+
+    /// What becomes one free block when the live block at `at` is freed.
+    fn joined(&self, at: u64, n: u64) -> Result<Joined> {
         let (end, behind) = self.free_space_behind(at + OVERHEAD + n)?;
         let before = self.free_before(at);
-        let start = before.map_or(at, |(start, _)| start);
-        let marker = Marker::free(end - start - OVERHEAD);
-        self.commit(start, marker)?;
-        self.medium.store(end - WORD, marker.0);
+        Ok(Joined { start: before.map_or(at, |(start, _)| start), end, before, behind })
+    }
+
+    fn note_released(&mut self, at: u64, joined: Joined) {
         self.index.remove(at);
-        self.note_free(start, end, before.into_iter().chain(behind));
-        Ok(())
+        self.note_free(joined.start, joined.end, joined.before.into_iter().chain(joined.behind));
     }
 
     /// What can be joined to a block that is freed before `next`: where that ends, and the free block in the index that it takes up.
@@ -381,8 +465,9 @@ impl<M: Medium> Heap<M> {
 
     /// From `start` to `end` there is one free block now, which took up those in `joined`. If it ends a dynamic medium it is slack.
     fn note_free(&mut self, start: u64, end: u64, joined: impl Iterator<Item = (u64, u64)>) {
+        self.medium.store(end - WORD, Marker::free(end - start - OVERHEAD).0);
         for (at, n) in joined {
-            self.index.remove_free(at, n, |at| self.medium.load(at) & !Marker::free(0).0);
+            self.index.remove_free(at, n, |at| data_size(&self.medium, at));
             self.index.remove(at);
         }
         if self.dynamic && end == self.medium.end() {
@@ -459,7 +544,6 @@ impl<M: Medium> Heap<M> {
             }
             return Err(error);
         }
-        self.medium.store(end - WORD, marker.0);
         self.note_free(rest, end, behind.into_iter());
         Ok(())
     }
@@ -497,20 +581,15 @@ impl<M: Medium> Heap<M> {
         }
         self.free_space_behind(at + OVERHEAD + n)?;
         let Place { at: new, end, take } = self.place(size)?;
+        self.medium.reserve(at + WORD, n)?;
         self.medium.reserve_free(new + WORD, take)?;
         self.medium.copy(at + WORD, new + WORD, n);
         self.claim(new, take, new, end, MoveIntent::new(at).0)?;
-        let end_marker = new + WORD + take;
-        let released = self.release(at, n);
-        self.medium.store(end_marker, Marker::live(take).0);
-        match released {
-            Ok(()) => Ok(new + WORD),
-            Err(error) => {
-                // The disk does not take the old block's release, so the new one goes. What can be done is done in memory.
-                let _ = self.release(new, take);
-                Err(error)
-            }
-        }
+        self.release(at, n).inspect_err(|_| {
+            let _ = self.release_without_barrier(new, take);
+        })?;
+        self.medium.store(new + WORD + take, Marker::live(take).0);
+        Ok(new + WORD)
     }
 }
 
@@ -535,6 +614,15 @@ fn want_in_step(at: u64, size: u64) -> Option<u64> {
 /// How much is reserved behind the last block of a medium of `size` bytes when it grows.
 fn reserve_ahead(size: u64) -> u64 {
     (size / 8).clamp(64 << 10, 64 << 20) / STEP * STEP
+}
+
+fn check_range(ptr: u64, n: u64, offset: u64, len: u64) -> Result<()> {
+    if offset <= n && len <= n - offset { Ok(()) } else { Err(Error::OutOfBlob { ptr, offset, len }) }
+}
+
+/// The size in the start marker at `at`, which may have been overwritten and then lead anywhere.
+fn data_size(medium: &impl Medium, at: u64) -> u64 {
+    if at <= medium.end() - WORD { Marker(medium.load(at)).n() } else { 0 }
 }
 
 fn put_link(medium: &mut impl Medium, at: u64, link: u64) -> Result<()> {

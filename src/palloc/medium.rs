@@ -9,12 +9,11 @@
 //! holes every range is allocated before the first store to it. (On tmpfs a load from a hole takes space too: there, holes are read
 //! by system calls.)
 
-use std::ffi::c_int;
-use std::fs::{self, File, OpenOptions};
+use std::ffi::{CStr, c_int};
+use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
@@ -43,6 +42,10 @@ pub trait Medium {
     fn store(&mut self, at: u64, word: u64);
     /// Words in this range will be read soon: fetches it from memory in one stream, not one dependent miss after the other.
     fn prefetch(&self, from: u64, to: u64);
+    /// Reads bytes.
+    fn read(&self, at: u64, bytes: &mut [u8]);
+    /// Writes bytes.
+    fn write(&mut self, at: u64, bytes: &[u8]);
     /// Makes the bytes of a range zero.
     fn clear(&mut self, at: u64, len: u64);
     /// Copies bytes between ranges that do not overlap.
@@ -55,7 +58,8 @@ pub trait Medium {
     fn set_end(&mut self, end: u64) -> Result<()>;
     /// Makes sure that stores to the range cannot fail for want of space.
     fn reserve(&mut self, at: u64, len: u64) -> Result<()>;
-    /// The same for bytes that mean nothing: on failure, what was taken from the disk is given back, and they may be zeros.
+    /// The same for bytes that mean nothing (so never those of a marker): on failure, what was taken from the disk is given back, and
+    /// they may be zeros.
     fn reserve_free(&mut self, at: u64, len: u64) -> Result<()>;
     /// Whether every operation is to be on the disk when it returns.
     fn is_durable(&self) -> bool;
@@ -86,45 +90,41 @@ pub struct FileMedium {
     is_file: bool,
     durable: bool,
     holes: Option<Holes>,
-    /// The directory whose entry for the file may not be on the disk yet.
-    unsynced_directory: Option<PathBuf>,
+    /// The directory whose entry for the file is not on the disk yet.
+    unsynced_directory: Option<File>,
 }
 
 impl FileMedium {
     /// Opens and locks the file. It is created if it does not exist and `flags` has DYNAMIC.
-    pub fn open(path: &Path, flags: Flags) -> Result<FileMedium> {
+    pub fn open(path: &CStr, flags: Flags) -> Result<FileMedium> {
         let writable = !flags.contains(Flags::READONLY);
-        let kind = match fs::metadata(path) {
-            Ok(meta) => Some(meta.file_type()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound && writable && flags.contains(Flags::DYNAMIC) => None,
-            Err(e) => return Err(Error::System { doing: "open", source: e }),
+        let durable = flags.contains(Flags::SYNC) && writable;
+        let how = if writable { libc::O_RDWR } else { libc::O_RDONLY } | if durable { libc::O_DSYNC } else { 0 };
+        let (file, is_new) = match open_file(path, how) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && writable && flags.contains(Flags::DYNAMIC) => {
+                (open_file(path, how | libc::O_CREAT), true)
+            }
+            result => (result, false),
         };
-        if kind.is_some_and(|kind| !kind.is_file() && !kind.is_block_device()) {
+        let file = file.map_err(Error::system("open"))?;
+        let kind = file.metadata().map_err(Error::system("fstat"))?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
             return Err(Error::Incompatible("neither a file nor a block device"));
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(writable)
-            .create(kind.is_none())
-            .mode(0o660)
-            .custom_flags(if flags.contains(Flags::SYNC) && writable { libc::O_DSYNC } else { 0 })
-            .open(path)
-            .map_err(Error::system("open"))?;
         lock(&file, if writable { libc::LOCK_EX } else { libc::LOCK_SH })?;
 
         let end = seek(&file, 0, libc::SEEK_END).map_err(Error::system("find the end of the file"))?;
-        let is_file = kind.is_none_or(|kind| kind.is_file());
-        let holes = if is_file { Holes::find(&file, end) } else { None };
+        let holes = if kind.is_file() { Holes::find(&file, end) } else { None };
         seek(&file, 0, libc::SEEK_SET).map_err(Error::system("lseek"))?;
         Ok(FileMedium {
             window: map_window(&file, end, writable)?,
             outgrown: Vec::new(),
             end,
             writable,
-            is_file,
-            durable: flags.contains(Flags::SYNC) && writable,
+            is_file: kind.is_file(),
+            durable,
             holes,
-            unsynced_directory: if kind.is_none() { directory_of(path) } else { None },
+            unsynced_directory: if is_new { open_directory_of(path) } else { None },
             file,
         })
     }
@@ -138,6 +138,14 @@ impl FileMedium {
         assert!(len <= self.end && at <= self.end - len, "range {at}+{len} of a medium of {} bytes", self.end);
         // SAFETY: the window is at least `end` long, so the result is inside the mapping.
         unsafe { self.window.as_mut_ptr().add(at as usize) }
+    }
+}
+
+impl Drop for FileMedium {
+    fn drop(&mut self) {
+        // Not left to close(2): a forked child's copy of the descriptor would keep the lock.
+        // SAFETY: flock takes a descriptor, which `file` keeps open, and flags.
+        unsafe { libc::flock(self.file.as_raw_fd(), libc::LOCK_UN) };
     }
 }
 
@@ -197,6 +205,16 @@ impl Medium for FileMedium {
         }
     }
 
+    fn read(&self, at: u64, bytes: &mut [u8]) {
+        // SAFETY: a mapped range, and a slice that is no part of it.
+        unsafe { self.pointer(at, bytes.len() as u64).copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) }
+    }
+
+    fn write(&mut self, at: u64, bytes: &[u8]) {
+        // SAFETY: as in read.
+        unsafe { self.pointer(at, bytes.len() as u64).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
+    }
+
     fn clear(&mut self, at: u64, len: u64) {
         // SAFETY: a mapped range.
         unsafe { self.pointer(at, len).write_bytes(0, len as usize) }
@@ -228,7 +246,12 @@ impl Medium for FileMedium {
                 self.outgrown.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
                 self.outgrown.push(std::mem::replace(&mut self.window, longer));
             }
-            if let Err(error) = allocate(&self.file, self.end, end - self.end, end - self.end) {
+            let (at, len) = (self.end, end - self.end);
+            let allocated = allocate(&self.file, at, len, len).and_then(|allocated| match allocated {
+                true => Ok(()),
+                false => write_zeros(&self.file, at, len).map_err(Error::system(ALLOCATING)),
+            });
+            if let Err(error) = allocated {
                 // What was allocated before it failed goes back. If that fails too, the bytes are zeros behind the chain.
                 let _ = self.file.set_len(self.end);
                 return Err(error);
@@ -242,17 +265,18 @@ impl Medium for FileMedium {
 
     fn reserve(&mut self, at: u64, len: u64) -> Result<()> {
         match &mut self.holes {
-            Some(holes) if self.writable => holes.fill(&self.file, at, len.min(self.end - at), self.end),
+            Some(holes) if self.writable => holes.fill(&self.file, at, len, self.end).map(drop),
             _ => Ok(()),
         }
     }
 
     fn reserve_free(&mut self, at: u64, len: u64) -> Result<()> {
-        let result = self.reserve(at, len);
-        if let (Err(_), Some(holes)) = (&result, &mut self.holes) {
-            holes.open_again(&self.file, at, len.min(self.end - at));
-        }
-        result
+        let Some(holes) = &mut self.holes else { return Ok(()) };
+        let filled = holes.fill(&self.file, at, len, self.end).and_then(|filled| match filled {
+            true => Ok(()),
+            false => write_zeros(&self.file, at, len).map_err(Error::system(ALLOCATING)),
+        });
+        filled.inspect_err(|_| holes.open_again(&self.file, at, len))
     }
 
     fn is_durable(&self) -> bool {
@@ -266,9 +290,7 @@ impl Medium for FileMedium {
     fn flush(&mut self) -> Result<()> {
         retry(|| self.file.sync_data()).map_err(Error::system("write the file to the disk"))?;
         if let Some(directory) = &self.unsynced_directory {
-            File::open(directory)
-                .and_then(|directory| directory.sync_all())
-                .map_err(Error::system("write the file's directory to the disk"))?;
+            retry(|| directory.sync_all()).map_err(Error::system("write the file's directory to the disk"))?;
             self.unsynced_directory = None;
         }
         Ok(())
@@ -290,11 +312,19 @@ struct Holes {
 impl Holes {
     /// None if the file has none. Allocated space that was never written counts as a hole: it costs a call, no harm.
     fn find(file: &File, end: u64) -> Option<Holes> {
-        match seek(file, 0, libc::SEEK_HOLE) {
-            Ok(hole) if hole >= end => None,
-            Err(e) if e.raw_os_error() == Some(libc::ENXIO) => None,
-            _ => Some(Holes { filled: Vec::new(), loads_fill: is_tmpfs(file) }),
+        let mut holes = Holes { filled: Vec::new(), loads_fill: is_tmpfs(file) };
+        let mut at = 0;
+        while at < end {
+            // Beyond the last data there is only a hole. Other errors: not told, so nothing is known to be filled.
+            let Ok(data) = seek(file, at, libc::SEEK_DATA) else { return Some(holes) };
+            let Ok(hole) = seek(file, data, libc::SEEK_HOLE) else { return Some(holes) };
+            if data == 0 && hole >= end {
+                return None;
+            }
+            (data.div_ceil(PIECE)..hole / PIECE).for_each(|piece| holes.set_filled(piece));
+            at = hole;
         }
+        Some(holes)
     }
 
     /// Reads the word at `at`, if that is not to be done through the mapping.
@@ -322,21 +352,19 @@ impl Holes {
         self.filled[word] |= 1 << (piece % 64);
     }
 
-    /// Fills whole pieces round the range, or where the disk has no room for that the range alone.
-    fn fill(&mut self, file: &File, at: u64, len: u64, end: u64) -> Result<()> {
+    /// Fills whole pieces round the range, or where the disk has no room for that the range alone. False where the file system can't.
+    fn fill(&mut self, file: &File, at: u64, len: u64, end: u64) -> Result<bool> {
         let pieces = at / PIECE..(at + len).div_ceil(PIECE);
-        let (Some(first), Some(last)) =
-            (pieces.clone().find(|&piece| !self.is_filled(piece)), pieces.rev().find(|&piece| !self.is_filled(piece)))
-        else {
-            return Ok(());
-        };
+        let Some(first) = pieces.clone().find(|&piece| !self.is_filled(piece)) else { return Ok(true) };
+        let last = pieces.rev().find(|&piece| !self.is_filled(piece)).unwrap_or(first);
         let (start, stop) = (first * PIECE, ((last + 1) * PIECE).min(end));
         let there = file.metadata().map_or(u64::MAX, |meta| meta.blocks() * 512);
-        if allocate(file, start, stop - start, (stop - start).saturating_sub(there)).is_ok() {
-            (first..=last).for_each(|piece| self.set_filled(piece));
-            return Ok(());
+        match allocate(file, start, stop - start, (stop - start).saturating_sub(there)) {
+            Ok(true) => (first..=last).for_each(|piece| self.set_filled(piece)),
+            Ok(false) => return Ok(false),
+            Err(_) => return allocate(file, at, len, len.saturating_sub(there)),
         }
-        allocate(file, at, len, len.saturating_sub(there))
+        Ok(true)
     }
 
     /// Gives the range back to the disk, as far as the system can.
@@ -427,24 +455,45 @@ fn map_window(file: &File, end: u64, writable: bool) -> Result<MmapRaw> {
         options.len(len);
         match if writable { options.map_raw(file) } else { options.map_raw_read_only(file) } {
             Ok(window) => return Ok(window),
-            Err(e) => failure = e,
+            Err(e) if e.raw_os_error().is_some() => failure = e,
+            Err(_) => {} // more than the address space holds
         }
     }
     Err(Error::System { doing: "map the file", source: failure })
 }
 
-/// Allocates the range on the disk; bytes that were not there read as zero. At least `new` bytes of it are not allocated yet.
-fn allocate(file: &File, at: u64, len: u64, new: u64) -> Result<()> {
-    if new > STEP && free_space(file).is_some_and(|free| free < new) {
+const ALLOCATING: &str = "allocate space for the file";
+
+/// Allocates the range on the disk; bytes that were not there read as zero. At least `new` bytes of it are not allocated yet. False
+/// where the file system can't.
+fn allocate(file: &File, at: u64, len: u64, new: u64) -> Result<bool> {
+    if new > AT_ONCE && free_space(file).is_some_and(|free| free < new) {
         // What can't be had is not taken for a moment from others either.
         let source = io::Error::from_raw_os_error(libc::ENOSPC);
-        return Err(Error::System { doing: "allocate space for the file", source });
+        return Err(Error::System { doing: ALLOCATING, source });
     }
-    // In steps: a call that a signal interrupts starts anew, and a program may have timers.
-    (0..len).step_by(STEP as usize).try_for_each(|from| {
-        let (at, len) = (at + from, (len - from).min(STEP));
-        allocate_step(file, at, len).map_err(Error::system("allocate space for the file"))
-    })
+    for from in (0..len).step_by(AT_ONCE as usize) {
+        match allocate_at_once(file, at + from, (len - from).min(AT_ONCE)) {
+            Ok(()) => {}
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => return Ok(false),
+            Err(e) => return Err(Error::System { doing: ALLOCATING, source: e }),
+        }
+    }
+    Ok(true)
+}
+
+/// A call that a signal interrupts starts anew, and a program may have timers: so that it comes to an end.
+const AT_ONCE: u64 = 16 << 20;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn allocate_at_once(file: &File, at: u64, len: u64) -> io::Result<()> {
+    // SAFETY: fallocate takes a descriptor, which `file` keeps open, and integers.
+    retry(|| check(unsafe { fallocate(file.as_raw_fd(), 0, at as off_t, len as off_t) })).map(drop)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn allocate_at_once(_: &File, _: u64, _: u64) -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(libc::ENOSYS))
 }
 
 /// What the file system has left, if it tells.
@@ -461,19 +510,7 @@ fn free_space(file: &File) -> Option<u64> {
     (info.f_bfree as u64).checked_mul(info.f_frsize as u64)
 }
 
-const STEP: u64 = 16 << 20;
-
-fn allocate_step(file: &File, at: u64, len: u64) -> io::Result<()> {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    // SAFETY: fallocate takes a descriptor, which `file` keeps open, and integers.
-    match retry(|| check(unsafe { fallocate(file.as_raw_fd(), 0, at as off_t, len as off_t) })) {
-        Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => {}
-        result => return result.map(drop),
-    }
-    write_zeros(file, at, len)
-}
-
-/// For file systems that cannot allocate: writes zeros where zeros or nothing is.
+/// For file systems that can't allocate: writes zeros where zeros or nothing is, and nobody else writes.
 fn write_zeros(file: &File, at: u64, len: u64) -> io::Result<()> {
     const ZEROS: [u8; 4096] = [0; 4096];
     let mut buffer = ZEROS;
@@ -504,9 +541,31 @@ fn within_file_size_limit(end: u64) -> Result<()> {
     Ok(())
 }
 
-/// The directory that holds the file, whatever the current directory becomes.
-fn directory_of(path: &Path) -> Option<PathBuf> {
-    fs::canonicalize(path).ok()?.parent().map(Path::to_path_buf)
+/// open(2), on a path that needs no copy. Does not wait for the other end of a pipe.
+fn open_file(path: &CStr, how: c_int) -> io::Result<File> {
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    use libc::open;
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    use libc::open64 as open;
+    let how = how | libc::O_CLOEXEC | libc::O_NONBLOCK;
+    let mode: libc::c_uint = 0o660;
+    // SAFETY: open takes a C string, flags and a mode; a descriptor that it returns is nobody else's. fcntl takes integers.
+    let file = retry(|| unsafe { check(open(path.as_ptr(), how, mode)).map(|fd| File::from_raw_fd(fd as c_int)) })?;
+    // SAFETY: as above. Of the flags, those that can be changed are set: none of ours but O_NONBLOCK.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, how & !libc::O_NONBLOCK) })?;
+    Ok(file)
+}
+
+/// The directory that holds the file, to be synced with the file's first sync. None where it can't be read.
+fn open_directory_of(path: &CStr) -> Option<File> {
+    let mut directory = [0; libc::PATH_MAX as usize];
+    let path = path.to_bytes();
+    let name = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+    directory.get_mut(..name)?.copy_from_slice(&path[..name]);
+    if name == 0 {
+        directory[0] = b'.';
+    }
+    open_file(CStr::from_bytes_until_nul(&directory).ok()?, libc::O_RDONLY | libc::O_DIRECTORY).ok()
 }
 
 fn check(result: impl Into<i64>) -> io::Result<i64> {

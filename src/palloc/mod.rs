@@ -1,6 +1,6 @@
 //! Blobs in a file that outlives the process: allocate, free, resize and walk them; survive a kill at any moment.
 //!
-//! [`format`](self) of the file and order of stores: docs/FORMAT.md. The modules, from the bytes up: `format` says what they mean,
+//! docs/FORMAT.md has the bytes of the file, and the order of stores. The modules, from the bytes up: `format` says what they mean,
 //! `medium` where they are, `free_index` which blocks there are, `heap` works on them, `recover` opens and repairs. A [`Palloc`] puts
 //! one lock round a heap.
 //!
@@ -30,8 +30,9 @@ mod recover;
 mod tests;
 
 use std::collections::TryReserveError;
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, CString, c_int};
 use std::ops::BitOr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard};
@@ -151,11 +152,16 @@ impl Palloc {
     /// Opens the medium in the file at `path`, after making one or repairing it where that is called for. Fails if it is open
     /// already, if the file holds something else or a damaged medium, and where the system does.
     pub fn open(path: impl AsRef<Path>, flags: Flags) -> Result<Palloc> {
+        Palloc::open_c(&c_path(path.as_ref())?, flags)
+    }
+
+    pub(crate) fn open_c(path: &CStr, flags: Flags) -> Result<Palloc> {
         flags.check()?;
-        let mut medium = FileMedium::open(path.as_ref(), flags)?;
+        let mut medium = FileMedium::open(path, flags)?;
         if recover::is_durable(recover::stored_flags(&medium), flags) && !flags.contains(Flags::SYNC) {
+            // O_DSYNC can't be set later. Nothing that was read until now is used any more.
             drop(medium);
-            medium = FileMedium::open(path.as_ref(), flags | Flags::SYNC)?;
+            medium = FileMedium::open(path, flags | Flags::SYNC)?;
         }
         let descriptor = medium.descriptor();
         let (heap, stored) = recover::open(medium, flags)?;
@@ -207,21 +213,12 @@ impl Palloc {
 
     /// Copies bytes of the blob at `ptr`, from `offset` in it on, to `bytes`. Fails if it is not that long.
     pub fn read(&self, ptr: u64, offset: u64, bytes: &mut [u8]) -> Result<()> {
-        let mut heap = self.lock();
-        let from = range(heap.data(ptr)?, ptr, offset, bytes.len())?;
-        // SAFETY: `from` is a mapped range of the length of `bytes`, and the lock keeps writers of this API away.
-        unsafe { from.cast::<u8>().copy_to_nonoverlapping(NonNull::from(bytes).cast(), from.len()) }
-        Ok(())
+        self.lock().read(ptr, offset, bytes)
     }
 
     /// Copies `bytes` to the blob at `ptr`, from `offset` in it on. Fails if it is not that long.
     pub fn write(&self, ptr: u64, offset: u64, bytes: &[u8]) -> Result<()> {
-        let mut heap = self.lock();
-        heap.check_writable()?;
-        let to = range(heap.data(ptr)?, ptr, offset, bytes.len())?;
-        // SAFETY: `to` is a mapped range of the length of `bytes`, writable, and the lock keeps others of this API away.
-        unsafe { to.cast::<u8>().copy_from_nonoverlapping(NonNull::from(bytes).cast(), to.len()) }
-        Ok(())
+        self.lock().write(ptr, offset, bytes)
     }
 
     /// Where the bytes of the blob at `ptr` are in memory. The address stays valid until the medium is closed, as long as the blob is
@@ -265,17 +262,33 @@ impl Drop for Palloc {
     }
 }
 
-/// `len` bytes of `data` from `offset` on.
-fn range(data: NonNull<[u8]>, ptr: u64, offset: u64, len: usize) -> Result<NonNull<[u8]>> {
-    match usize::try_from(offset).ok().filter(|&offset| offset <= data.len() && len <= data.len() - offset) {
-        // SAFETY: `offset` is within the mapped range `data`.
-        Some(offset) => Ok(NonNull::slice_from_raw_parts(unsafe { data.cast::<u8>().add(offset) }, len)),
-        None => Err(Error::OutOfBlob { ptr, offset, len: len as u64 }),
-    }
-}
-
 /// Reads the medium in the file at `path` without opening it, and tells `report` of everything that is not exactly the format: the
 /// offset of the block, and what is wrong. Returns how much there was.
 pub fn check(path: impl AsRef<Path>, report: impl FnMut(u64, &CStr)) -> Result<u64> {
-    Ok(recover::check(&FileMedium::open(path.as_ref(), Flags::READONLY)?, report))
+    check_c(&c_path(path.as_ref())?, report)
+}
+
+pub(crate) fn check_c(path: &CStr, report: impl FnMut(u64, &CStr)) -> Result<u64> {
+    Ok(recover::check(&FileMedium::open(path, Flags::READONLY)?, report))
+}
+
+fn c_path(path: &Path) -> Result<CString> {
+    try_c_string(path.as_os_str().as_bytes())?.ok_or(Error::Incompatible("its path has a NUL in it"))
+}
+
+/// A copy as a C string, or None with a NUL in `bytes`; an error, not an abort, when memory runs out.
+pub(crate) fn try_c_string(bytes: &[u8]) -> std::result::Result<Option<CString>, TryReserveError> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(bytes.len() + 1)?;
+    copy.extend_from_slice(bytes);
+    copy.push(0);
+    Ok(CString::from_vec_with_nul(copy).ok())
+}
+
+/// A box, or an error, not an abort, when memory runs out: only slices have that.
+pub(crate) fn try_box<T>(value: T) -> std::result::Result<Box<[T]>, TryReserveError> {
+    let mut one = Vec::new();
+    one.try_reserve_exact(1)?;
+    one.push(value);
+    Ok(one.into_boxed_slice())
 }

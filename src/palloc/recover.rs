@@ -14,7 +14,8 @@ use super::heap::Heap;
 use super::medium::Medium;
 use super::{Flags, Result};
 
-const TOO_SMALL: &str = "it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows";
+const NOT_INITIALIZED: &str = "it is not initialized, and opened for reading only";
+const TOO_SMALL: &str = "it must have 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows";
 
 /// What a file holds.
 enum Found {
@@ -43,7 +44,7 @@ pub fn stored_flags(medium: &impl Medium) -> u32 {
     if medium.end() < HEADER { 0 } else { header_flags(medium.head()).unwrap_or(0) }
 }
 
-/// Opens the medium, after making one or repairing it where that is called for. On failure nothing was written.
+/// Opens the medium, after making one or repairing it where that is called for. On failure nothing that it holds was changed.
 /// Returns the flags in its header too.
 pub fn open<M: Medium>(mut medium: M, flags: Flags) -> Result<(Heap<M>, u32)> {
     let writable = !flags.contains(Flags::READONLY);
@@ -58,7 +59,7 @@ pub fn open<M: Medium>(mut medium: M, flags: Flags) -> Result<(Heap<M>, u32)> {
         },
         Found::Foreign if flags.contains(Flags::FORCE) => overwrite(&mut medium, flags)?,
         Found::Foreign => return Err(Error::NotAMedium),
-        _ if !writable => return Err(Error::Incompatible("it is not initialized, and opened for reading only")),
+        _ if !writable => return Err(Error::Incompatible(NOT_INITIALIZED)),
         Found::Beginning | Found::Zeros => initialize(&mut medium, flags)?,
     }
     let stored = stored_flags(&medium);
@@ -108,9 +109,7 @@ fn overwrite(medium: &mut impl Medium, flags: Flags) -> Result<()> {
         make_free(medium, HEADER, end)?;
         medium.barrier()?;
     } else if medium.end() != HEADER {
-        return Err(Error::Incompatible(
-            "it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows",
-        ));
+        return Err(Error::Incompatible(TOO_SMALL));
     }
     medium.reserve(0, HEADER)?;
     medium.store(0, header(flags.bits() & DYNAMIC));
@@ -175,7 +174,7 @@ fn survey(medium: &impl Medium, index: &mut FreeIndex) -> Result<Survey> {
             } else if marker.0 == 0 && medium.is_zero_from(at)? {
                 Rest::Zeros
             } else {
-                return Err(Error::Damaged { offset: at, what: "no block begins" });
+                return Err(Error::Damaged { offset: at, what: "no block begins here" });
             };
             break;
         }
@@ -202,8 +201,13 @@ fn open_chain(medium: &mut impl Medium, stored: u32, writable: bool) -> Result<(
     if found.rest == Rest::Nothing && !found.untidy {
         return Ok((index, found.end));
     }
-    if found.end == HEADER && !dynamic && medium.end() < HEADER + MIN_BLOCK {
-        return Err(Error::Incompatible(TOO_SMALL));
+    if found.end == HEADER && !dynamic {
+        // An initialization that was cut off. (A dynamic medium is one already, with nothing in it.)
+        if medium.end() < HEADER + MIN_BLOCK {
+            return Err(Error::Incompatible(TOO_SMALL));
+        } else if found.rest == Rest::Zeros && !writable {
+            return Err(Error::Incompatible(NOT_INITIALIZED));
+        }
     }
     finish_moves(medium, &mut index, found.end, writable);
     if !writable {
@@ -220,7 +224,7 @@ fn open_chain(medium: &mut impl Medium, stored: u32, writable: bool) -> Result<(
 }
 
 /// A blob that was being moved is live in its new block, whose end marker says which block it left: frees that one, if it still is
-/// live. On a medium that is not written to it becomes free for the index only.
+/// live. On a medium that is not written to it becomes free for the index only, and its markers still say live.
 fn finish_moves(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writable: bool) {
     let mut at = HEADER;
     while at < end {
@@ -254,11 +258,6 @@ fn claim_rest(medium: &mut impl Medium, found: &Survey, dynamic: bool) -> Result
     if dynamic {
         medium.set_end(at)?;
         return Ok(at);
-    }
-    if is_new {
-        return Err(Error::Incompatible(
-            "it takes 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows",
-        ));
     }
     // Too little for a block: the last one gets it.
     let last = Marker(medium.load(found.last));

@@ -2,10 +2,12 @@
 //! memory: the medium as it is then is opened by the real code and compared with a shadow. C tests do the same with real files and
 //! real kills, at random moments.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 
 use super::format::{Marker, WORD};
+use super::free_index::{FreeIndex, State};
 use super::heap::Heap;
 use super::medium::Medium;
 use super::{Error, Flags, Result, recover};
@@ -17,6 +19,9 @@ struct MemMedium {
     before_each_change: Option<Vec<Vec<u8>>>,
     /// The length that it cannot exceed.
     disk_size: u64,
+    /// How many calls that can fail still succeed, and how many behind these fail.
+    calls_left: Cell<u64>,
+    failures_left: Cell<u64>,
     /// With PALLOC_SYNC: where in `before_each_change` the barriers were.
     barriers: Option<Vec<usize>>,
 }
@@ -24,6 +29,18 @@ struct MemMedium {
 impl MemMedium {
     fn new(bytes: Vec<u8>) -> MemMedium {
         MemMedium { bytes, disk_size: 1 << 30, ..MemMedium::default() }
+    }
+
+    /// Counts a call that can fail.
+    fn call(&self) -> Result<()> {
+        if self.calls_left.get() > 0 {
+            self.calls_left.set(self.calls_left.get() - 1);
+        } else if self.failures_left.get() > 0 {
+            self.failures_left.set(self.failures_left.get() - 1);
+            let source = std::io::Error::from_raw_os_error(libc::EIO);
+            return Err(Error::System { doing: "fail", source });
+        }
+        Ok(())
     }
 
     fn note(&mut self) {
@@ -56,6 +73,14 @@ impl Medium for MemMedium {
 
     fn prefetch(&self, _: u64, _: u64) {}
 
+    fn read(&self, at: u64, bytes: &mut [u8]) {
+        bytes.copy_from_slice(&self.bytes[at as usize..][..bytes.len()]);
+    }
+
+    fn write(&mut self, at: u64, bytes: &[u8]) {
+        self.bytes[at as usize..][..bytes.len()].copy_from_slice(bytes);
+    }
+
     fn clear(&mut self, at: u64, len: u64) {
         self.note();
         self.bytes[at as usize..][..len as usize].fill(0);
@@ -76,6 +101,7 @@ impl Medium for MemMedium {
     }
 
     fn set_end(&mut self, end: u64) -> Result<()> {
+        self.call()?;
         if end > self.disk_size {
             let source = std::io::Error::from_raw_os_error(libc::ENOSPC);
             return Err(Error::System { doing: "grow", source });
@@ -87,7 +113,7 @@ impl Medium for MemMedium {
 
     fn reserve(&mut self, at: u64, len: u64) -> Result<()> {
         assert!(at + len <= self.end(), "reserves {at}+{len} of {}", self.end());
-        Ok(())
+        self.call()
     }
 
     fn reserve_free(&mut self, at: u64, len: u64) -> Result<()> {
@@ -102,11 +128,11 @@ impl Medium for MemMedium {
         if let (Some(barriers), Some(states)) = (&mut self.barriers, &self.before_each_change) {
             barriers.push(states.len());
         }
-        Ok(())
+        self.call()
     }
 
     fn flush(&mut self) -> Result<()> {
-        Ok(())
+        self.call()
     }
 
     fn address(&self, at: u64, len: u64) -> NonNull<[u8]> {
@@ -475,6 +501,104 @@ fn a_full_disk_is_an_error_and_changes_nothing() {
     heap.free(last).unwrap();
     assert_eq!(heap.alloc(100).unwrap(), last);
     closed(heap);
+}
+
+/// Random operations of which every third has its n-th call fail, and as many behind that as `failures` says.
+fn fail_everywhere(start: Vec<u8>, flags: Flags, seed: u64, durable: bool, nth: u64, failures: u64) {
+    let mut random = Random(seed * 1000 + nth + 1);
+    let mut heap = open(start, flags).unwrap();
+    heap.medium.barriers = durable.then(Vec::new);
+    let mut failed = 0;
+    for step in 0..300 {
+        let (before, size, stat) = (blobs(&heap), heap.size(), heap.stat().unwrap());
+        let fails = random.below(3) == 0;
+        heap.medium.calls_left.set(nth);
+        heap.medium.failures_left.set(if fails { failures } else { 0 });
+        let live: Vec<u64> = before.keys().copied().collect();
+        let some = (!live.is_empty()).then(|| live[random.below(live.len() as u64) as usize]);
+        let result = match (random.below(20), some) {
+            (0..=6, Some(ptr)) => heap.free(ptr).map(|()| None),
+            (7..=11, Some(ptr)) => heap.resize(ptr, random.size()).map(Some),
+            (12, _) => heap.sync().map(|()| None),
+            _ => heap.alloc(random.size()).map(Some),
+        };
+        heap.medium.failures_left.set(0);
+        match result {
+            Ok(Some(ptr)) => fill(&mut heap, ptr, step as u8 | 1),
+            Ok(None) => {}
+            Err(_) => {
+                failed += 1;
+                assert_eq!(blobs(&heap), before);
+                assert_eq!((heap.size(), heap.stat().unwrap()), (size, stat));
+            }
+        }
+        assert_eq!(blobs(&open(heap.medium.bytes.clone(), flags).unwrap()), blobs(&heap));
+    }
+    assert!(failed > 0 || nth > 2);
+    closed(heap);
+}
+
+#[test]
+fn whatever_call_fails_the_medium_is_as_it_was() {
+    for (durable, failures) in [(false, 1), (true, 1), (true, u64::MAX)] {
+        for nth in 0..8 {
+            fail_everywhere(Vec::new(), Flags::DYNAMIC, 5, durable, nth, failures);
+            fail_everywhere(vec![0; 8000], Flags::DEFAULT, 6, durable, nth, failures);
+            fail_everywhere(odd_medium(1, 3), Flags::DEFAULT, 7, durable, nth, failures);
+            fail_everywhere(odd_medium(0, 4), Flags::DEFAULT, 8, durable, nth, failures);
+        }
+    }
+}
+
+#[test]
+fn opening_a_clean_medium_writes_nothing() {
+    let mut heap = open(Vec::new(), Flags::DYNAMIC).unwrap();
+    let ptrs: Vec<u64> = (0..20).map(|i| heap.alloc(i * 10).unwrap()).collect();
+    ptrs.iter().step_by(3).for_each(|&ptr| heap.free(ptr).unwrap());
+    let mut medium = MemMedium::new(closed(heap));
+    medium.before_each_change = Some(Vec::new());
+    let mut heap = recover::open(medium, Flags::DEFAULT).unwrap().0;
+    heap.close().unwrap();
+    assert_eq!(heap.medium.before_each_change, Some(Vec::new()));
+}
+
+/// Blocks all over 8 GiB, so that the trees have all their levels, against a map.
+#[test]
+fn the_index_finds_what_a_search_through_all_blocks_finds() {
+    let mut random = Random(99);
+    let mut index = FreeIndex::new();
+    let mut free = BTreeMap::<u64, u64>::new();
+    for step in 0..40_000 {
+        let span: u64 = [1 << 18, 1 << 22, 1 << 29, 1 << 33][(step / 2000).min(3)];
+        if random.below(3) > 0 {
+            let odd = random.below(4) == 0;
+            let at = 8 + random.below(span / 64) * 64 + if odd { random.below(32) } else { 0 };
+            let n = if odd { 16 + random.below(2000) } else { 16 * (1 + random.below(40)) };
+            if free.range(at.saturating_sub(64)..at + 64).next().is_none() {
+                index.prepare(at).unwrap();
+                index.put(at, State::Free);
+                index.add_free(at, n);
+                free.insert(at, n);
+            }
+        } else if let Some((&at, &n)) = free.range(random.below(span)..).next() {
+            index.remove_free(at, n, |at| free[&at]);
+            index.remove(at);
+            free.remove(&at);
+        }
+        let size = 16 * (1 + random.below(50));
+        let least = size - random.below(16);
+        if step % 40 == 0 {
+            let is_exact = |n: u64| n % 16 == 0 && n <= 512;
+            let smallest = free.values().copied().filter(|&n| is_exact(n) && n >= size).min();
+            let wanted =
+                |&(_, &n): &(&u64, &u64)| smallest.map_or(!is_exact(n) && n >= least, |smallest| n == smallest);
+            let first = free.iter().find(wanted).map(|(&at, &n)| (at, n));
+            assert_eq!(index.find(size, least, |at| free[&at]).unwrap(), first, "step {step}: {size}, {least}");
+            assert_eq!(index.first_free(), free.keys().next().copied());
+            assert_eq!(index.any_free().is_some(), !free.is_empty());
+        }
+    }
+    assert!(index.free_from(0).eq(free.keys().copied()));
 }
 
 #[test]
