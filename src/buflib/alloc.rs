@@ -240,7 +240,13 @@ fn after(ctx: &Context, pool: Pool, end: usize) -> Result<After> {
     }
     Ok(match any_at(ctx, pool, end)? {
         Any::Used(block) => After::Used(block),
-        Any::Free(len) => After::Free(len),
+        Any::Free(len) => {
+            // A short one is in no tree and may be a single word: a damaged header could look like it. The block behind knows.
+            if len < NODE && !block_at(ctx, pool, end + len)?.flags.prev_free {
+                return Err(Fault::new(pool, end, "a free block that the next block does not know"));
+            }
+            After::Free(len)
+        }
     })
 }
 

@@ -362,10 +362,10 @@ pub(crate) fn exchange<const N: usize>(ctx: &Context, changes: [Change; N]) -> R
             }
         }
         if let Some((_, len)) = change.0 {
-            sum -= len;
+            sum = sum.wrapping_sub(len);
         }
         if let Some((start, len)) = change.1 {
-            sum += len;
+            sum = sum.wrapping_add(len);
             mark(tree.pool, start, len);
         }
     }
