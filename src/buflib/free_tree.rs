@@ -27,6 +27,7 @@
 
 use super::check::{Fault, Result, free_at};
 use super::layout::*;
+use core::ops::Range;
 
 const LEFT: usize = 1;
 const RIGHT: usize = 2;
@@ -57,12 +58,15 @@ struct Tree<'a> {
     ctx: &'a Context,
     pool: Pool,
     end: usize,
+    /// No node lies here or behind.
+    limit: usize,
     key_bits: usize,
 }
 
 impl<'a> Tree<'a> {
     fn new(ctx: &'a Context) -> Self {
-        Tree { ctx, pool: ctx.pool(), end: ctx.end(), key_bits: ctx.key_bits.get() }
+        let end = ctx.end();
+        Tree { ctx, pool: ctx.pool(), end, limit: end.saturating_sub(NODE), key_bits: ctx.key_bits.get() }
     }
 
     #[cold]
@@ -77,7 +81,7 @@ impl<'a> Tree<'a> {
 
     /// Whether two keys share the first `depth` bits.
     fn akin(&self, a: usize, b: usize, depth: usize) -> bool {
-        (a ^ b).checked_shr((self.key_bits - depth) as u32).unwrap_or(0) == 0
+        (a ^ b) >> (self.key_bits - depth) == 0
     }
 
     fn length(&self, node: usize) -> usize {
@@ -92,13 +96,12 @@ impl<'a> Tree<'a> {
     #[inline]
     fn follow(&self, from: usize, link: usize, probe: usize, depth: usize) -> Result<usize> {
         let node = link.wrapping_sub(1);
-        if depth > self.key_bits
-            || node >= self.end
-            || self.end - node <= NODE
-            || !self.akin(node, probe, depth)
-            || self.pool.get(node) as isize > -(NODE as isize)
-            || self.length(node) >= self.end - node
-        {
+        if node >= self.limit || !self.akin(node, probe, depth) {
+            return self.fault(from);
+        }
+        // NODE words or more, and not up to the end.
+        let len = self.pool.get(node).wrapping_neg();
+        if len.wrapping_sub(NODE) >= self.end - NODE - node {
             return self.fault(from);
         }
         Ok(node)
@@ -146,30 +149,38 @@ impl<'a> Tree<'a> {
         }
     }
 
+    /// What `longest` becomes at the node at `level`, of length `len`, if below its child on the path it is `below`.
     #[inline]
-    /// What `longest` becomes at the node at `depth`, of length `len`, if below its child on the path it is `below`.
-    fn settle_one(&self, path: &Path, depth: usize, len: usize, below: usize) -> Result<usize> {
-        let node = path.nodes[depth];
+    fn longest_with(&self, path: &Path, level: usize, len: usize, below: usize) -> Result<usize> {
+        let node = path.nodes[level];
         let (left, right) = (self.pool.get(node + LEFT), self.pool.get(node + RIGHT));
-        let other = if left == path.nodes[depth + 1] + 1 { right } else { left };
+        let other = if left == path.nodes[level + 1] + 1 { right } else { left };
         Ok(len.max(below).max(self.longest_below(node, other)?))
     }
 
-    /// Corrects `longest` above the node at `depth`, whose own becomes `longest`; or only tries whether that can be done. True if
-    /// there is anything to correct.
+    /// Corrects `longest` of the nodes at `levels` when that of the child below them changes from `old` to `new`; or only tries
+    /// whether that can be done. Returns the `longest` of the topmost node then.
     #[inline]
-    fn settle(&self, path: &Path, depth: usize, mut longest: usize, write: bool) -> Result<bool> {
-        for level in (0..depth).rev() {
+    fn settle(&self, path: &Path, levels: Range<usize>, mut old: usize, mut new: usize, write: bool) -> Result<usize> {
+        for level in levels.clone().rev() {
             let node = path.nodes[level];
-            longest = self.settle_one(path, level, self.length(node), longest)?;
-            if longest == self.longest(node) {
-                return Ok(level + 1 < depth);
+            let current = self.longest(node);
+            let settled = if new >= old {
+                current.max(new)
+            } else if current > old {
+                current // it is another's
+            } else {
+                self.longest_with(path, level, self.length(node), new)?
+            };
+            if settled == current {
+                return Ok(self.longest(path.nodes[levels.start]));
             }
             if write {
-                self.pool.set(node + LONGEST, longest);
+                self.pool.set(node + LONGEST, settled);
             }
+            (old, new) = (current, settled);
         }
-        Ok(depth > 0)
+        Ok(new)
     }
 
     fn insert(&self, path: &mut Path, key: usize, len: usize) -> Result<()> {
@@ -200,9 +211,11 @@ impl<'a> Tree<'a> {
         }
         let (left, right) = (self.pool.get(old + LEFT), self.pool.get(old + RIGHT));
         let longest = len.max(self.longest_below(old, left)?).max(self.longest_below(old, right)?);
-        if longest != self.longest(old) && self.settle(path, depth, longest, false)? {
-            self.settle(path, depth, longest, true)?;
+        let before = self.longest(old);
+        if longest < before {
+            self.settle(path, 0..depth, before, longest, false)?;
         }
+        self.settle(path, 0..depth, before, longest, true)?;
         if key != old {
             self.relink(path, key + 1);
             self.pool.set(key + LEFT, left);
@@ -236,21 +249,17 @@ impl<'a> Tree<'a> {
         let leaf = path.last();
         let bottom = path.len - 1;
 
-        // `longest` from the leaf's parent up to where the leaf goes, then above.
-        let settle = |write: bool| -> Result<bool> {
-            let mut below = 0;
-            for level in (depth..bottom).rev() {
-                let node = path.nodes[level];
-                let len = self.length(if level == depth { leaf } else { node });
-                below = self.settle_one(path, level, len, below)?;
-                if write {
-                    self.pool.set(node + LONGEST, below);
-                }
+        // `longest` from the leaf's parent up to below where the leaf goes, there, and above.
+        for write in [false, true] {
+            let mut new = 0;
+            if leaf != key {
+                let below = self.settle(path, depth + 1..bottom, self.longest(leaf), 0, write)?;
+                new = self.longest_with(path, depth, self.length(leaf), below)?;
             }
-            Ok(self.settle(path, depth, below, write)? || bottom > depth)
-        };
-        if settle(false)? {
-            settle(true)?;
+            self.settle(path, 0..depth, self.longest(key), new, write)?;
+            if write && leaf != key {
+                self.pool.set(key + LONGEST, new);
+            }
         }
 
         self.relink(path, 0);
@@ -328,17 +337,22 @@ fn in_tree((old, new): Change) -> Change {
 
 /// Makes sure that `exchange` will not fail.
 pub(crate) fn prepare(ctx: &Context, changes: &[Change]) -> Result<()> {
-    let (tree, mut path) = (Tree::new(ctx), Path::new());
-    for &change in changes {
-        let (old, new) = in_tree(change);
-        if let Some((key, _)) = old {
-            tree.find(&mut path, key)?;
+    Tree::new(ctx).prepare(&mut Path::new(), changes)
+}
+
+impl Tree<'_> {
+    fn prepare(&self, path: &mut Path, changes: &[Change]) -> Result<()> {
+        for &change in changes {
+            let (old, new) = in_tree(change);
+            if let Some((key, _)) = old {
+                self.find(path, key)?;
+            }
+            if let Some((key, _)) = new {
+                self.descend(path, key)?;
+            }
         }
-        if let Some((key, _)) = new {
-            tree.descend(&mut path, key)?;
-        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Some free blocks, start and length, become others in one go: the tree and both ends of the new ones are written, their sum counted.
@@ -346,7 +360,7 @@ pub(crate) fn prepare(ctx: &Context, changes: &[Change]) -> Result<()> {
 pub(crate) fn exchange<const N: usize>(ctx: &Context, changes: [Change; N]) -> Result<()> {
     let (tree, mut path) = (Tree::new(ctx), Path::new());
     // The first step fails before it writes. Make sure that the others will not.
-    prepare(ctx, changes.get(1..).unwrap_or_default())?;
+    tree.prepare(&mut path, changes.get(1..).unwrap_or_default())?;
     let mut sum = ctx.free_words.get();
     for change in changes {
         match in_tree(change) {
