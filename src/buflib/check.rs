@@ -113,10 +113,14 @@ pub(crate) fn length_at(pool: Pool, end: usize, start: usize) -> Result<isize> {
 }
 
 /// The allocated block at `start`, all but the crc checked.
-#[inline]
 pub(crate) fn shape_at(ctx: &Context, pool: Pool, start: usize) -> Result<Block> {
+    shape(pool, ctx.end(), ctx.handles(), start)
+}
+
+/// As `shape_at`, for a loop over all blocks.
+#[inline(always)]
+pub(crate) fn shape(pool: Pool, end: usize, handles: usize, start: usize) -> Result<Block> {
     let fault = |what| Err(Fault::new(pool, start, what));
-    let end = ctx.end();
     if start >= end {
         return fault("there is no block");
     }
@@ -127,7 +131,7 @@ pub(crate) fn shape_at(ctx: &Context, pool: Pool, start: usize) -> Result<Block>
     let len = length as usize;
     let slot = pool.get(start + SLOT);
     let handle = pool.words.wrapping_sub(pool.index(slot));
-    if slot % W != 0 || handle.wrapping_sub(1) >= ctx.handles() {
+    if slot % W != 0 || handle.wrapping_sub(1) >= handles {
         return fault("the handle of a block is outside of the table");
     }
     let address = pool.slot(handle);
@@ -243,24 +247,27 @@ pub(crate) fn any_at(ctx: &Context, pool: Pool, start: usize) -> Result<Any> {
 
 /// Checks the header of every block, and that each knows the one before it. Returns the first free block, if there is one.
 pub(crate) fn check_headers(ctx: &Context) -> Result<Option<usize>> {
-    let (pool, end) = (ctx.pool(), ctx.end());
+    let (pool, end, handles) = (ctx.pool(), ctx.end(), ctx.handles());
     let mut first = None;
     let mut prev_free = false;
     let mut start = 0;
     while start < end {
-        let block = any_at(ctx, pool, start)?;
-        match block {
-            Any::Used(block) if block.flags.prev_free != prev_free => {
+        if (pool.get(start) as isize) < 0 {
+            if prev_free {
+                return Err(Fault::new(pool, start, "two free blocks are neighbours"));
+            }
+            prev_free = true;
+            first = first.or(Some(start));
+            start += free_at(ctx, pool, start)?;
+        } else {
+            let block = shape(pool, end, handles, start)?;
+            if block.flags.prev_free != prev_free {
                 return Err(Fault::new(pool, start, "a block is wrong about the one before"));
             }
-            Any::Free(_) if prev_free => return Err(Fault::new(pool, start, "two free blocks are neighbours")),
-            _ => {}
+            check_crc(pool, &block)?;
+            prev_free = false;
+            start += block.len;
         }
-        prev_free = matches!(block, Any::Free(_));
-        if prev_free && first.is_none() {
-            first = Some(start);
-        }
-        start += block.len();
     }
     Ok(first)
 }

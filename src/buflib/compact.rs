@@ -2,7 +2,7 @@
 
 use super::alloc::{Error, Request, alloc, end_estimate};
 use super::callbacks::{Ops, ops};
-use super::check::{Any, Block, Result, any_at, block_of, check_headers, free_before, length_at, shape_at};
+use super::check::{Any, Block, Result, any_at, block_of, check_headers, free_before, length_at, shape, shape_at};
 use super::layout::*;
 use super::{free_tree, handles};
 
@@ -70,6 +70,7 @@ impl Pass<'_> {
         (start, Ok(()))
     }
 
+    #[inline(always)]
     fn step(&mut self, start: usize) -> Result<usize> {
         let length = length_at(self.pool, self.ctx.end(), start)?;
         if length < 0 {
@@ -77,7 +78,7 @@ impl Pass<'_> {
             self.gap += length.unsigned_abs();
             return Ok(length.unsigned_abs());
         }
-        let mut block = shape_at(self.ctx, self.pool, start)?;
+        let mut block = shape(self.pool, self.ctx.end(), self.ctx.handles(), start)?;
         let len = block.len;
         let align = 1usize << block.flags.align;
         let skip = (start - self.hole.0) % align;
@@ -266,27 +267,32 @@ pub(crate) fn allocatable(ctx: &Context) -> Result<usize> {
     if ctx.busy.get() != IDLE {
         return Ok(0);
     }
-    if !ctx.compact.get() {
-        compact(ctx)?;
+    if ctx.compact.get() {
+        check_headers(ctx)?;
+    } else {
+        compact(ctx)?; // which checks them
         settle(ctx);
     }
     if !handles::available(ctx) {
         return Ok(0);
     }
-    let (mut run, mut longest) = (0, 0);
-    super::alloc::walk(ctx, |_, block| {
-        match block {
-            Any::Free(len) => run += len,
-            Any::Used(block) => {
-                // An aligned block may leave some words on either side.
-                if block.flags.pins > 0 || block.flags.align > 0 || !ops(ctx, &block).movable() {
-                    run = 0;
-                }
+    let (pool, end) = (ctx.pool(), ctx.end());
+    let (mut start, mut run, mut longest) = (0, 0, 0);
+    // Without a free block there is no run.
+    while ctx.free_words.get() > 0 && start < end {
+        let length = length_at(pool, end, start)?;
+        if length < 0 {
+            run += length.unsigned_abs();
+            longest = longest.max(run);
+        } else {
+            let block = shape(pool, end, ctx.handles(), start)?;
+            // An aligned block may leave some words on either side.
+            if block.flags.pins > 0 || block.flags.align > 0 || !ops(ctx, &block).movable() {
+                run = 0;
             }
         }
-        longest = longest.max(run);
-        true
-    })?;
+        start += length.unsigned_abs();
+    }
     Ok(end_estimate(ctx).max(longest.saturating_sub(HEADER) * W))
 }
 
