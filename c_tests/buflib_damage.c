@@ -97,7 +97,7 @@ static void use(int how)
     case 4:
         for (int i = 1; i < 30; i++) {
             char *data = buflib_get_data(&ctx, i);
-            buflib_shrink(&ctx, i, data + 8, 8);
+            buflib_shrink(&ctx, i, (char *)((uintptr_t)data + 8), 8);
             buflib_get_name(&ctx, i);
             buflib_pin(&ctx, i);
             buflib_put_data_pinned(&ctx, data);

@@ -192,8 +192,10 @@ int buflib_alloc_aligned(struct buflib_context *ctx, size_t size, size_t alignme
  * that there is then in one place: `*size` bytes. Room for some more handles is left. The name is
  * cut to 15 bytes.
  *
- * Fails iff buflib_alloc_ex would for a block of one byte. Where it returns -1, because nothing is
- * left, `*size` is 0.
+ * Fails iff (`*size` becomes 0)
+ * - there are fewer than 22 words and 16 bytes more at the end, and no other free block in which a
+ *   byte has room, or there can be no handle: -1;
+ * - a callback is running, or the pool is damaged and the panic handler returned: -3.
  */
 int buflib_alloc_maximum(struct buflib_context *ctx, const char *name, size_t *size, struct buflib_callbacks *ops);
 
@@ -236,7 +238,7 @@ size_t buflib_allocatable(struct buflib_context *ctx);
 
 /*
  * Prepares the pool for being copied to `buf`: all its pointers are changed to that place, and the
- * pool may not be used before its bytes, from the first whole word on, lie there. No callback runs.
+ * pool may not be used before its bytes lie there, the first whole word at `buf`. No callback runs.
  *
  * Fails iff (false, and nothing has changed) `buf` is NULL, or not as aligned as a word and,
  * relative to where the pool is, as each aligned block; a block is pinned; memory is out
@@ -320,7 +322,7 @@ bool buflib_check(struct buflib_context *ctx, buflib_report_fn report, void *use
  * Lets `handler` be called when a pool turns out to be damaged, or, with DEBUG, a handle to be bad.
  * NULL, as at the start: the message goes to stderr, and the program ends by abort(). If the
  * handler returns, the call it came from fails and has changed nothing; it may leave by longjmp as
- * well. One handler serves all pools and threads.
+ * well, unless that call was made in a callback. One handler serves all pools and threads.
  */
 void buflib_set_panic_handler(buflib_panic_fn handler);
 

@@ -155,9 +155,7 @@ fn find_place(ctx: &Context, request: Request<'_>, words: usize) -> Result<Optio
         return Ok(Some(Place { start, pad: pad(start), free: Some(len) }));
     }
     let (start, room) = (ctx.end(), ctx.end_space());
-    if let Some(need) = words.checked_add(pad(start))
-        && need <= room
-    {
+    if words.checked_add(pad(start)).is_some_and(|need| need <= room) {
         return Ok(Some(Place { start, pad: pad(start), free: None }));
     }
     if align > 1 && free_tree::first_fit(ctx, words)?.is_some() {
@@ -165,10 +163,11 @@ fn find_place(ctx: &Context, request: Request<'_>, words: usize) -> Result<Optio
         let mut start = 0;
         while start < ctx.end() {
             let block = any_at(ctx, pool, start)?;
-            if let Any::Free(len) = block
-                && words.checked_add(pad(start)).is_some_and(|need| need <= len)
-            {
-                return Ok(Some(Place { start, pad: pad(start), free: Some(len) }));
+            match block {
+                Any::Free(len) if words.checked_add(pad(start)).is_some_and(|need| need <= len) => {
+                    return Ok(Some(Place { start, pad: pad(start), free: Some(len) }));
+                }
+                _ => {}
             }
             start += block.len();
         }
@@ -204,11 +203,11 @@ fn put(ctx: &Context, request: Request<'_>, words: usize, handle: usize, place: 
         None => {
             // The tree is changed within the blocks, so they reach over the new one first.
             ctx.set_end(start + pad + words);
-            if pad > 0
-                && let Err(fault) = free_tree::exchange(ctx, [(None, front)])
-            {
-                ctx.set_end(start);
-                return Err(fault);
+            if pad > 0 {
+                if let Err(fault) = free_tree::exchange(ctx, [(None, front)]) {
+                    ctx.set_end(start);
+                    return Err(fault);
+                }
             }
         }
     }

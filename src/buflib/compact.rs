@@ -226,9 +226,7 @@ fn ask_to_shrink(ctx: &Context, hints: u32) -> Result<bool> {
             continue;
         }
         let before = if block.flags.prev_free { Some(free_before(ctx, pool, block.start)?) } else { None };
-        if let Some((_, len)) = before
-            && position == FRONT
-        {
+        if let Some((_, len)) = before.filter(|_| position == FRONT) {
             let free = saturate(len);
             if wanted < free {
                 continue;

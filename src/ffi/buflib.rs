@@ -227,7 +227,10 @@ pub unsafe extern "C" fn buflib_alloc_aligned(
 /// Compacts, asks every block that has a shrink callback for all that it can give, and allocates all that there is then in one place:
 /// `*size` bytes. Room for some more handles is left. The name is cut to 15 bytes.
 ///
-/// Fails iff buflib_alloc_ex would for a block of one byte. Where it returns -1, because nothing is left, `*size` is 0.
+/// Fails iff (`*size` becomes 0)
+/// - there are fewer than 22 words and 16 bytes more at the end, and no other free block in which a byte has room, or there can be no
+///   handle: -1;
+/// - a callback is running, or the pool is damaged and the panic handler returned: -3.
 ///
 /// # Safety
 /// As for buflib_alloc_ex; `size` is NULL or may be written to.
@@ -330,7 +333,7 @@ pub unsafe extern "C" fn buflib_allocatable(ctx: *mut buflib_context) -> size_t 
 }
 
 /// Prepares the pool for being copied to `buf`: all its pointers are changed to that place, and the pool may not be used before its
-/// bytes, from the first whole word on, lie there. No callback runs.
+/// bytes lie there, the first whole word at `buf`. No callback runs.
 ///
 /// Fails iff (false, and nothing has changed) `buf` is NULL, or not as aligned as a word and, relative to where the pool is, as each
 /// aligned block; a block is pinned; memory is out (buflib_buffer_out); a callback is running; or the pool is damaged and the panic
@@ -617,9 +620,7 @@ pub unsafe extern "C" fn buflib_print_allocs(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn buflib_check_valid(ctx: *mut buflib_context) {
     // SAFETY: the caller's.
-    if let Some(ctx) = unsafe { context(ctx) }
-        && ctx.busy.get() == IDLE
-    {
+    if let Some(ctx) = unsafe { context(ctx) }.filter(|ctx| ctx.busy.get() == IDLE) {
         or_report(ctx, check::check_headers(ctx), None);
     }
 }
@@ -649,7 +650,7 @@ pub unsafe extern "C" fn buflib_check(ctx: *mut buflib_context, report: buflib_r
 
 /// Lets `handler` be called when a pool turns out to be damaged, or, with DEBUG, a handle to be bad. NULL, as at the start: the message
 /// goes to stderr, and the program ends by abort(). If the handler returns, the call it came from fails and has changed nothing; it may
-/// leave by longjmp as well. One handler serves all pools and threads.
+/// leave by longjmp as well, unless that call was made in a callback. One handler serves all pools and threads.
 ///
 /// # Safety
 /// `handler` is NULL or may be called at any time.
