@@ -6,8 +6,9 @@
 //! stay good. A window may reach beyond the end of the file: nothing there is ever touched.
 //!
 //! A store to a page for which the disk has no room would be a SIGBUS. So growth allocates before it is used, and in a file with
-//! holes every range is allocated before the first store to it. (On tmpfs a load from a hole takes space too: there, holes are read
-//! by system calls.)
+//! holes every range is allocated before the first store to it. Pages of what is allocated are then made writable at once: some file
+//! systems can fail at that too (ext4, in a file of very many pieces), and it is cheaper than a fault for each. (On tmpfs a load from
+//! a hole takes space too: there, holes are read by system calls.)
 
 use std::ffi::{CStr, c_int};
 use std::fs::File;
@@ -89,6 +90,8 @@ pub struct FileMedium {
     writable: bool,
     is_file: bool,
     durable: bool,
+    /// Pages of growth up to here are writable, as far as that was worth it.
+    populated: u64,
     holes: Option<Holes>,
     /// The directory whose entry for the file is not on the disk yet.
     unsynced_directory: Option<File>,
@@ -123,6 +126,7 @@ impl FileMedium {
             writable,
             is_file: kind.is_file(),
             durable,
+            populated: end,
             holes,
             unsynced_directory: if is_new { open_directory_of(path) } else { None },
             file,
@@ -258,6 +262,7 @@ impl Medium for FileMedium {
             }
         } else if end < self.end {
             retry(|| self.file.set_len(end)).map_err(Error::system("cut the file"))?;
+            self.populated = self.populated.min(end);
         }
         self.end = end;
         Ok(())
@@ -265,14 +270,21 @@ impl Medium for FileMedium {
 
     fn reserve(&mut self, at: u64, len: u64) -> Result<()> {
         match &mut self.holes {
-            Some(holes) if self.writable => holes.fill(&self.file, at, len, self.end).map(drop),
+            Some(holes) if self.writable => holes.fill(&self.file, &self.window, at, len, self.end).map(drop),
             _ => Ok(()),
         }
     }
 
     fn reserve_free(&mut self, at: u64, len: u64) -> Result<()> {
+        if at + len > self.populated {
+            let (from, to) = (self.populated, (at + len + POPULATE_AHEAD).min(self.end));
+            if to - from <= POPULATE_AT_MOST {
+                populate(&self.window, from, to - from)?;
+            }
+            self.populated = to;
+        }
         let Some(holes) = &mut self.holes else { return Ok(()) };
-        let filled = holes.fill(&self.file, at, len, self.end).and_then(|filled| match filled {
+        let filled = holes.fill(&self.file, &self.window, at, len, self.end).and_then(|filled| match filled {
             true => Ok(()),
             false => write_zeros(&self.file, at, len).map_err(Error::system(ALLOCATING)),
         });
@@ -353,18 +365,22 @@ impl Holes {
     }
 
     /// Fills whole pieces round the range, or where the disk has no room for that the range alone. False where the file system can't.
-    fn fill(&mut self, file: &File, at: u64, len: u64, end: u64) -> Result<bool> {
+    fn fill(&mut self, file: &File, window: &MmapRaw, at: u64, len: u64, end: u64) -> Result<bool> {
         let pieces = at / PIECE..(at + len).div_ceil(PIECE);
         let Some(first) = pieces.clone().find(|&piece| !self.is_filled(piece)) else { return Ok(true) };
         let last = pieces.rev().find(|&piece| !self.is_filled(piece)).unwrap_or(first);
         let (start, stop) = (first * PIECE, ((last + 1) * PIECE).min(end));
         let there = file.metadata().map_or(u64::MAX, |meta| meta.blocks() * 512);
-        match allocate(file, start, stop - start, (stop - start).saturating_sub(there)) {
-            Ok(true) => (first..=last).for_each(|piece| self.set_filled(piece)),
+        let whole = match allocate(file, start, stop - start, (stop - start).saturating_sub(there)) {
             Ok(false) => return Ok(false),
-            Err(_) => return allocate(file, at, len, len.saturating_sub(there)),
+            whole => whole.and_then(|_| populate(window, start, stop - start)),
+        };
+        if whole.is_ok() {
+            (first..=last).for_each(|piece| self.set_filled(piece));
+            return Ok(true);
         }
-        Ok(true)
+        allocate(file, at, len, len.saturating_sub(there))?;
+        populate(window, at, len).map(|()| true)
     }
 
     /// Gives the range back to the disk, as far as the system can.
@@ -381,6 +397,25 @@ impl Holes {
             fallocate(file.as_raw_fd(), how, at as off_t, len as off_t);
         }
     }
+}
+
+/// How far beyond what is needed pages of growth are made writable, and how many it pays for: a large blob may never be written whole.
+const POPULATE_AHEAD: u64 = 256 << 10;
+const POPULATE_AT_MOST: u64 = 1 << 20;
+
+/// Makes the pages of the range writable, where the system can.
+fn populate(window: &MmapRaw, at: u64, len: u64) -> Result<()> {
+    #[cfg(target_os = "linux")]
+    match window.advise_range(memmap2::Advice::PopulateWrite, at as usize, len as usize) {
+        Err(e) if e.raw_os_error() == Some(libc::EFAULT) => {
+            // What would be a SIGBUS.
+            let source = io::Error::from_raw_os_error(libc::ENOSPC);
+            return Err(Error::System { doing: ALLOCATING, source });
+        }
+        _ => {} // an old system does not know it
+    }
+    let _ = (window, at, len);
+    Ok(())
 }
 
 #[cfg(target_os = "linux")]

@@ -1,0 +1,711 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Out of space: full disks, sparse files, limits of file size and of memory. An error code each time, never a signal. */
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "palloc_util.h"
+
+#define DISK "disk"
+#define ON_DISK DISK "/medium.db"
+
+/* Runs a part of a point in a child, so that a signal or a limit is its own. */
+static void in_child(void (*part)(void))
+{
+    int status = 0;
+    pid_t child;
+
+    fflush(stdout);
+    child = fork();
+    if (child == 0) {
+        alarm(120);
+        part();
+        _exit(tap_done());
+    }
+    REQUIRE(child > 0);
+    CHECK_EQ_I(waitpid(child, &status, 0), child);
+    if (WIFSIGNALED(status))
+        DIAG("killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+    CHECK_EQ_I(status, 0);
+}
+
+static double seconds(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* ---------------------------------------------------------------------------------------------------------------- a disk of 1 MiB */
+
+static const char *why_no_disk;
+
+static int put(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC), good = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+
+    if (fd >= 0)
+        close(fd);
+    return good;
+}
+
+/* Mounts that nobody else sees: root may have them, and others as masters of a user namespace with only themselves in it. */
+static int own_mounts(void)
+{
+    unsigned user = geteuid(), group = getegid();
+    char users[64], groups[64];
+
+    if (unshare(CLONE_NEWNS) == 0)
+        return 1;
+    snprintf(users, sizeof users, "%u %u 1", user, user);
+    snprintf(groups, sizeof groups, "%u %u 1", group, group);
+    return unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && put("/proc/self/uid_map", users) && put("/proc/self/setgroups", "deny")
+        && put("/proc/self/gid_map", groups);
+}
+
+/* A file system of our own, which ends with this process. */
+static int make_disk(void)
+{
+    REQUIRE(mkdir(DISK, 0777) == 0);
+    if (!own_mounts())
+        why_no_disk = "needs the right to mount a small tmpfs (root, or user namespaces)";
+    else if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 || mount("tmpfs", DISK, "tmpfs", 0, "size=1m") != 0)
+        why_no_disk = "a tmpfs cannot be mounted here";
+    return why_no_disk == NULL;
+}
+
+static uint64_t disk_free(void)
+{
+    struct statvfs st;
+
+    REQUIRE(statvfs(DISK, &st) == 0);
+    return (uint64_t)st.f_bavail * st.f_frsize;
+}
+
+static void empty_disk(void)
+{
+    unlink(ON_DISK);
+    unlink(DISK "/other.db");
+    unlink(DISK "/ballast");
+    REQUIRE(disk_free() >= MIB - 8192);
+}
+
+/* Takes all of the disk but `leave` bytes. */
+static void ballast(uint64_t leave)
+{
+    int fd = open(DISK "/ballast", O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    uint64_t available = disk_free();
+
+    REQUIRE(fd >= 0);
+    if (available > leave)
+        REQUIRE(posix_fallocate(fd, 0, (off_t)(available - leave)) == 0);
+    close(fd);
+}
+
+static void grow_until_full(uint32_t flags)
+{
+    struct palloc_t *pt;
+    struct shadow s;
+    uint64_t ptr, size, first_free;
+    size_t asked = 5000;
+    unsigned refusals;
+
+    empty_disk();
+    shadow_init(&s, 1, 5000, 1000, 1);
+    pt = palloc_init(ON_DISK, PALLOC_DYNAMIC | flags);
+    REQUIRE(pt != NULL);
+    for (refusals = 0; asked > 0;) {
+        size = pt->size;
+        first_free = pt->first_free;
+        errno = UNTOUCHED;
+        ptr = palloc(pt, asked);
+        if (ptr == 0) {
+            if (!CHECK_ERRNO(ENOSPC) || !CHECK_EQ_U(pt->size, size) || !CHECK_EQ_U(pt->first_free, first_free) || !CHECK_VIEW(pt))
+                return;
+            if (refusals++ == 0) { /* nothing is refused that would have fitted */
+                CHECK(disk_free() < asked + 16 + 3 * 4096);
+                CHECK(pt->size > 900000);
+                CHECK_STR_CONTAINS(palloc_error(), ON_DISK);
+            }
+            asked /= 2;
+            continue;
+        }
+        CHECK_EQ_I(errno, UNTOUCHED);
+        if (shadow_add(&s, ptr, palloc_size(pt, ptr), s.next_id++, 0) == SIZE_MAX)
+            return;
+        {
+            struct blob *b = &s.at[shadow_find(&s, ptr)];
+            blob_write(pt, b->ptr, b->id, 0, b->size, (enum access)(s.count % 2)); /* no SIGBUS */
+            b->sure = b->size;
+        }
+    }
+    shadow_matches(&s, pt, BY_ADDRESS);
+
+    /* still usable */
+    errno = 0;
+    CHECK_EQ_U(prealloc(pt, s.at[0].ptr, 200000), 0);
+    CHECK_ERRNO(ENOSPC);
+    shadow_matches(&s, pt, BY_DESCRIPTOR);
+    ptr = s.at[3].ptr;
+    pfree(pt, ptr);
+    shadow_remove(&s, 3);
+    CHECK_EQ_U(palloc(pt, 5000), ptr);
+    pfree(pt, ptr);
+    CHECK_EQ_I(palloc_sync(pt), 0);
+    CHECK_SOUND_OPEN(ON_DISK);
+    size = pt->size;
+    palloc_close(pt);
+    CHECK_EQ_U(file_size(ON_DISK), size);
+    CHECK_SOUND(ON_DISK);
+
+    /* and again, with the disk as full as it is */
+    ballast(0);
+    pt = palloc_init(ON_DISK, PALLOC_DEFAULT);
+    REQUIRE(pt != NULL);
+    shadow_matches(&s, pt, BY_ADDRESS);
+    CHECK_EQ_U(palloc(pt, 5000), ptr);
+    errno = 0;
+    CHECK_EQ_U(palloc(pt, 100000), 0);
+    CHECK_ERRNO(ENOSPC);
+    CHECK_VIEW(pt);
+    pfree(pt, ptr);
+    shadow_matches(&s, pt, BY_ADDRESS);
+    palloc_close(pt);
+    CHECK_SOUND(ON_DISK);
+    shadow_free(&s);
+}
+
+static void dynamic_full(void)
+{
+    grow_until_full(0);
+}
+
+static void dynamic_sync_full(void)
+{
+    grow_until_full(PALLOC_SYNC);
+}
+
+/* Random work at the brim: every operation is granted or refused whole. */
+static void at_the_brim(void)
+{
+    struct rng rng = {77};
+    struct shadow s;
+    struct palloc_t *pt;
+    unsigned k, refusals = 0;
+
+    empty_disk();
+    ballast(200000);
+    shadow_init(&s, 77, 0, 0, 1);
+    pt = palloc_init(ON_DISK, PALLOC_DYNAMIC);
+    REQUIRE(pt != NULL);
+    for (k = 0; k < 4000; k++) {
+        uint64_t asked = rng_size(&rng, 20000), ptr, size;
+        s.step = k;
+        errno = 0;
+        if (s.count == 0 || rng_below(&rng, 100) < 45) {
+            ptr = palloc(pt, (size_t)asked);
+            if (ptr == 0) {
+                refusals++;
+                if (!CHECK_ERRNO(ENOSPC))
+                    break;
+                continue;
+            }
+            size = palloc_size(pt, ptr);
+            if (shadow_add(&s, ptr, size, s.next_id, size) == SIZE_MAX || !blob_write(pt, ptr, s.next_id++, 0, size, BY_ADDRESS))
+                break;
+        } else if (rng_below(&rng, 2)) {
+            if (!model_pfree(pt, &s, &rng))
+                break;
+        } else {
+            size_t i = (size_t)rng_below(&rng, s.count);
+            struct blob b = s.at[i];
+            uint64_t kept;
+            ptr = prealloc(pt, b.ptr, (size_t)asked);
+            if (ptr == 0) {
+                refusals++;
+                if (!CHECK_ERRNO(ENOSPC) || !CHECK_EQ_U(palloc_size(pt, b.ptr), b.size)
+                    || !blob_intact(pt, b.ptr, b.id, b.size, BY_ADDRESS))
+                    break;
+                continue;
+            }
+            size = palloc_size(pt, ptr);
+            kept = b.sure < asked ? b.sure : asked;
+            shadow_remove(&s, i);
+            if (shadow_add(&s, ptr, size, b.id, size) == SIZE_MAX || !blob_intact(pt, ptr, b.id, kept, BY_ADDRESS)
+                || !blob_write(pt, ptr, b.id, kept, size, BY_ADDRESS))
+                break;
+        }
+        if (k % 500 == 499) {
+            if (!CHECK_VIEW(pt) || !shadow_matches(&s, pt, BY_ADDRESS))
+                break;
+            palloc_close(pt);
+            if (!CHECK_SOUND(ON_DISK))
+                return;
+            pt = palloc_init(ON_DISK, PALLOC_DEFAULT);
+            REQUIRE(pt != NULL);
+        }
+    }
+    CHECK_EQ_U(k, 4000);
+    if (k != 4000)
+        shadow_where(&s);
+    CHECK(refusals > 20);
+    model_free_all(pt, &s, &rng);
+    CHECK_EQ_U(pt->size, 8);
+    palloc_close(pt);
+    shadow_free(&s);
+}
+
+/* No medium, no file of odd contents: what could not be made is not half there. */
+static void create_on_full(void)
+{
+    struct palloc_t *pt;
+
+    empty_disk();
+    ballast(0);
+    errno = 0;
+    pt = palloc_init(ON_DISK, PALLOC_DYNAMIC);
+    if (pt == NULL) {
+        CHECK(errno == ENOSPC);
+    } else {
+        errno = 0;
+        CHECK_EQ_U(palloc(pt, 100000), 0);
+        CHECK_ERRNO(ENOSPC);
+        palloc_close(pt);
+    }
+    unlink(DISK "/ballast");
+    pt = palloc_init(ON_DISK, PALLOC_DYNAMIC);
+    if (CHECK(pt != NULL))
+        CHECK_EQ_U(palloc(pt, 10000), 16);
+    palloc_close(pt);
+    CHECK_SOUND(ON_DISK);
+}
+
+/* A static medium of 16 MiB on a disk of 1: every blob that is handed out can be written. */
+static void sparse_static(void)
+{
+    struct palloc_t *pt;
+    struct palloc_stat before, after;
+    uint64_t ptr, written = 0;
+    uint64_t blobs[64];
+    size_t count = 0, i;
+
+    empty_disk();
+    file_zeros(ON_DISK, 16 * MIB);
+    pt = palloc_init(ON_DISK, PALLOC_DEFAULT);
+    REQUIRE(pt != NULL);
+    CHECK_EQ_U(pt->size, 16 * MIB);
+    for (;;) {
+        CHECK_EQ_I(palloc_stat(pt, &before), 0);
+        errno = 0;
+        ptr = palloc(pt, 60000);
+        if (ptr == 0)
+            break;
+        REQUIRE(count < 64);
+        memset(palloc_data(pt, ptr), 0x55, palloc_size(pt, ptr)); /* all of it */
+        blob_write(pt, ptr, 70000 + count, 0, 60000, BY_ADDRESS);
+        written += palloc_size(pt, ptr);
+        blobs[count++] = ptr;
+    }
+    CHECK_ERRNO(ENOSPC);
+    CHECK(written > 700000);
+    CHECK_EQ_I(palloc_stat(pt, &after), 0);
+    CHECK_EQ_U(after.live_blobs, before.live_blobs);
+    CHECK_EQ_U(after.live_bytes, before.live_bytes);
+    CHECK_EQ_U(after.medium_size, before.medium_size);
+    CHECK_VIEW(pt);
+
+    errno = 0; /* larger than the disk, smaller than the medium */
+    CHECK_EQ_U(palloc(pt, 8 * MIB), 0);
+    CHECK_ERRNO(ENOSPC);
+    errno = 0;
+    CHECK_EQ_U(prealloc(pt, blobs[0], 8 * MIB), 0);
+    CHECK_ERRNO(ENOSPC);
+    errno = 0; /* in place, at the end */
+    CHECK_EQ_U(prealloc(pt, blobs[count - 1], 4 * MIB), 0);
+    CHECK_ERRNO(ENOSPC);
+    CHECK_VIEW(pt);
+    for (i = 0; i < count; i++)
+        blob_intact(pt, blobs[i], 70000 + i, 60000, BY_ADDRESS);
+
+    pfree(pt, blobs[2]); /* this place has its space on the disk */
+    CHECK_EQ_U(palloc(pt, 60000), blobs[2]);
+    blob_write(pt, blobs[2], 70002, 0, 60000, BY_ADDRESS);
+    CHECK_EQ_I(palloc_sync(pt), 0);
+    palloc_close(pt);
+    CHECK_EQ_U(file_size(ON_DISK), 16 * MIB);
+
+    ballast(0);
+    pt = palloc_init(ON_DISK, PALLOC_DEFAULT);
+    REQUIRE(pt != NULL);
+    for (i = 0; i < count; i++)
+        blob_intact(pt, blobs[i], 70000 + i, 60000, BY_DESCRIPTOR);
+    pfree(pt, blobs[1]);
+    CHECK_EQ_U(palloc(pt, 50000), blobs[1]);
+    palloc_close(pt);
+}
+
+/* What is refused leaves the disk to others. */
+static void refused_takes_nothing(void)
+{
+    struct palloc_t *pt;
+    uint64_t available;
+
+    empty_disk();
+    file_zeros(ON_DISK, 16 * MIB);
+    pt = palloc_init(ON_DISK, PALLOC_DEFAULT);
+    REQUIRE(pt != NULL);
+    CHECK_EQ_U(palloc(pt, 100), 16);
+    available = disk_free();
+    errno = 0;
+    CHECK_EQ_U(palloc(pt, 8 * MIB), 0);
+    CHECK_ERRNO(ENOSPC);
+    CHECK(disk_free() + 65536 >= available);
+    errno = 0;
+    CHECK_EQ_U(prealloc(pt, 16, 8 * MIB), 0);
+    CHECK_ERRNO(ENOSPC);
+    CHECK(disk_free() + 65536 >= available);
+    CHECK(palloc(pt, 500000) != 0);
+    palloc_close(pt);
+    CHECK_SOUND(ON_DISK);
+}
+
+/* A live blob without space on the disk: its address cannot be had when the disk is full. */
+static void sparse_blob(void)
+{
+    struct palloc_t *pt;
+    struct bytes b;
+    int fd;
+
+    empty_disk();
+    file_zeros(ON_DISK, 16 * MIB);
+    build_header(&b, PALLOC_DEFAULT);
+    build_zeros(&b, 8);
+    put64(b.at + 8, 4 * MIB);
+    fd = open(ON_DISK, O_WRONLY | O_CLOEXEC);
+    REQUIRE(fd >= 0);
+    REQUIRE(pwrite(fd, b.at, 16, 0) == 16);
+    REQUIRE(pwrite(fd, b.at + 8, 8, 16 + 4 * MIB) == 8);
+    put64(b.at + 8, (12 * MIB - 24 - 16) | FREE_BIT);
+    REQUIRE(pwrite(fd, b.at + 8, 8, 24 + 4 * MIB) == 8);
+    REQUIRE(pwrite(fd, b.at + 8, 8, 16 * MIB - 8) == 8);
+    close(fd);
+    bytes_free(&b);
+    CHECK_SOUND(ON_DISK);
+    CHECK(file_disk(ON_DISK) < 100000);
+    pt = palloc_init(ON_DISK, PALLOC_DEFAULT);
+    REQUIRE(pt != NULL);
+    CHECK_EQ_U(palloc_size(pt, 16), 4 * MIB);
+    errno = 0;
+    CHECK(palloc_data(pt, 16) == NULL);
+    CHECK_ERRNO(ENOSPC);
+    CHECK_VIEW(pt);
+    pfree(pt, 16);
+    CHECK_EQ_U(palloc(pt, 1000), 16);
+    CHECK(palloc_data(pt, 16) != NULL);
+    palloc_close(pt);
+    CHECK_SOUND(ON_DISK);
+}
+
+/* ------------------------------------------------------------------------------------------------------------- large and sparse */
+
+static void large(uint64_t size, int header_only)
+{
+    struct palloc_t *pt;
+    double start;
+    uint64_t ptr;
+    int fd;
+
+    unlink("large.db");
+    fd = open("large.db", O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    REQUIRE(fd >= 0);
+    if (ftruncate(fd, (off_t)size) != 0) {
+        SKIP("the file system has no files of this size");
+        close(fd);
+        return;
+    }
+    if (header_only)
+        REQUIRE(pwrite(fd, "PBA\0\0\0\0\0", 8, 0) == 8);
+    close(fd);
+    start = seconds();
+    pt = palloc_init("large.db", PALLOC_DEFAULT);
+    if (!CHECK(pt != NULL)) {
+        DIAG("errno %d: %s", errno, palloc_error());
+        unlink("large.db");
+        return;
+    }
+    CHECK_EQ_U(pt->size, size);
+    CHECK_EQ_U(palloc_size(pt, 16), size - 24);
+    CHECK_EQ_U(ptr = palloc(pt, 1000), 16);
+    blob_write(pt, ptr, 70000, 0, 1000, BY_ADDRESS);
+    CHECK(palloc(pt, 100000) != 0);
+    CHECK_VIEW(pt);
+    palloc_close(pt);
+    pt = palloc_init("large.db", PALLOC_READONLY);
+    if (CHECK(pt != NULL))
+        blob_intact(pt, ptr, 70000, 1000, BY_ADDRESS);
+    palloc_close(pt);
+    CHECK_SOUND("large.db");
+    CHECK(seconds() - start < 5);
+    CHECK(file_disk("large.db") < MIB);
+    unlink("large.db");
+}
+
+/* ------------------------------------------------------------------------------------------------------------------------ limits */
+
+static void limit(int what, uint64_t bytes)
+{
+    struct rlimit l;
+
+    l.rlim_cur = l.rlim_max = (rlim_t)bytes;
+    REQUIRE(setrlimit(what, &l) == 0);
+}
+
+static void file_size_limit(void)
+{
+    struct palloc_t *pt;
+    struct shadow s;
+    uint64_t ptr, size;
+
+    signal(SIGXFSZ, SIG_DFL);
+    unlink("limited.db");
+    shadow_init(&s, 3, 0, 0, 1);
+    limit(RLIMIT_FSIZE, 300000);
+    pt = palloc_init("limited.db", PALLOC_DYNAMIC);
+    REQUIRE(pt != NULL);
+    for (;;) {
+        size = pt->size;
+        errno = 0;
+        ptr = palloc(pt, 5000);
+        if (ptr == 0)
+            break;
+        if (shadow_add(&s, ptr, palloc_size(pt, ptr), s.next_id, 5000) == SIZE_MAX)
+            return;
+        blob_write(pt, ptr, s.next_id++, 0, 5000, BY_ADDRESS);
+    }
+    CHECK_ERRNO(EFBIG);
+    CHECK_EQ_U(pt->size, size);
+    CHECK(size > 300000 - 5024 - 4096);
+    CHECK(size <= 300000);
+    CHECK_VIEW(pt);
+    errno = 0;
+    CHECK_EQ_U(prealloc(pt, 16, 300000), 0);
+    CHECK_ERRNO(EFBIG);
+    shadow_matches(&s, pt, BY_ADDRESS);
+    ptr = s.at[5].ptr;
+    pfree(pt, ptr);
+    CHECK_EQ_U(palloc(pt, 5000), ptr);
+    CHECK_EQ_I(palloc_sync(pt), 0);
+    palloc_close(pt);
+    CHECK_SOUND("limited.db");
+    shadow_free(&s);
+}
+
+static void file_size_limit_of_0(void)
+{
+    signal(SIGXFSZ, SIG_DFL);
+    unlink("limited.db");
+    limit(RLIMIT_FSIZE, 0);
+    errno = 0;
+    CHECK(palloc_init("limited.db", PALLOC_DYNAMIC) == NULL);
+    CHECK_ERRNO(EFBIG);
+}
+
+static uint64_t address_space(void)
+{
+    FILE *f = fopen("/proc/self/statm", "r");
+    unsigned long pages = 0;
+
+    if (f == NULL || fscanf(f, "%lu", &pages) != 1)
+        pages = 0;
+    if (f != NULL)
+        fclose(f);
+    return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* With `room` above what the process has now, a medium grows up to `wanted` bytes, or as far as it goes; then ENOMEM. */
+static void grow_in(uint64_t room, uint64_t wanted, int must_reach)
+{
+    struct palloc_t *pt;
+    struct shadow s;
+    uint64_t ptr = 1, k;
+
+    unlink("limited.db");
+    shadow_init(&s, 4, 0, 0, 1);
+    if (address_space() == 0) {
+        DIAG("no /proc/self/statm here");
+        return;
+    }
+    limit(RLIMIT_AS, address_space() + room);
+    errno = 0;
+    pt = palloc_init("limited.db", PALLOC_DYNAMIC);
+    if (pt == NULL) {
+        CHECK_ERRNO(ENOMEM);
+        CHECK(!must_reach);
+        return;
+    }
+    for (k = 0; pt->size < wanted; k++) {
+        errno = 0;
+        ptr = palloc(pt, MIB);
+        if (ptr == 0) {
+            CHECK_ERRNO(ENOMEM);
+            break;
+        }
+        if (shadow_add(&s, ptr, palloc_size(pt, ptr), s.next_id, 100) == SIZE_MAX)
+            return;
+        blob_write(pt, ptr, s.next_id++, 0, 100, (enum access)(k % 2));
+    }
+    if (must_reach)
+        CHECK(ptr != 0);
+    CHECK_VIEW(pt);
+    shadow_matches(&s, pt, BY_DESCRIPTOR);
+    for (k = 0; k < s.count; k += 7)
+        if (must_reach)
+            blob_intact(pt, s.at[k].ptr, s.at[k].id, 100, BY_ADDRESS);
+    while (s.count > 0) {
+        pfree(pt, s.at[s.count - 1].ptr);
+        s.count--;
+    }
+    CHECK_EQ_U(pt->size, 8);
+    palloc_close(pt);
+    CHECK_EQ_U(file_size("limited.db"), 8);
+    shadow_free(&s);
+}
+
+static void address_space_512(void)
+{
+    grow_in(512 * MIB, 100 * MIB, 1);
+}
+
+static void address_space_48(void)
+{
+    grow_in(48 * MIB, 100 * MIB, 0);
+}
+
+static void address_space_2(void)
+{
+    grow_in(2 * MIB, 100 * MIB, 0);
+}
+
+static void many_small_blobs(void)
+{
+    struct palloc_t *pt;
+    uint64_t ptr, count = 0;
+
+    unlink("limited.db");
+    if (address_space() == 0)
+        return;
+    limit(RLIMIT_AS, address_space() + 24 * MIB);
+    pt = palloc_init("limited.db", PALLOC_DYNAMIC);
+    if (pt == NULL) {
+        CHECK_ERRNO(ENOMEM);
+        return;
+    }
+    for (;;) {
+        errno = 0;
+        ptr = palloc(pt, 16);
+        if (ptr == 0 || count == 3000000)
+            break;
+        count++;
+    }
+    if (ptr == 0)
+        CHECK_ERRNO(ENOMEM);
+    for (ptr = palloc_first(pt); ptr != 0 && count > 0; ptr = palloc_next(pt, ptr))
+        count--;
+    CHECK_EQ_U(count, 0);
+    errno = 0;
+    pfree(pt, 16);
+    CHECK_EQ_I(errno, 0);
+    palloc_close(pt);
+}
+
+static void large_in_little_address_space(void)
+{
+    struct palloc_t *pt;
+
+    file_zeros("limited.db", 2 * GIB);
+    if (address_space() == 0)
+        return;
+    limit(RLIMIT_AS, address_space() + 256 * MIB);
+    errno = 0;
+    pt = palloc_init("limited.db", PALLOC_DEFAULT);
+    if (pt == NULL) {
+        CHECK_ERRNO(ENOMEM);
+        return;
+    }
+    CHECK_EQ_U(palloc(pt, 1000), 16);
+    CHECK_VIEW(pt);
+    palloc_close(pt);
+}
+
+static void few_descriptors(void)
+{
+    struct palloc_t *pt;
+
+    unlink("limited.db");
+    limit(RLIMIT_NOFILE, 3);
+    errno = 0;
+    pt = palloc_init("limited.db", PALLOC_DYNAMIC);
+    CHECK(pt == NULL);
+    CHECK_ERRNO(EMFILE);
+    CHECK_STR_CONTAINS(palloc_error(), "limited.db");
+}
+
+int main(void)
+{
+    static const struct {
+        const char *name;
+        void (*part)(void);
+    } disk[] = {
+        {"a-dynamic-medium-on-a-full-disk-is-ENOSPC-and-works-on", dynamic_full},
+        {"a-dynamic-medium-with-SYNC-on-a-full-disk-is-ENOSPC-and-works-on", dynamic_sync_full},
+        {"on-a-nearly-full-disk-operations-are-granted-or-refused-whole", at_the_brim},
+        {"creating-on-a-full-disk-fails-cleanly-and-succeeds-later", create_on_full},
+        {"every-blob-of-a-sparse-static-medium-can-be-written", sparse_static},
+        {"a-refused-palloc-takes-nothing-from-the-disk", refused_takes_nothing},
+        {"a-sparse-blob-on-a-full-disk-has-no-address", sparse_blob},
+    };
+    size_t i;
+    int have_disk;
+
+    TEST("a-disk-of-1-MiB-is-mounted");
+    have_disk = make_disk();
+    if (!have_disk)
+        SKIP(why_no_disk);
+    for (i = 0; i < sizeof disk / sizeof disk[0]; i++) {
+        TEST(disk[i].name);
+        if (have_disk)
+            in_child(disk[i].part);
+        else
+            SKIP(why_no_disk);
+    }
+
+    TEST("opening-8-GiB-of-zeros-is-quick-and-takes-little-space");
+    large(8 * GIB, 0);
+    TEST("opening-64-GiB-of-zeros-is-quick-and-takes-little-space");
+    large(64 * GIB, 0);
+    TEST("opening-64-GiB-of-zeros-behind-a-header-is-quick-and-takes-little-space");
+    large(64 * GIB, 1);
+
+    TEST("the-limit-of-file-size-is-EFBIG-without-a-signal");
+    in_child(file_size_limit);
+    TEST("a-medium-that-may-have-no-byte-is-EFBIG");
+    in_child(file_size_limit_of_0);
+    TEST("a-medium-grows-in-512-MiB-of-address-space");
+    in_child(address_space_512);
+    TEST("a-medium-that-outgrows-the-address-space-is-ENOMEM-and-works-on");
+    in_child(address_space_48);
+    TEST("hardly-any-address-space-is-ENOMEM");
+    in_child(address_space_2);
+    TEST("an-index-that-outgrows-the-memory-is-ENOMEM-and-all-blobs-are-known");
+    in_child(many_small_blobs);
+    TEST("a-large-static-medium-in-little-address-space-works-or-is-ENOMEM");
+    in_child(large_in_little_address_space);
+    TEST("no-descriptor-left-is-EMFILE");
+    in_child(few_descriptors);
+    return tap_done();
+}
