@@ -780,15 +780,16 @@ static void additions(void)
     CHECK_EQ_I(buflib_free(&ctx, a), 0);
 
     begin("shrink-within-the-rounding", 4096);
-    a = buflib_alloc(&ctx, 100);
+    a = buflib_alloc(&ctx, 98);
+    size = (98 + W - 1) / W * W;
     data = buflib_get_data(&ctx, a);
-    CHECK(buflib_shrink(&ctx, a, data, 104));
-    CHECK(!buflib_shrink(&ctx, a, data, 105));
+    CHECK(buflib_shrink(&ctx, a, data, size));
+    CHECK(!buflib_shrink(&ctx, a, data, size + 1));
     CHECK(!buflib_shrink(&ctx, a, data - 1, 10));
     CHECK(!buflib_shrink(&ctx, a, NULL, 0));
     CHECK(!buflib_shrink(&ctx, a, data + 1, SIZE_MAX));
-    CHECK(buflib_shrink(&ctx, a, data + 104, 0));
-    CHECK(buflib_get_data(&ctx, a) == data + 104);
+    CHECK(buflib_shrink(&ctx, a, data + size, 0));
+    CHECK(buflib_get_data(&ctx, a) == data + size);
     CHECK_SOUND(&ctx);
 }
 

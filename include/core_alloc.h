@@ -77,7 +77,7 @@ size_t core_available(void);
 /* buflib_allocatable. */
 size_t core_allocatable(void);
 
-/* buflib_get_name, but "<anonymous>" where that is NULL. */
+/* buflib_get_name, but `<anonymous>` where that is NULL. */
 const char *core_get_name(int handle);
 
 /* buflib_pin. */

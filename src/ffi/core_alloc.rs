@@ -141,7 +141,7 @@ pub unsafe extern "C" fn core_allocatable() -> size_t {
     unsafe { buflib_allocatable(ctx()) }
 }
 
-/// buflib_get_name, but "<anonymous>" where that is NULL.
+/// buflib_get_name, but `<anonymous>` where that is NULL.
 ///
 /// # Safety
 /// As for buflib_get_name.
