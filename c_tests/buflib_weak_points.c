@@ -371,13 +371,17 @@ static void compaction(void)
         CHECK((char *)buflib_get_data(&ctx, 1) < pool + 100);
         CHECK_SOUND(&ctx);
     }
-    begin("15-allocatable-is-0-without-a-handle", 3 * 512);
-    while (buflib_alloc(&ctx, 8) > 0)
-        ;
-    buflib_shrink(&ctx, 2, (char *)buflib_get_data(&ctx, 2) + 8, 0);
-    while (buflib_alloc_ex(&ctx, 0, NULL, NULL) > 0)
-        ;
-    CHECK(buflib_allocatable(&ctx) == 0 || buflib_alloc(&ctx, buflib_allocatable(&ctx)) > 0);
+    begin("15-allocatable-is-0-without-a-handle", 64 * W);
+    a = buflib_alloc(&ctx, 30 * W);
+    CHECK_EQ_I(buflib_alloc_ex(&ctx, 22 * W, NULL, &buflib_ops_locked), 2);
+    CHECK(ctx.alloc_end == ctx.last_handle);
+    CHECK(buflib_shrink(&ctx, a, buflib_get_data(&ctx, a), 10 * W));
+    CHECK_EQ_U(buflib_available(&ctx), 20 * W);
+    CHECK_EQ_U(buflib_allocatable(&ctx), 0);
+    CHECK_EQ_I(buflib_alloc(&ctx, 0), -1);
+    CHECK_EQ_I(buflib_alloc_maximum(&ctx, "none", &size, NULL), -1);
+    CHECK_EQ_U(size, 0);
+    CHECK_SOUND(&ctx);
 
     begin("16-alloc_maximum-with-name-NULL", 4096);
     CHECK_EQ_I(buflib_alloc_maximum(&ctx, NULL, &size, NULL), 1);
@@ -586,10 +590,10 @@ static void damage(void)
     intptr_t *next, saved;
     int a, b, c;
 
-    for (int kind = 0; kind < 5; kind++) {
-        static const char *const names[] = { "0", "5000", "one-more", "an-x", "negated" };
+    for (int kind = 0; kind < 6; kind++) {
+        static const char *const names[] = { "0", "5000", "one-more", "an-x", "negated", "that-of-one-free-word" };
         char name[80];
-        snprintf(name, sizeof name, kind == 4 ? "22-a-length-that-is-%s" : "21-a-length-that-is-%s", names[kind]);
+        snprintf(name, sizeof name, kind >= 4 ? "22-a-length-that-is-%s" : "21-a-length-that-is-%s", names[kind]);
         begin(name, 4096);
         a = buflib_alloc(&ctx, 100);
         b = buflib_alloc(&ctx, 100);
@@ -603,7 +607,7 @@ static void damage(void)
         else if (kind == 3)
             *(char *)next = 'x';
         else
-            *next = -*next;
+            *next = kind == 4 ? -*next : -1;
         remember();
         CHECK_EQ_I(buflib_free(&ctx, a), -3);
         CHECK_EQ_I(panics, 1);

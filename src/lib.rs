@@ -13,6 +13,8 @@
 //! * *C string*: a pointer that is NULL or points to bytes ended by a NUL, unchanged during the call.
 //! * *live handle*: a `struct palloc_t *` that palloc_init returned and palloc_close has not been given yet.
 //! * *out parameter*: a pointer that is NULL or that the callee may write one value of its type to.
+//! * *initialized context*: a `struct buflib_context` that buflib_init has been given, or one of zeros, and that nobody else uses during
+//!   the call but callbacks that the call makes.
 //! * *pool memory*: words that the owner of a buflib context handed over to it, readable and writable, for as long as the context is
 //!   used, and written by others only in the payloads of live blocks.
 //! * *callbacks*: NULL, or a `struct buflib_callbacks` whose functions follow the rules of buflib.h.

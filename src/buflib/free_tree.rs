@@ -416,3 +416,60 @@ pub(crate) fn check_node(ctx: &Context, start: usize) -> Result<usize> {
     }
     Ok(usize::from(left != 0) + usize::from(right != 0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    const WORDS: usize = 1 << 14;
+
+    /// Beside a list of the same blocks, which is searched from its start.
+    #[test]
+    fn the_first_block_that_fits_is_the_one_that_a_walk_finds() {
+        for seed in 1..6u64 {
+            let mut memory = vec![0usize; WORDS];
+            let ctx = Context::new();
+            // SAFETY: the memory outlives the context and nothing else uses it.
+            unsafe { ctx.set_pool(memory.as_mut_ptr(), WORDS) };
+            ctx.set_end(WORDS);
+            let mut twin = BTreeMap::new();
+            let mut state = seed;
+            let mut random = |below: usize| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (state >> 33) as usize % below
+            };
+            for _ in 0..20_000 {
+                let some = twin.range(random(WORDS)..).next().map(|(&start, &len)| (start, len));
+                // Where a block may be: between its neighbours in the list, and not up to the end of the pool.
+                let at = random(WORDS - 100);
+                let before = twin.range(..=at).next_back().map_or(0, |(start, len)| start + len);
+                let behind = twin.range(at..).next().map_or(WORDS - 1, |(&start, _)| start);
+                let new = (before <= at && at + 1 < behind).then(|| (at, 1 + random((behind - at - 1).min(60))));
+                let change = match (random(3), some, new) {
+                    (0, Some(_), _) => (some, None),
+                    // A part of it, as an allocation leaves it.
+                    (1, Some((start, len)), _) => {
+                        let cut = random(len);
+                        (some, Some((start + cut, len - cut)))
+                    }
+                    _ => (None, new),
+                };
+                exchange(&ctx, [change]).unwrap();
+                if let Some((start, _)) = change.0 {
+                    twin.remove(&start);
+                }
+                if let Some((start, len)) = change.1 {
+                    twin.insert(start, len);
+                }
+                let words = NODE + random(70);
+                let want = twin.iter().find(|&(_, &len)| len >= words).map(|(&start, &len)| (start, len));
+                assert_eq!(first_fit(&ctx, words), Ok(want));
+            }
+            let nodes: Vec<_> = twin.iter().filter(|&(_, &len)| len >= NODE).collect();
+            let links: usize = nodes.iter().map(|&(&start, _)| check_node(&ctx, start).unwrap()).sum();
+            assert_eq!(links + 1, nodes.len());
+            assert_eq!(ctx.free_words.get(), twin.values().sum::<usize>());
+        }
+    }
+}
