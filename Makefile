@@ -3,6 +3,7 @@
 ##   make                 build/lib/libpalloc.a and build/lib/libpalloc.so
 ##   make demo            a C program keeps blobs in a file, and finds them in a second run
 ##   make check           every test and check; the last line has the totals
+##   make bench           figures of benches/*.c beside their peers; decides nothing
 ##   make headers         make include/*.h anew from src/ffi
 ##   make install         headers, libraries and palloc.pc
 ##   make uninstall       what install put there
@@ -37,7 +38,7 @@ SOURCES   := $(shell find src -name '*.rs') Cargo.toml build.rs $(wildcard Cargo
 # One call for each kind of library: with several kinds in one call cargo leaves out link-time optimization without a word.
 cargo_build = $(CARGO) rustc --release --lib $(CARGOFLAGS) --target-dir "$(CARGO_TARGET_DIR)" $(if $(TARGET),--target $(TARGET)) --crate-type
 
-.PHONY: all check demo headers install uninstall clean help
+.PHONY: all bench check demo headers install uninstall clean help
 .DELETE_ON_ERROR:
 
 all: build/lib/libpalloc.a build/lib/$(SHARED)
@@ -74,6 +75,13 @@ export CARGO CC CXX CFLAGS LDFLAGS NM LIBS CARGOFLAGS CARGO_TARGET_DIR
 
 check:
 	@+MAKE="$(MAKE)" c_tests/check.sh
+
+bench: all
+	@mkdir -p build/bench
+	@for source in benches/*.c; do \
+	    program=build/bench/$$(basename $$source .c) && echo "== $$source" && \
+	    $(CC) -O2 -D_GNU_SOURCE -Iinclude $$source $(LDFLAGS) build/lib/libpalloc.a $(LIBS) -o $$program && $$program || exit; \
+	done
 
 headers:
 	UPDATE_HEADERS=1 $(CARGO) test $(CARGOFLAGS) --test headers
