@@ -215,6 +215,46 @@ int main(void)
     restore();
     CHECK_SOUND(&ctx);
 
+    TEST("a-call-that-finds-damage-has-changed-nothing");
+    seen = 0;
+    for (size_t word = 0; word < POOL / W; word++) {
+        static const intptr_t masks[] = { 1, 6, 0x58, -1, (intptr_t)1 << (8 * W - 3) };
+        if (!checked_word(word))
+            continue;
+        for (int kind = 0; kind < 5; kind++) {
+            for (int call = 0; call < 64; call++) {
+                static char damaged[POOL];
+                size_t end, table;
+                int h = call % 25, result = 0;
+                restore();
+                ctx.compact = true;
+                ((intptr_t *)pool)[word] ^= masks[kind];
+                memcpy(damaged, pool, POOL);
+                end = (size_t)((char *)ctx.alloc_end - pool);
+                table = (size_t)((char *)ctx.last_handle - pool);
+                panics = 0;
+                if (call < 25)
+                    result = buflib_free(&ctx, h) == -3;
+                else if (call < 50)
+                    result = !buflib_shrink(&ctx, h, (char *)buflib_get_data(&ctx, h) + 8, 8);
+                else
+                    result = buflib_alloc(&ctx, (size_t)(call - 50) * 8) == -3;
+                if (panics == 0)
+                    continue;
+                seen++;
+                CHECK(result);
+                CHECK(ctx.alloc_end == saved_ctx.alloc_end && ctx.last_handle == saved_ctx.last_handle && ctx.compact);
+                if (!CHECK_MEM(pool, damaged, end) || !CHECK_MEM(pool + table, damaged + table, POOL - table)) {
+                    DIAG("word %zu, mask %jx, call %d", word, (intmax_t)masks[kind], call);
+                    kind = 5;
+                    word = POOL;
+                    break;
+                }
+            }
+        }
+    }
+    DIAG("%zu calls", seen);
+
     TEST("random-words-are-survived");
     uint64_t seed = 1;
     for (int n = 0; n < 20000; n++) {

@@ -336,10 +336,10 @@ pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> R
             After::Free(len) => upper = (Some((block.end(), len)), Some((end, back + len))),
         }
     }
-    // The header goes where the front of the payload was, before the ends of free blocks are written over what it was.
-    let header = block.payload - block.start;
-    let old = block;
     free_tree::prepare(ctx, &[lower, upper])?;
+    // The header goes to where the front of the payload was, before a free block is written over it.
+    let joins_end = block.end() == ctx.end();
+    let header = block.payload - block.start;
     pool.copy(block.start, block.start + front, header);
     block.start += front;
     block.payload += front;
@@ -347,7 +347,6 @@ pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> R
     block.address = start;
     block.flags.offset = start % W;
     block.flags.prev_free |= front > 0;
-    let joins_end = old.end() == ctx.end();
     free_tree::exchange(ctx, [lower, upper])?;
     if joins_end {
         ctx.set_end(end);

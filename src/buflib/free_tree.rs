@@ -203,7 +203,8 @@ impl<'a> Tree<'a> {
     }
 
     /// `old` becomes the block `key` of `len` words, which may be another key if it may stand in its place. False if it may not.
-    fn replace(&self, path: &mut Path, old: usize, key: usize, len: usize) -> Result<bool> {
+    /// Without `commit` it is only tried.
+    fn replace(&self, path: &mut Path, old: usize, key: usize, len: usize, commit: bool) -> Result<bool> {
         self.find(path, old)?;
         let depth = path.len - 1;
         if !self.akin(old, key, depth) {
@@ -215,6 +216,9 @@ impl<'a> Tree<'a> {
         if longest < before {
             self.settle(path, 0..depth, before, longest, false)?;
         }
+        if !commit {
+            return Ok(true);
+        }
         self.settle(path, 0..depth, before, longest, true)?;
         if key != old {
             self.relink(path, key + 1);
@@ -225,8 +229,8 @@ impl<'a> Tree<'a> {
         Ok(true)
     }
 
-    /// Takes a block out: some leaf below it comes into its place.
-    fn remove(&self, path: &mut Path, key: usize) -> Result<()> {
+    /// Takes a block out: some leaf below it comes into its place. Without `commit` it is only tried.
+    fn remove(&self, path: &mut Path, key: usize, commit: bool) -> Result<()> {
         self.find(path, key)?;
         let depth = path.len - 1;
         let mut probe = key;
@@ -251,6 +255,9 @@ impl<'a> Tree<'a> {
 
         // `longest` from the leaf's parent up to below where the leaf goes, there, and above.
         for write in [false, true] {
+            if write && !commit {
+                return Ok(());
+            }
             let mut new = 0;
             if leaf != key {
                 let below = self.settle(path, depth + 1..bottom, self.longest(leaf), 0, write)?;
@@ -269,6 +276,24 @@ impl<'a> Tree<'a> {
             }
             path.len = depth + 1;
             self.relink(path, leaf + 1);
+        }
+        Ok(())
+    }
+
+    /// Makes sure that these changes can be made.
+    fn prepare(&self, path: &mut Path, changes: &[Change]) -> Result<()> {
+        for &change in changes {
+            match in_tree(change) {
+                (None, None) => {}
+                (None, Some((key, _))) => _ = self.descend(path, key)?,
+                (Some((key, _)), None) => self.remove(path, key, false)?,
+                (Some((old, _)), Some((key, len))) => {
+                    if !self.replace(path, old, key, len, false)? {
+                        self.descend(path, key)?;
+                        self.remove(path, old, false)?;
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -340,21 +365,6 @@ pub(crate) fn prepare(ctx: &Context, changes: &[Change]) -> Result<()> {
     Tree::new(ctx).prepare(&mut Path::new(), changes)
 }
 
-impl Tree<'_> {
-    fn prepare(&self, path: &mut Path, changes: &[Change]) -> Result<()> {
-        for &change in changes {
-            let (old, new) = in_tree(change);
-            if let Some((key, _)) = old {
-                self.find(path, key)?;
-            }
-            if let Some((key, _)) = new {
-                self.descend(path, key)?;
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Some free blocks, start and length, become others in one go: the tree and both ends of the new ones are written, their sum counted.
 /// A new block beside an old one takes its place in the tree if it can.
 pub(crate) fn exchange<const N: usize>(ctx: &Context, changes: [Change; N]) -> Result<()> {
@@ -366,11 +376,11 @@ pub(crate) fn exchange<const N: usize>(ctx: &Context, changes: [Change; N]) -> R
         match in_tree(change) {
             (None, None) => {}
             (None, Some((key, len))) => tree.insert(&mut path, key, len)?,
-            (Some((key, _)), None) => tree.remove(&mut path, key)?,
+            (Some((key, _)), None) => tree.remove(&mut path, key, true)?,
             (Some((old, _)), Some((key, len))) => {
-                if !tree.replace(&mut path, old, key, len)? {
+                if !tree.replace(&mut path, old, key, len, true)? {
                     tree.descend(&mut path, key)?;
-                    tree.remove(&mut path, old)?;
+                    tree.remove(&mut path, old, true)?;
                     tree.insert(&mut path, key, len)?;
                 }
             }
