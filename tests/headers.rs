@@ -10,7 +10,12 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, mem};
 
 /// NAME of the source, and the header made from it.
-const HEADERS: &[(&str, &str)] = &[("palloc", "include/palloc.h"), ("vmem", "include/vmem.h")];
+const HEADERS: &[(&str, &str)] = &[
+    ("palloc", "include/palloc.h"),
+    ("vmem", "include/vmem.h"),
+    ("buflib", "include/buflib.h"),
+    ("core_alloc", "include/core_alloc.h"),
+];
 
 /// Comments are wrapped so that no line is longer.
 const WIDTH: usize = 100;

@@ -1,5 +1,7 @@
 //! The C layer: one file for each header. It converts and reports; what it calls is safe Rust.
 
+pub mod buflib;
+pub mod core_alloc;
 #[cfg(unix)]
 pub mod palloc;
 pub mod vmem;

@@ -2,8 +2,6 @@
 /*
  * What vmem costs over the raw system calls with the same semantics: nanoseconds of CPU time, the least of several rounds, both in turn
  * in one process. Ratios carry over to other machines, the absolute figures do not. Linux.
- *
- *     make && cc -O2 -Iinclude c_bench/vmem.c build/lib/libpalloc.a -lpthread -lm -ldl -o build/bench_vmem && build/bench_vmem
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
