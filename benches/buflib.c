@@ -220,10 +220,25 @@ static struct figures measure_malloc(size_t total)
     return (struct figures){ median(alloc), median(release), median(churn), 0, 0, 0 };
 }
 
+/* One column; "-" where nothing was measured. */
+static void column(int width, int digits, double figure)
+{
+    if (figure > 0)
+        printf(" %*.*f |", width, digits, figure);
+    else
+        printf(" %*s |", width, "-");
+}
+
 static void show(const char *what, struct figures f)
 {
-    printf("| %-22s | %5.0f | %5.0f | %5.0f | %6.0f | %8.1f | %8.1f |\n", what, f.alloc, f.release, f.churn, f.shrink, f.data,
-           f.pointer);
+    printf("| %-22s |", what);
+    column(5, 0, f.alloc);
+    column(5, 0, f.release);
+    column(5, 0, f.churn);
+    column(6, 0, f.shrink);
+    column(8, 1, f.data);
+    column(8, 1, f.pointer);
+    printf("\n");
     fflush(stdout);
 }
 
