@@ -155,8 +155,21 @@ static void sizes(void)
     CHECK_EQ_U(vmem_query_allocation_granularity(), vmem_get_allocation_granularity());
 }
 
+static void no_descriptor(void)
+{
+    VMemRangeInfo info;
+    int before = dup(0);
+
+    TEST("a-query-leaves-no-descriptor-open");
+    close(before);
+    CHECK_EQ_U(vmem_query_range_info((void *)(uintptr_t)&no_descriptor, 1, &info, 1), 1);
+    CHECK_EQ_I(dup(0), before);
+    close(before);
+}
+
 int main(void)
 {
+    no_descriptor();
     page = (size_t)sysconf(_SC_PAGESIZE);
     own();
     others();

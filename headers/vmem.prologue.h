@@ -50,7 +50,8 @@
  *       #define VMEM_ASSERT(cond) ...       else this one, called with a false condition;
  *                                           else assert(0 && msg), and none under NDEBUG;
  *       #define VMEM_NO_ERROR_CHECKING      or none.
- *     Of several files that differ, one wins.
+ *     Of several files that differ, one wins. (One in a static library counts only if the linker takes
+ *     it: name the object file itself.)
  *
  *   VMEM_IMPLEMENTATION is not needed for anything else: the code is in the library. VMEM_FUNC,
  *   VMEM_INLINE, VMEM_UNUSED, VMEM_THREAD_LOCAL, VMEM_NO_ERROR_MESSAGES and VMEM_NO_AUTO_PLATFORM are

@@ -55,7 +55,8 @@
  *       #define VMEM_ASSERT(cond) ...       else this one, called with a false condition;
  *                                           else assert(0 && msg), and none under NDEBUG;
  *       #define VMEM_NO_ERROR_CHECKING      or none.
- *     Of several files that differ, one wins.
+ *     Of several files that differ, one wins. (One in a static library counts only if the linker takes
+ *     it: name the object file itself.)
  *
  *   VMEM_IMPLEMENTATION is not needed for anything else: the code is in the library. VMEM_FUNC,
  *   VMEM_INLINE, VMEM_UNUSED, VMEM_THREAD_LOCAL, VMEM_NO_ERROR_MESSAGES and VMEM_NO_AUTO_PLATFORM are
@@ -253,7 +254,10 @@ void *vmem_alloc(VMemSize num_bytes);
  */
 void *vmem_alloc_protect(VMemSize num_bytes, VMemProtect protect);
 
-/* vmem_reserve and vmem_commit in one. Fails iff one of them would; then nothing is reserved. */
+/*
+ * vmem_reserve and vmem_commit in one. Fails iff one of them would; then nothing is reserved,
+ * unless the process has no mappings left to give the address space back.
+ */
 void *vmem_alloc_commited(VMemSize num_bytes);
 
 /* The same as vmem_release, which is the name in the first generation. */

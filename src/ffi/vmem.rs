@@ -227,7 +227,8 @@ pub extern "C" fn vmem_alloc_protect(num_bytes: VMemSize, protect: VMemProtect) 
     })
 }
 
-/// vmem_reserve and vmem_commit in one. Fails iff one of them would; then nothing is reserved.
+/// vmem_reserve and vmem_commit in one. Fails iff one of them would; then nothing is reserved, unless the process has no mappings left
+/// to give the address space back.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_alloc_commited(num_bytes: VMemSize) -> *mut c_void {
     let reserved = region::reserve(Request { size: num_bytes, ..Request::default() });
@@ -522,7 +523,7 @@ pub extern "C" fn vmem_get_protect_name(protect: VMemProtect) -> *const c_char {
 fn mask_of(align: c_int) -> Result<usize> {
     match usize::try_from(align) {
         Ok(align) if align.is_power_of_two() => Ok(align - 1),
-        _ => Err(Error::BadAlignment(align as isize)),
+        _ => Err(Error::BadAlignment(align.into())),
     }
 }
 

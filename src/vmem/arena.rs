@@ -71,10 +71,10 @@ impl Bump {
             return Err(Error::Empty);
         }
         if !align.is_power_of_two() {
-            return Err(Error::BadAlignment(align as isize));
+            return Err(Error::BadAlignment(align as i128));
         }
         self.check()?;
-        let full = Error::ArenaFull { size, left: self.end - self.next };
+        let full = Error::ArenaFull { size, align, left: self.end - self.next };
         let at = self.next.checked_next_multiple_of(align).ok_or(full)?;
         let next = at.checked_add(size).filter(|&next| next <= self.end).ok_or(full)?;
         if next > self.limit {
@@ -202,7 +202,7 @@ impl Arena {
     /// Takes room for `len` values and fills it. They are not dropped. Fails iff there are no bytes in it, or the arena or memory is used up.
     #[expect(clippy::mut_from_ref, reason = "each call returns other memory")]
     pub fn alloc_slice<T: Copy>(&self, len: usize, value: T) -> Result<&mut [T]> {
-        let too_large = Error::ArenaFull { size: len.saturating_mul(size_of::<T>()), left: 0 };
+        let too_large = Error::ArenaFull { size: len.saturating_mul(size_of::<T>()), align: align_of::<T>(), left: 0 };
         let start = self.alloc(Layout::array::<T>(len).map_err(|_| too_large)?)?.cast::<T>();
         for i in 0..len {
             // SAFETY: in the memory that was just taken, and aligned.

@@ -45,7 +45,7 @@ pub enum Error {
     /// The number names no protection.
     BadProtect(u8),
     /// The alignment is not a positive power of two.
-    BadAlignment(isize),
+    BadAlignment(i128),
     /// Aligning the address forward goes beyond the end of the address space.
     AlignOverflow(usize),
     /// The name of a mapping is too long or has characters that systems do not take.
@@ -82,6 +82,8 @@ pub enum Error {
     ArenaFull {
         /// Bytes that were asked for.
         size: usize,
+        /// What their address is to be a multiple of.
+        align: usize,
         /// Bytes that are left.
         left: usize,
     },
@@ -140,7 +142,9 @@ impl fmt::Display for Error {
                 write!(f, "the reservation at {start:#x} has {reserved} bytes, not {given}")
             }
             Error::BadArena(why) => write!(f, "not a valid arena: {why}"),
-            Error::ArenaFull { size, left } => write!(f, "the arena has {left} bytes left, not {size}"),
+            Error::ArenaFull { size, align, left } => {
+                write!(f, "the arena has {left} bytes left, not {size} aligned to {align}")
+            }
             Error::BadMark { mark, used } => {
                 write!(f, "the mark {mark} is not one of the arena, which uses {used} bytes")
             }

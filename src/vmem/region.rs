@@ -94,7 +94,6 @@ extern "C" fn after_fork_in_parent() {
 }
 
 extern "C" fn after_fork_in_child() {
-    os::forget_parent();
     // SAFETY: this thread holds the lock, since `before_fork`.
     if let Some(registry) = unsafe { (*FORK.lock.get()).as_mut() } {
         registry.locked.clear(); // a child does not inherit mlock(2)
@@ -150,8 +149,20 @@ impl Registry {
         // SAFETY: passed on to the caller.
         let result = unsafe { call(pages.start, pages.size(), protect) };
         let done = if result.is_ok() { pages.end } else { done_up_to(pages, protect) };
-        if done > pages.start {
-            self.committed.assign(pages.start, done, Some(protect));
+        if result.is_ok() || protect != Protect::NoAccess {
+            if done > pages.start {
+                self.committed.assign(pages.start, done, Some(protect));
+            }
+        } else {
+            // Pages without access look the same committed or not: those that were committed may have changed, others have not.
+            let mut at = pages.start;
+            loop {
+                let next = self.committed.runs(at, done).next();
+                let Some(run) = next else { break };
+                self.committed.make_room()?;
+                self.committed.assign(run.start, run.end, Some(protect));
+                at = run.end;
+            }
         }
         result.map_err(failed(doing, pages))
     }
@@ -202,7 +213,7 @@ pub fn reserve(request: Request) -> Result<usize> {
         return Err(Error::Empty);
     }
     if !align.is_power_of_two() {
-        return Err(Error::BadAlignment(align as isize));
+        return Err(Error::BadAlignment(align as i128));
     }
     let too_large = Error::TooLarge { start: 0, size };
     let pages = size.checked_next_multiple_of(page).filter(|&size| isize::try_from(size).is_ok()).ok_or(too_large)?;

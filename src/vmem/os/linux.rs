@@ -4,10 +4,9 @@ use std::ffi::{CStr, c_int, c_ulong};
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{FromRawFd, IntoRawFd};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::{Mapping, Result, SystemError};
 use crate::vmem::{Protect, UsageStatus};
@@ -91,7 +90,11 @@ impl Lines {
                     self.to -= from;
                     self.from = 0;
                     match self.file.read(&mut self.buffer[self.to..]).map_err(system_error)? {
-                        0 => return Ok(None),
+                        0 if self.to == 0 => return Ok(None),
+                        0 => {
+                            self.buffer[self.to] = b'\n'; // the last line has none
+                            self.to += 1;
+                        }
                         n => self.to += n,
                     }
                     continue;
@@ -139,51 +142,49 @@ impl fmt::Write for PathText {
     }
 }
 
-/// The mappings of the process. Addresses have to be asked for in ascending order.
+/// The mappings of the process. Addresses have to be asked for in ascending order. The file is opened when the first is asked for, and
+/// only for as long as this lives: a descriptor that stays open would be in the way of programs that close or count theirs, and of fork.
 pub struct Mappings {
     source: Source,
 }
 
 #[expect(clippy::large_enum_variant, reason = "the heap may be out of memory")]
 enum Source {
+    Unopened,
     /// The kernel answers for an address (Linux 6.11 and later).
-    Query,
+    Query(File),
     /// The list is read from its beginning, up to this mapping so far.
     List(Lines, Option<Mapping>),
-    Failed(SystemError),
 }
 
 impl Mappings {
     pub fn new() -> Self {
-        Mappings { source: Source::Query }
+        Mappings { source: Source::Unopened }
     }
 
     /// The mapping that contains `address`, or else the first one behind it.
     pub fn at_or_after(&mut self, address: usize) -> Result<Option<Mapping>> {
-        if let Source::Query = self.source {
-            if let Some(answer) = query(address) {
-                return answer;
-            }
-            self.read_list();
+        if let Source::Unopened = self.source {
+            self.source = Source::Query(File::open(MAPS).map_err(system_error)?);
         }
-        match &mut self.source {
-            Source::List(lines, last) => {
-                while last.is_none_or(|mapping| mapping.end <= address) {
-                    let Some(line) = lines.next()? else { return Ok(None) };
-                    *last = mapping(line).or(*last);
-                }
-                Ok(*last)
+        if let Source::Query(file) = &self.source {
+            match query(file, address) {
+                Ok(mapping) => return Ok(Some(mapping)),
+                Err(SystemError(libc::ENOENT)) => return Ok(None),
+                Err(_) => self.read_list()?, // a kernel that has no queries, or a sandbox that refuses them
             }
-            Source::Failed(error) => Err(*error),
-            Source::Query => Ok(None),
         }
+        let Source::List(lines, last) = &mut self.source else { return Ok(None) };
+        while last.is_none_or(|mapping| mapping.end <= address) {
+            let Some(line) = lines.next()? else { return Ok(None) };
+            *last = mapping(line).or(*last);
+        }
+        Ok(*last)
     }
 
-    fn read_list(&mut self) {
-        self.source = match Lines::open(Path::new(MAPS)) {
-            Ok(lines) => Source::List(lines, None),
-            Err(error) => Source::Failed(error),
-        };
+    fn read_list(&mut self) -> Result<()> {
+        self.source = Source::List(Lines::open(Path::new(MAPS))?, None);
+        Ok(())
     }
 }
 
@@ -236,42 +237,7 @@ struct ProcmapQuery {
 
 const _: () = assert!(size_of::<ProcmapQuery>() == 104);
 
-/// A descriptor of /proc/self/maps, kept because opening it costs more than a query; -1 if there is none, -2 if the kernel has no
-/// queries.
-static DESCRIPTOR: AtomicI32 = AtomicI32::new(-1);
-
-/// None if the kernel can't be asked in this way.
-fn query(address: usize) -> Option<Result<Option<Mapping>>> {
-    // A program may have closed a descriptor that it does not know of: the second one is new.
-    for _ in 0..2 {
-        let mut descriptor = DESCRIPTOR.load(Ordering::Relaxed);
-        if descriptor == -2 {
-            return None;
-        }
-        if descriptor == -1 {
-            descriptor = File::open(MAPS).ok()?.into_raw_fd();
-            if let Err(other) = DESCRIPTOR.compare_exchange(-1, descriptor, Ordering::Relaxed, Ordering::Relaxed) {
-                close(descriptor);
-                descriptor = other;
-            }
-        }
-        match ask(descriptor, address) {
-            Ok(mapping) => return Some(Ok(Some(mapping))),
-            Err(SystemError(libc::ENOENT)) => return Some(Ok(None)),
-            Err(SystemError(libc::ENOTTY)) if is_maps(descriptor) => {
-                DESCRIPTOR.store(-2, Ordering::Relaxed);
-                close(descriptor);
-                return None;
-            }
-            Err(SystemError(libc::EBADF | libc::ENOTTY)) => {} // closed by the program, and perhaps another file by now
-            Err(_) => return None,
-        }
-        let _ = DESCRIPTOR.compare_exchange(descriptor, -1, Ordering::Relaxed, Ordering::Relaxed);
-    }
-    None
-}
-
-fn ask(descriptor: c_int, address: usize) -> Result<Mapping> {
+fn query(file: &File, address: usize) -> Result<Mapping> {
     const COVERING_OR_NEXT: u64 = 0x10;
     const PROCMAP_QUERY: u32 = (3 << 30) | ((size_of::<ProcmapQuery>() as u32) << 16) | ((b'f' as u32) << 8) | 17;
     let mut query = ProcmapQuery {
@@ -281,7 +247,7 @@ fn ask(descriptor: c_int, address: usize) -> Result<Mapping> {
         ..Default::default()
     };
     // SAFETY: the number of the request says how many bytes the kernel may read and write: one ProcmapQuery.
-    if unsafe { libc::ioctl(descriptor, PROCMAP_QUERY as _, &raw mut query) } != 0 {
+    if unsafe { libc::ioctl(file.as_raw_fd(), PROCMAP_QUERY as _, &raw mut query) } != 0 {
         return Err(last_error());
     }
     let flag = |bit: u64| query.vma_flags & bit != 0;
@@ -290,29 +256,6 @@ fn ask(descriptor: c_int, address: usize) -> Result<Mapping> {
         end: query.vma_end as usize,
         protect: Some(protect_of(flag(1), flag(2), flag(4))),
     })
-}
-
-/// Whether it is still what was opened: the text begins with a mapping.
-fn is_maps(descriptor: c_int) -> bool {
-    let mut start = [0_u8; 64];
-    // SAFETY: the buffer is as long as is said.
-    let n = unsafe { libc::pread(descriptor, start.as_mut_ptr().cast(), start.len(), 0) };
-    n > 0 && mapping(text(&start[..n as usize])).is_some()
-}
-
-fn close(descriptor: c_int) {
-    // SAFETY: the descriptor was opened here, and nobody uses it.
-    drop(unsafe { File::from_raw_fd(descriptor) });
-}
-
-/// In a child: the descriptor tells of the parent's mappings.
-pub fn forget_parent() {
-    let descriptor = DESCRIPTOR.load(Ordering::Relaxed);
-    if descriptor >= 0 {
-        DESCRIPTOR.store(-1, Ordering::Relaxed);
-        // SAFETY: opened here, and the child has no other thread that could be using it.
-        unsafe { libc::close(descriptor) };
-    }
 }
 
 /// The number behind `key` in a line like "MemTotal:   24000000 kB" or "inactive_file 4096".
@@ -325,17 +268,19 @@ fn number(line: &str, key: &str) -> Option<usize> {
 }
 
 pub fn usage_status() -> Result<UsageStatus> {
-    let (mut total, mut available) = (None, None);
+    let (mut total, mut available, mut free) = (None, None, None);
     let mut lines = Lines::open(Path::new("/proc/meminfo"))?;
     while let Some(line) = lines.next()? {
         total = total.or(number(line, "MemTotal"));
         available = available.or(number(line, "MemAvailable"));
+        free = free.or(number(line, "MemFree")); // a kernel before Linux 3.14 tells no more
         if total.is_some() && available.is_some() {
             break;
         }
     }
     let total = total.ok_or(SystemError(libc::EIO))?;
-    let available = available.unwrap_or(total).min(cgroup_leaves(Path::new("/proc/self")).unwrap_or(usize::MAX));
+    let available =
+        available.or(free).unwrap_or(total).min(cgroup_leaves(Path::new("/proc/self")).unwrap_or(usize::MAX));
     Ok(UsageStatus { total_physical_bytes: total, avail_physical_bytes: available.min(total) })
 }
 
@@ -378,11 +323,13 @@ fn cgroup_leaves(process: &Path) -> Option<usize> {
         };
         let mut mounts = file("mountinfo")?;
         while let Ok(Some(line)) = mounts.next() {
-            if let Some((root, mount)) = cgroup_mount(line, kind) {
-                let inside = path.strip_prefix(root.trim_end_matches('/')).unwrap_or("");
-                least = [least, walk_up(mount, inside, kind)].into_iter().flatten().min();
-                break;
-            }
+            let Some((root, mount)) = cgroup_mount(line, kind) else { continue };
+            // A mount of another part of the tree tells nothing of this process.
+            let inside = path.strip_prefix(root.trim_end_matches('/'));
+            let Some(inside) = inside.filter(|inside| inside.is_empty() || inside.starts_with('/')) else { continue };
+            let Some(mount) = unescaped(mount) else { continue };
+            least = [least, walk_up(mount.as_str(), inside, kind)].into_iter().flatten().min();
+            break;
         }
     }
     least
@@ -400,6 +347,17 @@ fn cgroup_mount<'a>(line: &'a str, kind: &Controller) -> Option<(&'a str, &'a st
     };
     let mut place = place.split(' ').skip(3);
     wanted.then_some((place.next()?, place.next()?))
+}
+
+/// A path as mountinfo has it, with \040 for a space.
+fn unescaped(path: &str) -> Option<PathText> {
+    let mut parts = path.split('\\');
+    let mut text = PathText::of(format_args!("{}", parts.next()?))?;
+    for part in parts {
+        let code = u8::from_str_radix(part.get(..3)?, 8).ok()?;
+        text.write_fmt(format_args!("{}{}", char::from(code), &part[3..])).ok()?;
+    }
+    Some(text)
 }
 
 /// The least that the cgroup `inside` the mount and its ancestors leave.
@@ -424,13 +382,13 @@ fn leaves(mount: &str, inside: &str, kind: &Controller) -> Option<usize> {
     let value = |name: &str| file(name)?.next().ok()??.trim().parse::<u64>().ok();
     let limit = value(kind.limit)?; // "max" is no number
     let used = value(kind.usage)?;
-    let mut cache = 0;
+    let mut cache = 0_usize;
     if let Some(mut lines) = file("memory.stat") {
         while let Ok(Some(line)) = lines.next() {
-            cache += kind.cache.iter().find_map(|key| number(line, key)).unwrap_or(0) as u64;
+            cache = kind.cache.iter().find_map(|key| number(line, key)).unwrap_or(0).saturating_add(cache);
         }
     }
-    usize::try_from(limit.saturating_sub(used.saturating_sub(cache))).ok()
+    usize::try_from(limit.saturating_sub(used.saturating_sub(cache as u64))).ok()
 }
 
 #[cfg(test)]
@@ -441,7 +399,7 @@ mod tests {
     #[test]
     fn the_list_and_the_queries_tell_the_same() {
         let mut by_list = Mappings::new();
-        by_list.read_list();
+        by_list.read_list().unwrap();
         let mut by_query = Mappings::new();
         let mut address = 0;
         let mut same = 0;
@@ -454,24 +412,14 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_descriptor_is_opened_again() {
-        let mut mappings = Mappings::new();
-        let here = mappings.at_or_after(&raw const DESCRIPTOR as usize).unwrap();
-        let descriptor = DESCRIPTOR.load(Ordering::Relaxed);
-        if descriptor >= 0 {
-            close(descriptor);
-        }
-        assert_eq!(mappings.at_or_after(&raw const DESCRIPTOR as usize).unwrap(), here);
-    }
-
-    #[test]
     fn lines_of_any_length_are_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("text");
-        fs::write(&path, format!("first\n{}\nlast\n", "x".repeat(10_000))).unwrap();
+        fs::write(&path, format!("first\n{}\n\nlast", "x".repeat(10_000))).unwrap();
         let mut lines = Lines::open(&path).unwrap();
         assert_eq!(lines.next(), Ok(Some("first")));
         assert_eq!(lines.next(), Ok(Some("x".repeat(4096).as_str())));
+        assert_eq!(lines.next(), Ok(Some("")));
         assert_eq!(lines.next(), Ok(Some("last")));
         assert_eq!(lines.next(), Ok(None));
     }
@@ -489,12 +437,13 @@ mod tests {
         put(
             "proc/mountinfo",
             &format!(
-                "1 0 0:1 / /x rw - tmpfs tmpfs rw,memory\n2 1 0:2 / {root}/v1 rw shared:3 - cgroup cgroup rw,memory\n\
+                "1 0 0:1 / /x rw - tmpfs tmpfs rw,memory\n9 1 0:3 /slic {root}/other rw - cgroup2 cgroup2 rw\n2 1 0:2 / {root}/v1 rw shared:3 - cgroup cgroup rw,memory\n\
                  3 1 0:3 /slice {root}/v2 rw - cgroup2 cgroup2 rw\n"
             ),
         );
         let leaves = || cgroup_leaves(&directory.path().join("proc"));
         assert_eq!(leaves(), None);
+        assert_eq!(unescaped("/a\\040b\\134c").unwrap().as_str(), "/a b\\c");
         put("v1/slice/job/memory.limit_in_bytes", "9000\n");
         put("v1/slice/job/memory.usage_in_bytes", "5000\n");
         put("v1/slice/job/memory.stat", "inactive_file 999\ntotal_inactive_file 300\ntotal_active_file 200\n");

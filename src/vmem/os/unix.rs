@@ -239,12 +239,6 @@ pub fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "
     unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) };
 }
 
-/// What is kept about the process has to be forgotten in a child.
-pub fn forget_parent() {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    linux::forget_parent();
-}
-
 /// The mappings of other systems are not told.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub struct Mappings;

@@ -211,9 +211,6 @@ pub fn usage_status() -> Result<UsageStatus> {
 /// There is no fork.
 pub fn at_fork(_before: extern "C" fn(), _parent: extern "C" fn(), _child: extern "C" fn()) {}
 
-/// There is no fork.
-pub fn forget_parent() {}
-
 /// The mappings of the process.
 pub struct Mappings;
 
