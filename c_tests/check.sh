@@ -81,6 +81,7 @@ script() {
 
 step "headers"
 script headers.sh
+script vmem_hooks.sh
 
 step "C programs"
 script run.sh

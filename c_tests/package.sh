@@ -3,14 +3,16 @@
 # installed tree can be used and removed.
 . "$(dirname "$0")/lib.sh"
 
-# The functions that the headers declare, one a line: preprocessed, without what is in braces, what stands before a "(" and is no type.
+# The functions and variables that the headers declare, one a line: preprocessed, without what is in braces, what stands before a "("
+# and is no type, and what is extern.
 declared() {
     find "$ROOT/include" -name '*.h' | while read -r header; do
-        echo "#include \"$header\"" | $CC -E -x c - | awk -v header="$header" '
+        echo "#include \"$header\"" | $CC -E -DDEBUG -DBUFLIB_DEBUG_BLOCKS -x c - | awk -v header="$header" '
             /^# [0-9]+ "/ { ours = index($0, "\"" header "\""); next }
             ours' | tr '\n' ' ' | awk '{ gsub(/[;{}]/, "\n&\n"); print }' | awk '
             /^[{]/ { depth++ }
             /^[}]/ { depth-- }
+            /^ *extern [^(]*$/ && !depth { sub(/ *$/, ""); sub(/.*[ *]/, ""); print }
             /\(/ && !depth && !/^ *(typedef|static)/ { sub(/ *\(.*/, ""); sub(/.*[ *]/, ""); print }'
     done | sort -u
 }

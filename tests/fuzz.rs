@@ -1,5 +1,7 @@
 //! The inputs of the fuzz targets, as they are and changed at random, without cargo-fuzz. DEEP in the environment asks for many.
 
+#![cfg(unix)]
+
 #[path = "../fuzz/bodies.rs"]
 mod bodies;
 
@@ -37,13 +39,13 @@ fn word(bytes: &[u8], random: &mut Random) -> u64 {
     let any = random.below(bytes.len().max(1)) as u64;
     match random.below(8) {
         0 => 0,
-        1 => any | 1 << 63,
+        1 => any | (1 << 63),
         2 => any,
         3 => (bytes.len() as u64).wrapping_sub(any),
-        4 => 0x4d56 << 48 | any,
+        4 => (0x4d56 << 48) | any,
         5 => u64::MAX >> random.below(64),
         6 => 1 << random.below(64),
-        _ => 16 * random.below(8) as u64 | (random.below(2) as u64) << 63,
+        _ => (16 * random.below(8) as u64) | ((random.below(2) as u64) << 63),
     }
 }
 

@@ -2,14 +2,21 @@
 //! compared; `make headers` (UPDATE_HEADERS=1) writes it instead.
 //!
 //! A header is: guard, prologue (headers/NAME.prologue.h: the manual and the includes), what cbindgen makes of src/ffi/NAME.rs with
-//! headers/NAME.toml, and headers/NAME.epilogue.h where there is one (macros and inline functions).
+//! headers/NAME.toml, and headers/NAME.epilogue.h where there is one (macros and inline functions). Behind the guard comes
+//! headers/NAME.implementation.h, for a header that can be included once more to the effect of a macro.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs, mem};
 
 /// NAME of the source, and the header made from it.
-const HEADERS: &[(&str, &str)] = &[("palloc", "include/palloc.h"), ("palloc_fd", "include/finwo/palloc.h")];
+const HEADERS: &[(&str, &str)] = &[
+    ("palloc", "include/palloc.h"),
+    ("palloc_fd", "include/finwo/palloc.h"),
+    ("vmem", "include/vmem.h"),
+    ("buflib", "include/buflib.h"),
+    ("core_alloc", "include/core_alloc.h"),
+];
 
 /// Comments are wrapped so that no line is longer.
 const WIDTH: usize = 100;
@@ -60,6 +67,7 @@ fn render(name: &str, header: &str) -> String {
     let part = |suffix: &str| fs::read_to_string(root().join(format!("headers/{name}.{suffix}.h")));
     let prologue = part("prologue").unwrap();
     let epilogue = part("epilogue").map_or(String::new(), |text| format!("\n{text}"));
+    let implementation = part("implementation").map_or(String::new(), |text| format!("\n{text}"));
     let declarations = tidy(&generate(name));
     format!(
         "/* SPDX-License-Identifier: MIT OR Apache-2.0 */\n\
@@ -69,7 +77,7 @@ fn render(name: &str, header: &str) -> String {
          #ifdef __cplusplus\nextern \"C\" {{\n#endif\n\n\
          {declarations}{epilogue}\n\
          #ifdef __cplusplus\n}}\n#endif\n\n\
-         #endif\n"
+         #endif\n{implementation}"
     )
 }
 

@@ -1,5 +1,7 @@
 //! Opening a medium takes memory of at most a sixteenth of the file and a constant, whatever bytes it has, also while it is repaired.
 
+#![cfg(unix)]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -1,13 +1,21 @@
 //! The C layer: one file for each header. It converts and reports; what it calls is safe Rust.
 
+pub mod buflib;
+pub mod core_alloc;
+#[cfg(unix)]
 pub mod palloc;
+#[cfg(unix)]
 pub mod palloc_fd;
+pub mod vmem;
 
 use std::cell::UnsafeCell;
-use std::ffi::{c_char, c_int};
+use std::ffi::c_char;
+#[cfg(unix)]
+use std::ffi::c_int;
 use std::fmt::{self, Write};
 
 /// The C `errno` of this thread.
+#[cfg(unix)]
 fn errno() -> *mut c_int {
     // SAFETY: these functions have no preconditions and return the address of a thread-local integer.
     unsafe {
@@ -20,11 +28,13 @@ fn errno() -> *mut c_int {
     }
 }
 
+#[cfg(unix)]
 fn get_errno() -> c_int {
     // SAFETY: the address is that of an integer of this thread.
     unsafe { *errno() }
 }
 
+#[cfg(unix)]
 fn set_errno(value: c_int) {
     // SAFETY: as in get_errno.
     unsafe { *errno() = value }

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Every single word of a pool, damaged in many ways: whatever is called then, nothing outside of the pool is touched, no loop is
+ * endless, and buflib_check sees every damage of a word that is not payload. The pool lies between pages that can't be touched.
+ */
+#include "buflib_util.h"
+
+#include <signal.h>
+
+#define POOL 4096
+
+static struct buflib_context ctx, saved_ctx;
+static char *pool;
+static char saved_pool[POOL];
+static jmp_buf out;
+static int jump;
+
+static void on_panic(struct buflib_context *c, const char *message)
+{
+    (void)c, (void)message;
+    panics++;
+    if (jump)
+        longjmp(out, 1);
+}
+
+static int move(int handle, void *current, void *new_start)
+{
+    (void)handle;
+    return (char *)current < pool || (char *)current >= pool + POOL || (char *)new_start < pool;
+}
+
+static int shrink(int handle, unsigned hints, void *start, size_t size)
+{
+    (void)hints;
+    return size > 64 && buflib_shrink(&ctx, handle, (char *)start + 16, size - 32) ? BUFLIB_CB_OK : BUFLIB_CB_CANNOT_SHRINK;
+}
+
+static struct buflib_callbacks movable = { move, NULL, NULL }, shrinkable = { move, shrink, NULL };
+
+static void restore(void)
+{
+    memcpy(pool, saved_pool, POOL);
+    ctx = saved_ctx;
+}
+
+static void make(void)
+{
+    buflib_init(&ctx, pool, POOL);
+    memset(pool, 0, POOL);
+    for (int i = 0; i < 24; i++) {
+        int handle;
+        if (i % 8 == 7)
+            handle = buflib_alloc_aligned(&ctx, 40, 64, "al", NULL);
+        else
+            handle = buflib_alloc_ex(&ctx, (size_t)(i * 37 % 120), i % 3 ? NULL : "a name",
+                                     i % 4 == 0 ? NULL : i % 4 == 1 ? &movable : i % 4 == 2 ? &shrinkable : &buflib_ops_locked);
+        CHECK(handle == i + 1);
+        /* A payload that looks like headers and lengths. */
+        for (intptr_t *word = buflib_get_data(&ctx, handle), n = 0; n < i * 37 % 120 / (int)W; n++)
+            word[n] = n % 3 == 0 ? -(n + 1) : n % 3 == 1 ? (intptr_t)(ctx.handle_table - handle) : n + 5;
+    }
+    for (int i = 2; i < 24; i += 3)
+        CHECK(buflib_free(&ctx, i) == 0);
+    CHECK(buflib_free(&ctx, 12) == 0);
+    buflib_pin(&ctx, 10);
+    CHECK(buflib_shrink(&ctx, 16, (char *)buflib_get_data(&ctx, 16) + 3, 10));
+    CHECK_SOUND(&ctx);
+    saved_ctx = ctx;
+    memcpy(saved_pool, pool, POOL);
+}
+
+static void use(int how)
+{
+    size_t size;
+    char text[64];
+
+    if (jump && setjmp(out) != 0)
+        return;
+    switch (how) {
+    case 0:
+        for (int i = 0; i < 30; i++)
+            buflib_alloc(&ctx, (size_t)i * 8);
+        break;
+    case 1:
+        for (int i = 1; i < 30; i++)
+            buflib_free(&ctx, i);
+        break;
+    case 2:
+        for (int i = 30; i > 0; i--)
+            buflib_free(&ctx, i);
+        break;
+    case 3:
+        ctx.compact = false;
+        buflib_allocatable(&ctx);
+        buflib_alloc_maximum(&ctx, "max", &size, &shrinkable);
+        break;
+    case 4:
+        for (int i = 1; i < 30; i++) {
+            char *data = buflib_get_data(&ctx, i);
+            buflib_shrink(&ctx, i, (char *)((uintptr_t)data + 8), 8);
+            buflib_get_name(&ctx, i);
+            buflib_pin(&ctx, i);
+            buflib_put_data_pinned(&ctx, data);
+        }
+        break;
+    case 5:
+        size = 256;
+        buflib_buffer_out(&ctx, &size);
+        buflib_buffer_in(&ctx, 256);
+        buflib_unpin(&ctx, 10);
+        size = 256;
+        buflib_buffer_out(&ctx, &size);
+        buflib_buffer_in(&ctx, 256);
+        buflib_get_num_blocks(&ctx);
+        buflib_print_block_at(&ctx, 7, text, sizeof text);
+        buflib_alloc_aligned(&ctx, 64, 256, "aligned", NULL);
+        break;
+    case 6:
+        buflib_alloc(&ctx, 3500);
+        buflib_alloc(&ctx, 1500);
+        buflib_unpin(&ctx, 10);
+        if (buflib_context_relocate(&ctx, pool))
+            buflib_alloc(&ctx, 1500);
+        break;
+    default:
+        for (int i = 0; i < 60; i++) {
+            buflib_free(&ctx, 1 + i * 7 % 24);
+            buflib_alloc(&ctx, (size_t)(i * 13 % 100));
+        }
+    }
+}
+
+/* Whether a word belongs to what the library checks: headers, ends and links of free blocks, used slots. */
+static bool checked_word(size_t word)
+{
+    intptr_t *at = (intptr_t *)saved_pool + word, *first = (intptr_t *)saved_pool;
+    intptr_t *end = first + (saved_ctx.alloc_end - saved_ctx.buf_start);
+    size_t words = POOL / W;
+
+    if (word >= words - (size_t)table_size(&saved_ctx))
+        return *at != 0; /* a free slot that is written to becomes a handle without a block: seen too, but see below */
+    if (at >= end)
+        return false;
+    for (intptr_t *block = first; block < end; block += *block < 0 ? -*block : *block) {
+        intptr_t length = *block < 0 ? -*block : *block;
+        if (at >= block + length)
+            continue;
+        if (*block < 0)
+            return at == block || at == block + length - 1 || (length >= 5 && at < block + 4);
+        else {
+            size_t handle = (size_t)((intptr_t *)pool + words - (intptr_t *)block[1]);
+            intptr_t slot = *((intptr_t *)saved_pool + words - handle);
+            return (uintptr_t)slot - (uintptr_t)pool >= (uintptr_t)((char *)at - saved_pool) + W;
+        }
+    }
+    return false;
+}
+
+static void check_no_hang(int signal)
+{
+    (void)signal;
+    (void)!write(1, "Bail out! an endless loop\n", 26);
+    _exit(1);
+}
+
+int main(void)
+{
+    struct guarded memory;
+    size_t damages = 0, seen = 0, must = 0;
+
+    TEST("a-pool-to-be-damaged");
+    pool = guarded_pool(&memory, POOL);
+    buflib_set_panic_handler(on_panic);
+    signal(SIGALRM, check_no_hang);
+    make();
+
+    TEST("every-damaged-word-is-survived-by-every-function");
+    for (size_t word = 0; word < POOL / W; word++) {
+        intptr_t *at = (intptr_t *)pool + word, good = *((intptr_t *)saved_pool + word);
+        bool must_be_seen = checked_word(word);
+        for (int kind = 0; kind < 24; kind++) {
+            intptr_t bad = kind == 0 ? 0 : kind == 1 ? -1 : kind == 2 ? good + 1 : kind == 3 ? good - 1 : kind == 4 ? -good
+                : kind == 5 ? INTPTR_MIN : kind == 6 ? INTPTR_MAX : kind == 7 ? (intptr_t)at : kind == 8 ? (intptr_t)pool
+                : kind == 9 ? (intptr_t)(pool + POOL) : kind == 10 ? (intptr_t)(ctx.handle_table - 3) : kind == 11 ? 5 : kind == 12 ? -5
+                : kind == 13 ? (intptr_t)(pool + POOL / 2) : kind == 14 ? (intptr_t)(word + 1) : kind == 15 ? good + (intptr_t)W
+                : good ^ ((intptr_t)1 << (kind * 7 % (8 * (int)W)));
+            if (bad == good)
+                continue;
+            alarm(60);
+            for (int how = 0; how < 8; how++) {
+                restore();
+                *at = bad;
+                jump = how % 2 && kind % 2;
+                use(how);
+                jump = 0;
+                buflib_check(&ctx, NULL, NULL);
+                /* On with a pool that may be damaged further by now. */
+                use(7);
+            }
+            restore();
+            *at = bad;
+            damages++;
+            must += must_be_seen;
+            panics = 0;
+            if (!buflib_check(&ctx, NULL, NULL))
+                seen++;
+            else if (must_be_seen && !CHECK(!"buflib_check sees the damage"))
+                DIAG("word %zu: 0x%jx for 0x%jx", word, (intmax_t)bad, (intmax_t)good);
+            if (!CHECK_EQ_I(panics, 0))
+                break;
+        }
+    }
+    DIAG("%zu damages, %zu of checked words, %zu seen", damages, must, seen);
+    CHECK(must > 1000);
+    restore();
+    CHECK_SOUND(&ctx);
+
+    TEST("a-call-that-finds-damage-has-changed-nothing");
+    seen = 0;
+    for (size_t word = 0; word < POOL / W; word++) {
+        static const intptr_t masks[] = { 1, 6, 0x58, -1, (intptr_t)1 << (8 * W - 3) };
+        if (!checked_word(word))
+            continue;
+        for (int kind = 0; kind < 5; kind++) {
+            for (int call = 0; call < 64; call++) {
+                static char damaged[POOL];
+                size_t end, table;
+                int h = call % 25, result = 0;
+                restore();
+                ctx.compact = true;
+                ((intptr_t *)pool)[word] ^= masks[kind];
+                memcpy(damaged, pool, POOL);
+                end = (size_t)((char *)ctx.alloc_end - pool);
+                table = (size_t)((char *)ctx.last_handle - pool);
+                panics = 0;
+                if (call < 25)
+                    result = buflib_free(&ctx, h) == -3;
+                else if (call < 50)
+                    result = !buflib_shrink(&ctx, h, (char *)buflib_get_data(&ctx, h) + 8, 8);
+                else
+                    result = buflib_alloc(&ctx, (size_t)(call - 50) * 8) == -3;
+                if (panics == 0)
+                    continue;
+                seen++;
+                CHECK(result);
+                CHECK(ctx.alloc_end == saved_ctx.alloc_end && ctx.last_handle == saved_ctx.last_handle && ctx.compact);
+                if (!CHECK_MEM(pool, damaged, end) || !CHECK_MEM(pool + table, damaged + table, POOL - table)) {
+                    DIAG("word %zu, mask %jx, call %d", word, (intmax_t)masks[kind], call);
+                    kind = 5;
+                    word = POOL;
+                    break;
+                }
+            }
+        }
+    }
+    DIAG("%zu calls", seen);
+
+    TEST("random-words-are-survived");
+    uint64_t seed = 1;
+    for (int n = 0; n < 20000; n++) {
+        restore();
+        alarm(60);
+        for (int hits = 0; hits < 1 + n % 3; hits++) {
+            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            ((intptr_t *)pool)[(seed >> 33) % (POOL / W)] = (intptr_t)(seed ^ seed >> 29) >> (seed >> 59);
+        }
+        use(n % 8);
+        use(7);
+    }
+    alarm(0);
+    unguard(&memory);
+    return tap_done();
+}

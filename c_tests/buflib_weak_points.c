@@ -1,0 +1,809 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* What the original did wrong or left undefined has a defined result: the 25 known weak points, by number, and the rules behind them. */
+#include "buflib_util.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+
+/* From the library, as a file compiled with DEBUG gets it. */
+static void *checked_get_data(struct buflib_context *ctx, int handle);
+
+static struct buflib_context ctx;
+static struct guarded memory;
+static char *pool;
+
+static void begin(const char *name, size_t size)
+{
+    TEST(name);
+    if (memory.map != NULL)
+        unguard(&memory);
+    pool = guarded_pool(&memory, size);
+    buflib_init(&ctx, pool, size);
+    buflib_set_panic_handler(note_panic);
+    panics = 0;
+}
+
+/* The pool and the context as they are, to see that nothing changes. */
+static char before_pool[1 << 17];
+static struct buflib_context before_ctx;
+
+static void remember(void)
+{
+    memcpy(&before_ctx, &ctx, sizeof ctx);
+    memcpy(before_pool, ctx.buf_start, (size_t)((char *)ctx.handle_table - (char *)ctx.buf_start));
+}
+
+#define CHECK_UNCHANGED() \
+    (CHECK_MEM(&ctx, &before_ctx, 6 * W), \
+     CHECK_MEM(ctx.buf_start, before_pool, (size_t)((char *)ctx.handle_table - (char *)ctx.buf_start)))
+
+/* ---- callbacks ---- */
+
+static int refuse_moves, asked_to_move, asked_to_shrink, on_shrink_free;
+static unsigned last_hints;
+static size_t cut_front;
+
+static int may_refuse(int handle, void *current, void *new_start)
+{
+    (void)handle, (void)current, (void)new_start;
+    asked_to_move++;
+    return refuse_moves ? BUFLIB_CB_CANNOT_MOVE : BUFLIB_CB_OK;
+}
+
+static int lies(int handle, unsigned hints, void *start, size_t size)
+{
+    (void)handle, (void)start, (void)size;
+    last_hints = hints;
+    asked_to_shrink++;
+    return BUFLIB_CB_OK;
+}
+
+static int gives_front(int handle, unsigned hints, void *start, size_t size)
+{
+    asked_to_shrink++;
+    last_hints = hints;
+    if (on_shrink_free)
+        return buflib_free(&ctx, handle) == 0 ? BUFLIB_CB_OK : BUFLIB_CB_CANNOT_SHRINK;
+    if (size < cut_front)
+        return BUFLIB_CB_CANNOT_SHRINK;
+    return buflib_shrink(&ctx, handle, (char *)start + cut_front, size - cut_front) ? BUFLIB_CB_OK : BUFLIB_CB_CANNOT_SHRINK;
+}
+
+static struct buflib_callbacks refuser = { may_refuse, NULL, NULL };
+static struct buflib_callbacks liar = { may_refuse, lies, NULL };
+static struct buflib_callbacks giver = { NULL, gives_front, NULL };
+
+/* ---- 1 to 6: bad handles ---- */
+
+static void bad_handles(void)
+{
+    int a, b;
+
+    begin("1-free-twice-returns-the-handle-and-touches-nothing", 4096);
+    a = buflib_alloc(&ctx, 100);
+    b = buflib_alloc(&ctx, 100);
+    buflib_alloc(&ctx, 100);
+    CHECK_EQ_I(buflib_free(&ctx, b), 0);
+    remember();
+    CHECK_EQ_I(buflib_free(&ctx, b), b);
+    CHECK_UNCHANGED();
+    CHECK_EQ_I(buflib_free(&ctx, 3), 0);
+    remember();
+    CHECK_EQ_I(buflib_free(&ctx, 3), 3);
+    CHECK_UNCHANGED();
+    CHECK_EQ_I(buflib_free(&ctx, a), 0);
+
+    begin("2-free-of-0-and-of-a-negative-handle", 4096);
+    buflib_alloc(&ctx, 100);
+    remember();
+    CHECK_EQ_I(buflib_free(&ctx, 0), 0);
+    CHECK_EQ_I(buflib_free(&ctx, -1), -1);
+    CHECK_EQ_I(buflib_free(&ctx, INT32_MIN), INT32_MIN);
+    CHECK_UNCHANGED();
+
+    begin("3-free-of-a-handle-never-given", 4096);
+    buflib_alloc(&ctx, 100);
+    remember();
+    CHECK_EQ_I(buflib_free(&ctx, 77), 77);
+    CHECK_EQ_I(buflib_free(&ctx, INT32_MAX), INT32_MAX);
+    CHECK_UNCHANGED();
+
+    begin("4-get_data-of-0-and-of-a-negative-handle-is-NULL", 4096);
+    buflib_alloc(&ctx, 100);
+    CHECK(buflib_get_data(&ctx, 0) == NULL);
+    CHECK(buflib_get_data(&ctx, -3) == NULL);
+    CHECK(buflib_get_data(&ctx, INT32_MIN) == NULL);
+    CHECK(buflib_get_data(&ctx, INT32_MAX) == NULL);
+
+    begin("5-get_data-of-a-freed-handle-is-NULL-also-when-blocks-grew-over-its-slot", 512);
+    a = buflib_alloc(&ctx, 8);
+    b = buflib_alloc(&ctx, 8);
+    buflib_free(&ctx, a);
+    CHECK(buflib_get_data(&ctx, a) == NULL);
+    a = buflib_alloc(&ctx, 8);
+    buflib_free(&ctx, b);
+    CHECK(buflib_get_data(&ctx, b) == NULL);
+    CHECK(buflib_shrink(&ctx, a, buflib_get_data(&ctx, a), 0));
+    buflib_free(&ctx, a);
+    a = buflib_alloc(&ctx, 512 - 6 * W);
+    CHECK(a == 1);
+    memset(buflib_get_data(&ctx, a), 0x55, 512 - 6 * W);
+    CHECK(buflib_get_data(&ctx, b) == NULL);
+
+    begin("6-get_name-of-a-freed-handle-is-NULL", 4096);
+    a = buflib_alloc_ex(&ctx, 100, "name", NULL);
+    buflib_alloc(&ctx, 100);
+    CHECK_STR(buflib_get_name(&ctx, a), "name");
+    buflib_free(&ctx, a);
+    CHECK(buflib_get_name(&ctx, a) == NULL);
+    CHECK(buflib_get_name(&ctx, 0) == NULL);
+    CHECK(buflib_get_name(&ctx, -5) == NULL);
+
+    begin("shrink-and-pin-refuse-bad-handles", 4096);
+    a = buflib_alloc(&ctx, 100);
+    buflib_alloc(&ctx, 100);
+    buflib_free(&ctx, a);
+    remember();
+    for (int i = -1; i <= 3; i += i == 1 ? 2 : 1) {
+        CHECK(!buflib_shrink(&ctx, i, pool, 0));
+        buflib_pin(&ctx, i);
+        buflib_unpin(&ctx, i);
+        CHECK_EQ_U(buflib_pin_count(&ctx, i), 0);
+        CHECK(buflib_get_data_pinned(&ctx, i) == NULL);
+    }
+    buflib_put_data_pinned(&ctx, NULL);
+    buflib_put_data_pinned(&ctx, &a);
+    buflib_put_data_pinned(&ctx, pool + 8);
+    CHECK_UNCHANGED();
+    CHECK_EQ_I(panics, 0);
+
+    begin("the-exported-get_data-panics-on-bad-handles", 4096);
+    a = buflib_alloc(&ctx, 100);
+    CHECK(checked_get_data(&ctx, a) == buflib_get_data(&ctx, a));
+    CHECK_EQ_I(panics, 0);
+    CHECK(checked_get_data(&ctx, -3) == NULL);
+    CHECK_EQ_I(panics, 1);
+    CHECK_STR_CONTAINS(panic_message, "invalid handle access: -3");
+    buflib_free(&ctx, a);
+    CHECK(checked_get_data(&ctx, a) == NULL);
+    CHECK_EQ_I(panics, 2);
+}
+
+/* The exported function has the name of the inline one: found by the dynamic way, it would need -ldl, so by an alias. */
+extern void *exported_get_data(struct buflib_context *, int) __asm__("buflib_get_data");
+static void *checked_get_data(struct buflib_context *c, int handle)
+{
+    return exported_get_data(c, handle);
+}
+
+/* ---- 7 to 11: sizes ---- */
+
+static void sizes(void)
+{
+    size_t size;
+    int a;
+
+    begin("7-all-handles-free-and-the-table-not-yet-shrunk", 4096);
+    for (int i = 0; i < 10; i++)
+        buflib_alloc(&ctx, 10);
+    for (int i = 1; i <= 10; i++)
+        buflib_free(&ctx, i);
+    CHECK(table_size(&ctx) > 0);
+    CHECK_EQ_U(buflib_allocatable(&ctx), 4096 - 21 * W - 16);
+    CHECK(ctx.last_handle == ctx.handle_table);
+    for (int i = 0; i < 10; i++)
+        buflib_alloc(&ctx, 10);
+    for (int i = 1; i <= 10; i++)
+        buflib_free(&ctx, i);
+    size = 0;
+    CHECK(buflib_buffer_out(&ctx, &size) == pool);
+    CHECK_EQ_U(size, 4096);
+    CHECK_EQ_I(buflib_alloc(&ctx, 0), -2);
+    buflib_buffer_in(&ctx, (int)size);
+    CHECK_EQ_I(buflib_alloc_maximum(&ctx, "all", &size, NULL), 1);
+    CHECK_EQ_U(size, 4096 - 21 * W - 16);
+    CHECK_SOUND(&ctx);
+
+    begin("8-sizes-next-to-SIZE_MAX-are-refused", 4096);
+    remember();
+    for (size = 0; size < 64; size++) {
+        CHECK_EQ_I(buflib_alloc(&ctx, SIZE_MAX - size), -2);
+        CHECK_EQ_I(buflib_alloc_ex(&ctx, SIZE_MAX / 2 - size, "name", &liar), -2);
+        CHECK_EQ_I(buflib_alloc_aligned(&ctx, SIZE_MAX - size, 64, "name", &liar), -2);
+    }
+    CHECK_UNCHANGED();
+
+    TEST("9-an-allocation-larger-than-a-pool-of-24-GiB");
+    if (WIDE) {
+        size_t bytes = (size_t)24 << 30;
+        char *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (map == MAP_FAILED) {
+            SKIP("not so much address space");
+        } else {
+            buflib_init(&ctx, map, bytes);
+            CHECK_EQ_I(buflib_alloc(&ctx, (size_t)30 << 30), -2);
+            a = buflib_alloc(&ctx, (size_t)20 << 30);
+            CHECK_EQ_I(a, 1);
+            CHECK((char *)ctx.alloc_end == map + ((size_t)20 << 30) + 5 * W);
+            CHECK_EQ_I(buflib_alloc(&ctx, (size_t)3 << 30), 2);
+            buflib_free(&ctx, a);
+            CHECK_EQ_I(buflib_alloc(&ctx, 100), 1);
+            CHECK_EQ_I(buflib_alloc(&ctx, (size_t)19 << 30), 3);
+            CHECK_SOUND(&ctx);
+            munmap(map, bytes);
+        }
+    } else {
+        SKIP("64-bit only");
+    }
+
+    TEST("10-pools-of-33-and-40-GiB");
+    if (WIDE) {
+        for (size_t gib = 33; gib <= 40; gib += 7) {
+            size_t bytes = gib << 30;
+            char *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+            if (map == MAP_FAILED) {
+                SKIP("not so much address space");
+                continue;
+            }
+            buflib_init(&ctx, map, bytes);
+            CHECK_EQ_I(buflib_alloc(&ctx, (size_t)2 << 30), 1);
+            for (int i = 0; i < 7; i++)
+                CHECK_EQ_I(buflib_alloc(&ctx, (size_t)4 << 30), i + 2);
+            CHECK_SOUND(&ctx);
+            munmap(map, bytes);
+        }
+    } else {
+        SKIP("64-bit only");
+    }
+
+    TEST("11-a-hint-above-30-bits-saturates");
+    if (WIDE) {
+        size_t bytes = (size_t)3 << 30;
+        char *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (map == MAP_FAILED) {
+            SKIP("not so much address space");
+        } else {
+            buflib_init(&ctx, map, bytes);
+            CHECK(buflib_alloc_ex(&ctx, (size_t)2 << 30, NULL, &liar) == 1);
+            CHECK_EQ_I(buflib_alloc(&ctx, ((size_t)2 << 30) - 40), -2);
+            CHECK_EQ_U(last_hints, BUFLIB_SHRINK_POS_FRONT | BUFLIB_SHRINK_SIZE_MASK);
+            munmap(map, bytes);
+        }
+    } else {
+        SKIP("64-bit only");
+    }
+
+    begin("an-allocation-larger-than-the-pool-asks-no-shrinker", 4096);
+    buflib_alloc_ex(&ctx, 100, NULL, &liar);
+    asked_to_shrink = 0;
+    CHECK_EQ_I(buflib_alloc(&ctx, 4097), -2);
+    CHECK_EQ_I(asked_to_shrink, 0);
+    CHECK_EQ_I(buflib_alloc(&ctx, 4000), -2);
+    CHECK_EQ_I(asked_to_shrink, 1);
+}
+
+/* ---- 12 to 16: compaction ---- */
+
+static void compaction(void)
+{
+    size_t size, half;
+    int a, b;
+
+    begin("12-a-shrink-that-leaves-a-hole-is-compacted-away", 4096);
+    a = buflib_alloc(&ctx, 2000);
+    buflib_alloc(&ctx, 1000);
+    CHECK(ctx.compact);
+    CHECK(buflib_shrink(&ctx, a, buflib_get_data(&ctx, a), 500));
+    CHECK(!ctx.compact);
+    CHECK_EQ_I(buflib_alloc(&ctx, 2000), 3);
+    CHECK_SOUND(&ctx);
+    begin("12-a-shrink-at-the-end-leaves-nothing-to-compact", 4096);
+    buflib_alloc(&ctx, 1000);
+    a = buflib_alloc(&ctx, 2000);
+    CHECK(buflib_shrink(&ctx, a, buflib_get_data(&ctx, a), 500));
+    CHECK(ctx.compact);
+    CHECK_EQ_I(buflib_alloc(&ctx, 2000), 3);
+
+    begin("13-a-move-that-was-refused-is-tried-again", 4096);
+    a = buflib_alloc(&ctx, 1500);
+    b = buflib_alloc_ex(&ctx, 1000, NULL, &refuser);
+    buflib_free(&ctx, a);
+    CHECK_EQ_I(buflib_alloc(&ctx, 100), a);
+    refuse_moves = 1;
+    CHECK_EQ_I(buflib_alloc(&ctx, 2500), -2);
+    CHECK(!ctx.compact);
+    refuse_moves = 0;
+    CHECK_EQ_I(buflib_alloc(&ctx, 2500), 3);
+    CHECK(ctx.compact);
+    CHECK_SOUND(&ctx);
+    begin("13-the-same-with-a-pin", 4096);
+    a = buflib_alloc(&ctx, 1500);
+    b = buflib_alloc(&ctx, 1000);
+    buflib_free(&ctx, a);
+    buflib_pin(&ctx, b);
+    CHECK_EQ_I(buflib_alloc(&ctx, 2500), -2);
+    CHECK(!ctx.compact);
+    buflib_unpin(&ctx, b);
+    CHECK_EQ_I(buflib_alloc(&ctx, 2500), 1);
+    begin("13-locked-blocks-do-not-count", 4096);
+    a = buflib_alloc(&ctx, 1500);
+    buflib_alloc_ex(&ctx, 1000, NULL, &buflib_ops_locked);
+    buflib_free(&ctx, a);
+    CHECK(buflib_allocatable(&ctx) > 0);
+    CHECK(ctx.compact);
+
+    begin("14-a-shrink-callback-without-progress-counts-as-CANNOT_SHRINK", 4096);
+    buflib_alloc_ex(&ctx, 2000, NULL, &liar);
+    asked_to_shrink = 0;
+    CHECK_EQ_I(buflib_alloc(&ctx, 3000), -2);
+    CHECK_EQ_I(asked_to_shrink, 1);
+    CHECK(buflib_alloc_maximum(&ctx, "max", &size, NULL) == 2);
+    CHECK_EQ_I(asked_to_shrink, 2);
+    begin("14-one-byte-off-the-start-is-progress", 4096);
+    buflib_alloc_ex(&ctx, 2000, NULL, &giver);
+    asked_to_shrink = 0;
+    cut_front = 1;
+    CHECK_EQ_I(buflib_alloc(&ctx, 3000), -2);
+    CHECK_EQ_I(asked_to_shrink, 2001);
+    CHECK_SOUND(&ctx);
+    begin("14-a-callback-may-free-its-block", 4096);
+    buflib_alloc_ex(&ctx, 2000, NULL, &giver);
+    buflib_alloc_ex(&ctx, 1000, NULL, &giver);
+    asked_to_shrink = 0;
+    on_shrink_free = 1;
+    CHECK_EQ_I(buflib_alloc(&ctx, 3000), 3);
+    CHECK_EQ_I(asked_to_shrink, 2);
+    CHECK_SOUND(&ctx);
+    on_shrink_free = 0;
+
+    for (half = 0; half < 2; half++) {
+        begin(half ? "15-alloc_maximum-takes-an-inner-hole" : "15-allocatable-of-an-inner-hole-is-granted", 4096);
+        a = buflib_alloc(&ctx, 2000);
+        buflib_alloc_ex(&ctx, 4096 - 2000 - 12 * W - 200, NULL, &buflib_ops_locked);
+        buflib_free(&ctx, a);
+        CHECK_EQ_U(buflib_allocatable(&ctx), 2000);
+        if (half) {
+            CHECK_EQ_I(buflib_alloc_maximum(&ctx, "max", &size, NULL), 1);
+            CHECK_EQ_U(size, 2000 - W);
+        } else {
+            CHECK_EQ_I(buflib_alloc(&ctx, 2000), 1);
+        }
+        CHECK((char *)buflib_get_data(&ctx, 1) < pool + 100);
+        CHECK_SOUND(&ctx);
+    }
+    begin("15-allocatable-is-0-without-a-handle", 64 * W);
+    a = buflib_alloc(&ctx, 30 * W);
+    CHECK_EQ_I(buflib_alloc_ex(&ctx, 22 * W, NULL, &buflib_ops_locked), 2);
+    CHECK(ctx.alloc_end == ctx.last_handle);
+    CHECK(buflib_shrink(&ctx, a, buflib_get_data(&ctx, a), 10 * W));
+    CHECK_EQ_U(buflib_available(&ctx), 20 * W);
+    CHECK_EQ_U(buflib_allocatable(&ctx), 0);
+    CHECK_EQ_I(buflib_alloc(&ctx, 0), -1);
+    CHECK_EQ_I(buflib_alloc_maximum(&ctx, "none", &size, NULL), -1);
+    CHECK_EQ_U(size, 0);
+    CHECK_SOUND(&ctx);
+
+    begin("16-alloc_maximum-with-name-NULL", 4096);
+    CHECK_EQ_I(buflib_alloc_maximum(&ctx, NULL, &size, NULL), 1);
+    CHECK_EQ_U(size, 4096 - 21 * W - 16);
+    CHECK(buflib_get_name(&ctx, 1) == NULL);
+    begin("16-alloc_maximum-cuts-the-name-to-15-characters", 4096);
+    CHECK_EQ_I(buflib_alloc_maximum(&ctx, "123456789012345678", &size, NULL), 1);
+    CHECK_STR(buflib_get_name(&ctx, 1), "123456789012345");
+}
+
+/* ---- 17 to 20: relocation, re-entry, printing ---- */
+
+static int tried;
+
+static void try_everything(int own, int in_shrink)
+{
+    size_t size = 0;
+    char text[100] = "x";
+
+    tried++;
+    remember();
+    CHECK_EQ_I(buflib_alloc(&ctx, 1), -3);
+    CHECK_EQ_I(buflib_alloc_aligned(&ctx, 1, 64, NULL, NULL), -3);
+    CHECK_EQ_I(buflib_alloc_maximum(&ctx, "m", &size, NULL), -3);
+    if (!in_shrink) {
+        CHECK_EQ_I(buflib_free(&ctx, own), -3);
+        CHECK(!buflib_shrink(&ctx, own, buflib_get_data(&ctx, own), 0));
+    }
+    CHECK_EQ_I(buflib_free(&ctx, 2), -3);
+    CHECK(!buflib_shrink(&ctx, 2, buflib_get_data(&ctx, 2), 0));
+    CHECK(!buflib_context_relocate(&ctx, pool));
+    CHECK_EQ_U(buflib_allocatable(&ctx), 0);
+    CHECK(buflib_buffer_out(&ctx, &size) == NULL);
+    CHECK_EQ_U(size, 0);
+    buflib_buffer_in(&ctx, 0);
+    buflib_pin(&ctx, own);
+    CHECK_EQ_U(buflib_pin_count(&ctx, own), 0);
+    CHECK(buflib_get_data_pinned(&ctx, own) == NULL);
+    CHECK_EQ_I(buflib_get_num_blocks(&ctx), 0);
+    buflib_print_block_at(&ctx, 0, text, sizeof text);
+    CHECK_STR(text, "");
+    CHECK(!buflib_check(&ctx, NULL, NULL));
+    CHECK(buflib_get_data(&ctx, own) != NULL);
+    CHECK_STR(buflib_get_name(&ctx, own), "own");
+    CHECK_STR(buflib_get_name(&ctx, 2), "two");
+    CHECK(buflib_available(&ctx) > 0);
+    CHECK_EQ_I(panics, 0);
+    CHECK_UNCHANGED();
+}
+
+static int tries_move(int handle, void *current, void *new_start)
+{
+    (void)new_start;
+    CHECK(buflib_get_data(&ctx, handle) == current);
+    try_everything(handle, 0);
+    return BUFLIB_CB_OK;
+}
+
+static void tries_sync(int handle, bool on)
+{
+    (void)on;
+    try_everything(handle, 0);
+}
+
+static int tries_shrink(int handle, unsigned hints, void *start, size_t size)
+{
+    (void)hints;
+    try_everything(handle, 1);
+    if (size > 900) {
+        CHECK(buflib_shrink(&ctx, handle, (char *)start + 100, size - 100));
+        CHECK(buflib_get_data(&ctx, handle) == (char *)start + 100);
+    } else {
+        CHECK_EQ_I(buflib_free(&ctx, handle), 0);
+        CHECK_EQ_I(buflib_free(&ctx, handle), handle);
+    }
+    return BUFLIB_CB_OK;
+}
+
+static struct buflib_callbacks trier = { tries_move, tries_shrink, tries_sync };
+
+static char printed[4000];
+static int prints;
+
+static void print(int number, const char *text)
+{
+    CHECK_EQ_I(number, prints);
+    prints++;
+    strcat(printed, text);
+    strcat(printed, "\n");
+}
+
+/* Declared for DEBUG and BUFLIB_DEBUG_BLOCKS only, and always there. */
+void buflib_print_blocks(struct buflib_context *, void (*)(int, const char *));
+void buflib_print_allocs(struct buflib_context *, void (*)(int, const char *));
+void buflib_check_valid(struct buflib_context *);
+
+static void the_rest(void)
+{
+    struct guarded other;
+    char *to, text[200], want[400];
+    size_t size;
+    int a, b;
+
+    begin("17-a-compaction-after-context_relocate", 8192);
+    for (int i = 0; i < 4; i++) {
+        buflib_alloc_ex(&ctx, 300, i == 2 ? "three" : NULL, NULL);
+        memset(buflib_get_data(&ctx, i + 1), 'a' + i, 300);
+    }
+    buflib_free(&ctx, 1);
+    to = guarded_pool(&other, 8192);
+    CHECK(buflib_context_relocate(&ctx, to));
+    memcpy(to, pool, 8192);
+    unguard(&memory);
+    memory = other;
+    pool = to;
+    CHECK_SOUND(&ctx);
+    CHECK_EQ_I(buflib_alloc(&ctx, 100), 1);
+    buflib_free(&ctx, 2);
+    CHECK(buflib_allocatable(&ctx) > 0);
+    for (int i = 2; i < 4; i++) {
+        char *data = buflib_get_data(&ctx, i + 1);
+        CHECK(data >= pool && data[0] == 'a' + i && data[299] == 'a' + i);
+        CHECK(buflib_shrink(&ctx, i + 1, data + 1, 10));
+    }
+    CHECK_STR(buflib_get_name(&ctx, 3), "three");
+    CHECK_SOUND(&ctx);
+
+    begin("18-relocation-to-a-misaligned-place-is-refused", 4096);
+    a = buflib_alloc(&ctx, 100);
+    remember();
+    to = guarded_pool(&other, 8192);
+    for (size_t i = 1; i < W; i++)
+        CHECK(!buflib_context_relocate(&ctx, to + i));
+    CHECK(!buflib_context_relocate(&ctx, NULL));
+    CHECK(!buflib_context_relocate(&ctx, (char *)UINTPTR_MAX - 15));
+    buflib_pin(&ctx, a);
+    CHECK(!buflib_context_relocate(&ctx, to));
+    buflib_unpin(&ctx, a);
+    CHECK_UNCHANGED();
+    size = 512;
+    CHECK(buflib_buffer_out(&ctx, &size) == pool);
+    CHECK(!buflib_context_relocate(&ctx, to));
+    buflib_buffer_in(&ctx, 512);
+    b = buflib_alloc_aligned(&ctx, 100, 64, NULL, NULL);
+    CHECK(b > 0);
+    CHECK(!buflib_context_relocate(&ctx, to + W));
+    CHECK(buflib_context_relocate(&ctx, to));
+    memcpy(to, pool, 4096);
+    CHECK_SOUND(&ctx);
+    CHECK_EQ_U((uintptr_t)buflib_get_data(&ctx, b) % 64, 0);
+    unguard(&other);
+
+    begin("19-inside-a-callback-nothing-can-be-changed", 4096);
+    buflib_alloc(&ctx, 100);
+    buflib_alloc_ex(&ctx, 100, "two", NULL);
+    a = buflib_alloc_ex(&ctx, 1000, "own", &trier);
+    buflib_free(&ctx, 1);
+    tried = 0;
+    CHECK(buflib_allocatable(&ctx) > 0);
+    CHECK_EQ_I(tried, 3);
+    CHECK_EQ_I(buflib_alloc(&ctx, 3600), 1);
+    CHECK(tried > 5);
+    CHECK(buflib_get_data(&ctx, a) == NULL);
+    CHECK_SOUND(&ctx);
+
+    begin("20-printing-with-a-block-without-a-name", 4096);
+    buflib_alloc_ex(&ctx, 100, "named", NULL);
+    a = buflib_alloc(&ctx, 100);
+    buflib_alloc(&ctx, 10);
+    prints = 0;
+    printed[0] = '\0';
+    buflib_print_allocs(&ctx, print);
+    CHECK_EQ_I(prints, 3);
+    snprintf(want, sizeof want, "named(1):\t%p\n   \t%p\n   \t%d\n\n<anonymous>(2):\t%p\n", (void *)ctx.buf_start,
+             buflib_get_data(&ctx, 1), (int)(ctx.buf_start[0] * (intptr_t)W), (void *)(ctx.buf_start + ctx.buf_start[0]));
+    printed[strlen(want)] = '\0';
+    CHECK_STR(printed, want);
+    buflib_free(&ctx, 1);
+    prints = 0;
+    printed[0] = '\0';
+    buflib_print_blocks(&ctx, print);
+    CHECK_EQ_I(prints, 3);
+    buflib_print_block_at(&ctx, 0, text, sizeof text);
+    snprintf(want, sizeof want, "%8p: val: %4d (<unallocated>)", (void *)ctx.buf_start, (int)ctx.buf_start[0]);
+    CHECK_STR(text, want);
+    CHECK_MEM(printed, want, strlen(want));
+    buflib_print_block_at(&ctx, 1, text, sizeof text);
+    CHECK_STR_CONTAINS(text, WIDE ? ":   18 (<anonymous>)" + 1 : "(<anonymous>)");
+    buflib_print_block_at(&ctx, 1, text, 5);
+    CHECK_EQ_U(strlen(text), 4);
+    buflib_print_block_at(&ctx, 3, text, sizeof text);
+    CHECK_STR(text, "");
+    buflib_print_block_at(&ctx, -1, text, sizeof text);
+    CHECK_STR(text, "");
+    text[0] = 'x';
+    buflib_print_block_at(&ctx, 0, text, 0);
+    CHECK(text[0] == 'x');
+    CHECK_EQ_I(buflib_get_num_blocks(&ctx), 3);
+}
+
+/* ---- 21 to 25: damage ---- */
+
+static void damage(void)
+{
+    static const intptr_t lengths[] = { 0, 5000 };
+    intptr_t *next, saved;
+    int a, b, c;
+
+    for (int kind = 0; kind < 6; kind++) {
+        static const char *const names[] = { "0", "5000", "one-more", "an-x", "negated", "that-of-one-free-word" };
+        char name[80];
+        snprintf(name, sizeof name, kind >= 4 ? "22-a-length-that-is-%s" : "21-a-length-that-is-%s", names[kind]);
+        begin(name, 4096);
+        a = buflib_alloc(&ctx, 100);
+        b = buflib_alloc(&ctx, 100);
+        c = buflib_alloc(&ctx, 100);
+        next = ctx.buf_start + ctx.buf_start[0];
+        saved = *next;
+        if (kind < 2)
+            *next = lengths[kind];
+        else if (kind == 2)
+            *next += 1;
+        else if (kind == 3)
+            *(char *)next = 'x';
+        else
+            *next = kind == 4 ? -*next : -1;
+        remember();
+        CHECK_EQ_I(buflib_free(&ctx, a), -3);
+        CHECK_EQ_I(panics, 1);
+        CHECK_STR_CONTAINS(panic_message, "buflib error (CTX:");
+        CHECK_STR_CONTAINS(panic_message, "4096 bytes):\nbuflib metadata corrupted");
+        CHECK_EQ_I(buflib_free(&ctx, b), -3);
+        CHECK(!buflib_shrink(&ctx, a, buflib_get_data(&ctx, a), 10));
+        CHECK(buflib_get_name(&ctx, b) == NULL);
+        buflib_check_valid(&ctx);
+        CHECK_EQ_I(panics, 5);
+        CHECK_UNCHANGED();
+        CHECK(!buflib_check(&ctx, NULL, NULL));
+        CHECK_EQ_I(panics, 5);
+        ctx.compact = false;
+        CHECK_EQ_U(buflib_allocatable(&ctx), 0);
+        CHECK_EQ_I(panics, 6);
+        *next = saved;
+        ctx.compact = true;
+        CHECK_SOUND(&ctx);
+        CHECK_EQ_I(buflib_free(&ctx, c), 0);
+        CHECK_EQ_I(buflib_free(&ctx, a), 0);
+        CHECK_EQ_I(buflib_free(&ctx, b), 0);
+    }
+
+    for (int word = 1; word <= 3; word++) {
+        static const char *const names[] = { "23-a-handle-pointer-overwritten", "24-the-ops-pointer-overwritten",
+                                             "24-the-name-overwritten" };
+        begin(names[word - 1], 4096);
+        a = buflib_alloc(&ctx, 100);
+        b = buflib_alloc_ex(&ctx, 100, "name", NULL);
+        next = ctx.buf_start + ctx.buf_start[0];
+        next[word] ^= 0x58;
+        buflib_free(&ctx, a);
+        CHECK_EQ_I(panics, 1);
+        CHECK_EQ_I(buflib_free(&ctx, b), -3);
+        CHECK_EQ_I(panics, 2);
+        ctx.compact = false;
+        CHECK_EQ_I(buflib_alloc(&ctx, 4000), -3);
+        CHECK_EQ_I(panics, 3);
+        CHECK(word < 2 || strstr(panic_message, "expected: 0x") != NULL);
+        next[word] ^= 0x58;
+        CHECK_SOUND(&ctx);
+    }
+
+    begin("without-a-panic-handler-the-program-aborts", 4096);
+    {
+        int status;
+        pid_t child;
+        a = buflib_alloc(&ctx, 100);
+        *ctx.buf_start = 5000;
+        fflush(stdout);
+        child = fork();
+        if (child == 0) {
+            buflib_set_panic_handler(NULL);
+            if (freopen("/dev/null", "w", stderr) == NULL)
+                _exit(2);
+            buflib_free(&ctx, a);
+            _exit(0);
+        }
+        REQUIRE(waitpid(child, &status, 0) == child);
+        CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    }
+
+    TEST("25-init-with-less-than-a-word");
+    {
+        char small[64];
+        size_t size;
+        panics = 0;
+        for (size = 0; size < 2 * W; size++) {
+            for (size_t skew = 0; skew < W; skew++) {
+                memset(small, 0x55, sizeof small);
+                buflib_init(&ctx, small + 16 + skew, size);
+                CHECK_EQ_I(buflib_alloc(&ctx, 0), -2);
+                CHECK_EQ_U(buflib_available(&ctx), 0);
+                CHECK_EQ_U(buflib_allocatable(&ctx), 0);
+                for (size_t i = 0; i < sizeof small; i++)
+                    CHECK(small[i] == 0x55);
+            }
+        }
+        buflib_init(&ctx, NULL, 4096);
+        CHECK_EQ_I(buflib_alloc(&ctx, 0), -2);
+        CHECK_EQ_I(buflib_alloc_maximum(&ctx, "x", &size, NULL), -1);
+        CHECK_EQ_U(size, 0);
+        CHECK(buflib_check(&ctx, NULL, NULL));
+        buflib_init(&ctx, small + 3, 32);
+        CHECK_EQ_I(ctx.handle_table - ctx.buf_start, WIDE ? 3 : 7);
+        CHECK_EQ_I(panics, 0);
+    }
+}
+
+/* ---- pins and alignment, and memory taken out ---- */
+
+static void additions(void)
+{
+    char *data;
+    size_t size;
+    int a, b, c;
+
+    begin("a-pinned-block-stays-and-may-shrink", 4096);
+    a = buflib_alloc(&ctx, 500);
+    b = buflib_alloc_ex(&ctx, 1000, NULL, &giver);
+    data = buflib_get_data_pinned(&ctx, b);
+    buflib_pin(&ctx, b);
+    CHECK_EQ_U(buflib_pin_count(&ctx, b), 2);
+    buflib_free(&ctx, a);
+    asked_to_shrink = 0;
+    cut_front = 1000;
+    CHECK(buflib_allocatable(&ctx) > 0);
+    CHECK(buflib_get_data(&ctx, b) == data);
+    CHECK(buflib_alloc(&ctx, 4096 - 20 * W) == -2);
+    CHECK_EQ_I(asked_to_shrink, 2); /* it gave all at first */
+    size = 0;
+    CHECK(buflib_buffer_out(&ctx, &size) == NULL && size == 0);
+    data = buflib_get_data(&ctx, b);
+    buflib_put_data_pinned(&ctx, data);
+    buflib_unpin(&ctx, b);
+    buflib_unpin(&ctx, b);
+    CHECK_EQ_U(buflib_pin_count(&ctx, b), 0);
+    buflib_pin(&ctx, b);
+    CHECK_EQ_I(buflib_free(&ctx, b), 0);
+    CHECK_EQ_I(buflib_alloc(&ctx, 100), a);
+    CHECK_EQ_I(buflib_alloc(&ctx, 100), b);
+    CHECK_EQ_U(buflib_pin_count(&ctx, b), 0);
+    CHECK(buflib_buffer_out(&ctx, &size) != NULL);
+    CHECK_SOUND(&ctx);
+
+    begin("an-alignment-is-kept-through-every-move", 1 << 16);
+    for (size_t alignment = 1; alignment <= 4096; alignment *= 2) {
+        a = buflib_alloc(&ctx, 24);
+        b = buflib_alloc_aligned(&ctx, 100, alignment, "aligned", NULL);
+        CHECK(b > 0);
+        CHECK_EQ_U((uintptr_t)buflib_get_data(&ctx, b) % alignment, 0);
+        CHECK_SOUND(&ctx);
+    }
+    for (c = 1; c < 26; c += 2) {
+        buflib_free(&ctx, c);
+        buflib_allocatable(&ctx);
+        for (int i = 0; i < 13; i++)
+            CHECK_EQ_U((uintptr_t)buflib_get_data(&ctx, 2 * i + 2) % ((size_t)1 << i), 0);
+        CHECK_SOUND(&ctx);
+    }
+    size = 100;
+    CHECK(buflib_buffer_out(&ctx, &size) != NULL);
+    CHECK_EQ_U(size, 4096);
+    for (int i = 0; i < 13; i++)
+        CHECK_EQ_U((uintptr_t)buflib_get_data(&ctx, 2 * i + 2) % ((size_t)1 << i), 0);
+    buflib_buffer_in(&ctx, 4096);
+    CHECK_SOUND(&ctx);
+
+    begin("an-alignment-that-is-none", 4096);
+    CHECK_EQ_I(buflib_alloc_aligned(&ctx, 8, 3, NULL, NULL), -2);
+    CHECK_EQ_I(buflib_alloc_aligned(&ctx, 8, 8192, NULL, NULL), -2);
+    CHECK_EQ_I(buflib_alloc_aligned(&ctx, 8, ((size_t)1 << (8 * W - 1)), NULL, NULL), -2);
+    CHECK_EQ_I(buflib_alloc_aligned(&ctx, 8, 0, NULL, NULL), 1);
+
+    begin("buffer_out-and-buffer_in-move-all-blocks", 4096);
+    a = buflib_alloc_ex(&ctx, 64, NULL, &buflib_ops_locked);
+    b = buflib_alloc(&ctx, 64);
+    memset(buflib_get_data(&ctx, b), 'b', 64);
+    size = 1001;
+    CHECK(buflib_buffer_out(&ctx, &size) == pool);
+    CHECK_EQ_U(size, WIDE ? 1008 : 1004);
+    memset(pool, 0xFF, size);
+    CHECK_SOUND(&ctx);
+    CHECK(buflib_alloc(&ctx, 64) == 3);
+    CHECK_MEM(buflib_get_data(&ctx, b), "bbbbbbbbbbbbbbbb", 16);
+    buflib_buffer_in(&ctx, 5000); /* more than is out */
+    buflib_buffer_in(&ctx, -8);
+    CHECK((char *)ctx.buf_start == pool + size);
+    buflib_buffer_in(&ctx, (int)size);
+    CHECK((char *)ctx.buf_start == pool);
+    CHECK_SOUND(&ctx);
+    CHECK_MEM(buflib_get_data(&ctx, b), "bbbbbbbbbbbbbbbb", 16);
+    CHECK_EQ_I(buflib_free(&ctx, a), 0);
+
+    begin("shrink-within-the-rounding", 4096);
+    a = buflib_alloc(&ctx, 98);
+    size = (98 + W - 1) / W * W;
+    data = buflib_get_data(&ctx, a);
+    CHECK(buflib_shrink(&ctx, a, data, size));
+    CHECK(!buflib_shrink(&ctx, a, data, size + 1));
+    CHECK(!buflib_shrink(&ctx, a, data - 1, 10));
+    CHECK(!buflib_shrink(&ctx, a, NULL, 0));
+    CHECK(!buflib_shrink(&ctx, a, data + 1, SIZE_MAX));
+    CHECK(buflib_shrink(&ctx, a, data + size, 0));
+    CHECK(buflib_get_data(&ctx, a) == data + size);
+    CHECK_SOUND(&ctx);
+}
+
+int main(void)
+{
+    bad_handles();
+    sizes();
+    compaction();
+    the_rest();
+    damage();
+    additions();
+    return tap_done();
+}

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Each system call that the library makes fails once, the first, the second, and so on: the call says so, and what it left is known. */
+#include <sys/syscall.h>
+
+#include "vmem_util.h"
+
+static long until_failure = -1; /* how many calls succeed before one fails; below 0: none fails */
+static int was_munmap;
+
+static int fails_now(int is_munmap)
+{
+    if (until_failure < 0 || until_failure-- > 0)
+        return 0;
+    was_munmap = is_munmap;
+    errno = ENOMEM;
+    return 1;
+}
+
+/* These stand before those of the C library, for the library under test too. */
+void *mmap(void *at, size_t size, int protect, int flags, int descriptor, off_t offset)
+{
+    return fails_now(0) ? MAP_FAILED : (void *)syscall(SYS_mmap, at, size, protect, flags, descriptor, offset);
+}
+
+int munmap(void *at, size_t size)
+{
+    return fails_now(1) ? -1 : (int)syscall(SYS_munmap, at, size);
+}
+
+int mprotect(void *at, size_t size, int protect)
+{
+    return fails_now(0) ? -1 : (int)syscall(SYS_mprotect, at, size, protect);
+}
+
+int mlock(const void *at, size_t size)
+{
+    return fails_now(0) ? -1 : (int)syscall(SYS_mlock, at, size);
+}
+
+int munlock(const void *at, size_t size)
+{
+    return fails_now(0) ? -1 : (int)syscall(SYS_munlock, at, size);
+}
+
+int madvise(void *at, size_t size, int advice)
+{
+    return fails_now(0) ? -1 : (int)syscall(SYS_madvise, at, size, advice);
+}
+
+static size_t page, failures, wrong;
+
+/* A call that succeeds; or fails, leaves the runs of p as they were, and succeeds when it is repeated. */
+#define DO(call)                                                                                     \
+    do {                                                                                             \
+        VMemRangeInfo before[8], after[8];                                                           \
+        size_t n = vmem_query_range_info(p, 16 * page, before, 8);                                   \
+        memset(before + n, 0, (8 - n) * sizeof *before);                                             \
+        if (!(call)) {                                                                               \
+            failures++;                                                                              \
+            memset(after, 0, sizeof after);                                                          \
+            vmem_query_range_info(p, 16 * page, after, 8);                                           \
+            if (strstr(vmem_get_error_message(), strerror(ENOMEM)) == NULL || until_failure != -1 || \
+                memcmp(before, after, sizeof after) != 0 || !(call)) {                               \
+                DIAG("%s: %s", #call, vmem_get_error_message());                                     \
+                wrong++;                                                                             \
+            }                                                                                        \
+        }                                                                                            \
+    } while (0)
+
+/* Some calls of each kind. Returns how many system calls there were. */
+static long run(long fail_at)
+{
+    unsigned char *p, *q = NULL;
+    VMemArena arena = {0};
+    VMemGrowArena grow;
+    long calls;
+
+    memset(&grow, 0, sizeof grow);
+    p = vmem_reserve(16 * page);
+    REQUIRE(p != NULL);
+    until_failure = fail_at < 0 ? 1000000 : fail_at;
+    DO(vmem_commit(p, 8 * page));
+    DO(vmem_protect(p + page, 2 * page, VMemProtect_Read));
+    DO(vmem_commit(p + 10 * page, page));
+    DO(vmem_lock(p + 10 * page, page));
+    DO(vmem_unlock(p + 10 * page, page));
+    DO(vmem_lock(p, page));
+    DO(vmem_reset(p + 4 * page, 4 * page));
+    DO(vmem_prefault(p, 8 * page));
+    DO(vmem_set_executable(p, page, 1));
+    DO(vmem_advise_huge(p, page));
+    DO(vmem_decommit(p, 16 * page));
+    DO(vmem_commit_protect(p + 3 * page, 4 * page, VMemProtect_Read));
+    DO((q = vmem_reserve_aligned(page, 64 * MIB)) != NULL);
+    DO(vmem_release(q, page));
+    DO((q = vmem_reserve_guarded(page)) != NULL);
+    DO(vmem_release(q, page));
+    DO((q = vmem_alloc_commited(page)) != NULL);
+    DO(vmem_release(q, page));
+    DO((arena = vmem_arena_init_alloc(4 * page)).mem != NULL);
+    DO(vmem_arena_set_commited(&arena, 3 * page));
+    arena.mem[3 * page - 1] = 1;
+    DO(vmem_arena_set_commited(&arena, page));
+    DO(vmem_decommit(p, 16 * page));
+    DO(vmem_partially_commit_region(p, 16 * page, 0, 12 * page));
+    DO(vmem_partially_commit_region(p, 16 * page, 12 * page, 1));
+    DO(vmem_grow_init(&grow, MIB, VMEM_GROW_HUGE));
+    q = (unsigned char *)vmem_grow_push(&grow, 10, 1); /* huge pages and what is ahead may fail without a word */
+    CHECK_DOES(q != NULL);
+    if (q != NULL)
+        q[9] = 1;
+    DO(vmem_grow_reset(&grow, 0));
+    DO((q = vmem_grow_push_zeroed(&grow, 10, 1)) != NULL);
+    CHECK_EQ_U(q[9], 0);
+    DO(vmem_grow_deinit(&grow));
+    DO(vmem_arena_deinit_dealloc(&arena));
+    calls = 1000000 - until_failure;
+    until_failure = -1;
+    CHECK_DOES(vmem_release(p, 16 * page));
+    return calls;
+}
+
+int main(void)
+{
+    long calls, n;
+    long long before, leaked = 0;
+
+    page = vmem_get_page_size();
+    TEST("without-a-failure-every-call-succeeds");
+    calls = run(-1);
+    CHECK(calls > 30);
+    CHECK_EQ_U(failures, 0);
+
+    TEST("every-system-call-may-fail");
+    for (n = 0; n < calls; n++) {
+        before = proc_number("/proc/self/status", "VmSize:");
+        was_munmap = 0;
+        run(n);
+        if (!was_munmap) /* nothing can be done when the kernel does not take memory back */
+            leaked += proc_number("/proc/self/status", "VmSize:") - before;
+    }
+    CHECK_EQ_U(wrong, 0);
+    CHECK(failures >= (size_t)calls - 6);
+    CHECK_EQ_I(leaked, 0);
+    return tap_done();
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* What the programs vmem_*.c share. */
+#ifndef VMEM_UTIL_H
+#define VMEM_UTIL_H
+
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <vmem.h>
+
+#define TAP_ERROR_TEXT() vmem_get_error_message()
+#include "tap.h"
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+#define GIB ((size_t)1 << 30)
+
+/* A call that should fail did, and its message has this text in it. */
+#define CHECK_FAILS(call, text) both_((uintptr_t)(call) == 0, text, "fails: " #call, __FILE__, __LINE__)
+/* A call that should succeed did; else its message is shown. */
+#define CHECK_DOES(call) does_(!!(call), #call, __FILE__, __LINE__)
+
+static inline int both_(int failed, const char *text, const char *what, const char *file, int line)
+{
+    return tap_check_(failed, what, file, line) && tap_contains_(vmem_get_error_message(), text, what, file, line);
+}
+
+static inline int does_(int done, const char *what, const char *file, int line)
+{
+    if (!tap_check_(done, what, file, line))
+        DIAG("%s", vmem_get_error_message());
+    return done;
+}
+
+enum access { READS, WRITES, RUNS };
+
+/* Runs f(p) in a child. Returns the signal that killed it, or minus its exit status. */
+static inline int in_child(int (*f)(void *), void *p)
+{
+    int status = 0;
+    pid_t child;
+
+    fflush(stdout);
+    child = fork();
+    if (child == 0) {
+        struct rlimit none = {0, 0};
+        setrlimit(RLIMIT_CORE, &none);
+        signal(SIGSEGV, SIG_DFL);
+        signal(SIGBUS, SIG_DFL);
+        _exit(f(p));
+    }
+    REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
+    return WIFSIGNALED(status) ? WTERMSIG(status) : -WEXITSTATUS(status);
+}
+
+static inline int read_byte(void *p)
+{
+    (void)*(volatile unsigned char *)p;
+    return 0;
+}
+
+static inline int write_byte(void *p)
+{
+    volatile unsigned char *byte = (volatile unsigned char *)p;
+    *byte = *byte;
+    *byte = 1;
+    return 0;
+}
+
+static inline int run_code(void *p)
+{
+    void (*code)(void);
+    memcpy(&code, &p, sizeof code);
+    code();
+    return 0;
+}
+
+/* Whether the access is a fault. */
+static inline int faults(void *p, enum access access)
+{
+    int end = in_child(access == READS ? read_byte : access == WRITES ? write_byte : run_code, p);
+
+    if (end != 0 && end != SIGSEGV && end != SIGBUS && end != SIGILL)
+        DIAG("the child ended with %d", end);
+    return end == SIGSEGV || end == SIGBUS;
+}
+
+/* Neither readable nor writable. */
+static inline int inaccessible(void *p)
+{
+    return faults(p, READS) && faults(p, WRITES);
+}
+
+static inline int all_bytes(const unsigned char *p, size_t size, unsigned char value)
+{
+    size_t i;
+
+    for (i = 0; i < size; i++)
+        if (p[i] != value) {
+            DIAG("byte %zu is %u, not %u", i, p[i], value);
+            return 0;
+        }
+    return 1;
+}
+
+/* The first run at p. */
+static inline VMemRangeInfo info_at(void *p)
+{
+    VMemRangeInfo info;
+
+    memset(&info, 0, sizeof info);
+    CHECK_EQ_U(vmem_query_range_info(p, 1, &info, 1), 1);
+    return info;
+}
+
+static inline int is_state(void *p, int commited, VMemProtect protect)
+{
+    VMemRangeInfo info = info_at(p);
+
+    return CHECK_EQ_U(info.is_commited, commited) &&
+           CHECK_STR(vmem_get_protect_name(info.protect), vmem_get_protect_name(protect));
+}
+
+/* A number in a line "key: N kB" of a file of /proc, in bytes; -1 if there is none. */
+static inline long long proc_number(const char *path, const char *key)
+{
+    char line[512];
+    long long number = -1;
+    FILE *file = fopen(path, "r");
+
+    while (file != NULL && number < 0 && fgets(line, sizeof line, file) != NULL)
+        if (strncmp(line, key, strlen(key)) == 0)
+            number = strtoll(line + strlen(key), NULL, 10) * 1024;
+    if (file != NULL)
+        fclose(file);
+    return number;
+}
+
+static inline long long resident(void)
+{
+    return proc_number("/proc/self/status", "VmRSS:");
+}
+
+#endif

@@ -1,0 +1,136 @@
+/*
+ * buflib.h: blocks that the allocator may move, in one buffer of yours.
+ *
+ * A fixed amount of memory is shared by users that need more or less of it over time. Blocks are
+ * named by handles: when a large block is wanted and the free memory lies in pieces, the blocks
+ * between are moved together; when there is not enough, blocks that can do with less are asked to
+ * shrink. Nothing is allocated outside of the buffer and the context. Link with -lpalloc.
+ *
+ * Terms
+ *
+ *   pool      The buffer. It holds blocks from its start, handles from its end, and nothing else.
+ *   context   The state of one pool beside it: struct buflib_context, 688 bytes (216 on 32-bit).
+ *   word      sizeof(void *) bytes. Sizes of blocks are multiples of it.
+ *   block     A header, then the payload, which is the caller's. BUFLIB_ALLOC_OVERHEAD bytes and the
+ *             name are what a block takes beside its payload.
+ *   handle    The number of a block, 1 or more. It stays the same when the block moves. When the block
+ *             is freed the handle is given to another: who uses it still uses that one's block.
+ *             A handle is bad if no block has it now. Every function says what it does with a bad one.
+ *   pin       While a block has pins it does not move.
+ *
+ * A program: two blocks apart leave room for a larger one, when the second is moved.
+ *
+ *   #include <buflib.h>
+ *   #include <stdio.h>
+ *   #include <string.h>
+ *
+ *   static char pool[4096];
+ *
+ *   int main(void)
+ *   {
+ *       struct buflib_context ctx;
+ *       int first, second, large;
+ *
+ *       buflib_init(&ctx, pool, sizeof pool);
+ *       first = buflib_alloc(&ctx, 1500);
+ *       second = buflib_alloc_ex(&ctx, 1000, "second", NULL);
+ *       if (first < 0 || second < 0)
+ *           return 1;
+ *       strcpy(buflib_get_data(&ctx, second), "hello");
+ *       buflib_free(&ctx, first);
+ *       large = buflib_alloc(&ctx, 2800);
+ *       printf("%s is still there: %s\n", buflib_get_name(&ctx, second),
+ *              (char *)buflib_get_data(&ctx, second));
+ *       return large < 0;
+ *   }
+ *
+ * Addresses
+ *
+ *   What buflib_get_data returns is right until the next call that may move blocks: buflib_alloc and
+ *   its variants, buflib_allocatable, buflib_buffer_out, buflib_buffer_in, buflib_context_relocate,
+ *   and buflib_shrink of this block. Ask anew after those, or pin the block. buflib_free moves nothing.
+ *
+ * Callbacks
+ *
+ *   A block with ops NULL moves without being asked and never shrinks. Otherwise its callbacks are
+ *   asked; each may be NULL. Without a move_callback the block never moves (buflib_ops_locked).
+ *
+ *   move_callback    The block will move: `current` is its payload, which is still there,
+ *                    `new_start` is where it will be. BUFLIB_CB_CANNOT_MOVE keeps it where it is;
+ *                    anything else agrees. Not called by buflib_buffer_out, buflib_buffer_in and
+ *                    buflib_context_relocate.
+ *   sync_callback    Called with true before and with false after move_callback and the move, also
+ *                    if it was refused: to take and release a lock, for one.
+ *   shrink_callback  Others need memory. `start` and `old_size` are the payload, up to the end of the
+ *                    block. `hints & BUFLIB_SHRINK_SIZE_MASK` is how many bytes are wanted, header
+ *                    included; `hints & BUFLIB_SHRINK_POS_MASK` is where: at the front, at the back,
+ *                    or, to make the most of it, at both. Give any of it by buflib_shrink or
+ *                    buflib_free of this handle and return BUFLIB_CB_OK, else
+ *                    BUFLIB_CB_CANNOT_SHRINK. It is called again as long as that yields something and
+ *                    is not enough; BUFLIB_CB_OK without any progress is taken for CANNOT_SHRINK.
+ *
+ *   In a move_callback or sync_callback only buflib_get_data, buflib_get_name, buflib_pin_count and
+ *   buflib_available may be used on this context; in a shrink_callback also buflib_shrink and
+ *   buflib_free of the handle it is called for. All others do nothing and fail: those that return a
+ *   handle, and buflib_free, with -3. A callback must return: no longjmp, no buflib_init.
+ *
+ * Damage
+ *
+ *   Headers lie between the payloads, so a program that writes outside of its blocks destroys them.
+ *   They have a checksum, and whatever is used of the pool is checked before. What is found goes to
+ *   the panic handler (buflib_set_panic_handler); without one the message goes to stderr and the
+ *   program ends. If the handler returns, the call fails and has changed nothing.
+ *
+ * Threads
+ *
+ *   No locking anywhere. Different contexts don't meet, but for the panic handler. One context may be
+ *   used by one thread at a time: the caller sees to that. buflib_get_data is a read.
+ *
+ * DEBUG defined before this file makes buflib_get_data tell the panic handler of a bad handle, and
+ * declares buflib_check_valid. BUFLIB_DEBUG_BLOCKS declares buflib_print_blocks and
+ * buflib_print_allocs. The library is the same.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What callbacks return. */
+#define BUFLIB_CB_OK 0
+#define BUFLIB_CB_CANNOT_MOVE 1
+#define BUFLIB_CB_CANNOT_SHRINK 1
+
+/* The hints of a shrink_callback: where memory is wanted, and how many bytes. */
+#define BUFLIB_SHRINK_POS_FRONT (1u << 31)
+#define BUFLIB_SHRINK_POS_BACK (1u << 30)
+#define BUFLIB_SHRINK_POS_MASK (BUFLIB_SHRINK_POS_FRONT | BUFLIB_SHRINK_POS_BACK)
+#define BUFLIB_SHRINK_SIZE_MASK (~BUFLIB_SHRINK_POS_MASK)
+
+/* Bytes that a block without a name takes of the pool beside its payload: the header and the handle. */
+#define BUFLIB_ALLOC_OVERHEAD (6 * sizeof(void *))
+
+/*
+ * One pool's state, made by buflib_init. Read the fields, never write them: they are public so that
+ * buflib_get_data can be inlined. All pointers are to words of the pool.
+ */
+struct buflib_context {
+    intptr_t *handle_table;       /* end of the pool; handle n is the word n words below */
+    intptr_t *first_free_handle;  /* no handle of a lower number is free */
+    intptr_t *last_handle;        /* lowest word of the handle table */
+    intptr_t *buf_start;          /* first block */
+    intptr_t *alloc_end;          /* end of the last allocated block */
+    bool compact;                 /* a compaction would not help */
+    uintptr_t private_[16 + 8 * sizeof(void *)];
+};
+
+/* What a block is asked; see "Callbacks" above. Kept by reference. */
+struct buflib_callbacks {
+    int (*move_callback)(int handle, void *current, void *new_start);
+    int (*shrink_callback)(int handle, unsigned hints, void *start, size_t old_size);
+    void (*sync_callback)(int handle, bool sync_on);
+};
+
+/* Called when a pool turns out to be damaged, or a program to be wrong. */
+typedef void (*buflib_panic_fn)(struct buflib_context *ctx, const char *message);
+
+/* Called for each damage that buflib_check finds: at which address, and what it is. */
+typedef void (*buflib_report_fn)(void *user, const void *block, const char *what);

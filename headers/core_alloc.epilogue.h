@@ -1,0 +1,40 @@
+/* buflib_get_data. */
+static inline void *core_get_data(int handle)
+{
+    return buflib_get_data(&core_ctx, handle);
+}
+
+#ifdef DEBUG
+/* buflib_check_valid. */
+void core_check_valid(void);
+#endif
+
+#ifdef BUFLIB_DEBUG_BLOCKS
+/* buflib_print_blocks and buflib_print_allocs, with `print` called without the number. */
+struct core_print_ { void (*print)(const char *text); };
+
+static inline struct core_print_ *core_print_to_(void)
+{
+    static struct core_print_ to;
+
+    return &to;
+}
+
+static inline void core_print_one_(int number, const char *text)
+{
+    (void)number;
+    core_print_to_()->print(text);
+}
+
+static inline void core_print_blocks(void (*print)(const char *text))
+{
+    core_print_to_()->print = print;
+    buflib_print_blocks(&core_ctx, core_print_one_);
+}
+
+static inline void core_print_allocs(void (*print)(const char *text))
+{
+    core_print_to_()->print = print;
+    buflib_print_allocs(&core_ctx, core_print_one_);
+}
+#endif

@@ -1,0 +1,46 @@
+/* A file with VMEM_IMPLEMENTATION has errors handled in its way, from before main on. */
+#if defined(VMEM_IMPLEMENTATION) && !defined(LIBPALLOC_VMEM_IMPLEMENTATION)
+#define LIBPALLOC_VMEM_IMPLEMENTATION
+#if !defined(VMEM_NO_ERROR_CHECKING) && (defined(VMEM_ON_ERROR) || defined(VMEM_ASSERT) || !defined(NDEBUG))
+#if !defined(VMEM_ON_ERROR) && !defined(VMEM_ASSERT)
+#include <assert.h>
+#endif
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+static void vmem_handle_error_(const char *message)
+{
+    (void)message;
+#if defined(VMEM_ON_ERROR)
+    VMEM_ON_ERROR(message);
+#elif defined(VMEM_ASSERT)
+    VMEM_ASSERT(0 && message);
+#else
+    assert(0 && message);
+#endif
+}
+
+#if defined(__GNUC__)
+__attribute__((constructor)) static void vmem_install_handler_(void)
+{
+    vmem_set_error_handler(vmem_handle_error_);
+}
+#elif defined(__cplusplus)
+static const vmem_error_fn vmem_installed_handler_ = vmem_set_error_handler(vmem_handle_error_);
+#elif defined(_MSC_VER)
+static void __cdecl vmem_install_handler_(void)
+{
+    vmem_set_error_handler(vmem_handle_error_);
+}
+#pragma section(".CRT$XCU", read)
+__declspec(allocate(".CRT$XCU")) static void(__cdecl *vmem_installed_handler_)(void) = vmem_install_handler_;
+#else
+#error "vmem.h does not know how this compiler runs code before main: call vmem_set_error_handler instead"
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+#endif

@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Made by `make headers` from src/ffi/buflib.rs and headers/buflib.*; changes belong there. */
+#ifndef LIBPALLOC_BUFLIB_H
+#define LIBPALLOC_BUFLIB_H
+
+/*
+ * buflib.h: blocks that the allocator may move, in one buffer of yours.
+ *
+ * A fixed amount of memory is shared by users that need more or less of it over time. Blocks are
+ * named by handles: when a large block is wanted and the free memory lies in pieces, the blocks
+ * between are moved together; when there is not enough, blocks that can do with less are asked to
+ * shrink. Nothing is allocated outside of the buffer and the context. Link with -lpalloc.
+ *
+ * Terms
+ *
+ *   pool      The buffer. It holds blocks from its start, handles from its end, and nothing else.
+ *   context   The state of one pool beside it: struct buflib_context, 688 bytes (216 on 32-bit).
+ *   word      sizeof(void *) bytes. Sizes of blocks are multiples of it.
+ *   block     A header, then the payload, which is the caller's. BUFLIB_ALLOC_OVERHEAD bytes and the
+ *             name are what a block takes beside its payload.
+ *   handle    The number of a block, 1 or more. It stays the same when the block moves. When the block
+ *             is freed the handle is given to another: who uses it still uses that one's block.
+ *             A handle is bad if no block has it now. Every function says what it does with a bad one.
+ *   pin       While a block has pins it does not move.
+ *
+ * A program: two blocks apart leave room for a larger one, when the second is moved.
+ *
+ *   #include <buflib.h>
+ *   #include <stdio.h>
+ *   #include <string.h>
+ *
+ *   static char pool[4096];
+ *
+ *   int main(void)
+ *   {
+ *       struct buflib_context ctx;
+ *       int first, second, large;
+ *
+ *       buflib_init(&ctx, pool, sizeof pool);
+ *       first = buflib_alloc(&ctx, 1500);
+ *       second = buflib_alloc_ex(&ctx, 1000, "second", NULL);
+ *       if (first < 0 || second < 0)
+ *           return 1;
+ *       strcpy(buflib_get_data(&ctx, second), "hello");
+ *       buflib_free(&ctx, first);
+ *       large = buflib_alloc(&ctx, 2800);
+ *       printf("%s is still there: %s\n", buflib_get_name(&ctx, second),
+ *              (char *)buflib_get_data(&ctx, second));
+ *       return large < 0;
+ *   }
+ *
+ * Addresses
+ *
+ *   What buflib_get_data returns is right until the next call that may move blocks: buflib_alloc and
+ *   its variants, buflib_allocatable, buflib_buffer_out, buflib_buffer_in, buflib_context_relocate,
+ *   and buflib_shrink of this block. Ask anew after those, or pin the block. buflib_free moves nothing.
+ *
+ * Callbacks
+ *
+ *   A block with ops NULL moves without being asked and never shrinks. Otherwise its callbacks are
+ *   asked; each may be NULL. Without a move_callback the block never moves (buflib_ops_locked).
+ *
+ *   move_callback    The block will move: `current` is its payload, which is still there,
+ *                    `new_start` is where it will be. BUFLIB_CB_CANNOT_MOVE keeps it where it is;
+ *                    anything else agrees. Not called by buflib_buffer_out, buflib_buffer_in and
+ *                    buflib_context_relocate.
+ *   sync_callback    Called with true before and with false after move_callback and the move, also
+ *                    if it was refused: to take and release a lock, for one.
+ *   shrink_callback  Others need memory. `start` and `old_size` are the payload, up to the end of the
+ *                    block. `hints & BUFLIB_SHRINK_SIZE_MASK` is how many bytes are wanted, header
+ *                    included; `hints & BUFLIB_SHRINK_POS_MASK` is where: at the front, at the back,
+ *                    or, to make the most of it, at both. Give any of it by buflib_shrink or
+ *                    buflib_free of this handle and return BUFLIB_CB_OK, else
+ *                    BUFLIB_CB_CANNOT_SHRINK. It is called again as long as that yields something and
+ *                    is not enough; BUFLIB_CB_OK without any progress is taken for CANNOT_SHRINK.
+ *
+ *   In a move_callback or sync_callback only buflib_get_data, buflib_get_name, buflib_pin_count and
+ *   buflib_available may be used on this context; in a shrink_callback also buflib_shrink and
+ *   buflib_free of the handle it is called for. All others do nothing and fail: those that return a
+ *   handle, and buflib_free, with -3. A callback must return: no longjmp, no buflib_init.
+ *
+ * Damage
+ *
+ *   Headers lie between the payloads, so a program that writes outside of its blocks destroys them.
+ *   They have a checksum, and whatever is used of the pool is checked before. What is found goes to
+ *   the panic handler (buflib_set_panic_handler); without one the message goes to stderr and the
+ *   program ends. If the handler returns, the call fails and has changed nothing.
+ *
+ * Threads
+ *
+ *   No locking anywhere. Different contexts don't meet, but for the panic handler. One context may be
+ *   used by one thread at a time: the caller sees to that. buflib_get_data is a read.
+ *
+ * DEBUG defined before this file makes buflib_get_data tell the panic handler of a bad handle, and
+ * declares buflib_check_valid. BUFLIB_DEBUG_BLOCKS declares buflib_print_blocks and
+ * buflib_print_allocs. The library is the same.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What callbacks return. */
+#define BUFLIB_CB_OK 0
+#define BUFLIB_CB_CANNOT_MOVE 1
+#define BUFLIB_CB_CANNOT_SHRINK 1
+
+/* The hints of a shrink_callback: where memory is wanted, and how many bytes. */
+#define BUFLIB_SHRINK_POS_FRONT (1u << 31)
+#define BUFLIB_SHRINK_POS_BACK (1u << 30)
+#define BUFLIB_SHRINK_POS_MASK (BUFLIB_SHRINK_POS_FRONT | BUFLIB_SHRINK_POS_BACK)
+#define BUFLIB_SHRINK_SIZE_MASK (~BUFLIB_SHRINK_POS_MASK)
+
+/* Bytes that a block without a name takes of the pool beside its payload: the header and the handle. */
+#define BUFLIB_ALLOC_OVERHEAD (6 * sizeof(void *))
+
+/*
+ * One pool's state, made by buflib_init. Read the fields, never write them: they are public so that
+ * buflib_get_data can be inlined. All pointers are to words of the pool.
+ */
+struct buflib_context {
+    intptr_t *handle_table;       /* end of the pool; handle n is the word n words below */
+    intptr_t *first_free_handle;  /* no handle of a lower number is free */
+    intptr_t *last_handle;        /* lowest word of the handle table */
+    intptr_t *buf_start;          /* first block */
+    intptr_t *alloc_end;          /* end of the last allocated block */
+    bool compact;                 /* a compaction would not help */
+    uintptr_t private_[16 + 8 * sizeof(void *)];
+};
+
+/* What a block is asked; see "Callbacks" above. Kept by reference. */
+struct buflib_callbacks {
+    int (*move_callback)(int handle, void *current, void *new_start);
+    int (*shrink_callback)(int handle, unsigned hints, void *start, size_t old_size);
+    void (*sync_callback)(int handle, bool sync_on);
+};
+
+/* Called when a pool turns out to be damaged, or a program to be wrong. */
+typedef void (*buflib_panic_fn)(struct buflib_context *ctx, const char *message);
+
+/* Called for each damage that buflib_check finds: at which address, and what it is. */
+typedef void (*buflib_report_fn)(void *user, const void *block, const char *what);
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Callbacks for a block that neither moves nor shrinks. */
+extern struct buflib_callbacks buflib_ops_locked;
+
+/*
+ * Makes the `size` bytes at `buf` a pool, without touching them, and `ctx` its context, whatever
+ * was in it. Both ends are aligned inwards to words. If `buf` is NULL or no whole word is left,
+ * every allocation will fail.
+ */
+void buflib_init(struct buflib_context *ctx, void *buf, size_t size);
+
+/*
+ * `buflib_alloc_ex(ctx, size, NULL, NULL)`: a block without a name that may be moved at any time.
+ */
+int buflib_alloc(struct buflib_context *ctx, size_t size);
+
+/*
+ * Allocates a block of `size` bytes, which may be 0, and returns its handle, 1 or more: the lowest
+ * that is free. The payload is aligned to a word. `name` is copied into the block, or NULL. `ops`
+ * is kept by reference and must live as long as the block; NULL means that the block may be moved
+ * without being asked.
+ *
+ * The block lies in the first free place that is large enough. If there is none, the pool is
+ * compacted; if that does not help, all blocks that have a shrink callback are asked, as long as
+ * that yields anything.
+ *
+ * Fails iff
+ * - no handle is free and there is no word for one: -1;
+ * - there is no place for `size` bytes, with the header and the name: -2, at once if they are more
+ *   than the whole pool;
+ * - a callback is running, or the pool is damaged and the panic handler returned: -3.
+ */
+int buflib_alloc_ex(struct buflib_context *ctx, size_t size, const char *name, struct buflib_callbacks *ops);
+
+/*
+ * As buflib_alloc_ex, with the payload aligned to `alignment` bytes, which every move keeps.
+ * `alignment` is a power of two; 0 and all up to the size of a word are as buflib_alloc_ex. Up to
+ * `alignment` bytes may be left free in front of the block.
+ *
+ * Fails iff buflib_alloc_ex does, or `alignment` is not a power of two or above the size of the
+ * pool: -2.
+ */
+int buflib_alloc_aligned(struct buflib_context *ctx, size_t size, size_t alignment, const char *name, struct buflib_callbacks *ops);
+
+/*
+ * Compacts, asks every block that has a shrink callback for all that it can give, and allocates all
+ * that there is then in one place: `*size` bytes. Room for some more handles is left. The name is
+ * cut to 15 bytes.
+ *
+ * Fails iff (`*size` becomes 0)
+ * - there are fewer than 22 words and 16 bytes more at the end, and no other free block in which a
+ *   byte has room, or there can be no handle: -1;
+ * - a callback is running, or the pool is damaged and the panic handler returned: -3.
+ */
+int buflib_alloc_maximum(struct buflib_context *ctx, const char *name, size_t *size, struct buflib_callbacks *ops);
+
+/*
+ * Cuts a block down to the `new_size` bytes from `new_start`, which lie where they are: what should
+ * be kept has to be moved there before. Its payload then starts exactly at `new_start`, aligned or
+ * not. What was in front and behind is free. No callback runs. A block may grow back to the end of
+ * its last word.
+ *
+ * Fails iff (false, and nothing has changed) the handle is bad; the range is not within the
+ * payload, rounded up to words; a callback of another block is running; or the pool is damaged and
+ * the panic handler returned.
+ */
+bool buflib_shrink(struct buflib_context *ctx, int handle, void *new_start, size_t new_size);
+
+/*
+ * Frees a block, whatever pins it has, and returns 0.
+ *
+ * Fails iff the handle is bad: what was given is returned, so that `h = buflib_free(ctx, h)` may be
+ * repeated; or a callback of another block is running, or the pool is damaged and the panic handler
+ * returned: -3.
+ */
+int buflib_free(struct buflib_context *ctx, int handle);
+
+/*
+ * Bytes that are free in the pool, in whatever pieces; of those at the end, less what a header, 16
+ * handles and a short name take. Never fails, and takes the same time however many blocks there
+ * are.
+ */
+size_t buflib_available(struct buflib_context *ctx);
+
+/*
+ * Compacts if that may help, and returns how many bytes buflib_alloc gives then, as long as the
+ * move callbacks of blocks that are in the way agree. No shrink callback is asked.
+ *
+ * Returns 0 iff there is nothing, no handle is free and there is no word for one, a callback is
+ * running, or the pool is damaged and the panic handler returned.
+ */
+size_t buflib_allocatable(struct buflib_context *ctx);
+
+/*
+ * Prepares the pool for being copied to `buf`: all its pointers are changed to that place, and the
+ * pool may not be used before its bytes lie there, the first whole word at `buf`. No callback runs.
+ *
+ * Fails iff (false, and nothing has changed) `buf` is NULL, or not as aligned as a word and,
+ * relative to where the pool is, as each aligned block; a block is pinned; memory is out
+ * (buflib_buffer_out); a callback is running; or the pool is damaged and the panic handler
+ * returned.
+ */
+bool buflib_context_relocate(struct buflib_context *ctx, void *buf);
+
+/*
+ * Takes memory away from the free end of the pool, compacting it first if that may help: all blocks
+ * move up without being asked, and the start of the pool, which is returned, is the caller's until
+ * buflib_buffer_in. `*size` is how many bytes are wanted, 0 for all; then how many they are,
+ * rounded up to words, and up to the largest alignment of a block.
+ *
+ * Fails iff (NULL, `*size` becomes 0, and nothing has changed) a block is pinned, a callback is
+ * running, `size` is NULL, or the pool is damaged and the panic handler returned.
+ */
+void *buflib_buffer_out(struct buflib_context *ctx, size_t *size);
+
+/*
+ * Brings back `size` bytes of those taken out last, less what does not make a word or a multiple of
+ * the largest alignment of a block: all blocks move down without being asked.
+ *
+ * Fails iff (nothing has changed) a block is pinned, a callback is running, `size` is negative or
+ * more than is out, or the pool is damaged and the panic handler returned.
+ */
+void buflib_buffer_in(struct buflib_context *ctx, int size);
+
+/*
+ * The name of a block, in the block itself: it moves with it. NULL iff the block has none, the
+ * handle is bad, or the pool is damaged and the panic handler returned.
+ */
+const char *buflib_get_name(struct buflib_context *ctx, int handle);
+
+/*
+ * Keeps a block where it is, also from compaction, until as many buflib_unpin. Its shrink callback
+ * is still asked. The pins end with the block. Does nothing iff the handle is bad, a callback is
+ * running, the block has 8191 pins (255 on 32-bit), or the pool is damaged and the panic handler
+ * returned.
+ */
+void buflib_pin(struct buflib_context *ctx, int handle);
+
+/* Takes back one pin. Does nothing iff there is none, or buflib_pin would not. */
+void buflib_unpin(struct buflib_context *ctx, int handle);
+
+/* How many pins a block has; 0 if the handle is bad. */
+unsigned int buflib_pin_count(struct buflib_context *ctx, int handle);
+
+/*
+ * Pins a block and returns its data, which stays there until buflib_put_data_pinned. NULL iff
+ * buflib_pin does nothing.
+ */
+void *buflib_get_data_pinned(struct buflib_context *ctx, int handle);
+
+/*
+ * Takes back the pin of buflib_get_data_pinned. `data` is what that returned; anything else is left
+ * alone.
+ */
+void buflib_put_data_pinned(struct buflib_context *ctx, void *data);
+
+/* How many blocks there are, free ones too. 0 also iff a callback is running. */
+int buflib_get_num_blocks(struct buflib_context *ctx);
+
+/*
+ * Writes a line about the block of that number, from 0, into `buf`, cut to `bufsize` with its NUL:
+ * `ADDRESS: val: LENGTH (NAME)`. LENGTH is in words, NAME `<unallocated>` for a free block, whose
+ * length is negative, and `<anonymous>` for one without a name. The line is empty iff there is no
+ * such block or a callback is running.
+ */
+void buflib_print_block_at(struct buflib_context *ctx, int block_num, char *buf, size_t bufsize);
+
+/*
+ * Looks at every block, handle and link of the pool, and calls `report`, unless it is NULL, for
+ * each damage, with `user`, the address and a text that is valid during the call. Never calls the
+ * panic handler. True iff all is sound; false also in a callback, where the pool can't be looked
+ * at.
+ */
+bool buflib_check(struct buflib_context *ctx, buflib_report_fn report, void *user);
+
+/*
+ * Lets `handler` be called when a pool turns out to be damaged, or, with DEBUG, a handle to be bad.
+ * NULL, as at the start: the message goes to stderr, and the program ends by abort(). If the
+ * handler returns, the call it came from fails and has changed nothing; it may leave by longjmp as
+ * well, unless that call was made in a callback. One handler serves all pools and threads.
+ */
+void buflib_set_panic_handler(buflib_panic_fn handler);
+
+/*
+ * Where the payload of a block is now. NULL iff the handle is bad. `ctx` must be an initialized
+ * context. With DEBUG the panic handler is told first.
+ */
+#ifdef DEBUG
+void *buflib_get_data(struct buflib_context *ctx, int handle);
+#else
+static inline void *buflib_get_data(struct buflib_context *ctx, int handle)
+{
+    intptr_t *table = ctx->handle_table;
+
+    /* 0 and negative handles become the largest numbers. */
+    return (size_t)handle - 1 < (size_t)(table - ctx->last_handle) ? (void *)table[-handle] : (void *)0;
+}
+#endif
+
+#ifdef DEBUG
+/* Looks at every header, and tells the panic handler of the first that is damaged. */
+void buflib_check_valid(struct buflib_context *ctx);
+#endif
+
+#ifdef BUFLIB_DEBUG_BLOCKS
+/* Calls `print` for each block, with its number from 0 and the text of buflib_print_block_at. */
+void buflib_print_blocks(struct buflib_context *ctx, void (*print)(int number, const char *text));
+
+/*
+ * Calls `print` for each live handle, with the handle less 1 and a text of three lines: name(handle)
+ * and the address of the block, the address of the payload, the bytes of the whole block.
+ */
+void buflib_print_allocs(struct buflib_context *ctx, void (*print)(int number, const char *text));
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Made by `make headers` from src/ffi/core_alloc.rs and headers/core_alloc.*; changes belong there. */
+#ifndef LIBPALLOC_CORE_ALLOC_H
+#define LIBPALLOC_CORE_ALLOC_H
+
+/*
+ * core_alloc.h: buflib for a program that has one pool.
+ *
+ * The functions are those of buflib.h on one context, core_ctx; that file is the manual. Note that
+ * the name comes first here. Call core_allocator_init or core_allocator_init_pool before all others.
+ *
+ *   #include <core_alloc.h>
+ *   #include <stdio.h>
+ *
+ *   int main(void)
+ *   {
+ *       int handle;
+ *
+ *       core_allocator_init();
+ *       handle = core_alloc("numbers", 100 * sizeof(int));
+ *       if (handle < 0)
+ *           return 1;
+ *       ((int *)core_get_data(handle))[99] = 42;
+ *       printf("%s: %d bytes more\n", core_get_name(handle), (int)core_available());
+ *       return core_free(handle);
+ *   }
+ *
+ * Threads: one at a time, as for any context.
+ *
+ * There is no core_buffer_out and no core_buffer_in: they move every block of everybody.
+ */
+#include "buflib.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Bytes of the pool of core_allocator_init. */
+#define CORE_ALLOC_POOL_SIZE 7602176
+
+/* The context of all functions of this header. */
+extern struct buflib_context core_ctx;
+
+/*
+ * core_allocator_init_pool with a static pool of CORE_ALLOC_POOL_SIZE bytes, 7424 KiB, which costs
+ * no memory before it is used.
+ */
+void core_allocator_init(void);
+
+/*
+ * Makes the `size` bytes at `buf` the pool, as buflib_init does, and allocates 112 bytes with the
+ * name "test": handle 1.
+ */
+void core_allocator_init_pool(void *buf, size_t size);
+
+/* Frees the allocation "test". False iff that has been done, or was never made. */
+bool core_test_free(void);
+
+/* buflib_alloc_ex without callbacks. Note that the name comes first. */
+int core_alloc(const char *name, size_t size);
+
+/* buflib_alloc_ex. */
+int core_alloc_ex(const char *name, size_t size, struct buflib_callbacks *ops);
+
+/* buflib_alloc_maximum. */
+int core_alloc_maximum(const char *name, size_t *size, struct buflib_callbacks *ops);
+
+/* buflib_free. */
+int core_free(int handle);
+
+/* buflib_shrink. */
+bool core_shrink(int handle, void *new_start, size_t new_size);
+
+/* buflib_available. */
+size_t core_available(void);
+
+/* buflib_allocatable. */
+size_t core_allocatable(void);
+
+/* buflib_get_name, but `<anonymous>` where that is NULL. */
+const char *core_get_name(int handle);
+
+/* buflib_pin. */
+void core_pin(int handle);
+
+/* buflib_unpin. */
+void core_unpin(int handle);
+
+/* buflib_pin_count. */
+unsigned int core_pin_count(int handle);
+
+/* buflib_get_num_blocks. */
+int core_get_num_blocks(void);
+
+/* buflib_print_block_at. */
+void core_print_block_at(int block_num, char *buf, size_t bufsize);
+
+/* buflib_get_data. */
+static inline void *core_get_data(int handle)
+{
+    return buflib_get_data(&core_ctx, handle);
+}
+
+#ifdef DEBUG
+/* buflib_check_valid. */
+void core_check_valid(void);
+#endif
+
+#ifdef BUFLIB_DEBUG_BLOCKS
+/* buflib_print_blocks and buflib_print_allocs, with `print` called without the number. */
+struct core_print_ { void (*print)(const char *text); };
+
+static inline struct core_print_ *core_print_to_(void)
+{
+    static struct core_print_ to;
+
+    return &to;
+}
+
+static inline void core_print_one_(int number, const char *text)
+{
+    (void)number;
+    core_print_to_()->print(text);
+}
+
+static inline void core_print_blocks(void (*print)(const char *text))
+{
+    core_print_to_()->print = print;
+    buflib_print_blocks(&core_ctx, core_print_one_);
+}
+
+static inline void core_print_allocs(void (*print)(const char *text))
+{
+    core_print_to_()->print = print;
+    buflib_print_allocs(&core_ctx, core_print_one_);
+}
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,99 @@
+//! Calls out: what the address of a block's callbacks means, and what may be done while one of them runs.
+
+use super::check::Block;
+use super::layout::*;
+use super::{Handle, Hooks};
+use core::ffi::{c_int, c_void};
+use core::ptr;
+
+/// The callbacks of a block.
+#[derive(Clone, Copy)]
+pub(crate) enum Ops<'a> {
+    None,
+    C(&'a Callbacks),
+    Rust(&'a Hooks<'a>),
+}
+
+/// What a block's ops word refers to.
+pub(crate) fn ops<'a>(ctx: &'a Context, block: &Block) -> Ops<'a> {
+    let address = block.ops(ctx.pool());
+    if address == 0 {
+        Ops::None
+    } else if ctx.closures.get() {
+        // SAFETY: the crc vouches for the word; a pool of `Buflib<'pool>` holds addresses of Hooks that live for 'pool.
+        Ops::Rust(unsafe { &*ptr::with_exposed_provenance(address) })
+    } else {
+        // SAFETY: the crc vouches for the word; whoever allocated the block promised *callbacks* that outlive it.
+        Ops::C(unsafe { &*ptr::with_exposed_provenance(address) })
+    }
+}
+
+/// Sets `busy` while a callback runs.
+fn during<T>(ctx: &Context, busy: usize, call: impl FnOnce() -> T) -> T {
+    let before = ctx.busy.replace(busy);
+    let result = call();
+    ctx.busy.set(before);
+    result
+}
+
+impl Ops<'_> {
+    pub fn movable(self) -> bool {
+        match self {
+            Ops::None => true,
+            Ops::C(callbacks) => callbacks.move_callback.is_some(),
+            Ops::Rust(hooks) => hooks.moves.is_some(),
+        }
+    }
+
+    pub fn shrinkable(self) -> bool {
+        match self {
+            Ops::None => false,
+            Ops::C(callbacks) => callbacks.shrink_callback.is_some(),
+            Ops::Rust(hooks) => hooks.shrinks.is_some(),
+        }
+    }
+
+    /// Asks whether the block may move to where its payload is at `to`.
+    pub fn agrees(self, ctx: &Context, block: &Block, to: usize) -> bool {
+        let pool = ctx.pool();
+        let (handle, from, to) = (block.handle as c_int, pool.pointer(block.address), pool.pointer(to));
+        during(ctx, MOVING, || match self {
+            Ops::C(Callbacks { move_callback: Some(move_callback), .. }) => {
+                // SAFETY: a callback gets its handle and two addresses in the pool.
+                unsafe { move_callback(handle, from.cast::<c_void>(), to.cast()) != 1 }
+            }
+            Ops::Rust(hooks) => hooks.moves.is_none_or(|moves| moves(Handle::of(block.handle), from, to)),
+            _ => true,
+        })
+    }
+
+    pub fn sync(self, ctx: &Context, block: &Block, on: bool) {
+        let handle = block.handle as c_int;
+        during(ctx, MOVING, || match self {
+            Ops::C(Callbacks { sync_callback: Some(sync_callback), .. }) => {
+                // SAFETY: a callback gets its handle.
+                unsafe { sync_callback(handle, on) }
+            }
+            Ops::Rust(hooks) => {
+                if let Some(sync) = hooks.syncs {
+                    sync(Handle::of(block.handle), on);
+                }
+            }
+            _ => {}
+        });
+    }
+
+    /// Asks the block to give memory back. True if it says that it did.
+    pub fn shrink(self, ctx: &Context, block: &Block, hints: u32) -> bool {
+        let handle = block.handle as c_int;
+        during(ctx, block.handle, || match self {
+            Ops::C(Callbacks { shrink_callback: Some(shrink_callback), .. }) => {
+                let start = ctx.pool().pointer(block.address).cast();
+                // SAFETY: a callback gets its handle, and the start and size of its payload.
+                unsafe { shrink_callback(handle, hints, start, block.payload_bytes()) == 0 }
+            }
+            Ops::Rust(hooks) => hooks.shrinks.is_some_and(|shrinks| super::ask(ctx, handle, hints, shrinks)),
+            _ => false,
+        })
+    }
+}

@@ -1,0 +1,358 @@
+//! What is believed of a pool. A header, a slot or a free block is checked here before it is used; and [`check`] looks at everything.
+
+use super::free_tree;
+use super::layout::*;
+use core::fmt;
+
+/// Something in the pool is not as it was left: a program wrote outside of its blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where: an address in the pool.
+    pub(crate) at: usize,
+    /// What is wrong there.
+    pub(crate) what: &'static str,
+    /// The crc that is there and the one that should be, if that is what is wrong.
+    pub(crate) crc: Option<(u32, u32)>,
+}
+
+impl Fault {
+    #[cold]
+    pub(crate) fn new(pool: Pool, index: usize, what: &'static str) -> Self {
+        Fault { at: pool.address(index), what, crc: None }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.crc {
+            None => write!(f, "buflib metadata corrupted {:#x}: {}", self.at, self.what),
+            Some((is, expected)) => {
+                write!(f, "buflib metadata corrupted {:#x}, crc: {is:#010x}, expected: {expected:#010x}", self.at)
+            }
+        }
+    }
+}
+
+impl core::error::Error for Fault {}
+
+pub(crate) type Result<T> = core::result::Result<T, Fault>;
+
+/// An allocated block whose header has been checked. All but `address` is in words.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block {
+    pub start: usize,
+    pub len: usize,
+    pub handle: usize,
+    /// Index of the payload's first word.
+    pub payload: usize,
+    /// Where the payload starts.
+    pub address: usize,
+    pub flags: Flags,
+}
+
+impl Block {
+    pub fn end(&self) -> usize {
+        self.start + self.len
+    }
+
+    pub fn ops(&self, pool: Pool) -> usize {
+        pool.get(self.start + OPS)
+    }
+
+    pub fn name_words(&self) -> usize {
+        self.payload - self.start - HEADER
+    }
+
+    /// Bytes from where the payload starts to the end of the block.
+    pub fn payload_bytes(&self) -> usize {
+        (self.end() - self.payload) * W - self.flags.offset
+    }
+
+    /// Writes the words of the header that depend on the block's length and flags.
+    pub fn seal(&self, pool: Pool) {
+        pool.set(self.start + LENGTH, self.len);
+        pool.set(self.payload - 2, tail::length_word(self.name_words(), self.flags));
+        pool.set(self.payload - 1, tail::crc_word(crc(pool, self.start, self.payload), self.flags));
+    }
+
+    /// Writes the flags. (On 64-bit the crc does not cover them.)
+    pub fn set_flags(&mut self, pool: Pool, flags: Flags) {
+        self.flags = flags;
+        if cfg!(target_pointer_width = "64") {
+            let (crc, _) = tail::read(0, pool.get(self.payload - 1));
+            pool.set(self.payload - 1, tail::crc_word(crc, flags));
+        } else {
+            self.seal(pool);
+        }
+    }
+
+    pub fn set_prev_free(&mut self, pool: Pool, prev_free: bool) {
+        if self.flags.prev_free != prev_free {
+            self.set_flags(pool, Flags { prev_free, ..self.flags });
+        }
+    }
+}
+
+/// The crc of a header: all its words but the crc word.
+fn crc(pool: Pool, start: usize, payload: usize) -> u32 {
+    pool.with_bytes(start, payload - 1 - start, |bytes| {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(bytes);
+        hasher.finalize()
+    })
+}
+
+/// The length of the block at `start`, which is in front of `end`: what a walk over the pool needs. Negative if it is free.
+#[inline]
+pub(crate) fn length_at(pool: Pool, end: usize, start: usize) -> Result<isize> {
+    let length = pool.get(start + LENGTH) as isize;
+    if length == 0 || length.unsigned_abs() > end - start {
+        return Err(Fault::new(pool, start, "the length of a block is impossible"));
+    }
+    Ok(length)
+}
+
+/// The allocated block at `start`, all but the crc checked.
+pub(crate) fn shape_at(ctx: &Context, pool: Pool, start: usize) -> Result<Block> {
+    shape(pool, ctx.end(), ctx.handles(), start)
+}
+
+/// As `shape_at`, for a loop over all blocks.
+#[inline(always)]
+pub(crate) fn shape(pool: Pool, end: usize, handles: usize, start: usize) -> Result<Block> {
+    let fault = |what| Err(Fault::new(pool, start, what));
+    if start >= end {
+        return fault("there is no block");
+    }
+    let length = length_at(pool, end, start)?;
+    if length < HEADER as isize {
+        return fault("the length of a block is impossible");
+    }
+    let len = length as usize;
+    let slot = pool.get(start + SLOT);
+    let handle = pool.words.wrapping_sub(pool.index(slot));
+    if slot % W != 0 || handle.wrapping_sub(1) >= handles {
+        return fault("the handle of a block is outside of the table");
+    }
+    let address = pool.slot(handle);
+    let payload = pool.index(address);
+    if payload < start + HEADER || payload > start + len {
+        return fault("a handle does not name its block");
+    }
+    let length_word = pool.get(payload - 2);
+    if tail::name_words(length_word) != payload - start - HEADER {
+        return fault("the length of a name is impossible");
+    }
+    let (_, Some(flags)) = tail::read(length_word, pool.get(payload - 1)) else {
+        return fault("the flags of a block are damaged");
+    };
+    if flags.offset != address % W {
+        return fault("a handle does not name the start of its data");
+    }
+    Ok(Block { start, len, handle, payload, address, flags })
+}
+
+/// The allocated block at `start`, wholly checked.
+#[inline]
+pub(crate) fn block_at(ctx: &Context, pool: Pool, start: usize) -> Result<Block> {
+    let block = shape_at(ctx, pool, start)?;
+    check_crc(pool, &block)?;
+    Ok(block)
+}
+
+#[inline]
+fn check_crc(pool: Pool, block: &Block) -> Result<()> {
+    let (is, _) = tail::read(0, pool.get(block.payload - 1));
+    let expected = crc(pool, block.start, block.payload);
+    if is != expected {
+        return Err(Fault { crc: Some((is, expected)), ..Fault::new(pool, block.start, "crc") });
+    }
+    Ok(())
+}
+
+/// The block that a handle names, wholly checked; None if the handle is free or outside of the table.
+#[inline]
+pub(crate) fn block_of(ctx: &Context, pool: Pool, handle: i32) -> Result<Option<Block>> {
+    let handle = handle as usize; // a negative one becomes too large
+    if handle.wrapping_sub(1) >= ctx.handles() {
+        return Ok(None);
+    }
+    let address = pool.slot(handle);
+    if address == 0 {
+        return Ok(None);
+    }
+    let payload = pool.index(address);
+    let fault = || Fault::new(pool, pool.words - handle, "a handle names no block");
+    if payload < HEADER || payload > ctx.end() {
+        return Err(fault());
+    }
+    let header = tail::name_words(pool.get(payload - 2)).saturating_add(HEADER);
+    let start = payload.checked_sub(header).ok_or_else(fault)?;
+    let block = block_at(ctx, pool, start)?;
+    if block.handle == handle { Ok(Some(block)) } else { Err(fault()) }
+}
+
+/// The length of the free block at `start`, its ends checked.
+#[inline]
+pub(crate) fn free_at(ctx: &Context, pool: Pool, start: usize) -> Result<usize> {
+    let end = ctx.end();
+    let length = if start < end { length_at(pool, end, start)? } else { 0 };
+    let len = length.unsigned_abs();
+    // No free block reaches the end space.
+    if length >= 0 || len == end - start || pool.get(start + len - 1) != length as usize {
+        return Err(Fault::new(pool, start, "the ends of a free block differ"));
+    }
+    Ok(len)
+}
+
+/// Start and length of the free block right before `start`.
+#[inline]
+pub(crate) fn free_before(ctx: &Context, pool: Pool, start: usize) -> Result<(usize, usize)> {
+    let len = if start > 0 { (pool.get(start - 1) as isize).wrapping_neg() } else { 0 };
+    if len <= 0 || len as usize > start {
+        return Err(Fault::new(pool, start, "the free block before this one has no end"));
+    }
+    let before = start - len as usize;
+    if free_at(ctx, pool, before)? != len as usize {
+        return Err(Fault::new(pool, before, "the ends of a free block differ"));
+    }
+    Ok((before, len as usize))
+}
+
+/// A block of either kind, for a walk.
+#[derive(Clone, Copy)]
+pub(crate) enum Any {
+    Used(Block),
+    Free(usize),
+}
+
+impl Any {
+    pub fn len(&self) -> usize {
+        match self {
+            Any::Used(block) => block.len,
+            Any::Free(len) => *len,
+        }
+    }
+}
+
+/// The block at `start`, whether free or not, wholly checked.
+#[inline]
+pub(crate) fn any_at(ctx: &Context, pool: Pool, start: usize) -> Result<Any> {
+    if (pool.get(start) as isize) < 0 {
+        Ok(Any::Free(free_at(ctx, pool, start)?))
+    } else {
+        Ok(Any::Used(block_at(ctx, pool, start)?))
+    }
+}
+
+/// Checks the header of every block, and that each knows the one before it. Returns the first free block, if there is one.
+pub(crate) fn check_headers(ctx: &Context) -> Result<Option<usize>> {
+    let (pool, end, handles) = (ctx.pool(), ctx.end(), ctx.handles());
+    let mut first = None;
+    let mut prev_free = false;
+    let mut start = 0;
+    while start < end {
+        if (pool.get(start) as isize) < 0 {
+            if prev_free {
+                return Err(Fault::new(pool, start, "two free blocks are neighbours"));
+            }
+            prev_free = true;
+            first = first.or(Some(start));
+            start += free_at(ctx, pool, start)?;
+        } else {
+            let block = shape(pool, end, handles, start)?;
+            if block.flags.prev_free != prev_free {
+                return Err(Fault::new(pool, start, "a block is wrong about the one before"));
+            }
+            check_crc(pool, &block)?;
+            prev_free = false;
+            start += block.len;
+        }
+    }
+    Ok(first)
+}
+
+/// Looks at every block, every slot, the tree of free blocks and the books in the context; hands each violation to `report`. True if
+/// there is none.
+pub(crate) fn check(ctx: &Context, mut report: impl FnMut(Fault)) -> bool {
+    let (pool, end) = (ctx.pool(), ctx.end());
+    let mut sound = true;
+    let mut bad = |fault: Fault| {
+        sound = false;
+        report(fault);
+    };
+    if end > pool.words || ctx.handles() > pool.words - end {
+        bad(Fault { at: pool.address(0), what: "the context is damaged", crc: None });
+        return false;
+    }
+    let (mut start, mut prev_free, mut whole) = (0, false, true);
+    let (mut free_words, mut nodes, mut links, mut used, mut pinned) = (0, 0, usize::from(ctx.root.get() != 0), 0, 0);
+    while start < end {
+        let len = match any_at(ctx, pool, start) {
+            Ok(Any::Used(block)) => {
+                if block.flags.prev_free != prev_free {
+                    bad(Fault::new(pool, start, "a block is wrong about the one before"));
+                }
+                used += 1;
+                pinned += usize::from(block.flags.pins > 0);
+                prev_free = false;
+                block.len
+            }
+            Ok(Any::Free(len)) => {
+                if prev_free {
+                    bad(Fault::new(pool, start, "two free blocks are neighbours"));
+                }
+                if len >= NODE {
+                    nodes += 1;
+                    match free_tree::check_node(ctx, start) {
+                        Ok(children) => links += children,
+                        Err(fault) => bad(fault),
+                    }
+                }
+                free_words += len;
+                prev_free = true;
+                len
+            }
+            Err(fault) => {
+                bad(fault);
+                whole = false;
+                // On with the next block, if the length may be right.
+                match length_at(pool, end, start) {
+                    Ok(length) => {
+                        prev_free = length < 0;
+                        length.unsigned_abs()
+                    }
+                    Err(_) => break,
+                }
+            }
+        };
+        start += len;
+    }
+    let mut slots = 0;
+    for handle in 1..=ctx.handles() {
+        if pool.slot(handle) == 0 {
+            if handle != ctx.reserved.get() && !super::handles::is_marked(ctx, handle) {
+                bad(Fault::new(pool, pool.words - handle, "a free handle is lost"));
+            }
+            continue;
+        }
+        slots += 1;
+        if let Err(fault) = block_of(ctx, pool, handle as i32) {
+            bad(fault);
+        }
+    }
+    if whole {
+        let books = [
+            (free_words == ctx.free_words.get(), "the count of free words is wrong"),
+            (links == nodes, "the tree has other blocks than the free ones"),
+            (slots == used, "there are handles without a block"),
+            (pinned == ctx.pinned_blocks.get(), "the count of pinned blocks is wrong"),
+        ];
+        for (right, what) in books {
+            if !right {
+                bad(Fault { at: pool.address(0), what, crc: None });
+            }
+        }
+    }
+    sound
+}

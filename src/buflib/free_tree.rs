@@ -1,0 +1,485 @@
+//! The free blocks of [`NODE`] words and more, which are all that an allocation fits into, as a tree in the free blocks themselves.
+//!
+//! ```text
+//!     free block     -length | left | right | longest | ........ | -length
+//!                       0       1       2        3                length-1
+//! ```
+//!
+//! A block's *key* is its index in the pool. The node at depth d stands for all keys that share their first d bits with its own: the
+//! root for all, its left child for those whose first bit is 0, its right child for those whose first bit is 1, and so on. Which of
+//! those blocks is the node is left open, so that a block is added where a path ends and removed by putting any leaf below into its
+//! place: no rotation, no rank, and a depth that cannot exceed the bits of an index.
+//!
+//! ```text
+//!     keys of 4 bits:                 0110                 all
+//!                                    /    \
+//!                                0011      1110            0xxx, 1xxx
+//!                               /   \      /
+//!                           0000   0100  1001              00xx, 01xx, 10xx
+//! ```
+//!
+//! Everything in a left subtree lies before everything in the right one, and `longest` is the length of the longest block of the
+//! subtree with its root, so that the first block that is long enough is found on one path. A link is 1 + the key, or 0. Keys do not
+//! change when the pool moves. Each link is checked as it is followed: it must lead to a free block whose key has the right first
+//! bits, and no path is longer than the bits of a key, so that a damaged one ends in a fault.
+//!
+//! Each change first reads all that it needs and then writes: a fault leaves the tree as it was.
+
+use super::check::{Fault, Result, free_at};
+use super::layout::*;
+use core::ops::Range;
+
+const LEFT: usize = 1;
+const RIGHT: usize = 2;
+const LONGEST: usize = 3;
+
+/// The nodes from the root to the one in question.
+struct Path {
+    nodes: [usize; usize::BITS as usize + 1],
+    len: usize,
+}
+
+impl Path {
+    fn new() -> Self {
+        Path { nodes: [0; usize::BITS as usize + 1], len: 0 }
+    }
+
+    fn push(&mut self, node: usize) {
+        self.nodes[self.len] = node;
+        self.len += 1;
+    }
+
+    fn last(&self) -> usize {
+        self.nodes[self.len - 1]
+    }
+}
+
+struct Tree<'a> {
+    ctx: &'a Context,
+    pool: Pool,
+    end: usize,
+    /// No node lies here or behind.
+    limit: usize,
+    key_bits: usize,
+}
+
+impl<'a> Tree<'a> {
+    fn new(ctx: &'a Context) -> Self {
+        let end = ctx.end();
+        Tree { ctx, pool: ctx.pool(), end, limit: end.saturating_sub(NODE), key_bits: ctx.key_bits.get() }
+    }
+
+    #[cold]
+    fn fault<T>(&self, at: usize) -> Result<T> {
+        Err(Fault::new(self.pool, at, "the tree of free blocks is damaged"))
+    }
+
+    /// LEFT or RIGHT: where a key is from a node at `depth`.
+    fn side(&self, key: usize, depth: usize) -> usize {
+        LEFT + ((key >> (self.key_bits - 1 - depth)) & 1)
+    }
+
+    /// Whether two keys share the first `depth` bits.
+    fn akin(&self, a: usize, b: usize, depth: usize) -> bool {
+        (a ^ b) >> (self.key_bits - depth) == 0
+    }
+
+    fn length(&self, node: usize) -> usize {
+        (self.pool.get(node) as isize).unsigned_abs()
+    }
+
+    fn longest(&self, node: usize) -> usize {
+        self.pool.get(node + LONGEST)
+    }
+
+    /// Follows a link to a node at `depth`, in the subtree that `probe` belongs to.
+    #[inline]
+    fn follow(&self, from: usize, link: usize, probe: usize, depth: usize) -> Result<usize> {
+        let node = link.wrapping_sub(1);
+        if node >= self.limit || !self.akin(node, probe, depth) {
+            return self.fault(from);
+        }
+        // NODE words or more, and not up to the end.
+        let len = self.pool.get(node).wrapping_neg();
+        if len.wrapping_sub(NODE) >= self.end - NODE - node {
+            return self.fault(from);
+        }
+        Ok(node)
+    }
+
+    /// The longest block in the subtree below a link, 0 for none.
+    fn longest_below(&self, from: usize, link: usize) -> Result<usize> {
+        if link == 0 {
+            return Ok(0);
+        }
+        // Any key of the pool is akin to any other at depth 0: only the node itself is checked.
+        Ok(self.longest(self.follow(from, link, 0, 0)?))
+    }
+
+    /// Makes `path` the one to `key`, or to where it would be added. Whether it is there.
+    #[inline]
+    fn descend(&self, path: &mut Path, key: usize) -> Result<bool> {
+        path.len = 0;
+        let (mut from, mut link) = (key, self.ctx.root.get());
+        while link != 0 {
+            let node = self.follow(from, link, key, path.len)?;
+            path.push(node);
+            if node == key {
+                return Ok(true);
+            }
+            link = self.pool.get(node + self.side(key, path.len - 1));
+            from = node;
+        }
+        Ok(false)
+    }
+
+    fn find(&self, path: &mut Path, key: usize) -> Result<()> {
+        if self.descend(path, key)? { Ok(()) } else { self.fault(key) }
+    }
+
+    /// Makes the link that leads to the last node of the path lead elsewhere.
+    fn relink(&self, path: &Path, link: usize) {
+        match path.len.checked_sub(2) {
+            None => self.ctx.root.set(link),
+            Some(parent) => {
+                let parent = path.nodes[parent];
+                let side = if self.pool.get(parent + LEFT) == path.last() + 1 { LEFT } else { RIGHT };
+                self.pool.set(parent + side, link);
+            }
+        }
+    }
+
+    /// What `longest` becomes at the node at `level`, of length `len`, if below its child on the path it is `below`.
+    #[inline]
+    fn longest_with(&self, path: &Path, level: usize, len: usize, below: usize) -> Result<usize> {
+        let node = path.nodes[level];
+        let (left, right) = (self.pool.get(node + LEFT), self.pool.get(node + RIGHT));
+        let other = if left == path.nodes[level + 1] + 1 { right } else { left };
+        Ok(len.max(below).max(self.longest_below(node, other)?))
+    }
+
+    /// Corrects `longest` of the nodes at `levels` when that of the child below them changes from `old` to `new`; or only tries
+    /// whether that can be done. Returns the `longest` of the topmost node then.
+    #[inline]
+    fn settle(&self, path: &Path, levels: Range<usize>, mut old: usize, mut new: usize, write: bool) -> Result<usize> {
+        for level in levels.clone().rev() {
+            let node = path.nodes[level];
+            let current = self.longest(node);
+            let settled = if new >= old {
+                current.max(new)
+            } else if current > old {
+                current // it is another's
+            } else {
+                self.longest_with(path, level, self.length(node), new)?
+            };
+            if settled == current {
+                return Ok(self.longest(path.nodes[levels.start]));
+            }
+            if write {
+                self.pool.set(node + LONGEST, settled);
+            }
+            (old, new) = (current, settled);
+        }
+        Ok(new)
+    }
+
+    fn insert(&self, path: &mut Path, key: usize, len: usize) -> Result<()> {
+        if self.descend(path, key)? {
+            return self.fault(key);
+        }
+        for &node in &path.nodes[..path.len] {
+            if self.longest(node) < len {
+                self.pool.set(node + LONGEST, len);
+            }
+        }
+        match path.len.checked_sub(1) {
+            None => self.ctx.root.set(key + 1),
+            Some(depth) => self.pool.set(path.nodes[depth] + self.side(key, depth), key + 1),
+        }
+        self.pool.set(key + LEFT, 0);
+        self.pool.set(key + RIGHT, 0);
+        self.pool.set(key + LONGEST, len);
+        Ok(())
+    }
+
+    /// `old` becomes the block `key` of `len` words, which may be another key if it may stand in its place. False if it may not.
+    /// Without `commit` it is only tried.
+    fn replace(&self, path: &mut Path, old: usize, key: usize, len: usize, commit: bool) -> Result<bool> {
+        self.find(path, old)?;
+        let depth = path.len - 1;
+        if !self.akin(old, key, depth) {
+            return Ok(false);
+        }
+        let (left, right) = (self.pool.get(old + LEFT), self.pool.get(old + RIGHT));
+        let longest = len.max(self.longest_below(old, left)?).max(self.longest_below(old, right)?);
+        let before = self.longest(old);
+        if longest < before {
+            self.settle(path, 0..depth, before, longest, false)?;
+        }
+        if !commit {
+            return Ok(true);
+        }
+        self.settle(path, 0..depth, before, longest, true)?;
+        if key != old {
+            self.relink(path, key + 1);
+            self.pool.set(key + LEFT, left);
+            self.pool.set(key + RIGHT, right);
+        }
+        self.pool.set(key + LONGEST, longest);
+        Ok(true)
+    }
+
+    /// Takes a block out: some leaf below it comes into its place. Without `commit` it is only tried.
+    fn remove(&self, path: &mut Path, key: usize, commit: bool) -> Result<()> {
+        self.find(path, key)?;
+        let depth = path.len - 1;
+        let mut probe = key;
+        loop {
+            let node = path.last();
+            let level = path.len - 1;
+            let (left, right) = (self.pool.get(node + LEFT), self.pool.get(node + RIGHT));
+            let link = if left != 0 { left } else { right };
+            if link == 0 {
+                break;
+            }
+            if level >= self.key_bits {
+                return self.fault(node);
+            }
+            let bit = 1 << (self.key_bits - 1 - level);
+            probe = if left != 0 { probe & !bit } else { probe | bit };
+            let child = self.follow(node, link, probe, level + 1)?;
+            path.push(child);
+        }
+        let leaf = path.last();
+        let bottom = path.len - 1;
+
+        // `longest` from the leaf's parent up to below where the leaf goes, there, and above.
+        for write in [false, true] {
+            if write && !commit {
+                return Ok(());
+            }
+            let mut new = 0;
+            if leaf != key {
+                let below = self.settle(path, depth + 1..bottom, self.longest(leaf), 0, write)?;
+                new = self.longest_with(path, depth, self.length(leaf), below)?;
+            }
+            self.settle(path, 0..depth, self.longest(key), new, write)?;
+            if write && leaf != key {
+                self.pool.set(key + LONGEST, new);
+            }
+        }
+
+        self.relink(path, 0);
+        if leaf != key {
+            for word in [LEFT, RIGHT, LONGEST] {
+                self.pool.set(leaf + word, self.pool.get(key + word));
+            }
+            path.len = depth + 1;
+            self.relink(path, leaf + 1);
+        }
+        Ok(())
+    }
+
+    /// Makes sure that these changes can be made.
+    fn prepare(&self, path: &mut Path, changes: &[Change]) -> Result<()> {
+        for &change in changes {
+            match in_tree(change) {
+                (None, None) => {}
+                (None, Some((key, _))) => _ = self.descend(path, key)?,
+                (Some((key, _)), None) => self.remove(path, key, false)?,
+                (Some((old, _)), Some((key, len))) => {
+                    if !self.replace(path, old, key, len, false)? {
+                        self.descend(path, key)?;
+                        self.remove(path, old, false)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn first_fit(&self, words: usize) -> Result<Option<usize>> {
+        let root = self.ctx.root.get();
+        if root == 0 || self.longest_below(0, root)? < words {
+            return Ok(None);
+        }
+        let mut best = None;
+        let mut node = self.follow(0, root, 0, 0)?;
+        let (mut depth, mut low) = (0, 0); // the subtree's first key
+        // Here a block in the subtree of `node` fits.
+        loop {
+            if self.length(node) >= words && best.is_none_or(|best| node < best) {
+                best = Some(node);
+            }
+            let left = self.pool.get(node + LEFT);
+            let right = self.pool.get(node + RIGHT);
+            if depth == self.key_bits {
+                break;
+            }
+            let middle = low | (1 << (self.key_bits - 1 - depth));
+            let mut next = None;
+            if left != 0 && best.is_none_or(|best| best > low) {
+                let child = self.follow(node, left, low, depth + 1)?;
+                next = (self.longest(child) >= words).then_some((child, low));
+            }
+            if next.is_none() && right != 0 && best.is_none_or(|best| best > middle) {
+                let child = self.follow(node, right, middle, depth + 1)?;
+                next = (self.longest(child) >= words).then_some((child, middle));
+            }
+            let Some(next) = next else { break };
+            (node, low) = next;
+            depth += 1;
+        }
+        match best {
+            Some(_) => Ok(best),
+            None => self.fault(node),
+        }
+    }
+}
+
+/// Writes a free block's length at its ends.
+pub(crate) fn mark(pool: Pool, start: usize, len: usize) {
+    let length = len.wrapping_neg();
+    pool.set(start, length);
+    pool.set(start + len - 1, length);
+}
+
+/// The first block of at least `words` words, and its length.
+pub(crate) fn first_fit(ctx: &Context, words: usize) -> Result<Option<(usize, usize)>> {
+    let tree = Tree::new(ctx);
+    let Some(start) = tree.first_fit(words)? else { return Ok(None) };
+    let len = free_at(ctx, tree.pool, start)?;
+    if len < words { tree.fault(start) } else { Ok(Some((start, len))) }
+}
+
+/// A free block, start and length, and what it becomes: either may be missing.
+pub(crate) type Change = (Option<(usize, usize)>, Option<(usize, usize)>);
+
+fn in_tree((old, new): Change) -> Change {
+    let large = |block: &(usize, usize)| block.1 >= NODE;
+    (old.filter(large), new.filter(large))
+}
+
+/// Makes sure that `exchange` will not fail.
+pub(crate) fn prepare(ctx: &Context, changes: &[Change]) -> Result<()> {
+    Tree::new(ctx).prepare(&mut Path::new(), changes)
+}
+
+/// Some free blocks, start and length, become others in one go: the tree and both ends of the new ones are written, their sum counted.
+/// A new block beside an old one takes its place in the tree if it can.
+pub(crate) fn exchange<const N: usize>(ctx: &Context, changes: [Change; N]) -> Result<()> {
+    let (tree, mut path) = (Tree::new(ctx), Path::new());
+    // The first step fails before it writes. Make sure that the others will not.
+    tree.prepare(&mut path, changes.get(1..).unwrap_or_default())?;
+    let mut sum = ctx.free_words.get();
+    for change in changes {
+        match in_tree(change) {
+            (None, None) => {}
+            (None, Some((key, len))) => tree.insert(&mut path, key, len)?,
+            (Some((key, _)), None) => tree.remove(&mut path, key, true)?,
+            (Some((old, _)), Some((key, len))) => {
+                if !tree.replace(&mut path, old, key, len, true)? {
+                    tree.descend(&mut path, key)?;
+                    tree.remove(&mut path, old, true)?;
+                    tree.insert(&mut path, key, len)?;
+                }
+            }
+        }
+        if let Some((_, len)) = change.0 {
+            sum = sum.wrapping_sub(len);
+        }
+        if let Some((start, len)) = change.1 {
+            sum = sum.wrapping_add(len);
+            mark(tree.pool, start, len);
+        }
+    }
+    ctx.free_words.set(sum);
+    Ok(())
+}
+
+/// Adds a free block that is already counted.
+pub(crate) fn add(ctx: &Context, start: usize, len: usize) -> Result<()> {
+    let tree = Tree::new(ctx);
+    mark(tree.pool, start, len);
+    if len >= NODE { tree.insert(&mut Path::new(), start, len) } else { Ok(()) }
+}
+
+/// The length of the longest free block, 0 if all are shorter than [`NODE`].
+pub(crate) fn longest(ctx: &Context) -> Result<usize> {
+    Tree::new(ctx).longest_below(0, ctx.root.get())
+}
+
+/// Checks the node of a free block: that it is found, that each node on the way tells the truth, and how many children it has.
+pub(crate) fn check_node(ctx: &Context, start: usize) -> Result<usize> {
+    let tree = Tree::new(ctx);
+    let mut path = Path::new();
+    tree.find(&mut path, start)?;
+    let (left, right) = (tree.pool.get(start + LEFT), tree.pool.get(start + RIGHT));
+    let below = tree.longest_below(start, left)?.max(tree.longest_below(start, right)?);
+    if tree.longest(start) != tree.length(start).max(below) {
+        return tree.fault(start);
+    }
+    for link in [left, right] {
+        if link != 0 && (link - 1 == start || !tree.akin(link - 1, start, path.len - 1)) {
+            return tree.fault(start);
+        }
+    }
+    Ok(usize::from(left != 0) + usize::from(right != 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    const WORDS: usize = 1 << 14;
+
+    /// Beside a list of the same blocks, which is searched from its start.
+    #[test]
+    fn the_first_block_that_fits_is_the_one_that_a_walk_finds() {
+        for seed in 1..6u64 {
+            let mut memory = vec![0usize; WORDS];
+            let ctx = Context::new();
+            // SAFETY: the memory outlives the context and nothing else uses it.
+            unsafe { ctx.set_pool(memory.as_mut_ptr(), WORDS) };
+            ctx.set_end(WORDS);
+            let mut twin = BTreeMap::new();
+            let mut state = seed;
+            let mut random = |below: usize| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (state >> 33) as usize % below
+            };
+            for _ in 0..20_000 {
+                let some = twin.range(random(WORDS)..).next().map(|(&start, &len)| (start, len));
+                // Where a block may be: between its neighbours in the list, and not up to the end of the pool.
+                let at = random(WORDS - 100);
+                let before = twin.range(..=at).next_back().map_or(0, |(start, len)| start + len);
+                let behind = twin.range(at..).next().map_or(WORDS - 1, |(&start, _)| start);
+                let new = (before <= at && at + 1 < behind).then(|| (at, 1 + random((behind - at - 1).min(60))));
+                let change = match (random(3), some, new) {
+                    (0, Some(_), _) => (some, None),
+                    // A part of it, as an allocation leaves it.
+                    (1, Some((start, len)), _) => {
+                        let cut = random(len);
+                        (some, Some((start + cut, len - cut)))
+                    }
+                    _ => (None, new),
+                };
+                exchange(&ctx, [change]).unwrap();
+                if let Some((start, _)) = change.0 {
+                    twin.remove(&start);
+                }
+                if let Some((start, len)) = change.1 {
+                    twin.insert(start, len);
+                }
+                let words = NODE + random(70);
+                let want = twin.iter().find(|&(_, &len)| len >= words).map(|(&start, &len)| (start, len));
+                assert_eq!(first_fit(&ctx, words), Ok(want));
+            }
+            let nodes: Vec<_> = twin.iter().filter(|&(_, &len)| len >= NODE).collect();
+            let links: usize = nodes.iter().map(|&(&start, _)| check_node(&ctx, start).unwrap()).sum();
+            assert_eq!(links + 1, nodes.len());
+            assert_eq!(ctx.free_words.get(), twin.values().sum::<usize>());
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The handle table, which grows down from the end of the pool: handle n is the word n words below the end, the address of the
+//! payload or 0.
+//!
+//! The lowest free handle is found by a bitmap in the context. One bit stands for a run of handles, twice as many each time the table
+//! outgrows the bitmap. A set bit says that there *may* be a free handle in the run: it is cleared when a search finds none.
+//!
+//! ```text
+//!     summary    0 ... 0 1 0      one bit for each word of runs
+//!     runs[1]      0 ... 1 0 0    one bit for each run of 1 << run_shift handles
+//!     table          run: 7f..18  0  7f..a8  0
+//! ```
+
+use super::check::{Block, Result, block_of};
+use super::layout::*;
+
+const BITS: usize = usize::BITS as usize;
+
+/// Says that a handle may be free.
+fn mark(ctx: &Context, handle: usize) {
+    let run = (handle - 1) >> ctx.run_shift.get();
+    let word = &ctx.runs[run / BITS];
+    word.set(word.get() | (1 << (run % BITS)));
+    ctx.summary.set(ctx.summary.get() | (1 << (run / BITS)));
+}
+
+/// Whether a search would find the handle if it is free.
+pub(crate) fn is_marked(ctx: &Context, handle: usize) -> bool {
+    let run = (handle - 1) >> ctx.run_shift.get();
+    run < BITS * BITS
+        && ctx.runs[run / BITS].get() & (1 << (run % BITS)) != 0
+        && ctx.summary.get() & (1 << (run / BITS)) != 0
+}
+
+/// Lets each bit stand for twice as many handles.
+fn widen(ctx: &Context) {
+    let half = |word: usize| {
+        let mut out = 0;
+        for bit in 0..BITS / 2 {
+            out |= usize::from(word >> (2 * bit) & 3 != 0) << bit;
+        }
+        out
+    };
+    let mut summary = 0;
+    for i in 0..BITS {
+        let mut word = 0;
+        if i < BITS / 2 {
+            word = half(ctx.runs[2 * i].get()) | (half(ctx.runs[2 * i + 1].get()) << (BITS / 2));
+        }
+        ctx.runs[i].set(word);
+        summary |= usize::from(word != 0) << i;
+    }
+    ctx.summary.set(summary);
+    ctx.run_shift.set(ctx.run_shift.get() + 1);
+}
+
+fn lowest_free(ctx: &Context, pool: Pool) -> Option<usize> {
+    let shift = ctx.run_shift.get();
+    while ctx.summary.get() != 0 {
+        let i = ctx.summary.get().trailing_zeros() as usize;
+        let bits = ctx.runs[i].get();
+        let bit = bits.trailing_zeros() as usize;
+        let first = ((i * BITS + bit) << shift) + 1;
+        for handle in first..(first + (1 << shift)).min(ctx.handles() + 1) {
+            if pool.slot(handle) == 0 && handle != ctx.reserved.get() {
+                return Some(handle);
+            }
+        }
+        ctx.runs[i].set(bits & (bits - 1));
+        if bits & (bits - 1) == 0 {
+            ctx.summary.set(ctx.summary.get() & !(1 << i));
+        }
+    }
+    None
+}
+
+/// Takes the lowest free handle, adding one to the table if there is none. None if there is no word for it.
+pub(crate) fn reserve(ctx: &Context) -> Option<usize> {
+    let pool = ctx.pool();
+    let handle = lowest_free(ctx, pool).or_else(|| {
+        let handle = ctx.handles() + 1;
+        if ctx.end_space() == 0 || i32::try_from(handle).is_err() {
+            return None;
+        }
+        ctx.set_handles(handle);
+        pool.set_slot(handle, 0);
+        if (handle - 1) >> ctx.run_shift.get() >= BITS * BITS {
+            widen(ctx);
+        }
+        Some(handle)
+    })?;
+    ctx.reserved.set(handle);
+    ctx.first_free_handle.set(ctx.handle_table.get().wrapping_sub(handle));
+    Some(handle)
+}
+
+/// Whether `reserve` would find a handle.
+pub(crate) fn available(ctx: &Context) -> bool {
+    lowest_free(ctx, ctx.pool()).is_some() || ctx.end_space() > 0
+}
+
+/// Gives a handle back: the last one shortens the table by one word. True if it was another.
+pub(crate) fn release(ctx: &Context, handle: usize) -> bool {
+    ctx.pool().set_slot(handle, 0);
+    let last = ctx.handles();
+    let slot = ctx.handle_table.get().wrapping_sub(handle);
+    ctx.first_free_handle.set(ctx.first_free_handle.get().max(slot)); // a lower number has a higher address
+    if handle == last {
+        ctx.set_handles(last - 1);
+    } else {
+        mark(ctx, handle);
+    }
+    handle != last
+}
+
+/// Drops the free handles at the end of the table. True if there were any.
+pub(crate) fn trim(ctx: &Context) -> bool {
+    let (pool, before) = (ctx.pool(), ctx.handles());
+    let mut handles = before;
+    while handles > 0 && handles != ctx.reserved.get() && pool.slot(handles) == 0 {
+        handles -= 1;
+    }
+    ctx.set_handles(handles);
+    handles < before
+}
+
+/// The address of a handle's payload, NULL if it is free or outside of the table.
+#[inline]
+pub(crate) fn data(ctx: &Context, handle: i32) -> *mut u8 {
+    let handle = handle as usize;
+    if handle.wrapping_sub(1) >= ctx.handles() {
+        return core::ptr::null_mut();
+    }
+    let pool = ctx.pool();
+    match pool.slot(handle) {
+        0 => core::ptr::null_mut(),
+        address => pool.pointer(address),
+    }
+}
+
+/// A handle's block, unless a callback runs or the handle is bad.
+fn idle_block(ctx: &Context, handle: i32) -> Result<Option<Block>> {
+    if ctx.busy.get() != IDLE {
+        return Ok(None);
+    }
+    block_of(ctx, ctx.pool(), handle)
+}
+
+/// Keeps a block where it is. False if the handle is bad, a callback runs, or the block has as many pins as it can.
+pub(crate) fn pin(ctx: &Context, handle: i32) -> Result<bool> {
+    let Some(mut block) = idle_block(ctx, handle)? else { return Ok(false) };
+    if block.flags.pins == MAX_PINS {
+        return Ok(false);
+    }
+    block.set_flags(ctx.pool(), Flags { pins: block.flags.pins + 1, ..block.flags });
+    if block.flags.pins == 1 {
+        ctx.pinned_blocks.set(ctx.pinned_blocks.get() + 1);
+    }
+    Ok(true)
+}
+
+/// Takes one pin back.
+pub(crate) fn unpin(ctx: &Context, handle: i32) -> Result<()> {
+    let Some(mut block) = idle_block(ctx, handle)? else { return Ok(()) };
+    if block.flags.pins > 0 {
+        block.set_flags(ctx.pool(), Flags { pins: block.flags.pins - 1, ..block.flags });
+        if block.flags.pins == 0 {
+            ctx.pinned_blocks.set(ctx.pinned_blocks.get() - 1);
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn pin_count(ctx: &Context, handle: i32) -> Result<usize> {
+    Ok(block_of(ctx, ctx.pool(), handle)?.map_or(0, |block| block.flags.pins))
+}
+
+/// The handle whose data starts at `address`; 0 if there is none.
+pub(crate) fn handle_at(ctx: &Context, address: usize) -> i32 {
+    let pool = ctx.pool();
+    let payload = pool.index(address);
+    if ctx.busy.get() != IDLE || payload < HEADER || payload > ctx.end() {
+        return 0;
+    }
+    let header = tail::name_words(pool.get(payload - 2)).saturating_add(HEADER);
+    let slot = payload.checked_sub(header).map_or(0, |start| pool.get(start + SLOT));
+    let handle = pool.words.wrapping_sub(pool.index(slot));
+    if handle.wrapping_sub(1) < ctx.handles() && pool.slot(handle) == address { handle as i32 } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bitmap_finds_the_lowest_free_handle_at_any_width() {
+        const WORDS: usize = 3 * BITS * BITS;
+        let mut memory = vec![0usize; WORDS];
+        let ctx = Context::new();
+        // SAFETY: the memory outlives the context and nothing else uses it.
+        unsafe { ctx.set_pool(memory.as_mut_ptr(), WORDS) };
+        let pool = ctx.pool();
+        for want in 1..WORDS {
+            assert_eq!(reserve(&ctx), Some(want));
+            pool.set_slot(want, 1);
+        }
+        ctx.reserved.set(0);
+        let mut free = [7, BITS * BITS - 1, 1, 2 * BITS * BITS + 3, 100, BITS + 1];
+        for handle in free {
+            assert!(release(&ctx, handle));
+        }
+        free.sort_unstable();
+        for handle in free {
+            assert_eq!(reserve(&ctx), Some(handle));
+            pool.set_slot(handle, 1);
+        }
+        assert_eq!(reserve(&ctx), Some(WORDS));
+        assert_eq!(reserve(&ctx), None, "the table is as long as the pool");
+    }
+}

@@ -1,0 +1,412 @@
+//! The bytes: what a context and a pool look like, frozen because C code was compiled against them. Nothing here decides anything.
+//!
+//! This is the one file that touches the memory of a pool. An index counts words from `buf_start`, and each access is compared with
+//! the size of the pool, so that whatever a damaged pool says, nothing outside of it is read or written.
+
+use core::cell::Cell;
+use core::ffi::{c_int, c_void};
+use core::mem::offset_of;
+use core::ptr;
+
+/// Bytes in a word.
+pub const W: usize = size_of::<usize>();
+/// Words before the payload of a block without a name: length, handle, ops, name length, crc.
+pub(crate) const HEADER: usize = 5;
+/// Words of the smallest free block that can be a node of the tree. No allocation fits into less.
+pub(crate) const NODE: usize = 5;
+
+/// Index of a header's word with the length of the block: positive if it is allocated, negative if it is free.
+pub(crate) const LENGTH: usize = 0;
+/// Index of a header's word with the address of its handle's slot.
+pub(crate) const SLOT: usize = 1;
+/// Index of a header's word with the address of its callbacks.
+pub(crate) const OPS: usize = 2;
+/// Index of a header's first word of the name.
+pub(crate) const NAME: usize = 3;
+
+/// The callbacks of a block, as C sees them: `struct buflib_callbacks`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Callbacks {
+    /// Asked before a block is moved; a block with callbacks but without this one never moves.
+    pub move_callback:
+        Option<unsafe extern "C" fn(handle: c_int, current: *mut c_void, new_start: *mut c_void) -> c_int>,
+    /// Asked to give back memory when an allocation does not fit.
+    pub shrink_callback:
+        Option<unsafe extern "C" fn(handle: c_int, hints: u32, start: *mut c_void, old_size: usize) -> c_int>,
+    /// Told before and after a move.
+    pub sync_callback: Option<unsafe extern "C" fn(handle: c_int, sync_on: bool)>,
+}
+
+/// What `struct buflib_context` is: six documented fields, and ours behind them. All of an allocator's state is here and in its pool.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Context {
+    /// The end of the pool; handle n is the word n words below.
+    pub(crate) handle_table: Cell<*mut usize>,
+    /// No slot nearer to the end of the pool is free.
+    pub(crate) first_free_handle: Cell<*mut usize>,
+    /// The lowest word of the handle table.
+    pub(crate) last_handle: Cell<*mut usize>,
+    /// The first word of the pool.
+    pub(crate) buf_start: Cell<*mut usize>,
+    /// The first word behind the last allocated block.
+    pub(crate) alloc_end: Cell<*mut usize>,
+    /// Whether a compaction would change nothing.
+    pub(crate) compact: Cell<bool>,
+
+    /// The tree's root, as 1 + its index, or 0.
+    pub(crate) root: Cell<usize>,
+    /// Bits of an index: the tree is at most so deep.
+    pub(crate) key_bits: Cell<usize>,
+    /// Sum of the lengths of free blocks.
+    pub(crate) free_words: Cell<usize>,
+    /// How many blocks are pinned.
+    pub(crate) pinned_blocks: Cell<usize>,
+    /// Words that buffer_out took and buffer_in has not brought back.
+    pub(crate) words_out: Cell<usize>,
+    /// The handle that an allocation in progress has taken, or 0.
+    pub(crate) reserved: Cell<usize>,
+    /// What runs: [`IDLE`], [`MOVING`], or the handle whose shrink callback does.
+    pub(crate) busy: Cell<usize>,
+    /// The last compaction left a block where it was because its callback refused or it was pinned.
+    pub(crate) stuck: Cell<bool>,
+    /// The blocks' callbacks are Rust closures.
+    pub(crate) closures: Cell<bool>,
+    /// Each bit of `runs` stands for 1 << `run_shift` handles.
+    pub(crate) run_shift: Cell<usize>,
+    /// Bit i: `runs[i]` is not 0.
+    pub(crate) summary: Cell<usize>,
+    spare: [Cell<usize>; 6],
+    /// Bit i of word j: a handle of run 64 j + i (32 j + i) may be free.
+    pub(crate) runs: [Cell<usize>; usize::BITS as usize],
+}
+
+/// No callback is running.
+pub(crate) const IDLE: usize = 0;
+/// A move or sync callback is running.
+pub(crate) const MOVING: usize = usize::MAX;
+
+const _: () = {
+    assert!(offset_of!(Context, handle_table) == 0);
+    assert!(offset_of!(Context, first_free_handle) == W);
+    assert!(offset_of!(Context, last_handle) == 2 * W);
+    assert!(offset_of!(Context, buf_start) == 3 * W);
+    assert!(offset_of!(Context, alloc_end) == 4 * W);
+    assert!(offset_of!(Context, compact) == 5 * W);
+    assert!(offset_of!(Context, root) == 6 * W);
+    assert!(size_of::<Context>() == (6 + 16 + 8 * W) * W);
+    assert!(size_of::<Context>() <= 1024);
+    assert!(size_of::<Callbacks>() == 3 * W);
+    assert!(offset_of!(Callbacks, move_callback) == 0);
+    assert!(offset_of!(Callbacks, shrink_callback) == W);
+    assert!(offset_of!(Callbacks, sync_callback) == 2 * W);
+};
+
+impl Context {
+    /// A context without a pool: every allocation fails.
+    pub const fn new() -> Self {
+        Context {
+            handle_table: Cell::new(ptr::null_mut()),
+            first_free_handle: Cell::new(ptr::null_mut()),
+            last_handle: Cell::new(ptr::null_mut()),
+            buf_start: Cell::new(ptr::null_mut()),
+            alloc_end: Cell::new(ptr::null_mut()),
+            compact: Cell::new(true),
+            root: Cell::new(0),
+            key_bits: Cell::new(0),
+            free_words: Cell::new(0),
+            pinned_blocks: Cell::new(0),
+            words_out: Cell::new(0),
+            reserved: Cell::new(0),
+            busy: Cell::new(IDLE),
+            stuck: Cell::new(false),
+            closures: Cell::new(false),
+            run_shift: Cell::new(0),
+            summary: Cell::new(0),
+            spare: [const { Cell::new(0) }; 6],
+            runs: [const { Cell::new(0) }; usize::BITS as usize],
+        }
+    }
+
+    /// Makes `words` words from `start` the pool. Their contents are not touched.
+    ///
+    /// # Safety
+    /// They are *pool memory* of this context.
+    pub(crate) unsafe fn set_pool(&self, start: *mut usize, words: usize) {
+        let end = start.wrapping_add(words);
+        self.handle_table.set(end);
+        self.first_free_handle.set(end.wrapping_sub(usize::from(words > 0)));
+        self.last_handle.set(end);
+        self.buf_start.set(start);
+        self.alloc_end.set(start);
+        self.key_bits.set((usize::BITS - words.leading_zeros()) as usize);
+    }
+
+    /// Moves the start of the pool by `words`, and what lies from there to `alloc_end` with it.
+    pub(crate) fn shift_start(&self, words: isize) {
+        self.buf_start.set(self.buf_start.get().wrapping_offset(words));
+        self.alloc_end.set(self.alloc_end.get().wrapping_offset(words));
+    }
+
+    /// Makes the fields point to where the pool will lie.
+    pub(crate) fn rebase(&self, start: *mut usize) {
+        let old = self.buf_start.replace(start).addr();
+        for field in [&self.handle_table, &self.first_free_handle, &self.last_handle, &self.alloc_end] {
+            field.set(start.wrapping_byte_add(field.get().addr().wrapping_sub(old)));
+        }
+    }
+
+    pub(crate) fn pool(&self) -> Pool {
+        let base = self.buf_start.get();
+        Pool { base, words: (self.handle_table.get().addr().wrapping_sub(base.addr())) / W }
+    }
+
+    /// Index of `alloc_end`.
+    pub(crate) fn end(&self) -> usize {
+        self.alloc_end.get().addr().wrapping_sub(self.buf_start.get().addr()) / W
+    }
+
+    pub(crate) fn set_end(&self, index: usize) {
+        self.alloc_end.set(self.buf_start.get().wrapping_add(index));
+    }
+
+    /// Slots in the handle table.
+    pub(crate) fn handles(&self) -> usize {
+        self.handle_table.get().addr().wrapping_sub(self.last_handle.get().addr()) / W
+    }
+
+    pub(crate) fn set_handles(&self, count: usize) {
+        self.last_handle.set(self.handle_table.get().wrapping_sub(count));
+    }
+
+    /// Words between the last block and the handle table.
+    pub(crate) fn end_space(&self) -> usize {
+        self.last_handle.get().addr().saturating_sub(self.alloc_end.get().addr()) / W
+    }
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A pool's memory, as it lies at the moment.
+#[derive(Clone, Copy)]
+pub(crate) struct Pool {
+    base: *mut usize,
+    pub words: usize,
+}
+
+impl Pool {
+    #[inline]
+    pub fn get(self, index: usize) -> usize {
+        if index >= self.words {
+            outside()
+        }
+        // SAFETY: pool memory, `words` of them from `base`.
+        unsafe { self.base.add(index).read() }
+    }
+
+    #[inline]
+    pub fn set(self, index: usize, value: usize) {
+        if index >= self.words {
+            outside()
+        }
+        // SAFETY: pool memory, `words` of them from `base`.
+        unsafe { self.base.add(index).write(value) }
+    }
+
+    /// `len` words as bytes, for the crc.
+    #[inline]
+    pub fn with_bytes<T>(self, index: usize, len: usize, f: impl FnOnce(&[u8]) -> T) -> T {
+        if index > self.words || len > self.words - index {
+            outside()
+        }
+        // SAFETY: pool memory; nothing writes to it while `f`, which is ours, reads.
+        f(unsafe { core::slice::from_raw_parts(self.base.add(index).cast(), len * W) })
+    }
+
+    /// Moves `len` words; the places may overlap.
+    pub fn copy(self, from: usize, to: usize, len: usize) {
+        if from.max(to) > self.words || len > self.words - from.max(to) {
+            outside()
+        }
+        // SAFETY: pool memory, both places.
+        unsafe { ptr::copy(self.base.add(from), self.base.add(to), len) }
+    }
+
+    /// Writes a name, its NUL and zeros up to the end of `len` words.
+    pub fn set_name(self, index: usize, len: usize, name: &[u8]) {
+        if index > self.words || len > self.words - index || name.len() >= len * W {
+            outside()
+        }
+        // SAFETY: pool memory, `len` words, more than the name takes.
+        unsafe {
+            let to = self.base.add(index).cast::<u8>();
+            ptr::copy_nonoverlapping(name.as_ptr(), to, name.len());
+            to.add(name.len()).write_bytes(0, len * W - name.len());
+        }
+    }
+
+    /// Address of a word, which may be the one behind the pool.
+    pub fn address(self, index: usize) -> usize {
+        self.base.addr().wrapping_add(index.wrapping_mul(W))
+    }
+
+    /// The pointer to an address in the pool.
+    pub fn pointer(self, address: usize) -> *mut u8 {
+        self.base.cast::<u8>().wrapping_add(address.wrapping_sub(self.base.addr()))
+    }
+
+    /// Index of the word that an address lies in, more than the pool's size if it is outside. An index may be that of the end.
+    #[inline]
+    pub fn index(self, address: usize) -> usize {
+        address.wrapping_sub(self.base.addr()) / W
+    }
+
+    /// Address of the slot of a handle.
+    pub fn slot_address(self, handle: usize) -> usize {
+        self.address(self.words - handle)
+    }
+
+    /// What the slot of a handle of the table says: the address of the payload, or 0.
+    #[inline]
+    pub fn slot(self, handle: usize) -> usize {
+        self.get(self.words.wrapping_sub(handle))
+    }
+
+    pub fn set_slot(self, handle: usize, address: usize) {
+        self.set(self.words.wrapping_sub(handle), address);
+    }
+}
+
+/// The check of last resort: every index is checked before, where it comes from.
+#[cold]
+#[inline(never)]
+fn outside() -> ! {
+    panic!("buflib: access outside of the pool")
+}
+
+/// What is told of a block apart from its header's frozen words. On 64-bit in the upper half of the crc word, with a check of its own;
+/// on 32-bit in the upper half of the word with the name's length, covered by the crc.
+///
+/// ```text
+///             prev_free   offset   align   pins   check
+///     64-bit      1          3       6      13      9
+///     32-bit      1          2       5       8      -
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Flags {
+    /// The block before is free; its last word, right before this header, tells its length.
+    pub prev_free: bool,
+    /// Bytes from the payload's first word to where it starts, after a shrink to an unaligned start.
+    pub offset: usize,
+    /// Log2 of the alignment in words: the block moves by multiples of it.
+    pub align: usize,
+    /// How many times it is pinned.
+    pub pins: usize,
+}
+
+const WIDE: bool = usize::BITS == 64;
+const OFFSET_BITS: u32 = W.trailing_zeros();
+const ALIGN_BITS: u32 = if WIDE { 6 } else { 5 };
+const PIN_BITS: u32 = if WIDE { 13 } else { 8 };
+/// The most pins that a block can have.
+pub(crate) const MAX_PINS: usize = (1 << PIN_BITS) - 1;
+/// The most words of a name.
+pub(crate) const MAX_NAME: usize = if WIDE { u32::MAX as usize } else { 0xFFFE };
+
+impl Flags {
+    fn pack(self) -> u32 {
+        let mut bits = self.pins as u32;
+        bits = (bits << ALIGN_BITS) | self.align as u32;
+        bits = (bits << OFFSET_BITS) | self.offset as u32;
+        (bits << 1) | u32::from(self.prev_free)
+    }
+
+    fn unpack(mut bits: u32) -> Self {
+        let mut take = |width: u32| {
+            let value = bits & ((1 << width) - 1);
+            bits >>= width;
+            value as usize
+        };
+        Flags { prev_free: take(1) == 1, offset: take(OFFSET_BITS), align: take(ALIGN_BITS), pins: take(PIN_BITS) }
+    }
+}
+
+/// Nine bits that tell any one damaged bit of 23, and 511 of 512 other damages.
+fn fold(bits: u32) -> u32 {
+    (bits ^ (bits >> 9) ^ (bits >> 18) ^ 0x1A5) & 0x1FF
+}
+
+/// The length word of a name and the crc word of a header, with the flags in.
+pub(crate) mod tail {
+    use super::*;
+
+    /// What stands in the word of the name's length.
+    pub fn length_word(name_words: usize, flags: Flags) -> usize {
+        if WIDE { name_words + 1 } else { name_words + 1 + ((flags.pack() as usize) << 16) }
+    }
+
+    /// Words of the name.
+    pub fn name_words(length_word: usize) -> usize {
+        (if WIDE { length_word } else { length_word & 0xFFFF }).wrapping_sub(1)
+    }
+
+    /// What stands in the crc word: the crc in the four bytes of the lowest addresses.
+    pub fn crc_word(crc: u32, flags: Flags) -> usize {
+        if !WIDE {
+            return crc as usize;
+        }
+        let bits = flags.pack();
+        join(crc, bits | (fold(bits) << 23))
+    }
+
+    /// The crc of a crc word, and the flags, unless they are damaged.
+    pub fn read(length_word: usize, crc_word: usize) -> (u32, Option<Flags>) {
+        if !WIDE {
+            return (crc_word as u32, Some(Flags::unpack((length_word >> 16) as u32)));
+        }
+        let (crc, upper) = split(crc_word);
+        let bits = upper & 0x7F_FFFF;
+        (crc, (upper >> 23 == fold(bits)).then(|| Flags::unpack(bits)))
+    }
+
+    fn join(first: u32, second: u32) -> usize {
+        let [low, high] = if cfg!(target_endian = "little") { [first, second] } else { [second, first] };
+        (u64::from(low) | (u64::from(high) << 32)) as usize
+    }
+
+    fn split(word: usize) -> (u32, u32) {
+        let (low, high) = (word as u32, (word as u64 >> 32) as u32);
+        if cfg!(target_endian = "little") { (low, high) } else { (high, low) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_come_back() {
+        let all = Flags { prev_free: true, offset: W - 1, align: (1 << ALIGN_BITS) - 1, pins: MAX_PINS };
+        for flags in [Flags::default(), all, Flags { pins: 5, ..all }, Flags { prev_free: false, ..all }] {
+            let (length, crc) = (tail::length_word(3, flags), tail::crc_word(0x1234_5678, flags));
+            assert_eq!(tail::name_words(length), 3);
+            assert_eq!(tail::read(length, crc), (0x1234_5678, Some(flags)));
+        }
+    }
+
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn every_damaged_bit_of_the_flags_is_seen() {
+        let flags = Flags { prev_free: true, offset: 5, align: 9, pins: 77 };
+        for bit in 32..64 {
+            let high = if cfg!(target_endian = "little") { bit } else { bit - 32 };
+            assert_eq!(tail::read(4, tail::crc_word(1, flags) ^ (1 << high)).1, None);
+        }
+        assert_eq!(tail::read(1, 0).1, None, "zeros are no flags");
+    }
+}

@@ -1,0 +1,388 @@
+//! Blocks that the allocator may move, in one buffer of yours.
+//!
+//! A block is named by a [`Handle`], so that it can be moved when its neighbours leave gaps, or asked to shrink when others need
+//! memory. Everything lives in the buffer and in the [`Buflib`]: no heap is used, and no lock. This is the engine behind `buflib.h`.
+//!
+//! ```
+//! use palloc::buflib::Buflib;
+//!
+//! let mut memory = [0u8; 4096];
+//! let mut pool = Buflib::new(&mut memory);
+//! let names = pool.alloc_named(100, "names")?;
+//! let scratch = pool.alloc(1000)?;
+//! pool.data_mut(names).unwrap()[..5].copy_from_slice(b"Linus");
+//! pool.free(scratch);
+//! assert_eq!(pool.name(names), Some("names"));
+//! assert_eq!(&pool.data(names).unwrap()[..5], b"Linus");
+//! # Ok::<(), palloc::buflib::Error>(())
+//! ```
+//!
+//! # A pool
+//!
+//! ```text
+//!     buf_start                               alloc_end            last_handle     handle_table
+//!     |                                       |                    |               |
+//!     | used | free | used | used | free | used |    end space     | n ... 3  2  1 |
+//!       ------ blocks, upwards ------>            no header          <-- handles
+//!
+//!     used       0  length           > 0, in words, with the header
+//!                1  handle           address of its word in the table
+//!                2  ops              address of the callbacks, or 0
+//!                3  name             n words, NUL terminated; or n = 0
+//!              3+n  n + 1            (on 32-bit the upper half has the flags)
+//!              4+n  crc | flags      crc-32 of the words before; flags: the block before is free, pins, alignment
+//!              5+n  payload
+//!
+//!     free       0  -length
+//!                1  left  2  right  3  longest      if length >= 5: a node of the tree
+//!         length-1  -length          for the block behind, which has the flag "the block before is free"
+//! ```
+//!
+//! Between two calls no free block is next to another one or to the end space.
+//!
+//! # Costs
+//!
+//! | what | how it is found | cost |
+//! | --- | --- | --- |
+//! | the first block that fits | one path of the tree of free blocks (`free_tree.rs`) | O(log of the pool's words) |
+//! | the block before | the flag, then the last word of the free block | O(1) |
+//! | the lowest free handle | a bitmap in the context (`handles.rs`) | O(1), and 1 / 4096 of the table |
+//! | free bytes | counted | O(1) |
+//! | compaction | one walk that checks, one that moves each block at most once | O(blocks), and the bytes moved |
+//!
+//! Free blocks of fewer than 5 words are in no tree: not even a block of 0 bytes fits into them.
+//!
+//! # Damage
+//!
+//! A program that writes outside of its blocks damages headers. A header is compared with its crc before it is used, a slot with the
+//! block that it names, a free block with its other end, a link of the tree with the place it leads to; a compaction checks all headers
+//! before it moves a block. Operations read what they need, then write: one that finds damage has changed nothing.
+
+#![allow(clippy::len_without_is_empty)]
+
+pub(crate) mod alloc;
+pub(crate) mod callbacks;
+pub(crate) mod check;
+pub(crate) mod compact;
+pub(crate) mod free_tree;
+pub(crate) mod handles;
+pub(crate) mod layout;
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::num::NonZeroI32;
+use core::ops::Range;
+
+pub use alloc::Error;
+pub use check::Fault;
+use layout::{Context, W};
+
+/// Names a block. It stays the same when the block moves; after the block is freed, the handle is given to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Handle(NonZeroI32);
+
+impl Handle {
+    fn of(number: usize) -> Handle {
+        // The table gives out 1 ..= i32::MAX.
+        Handle(NonZeroI32::new(number as i32).unwrap_or(NonZeroI32::MIN))
+    }
+
+    /// The number of the handle: 1 for the first one.
+    pub fn get(self) -> i32 {
+        self.0.get()
+    }
+}
+
+type MoveHook<'c> = dyn Fn(Handle, *const u8, *const u8) -> bool + 'c;
+type ShrinkHook<'c> = dyn Fn(&mut Shrink<'_>) -> bool + 'c;
+type SyncHook<'c> = dyn Fn(Handle, bool) + 'c;
+
+/// What is called when the allocator wants to do something with a block. A block that is allocated without hooks moves freely.
+///
+/// Hooks can't use the pool that calls them, but for what a [`Shrink`] offers.
+#[derive(Clone, Copy, Default)]
+pub struct Hooks<'c> {
+    moves: Option<&'c MoveHook<'c>>,
+    shrinks: Option<&'c ShrinkHook<'c>>,
+    syncs: Option<&'c SyncHook<'c>>,
+}
+
+impl<'c> Hooks<'c> {
+    /// A block that neither moves nor shrinks.
+    pub const fn locked() -> Self {
+        Hooks { moves: None, shrinks: None, syncs: None }
+    }
+
+    /// A block that moves freely.
+    pub const fn movable() -> Self {
+        Hooks { moves: Some(&|_, _, _| true), ..Self::locked() }
+    }
+
+    /// Asks `hook` before each move, with the addresses of the payload before and after. The block stays if it says false.
+    pub const fn on_move(self, hook: &'c MoveHook<'c>) -> Self {
+        Hooks { moves: Some(hook), ..self }
+    }
+
+    /// Asks `hook` to give memory back when there is not enough. True if it did.
+    pub const fn on_shrink(self, hook: &'c ShrinkHook<'c>) -> Self {
+        Hooks { shrinks: Some(hook), ..self }
+    }
+
+    /// Calls `hook` before (true) and after (false) each move that is tried.
+    pub const fn on_sync(self, hook: &'c SyncHook<'c>) -> Self {
+        Hooks { syncs: Some(hook), ..self }
+    }
+}
+
+impl fmt::Debug for Hooks<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hooks")
+            .field("movable", &self.moves.is_some())
+            .field("shrinkable", &self.shrinks.is_some())
+            .finish()
+    }
+}
+
+/// The block that a shrink hook is asked to make smaller.
+#[derive(Debug)]
+pub struct Shrink<'a> {
+    ctx: &'a Context,
+    handle: Handle,
+    hints: u32,
+}
+
+/// Asks a hook.
+pub(crate) fn ask(ctx: &Context, handle: i32, hints: u32, hook: &ShrinkHook<'_>) -> bool {
+    hook(&mut Shrink { ctx, handle: Handle::of(handle as usize), hints })
+}
+
+impl Shrink<'_> {
+    /// The block's handle.
+    pub fn handle(&self) -> Handle {
+        self.handle
+    }
+
+    /// How many bytes are wanted.
+    pub fn wanted(&self) -> usize {
+        (self.hints & compact::SIZE) as usize
+    }
+
+    /// Whether memory at the front of the payload is welcome.
+    pub fn front(&self) -> bool {
+        self.hints & compact::FRONT != 0
+    }
+
+    /// Whether memory at the back of the payload is welcome.
+    pub fn back(&self) -> bool {
+        self.hints & compact::BACK != 0
+    }
+
+    /// The payload; empty once it is freed.
+    pub fn data(&mut self) -> &mut [u8] {
+        payload(self.ctx, self.handle).map_or(&mut [], |data| {
+            // SAFETY: a live payload is pool memory that nothing else refers to: the pool is borrowed for as long as the hook runs,
+            // and `self` for as long as the slice is used.
+            unsafe { &mut *data }
+        })
+    }
+
+    /// Keeps the bytes in `range` of the payload, where they are, and gives back the others. False if there is no such range.
+    pub fn keep(&mut self, range: Range<usize>) -> bool {
+        keep(self.ctx, self.handle, range).unwrap_or(false)
+    }
+
+    /// Frees the block.
+    pub fn free(&mut self) -> bool {
+        alloc::free(self.ctx, self.handle.get()) == Ok(0)
+    }
+}
+
+/// The payload of a live block, to the end of its last word.
+fn payload(ctx: &Context, handle: Handle) -> Option<*mut [u8]> {
+    let pool = ctx.pool();
+    let block = check::block_of(ctx, pool, handle.get()).ok()??;
+    Some(core::ptr::slice_from_raw_parts_mut(pool.pointer(block.address), block.payload_bytes()))
+}
+
+fn keep(ctx: &Context, handle: Handle, range: Range<usize>) -> check::Result<bool> {
+    let start = handles::data(ctx, handle.get()).addr();
+    let Some(size) = range.end.checked_sub(range.start) else { return Ok(false) };
+    if start == 0 {
+        return Ok(false);
+    }
+    match start.checked_add(range.start) {
+        Some(start) => alloc::shrink(ctx, handle.get(), start, size),
+        None => Ok(false),
+    }
+}
+
+/// How a block is allocated, apart from its size.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options<'n, 'pool> {
+    /// Stored in the block, up to the first NUL.
+    pub name: Option<&'n str>,
+    /// A power of two, which every move keeps. 0 or up to the size of a word: that of a word.
+    pub alignment: usize,
+    /// What is asked before the block is moved or shrunk.
+    pub hooks: Option<&'pool Hooks<'pool>>,
+}
+
+/// An allocator in a buffer that it borrows. Payloads are borrowed from it, so that none can be in use while a block may move:
+///
+/// ```compile_fail,E0502
+/// # let mut memory = [0u8; 4096];
+/// let mut pool = palloc::buflib::Buflib::new(&mut memory);
+/// let a = pool.alloc(10).unwrap();
+/// let data = pool.data(a).unwrap();
+/// pool.alloc(10).unwrap(); // may compact
+/// assert_eq!(data[0], 0);
+/// ```
+///
+/// A handle of another pool, or of a block that was freed, is a bad one; every method says what it does with those.
+#[derive(Debug)]
+pub struct Buflib<'pool> {
+    ctx: Context,
+    pool: PhantomData<(&'pool mut [u8], Hooks<'pool>)>,
+}
+
+impl<'pool> Buflib<'pool> {
+    /// An empty allocator in the words that lie wholly in `memory`.
+    pub fn new(memory: &'pool mut [u8]) -> Self {
+        let mut ctx = Context::new();
+        // SAFETY: the memory is borrowed for 'pool, and what refers to it does so through the result.
+        unsafe { alloc::init(&mut ctx, memory.as_mut_ptr(), memory.len()) };
+        ctx.closures.set(true);
+        Buflib { ctx, pool: PhantomData }
+    }
+
+    /// Allocates `size` bytes, rounded up to words. Fails iff a handle or the memory is missing, even after compacting, and after
+    /// asking every shrink hook.
+    pub fn alloc(&mut self, size: usize) -> Result<Handle, Error> {
+        self.alloc_with(size, &Options::default())
+    }
+
+    /// `alloc` of a block with a name.
+    pub fn alloc_named(&mut self, size: usize, name: &str) -> Result<Handle, Error> {
+        self.alloc_with(size, &Options { name: Some(name), ..Options::default() })
+    }
+
+    /// `alloc` with options. Fails also iff the alignment is neither 0 nor a power of two, or above the size of the pool.
+    ///
+    /// ```
+    /// use palloc::buflib::{Buflib, Hooks, Options};
+    /// use std::cell::Cell;
+    ///
+    /// // A cache that gives up half of what it has when others need memory.
+    /// let asked = Cell::new(0);
+    /// let give = |block: &mut palloc::buflib::Shrink<'_>| {
+    ///     asked.set(asked.get() + 1);
+    ///     let half = block.data().len() / 2;
+    ///     block.keep(0..half)
+    /// };
+    /// let hooks = Hooks::movable().on_shrink(&give);
+    /// let mut memory = [0u8; 4096];
+    /// let mut pool = Buflib::new(&mut memory);
+    /// let cache = pool.alloc_with(3000, &Options { name: Some("cache"), hooks: Some(&hooks), ..Options::default() })?;
+    /// let other = pool.alloc(2000)?;
+    /// assert_eq!(asked.get(), 1);
+    /// assert_eq!(pool.data(cache).unwrap().len(), 1504);
+    /// # Ok::<(), palloc::buflib::Error>(())
+    /// ```
+    pub fn alloc_with(&mut self, size: usize, options: &Options<'_, 'pool>) -> Result<Handle, Error> {
+        let align = alloc::log2_of_alignment(options.alignment).ok_or(Error::NoMemory)?;
+        let ops = options.hooks.map_or(0, |hooks| core::ptr::from_ref(hooks).expose_provenance());
+        let name = options.name.map(bytes_of_name);
+        alloc::alloc(&self.ctx, alloc::Request { size, name, ops, align }).map(Handle::of)
+    }
+
+    /// Allocates all that there is in one place, after asking every shrink hook for all that it can give, and leaves only room for
+    /// some handles. Returns the size too. The name is cut to 15 bytes.
+    pub fn alloc_maximum(
+        &mut self,
+        name: Option<&str>,
+        hooks: Option<&'pool Hooks<'pool>>,
+    ) -> Result<(Handle, usize), Error> {
+        let ops = hooks.map_or(0, |hooks| core::ptr::from_ref(hooks).expose_provenance());
+        let name = name.map(|name| {
+            let cut = (0..=name.len().min(15)).rev().find(|&i| name.is_char_boundary(i)).unwrap_or(0);
+            bytes_of_name(&name[..cut])
+        });
+        compact::alloc_maximum(&self.ctx, name, ops).map(|(handle, size)| (Handle::of(handle), size))
+    }
+
+    /// The payload, to the end of its last word. None iff the handle is bad.
+    pub fn data(&self, handle: Handle) -> Option<&[u8]> {
+        // SAFETY: a live payload is pool memory; only `&mut self` writes to it, moves it or ends it.
+        payload(&self.ctx, handle).map(|data| unsafe { &*data })
+    }
+
+    /// The payload, to the end of its last word. None iff the handle is bad.
+    pub fn data_mut(&mut self, handle: Handle) -> Option<&mut [u8]> {
+        // SAFETY: as for `data`, and nothing else refers to it while `self` is borrowed.
+        payload(&self.ctx, handle).map(|data| unsafe { &mut *data })
+    }
+
+    /// The name that the block was given. None iff it has none, or the handle is bad.
+    pub fn name(&self, handle: Handle) -> Option<&str> {
+        let pool = self.ctx.pool();
+        let block = check::block_of(&self.ctx, pool, handle.get()).ok()??;
+        if block.name_words() == 0 {
+            return None;
+        }
+        let start = pool.pointer(pool.address(block.start + layout::NAME));
+        // SAFETY: the name's words are pool memory that stays as it is while `self` is borrowed.
+        let bytes = unsafe { core::slice::from_raw_parts(start, block.name_words() * W) };
+        core::ffi::CStr::from_bytes_until_nul(bytes).ok()?.to_str().ok()
+    }
+
+    /// Keeps the bytes in `range` of the payload, where they are, and gives back the others. False iff the handle is bad or there is
+    /// no such range; nothing has changed then.
+    pub fn shrink(&mut self, handle: Handle, range: Range<usize>) -> bool {
+        keep(&self.ctx, handle, range).unwrap_or(false)
+    }
+
+    /// Frees a block. False iff the handle is bad.
+    pub fn free(&mut self, handle: Handle) -> bool {
+        alloc::free(&self.ctx, handle.get()) == Ok(0)
+    }
+
+    /// Keeps a block where it is until as many `unpin`s. False iff the handle is bad, or has 8191 pins (255 on 32-bit).
+    pub fn pin(&mut self, handle: Handle) -> bool {
+        handles::pin(&self.ctx, handle.get()).unwrap_or(false)
+    }
+
+    /// Takes back a pin, if there is one.
+    pub fn unpin(&mut self, handle: Handle) {
+        let _damaged = handles::unpin(&self.ctx, handle.get());
+    }
+
+    /// How many pins the block has; 0 if the handle is bad.
+    pub fn pin_count(&self, handle: Handle) -> usize {
+        handles::pin_count(&self.ctx, handle.get()).unwrap_or(0)
+    }
+
+    /// Bytes that are free, wherever they are: less what one more block needs for its header, and 16 handles.
+    pub fn available(&self) -> usize {
+        alloc::available(&self.ctx)
+    }
+
+    /// Compacts; then says how many bytes `alloc` gives, if hooks agree to the moves that it takes.
+    pub fn allocatable(&mut self) -> usize {
+        compact::allocatable(&self.ctx).unwrap_or(0)
+    }
+
+    /// Looks at every block, handle and link. The first damage that is found is the error; there is none without a fault in this
+    /// crate, or in unsafe code elsewhere.
+    pub fn check(&self) -> Result<(), Fault> {
+        let mut first = None;
+        check::check(&self.ctx, |fault| {
+            first.get_or_insert(fault);
+        });
+        first.map_or(Ok(()), Err)
+    }
+}
+
+fn bytes_of_name(name: &str) -> &[u8] {
+    let bytes = name.as_bytes();
+    &bytes[..bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len())]
+}

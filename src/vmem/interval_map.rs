@@ -1,0 +1,338 @@
+//! An ordered map from ranges of addresses to values, kept as the longest runs of equal values: a treap (a search tree by address, a
+//! heap by random priorities), so that everything is O(log n) in the number of runs. Its nodes lie in one vector, whose growth is
+//! asked for beforehand: [`IntervalMap::make_room`] may fail, a change never does.
+
+use std::collections::TryReserveError;
+
+const NIL: u32 = u32::MAX;
+
+/// A change makes at most two nodes: one for what sticks out behind, when it falls inside of a run, and one for the new run.
+const NODES_FOR_A_CHANGE: usize = 2;
+
+/// Below this many nodes their memory is not given back before the map is dropped.
+const WORTH_SHRINKING: usize = 1024;
+
+/// The addresses from `start` up to `end`, exclusive, and their value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Run<V> {
+    pub start: usize,
+    pub end: usize,
+    pub value: V,
+}
+
+#[derive(Clone, Copy)]
+struct Node<V> {
+    run: Run<V>,
+    priority: u32,
+    /// Runs below this one; in a free node, the next free node.
+    left: u32,
+    right: u32,
+}
+
+pub struct IntervalMap<V> {
+    nodes: Vec<Node<V>>,
+    root: u32,
+    free: u32,
+    live: usize,
+    random: u32,
+}
+
+impl<V: Copy + PartialEq> IntervalMap<V> {
+    pub const fn new() -> Self {
+        IntervalMap { nodes: Vec::new(), root: NIL, free: NIL, live: 0, random: 0x9e37_79b9 }
+    }
+
+    /// Fails iff there is no memory for one more change.
+    pub fn make_room(&mut self) -> Result<(), TryReserveError> {
+        let free = self.nodes.len() - self.live;
+        self.nodes.try_reserve(NODES_FOR_A_CHANGE.saturating_sub(free))
+    }
+
+    /// The run that contains `address`, or else the first one behind it.
+    pub fn at_or_after(&self, address: usize) -> Option<Run<V>> {
+        self.find(address).map(|index| self.nodes[index].run)
+    }
+
+    fn find(&self, address: usize) -> Option<usize> {
+        let mut found = None;
+        let mut tree = self.root;
+        while let Some(node) = self.nodes.get(tree as usize) {
+            if node.run.end > address {
+                found = Some(tree as usize);
+                tree = node.left;
+            } else {
+                tree = node.right;
+            }
+        }
+        found
+    }
+
+    /// The run that contains `address`.
+    pub fn at(&self, address: usize) -> Option<Run<V>> {
+        self.at_or_after(address).filter(|run| run.start <= address)
+    }
+
+    /// The runs that touch the range, cut to it, in order.
+    pub fn runs(&self, start: usize, end: usize) -> impl Iterator<Item = Run<V>> {
+        let mut from = start;
+        std::iter::from_fn(move || {
+            let run = self.at_or_after(from).filter(|run| run.start < end && from < end)?;
+            let run = Run { start: run.start.max(from), end: run.end.min(end), value: run.value };
+            from = run.end;
+            Some(run)
+        })
+    }
+
+    /// The first address of the range that is in no run.
+    pub fn first_gap(&self, start: usize, end: usize) -> Option<usize> {
+        let mut at = start;
+        for run in self.runs(start, end) {
+            if run.start > at {
+                break;
+            }
+            at = run.end;
+        }
+        (at < end).then_some(at)
+    }
+
+    /// Gives the range this value; with None it is in no run afterwards. `make_room` succeeded since the last change.
+    pub fn assign(&mut self, start: usize, end: usize, value: Option<V>) {
+        debug_assert!(start < end);
+        while let Some(index) = self.find(start) {
+            let run = self.nodes[index].run;
+            if run.start >= end {
+                break;
+            }
+            match (run.start < start, run.end > end) {
+                (false, false) => self.remove(run.start),
+                (true, false) => self.nodes[index].run.end = start,
+                (false, true) => self.nodes[index].run.start = end,
+                (true, true) => {
+                    self.nodes[index].run.end = start;
+                    self.insert(Run { start: end, ..run });
+                }
+            }
+        }
+        if let Some(value) = value {
+            self.join(Run { start, end, value });
+        }
+        self.shrink();
+    }
+
+    /// Inserts a run that none overlaps; neighbours of the same value become one with it.
+    fn join(&mut self, run: Run<V>) {
+        let below = run.start.checked_sub(1).and_then(|before| self.find(before));
+        let below = below.filter(|&i| self.nodes[i].run.end == run.start && self.nodes[i].run.value == run.value);
+        let above = self.find(run.end);
+        let above = above.filter(|&i| self.nodes[i].run.start == run.end && self.nodes[i].run.value == run.value);
+        match (below, above) {
+            (None, None) => self.insert(run),
+            (Some(below), None) => self.nodes[below].run.end = run.end,
+            (None, Some(above)) => self.nodes[above].run.start = run.start,
+            (Some(below), Some(above)) => {
+                let last = self.nodes[above].run;
+                self.remove(last.start);
+                self.nodes[below].run.end = last.end;
+            }
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        *self = Self::new();
+    }
+
+    fn insert(&mut self, run: Run<V>) {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 17;
+        self.random ^= self.random << 5;
+        let priority = self.random;
+        let (mut tree, mut parent) = (self.root, NIL);
+        while let Some(node) = self.nodes.get(tree as usize).filter(|node| node.priority >= priority) {
+            parent = tree;
+            tree = if run.start < node.run.start { node.left } else { node.right };
+        }
+        let (left, right) = self.split(tree, run.start);
+        let node = Node { run, priority, left, right };
+        self.live += 1;
+        let new = self.free;
+        if new == NIL {
+            self.nodes.push(node); // within the capacity, by make_room
+            self.set_child(parent, run.start, (self.nodes.len() - 1) as u32);
+        } else {
+            self.free = self.nodes[new as usize].left;
+            self.nodes[new as usize] = node;
+            self.set_child(parent, run.start, new);
+        }
+    }
+
+    /// Removes the run that starts here.
+    fn remove(&mut self, start: usize) {
+        let (mut tree, mut parent) = (self.root, NIL);
+        while let Some(node) = self.nodes.get(tree as usize) {
+            if node.run.start == start {
+                let rest = self.merge(node.left, node.right);
+                self.set_child(parent, start, rest);
+                self.nodes[tree as usize].left = self.free;
+                self.free = tree;
+                self.live -= 1;
+                return;
+            }
+            parent = tree;
+            tree = if start < node.run.start { node.left } else { node.right };
+        }
+    }
+
+    /// Puts a tree in the place below `parent`, or at the root, where a run that starts at `start` belongs.
+    fn set_child(&mut self, parent: u32, start: usize, child: u32) {
+        match self.nodes.get_mut(parent as usize) {
+            None => self.root = child,
+            Some(node) if start < node.run.start => node.left = child,
+            Some(node) => node.right = child,
+        }
+    }
+
+    /// Two trees: the runs that start below `at`, and the others.
+    fn split(&mut self, tree: u32, at: usize) -> (u32, u32) {
+        if tree == NIL {
+            return (NIL, NIL);
+        }
+        let node = self.nodes[tree as usize];
+        if node.run.start < at {
+            let (below, above) = self.split(node.right, at);
+            self.nodes[tree as usize].right = below;
+            (tree, above)
+        } else {
+            let (below, above) = self.split(node.left, at);
+            self.nodes[tree as usize].left = above;
+            (below, tree)
+        }
+    }
+
+    /// One tree of two; every run of the first is below every run of the second.
+    fn merge(&mut self, below: u32, above: u32) -> u32 {
+        if below == NIL || above == NIL {
+            return if below == NIL { above } else { below };
+        }
+        let (a, b) = (self.nodes[below as usize], self.nodes[above as usize]);
+        if a.priority >= b.priority {
+            let right = self.merge(a.right, above);
+            self.nodes[below as usize].right = right;
+            below
+        } else {
+            let left = self.merge(below, b.left);
+            self.nodes[above as usize].left = left;
+            above
+        }
+    }
+
+    /// Gives memory back when most nodes are free.
+    fn shrink(&mut self) {
+        if self.nodes.len() < WORTH_SHRINKING || self.live > self.nodes.len() / 4 {
+            return;
+        }
+        let mut smaller = Self::new();
+        if smaller.nodes.try_reserve(self.live * 2 + NODES_FOR_A_CHANGE).is_err() {
+            return;
+        }
+        for run in self.runs(0, usize::MAX) {
+            smaller.insert(run);
+        }
+        *self = smaller;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, n: usize) -> usize {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) as usize % n
+        }
+    }
+
+    /// The longest runs of equal values in `shadow`.
+    fn runs_of(shadow: &[Option<u8>]) -> Vec<Run<u8>> {
+        let mut runs: Vec<Run<u8>> = Vec::new();
+        for (at, value) in shadow.iter().enumerate() {
+            let Some(value) = *value else { continue };
+            match runs.last_mut() {
+                Some(run) if run.end == at && run.value == value => run.end += 1,
+                _ => runs.push(Run { start: at, end: at + 1, value }),
+            }
+        }
+        runs
+    }
+
+    #[test]
+    fn behaves_as_an_array_of_values() {
+        let mut random = Random(1);
+        for size in [5, 40, 300] {
+            let mut map = IntervalMap::new();
+            let mut shadow = vec![None; size];
+            for _ in 0..3000 {
+                let start = random.below(size);
+                let end = start + 1 + random.below((size - start).min(1 + size / 4));
+                let value = (random.below(3) > 0).then(|| random.below(3) as u8);
+                map.make_room().unwrap();
+                map.assign(start, end, value);
+                shadow[start..end].fill(value);
+                let want = runs_of(&shadow);
+                assert_eq!(map.runs(0, size).collect::<Vec<_>>(), want);
+                assert_eq!(map.live, want.len());
+                let (from, to) = (random.below(size), size - random.below(size / 2));
+                if from < to {
+                    let gap = (from..to).find(|&at| shadow[at].is_none());
+                    assert_eq!(map.first_gap(from, to), gap);
+                }
+                assert_eq!(map.at(from).map(|run| run.value), shadow[from]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_stays_within_the_room_that_was_made() {
+        let mut random = Random(2);
+        let mut map = IntervalMap::new();
+        for _ in 0..20_000 {
+            let start = random.below(10_000);
+            map.make_room().unwrap();
+            let capacity = map.nodes.capacity();
+            map.assign(start, start + 1 + random.below(20), (random.below(4) > 0).then_some(start));
+            assert!(map.nodes.capacity() <= capacity);
+        }
+    }
+
+    #[test]
+    fn memory_follows_the_number_of_runs() {
+        let mut map = IntervalMap::new();
+        for at in 0..100_000 {
+            map.make_room().unwrap();
+            map.assign(2 * at, 2 * at + 1, Some(()));
+        }
+        assert_eq!(map.live, 100_000);
+        for at in 10..100_000 {
+            map.make_room().unwrap();
+            map.assign(2 * at, 2 * at + 1, None);
+        }
+        assert_eq!(map.runs(0, usize::MAX).count(), 10);
+        assert!(map.nodes.capacity() < 2 * WORTH_SHRINKING, "{}", map.nodes.capacity());
+    }
+
+    #[test]
+    fn the_tree_is_shallow_when_filled_in_order() {
+        fn depth<V>(map: &IntervalMap<V>, tree: u32) -> u32 {
+            map.nodes.get(tree as usize).map_or(0, |node| 1 + depth(map, node.left).max(depth(map, node.right)))
+        }
+        let mut map = IntervalMap::new();
+        for at in 0..65_536 {
+            map.make_room().unwrap();
+            map.assign(2 * at, 2 * at + 1, Some(()));
+        }
+        assert!(depth(&map, map.root) < 64);
+    }
+}

@@ -1,0 +1,464 @@
+//! What Linux tells in /proc and /sys, and the calls that only it has. Nothing here needs the heap, so that it works when memory is out.
+
+use std::ffi::{CStr, c_int, c_ulong};
+use std::fmt::{self, Write as _};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::ptr;
+
+use super::{Mapping, Result, SystemError};
+use crate::vmem::{Protect, UsageStatus};
+
+fn last_error() -> SystemError {
+    SystemError(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+}
+
+fn system_error(error: std::io::Error) -> SystemError {
+    SystemError(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+fn madvise(start: usize, size: usize, advice: c_int) -> Result<()> {
+    // SAFETY: called with advice that changes no contents.
+    match unsafe { libc::madvise(ptr::with_exposed_provenance_mut(start), size, advice) } {
+        0 => Ok(()),
+        _ => Err(last_error()),
+    }
+}
+
+/// A kernel or a configuration without the call says EINVAL.
+fn where_supported(result: Result<()>) -> Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(SystemError(libc::EINVAL)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+pub fn populate(start: usize, size: usize, write: bool) -> Result<bool> {
+    const MADV_POPULATE_READ: c_int = 22;
+    const MADV_POPULATE_WRITE: c_int = 23;
+    where_supported(madvise(start, size, if write { MADV_POPULATE_WRITE } else { MADV_POPULATE_READ }))
+}
+
+pub fn advise_huge(start: usize, size: usize) -> Result<bool> {
+    where_supported(madvise(start, size, libc::MADV_HUGEPAGE))
+}
+
+pub fn set_name(start: usize, size: usize, name: Option<&CStr>) {
+    const PR_SET_VMA: c_int = 0x5356_4d41;
+    const PR_SET_VMA_ANON_NAME: c_ulong = 0;
+    let name = name.map_or(ptr::null(), CStr::as_ptr);
+    // SAFETY: names mappings and reads the text; it fails where the kernel has no names, which is no harm.
+    unsafe { libc::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, start as c_ulong, size as c_ulong, name) };
+}
+
+/// Reads a text a line at a time, with a buffer of its own. Of a line that is too long only the beginning is seen.
+struct Lines {
+    file: File,
+    buffer: [u8; 4096],
+    /// What was read and not yet returned.
+    from: usize,
+    to: usize,
+    /// It begins with the rest of a line whose beginning was returned.
+    skip: bool,
+}
+
+impl Lines {
+    fn open(path: &Path) -> Result<Lines> {
+        let file = File::open(path).map_err(system_error)?;
+        Ok(Lines { file, buffer: [0; 4096], from: 0, to: 0, skip: false })
+    }
+
+    fn next(&mut self) -> Result<Option<&str>> {
+        loop {
+            let (from, skip) = (self.from, self.skip);
+            let len = match self.buffer[from..self.to].iter().position(|&byte| byte == b'\n') {
+                Some(len) => {
+                    self.from += len + 1;
+                    self.skip = false;
+                    len
+                }
+                None if self.to - from == self.buffer.len() => {
+                    self.from = self.to;
+                    self.skip = true;
+                    self.buffer.len()
+                }
+                None => {
+                    self.buffer.copy_within(from..self.to, 0);
+                    self.to -= from;
+                    self.from = 0;
+                    match self.file.read(&mut self.buffer[self.to..]).map_err(system_error)? {
+                        0 if self.to == 0 => return Ok(None),
+                        0 => {
+                            self.buffer[self.to] = b'\n'; // the last line has none
+                            self.to += 1;
+                        }
+                        n => self.to += n,
+                    }
+                    continue;
+                }
+            };
+            if !skip {
+                return Ok(Some(text(&self.buffer[from..from + len])));
+            }
+        }
+    }
+}
+
+/// The bytes as text; what is not UTF-8 is left out from there on.
+fn text(bytes: &[u8]) -> &str {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or(""),
+    }
+}
+
+/// A path that is put together without the heap; one that does not fit is not a path that exists.
+struct PathText {
+    bytes: [u8; 1024],
+    len: usize,
+}
+
+impl PathText {
+    fn of(parts: fmt::Arguments<'_>) -> Option<PathText> {
+        let mut path = PathText { bytes: [0; 1024], len: 0 };
+        path.write_fmt(parts).ok()?;
+        Some(path)
+    }
+
+    fn as_str(&self) -> &str {
+        text(&self.bytes[..self.len])
+    }
+}
+
+impl fmt::Write for PathText {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        let end = self.len + s.len();
+        self.bytes.get_mut(self.len..end).ok_or(fmt::Error)?.copy_from_slice(s.as_bytes());
+        self.len = end;
+        Ok(())
+    }
+}
+
+/// The mappings of the process. Addresses have to be asked for in ascending order. The file is opened when the first is asked for, and
+/// only for as long as this lives: a descriptor that stays open would be in the way of programs that close or count theirs, and of fork.
+pub struct Mappings {
+    source: Source,
+}
+
+#[expect(clippy::large_enum_variant, reason = "the heap may be out of memory")]
+enum Source {
+    Unopened,
+    /// The kernel answers for an address (Linux 6.11 and later).
+    Query(File),
+    /// The list is read from its beginning, up to this mapping so far.
+    List(Lines, Option<Mapping>),
+}
+
+impl Mappings {
+    pub fn new() -> Self {
+        Mappings { source: Source::Unopened }
+    }
+
+    /// The mapping that contains `address`, or else the first one behind it.
+    pub fn at_or_after(&mut self, address: usize) -> Result<Option<Mapping>> {
+        if let Source::Unopened = self.source {
+            self.source = Source::Query(File::open(MAPS).map_err(system_error)?);
+        }
+        if let Source::Query(file) = &self.source {
+            match query(file, address) {
+                Ok(mapping) => return Ok(Some(mapping)),
+                Err(SystemError(libc::ENOENT)) => return Ok(None),
+                Err(_) => self.read_list()?, // a kernel that has no queries, or a sandbox that refuses them
+            }
+        }
+        let Source::List(lines, last) = &mut self.source else { return Ok(None) };
+        while last.is_none_or(|mapping| mapping.end <= address) {
+            let Some(line) = lines.next()? else { return Ok(None) };
+            *last = mapping(line).or(*last);
+        }
+        Ok(*last)
+    }
+
+    fn read_list(&mut self) -> Result<()> {
+        self.source = Source::List(Lines::open(Path::new(MAPS))?, None);
+        Ok(())
+    }
+}
+
+const MAPS: &str = "/proc/self/maps";
+
+/// A line of /proc/self/maps: "55d0c8a00000-55d0c8a21000 r-xp 00000000 fe:00 1234  /bin/cat".
+fn mapping(line: &str) -> Option<Mapping> {
+    let (range, rest) = line.split_once(' ')?;
+    let (start, end) = range.split_once('-')?;
+    let has = |letter: u8| rest.as_bytes().iter().take(3).any(|&byte| byte == letter);
+    Some(Mapping {
+        start: usize::from_str_radix(start, 16).ok()?,
+        end: usize::from_str_radix(end, 16).ok()?,
+        protect: Some(protect_of(has(b'r'), has(b'w'), has(b'x'))),
+    })
+}
+
+/// There is no protection that writes and does not read: what can be written counts as readable.
+fn protect_of(read: bool, write: bool, execute: bool) -> Protect {
+    match (read, write, execute) {
+        (false, false, false) => Protect::NoAccess,
+        (true, false, false) => Protect::Read,
+        (_, true, false) => Protect::ReadWrite,
+        (false, false, true) => Protect::Execute,
+        (true, false, true) => Protect::ExecuteRead,
+        (_, true, true) => Protect::ExecuteReadWrite,
+    }
+}
+
+/// struct procmap_query of the kernel.
+#[repr(C)]
+#[derive(Default)]
+struct ProcmapQuery {
+    size: u64,
+    query_flags: u64,
+    query_addr: u64,
+    vma_start: u64,
+    vma_end: u64,
+    vma_flags: u64,
+    vma_page_size: u64,
+    vma_offset: u64,
+    inode: u64,
+    dev_major: u32,
+    dev_minor: u32,
+    vma_name_size: u32,
+    build_id_size: u32,
+    vma_name_addr: u64,
+    build_id_addr: u64,
+}
+
+const _: () = assert!(size_of::<ProcmapQuery>() == 104);
+
+fn query(file: &File, address: usize) -> Result<Mapping> {
+    const COVERING_OR_NEXT: u64 = 0x10;
+    const PROCMAP_QUERY: u32 = (3 << 30) | ((size_of::<ProcmapQuery>() as u32) << 16) | ((b'f' as u32) << 8) | 17;
+    let mut query = ProcmapQuery {
+        size: size_of::<ProcmapQuery>() as u64,
+        query_flags: COVERING_OR_NEXT,
+        query_addr: address as u64,
+        ..Default::default()
+    };
+    // SAFETY: the number of the request says how many bytes the kernel may read and write: one ProcmapQuery.
+    if unsafe { libc::ioctl(file.as_raw_fd(), PROCMAP_QUERY as _, &raw mut query) } != 0 {
+        return Err(last_error());
+    }
+    let flag = |bit: u64| query.vma_flags & bit != 0;
+    Ok(Mapping {
+        start: query.vma_start as usize,
+        end: query.vma_end as usize,
+        protect: Some(protect_of(flag(1), flag(2), flag(4))),
+    })
+}
+
+/// The number behind `key` in a line like "MemTotal:   24000000 kB" or "inactive_file 4096".
+fn number(line: &str, key: &str) -> Option<usize> {
+    let rest = line.strip_prefix(key)?.trim_start_matches(':');
+    let mut words = rest.starts_with([' ', '\t']).then(|| rest.split_ascii_whitespace())?;
+    let number: u64 = words.next()?.parse().ok()?;
+    let unit = if words.next() == Some("kB") { 1024 } else { 1 };
+    Some(usize::try_from(number.saturating_mul(unit)).unwrap_or(usize::MAX))
+}
+
+pub fn usage_status() -> Result<UsageStatus> {
+    let (mut total, mut available, mut free) = (None, None, None);
+    let mut lines = Lines::open(Path::new("/proc/meminfo"))?;
+    while let Some(line) = lines.next()? {
+        total = total.or(number(line, "MemTotal"));
+        available = available.or(number(line, "MemAvailable"));
+        free = free.or(number(line, "MemFree")); // a kernel before Linux 3.14 tells no more
+        if total.is_some() && available.is_some() {
+            break;
+        }
+    }
+    let total = total.ok_or(SystemError(libc::EIO))?;
+    let available =
+        available.or(free).unwrap_or(total).min(cgroup_leaves(Path::new("/proc/self")).unwrap_or(usize::MAX));
+    Ok(UsageStatus { total_physical_bytes: total, avail_physical_bytes: available.min(total) })
+}
+
+/// The files of a cgroup's memory controller.
+struct Controller {
+    limit: &'static str,
+    usage: &'static str,
+    /// Lines of memory.stat that the kernel can reclaim without anyone noticing.
+    cache: &'static [&'static str],
+}
+
+const V1: Controller = Controller {
+    limit: "memory.limit_in_bytes",
+    usage: "memory.usage_in_bytes",
+    cache: &["total_inactive_file", "total_active_file"],
+};
+
+const V2: Controller = Controller {
+    limit: "memory.max",
+    usage: "memory.current",
+    cache: &["inactive_file", "active_file", "slab_reclaimable"],
+};
+
+/// How much the process's cgroups and their ancestors leave to it; None without a limit. `process` is its directory in /proc.
+fn cgroup_leaves(process: &Path) -> Option<usize> {
+    let file = |name: &str| {
+        let path = PathText::of(format_args!("{}/{name}", process.display()))?;
+        Lines::open(Path::new(path.as_str())).ok()
+    };
+    let mut least = None;
+    let mut cgroups = file("cgroup")?;
+    while let Ok(Some(line)) = cgroups.next() {
+        // "4:memory:/a/b" (v1) or "0::/a/b" (v2)
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+        let kind = match controllers {
+            "" => &V2,
+            list if list.split(',').any(|name| name == "memory") => &V1,
+            _ => continue,
+        };
+        let mut mounts = file("mountinfo")?;
+        while let Ok(Some(line)) = mounts.next() {
+            let Some((root, mount)) = cgroup_mount(line, kind) else { continue };
+            // A mount of another part of the tree tells nothing of this process.
+            let inside = path.strip_prefix(root.trim_end_matches('/'));
+            let Some(inside) = inside.filter(|inside| inside.is_empty() || inside.starts_with('/')) else { continue };
+            let Some(mount) = unescaped(mount) else { continue };
+            least = [least, walk_up(mount.as_str(), inside, kind)].into_iter().flatten().min();
+            break;
+        }
+    }
+    least
+}
+
+/// Root and mount point, if the line of mountinfo is the mount of this controller:
+/// "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime shared:1 - cgroup cgroup rw,memory".
+fn cgroup_mount<'a>(line: &'a str, kind: &Controller) -> Option<(&'a str, &'a str)> {
+    let (place, system) = line.split_once(" - ")?;
+    let mut system = system.split(' ');
+    let (name, options) = (system.next()?, system.nth(1)?);
+    let wanted = match kind.limit == V1.limit {
+        true => name == "cgroup" && options.split(',').any(|option| option == "memory"),
+        false => name == "cgroup2",
+    };
+    let mut place = place.split(' ').skip(3);
+    wanted.then_some((place.next()?, place.next()?))
+}
+
+/// A path as mountinfo has it, with \040 for a space.
+fn unescaped(path: &str) -> Option<PathText> {
+    let mut parts = path.split('\\');
+    let mut text = PathText::of(format_args!("{}", parts.next()?))?;
+    for part in parts {
+        let code = u8::from_str_radix(part.get(..3)?, 8).ok()?;
+        text.write_fmt(format_args!("{}{}", char::from(code), &part[3..])).ok()?;
+    }
+    Some(text)
+}
+
+/// The least that the cgroup `inside` the mount and its ancestors leave.
+fn walk_up(mount: &str, mut inside: &str, kind: &Controller) -> Option<usize> {
+    let mut least = None;
+    loop {
+        inside = inside.trim_end_matches('/');
+        least = [least, leaves(mount, inside, kind)].into_iter().flatten().min();
+        match inside.rfind('/') {
+            Some(parent) => inside = &inside[..parent],
+            None => return least,
+        }
+    }
+}
+
+/// What one cgroup leaves; None if it has no limit.
+fn leaves(mount: &str, inside: &str, kind: &Controller) -> Option<usize> {
+    let file = |name: &str| {
+        let path = PathText::of(format_args!("{mount}{inside}/{name}"))?;
+        Lines::open(Path::new(path.as_str())).ok()
+    };
+    let value = |name: &str| file(name)?.next().ok()??.trim().parse::<u64>().ok();
+    let limit = value(kind.limit)?; // "max" is no number
+    let used = value(kind.usage)?;
+    let mut cache = 0_usize;
+    if let Some(mut lines) = file("memory.stat") {
+        while let Ok(Some(line)) = lines.next() {
+            cache = kind.cache.iter().find_map(|key| number(line, key)).unwrap_or(0).saturating_add(cache);
+        }
+    }
+    usize::try_from(limit.saturating_sub(used.saturating_sub(cache as u64))).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn the_list_and_the_queries_tell_the_same() {
+        let mut by_list = Mappings::new();
+        by_list.read_list().unwrap();
+        let mut by_query = Mappings::new();
+        let mut address = 0;
+        let mut same = 0;
+        // Other tests map and unmap memory meanwhile, so not every mapping has to be the same, but those of the program are.
+        while let Some(mapping) = by_list.at_or_after(address).unwrap() {
+            same += usize::from(by_query.at_or_after(address).unwrap() == Some(mapping));
+            address = mapping.end;
+        }
+        assert!(same >= 5, "{same}");
+    }
+
+    #[test]
+    fn lines_of_any_length_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("text");
+        fs::write(&path, format!("first\n{}\n\nlast", "x".repeat(10_000))).unwrap();
+        let mut lines = Lines::open(&path).unwrap();
+        assert_eq!(lines.next(), Ok(Some("first")));
+        assert_eq!(lines.next(), Ok(Some("x".repeat(4096).as_str())));
+        assert_eq!(lines.next(), Ok(Some("")));
+        assert_eq!(lines.next(), Ok(Some("last")));
+        assert_eq!(lines.next(), Ok(None));
+    }
+
+    #[test]
+    fn cgroup_limits_count_with_those_of_ancestors() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().to_str().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = directory.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        put("proc/cgroup", "1:cpu:/a\n4:memory:/slice/job\n0::/slice/job\n");
+        put(
+            "proc/mountinfo",
+            &format!(
+                "1 0 0:1 / /x rw - tmpfs tmpfs rw,memory\n9 1 0:3 /slic {root}/other rw - cgroup2 cgroup2 rw\n2 1 0:2 / {root}/v1 rw shared:3 - cgroup cgroup rw,memory\n\
+                 3 1 0:3 /slice {root}/v2 rw - cgroup2 cgroup2 rw\n"
+            ),
+        );
+        let leaves = || cgroup_leaves(&directory.path().join("proc"));
+        assert_eq!(leaves(), None);
+        assert_eq!(unescaped("/a\\040b\\134c").unwrap().as_str(), "/a b\\c");
+        put("v1/slice/job/memory.limit_in_bytes", "9000\n");
+        put("v1/slice/job/memory.usage_in_bytes", "5000\n");
+        put("v1/slice/job/memory.stat", "inactive_file 999\ntotal_inactive_file 300\ntotal_active_file 200\n");
+        assert_eq!(leaves(), Some(4500));
+        put("v1/slice/memory.limit_in_bytes", "6000\n");
+        put("v1/slice/memory.usage_in_bytes", "5500\n");
+        assert_eq!(leaves(), Some(500));
+        put("v2/job/memory.max", "max\n");
+        put("v2/job/memory.current", "400\n");
+        assert_eq!(leaves(), Some(500));
+        put("v2/memory.max", "700\n");
+        put("v2/memory.current", "400\n");
+        put("v2/memory.stat", "anon 100\nslab_reclaimable 50\n");
+        assert_eq!(leaves(), Some(350));
+        put("v2/memory.current", "800\n");
+        assert_eq!(leaves(), Some(0));
+    }
+}

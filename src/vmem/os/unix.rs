@@ -1,0 +1,255 @@
+//! mmap, mprotect, madvise, mlock. What only Linux has is in `linux`.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::{fmt, ptr};
+
+use super::{Result, Space, SystemError};
+use crate::vmem::{Protect, UsageStatus};
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use super::linux;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub use super::linux::Mappings;
+
+impl SystemError {
+    /// The reason why the last system call of this thread failed.
+    fn last() -> Self {
+        SystemError(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+    }
+}
+
+impl fmt::Display for SystemError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text: [c_char; 128] = [0; 128];
+        // SAFETY: the buffer is as long as is said, and ended by a NUL if there is any text.
+        let known = unsafe { libc::strerror_r(self.0, text.as_mut_ptr(), text.len()) } == 0;
+        // SAFETY: filled by strerror_r, or all zero.
+        let text = unsafe { CStr::from_ptr(text.as_ptr()) };
+        match text.to_str() {
+            Ok(text) if known => write!(f, "{text} (error {})", self.0),
+            _ => write!(f, "error {}", self.0),
+        }
+    }
+}
+
+fn pointer(address: usize) -> *mut c_void {
+    ptr::with_exposed_provenance_mut(address)
+}
+
+fn check(status: c_int) -> Result<()> {
+    if status == 0 { Ok(()) } else { Err(SystemError::last()) }
+}
+
+fn bits(protect: Protect) -> c_int {
+    match protect {
+        Protect::NoAccess => libc::PROT_NONE,
+        Protect::Read => libc::PROT_READ,
+        Protect::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+        Protect::Execute => libc::PROT_EXEC,
+        Protect::ExecuteRead => libc::PROT_READ | libc::PROT_EXEC,
+        Protect::ExecuteReadWrite => libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC,
+    }
+}
+
+/// Address space that is charged to nobody.
+const RESERVED: c_int = libc::MAP_PRIVATE | libc::MAP_ANON | UNCHARGED;
+
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+const UNCHARGED: c_int = libc::MAP_NORESERVE;
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+const UNCHARGED: c_int = 0;
+
+/// On Apple systems only memory that was mapped for it can become executable.
+#[cfg(target_vendor = "apple")]
+const FOR_CODE: c_int = libc::MAP_JIT;
+#[cfg(not(target_vendor = "apple"))]
+const FOR_CODE: c_int = 0;
+
+/// Locked pages can be unmapped.
+pub const UNLOCK_FIRST: bool = false;
+
+pub fn page_size() -> usize {
+    // SAFETY: sysconf has no preconditions.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+}
+
+pub fn allocation_granularity() -> usize {
+    page_size()
+}
+
+fn map(size: usize, protect: Protect) -> Result<usize> {
+    let executable = bits(protect) & libc::PROT_EXEC != 0;
+    let flags = RESERVED | if executable { FOR_CODE } else { 0 };
+    // SAFETY: a new mapping at an address of the system's choice touches nothing that exists.
+    let start = unsafe { libc::mmap(ptr::null_mut(), size, libc::PROT_NONE, flags, -1, 0) };
+    if start == libc::MAP_FAILED { Err(SystemError::last()) } else { Ok(start.expose_provenance()) }
+}
+
+/// Returns the address of the first usable byte.
+pub fn reserve(space: &Space, protect: Protect) -> Result<usize> {
+    let no_memory = SystemError(libc::ENOMEM);
+    let total = space.total().ok_or(no_memory)?;
+    let start = map(total, protect)?;
+    if (start + space.guard) % space.align == 0 {
+        return Ok(start + space.guard);
+    }
+    // SAFETY: mapped above, and nobody knows of it.
+    unsafe { release(start, total)? };
+    // Once more, with so much on top that an aligned part is in it; the rest goes back.
+    let more = total.checked_add(space.align).ok_or(no_memory)?;
+    let start = map(more, protect)?;
+    let usable = (start + space.guard).next_multiple_of(space.align);
+    let (first, last) = (usable - space.guard, usable - space.guard + total);
+    let trim = |from: usize, to: usize| {
+        // SAFETY: a part of what was mapped above, and nobody knows of it.
+        if from < to { unsafe { release(from, to - from) } } else { Ok(()) }
+    };
+    if let Err(error) = trim(start, first).and_then(|()| trim(last, start + more)) {
+        let _also_fails = trim(start, start + more);
+        return Err(error);
+    }
+    Ok(usable)
+}
+
+/// # Safety
+/// The range is a reservation with its guards, or a part of one, and nobody relies on what is in it.
+pub unsafe fn release(start: usize, size: usize) -> Result<()> {
+    // SAFETY: passed on to the caller.
+    check(unsafe { libc::munmap(pointer(start), size) })
+}
+
+/// Makes pages accessible, or changes their protection. When it fails, pages at the start of the range may have changed.
+///
+/// # Safety
+/// The range is in one reservation, and nobody relies on more access than `protect` gives.
+pub unsafe fn commit(start: usize, size: usize, protect: Protect) -> Result<()> {
+    // SAFETY: passed on to the caller.
+    check(unsafe { libc::mprotect(pointer(start), size, bits(protect)) })
+}
+
+/// As `commit`; the pages are committed.
+///
+/// # Safety
+/// As `commit`.
+pub unsafe fn protect(start: usize, size: usize, protect: Protect) -> Result<()> {
+    // SAFETY: passed on to the caller.
+    unsafe { commit(start, size, protect) }
+}
+
+/// Fresh pages over the old ones, because that gives the commit charge back too, in every mode of overcommit, and unlocks.
+///
+/// # Safety
+/// The range is in one reservation, and nobody relies on what is in it.
+pub unsafe fn decommit(start: usize, size: usize) -> Result<()> {
+    let flags = RESERVED | libc::MAP_FIXED;
+    // SAFETY: passed on to the caller.
+    let at = unsafe { libc::mmap(pointer(start), size, libc::PROT_NONE, flags, -1, 0) };
+    if at == libc::MAP_FAILED { Err(SystemError::last()) } else { Ok(()) }
+}
+
+/// When it fails, some pages of the range may be locked.
+pub fn lock(start: usize, size: usize) -> Result<()> {
+    // SAFETY: mlock changes nothing that a program could rely on.
+    check(unsafe { libc::mlock(pointer(start), size) })
+}
+
+pub fn unlock(start: usize, size: usize) -> Result<()> {
+    // SAFETY: munlock changes nothing that a program could rely on.
+    check(unsafe { libc::munlock(pointer(start), size) })
+}
+
+/// # Safety
+/// The range is committed, and nobody relies on what is in it.
+pub unsafe fn reset(start: usize, size: usize) -> Result<()> {
+    // SAFETY: passed on to the caller.
+    let lazily = check(unsafe { libc::madvise(pointer(start), size, libc::MADV_FREE) });
+    if lazily != Err(SystemError(libc::EINVAL)) {
+        return lazily;
+    }
+    // A kernel before Linux 4.5.
+    // SAFETY: passed on to the caller.
+    check(unsafe { libc::madvise(pointer(start), size, libc::MADV_DONTNEED) })
+}
+
+/// Whether the system brought the pages in; if not, they have to be touched.
+pub fn populate(start: usize, size: usize, write: bool) -> Result<bool> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        linux::populate(start, size, write)
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = (start, size, write);
+        Ok(false)
+    }
+}
+
+/// Whether the system has huge pages that can be advised.
+pub fn advise_huge(start: usize, size: usize) -> Result<bool> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        linux::advise_huge(start, size)
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = (start, size);
+        Ok(false)
+    }
+}
+
+/// Names the mapping where the system can, for /proc/PID/maps.
+pub fn set_name(start: usize, size: usize, name: Option<&CStr>) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    linux::set_name(start, size, name);
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = (start, size, name);
+}
+
+/// After code was written: what the processor has read ahead of the old bytes is dropped.
+pub fn flush_instruction_cache(start: usize, size: usize) {
+    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
+    {
+        unsafe extern "C" {
+            /// Of the C compiler's own library.
+            fn __clear_cache(start: *mut c_void, end: *mut c_void);
+        }
+        // SAFETY: the range is readable.
+        unsafe { __clear_cache(pointer(start), pointer(start + size)) };
+    }
+    let _ = (start, size);
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn usage_status() -> Result<UsageStatus> {
+    linux::usage_status()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub fn usage_status() -> Result<UsageStatus> {
+    // SAFETY: sysconf has no preconditions.
+    let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
+    let total = usize::try_from(pages).unwrap_or(0).saturating_mul(page_size());
+    // What is free is told in another way by each of these systems; the total is an upper bound.
+    Ok(UsageStatus { total_physical_bytes: total, avail_physical_bytes: total })
+}
+
+/// Has these called round every fork(2): before it, and after it in the parent and in the child.
+pub fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
+    // SAFETY: the functions have no preconditions. (It fails only for lack of memory; then fork is as safe as without it.)
+    unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) };
+}
+
+/// The mappings of other systems are not told.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub struct Mappings;
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+impl Mappings {
+    pub fn new() -> Self {
+        Mappings
+    }
+
+    pub fn at_or_after(&mut self, _address: usize) -> Result<Option<super::Mapping>> {
+        Err(SystemError(libc::ENOSYS))
+    }
+}

@@ -1,0 +1,531 @@
+//! All reservations of the process, and what of them is committed, with which protection, and what is locked. The kernel does not tell
+//! a page that is reserved from one that is committed without access, nor one reservation from the next; so every call is checked here
+//! before it becomes a system call.
+//!
+//! There is one lock. It is held during the system call, because what was checked must still be so when the kernel acts, and what it
+//! did must be noted before anyone else looks. That costs no parallelism: these calls wait for each other in the kernel, which has
+//! one lock for the mappings of a process. Bringing pages in (`prefault`) and asking about the mappings of others run without it.
+
+use std::cell::UnsafeCell;
+use std::ffi::CStr;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::error::{Error, Result};
+use super::interval_map::{IntervalMap, Run};
+use super::os::{self, Space, SystemError};
+use super::{Pages, Protect, RangeInfo, allocation_granularity, page_size};
+
+/// What is known of one reservation. The start makes each different from its neighbours.
+#[derive(Clone, Copy, PartialEq)]
+struct Reserved {
+    start: usize,
+    guard: usize,
+    protect: Protect,
+}
+
+struct Registry {
+    /// Reservations, with their guards.
+    reserved: IntervalMap<Reserved>,
+    /// Their committed pages.
+    committed: IntervalMap<Protect>,
+    /// Those of the committed pages that are locked.
+    locked: IntervalMap<()>,
+}
+
+static REGISTRY: Mutex<Registry> =
+    Mutex::new(Registry { reserved: IntervalMap::new(), committed: IntervalMap::new(), locked: IntervalMap::new() });
+
+fn registry() -> MutexGuard<'static, Registry> {
+    if !FORK_HANDLED.load(Ordering::Acquire) {
+        // Whoever holds the lock has seen to it that fork(2) waits for it. Two threads may both do so here, which does no harm;
+        // waiting for the other would, in a child of a third one.
+        os::at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
+        FORK_HANDLED.store(true, Ordering::Release);
+    }
+    lock_registry()
+}
+
+fn lock_registry() -> MutexGuard<'static, Registry> {
+    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+static FORK_HANDLED: AtomicBool = AtomicBool::new(false);
+
+/// The lock, while the thread that holds it forks.
+struct Fork {
+    /// Which thread: the address of a variable of its own; 0 for none.
+    thread: AtomicUsize,
+    /// How often `before_fork` ran; more than once if it was registered more than once.
+    depth: AtomicUsize,
+    lock: UnsafeCell<Option<MutexGuard<'static, Registry>>>,
+}
+
+// SAFETY: the cell is touched by the thread only that holds the registry's lock.
+unsafe impl Sync for Fork {}
+
+static FORK: Fork = Fork { thread: AtomicUsize::new(0), depth: AtomicUsize::new(0), lock: UnsafeCell::new(None) };
+
+fn this_thread() -> usize {
+    thread_local! {
+        static OWN: AtomicU8 = const { AtomicU8::new(0) };
+    }
+    OWN.with(|own| ptr::from_ref(own).addr())
+}
+
+extern "C" fn before_fork() {
+    if FORK.thread.load(Ordering::Relaxed) != this_thread() {
+        let lock = lock_registry();
+        FORK.thread.store(this_thread(), Ordering::Relaxed);
+        // SAFETY: this thread holds the lock.
+        unsafe { *FORK.lock.get() = Some(lock) };
+    }
+    FORK.depth.fetch_add(1, Ordering::Relaxed);
+}
+
+extern "C" fn after_fork_in_parent() {
+    if FORK.depth.fetch_sub(1, Ordering::Relaxed) == 1 {
+        FORK.thread.store(0, Ordering::Relaxed);
+        // SAFETY: this thread holds the lock, since `before_fork`.
+        let lock = unsafe { (*FORK.lock.get()).take() };
+        drop(lock);
+    }
+}
+
+extern "C" fn after_fork_in_child() {
+    // SAFETY: this thread holds the lock, since `before_fork`.
+    if let Some(registry) = unsafe { (*FORK.lock.get()).as_mut() } {
+        registry.locked.clear(); // a child does not inherit mlock(2)
+    }
+    after_fork_in_parent();
+}
+
+impl Registry {
+    /// The reservation that all of `pages` are in, guards apart.
+    fn owner(&self, pages: Pages) -> Result<Run<Reserved>> {
+        let inside =
+            |run: &Run<Reserved>| run.start + run.value.guard <= pages.start && pages.end <= run.end - run.value.guard;
+        self.reserved.at(pages.start).filter(inside).ok_or(Error::NotReserved(pages))
+    }
+
+    /// All pages are committed, in one reservation, and their protection is `good`.
+    fn check_access(&self, pages: Pages, good: impl Fn(Protect) -> bool) -> Result<()> {
+        self.owner(pages)?;
+        if let Some(at) = self.committed.first_gap(pages.start, pages.end) {
+            return Err(Error::NotCommitted(at));
+        }
+        match self.committed.runs(pages.start, pages.end).find(|run| !good(run.value)) {
+            Some(run) => Err(Error::Forbidden { at: run.start, protect: run.value }),
+            None => Ok(()),
+        }
+    }
+
+    /// Before pages go, on systems where locked ones would not.
+    fn unlock_first(&self, pages: Pages) {
+        if os::UNLOCK_FIRST {
+            for run in self.locked.runs(pages.start, pages.end) {
+                let _decommit_tells = os::unlock(run.start, run.end - run.start);
+            }
+        }
+    }
+
+    /// Has the system commit or protect the pages, and notes it.
+    ///
+    /// # Safety
+    /// Own range, in one reservation.
+    unsafe fn set(
+        &mut self,
+        pages: Pages,
+        protect: Protect,
+        doing: &'static str,
+        call: unsafe fn(usize, usize, Protect) -> os::Result<()>,
+    ) -> Result<()> {
+        let same = |run: Run<Protect>| run.end >= pages.end && run.value == protect;
+        if self.committed.at(pages.start).is_some_and(same) {
+            return Ok(());
+        }
+        self.committed.make_room()?;
+        // SAFETY: passed on to the caller.
+        let result = unsafe { call(pages.start, pages.size(), protect) };
+        let done = if result.is_ok() { pages.end } else { done_up_to(pages, protect) };
+        if result.is_ok() || protect != Protect::NoAccess {
+            if done > pages.start {
+                self.committed.assign(pages.start, done, Some(protect));
+            }
+        } else {
+            // Pages without access look the same committed or not: those that were committed may have changed, others have not.
+            let mut at = pages.start;
+            loop {
+                let next = self.committed.runs(at, done).next();
+                let Some(run) = next else { break };
+                self.committed.make_room()?;
+                self.committed.assign(run.start, run.end, Some(protect));
+                at = run.end;
+            }
+        }
+        result.map_err(failed(doing, pages))
+    }
+}
+
+fn failed(doing: &'static str, pages: Pages) -> impl FnOnce(SystemError) -> Error {
+    move |source| Error::System { doing, range: Some(pages), source }
+}
+
+/// Where the kernel, which works through the mappings of a range in order, stopped to set their protection. Where nobody tells, it is
+/// the start: those kernels change all or nothing.
+fn done_up_to(pages: Pages, protect: Protect) -> usize {
+    let mut mappings = os::Mappings::new();
+    let mut at = pages.start;
+    while at < pages.end {
+        match mappings.at_or_after(at) {
+            Ok(Some(mapping)) if mapping.start <= at && mapping.protect == Some(protect) => at = mapping.end,
+            _ => break,
+        }
+    }
+    at.min(pages.end)
+}
+
+/// What is to be reserved.
+#[derive(Clone, Copy)]
+pub struct Request {
+    /// In bytes; rounded up to whole pages.
+    pub size: usize,
+    /// What the range query says of pages that are not committed.
+    pub protect: Protect,
+    /// Of the start, a power of two.
+    pub align: usize,
+    /// Between two guards that can't be accessed.
+    pub guarded: bool,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Request { size: 0, protect: Protect::ReadWrite, align: 1, guarded: false }
+    }
+}
+
+/// Reserves address space and returns its start.
+pub fn reserve(request: Request) -> Result<usize> {
+    let Request { size, protect, align, guarded } = request;
+    let page = page_size();
+    if size == 0 {
+        return Err(Error::Empty);
+    }
+    if !align.is_power_of_two() {
+        return Err(Error::BadAlignment(align as i128));
+    }
+    let too_large = Error::TooLarge { start: 0, size };
+    let pages = size.checked_next_multiple_of(page).filter(|&size| isize::try_from(size).is_ok()).ok_or(too_large)?;
+    let guard = if guarded { allocation_granularity() } else { 0 };
+    let space = Space { size: pages, align: align.max(page), guard };
+    let start = os::reserve(&space, protect).map_err(|source| Error::CannotReserve { size: pages, source })?;
+    let (first, end) = (start - guard, start + pages + guard);
+    let mut registry = registry();
+    if let Err(error) = registry.reserved.make_room() {
+        // SAFETY: reserved above, and nobody knows of it.
+        let _also_fails = unsafe { os::release(first, end - first) };
+        return Err(error.into());
+    }
+    registry.reserved.assign(first, end, Some(Reserved { start, guard, protect }));
+    Ok(start)
+}
+
+/// Commits the pages that the range touches, and gives those that are committed already this protection.
+///
+/// # Safety
+/// Own range.
+pub unsafe fn commit(address: usize, size: usize, protect: Protect) -> Result<()> {
+    let pages = Pages::touched(address, size)?;
+    let mut registry = registry();
+    registry.owner(pages)?;
+    // SAFETY: passed on to the caller; in one reservation.
+    unsafe { registry.set(pages, protect, "commit", os::commit) }
+}
+
+/// Of a region whose first `before` bytes are committed, has the first `after` bytes committed, to read and write: the pages between are
+/// committed, but for those that are already, or decommitted.
+///
+/// # Safety
+/// Own range, what is behind `after`.
+pub unsafe fn set_committed(start: usize, size: usize, before: usize, after: usize) -> Result<()> {
+    check_owner(start, size)?;
+    if before.max(after) > size {
+        return Err(Error::BeyondEnd { committed: before.max(after), size });
+    }
+    let page = page_size();
+    let end_of = |bytes: usize| if bytes == 0 { start - start % page } else { (start + bytes).next_multiple_of(page) };
+    let (before, after) = (end_of(before), end_of(after));
+    if after > before {
+        commit_missing(Pages { start: before, end: after })?;
+    } else if after < before {
+        // SAFETY: passed on to the caller.
+        unsafe { decommit(after, before - after)? };
+    }
+    Ok(())
+}
+
+/// Commits, to read and write, those pages of the range that are not; with one system call for each gap.
+pub fn commit_missing(pages: Pages) -> Result<()> {
+    let mut registry = registry();
+    registry.owner(pages)?;
+    while let Some(start) = registry.committed.first_gap(pages.start, pages.end) {
+        let end = registry.committed.at_or_after(start).map_or(pages.end, |run| run.start.min(pages.end));
+        // SAFETY: nobody can rely on pages that are not committed; in one reservation.
+        unsafe { registry.set(Pages { start, end }, Protect::ReadWrite, "commit", os::commit)? };
+    }
+    Ok(())
+}
+
+/// Gives the memory of the pages that the range touches back.
+///
+/// # Safety
+/// Own range.
+pub unsafe fn decommit(address: usize, size: usize) -> Result<()> {
+    let pages = Pages::touched(address, size)?;
+    let mut registry = registry();
+    registry.owner(pages)?;
+    let mut runs = registry.committed.runs(pages.start, pages.end);
+    let Some(first) = runs.next() else { return Ok(()) };
+    let pages = Pages { start: first.start, end: runs.last().map_or(first.end, |last| last.end) };
+    registry.committed.make_room()?;
+    registry.locked.make_room()?;
+    registry.unlock_first(pages);
+    // SAFETY: passed on to the caller; in one reservation.
+    unsafe { os::decommit(pages.start, pages.size()) }.map_err(failed("decommit", pages))?;
+    registry.committed.assign(pages.start, pages.end, None);
+    registry.locked.assign(pages.start, pages.end, None);
+    Ok(())
+}
+
+/// Changes the protection of committed pages.
+///
+/// # Safety
+/// Own range.
+pub unsafe fn protect(address: usize, size: usize, protect: Protect) -> Result<()> {
+    let pages = Pages::touched(address, size)?;
+    let mut registry = registry();
+    registry.check_access(pages, |_| true)?;
+    // SAFETY: passed on to the caller; in one reservation.
+    unsafe { registry.set(pages, protect, "protect", os::protect) }
+}
+
+/// Makes committed pages code that runs and can't be written, or memory that can be written and does not run.
+///
+/// # Safety
+/// Own range.
+pub unsafe fn set_executable(address: usize, size: usize, executable: bool) -> Result<()> {
+    let access = if executable { Protect::ExecuteRead } else { Protect::ReadWrite };
+    // SAFETY: passed on to the caller.
+    unsafe { protect(address, size, access)? };
+    if executable {
+        os::flush_instruction_cache(address, size);
+    }
+    Ok(())
+}
+
+/// Keeps committed pages in memory.
+pub fn lock(address: usize, size: usize) -> Result<()> {
+    let pages = Pages::touched(address, size)?;
+    let mut registry = registry();
+    registry.check_access(pages, |protect| protect != Protect::NoAccess)?;
+    registry.locked.make_room()?;
+    if let Err(error) = os::lock(pages.start, pages.size()) {
+        // The kernel may have locked some; those that were not locked before are unlocked again.
+        let mut at = pages.start;
+        while let Some(start) = registry.locked.first_gap(at, pages.end) {
+            at = registry.locked.at_or_after(start).map_or(pages.end, |run| run.start.min(pages.end));
+            let _best_effort = os::unlock(start, at - start);
+        }
+        return Err(failed("lock", pages)(error));
+    }
+    registry.locked.assign(pages.start, pages.end, Some(()));
+    Ok(())
+}
+
+/// Undoes `lock`.
+pub fn unlock(address: usize, size: usize) -> Result<()> {
+    let pages = Pages::touched(address, size)?;
+    let mut registry = registry();
+    registry.owner(pages)?;
+    if let Some(at) = registry.locked.first_gap(pages.start, pages.end) {
+        return Err(Error::NotLocked(at));
+    }
+    registry.locked.make_room()?;
+    os::unlock(pages.start, pages.size()).map_err(failed("unlock", pages))?;
+    registry.locked.assign(pages.start, pages.end, None);
+    Ok(())
+}
+
+/// Releases a whole reservation.
+///
+/// # Safety
+/// Own range.
+pub unsafe fn release(start: usize, size: usize) -> Result<()> {
+    let pages = Pages::touched(start, size)?;
+    let mut registry = registry();
+    let run = registry.reserved.at(start).filter(|run| run.value.start == start).ok_or(Error::NotAStart(start))?;
+    let reserved = run.end - run.value.guard - start;
+    if pages.size() != reserved {
+        return Err(Error::WrongSize { start, given: pages.size(), reserved });
+    }
+    registry.reserved.make_room()?;
+    registry.committed.make_room()?;
+    registry.locked.make_room()?;
+    registry.unlock_first(pages);
+    // SAFETY: passed on to the caller; a whole reservation.
+    unsafe { os::release(run.start, run.end - run.start) }.map_err(failed("release", pages))?;
+    registry.reserved.assign(run.start, run.end, None);
+    registry.committed.assign(run.start, run.end, None);
+    registry.locked.assign(run.start, run.end, None);
+    Ok(())
+}
+
+/// Tells the system that the contents of committed pages are not needed.
+///
+/// # Safety
+/// Own range.
+pub unsafe fn reset(address: usize, size: usize) -> Result<()> {
+    let pages = Pages::touched(address, size)?;
+    let registry = registry();
+    registry.check_access(pages, |_| true)?;
+    if let Some(run) = registry.locked.runs(pages.start, pages.end).next() {
+        return Err(Error::Locked(run.start));
+    }
+    // SAFETY: committed; passed on to the caller.
+    unsafe { os::reset(pages.start, pages.size()) }.map_err(failed("reset", pages))
+}
+
+/// Brings committed pages into memory, so that touching them later costs nothing. Without the lock, because it may take long.
+///
+/// # Safety
+/// The pages stay committed, and as accessible as they are, during the call.
+pub unsafe fn prefault(address: usize, size: usize) -> Result<()> {
+    let pages = Pages::touched(address, size)?;
+    registry().check_access(pages, Protect::reads)?;
+    let mut at = pages.start;
+    while at < pages.end {
+        let run = registry().committed.runs(at, pages.end).next().ok_or(Error::NotCommitted(at))?;
+        let run_pages = Pages { start: at, end: run.end };
+        if !os::populate(at, run_pages.size(), run.value.writes()).map_err(failed("prefault", run_pages))? {
+            // SAFETY: passed on to the caller.
+            unsafe { touch(run_pages, run.value.writes()) };
+        }
+        at = run.end;
+    }
+    Ok(())
+}
+
+/// # Safety
+/// The pages are readable, and writable if `write` is set.
+unsafe fn touch(pages: Pages, write: bool) {
+    for at in (pages.start..pages.end).step_by(page_size()) {
+        let byte = ptr::with_exposed_provenance_mut::<u8>(at);
+        // SAFETY: accessible, by the caller; atomic, because other threads may be writing there.
+        let byte = unsafe { AtomicU8::from_ptr(byte) };
+        if write {
+            byte.fetch_or(0, Ordering::Relaxed);
+        } else {
+            byte.load(Ordering::Relaxed);
+        }
+    }
+}
+
+/// Advises huge pages for a part of one reservation.
+pub fn advise_huge(address: usize, size: usize) -> Result<()> {
+    let pages = Pages::touched(address, size)?;
+    let registry = registry();
+    registry.owner(pages)?;
+    match os::advise_huge(pages.start, pages.size()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::Unsupported("huge pages")),
+        Err(source) => Err(failed("advise huge pages for", pages)(source)),
+    }
+}
+
+/// Names a part of one reservation, or takes the name away.
+pub fn set_name(address: usize, size: usize, name: Option<&CStr>) -> Result<()> {
+    let pages = Pages::touched(address, size)?;
+    let good = |&byte: &u8| (b' '..=b'~').contains(&byte) && !b"\\`$[]".contains(&byte);
+    if name.is_some_and(|name| name.count_bytes() > 79 || !name.to_bytes().iter().all(good)) {
+        return Err(Error::BadName);
+    }
+    let registry = registry();
+    registry.owner(pages)?;
+    os::set_name(pages.start, pages.size(), name);
+    Ok(())
+}
+
+/// All pages of the range are committed, in one reservation, with a protection that is `good`.
+pub fn check_access(address: usize, size: usize, good: fn(Protect) -> bool) -> Result<()> {
+    let pages = Pages::touched(address, size)?;
+    registry().check_access(pages, good)
+}
+
+/// The range is inside one reservation.
+pub fn check_owner(address: usize, size: usize) -> Result<()> {
+    let pages = Pages::touched(address, size)?;
+    registry().owner(pages).map(drop)
+}
+
+/// What the registry knows about an address.
+enum Known {
+    Ours(RangeInfo),
+    /// Nothing up to here.
+    Foreign(usize),
+}
+
+impl Registry {
+    fn at(&self, at: usize) -> Known {
+        let ours = |end: usize, is_committed: bool, protect: Protect| {
+            Known::Ours(RangeInfo { pages: Pages { start: at, end }, is_committed, protect })
+        };
+        let run = match self.reserved.at_or_after(at) {
+            Some(run) if run.start <= at => run,
+            next => return Known::Foreign(next.map_or(usize::MAX, |run| run.start)),
+        };
+        let (first, end) = (run.start + run.value.guard, run.end - run.value.guard);
+        if at < first || at >= end {
+            return ours(if at < first { first } else { run.end }, false, Protect::NoAccess);
+        }
+        match self.committed.at_or_after(at).filter(|committed| committed.start < end) {
+            Some(committed) if committed.start <= at => ours(committed.end.min(end), true, committed.value),
+            Some(committed) => ours(committed.start, false, run.value.protect),
+            None => ours(end, false, run.value.protect),
+        }
+    }
+}
+
+/// Calls `visit` for each run of equal state, cut to `range`, until it returns false. The lock is not held then.
+pub fn query(range: Pages, mut visit: impl FnMut(RangeInfo) -> bool) -> Result<()> {
+    let mut mappings = os::Mappings::new();
+    let mut at = range.start;
+    while at < range.end {
+        let known = registry().at(at);
+        let mut info = match known {
+            Known::Ours(info) => info,
+            Known::Foreign(end) => {
+                let end = end.min(range.end);
+                let mapping = mappings.at_or_after(at).map_err(failed("find out what is mapped in", range))?;
+                match mapping {
+                    Some(mapping) if mapping.start <= at => RangeInfo {
+                        pages: Pages { start: at, end: mapping.end.min(end) },
+                        is_committed: mapping.protect.is_some(),
+                        protect: mapping.protect.unwrap_or(Protect::NoAccess),
+                    },
+                    next => RangeInfo {
+                        pages: Pages { start: at, end: next.map_or(end, |next| next.start.min(end)) },
+                        is_committed: false,
+                        protect: Protect::NoAccess,
+                    },
+                }
+            }
+        };
+        info.pages.end = info.pages.end.min(range.end);
+        at = info.pages.end;
+        if !visit(info) {
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! The safe interface of buflib, beside a shadow that keeps a copy of every payload.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use palloc::buflib::{Buflib, Error, Handle, Hooks, Options, Shrink};
+
+/// What each live block has to hold: its bytes, name and alignment.
+type Shadow = RefCell<BTreeMap<Handle, (Vec<u8>, Option<String>, usize)>>;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % limit
+    }
+}
+
+#[test]
+fn random_operations_keep_every_payload_name_and_alignment() {
+    for seed in 1..20 {
+        let mut random = Random(seed);
+        let mut memory = vec![0u8; 1000 + random.below(20_000)];
+        let shadow = Shadow::default();
+        let dice = RefCell::new(Random(seed + 100));
+        let refuse = |_: Handle, from: *const u8, to: *const u8| {
+            assert!(to < from);
+            dice.borrow_mut().below(8) > 0
+        };
+        let cut = |block: &mut Shrink<'_>| {
+            let mut shadow = shadow.borrow_mut();
+            let (bytes, ..) = shadow.get_mut(&block.handle()).unwrap();
+            assert_eq!(&block.data()[..bytes.len()], &bytes[..]);
+            match dice.borrow_mut().below(5) {
+                0 => {
+                    assert!(block.free());
+                    assert!(block.data().is_empty());
+                    shadow.remove(&block.handle());
+                    true
+                }
+                1 => true, // a lie
+                n => {
+                    let (from, to) = (bytes.len() / (2 * n), bytes.len() - bytes.len() / 8);
+                    assert!(block.keep(from..to));
+                    bytes.truncate(to);
+                    bytes.drain(..from);
+                    true
+                }
+            }
+        };
+        let locked = Hooks::locked();
+        let refusing = Hooks::movable().on_move(&refuse);
+        let shrinking = Hooks::movable().on_shrink(&cut);
+        let all = [None, None, Some(&locked), Some(&refusing), Some(&shrinking)];
+
+        let mut pool = Buflib::new(&mut memory);
+        for step in 0..3000u32 {
+            let some = {
+                let shadow = shadow.borrow();
+                let nth = random.below(shadow.len().max(1));
+                shadow.keys().nth(nth).copied()
+            };
+            match (random.below(8), some) {
+                (0..2, Some(handle)) => {
+                    assert!(pool.free(handle));
+                    assert!(!pool.free(handle));
+                    assert!(pool.data(handle).is_none());
+                    shadow.borrow_mut().remove(&handle);
+                }
+                (2, Some(handle)) => {
+                    let mut shadow = shadow.borrow_mut();
+                    let (bytes, _, alignment) = shadow.get_mut(&handle).unwrap();
+                    let from = random.below(bytes.len() / 8 + 1);
+                    let to = bytes.len() - random.below(bytes.len() / 8 + 1);
+                    if from <= to {
+                        assert!(pool.shrink(handle, from..to));
+                        bytes.truncate(to);
+                        bytes.drain(..from);
+                        if from > 0 {
+                            *alignment = 1;
+                        }
+                    }
+                    assert!(!pool.shrink(handle, 0..bytes.len() + 8));
+                }
+                (3, Some(handle)) => {
+                    assert!(pool.pin(handle));
+                    let before = pool.data(handle).unwrap().as_ptr();
+                    let most = pool.allocatable();
+                    assert_eq!(pool.data(handle).unwrap().as_ptr(), before);
+                    assert!(most <= pool.available());
+                    pool.unpin(handle);
+                    assert_eq!(pool.pin_count(handle), 0);
+                }
+                _ => {
+                    let limit = if random.below(10) == 0 { 4000 } else { 120 };
+                    let size = random.below(limit);
+                    let name = (random.below(2) == 0).then(|| format!("block {step}"));
+                    let alignment = if random.below(6) == 0 { 8 << random.below(4) } else { 0 };
+                    let options = Options { name: name.as_deref(), alignment, hooks: all[random.below(all.len())] };
+                    match pool.alloc_with(size, &options) {
+                        Ok(handle) => {
+                            let data = pool.data_mut(handle).unwrap();
+                            assert!(data.len() >= size && data.len() < size + size_of::<usize>());
+                            assert_eq!(data.as_ptr().addr() % alignment.max(1), 0);
+                            let bytes: Vec<u8> = (0..size).map(|i| i as u8 ^ step as u8).collect();
+                            data[..size].copy_from_slice(&bytes);
+                            let old = shadow.borrow_mut().insert(handle, (bytes, name, alignment.max(1)));
+                            assert!(old.is_none());
+                        }
+                        Err(error) => assert!(matches!(error, Error::NoHandle | Error::NoMemory), "{error}"),
+                    }
+                }
+            }
+            assert_eq!(pool.check(), Ok(()));
+            for (&handle, (bytes, name, _)) in shadow.borrow().iter() {
+                assert_eq!(&pool.data(handle).unwrap()[..bytes.len()], &bytes[..]);
+                assert_eq!(pool.name(handle), name.as_deref());
+            }
+        }
+    }
+}
+
+#[test]
+fn hooks_are_called_around_a_move() {
+    let log = RefCell::new(Vec::new());
+    let sync = |handle: Handle, on: bool| log.borrow_mut().push((handle.get(), on));
+    let hooks = Hooks::movable().on_sync(&sync);
+    let mut memory = [0u8; 4096];
+    let mut pool = Buflib::new(&mut memory);
+    let first = pool.alloc(100).unwrap();
+    let second = pool.alloc_with(100, &Options { hooks: Some(&hooks), ..Options::default() }).unwrap();
+    pool.free(first);
+    assert!(pool.allocatable() > 3000);
+    assert_eq!(*log.borrow(), [(second.get(), true), (second.get(), false)]);
+}
+
+#[test]
+fn alloc_maximum_takes_what_hooks_give_and_cuts_the_name_between_letters() {
+    let asked = Cell::new(0);
+    let give = |block: &mut Shrink<'_>| {
+        asked.set(asked.get() + 1);
+        assert!(block.front() && block.back() && block.wanted() > 0);
+        block.keep(0..100)
+    };
+    let hooks = Hooks::movable().on_shrink(&give);
+    let mut memory = [0u8; 8192];
+    let mut pool = Buflib::new(&mut memory);
+    let cache = pool.alloc_with(4000, &Options { hooks: Some(&hooks), ..Options::default() }).unwrap();
+    let (most, size) = pool.alloc_maximum(Some("fourteen bytesé"), None).unwrap();
+    assert_eq!(pool.name(most), Some("fourteen bytes"));
+    assert!(size > 7000 && asked.get() >= 1);
+    assert_eq!(pool.data(cache).unwrap().len(), 104);
+    assert_eq!(pool.check(), Ok(()));
+}
+
+#[test]
+fn names_end_at_a_nul_and_bad_alignments_are_refused() {
+    let mut memory = [0u8; 1024];
+    let mut pool = Buflib::new(&mut memory);
+    let handle = pool.alloc_named(10, "a\0b").unwrap();
+    assert_eq!(pool.name(handle), Some("a"));
+    for alignment in [3, 4096, 1 << (usize::BITS - 1)] {
+        let options = Options { alignment, ..Options::default() };
+        assert_eq!(pool.alloc_with(1, &options), Err(Error::NoMemory));
+    }
+    assert_eq!(pool.alloc(usize::MAX), Err(Error::NoMemory));
+    assert_eq!(Buflib::new(&mut []).alloc(0), Err(Error::NoMemory));
+}
