@@ -41,34 +41,32 @@ $(tail -n 1 "$WORK/c" | awk '{ print $1, $3, $5 }')
 TOTALS
 passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 
-# sanitized KIND FLAGS...: the Rust tests, and the C program of threads with a library that is built the same way.
+# The Rust tests of palloc, and the fuzz corpus. Unstable options need RUSTC_BOOTSTRAP.
 HOST=$($RUSTC -vV | sed -n 's/^host: //p')
-sanitized() {
-    kind=$1
-    shift
-    unset DEEP
-    export RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=$kind" CARGO_TARGET_DIR="$ROOT/target/$kind" SKIP_C_PROGRAMS=1
+with_address_sanitizer() {
     # shellcheck disable=SC2086
-    $CARGO test $CARGOFLAGS "$@" --target "$HOST" --lib --test fuzz palloc any -- --nocapture
+    DEEP="" RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR="$ROOT/target/address" \
+        $CARGO test $CARGOFLAGS --target "$HOST" --lib --test fuzz -- --nocapture palloc any_
 }
 
-# The C programs of threads; the library is built for it, so that the sanitizer sees what is inside.
-sanitized_c() {
-    unset DEEP
+# The C programs with threads. The library and Rust's standard library are built for it; the sanitizer's runtime is Rust's.
+with_thread_sanitizer() {
     RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread" $CARGO rustc -q --lib --crate-type staticlib -Zbuild-std=std,panic_abort --target "$HOST" \
         --release --config 'profile.release.lto=false' --target-dir "$ROOT/target/thread" || return
     for program in palloc_threads palloc_fd; do
         # shellcheck disable=SC2086
-        $CC -O1 -g -std=c99 -D_GNU_SOURCE -fsanitize=thread -I"$ROOT/include" "c_tests/$program.c" \
-            "$ROOT/target/thread/$HOST/release/libpalloc.a" $LIBS -o "$WORK/$program" || return
+        $CC -O1 -g -std=c99 -D_GNU_SOURCE -fsanitize=thread -I"$ROOT/include" -c "c_tests/$program.c" -o "$WORK/$program.o" &&
+            $CXX -no-pie "$WORK/$program.o" "$ROOT/target/thread/$HOST/release/libpalloc.a" -Wl,--whole-archive \
+                "$SYSROOT/lib/rustlib/$HOST/lib"/librustc*_rt.tsan.a -Wl,--no-whole-archive $LIBS -o "$WORK/$program" || return
         (mkdir -p "$WORK/$program.dir" && cd "$WORK/$program.dir" && TEST_DATA=$ROOT/c_tests/golden "$WORK/$program") || return
     done
 }
 
-tests "Rust tests under AddressSanitizer" sanitized address
-if [ -d "$($RUSTC --print sysroot)/lib/rustlib/src/rust/library" ]; then
+tests "Rust tests under AddressSanitizer" with_address_sanitizer
+SYSROOT=$($RUSTC --print sysroot)
+if [ -d "$SYSROOT/lib/rustlib/src/rust/library" ]; then
     echo "== threads under ThreadSanitizer"
-    check "C programs under ThreadSanitizer" sanitized_c
+    check "C programs under ThreadSanitizer" with_thread_sanitizer
 else
     skip "ThreadSanitizer" "needs the sources of Rust's standard library (rustup component add rust-src)"
 fi

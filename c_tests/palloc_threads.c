@@ -158,7 +158,7 @@ static void *watch(void *user)
 {
     struct watcher *w = user;
 
-    while (!w->stop) {
+    while (!__atomic_load_n(&w->stop, __ATOMIC_RELAXED)) {
         struct palloc_stat stat;
 
         w->next = 0;
@@ -213,7 +213,7 @@ static void walk_meanwhile(void)
         workers[t].pt = pt;
     start(workers);
     join(workers);
-    watcher.stop = 1;
+    __atomic_store_n(&watcher.stop, 1, __ATOMIC_RELAXED);
     CHECK_EQ_I(pthread_join(thread, NULL), 0);
     CHECK(watcher.walks > 0);
     for (t = 0; t < THREADS; t++) {

@@ -734,10 +734,16 @@ static inline uint64_t shadow_largest_gap(const struct shadow *s, uint64_t mediu
         }                    \
     } while (0)
 
+/* `size` while other threads change it. */
+static inline uint64_t size_now(struct palloc_t *pt)
+{
+    return __atomic_load_n(&pt->size, __ATOMIC_RELAXED);
+}
+
 static inline int model_palloc(struct palloc_t *pt, struct shadow *s, struct rng *rng)
 {
     uint64_t asked = rng_size(rng, s->max_size), least = asked < 16 ? 16 : asked, rounded = (least + 15) & ~UINT64_C(15);
-    int fits = (pt->flags & PALLOC_DYNAMIC) != 0 || least <= shadow_largest_gap(s, pt->size);
+    int fits = (pt->flags & PALLOC_DYNAMIC) != 0 || least <= shadow_largest_gap(s, size_now(pt));
     uint64_t ptr, size, id = s->next_id++;
 
     errno = UNTOUCHED;
@@ -750,7 +756,7 @@ static inline int model_palloc(struct palloc_t *pt, struct shadow *s, struct rng
     MUST(s, CHECK(ptr != 0));
     size = palloc_size(pt, ptr);
     MUST(s, CHECK(size >= least));
-    MUST(s, CHECK(ptr + size + 8 <= pt->size));
+    MUST(s, CHECK(ptr + size + 8 <= size_now(pt)));
     if (s->in_step) {
         MUST(s, CHECK_EQ_U(ptr % 16, 0));
         MUST(s, CHECK(size <= rounded + 32)); /* more would have been split off */
@@ -792,9 +798,9 @@ static inline int model_prealloc(struct palloc_t *pt, struct shadow *s, struct r
         asked = rng_size(rng, s->max_size);
     }
     least = asked < 16 ? 16 : asked;
-    next = i + 1 < s->count ? s->at[i + 1].ptr - 8 : pt->size;
+    next = i + 1 < s->count ? s->at[i + 1].ptr - 8 : size_now(pt);
     room = next - (old.ptr + 8); /* data size if the block took all up to the next live one */
-    may_fit = (pt->flags & PALLOC_DYNAMIC) != 0 || least <= shadow_largest_gap(s, pt->size) || least <= room;
+    may_fit = (pt->flags & PALLOC_DYNAMIC) != 0 || least <= shadow_largest_gap(s, size_now(pt)) || least <= room;
     /* An odd block may not grow in place by less than a word. */
     must_fit = may_fit && (s->in_step || least <= old.size || least > room || (pt->flags & PALLOC_DYNAMIC) != 0);
     errno = UNTOUCHED;

@@ -75,7 +75,7 @@ fn mutate(bytes: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
 
 fn replay(inputs: &[Vec<u8>], body: fn(&[u8]), mutants: usize) {
     assert!(inputs.len() > 5);
-    let mutants = if env::var_os("DEEP").is_some() { 20 * mutants } else { mutants };
+    let mutants = if env::var_os("DEEP").is_some_and(|deep| !deep.is_empty()) { 20 * mutants } else { mutants };
     let mut random = Random(77);
     for input in inputs {
         body(input);

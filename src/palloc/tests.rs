@@ -173,7 +173,7 @@ fn blobs(heap: &Heap<MemMedium>) -> Blobs {
 
 /// Whether long runs are asked for, `make check-deep`.
 fn is_deep() -> bool {
-    std::env::var_os("DEEP").is_some()
+    std::env::var_os("DEEP").is_some_and(|deep| !deep.is_empty())
 }
 
 /// A small generator of fixed sequences.
