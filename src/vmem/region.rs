@@ -23,6 +23,8 @@ struct Reserved {
     start: usize,
     guard: usize,
     protect: Protect,
+    /// It was named or advised in part: pages that are not committed may be in several mappings of the kernel.
+    divided: bool,
 }
 
 struct Registry {
@@ -130,6 +132,23 @@ impl Registry {
         }
     }
 
+    /// Whether the pages are surely in one mapping, which the kernel changes as a whole or not at all.
+    fn is_one_mapping(&self, pages: Pages) -> bool {
+        let untouched = || {
+            !self.reserved.at(pages.start).is_some_and(|run| run.value.divided)
+                && self.committed.at_or_after(pages.start).is_none_or(|run| run.start >= pages.end)
+        };
+        pages.size() == page_size() || untouched()
+    }
+
+    /// Before a part of the reservation is named or advised.
+    fn divide(&mut self, pages: Pages) -> Result<()> {
+        let run = self.owner(pages)?;
+        self.reserved.make_room()?;
+        self.reserved.assign(run.start, run.end, Some(Reserved { divided: true, ..run.value }));
+        Ok(())
+    }
+
     /// Has the system commit or protect the pages, and notes it.
     ///
     /// # Safety
@@ -148,7 +167,11 @@ impl Registry {
         self.committed.make_room()?;
         // SAFETY: passed on to the caller.
         let result = unsafe { call(pages.start, pages.size(), protect) };
-        let done = if result.is_ok() { pages.end } else { done_up_to(pages, protect) };
+        let done = match result {
+            Ok(()) => pages.end,
+            Err(_) if self.is_one_mapping(pages) => pages.start,
+            Err(_) => done_up_to(pages, protect),
+        };
         if result.is_ok() || protect != Protect::NoAccess {
             if done > pages.start {
                 self.committed.assign(pages.start, done, Some(protect));
@@ -227,7 +250,7 @@ pub fn reserve(request: Request) -> Result<usize> {
         let _also_fails = unsafe { os::release(first, end - first) };
         return Err(error.into());
     }
-    registry.reserved.assign(first, end, Some(Reserved { start, guard, protect }));
+    registry.reserved.assign(first, end, Some(Reserved { start, guard, protect, divided: false }));
     Ok(start)
 }
 
@@ -434,8 +457,8 @@ unsafe fn touch(pages: Pages, write: bool) {
 /// Advises huge pages for a part of one reservation.
 pub fn advise_huge(address: usize, size: usize) -> Result<()> {
     let pages = Pages::touched(address, size)?;
-    let registry = registry();
-    registry.owner(pages)?;
+    let mut registry = registry();
+    registry.divide(pages)?;
     match os::advise_huge(pages.start, pages.size()) {
         Ok(true) => Ok(()),
         Ok(false) => Err(Error::Unsupported("huge pages")),
@@ -450,8 +473,8 @@ pub fn set_name(address: usize, size: usize, name: Option<&CStr>) -> Result<()> 
     if name.is_some_and(|name| name.count_bytes() > 79 || !name.to_bytes().iter().all(good)) {
         return Err(Error::BadName);
     }
-    let registry = registry();
-    registry.owner(pages)?;
+    let mut registry = registry();
+    registry.divide(pages)?;
     os::set_name(pages.start, pages.size(), name);
     Ok(())
 }
