@@ -197,6 +197,8 @@ fn failed(doing: &'static str, pages: Pages) -> impl FnOnce(SystemError) -> Erro
 
 /// Where the kernel, which works through the mappings of a range in order, stopped to set their protection. Where nobody tells, it is
 /// the start: those kernels change all or nothing.
+#[cold]
+#[inline(never)] // its buffer is not to be on the stack of calls that succeed
 fn done_up_to(pages: Pages, protect: Protect) -> usize {
     let mut mappings = os::Mappings::new();
     let mut at = pages.start;
@@ -272,7 +274,7 @@ pub unsafe fn commit(address: usize, size: usize, protect: Protect) -> Result<()
 /// # Safety
 /// Own range, what is behind `after`.
 pub unsafe fn set_committed(start: usize, size: usize, before: usize, after: usize) -> Result<()> {
-    check_owner(start, size)?;
+    let owner = registry().owner(Pages::touched(start, size)?)?;
     if before.max(after) > size {
         return Err(Error::BeyondEnd { committed: before.max(after), size });
     }
@@ -281,7 +283,13 @@ pub unsafe fn set_committed(start: usize, size: usize, before: usize, after: usi
     let (before, after) = (end_of(before), end_of(after));
     if after > before {
         commit_missing(Pages { start: before, end: after })?;
-    } else if after < before {
+        return Ok(());
+    }
+    // A page that the region shares with what lies before or behind it in the reservation stays.
+    let shared_end = before < owner.end - owner.value.guard && (start + size) % page != 0;
+    let before = if shared_end { before.min((start + size) / page * page) } else { before };
+    let after = if start > owner.value.start { after.max(start.next_multiple_of(page)) } else { after };
+    if after < before {
         // SAFETY: passed on to the caller.
         unsafe { decommit(after, before - after)? };
     }
@@ -410,14 +418,23 @@ pub unsafe fn release(start: usize, size: usize) -> Result<()> {
 /// Own range.
 pub unsafe fn reset(address: usize, size: usize) -> Result<()> {
     let pages = Pages::touched(address, size)?;
-    let registry = registry();
-    registry.check_access(pages, |_| true)?;
-    if let Some(run) = registry.locked.runs(pages.start, pages.end).next() {
-        return Err(Error::Locked(run.start));
+    for start in (pages.start..pages.end).step_by(RESET_AT_ONCE) {
+        let slice = Pages { start, end: start.saturating_add(RESET_AT_ONCE).min(pages.end) };
+        let registry = registry();
+        // All is checked before any of it is reset.
+        let checked = Pages { start, end: pages.end };
+        registry.check_access(checked, |_| true)?;
+        if let Some(run) = registry.locked.runs(checked.start, checked.end).next() {
+            return Err(Error::Locked(run.start));
+        }
+        // SAFETY: committed; passed on to the caller.
+        unsafe { os::reset(slice.start, slice.size()) }.map_err(failed("reset", slice))?;
     }
-    // SAFETY: committed; passed on to the caller.
-    unsafe { os::reset(pages.start, pages.size()) }.map_err(failed("reset", pages))
+    Ok(())
 }
+
+/// The kernel looks at every page: other threads get the lock between two slices.
+const RESET_AT_ONCE: usize = 64 << 20;
 
 /// Brings committed pages into memory, so that touching them later costs nothing. Without the lock, because it may take long.
 ///
