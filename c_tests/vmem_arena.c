@@ -279,8 +279,32 @@ static void growing(void)
     CHECK_DOES(vmem_grow_deinit(&arena));
 }
 
+static void shared_page(void)
+{
+    uint8_t *p = (uint8_t *)vmem_reserve(1 << 20);
+    VMemArena a, b;
+
+    TEST("an-arena-that-shrinks-leaves-the-page-that-it-shares");
+    REQUIRE(p != NULL);
+    a = vmem_arena_init(p, 6000);
+    b = vmem_arena_init(p + 6000, 6000);
+    CHECK(vmem_arena_set_commited(&a, 6000) && vmem_arena_set_commited(&b, 6000));
+    p[100] = 1;
+    b.mem[1] = 42;
+    b.mem[5999] = 43;
+    CHECK(vmem_arena_set_commited(&a, 0));
+    CHECK_EQ_U(b.mem[1], 42);
+    CHECK(vmem_arena_set_commited(&a, 6000));
+    CHECK_EQ_U(p[100], 0);
+    p[5999] = 44;
+    CHECK(vmem_arena_set_commited(&b, 0));
+    CHECK_EQ_U(p[5999], 44);
+    CHECK(vmem_release(p, 1 << 20));
+}
+
 int main(void)
 {
+    shared_page();
     page = vmem_get_page_size();
     arenas();
     growing();

@@ -59,10 +59,11 @@
  *
  * Threads
  *
- *   Every function may be called from any thread at any time; on one VMemArena or VMemGrowArena, from
- *   one thread at a time. Messages are each thread's own. After fork(2) the child may use everything;
- *   what was reserved is its own copy then, and nothing is locked. (A child of vfork(2) must not.) None
- *   of the functions may be called in a signal handler or a handler of pthread_atfork(3).
+ *   Every function may be called from any thread at any time; on one VMemArena or VMemGrowArena,
+ *   from one thread at a time. Messages are each thread's own. After fork(2) (not _Fork or clone)
+ *   the child may use everything; what was reserved is its own copy then, and nothing is locked. (A
+ *   child of vfork(2) must not.) None of the functions may be called in a signal handler or a
+ *   handler of pthread_atfork(3).
  *
  * Origin
  *

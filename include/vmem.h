@@ -64,10 +64,11 @@
  *
  * Threads
  *
- *   Every function may be called from any thread at any time; on one VMemArena or VMemGrowArena, from
- *   one thread at a time. Messages are each thread's own. After fork(2) the child may use everything;
- *   what was reserved is its own copy then, and nothing is locked. (A child of vfork(2) must not.) None
- *   of the functions may be called in a signal handler or a handler of pthread_atfork(3).
+ *   Every function may be called from any thread at any time; on one VMemArena or VMemGrowArena,
+ *   from one thread at a time. Messages are each thread's own. After fork(2) (not _Fork or clone)
+ *   the child may use everything; what was reserved is its own copy then, and nothing is locked. (A
+ *   child of vfork(2) must not.) None of the functions may be called in a signal handler or a
+ *   handler of pthread_atfork(3).
  *
  * Origin
  *
@@ -220,7 +221,7 @@ void *vmem_reserve(VMemSize num_bytes);
 
 /*
  * As vmem_reserve, with a start that is a multiple of `alignment`, a power of two. Fails also iff
- * it is none.
+ * it is none, or where the sum of both is not free for a moment.
  */
 void *vmem_reserve_aligned(VMemSize num_bytes, VMemSize alignment);
 
@@ -355,7 +356,8 @@ VMemResult vmem_prefault(void *ptr, VMemSize num_bytes);
 /*
  * Advises the system to use huge pages for the range, committed or not, where they fit: first touch
  * is several times faster then, but takes memory 2 MiB at a time on most machines. The advice lasts
- * until the pages are decommitted. Best with a range that vmem_reserve_aligned aligned to 2 MiB.
+ * until the pages, once committed, are decommitted. Best with a range that vmem_reserve_aligned
+ * aligned to 2 MiB.
  *
  * Fails iff:
  * - The range is empty, or not inside one live reservation.
@@ -364,8 +366,9 @@ VMemResult vmem_prefault(void *ptr, VMemSize num_bytes);
 VMemResult vmem_advise_huge(void *ptr, VMemSize num_bytes);
 
 /*
- * Names the range in /proc/PID/maps, until it is decommitted; NULL takes the name away. Where the
- * system has no such names (Linux before 5.17, and others), it succeeds without effect.
+ * Names the range in /proc/PID/maps, until its pages, once committed, are decommitted; NULL takes
+ * the name away. Where the system has no such names (Linux before 5.17, and others), it succeeds
+ * without effect.
  *
  * Fails iff:
  * - The range is empty, or not inside one live reservation.
@@ -460,8 +463,9 @@ VMemResult vmem_is_aligned(uintptr_t address, int align);
 VMemResult vmem_partially_commit_region(void *ptr, VMemSize num_bytes, VMemSize prev_commited, VMemSize commited);
 
 /*
- * An arena on a part of a reservation, with nothing committed. All zero on failure. Fails iff the
- * range is empty or not inside one live reservation.
+ * An arena on a part of a reservation, with nothing committed. A page that it shares with what lies
+ * before or behind it is committed for both, and not decommitted when the arena shrinks. All zero
+ * on failure. Fails iff the range is empty or not inside one live reservation.
  */
 struct VMemArena vmem_arena_init(void *mem, VMemSize size_bytes);
 

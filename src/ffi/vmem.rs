@@ -183,7 +183,8 @@ pub extern "C" fn vmem_reserve(num_bytes: VMemSize) -> *mut c_void {
     reserve("vmem_reserve", || Ok(Request { size: num_bytes, ..Request::default() }))
 }
 
-/// As vmem_reserve, with a start that is a multiple of `alignment`, a power of two. Fails also iff it is none.
+/// As vmem_reserve, with a start that is a multiple of `alignment`, a power of two. Fails also iff it is none, or where the sum of both
+/// is not free for a moment.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_reserve_aligned(num_bytes: VMemSize, alignment: VMemSize) -> *mut c_void {
     reserve("vmem_reserve_aligned", || Ok(Request { size: num_bytes, align: alignment, ..Request::default() }))
@@ -385,7 +386,7 @@ pub unsafe extern "C" fn vmem_prefault(ptr: *mut c_void, num_bytes: VMemSize) ->
 }
 
 /// Advises the system to use huge pages for the range, committed or not, where they fit: first touch is several times faster then,
-/// but takes memory 2 MiB at a time on most machines. The advice lasts until the pages are decommitted. Best with a range that
+/// but takes memory 2 MiB at a time on most machines. The advice lasts until the pages, once committed, are decommitted. Best with a range that
 /// vmem_reserve_aligned aligned to 2 MiB.
 ///
 /// Fails iff:
@@ -396,7 +397,7 @@ pub extern "C" fn vmem_advise_huge(ptr: *mut c_void, num_bytes: VMemSize) -> VMe
     done("vmem_advise_huge", region::advise_huge(address(ptr), num_bytes))
 }
 
-/// Names the range in /proc/PID/maps, until it is decommitted; NULL takes the name away. Where the system has no such names (Linux before 5.17, and
+/// Names the range in /proc/PID/maps, until its pages, once committed, are decommitted; NULL takes the name away. Where the system has no such names (Linux before 5.17, and
 /// others), it succeeds without effect.
 ///
 /// Fails iff:
@@ -576,7 +577,8 @@ impl VMemArena {
     const NONE: VMemArena = VMemArena { mem: ptr::null_mut(), size_bytes: 0, commited: 0 };
 }
 
-/// An arena on a part of a reservation, with nothing committed. All zero on failure. Fails iff the range is empty or not inside
+/// An arena on a part of a reservation, with nothing committed. A page that it shares with what lies before or behind it is committed for
+/// both, and not decommitted when the arena shrinks. All zero on failure. Fails iff the range is empty or not inside
 /// one live reservation.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_arena_init(mem: *mut c_void, size_bytes: VMemSize) -> VMemArena {

@@ -23,6 +23,8 @@ struct Reserved {
     start: usize,
     guard: usize,
     protect: Protect,
+    /// It was named or advised in part: pages that are not committed may be in several mappings of the kernel.
+    divided: bool,
 }
 
 struct Registry {
@@ -130,6 +132,23 @@ impl Registry {
         }
     }
 
+    /// Whether the pages are surely in one mapping, which the kernel changes as a whole or not at all.
+    fn is_one_mapping(&self, pages: Pages) -> bool {
+        let untouched = || {
+            !self.reserved.at(pages.start).is_some_and(|run| run.value.divided)
+                && self.committed.at_or_after(pages.start).is_none_or(|run| run.start >= pages.end)
+        };
+        pages.size() == page_size() || untouched()
+    }
+
+    /// Before a part of the reservation is named or advised.
+    fn divide(&mut self, pages: Pages) -> Result<()> {
+        let run = self.owner(pages)?;
+        self.reserved.make_room()?;
+        self.reserved.assign(run.start, run.end, Some(Reserved { divided: true, ..run.value }));
+        Ok(())
+    }
+
     /// Has the system commit or protect the pages, and notes it.
     ///
     /// # Safety
@@ -148,7 +167,11 @@ impl Registry {
         self.committed.make_room()?;
         // SAFETY: passed on to the caller.
         let result = unsafe { call(pages.start, pages.size(), protect) };
-        let done = if result.is_ok() { pages.end } else { done_up_to(pages, protect) };
+        let done = match result {
+            Ok(()) => pages.end,
+            Err(_) if self.is_one_mapping(pages) => pages.start,
+            Err(_) => done_up_to(pages, protect),
+        };
         if result.is_ok() || protect != Protect::NoAccess {
             if done > pages.start {
                 self.committed.assign(pages.start, done, Some(protect));
@@ -174,6 +197,8 @@ fn failed(doing: &'static str, pages: Pages) -> impl FnOnce(SystemError) -> Erro
 
 /// Where the kernel, which works through the mappings of a range in order, stopped to set their protection. Where nobody tells, it is
 /// the start: those kernels change all or nothing.
+#[cold]
+#[inline(never)] // its buffer is not to be on the stack of calls that succeed
 fn done_up_to(pages: Pages, protect: Protect) -> usize {
     let mut mappings = os::Mappings::new();
     let mut at = pages.start;
@@ -227,7 +252,7 @@ pub fn reserve(request: Request) -> Result<usize> {
         let _also_fails = unsafe { os::release(first, end - first) };
         return Err(error.into());
     }
-    registry.reserved.assign(first, end, Some(Reserved { start, guard, protect }));
+    registry.reserved.assign(first, end, Some(Reserved { start, guard, protect, divided: false }));
     Ok(start)
 }
 
@@ -249,7 +274,7 @@ pub unsafe fn commit(address: usize, size: usize, protect: Protect) -> Result<()
 /// # Safety
 /// Own range, what is behind `after`.
 pub unsafe fn set_committed(start: usize, size: usize, before: usize, after: usize) -> Result<()> {
-    check_owner(start, size)?;
+    let owner = registry().owner(Pages::touched(start, size)?)?;
     if before.max(after) > size {
         return Err(Error::BeyondEnd { committed: before.max(after), size });
     }
@@ -258,7 +283,13 @@ pub unsafe fn set_committed(start: usize, size: usize, before: usize, after: usi
     let (before, after) = (end_of(before), end_of(after));
     if after > before {
         commit_missing(Pages { start: before, end: after })?;
-    } else if after < before {
+        return Ok(());
+    }
+    // A page that the region shares with what lies before or behind it in the reservation stays.
+    let shared_end = before < owner.end - owner.value.guard && (start + size) % page != 0;
+    let before = if shared_end { before.min((start + size) / page * page) } else { before };
+    let after = if start > owner.value.start { after.max(start.next_multiple_of(page)) } else { after };
+    if after < before {
         // SAFETY: passed on to the caller.
         unsafe { decommit(after, before - after)? };
     }
@@ -387,14 +418,23 @@ pub unsafe fn release(start: usize, size: usize) -> Result<()> {
 /// Own range.
 pub unsafe fn reset(address: usize, size: usize) -> Result<()> {
     let pages = Pages::touched(address, size)?;
-    let registry = registry();
-    registry.check_access(pages, |_| true)?;
-    if let Some(run) = registry.locked.runs(pages.start, pages.end).next() {
-        return Err(Error::Locked(run.start));
+    for start in (pages.start..pages.end).step_by(RESET_AT_ONCE) {
+        let slice = Pages { start, end: start.saturating_add(RESET_AT_ONCE).min(pages.end) };
+        let registry = registry();
+        // All is checked before any of it is reset.
+        let checked = Pages { start, end: pages.end };
+        registry.check_access(checked, |_| true)?;
+        if let Some(run) = registry.locked.runs(checked.start, checked.end).next() {
+            return Err(Error::Locked(run.start));
+        }
+        // SAFETY: committed; passed on to the caller.
+        unsafe { os::reset(slice.start, slice.size()) }.map_err(failed("reset", slice))?;
     }
-    // SAFETY: committed; passed on to the caller.
-    unsafe { os::reset(pages.start, pages.size()) }.map_err(failed("reset", pages))
+    Ok(())
 }
+
+/// The kernel looks at every page: other threads get the lock between two slices.
+const RESET_AT_ONCE: usize = 64 << 20;
 
 /// Brings committed pages into memory, so that touching them later costs nothing. Without the lock, because it may take long.
 ///
@@ -434,8 +474,8 @@ unsafe fn touch(pages: Pages, write: bool) {
 /// Advises huge pages for a part of one reservation.
 pub fn advise_huge(address: usize, size: usize) -> Result<()> {
     let pages = Pages::touched(address, size)?;
-    let registry = registry();
-    registry.owner(pages)?;
+    let mut registry = registry();
+    registry.divide(pages)?;
     match os::advise_huge(pages.start, pages.size()) {
         Ok(true) => Ok(()),
         Ok(false) => Err(Error::Unsupported("huge pages")),
@@ -450,8 +490,8 @@ pub fn set_name(address: usize, size: usize, name: Option<&CStr>) -> Result<()> 
     if name.is_some_and(|name| name.count_bytes() > 79 || !name.to_bytes().iter().all(good)) {
         return Err(Error::BadName);
     }
-    let registry = registry();
-    registry.owner(pages)?;
+    let mut registry = registry();
+    registry.divide(pages)?;
     os::set_name(pages.start, pages.size(), name);
     Ok(())
 }

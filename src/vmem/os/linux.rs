@@ -57,7 +57,7 @@ pub fn set_name(start: usize, size: usize, name: Option<&CStr>) {
 /// Reads a text a line at a time, with a buffer of its own. Of a line that is too long only the beginning is seen.
 struct Lines {
     file: File,
-    buffer: [u8; 4096],
+    buffer: [u8; 1024],
     /// What was read and not yet returned.
     from: usize,
     to: usize,
@@ -68,7 +68,7 @@ struct Lines {
 impl Lines {
     fn open(path: &Path) -> Result<Lines> {
         let file = File::open(path).map_err(system_error)?;
-        Ok(Lines { file, buffer: [0; 4096], from: 0, to: 0, skip: false })
+        Ok(Lines { file, buffer: [0; 1024], from: 0, to: 0, skip: false })
     }
 
     fn next(&mut self) -> Result<Option<&str>> {
@@ -418,7 +418,7 @@ mod tests {
         fs::write(&path, format!("first\n{}\n\nlast", "x".repeat(10_000))).unwrap();
         let mut lines = Lines::open(&path).unwrap();
         assert_eq!(lines.next(), Ok(Some("first")));
-        assert_eq!(lines.next(), Ok(Some("x".repeat(4096).as_str())));
+        assert_eq!(lines.next(), Ok(Some("x".repeat(1024).as_str())));
         assert_eq!(lines.next(), Ok(Some("")));
         assert_eq!(lines.next(), Ok(Some("last")));
         assert_eq!(lines.next(), Ok(None));
