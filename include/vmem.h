@@ -271,13 +271,11 @@ VMemResult vmem_commit(void *ptr, VMemSize num_bytes);
  * Commits the pages that the range touches: they are accessible from now on, as `protect` says, and
  * zero. Pages that are committed already keep their contents, and get the protection too.
  *
- * Fails iff:
+ * Fails, and changes nothing, iff:
  * - The range is empty, or not inside one live reservation, or `protect` is not a protection.
- *   Nothing changed.
  * - Memory is out, or a limit is in the way: RLIMIT_DATA, the commit limit of a system that has
  *   one, the number of mappings of the process (Linux: vm.max_map_count, usually 65,530; each run
- *   of pages with one protection is one). Pages at the start of the range may have been committed
- *   then; vmem_query_range_info tells.
+ *   of pages with one protection is one).
  * - The system forbids the protection.
  * - The heap has no memory to note it.
  */

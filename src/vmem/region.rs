@@ -23,8 +23,6 @@ struct Reserved {
     start: usize,
     guard: usize,
     protect: Protect,
-    /// It was named or advised in part: pages that are not committed may be in several mappings of the kernel.
-    divided: bool,
 }
 
 struct Registry {
@@ -132,21 +130,30 @@ impl Registry {
         }
     }
 
-    /// Whether the pages are surely in one mapping, which the kernel changes as a whole or not at all.
-    fn is_one_mapping(&self, pages: Pages) -> bool {
-        let untouched = || {
-            !self.reserved.at(pages.start).is_some_and(|run| run.value.divided)
-                && self.committed.at_or_after(pages.start).is_none_or(|run| run.start >= pages.end)
-        };
-        pages.size() == page_size() || untouched()
-    }
-
-    /// Before a part of the reservation is named or advised.
-    fn divide(&mut self, pages: Pages) -> Result<()> {
-        let run = self.owner(pages)?;
-        self.reserved.make_room()?;
-        self.reserved.assign(run.start, run.end, Some(Reserved { divided: true, ..run.value }));
-        Ok(())
+    /// After a call that failed on its way through several mappings: each page gets back what is known of it. A mapping that was not
+    /// reached is as it was, so that nothing is asked of the system there that could fail.
+    #[cold]
+    fn restore(&self, pages: Pages) {
+        let mut at = pages.start;
+        while at < pages.end {
+            let run = self.committed.at_or_after(at).filter(|run| run.start < pages.end);
+            let gap_end = run.map_or(pages.end, |run| run.start.max(at));
+            if gap_end > at {
+                // SAFETY: nobody can rely on pages that are not committed; in one reservation.
+                unsafe {
+                    if os::decommit(at, gap_end - at).is_err() {
+                        let _best_effort = os::protect(at, gap_end - at, Protect::NoAccess);
+                    }
+                }
+            }
+            at = gap_end;
+            if let Some(run) = run {
+                let end = run.end.min(pages.end);
+                // SAFETY: the protection that they had before the call; in one reservation.
+                let _best_effort = unsafe { os::protect(at, end - at, run.value) };
+                at = end;
+            }
+        }
     }
 
     /// Has the system commit or protect the pages, and notes it.
@@ -167,25 +174,10 @@ impl Registry {
         self.committed.make_room()?;
         // SAFETY: passed on to the caller.
         let result = unsafe { call(pages.start, pages.size(), protect) };
-        let done = match result {
-            Ok(()) => pages.end,
-            Err(_) if self.is_one_mapping(pages) => pages.start,
-            Err(_) => done_up_to(pages, protect),
-        };
-        if result.is_ok() || protect != Protect::NoAccess {
-            if done > pages.start {
-                self.committed.assign(pages.start, done, Some(protect));
-            }
-        } else {
-            // Pages without access look the same committed or not: those that were committed may have changed, others have not.
-            let mut at = pages.start;
-            loop {
-                let next = self.committed.runs(at, done).next();
-                let Some(run) = next else { break };
-                self.committed.make_room()?;
-                self.committed.assign(run.start, run.end, Some(protect));
-                at = run.end;
-            }
+        match result {
+            Ok(()) => self.committed.assign(pages.start, pages.end, Some(protect)),
+            Err(_) if pages.size() == page_size() => {} // one page is in one mapping
+            Err(_) => self.restore(pages),
         }
         result.map_err(failed(doing, pages))
     }
@@ -193,22 +185,6 @@ impl Registry {
 
 fn failed(doing: &'static str, pages: Pages) -> impl FnOnce(SystemError) -> Error {
     move |source| Error::System { doing, range: Some(pages), source }
-}
-
-/// Where the kernel, which works through the mappings of a range in order, stopped to set their protection. Where nobody tells, it is
-/// the start: those kernels change all or nothing.
-#[cold]
-#[inline(never)] // its buffer is not to be on the stack of calls that succeed
-fn done_up_to(pages: Pages, protect: Protect) -> usize {
-    let mut mappings = os::Mappings::new();
-    let mut at = pages.start;
-    while at < pages.end {
-        match mappings.at_or_after(at) {
-            Ok(Some(mapping)) if mapping.start <= at && mapping.protect == Some(protect) => at = mapping.end,
-            _ => break,
-        }
-    }
-    at.min(pages.end)
 }
 
 /// What is to be reserved.
@@ -252,7 +228,7 @@ pub fn reserve(request: Request) -> Result<usize> {
         let _also_fails = unsafe { os::release(first, end - first) };
         return Err(error.into());
     }
-    registry.reserved.assign(first, end, Some(Reserved { start, guard, protect, divided: false }));
+    registry.reserved.assign(first, end, Some(Reserved { start, guard, protect }));
     Ok(start)
 }
 
@@ -474,8 +450,8 @@ unsafe fn touch(pages: Pages, write: bool) {
 /// Advises huge pages for a part of one reservation.
 pub fn advise_huge(address: usize, size: usize) -> Result<()> {
     let pages = Pages::touched(address, size)?;
-    let mut registry = registry();
-    registry.divide(pages)?;
+    let registry = registry();
+    registry.owner(pages)?;
     match os::advise_huge(pages.start, pages.size()) {
         Ok(true) => Ok(()),
         Ok(false) => Err(Error::Unsupported("huge pages")),
@@ -490,8 +466,8 @@ pub fn set_name(address: usize, size: usize, name: Option<&CStr>) -> Result<()> 
     if name.is_some_and(|name| name.count_bytes() > 79 || !name.to_bytes().iter().all(good)) {
         return Err(Error::BadName);
     }
-    let mut registry = registry();
-    registry.divide(pages)?;
+    let registry = registry();
+    registry.owner(pages)?;
     os::set_name(pages.start, pages.size(), name);
     Ok(())
 }
