@@ -91,8 +91,9 @@ run_example() { # SOURCE
 
 examples() {
     awk -v dir="$WORK" '/^```c$/ { file = dir "/README_" ++n ".c"; next } /^```/ { file = "" } file { print >file }' "$ROOT/README.md"
-    for header in "$ROOT"/include/*.h; do
-        awk -v file="$WORK/header_$(basename "$header" .h).c" '
+    for header in "$ROOT"/include/*.h "$ROOT"/include/*/*.h; do
+        name=$(echo "${header#"$ROOT/include/"}" | tr / _)
+        awk -v file="$WORK/header_${name%.h}.c" '
             /^ [*]   #include </ { program = 1 }
             program { line = $0; sub(/^ [*] ? ? ?/, "", line); print line >file }
             /^ [*]   }$/ { program = 0 }' "$header"
