@@ -255,6 +255,55 @@ int main(void)
     }
     DIAG("%zu calls", seen);
 
+    TEST("every-single-byte-beside-a-payload-s-crc-is-seen");
+    {
+        int pins[] = { 0, 1, 3, 255 };
+        size_t unseen = 0;
+        for (int handle = 1; handle <= 24; handle++) {
+            for (int p = 0; p < 4; p++) {
+                unsigned char *data;
+                restore();
+                if ((data = buflib_get_data(&ctx, handle)) == NULL)
+                    continue;
+                data -= (uintptr_t)data % W; /* the header ends there, wherever a shrink let the data start */
+                while (buflib_pin_count(&ctx, handle) < (unsigned)pins[p])
+                    buflib_pin(&ctx, handle);
+                for (int byte = 1; byte <= (int)W; byte++) {
+                    for (unsigned delta = 1; delta < 256; delta++) {
+                        data[-byte] ^= (unsigned char)delta;
+                        panics = 0;
+                        unseen += buflib_free(&ctx, handle) != -3 || panics != 1;
+                        if (unseen == 1)
+                            DIAG("handle %d, byte %d, delta %u", handle, byte, delta);
+                        if (!CHECK_EQ_U(unseen, 0))
+                            goto next;
+                        data[-byte] ^= (unsigned char)delta;
+                    }
+                }
+            }
+        }
+    }
+next:
+
+    TEST("an-int-written-right-before-a-payload-is-seen");
+    restore();
+    for (int handle = 1; handle <= 24; handle += 4) {
+        int *data = buflib_get_data(&ctx, handle), good;
+        if (data == NULL)
+            continue;
+        good = data[-1];
+        for (int value = -50000; value < 500000; value++) {
+            data[-1] = value;
+            panics = 0;
+            if (value != good && (!CHECK_EQ_I(buflib_free(&ctx, handle), -3) || !CHECK_EQ_I(panics, 1))) {
+                DIAG("handle %d, value %d", handle, value);
+                restore();
+                break;
+            }
+        }
+        restore();
+    }
+
     TEST("random-words-are-survived");
     uint64_t seed = 1;
     for (int n = 0; n < 20000; n++) {

@@ -289,7 +289,7 @@ pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Erro
         }
     }
     if block.flags.pins > 0 {
-        ctx.pinned_blocks.set(ctx.pinned_blocks.get() - 1);
+        ctx.pinned_blocks.set(ctx.pinned_blocks.get().saturating_sub(1));
     }
     if handles::release(ctx, block.handle) {
         ctx.compact.set(false);

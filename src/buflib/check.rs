@@ -72,15 +72,21 @@ impl Block {
     pub fn seal(&self, pool: Pool) {
         pool.set(self.start + LENGTH, self.len);
         pool.set(self.payload - 2, tail::length_word(self.name_words(), self.flags));
-        pool.set(self.payload - 1, tail::crc_word(crc(pool, self.start, self.payload), self.flags));
+        pool.set(self.payload - 1, tail::crc_word(self.start, crc(pool, self.start, self.payload), self.flags));
     }
 
-    /// Writes the flags. (On 64-bit the crc does not cover them.)
+    /// Writes the flags.
     pub fn set_flags(&mut self, pool: Pool, flags: Flags) {
         self.flags = flags;
+        self.send(pool, self.start);
+    }
+
+    /// Writes the flags as they are right when the block is at `to`. (On 64-bit the crc does not cover them, on 32-bit it does not
+    /// depend on the place.)
+    pub fn send(&self, pool: Pool, to: usize) {
         if cfg!(target_pointer_width = "64") {
-            let (crc, _) = tail::read(0, pool.get(self.payload - 1));
-            pool.set(self.payload - 1, tail::crc_word(crc, flags));
+            let crc = tail::crc(pool.get(self.payload - 1));
+            pool.set(self.payload - 1, tail::crc_word(to, crc, self.flags));
         } else {
             self.seal(pool);
         }
@@ -143,7 +149,7 @@ pub(crate) fn shape(pool: Pool, end: usize, handles: usize, start: usize) -> Res
     if tail::name_words(length_word) != payload - start - HEADER {
         return fault("the length of a name is impossible");
     }
-    let (_, Some(flags)) = tail::read(length_word, pool.get(payload - 1)) else {
+    let Some(flags) = tail::flags(start, length_word, pool.get(payload - 1)) else {
         return fault("the flags of a block are damaged");
     };
     if flags.offset != address % W {
@@ -162,7 +168,7 @@ pub(crate) fn block_at(ctx: &Context, pool: Pool, start: usize) -> Result<Block>
 
 #[inline]
 fn check_crc(pool: Pool, block: &Block) -> Result<()> {
-    let (is, _) = tail::read(0, pool.get(block.payload - 1));
+    let is = tail::crc(pool.get(block.payload - 1));
     let expected = crc(pool, block.start, block.payload);
     if is != expected {
         return Err(Fault { crc: Some((is, expected)), ..Fault::new(pool, block.start, "crc") });

@@ -93,7 +93,8 @@ impl Pass<'_> {
                 self.run.0 = start;
             }
             self.run.1 += len;
-            block.set_prev_free(self.pool, false);
+            block.flags.prev_free = false;
+            block.send(self.pool, start - self.gap);
             self.pool.set_slot(block.handle, block.address - self.gap * W);
             self.moved = true;
             return Ok(len);
@@ -149,12 +150,10 @@ impl Pass<'_> {
                 return Ok(false);
             }
         }
+        block.flags.prev_free = prev_free;
+        block.send(self.pool, to);
         self.pool.set_slot(block.handle, address);
         self.pool.copy(from, to, block.len);
-        block.start = to;
-        block.payload -= from - to;
-        block.address = address;
-        block.set_prev_free(self.pool, prev_free);
         self.moved = true;
         if !matches!(ops, Ops::None) {
             ops.sync(self.ctx, &block, false);

@@ -346,7 +346,7 @@ impl<'pool> Buflib<'pool> {
         alloc::free(&self.ctx, handle.get()) == Ok(0)
     }
 
-    /// Keeps a block where it is until as many `unpin`s. False iff the handle is bad, or has 8191 pins (255 on 32-bit).
+    /// Keeps a block where it is until as many `unpin`s. False iff the handle is bad, or has 255 pins.
     pub fn pin(&mut self, handle: Handle) -> bool {
         handles::pin(&self.ctx, handle.get()).unwrap_or(false)
     }
