@@ -652,6 +652,26 @@ static void damage(void)
         CHECK_SOUND(&ctx);
     }
 
+    for (int call = 0; call < 2; call++) {
+        size_t size = 1;
+        begin(call ? "no-shrink-callback-is-asked-by-alloc_maximum-in-a-damaged-pool" : "no-shrink-callback-is-asked-in-a-damaged-pool", 4096);
+        buflib_alloc_ex(&ctx, 1000, NULL, &giver);
+        buflib_alloc(&ctx, 64);
+        c = buflib_alloc(&ctx, 64);
+        next = (intptr_t *)buflib_get_data(&ctx, c) - 3;
+        *next ^= 0x10;
+        asked_to_shrink = 0;
+        cut_front = 500;
+        remember();
+        CHECK_EQ_I(call ? buflib_alloc_maximum(&ctx, "max", &size, NULL) : buflib_alloc(&ctx, 3000), -3);
+        CHECK_EQ_I(asked_to_shrink, 0);
+        CHECK_EQ_I(panics, 1);
+        CHECK(ctx.alloc_end == before_ctx.alloc_end && ctx.last_handle == before_ctx.last_handle && ctx.compact);
+        CHECK_MEM(pool, before_pool, 4096);
+        *next ^= 0x10;
+        CHECK_SOUND(&ctx);
+    }
+
     begin("without-a-panic-handler-the-program-aborts", 4096);
     {
         int status;

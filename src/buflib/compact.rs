@@ -196,6 +196,8 @@ pub(crate) fn compact_and_shrink(ctx: &Context, hints: u32) -> Result<bool> {
     if !ctx.compact.get() && compact(ctx)? {
         return Ok(true);
     }
+    // What callbacks give can't be taken back when damage is found only then.
+    check_headers(ctx)?;
     if !ask_to_shrink(ctx, hints)? {
         return Ok(false);
     }
