@@ -383,6 +383,23 @@ static void compaction(void)
     CHECK_EQ_U(size, 0);
     CHECK_SOUND(&ctx);
 
+    begin("15-allocatable-counts-no-room-that-a-block-would-move-into", 400 * W);
+    a = buflib_alloc(&ctx, 95 * W);
+    buflib_alloc_ex(&ctx, 15 * W, NULL, &refuser);
+    b = buflib_alloc(&ctx, 35 * W);
+    buflib_alloc_ex(&ctx, W, NULL, &buflib_ops_locked);
+    buflib_alloc_ex(&ctx, 75 * W, NULL, &refuser);
+    buflib_alloc_ex(&ctx, W, NULL, &buflib_ops_locked);
+    buflib_alloc_ex(&ctx, 125 * W, NULL, &buflib_ops_locked);
+    buflib_free(&ctx, a);
+    buflib_free(&ctx, b);
+    refuse_moves = 1;
+    size = buflib_allocatable(&ctx);
+    CHECK_EQ_U(size, 95 * W); /* not those 100 and 40 words together */
+    refuse_moves = 0;
+    CHECK_EQ_I(buflib_alloc(&ctx, size), 1);
+    CHECK_SOUND(&ctx);
+
     begin("16-alloc_maximum-with-name-NULL", 4096);
     CHECK_EQ_I(buflib_alloc_maximum(&ctx, NULL, &size, NULL), 1);
     CHECK_EQ_U(size, 4096 - 21 * W - 16);
