@@ -428,6 +428,9 @@ static void try_everything(int own, int in_shrink)
         CHECK(!buflib_shrink(&ctx, own, buflib_get_data(&ctx, own), 0));
     }
     CHECK_EQ_I(buflib_free(&ctx, 2), -3);
+    for (int bad = -1; bad <= 1; bad++)
+        CHECK_EQ_I(buflib_free(&ctx, bad), -3);
+    CHECK_EQ_I(buflib_free(&ctx, INT32_MIN), -3);
     CHECK(!buflib_shrink(&ctx, 2, buflib_get_data(&ctx, 2), 0));
     CHECK(!buflib_context_relocate(&ctx, pool));
     CHECK_EQ_U(buflib_allocatable(&ctx), 0);

@@ -258,7 +258,7 @@ fn after(ctx: &Context, pool: Pool, end: usize) -> Result<After> {
 ///
 /// 0 if it is done; the handle if that is bad.
 pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Error> {
-    if ctx.busy.get() != IDLE && ctx.busy.get() != handle as usize {
+    if !ctx.may_change(handle) {
         return Err(Error::InCallback);
     }
     let pool = ctx.pool();
@@ -304,7 +304,7 @@ pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Erro
 ///     | free: a + cut | header |    payload    | free: cut + c |       or the end space begins behind the payload
 /// ```
 pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> Result<bool> {
-    if ctx.busy.get() != IDLE && ctx.busy.get() != handle as usize {
+    if !ctx.may_change(handle) {
         return Ok(false);
     }
     let pool = ctx.pool();

@@ -143,6 +143,12 @@ impl Context {
         self.key_bits.set((usize::BITS - words.leading_zeros()) as usize);
     }
 
+    /// Whether a block may be shrunk or freed: no callback runs, or its own shrink callback.
+    pub(crate) fn may_change(&self, handle: i32) -> bool {
+        let busy = self.busy.get();
+        busy == IDLE || (handle > 0 && busy == handle as usize)
+    }
+
     /// Moves the start of the pool by `words`, and what lies from there to `alloc_end` with it.
     pub(crate) fn shift_start(&self, words: isize) {
         self.buf_start.set(self.buf_start.get().wrapping_offset(words));

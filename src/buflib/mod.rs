@@ -50,6 +50,8 @@
 //! | free bytes | counted | O(1) |
 //! | compaction | one walk that checks, one that moves each block at most once | O(blocks), and the bytes moved |
 //!
+//! An aligned block looks at all blocks when the only free ones that are large enough are not so by the alignment.
+//!
 //! Free blocks of fewer than 5 words are in no tree: not even a block of 0 bytes fits into them.
 //!
 //! # Damage
