@@ -304,6 +304,33 @@ next:
         restore();
     }
 
+    TEST("no-block-is-placed-in-a-payload-that-looks-like-a-free-block");
+    for (int kind = 0; kind < 4; kind++) {
+        static intptr_t big[1024], copy[1024];
+        static struct buflib_context c;
+        intptr_t *payload, *links;
+        int handles[10], named = kind & 1, size = kind & 2 ? 15 * (int)W : 8; /* all 20 words, or a part */
+        buflib_init(&c, big, sizeof big);
+        for (int i = 0; i < 10; i++)
+            handles[i] = buflib_alloc_ex(&c, (35 - (size_t)named) * W, named ? "abc" : NULL, NULL);
+        payload = buflib_get_data(&c, handles[2]);
+        memset(payload, 0, 34 * W);
+        payload[0] = payload[19] = -20;
+        payload[3] = 20;
+        CHECK_EQ_I(buflib_free(&c, handles[5]), 0);
+        links = c.buf_start + 5 * 40;
+        CHECK_EQ_I(links[0], -40);
+        links[1] = payload - c.buf_start + 1;
+        memcpy(copy, big, sizeof big);
+        panics = 0;
+        CHECK_EQ_I(buflib_alloc(&c, (size_t)size), -3);
+        CHECK_EQ_I(panics, 1);
+        CHECK_MEM(big, copy, sizeof big);
+        links[1] = 0;
+        CHECK_SOUND(&c);
+        CHECK_EQ_I(buflib_alloc(&c, (size_t)size), handles[5]);
+    }
+
     TEST("random-words-are-survived");
     uint64_t seed = 1;
     for (int n = 0; n < 20000; n++) {

@@ -1,6 +1,6 @@
 //! Where blocks come to lie: first fit by address, taking and giving back memory, what is free.
 
-use super::check::{Any, Block, Fault, Result, any_at, block_at, block_of, free_before};
+use super::check::{Any, Block, Fault, Result, any_at, block_at, block_of, free_before, known_free};
 use super::compact::{FRONT, compact_and_shrink, saturate};
 use super::layout::*;
 use super::{compact, free_tree, handles};
@@ -189,6 +189,8 @@ fn put(ctx: &Context, request: Request<'_>, words: usize, handle: usize, place: 
         Some(len) => {
             let rest = len - pad - words;
             let back = (rest > 0).then_some((start + pad + words, rest));
+            // A damaged link may have led into a payload that looks like a free block.
+            known_free(ctx, pool, start, len)?;
             let mut next = if rest == 0 { Some(block_at(ctx, pool, start + len)?) } else { None };
             let old = Some((start, len));
             if pad < NODE {

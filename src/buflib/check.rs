@@ -211,6 +211,29 @@ pub(crate) fn free_at(ctx: &Context, pool: Pool, start: usize) -> Result<usize> 
     Ok(len)
 }
 
+/// Makes sure that the block behind the free one at `start` knows of it. What only looks like a free block, in a payload, has no such
+/// block behind it.
+#[inline]
+pub(crate) fn known_free(ctx: &Context, pool: Pool, start: usize, len: usize) -> Result<()> {
+    let next = start + len;
+    if cfg!(target_pointer_width = "64") && next + HEADER <= pool.words && pool.get(next + NAME) == 1 {
+        // No name, as it seems: the flags, which have a check of their own, are found without a look at the slot.
+        let flags = tail::flags(next, 1, pool.get(next + HEADER - 1));
+        if flags.is_some_and(|flags| flags.prev_free) && next < ctx.end() {
+            return Ok(());
+        }
+    }
+    known_free_by_name(ctx, pool, start, next)
+}
+
+#[inline(never)]
+fn known_free_by_name(ctx: &Context, pool: Pool, start: usize, next: usize) -> Result<()> {
+    if block_at(ctx, pool, next)?.flags.prev_free {
+        return Ok(());
+    }
+    Err(Fault::new(pool, start, "a free block that the next block does not know"))
+}
+
 /// Start and length of the free block right before `start`.
 #[inline]
 pub(crate) fn free_before(ctx: &Context, pool: Pool, start: usize) -> Result<(usize, usize)> {
