@@ -255,6 +255,82 @@ int main(void)
     }
     DIAG("%zu calls", seen);
 
+    TEST("every-single-byte-beside-a-payload-s-crc-is-seen");
+    {
+        int pins[] = { 0, 1, 3, 255 };
+        size_t unseen = 0;
+        for (int handle = 1; handle <= 24; handle++) {
+            for (int p = 0; p < 4; p++) {
+                unsigned char *data;
+                restore();
+                if ((data = buflib_get_data(&ctx, handle)) == NULL)
+                    continue;
+                data -= (uintptr_t)data % W; /* the header ends there, wherever a shrink let the data start */
+                while (buflib_pin_count(&ctx, handle) < (unsigned)pins[p])
+                    buflib_pin(&ctx, handle);
+                for (int byte = 1; byte <= (int)W; byte++) {
+                    for (unsigned delta = 1; delta < 256; delta++) {
+                        data[-byte] ^= (unsigned char)delta;
+                        panics = 0;
+                        unseen += buflib_free(&ctx, handle) != -3 || panics != 1;
+                        if (unseen == 1)
+                            DIAG("handle %d, byte %d, delta %u", handle, byte, delta);
+                        if (!CHECK_EQ_U(unseen, 0))
+                            goto next;
+                        data[-byte] ^= (unsigned char)delta;
+                    }
+                }
+            }
+        }
+    }
+next:
+
+    TEST("an-int-written-right-before-a-payload-is-seen");
+    restore();
+    for (int handle = 1; handle <= 24; handle += 4) {
+        int *data = buflib_get_data(&ctx, handle), good;
+        if (data == NULL)
+            continue;
+        good = data[-1];
+        for (int value = -50000; value < 500000; value++) {
+            data[-1] = value;
+            panics = 0;
+            if (value != good && (!CHECK_EQ_I(buflib_free(&ctx, handle), -3) || !CHECK_EQ_I(panics, 1))) {
+                DIAG("handle %d, value %d", handle, value);
+                restore();
+                break;
+            }
+        }
+        restore();
+    }
+
+    TEST("no-block-is-placed-in-a-payload-that-looks-like-a-free-block");
+    for (int kind = 0; kind < 4; kind++) {
+        static intptr_t big[1024], copy[1024];
+        static struct buflib_context c;
+        intptr_t *payload, *links;
+        int handles[10], named = kind & 1, size = kind & 2 ? 15 * (int)W : 8; /* all 20 words, or a part */
+        buflib_init(&c, big, sizeof big);
+        for (int i = 0; i < 10; i++)
+            handles[i] = buflib_alloc_ex(&c, (35 - (size_t)named) * W, named ? "abc" : NULL, NULL);
+        payload = buflib_get_data(&c, handles[2]);
+        memset(payload, 0, 34 * W);
+        payload[0] = payload[19] = -20;
+        payload[3] = 20;
+        CHECK_EQ_I(buflib_free(&c, handles[5]), 0);
+        links = c.buf_start + 5 * 40;
+        CHECK_EQ_I(links[0], -40);
+        links[1] = payload - c.buf_start + 1;
+        memcpy(copy, big, sizeof big);
+        panics = 0;
+        CHECK_EQ_I(buflib_alloc(&c, (size_t)size), -3);
+        CHECK_EQ_I(panics, 1);
+        CHECK_MEM(big, copy, sizeof big);
+        links[1] = 0;
+        CHECK_SOUND(&c);
+        CHECK_EQ_I(buflib_alloc(&c, (size_t)size), handles[5]);
+    }
+
     TEST("random-words-are-survived");
     uint64_t seed = 1;
     for (int n = 0; n < 20000; n++) {

@@ -28,6 +28,9 @@ static struct {
 
 static int wrong;
 
+/* No callback refuses a move, and none gives anything; half of the moves are refused. */
+static bool all_agree, moody;
+
 #define EXPECT(cond) (wrong += !CHECK(cond))
 
 static bool intact(int handle)
@@ -44,7 +47,7 @@ static int move(int handle, void *current, void *new_start)
     EXPECT(intact(handle));
     EXPECT(twin[handle].pins == 0);
     EXPECT(((uintptr_t)new_start - (uintptr_t)current) % twin[handle].alignment == 0);
-    if (rnd(8) == 0)
+    if (!all_agree && rnd(moody ? 2 : 8) == 0)
         return BUFLIB_CB_CANNOT_MOVE;
     return BUFLIB_CB_OK;
 }
@@ -65,7 +68,7 @@ static int shrink(int handle, unsigned hints, void *start, size_t size)
     (void)hints;
     twin[handle].data = buflib_get_data(&ctx, handle);
     EXPECT(twin[handle].data == start && twin[handle].size <= size && size < twin[handle].size + W);
-    switch (rnd(6)) {
+    switch (all_agree ? 2 : rnd(6)) {
     case 0:
         EXPECT(buflib_free(&ctx, handle) == 0);
         twin[handle].live = false;
@@ -214,8 +217,20 @@ static void operate(size_t limit)
         }
         break;
     case 12:
+        /* Moves refused until then are agreed to when it is taken at its word. */
+        moody = rnd(2);
         size = buflib_allocatable(&ctx);
-        (void)size;
+        moody = false;
+        if (size > 0 && rnd(2)) {
+            all_agree = true;
+            EXPECT((h = buflib_alloc(&ctx, size)) > 0);
+            all_agree = false;
+            if (h > 0) {
+                born(h, size, W, NULL, NULL);
+                if (rnd(8))
+                    EXPECT(buflib_shrink(&ctx, h, buflib_get_data(&ctx, h), twin[h].size = size / 8));
+            }
+        }
         break;
     case 13:
         if (rnd(4) == 0) {

@@ -383,6 +383,23 @@ static void compaction(void)
     CHECK_EQ_U(size, 0);
     CHECK_SOUND(&ctx);
 
+    begin("15-allocatable-counts-no-room-that-a-block-would-move-into", 400 * W);
+    a = buflib_alloc(&ctx, 95 * W);
+    buflib_alloc_ex(&ctx, 15 * W, NULL, &refuser);
+    b = buflib_alloc(&ctx, 35 * W);
+    buflib_alloc_ex(&ctx, W, NULL, &buflib_ops_locked);
+    buflib_alloc_ex(&ctx, 75 * W, NULL, &refuser);
+    buflib_alloc_ex(&ctx, W, NULL, &buflib_ops_locked);
+    buflib_alloc_ex(&ctx, 125 * W, NULL, &buflib_ops_locked);
+    buflib_free(&ctx, a);
+    buflib_free(&ctx, b);
+    refuse_moves = 1;
+    size = buflib_allocatable(&ctx);
+    CHECK_EQ_U(size, 95 * W); /* not those 100 and 40 words together */
+    refuse_moves = 0;
+    CHECK_EQ_I(buflib_alloc(&ctx, size), 1);
+    CHECK_SOUND(&ctx);
+
     begin("16-alloc_maximum-with-name-NULL", 4096);
     CHECK_EQ_I(buflib_alloc_maximum(&ctx, NULL, &size, NULL), 1);
     CHECK_EQ_U(size, 4096 - 21 * W - 16);
@@ -411,6 +428,9 @@ static void try_everything(int own, int in_shrink)
         CHECK(!buflib_shrink(&ctx, own, buflib_get_data(&ctx, own), 0));
     }
     CHECK_EQ_I(buflib_free(&ctx, 2), -3);
+    for (int bad = -1; bad <= 1; bad++)
+        CHECK_EQ_I(buflib_free(&ctx, bad), -3);
+    CHECK_EQ_I(buflib_free(&ctx, INT32_MIN), -3);
     CHECK(!buflib_shrink(&ctx, 2, buflib_get_data(&ctx, 2), 0));
     CHECK(!buflib_context_relocate(&ctx, pool));
     CHECK_EQ_U(buflib_allocatable(&ctx), 0);
@@ -649,6 +669,26 @@ static void damage(void)
         CHECK_EQ_I(panics, 3);
         CHECK(word < 2 || strstr(panic_message, "expected: 0x") != NULL);
         next[word] ^= 0x58;
+        CHECK_SOUND(&ctx);
+    }
+
+    for (int call = 0; call < 2; call++) {
+        size_t size = 1;
+        begin(call ? "no-shrink-callback-is-asked-by-alloc_maximum-in-a-damaged-pool" : "no-shrink-callback-is-asked-in-a-damaged-pool", 4096);
+        buflib_alloc_ex(&ctx, 1000, NULL, &giver);
+        buflib_alloc(&ctx, 64);
+        c = buflib_alloc(&ctx, 64);
+        next = (intptr_t *)buflib_get_data(&ctx, c) - 3;
+        *next ^= 0x10;
+        asked_to_shrink = 0;
+        cut_front = 500;
+        remember();
+        CHECK_EQ_I(call ? buflib_alloc_maximum(&ctx, "max", &size, NULL) : buflib_alloc(&ctx, 3000), -3);
+        CHECK_EQ_I(asked_to_shrink, 0);
+        CHECK_EQ_I(panics, 1);
+        CHECK(ctx.alloc_end == before_ctx.alloc_end && ctx.last_handle == before_ctx.last_handle && ctx.compact);
+        CHECK_MEM(pool, before_pool, 4096);
+        *next ^= 0x10;
         CHECK_SOUND(&ctx);
     }
 

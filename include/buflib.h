@@ -163,7 +163,8 @@ int buflib_alloc(struct buflib_context *ctx, size_t size);
  * Allocates a block of `size` bytes, which may be 0, and returns its handle, 1 or more: the lowest
  * that is free. The payload is aligned to a word. `name` is copied into the block, or NULL. `ops`
  * is kept by reference and must live as long as the block; NULL means that the block may be moved
- * without being asked.
+ * without being asked. `name` must not lie in the pool, as what buflib_get_name returns does:
+ * blocks may move before it is copied.
  *
  * The block lies in the first free place that is large enough. If there is none, the pool is
  * compacted; if that does not help, all blocks that have a shrink callback are asked, as long as
@@ -181,6 +182,10 @@ int buflib_alloc_ex(struct buflib_context *ctx, size_t size, const char *name, s
  * As buflib_alloc_ex, with the payload aligned to `alignment` bytes, which every move keeps.
  * `alignment` is a power of two; 0 and all up to the size of a word are as buflib_alloc_ex. Up to
  * `alignment` bytes may be left free in front of the block.
+ *
+ * Where neither the end of the pool nor any free block has `alignment` bytes to spare, all blocks
+ * are looked at in turn, to see whether one that is large enough starts at the right place: this
+ * costs time that grows with their number.
  *
  * Fails iff buflib_alloc_ex does, or `alignment` is not a power of two or above the size of the
  * pool: -2.
@@ -276,8 +281,7 @@ const char *buflib_get_name(struct buflib_context *ctx, int handle);
 /*
  * Keeps a block where it is, also from compaction, until as many buflib_unpin. Its shrink callback
  * is still asked. The pins end with the block. Does nothing iff the handle is bad, a callback is
- * running, the block has 8191 pins (255 on 32-bit), or the pool is damaged and the panic handler
- * returned.
+ * running, the block has 255 pins, or the pool is damaged and the panic handler returned.
  */
 void buflib_pin(struct buflib_context *ctx, int handle);
 
@@ -294,8 +298,10 @@ unsigned int buflib_pin_count(struct buflib_context *ctx, int handle);
 void *buflib_get_data_pinned(struct buflib_context *ctx, int handle);
 
 /*
- * Takes back the pin of buflib_get_data_pinned. `data` is what that returned; anything else is left
- * alone.
+ * Takes back the pin of buflib_get_data_pinned. `data` is what that returned or, when buflib_shrink
+ * has cut the front of the block since, what buflib_get_data returns now; anything else is left
+ * alone. A shrink callback may be asked while the block is pinned: one that cuts fronts is better
+ * served by buflib_unpin.
  */
 void buflib_put_data_pinned(struct buflib_context *ctx, void *data);
 
@@ -312,9 +318,9 @@ void buflib_print_block_at(struct buflib_context *ctx, int block_num, char *buf,
 
 /*
  * Looks at every block, handle and link of the pool, and calls `report`, unless it is NULL, for
- * each damage, with `user`, the address and a text that is valid during the call. Never calls the
- * panic handler. True iff all is sound; false also in a callback, where the pool can't be looked
- * at.
+ * each damage, with `user`, the address and a text that is valid during the call; it must not use
+ * the context. Never calls the panic handler. True iff all is sound; false also in a callback,
+ * where the pool can't be looked at.
  */
 bool buflib_check(struct buflib_context *ctx, buflib_report_fn report, void *user);
 

@@ -167,3 +167,40 @@ fn names_end_at_a_nul_and_bad_alignments_are_refused() {
     assert_eq!(pool.alloc(usize::MAX), Err(Error::NoMemory));
     assert_eq!(Buflib::new(&mut []).alloc(0), Err(Error::NoMemory));
 }
+
+#[test]
+fn allocatable_is_granted_when_moves_that_were_refused_are_agreed_to() {
+    for seed in 1..2000 {
+        let random = RefCell::new(Random(seed));
+        let below = |limit| random.borrow_mut().below(limit);
+        let agree = Cell::new(false);
+        let refuse = |_: Handle, _: *const u8, _: *const u8| agree.get() || below(2) == 0;
+        let (locked, moody) = (Hooks::locked(), Hooks::movable().on_move(&refuse));
+        let mut memory = vec![0usize; 200 + below(400)];
+        let len = size_of_val(&memory[..]);
+        // SAFETY: the same memory, as bytes.
+        let bytes = unsafe { core::slice::from_raw_parts_mut(memory.as_mut_ptr().cast::<u8>(), len) };
+        let mut pool = Buflib::new(bytes);
+        let mut live = Vec::new();
+        for _ in 0..150 {
+            if below(5) < 3 {
+                let hooks = [None, Some(&locked), Some(&moody), Some(&moody)][below(4)];
+                let alignment = if below(8) == 0 { 64 } else { 0 };
+                if let Ok(handle) = pool.alloc_with(below(200), &Options { alignment, hooks, ..Options::default() }) {
+                    live.push(handle);
+                    if below(9) == 0 {
+                        assert!(pool.pin(handle));
+                    }
+                }
+            } else if !live.is_empty() {
+                assert!(pool.free(live.swap_remove(below(live.len()))));
+            }
+        }
+        let most = pool.allocatable();
+        agree.set(true);
+        if most > 0 {
+            assert!(pool.alloc(most).is_ok(), "{most} bytes, seed {seed}");
+        }
+        assert_eq!(pool.check(), Ok(()));
+    }
+}

@@ -1,6 +1,6 @@
 //! Where blocks come to lie: first fit by address, taking and giving back memory, what is free.
 
-use super::check::{Any, Block, Fault, Result, any_at, block_at, block_of, free_before};
+use super::check::{Any, Block, Fault, Result, any_at, block_at, block_of, free_before, known_free};
 use super::compact::{FRONT, compact_and_shrink, saturate};
 use super::layout::*;
 use super::{compact, free_tree, handles};
@@ -189,6 +189,8 @@ fn put(ctx: &Context, request: Request<'_>, words: usize, handle: usize, place: 
         Some(len) => {
             let rest = len - pad - words;
             let back = (rest > 0).then_some((start + pad + words, rest));
+            // A damaged link may have led into a payload that looks like a free block.
+            known_free(ctx, pool, start, len)?;
             let mut next = if rest == 0 { Some(block_at(ctx, pool, start + len)?) } else { None };
             let old = Some((start, len));
             if pad < NODE {
@@ -258,7 +260,7 @@ fn after(ctx: &Context, pool: Pool, end: usize) -> Result<After> {
 ///
 /// 0 if it is done; the handle if that is bad.
 pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Error> {
-    if ctx.busy.get() != IDLE && ctx.busy.get() != handle as usize {
+    if !ctx.may_change(handle) {
         return Err(Error::InCallback);
     }
     let pool = ctx.pool();
@@ -289,7 +291,7 @@ pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Erro
         }
     }
     if block.flags.pins > 0 {
-        ctx.pinned_blocks.set(ctx.pinned_blocks.get() - 1);
+        ctx.pinned_blocks.set(ctx.pinned_blocks.get().saturating_sub(1));
     }
     if handles::release(ctx, block.handle) {
         ctx.compact.set(false);
@@ -304,7 +306,7 @@ pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Erro
 ///     | free: a + cut | header |    payload    | free: cut + c |       or the end space begins behind the payload
 /// ```
 pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> Result<bool> {
-    if ctx.busy.get() != IDLE && ctx.busy.get() != handle as usize {
+    if !ctx.may_change(handle) {
         return Ok(false);
     }
     let pool = ctx.pool();

@@ -72,15 +72,21 @@ impl Block {
     pub fn seal(&self, pool: Pool) {
         pool.set(self.start + LENGTH, self.len);
         pool.set(self.payload - 2, tail::length_word(self.name_words(), self.flags));
-        pool.set(self.payload - 1, tail::crc_word(crc(pool, self.start, self.payload), self.flags));
+        pool.set(self.payload - 1, tail::crc_word(self.start, crc(pool, self.start, self.payload), self.flags));
     }
 
-    /// Writes the flags. (On 64-bit the crc does not cover them.)
+    /// Writes the flags.
     pub fn set_flags(&mut self, pool: Pool, flags: Flags) {
         self.flags = flags;
+        self.send(pool, self.start);
+    }
+
+    /// Writes the flags as they are right when the block is at `to`. (On 64-bit the crc does not cover them, on 32-bit it does not
+    /// depend on the place.)
+    pub fn send(&self, pool: Pool, to: usize) {
         if cfg!(target_pointer_width = "64") {
-            let (crc, _) = tail::read(0, pool.get(self.payload - 1));
-            pool.set(self.payload - 1, tail::crc_word(crc, flags));
+            let crc = tail::crc(pool.get(self.payload - 1));
+            pool.set(self.payload - 1, tail::crc_word(to, crc, self.flags));
         } else {
             self.seal(pool);
         }
@@ -143,7 +149,7 @@ pub(crate) fn shape(pool: Pool, end: usize, handles: usize, start: usize) -> Res
     if tail::name_words(length_word) != payload - start - HEADER {
         return fault("the length of a name is impossible");
     }
-    let (_, Some(flags)) = tail::read(length_word, pool.get(payload - 1)) else {
+    let Some(flags) = tail::flags(start, length_word, pool.get(payload - 1)) else {
         return fault("the flags of a block are damaged");
     };
     if flags.offset != address % W {
@@ -162,7 +168,7 @@ pub(crate) fn block_at(ctx: &Context, pool: Pool, start: usize) -> Result<Block>
 
 #[inline]
 fn check_crc(pool: Pool, block: &Block) -> Result<()> {
-    let (is, _) = tail::read(0, pool.get(block.payload - 1));
+    let is = tail::crc(pool.get(block.payload - 1));
     let expected = crc(pool, block.start, block.payload);
     if is != expected {
         return Err(Fault { crc: Some((is, expected)), ..Fault::new(pool, block.start, "crc") });
@@ -203,6 +209,29 @@ pub(crate) fn free_at(ctx: &Context, pool: Pool, start: usize) -> Result<usize> 
         return Err(Fault::new(pool, start, "the ends of a free block differ"));
     }
     Ok(len)
+}
+
+/// Makes sure that the block behind the free one at `start` knows of it. What only looks like a free block, in a payload, has no such
+/// block behind it.
+#[inline]
+pub(crate) fn known_free(ctx: &Context, pool: Pool, start: usize, len: usize) -> Result<()> {
+    let next = start + len;
+    if cfg!(target_pointer_width = "64") && next + HEADER <= pool.words && pool.get(next + NAME) == 1 {
+        // No name, as it seems: the flags, which have a check of their own, are found without a look at the slot.
+        let flags = tail::flags(next, 1, pool.get(next + HEADER - 1));
+        if flags.is_some_and(|flags| flags.prev_free) && next < ctx.end() {
+            return Ok(());
+        }
+    }
+    known_free_by_name(ctx, pool, start, next)
+}
+
+#[inline(never)]
+fn known_free_by_name(ctx: &Context, pool: Pool, start: usize, next: usize) -> Result<()> {
+    if block_at(ctx, pool, next)?.flags.prev_free {
+        return Ok(());
+    }
+    Err(Fault::new(pool, start, "a free block that the next block does not know"))
 }
 
 /// Start and length of the free block right before `start`.

@@ -93,7 +93,8 @@ impl Pass<'_> {
                 self.run.0 = start;
             }
             self.run.1 += len;
-            block.set_prev_free(self.pool, false);
+            block.flags.prev_free = false;
+            block.send(self.pool, start - self.gap);
             self.pool.set_slot(block.handle, block.address - self.gap * W);
             self.moved = true;
             return Ok(len);
@@ -149,12 +150,10 @@ impl Pass<'_> {
                 return Ok(false);
             }
         }
+        block.flags.prev_free = prev_free;
+        block.send(self.pool, to);
         self.pool.set_slot(block.handle, address);
         self.pool.copy(from, to, block.len);
-        block.start = to;
-        block.payload -= from - to;
-        block.address = address;
-        block.set_prev_free(self.pool, prev_free);
         self.moved = true;
         if !matches!(ops, Ops::None) {
             ops.sync(self.ctx, &block, false);
@@ -197,6 +196,8 @@ pub(crate) fn compact_and_shrink(ctx: &Context, hints: u32) -> Result<bool> {
     if !ctx.compact.get() && compact(ctx)? {
         return Ok(true);
     }
+    // What callbacks give can't be taken back when damage is found only then.
+    check_headers(ctx)?;
     if !ask_to_shrink(ctx, hints)? {
         return Ok(false);
     }
@@ -275,13 +276,14 @@ pub(crate) fn allocatable(ctx: &Context) -> Result<usize> {
         return Ok(0);
     }
     let (pool, end) = (ctx.pool(), ctx.end());
-    let (mut start, mut run, mut longest) = (0, 0, 0);
+    let (mut start, mut run, mut longest, mut piece) = (0, 0, 0, 0);
     // Without a free block there is no run.
     while ctx.free_words.get() > 0 && start < end {
         let length = length_at(pool, end, start)?;
         if length < 0 {
             run += length.unsigned_abs();
             longest = longest.max(run);
+            piece = piece.max(length.unsigned_abs());
         } else {
             let block = shape(pool, end, ctx.handles(), start)?;
             // An aligned block may leave some words on either side.
@@ -291,7 +293,44 @@ pub(crate) fn allocatable(ctx: &Context) -> Result<usize> {
         }
         start += length.unsigned_abs();
     }
+    if longest > piece {
+        // Blocks that refused to move lie between: what they would uncover may be filled with other blocks at once.
+        longest = longest.min(piece.max(longest_if_all_agree(ctx)?));
+    }
     Ok(end_estimate(ctx).max(longest.saturating_sub(HEADER) * W))
+}
+
+/// The longest free block after a compaction in which every callback agrees: a `Pass` that moves nothing.
+fn longest_if_all_agree(ctx: &Context) -> Result<usize> {
+    let (pool, end) = (ctx.pool(), ctx.end());
+    let (mut start, mut gap, mut hole, mut longest) = (0, 0, (0, 0), 0usize);
+    while start < end {
+        let length = length_at(pool, end, start)?;
+        let len = length.unsigned_abs();
+        if length < 0 {
+            gap += len;
+        } else {
+            let block = shape(pool, end, ctx.handles(), start)?;
+            let align = 1usize << block.flags.align;
+            let skip = (start - hole.0) % align;
+            let slide = gap - gap % align;
+            let may_move = block.flags.pins == 0 && ops(ctx, &block).movable();
+            if may_move && skip + len <= hole.1 {
+                longest = longest.max(skip);
+                hole = (hole.0 + skip + len, hole.1 - skip - len);
+                gap += len;
+            } else if may_move && slide > 0 {
+                longest = longest.max(gap - slide);
+                gap = slide;
+            } else if gap > 0 {
+                longest = longest.max(hole.1);
+                hole = (start - gap, gap);
+                gap = 0;
+            }
+        }
+        start += len;
+    }
+    Ok(longest.max(hole.1))
 }
 
 /// Allocates as much as there is in one place, after asking for all that can be given. Returns the handle and the size.

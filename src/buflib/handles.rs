@@ -164,7 +164,7 @@ pub(crate) fn unpin(ctx: &Context, handle: i32) -> Result<()> {
     if block.flags.pins > 0 {
         block.set_flags(ctx.pool(), Flags { pins: block.flags.pins - 1, ..block.flags });
         if block.flags.pins == 0 {
-            ctx.pinned_blocks.set(ctx.pinned_blocks.get() - 1);
+            ctx.pinned_blocks.set(ctx.pinned_blocks.get().saturating_sub(1));
         }
     }
     Ok(())

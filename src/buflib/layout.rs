@@ -143,6 +143,12 @@ impl Context {
         self.key_bits.set((usize::BITS - words.leading_zeros()) as usize);
     }
 
+    /// Whether a block may be shrunk or freed: no callback runs, or its own shrink callback.
+    pub(crate) fn may_change(&self, handle: i32) -> bool {
+        let busy = self.busy.get();
+        busy == IDLE || (handle > 0 && busy == handle as usize)
+    }
+
     /// Moves the start of the pool by `words`, and what lies from there to `alloc_end` with it.
     pub(crate) fn shift_start(&self, words: isize) {
         self.buf_start.set(self.buf_start.get().wrapping_offset(words));
@@ -294,7 +300,7 @@ fn outside() -> ! {
 ///
 /// ```text
 ///             prev_free   offset   align   pins   check
-///     64-bit      1          3       6      13      9
+///     64-bit      1          3       6       8     14
 ///     32-bit      1          2       5       8      -
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -312,7 +318,8 @@ pub(crate) struct Flags {
 const WIDE: bool = usize::BITS == 64;
 const OFFSET_BITS: u32 = W.trailing_zeros();
 const ALIGN_BITS: u32 = if WIDE { 6 } else { 5 };
-const PIN_BITS: u32 = if WIDE { 13 } else { 8 };
+const PIN_BITS: u32 = 8;
+const FLAG_BITS: u32 = 1 + OFFSET_BITS + ALIGN_BITS + PIN_BITS;
 /// The most pins that a block can have.
 pub(crate) const MAX_PINS: usize = (1 << PIN_BITS) - 1;
 /// The most words of a name.
@@ -336,9 +343,17 @@ impl Flags {
     }
 }
 
-/// Nine bits that tell any one damaged bit of 23, and 511 of 512 other damages.
-fn fold(bits: u32) -> u32 {
-    (bits ^ (bits >> 9) ^ (bits >> 18) ^ 0x1A5) & 0x1FF
+/// The flags with their check above: 13 bits and the complement of the last of them, so that no int of less than 31 bits, be it
+/// positive or negative, looks like flags.
+///
+/// The 13 bits are the flags folded onto them, each flag four places up, so that no change within one byte goes unseen; and a mix of the
+/// crc and the block's place, so that what is right for one header is not for another.
+fn with_check(bits: u32, crc: u32, start: usize) -> u32 {
+    const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
+    let mix = ((u64::from(crc) ^ ((start as u64) << 32)).wrapping_mul(ODD) >> 51) as u32;
+    let turned = bits << 4;
+    let check = (turned ^ (turned >> 13) ^ mix) & 0x1FFF;
+    bits | (check << FLAG_BITS) | ((!check >> 12 & 1) << 31)
 }
 
 /// The length word of a name and the crc word of a header, with the flags in.
@@ -355,23 +370,25 @@ pub(crate) mod tail {
         (if WIDE { length_word } else { length_word & 0xFFFF }).wrapping_sub(1)
     }
 
-    /// What stands in the crc word: the crc in the four bytes of the lowest addresses.
-    pub fn crc_word(crc: u32, flags: Flags) -> usize {
-        if !WIDE {
-            return crc as usize;
-        }
-        let bits = flags.pack();
-        join(crc, bits | (fold(bits) << 23))
+    /// What stands in the crc word of the block at `start`: the crc in the four bytes of the lowest addresses.
+    pub fn crc_word(start: usize, crc: u32, flags: Flags) -> usize {
+        if WIDE { join(crc, with_check(flags.pack(), crc, start)) } else { crc as usize }
     }
 
-    /// The crc of a crc word, and the flags, unless they are damaged.
-    pub fn read(length_word: usize, crc_word: usize) -> (u32, Option<Flags>) {
+    /// The crc of a crc word.
+    pub fn crc(crc_word: usize) -> u32 {
+        if WIDE { split(crc_word).0 } else { crc_word as u32 }
+    }
+
+    /// The flags of the block at `start`, unless they are damaged.
+    #[inline]
+    pub fn flags(start: usize, length_word: usize, crc_word: usize) -> Option<Flags> {
         if !WIDE {
-            return (crc_word as u32, Some(Flags::unpack((length_word >> 16) as u32)));
+            return Some(Flags::unpack((length_word >> 16) as u32));
         }
         let (crc, upper) = split(crc_word);
-        let bits = upper & 0x7F_FFFF;
-        (crc, (upper >> 23 == fold(bits)).then(|| Flags::unpack(bits)))
+        let bits = upper & ((1 << FLAG_BITS) - 1);
+        (upper == with_check(bits, crc, start)).then(|| Flags::unpack(bits))
     }
 
     fn join(first: u32, second: u32) -> usize {
@@ -393,20 +410,32 @@ mod tests {
     fn flags_come_back() {
         let all = Flags { prev_free: true, offset: W - 1, align: (1 << ALIGN_BITS) - 1, pins: MAX_PINS };
         for flags in [Flags::default(), all, Flags { pins: 5, ..all }, Flags { prev_free: false, ..all }] {
-            let (length, crc) = (tail::length_word(3, flags), tail::crc_word(0x1234_5678, flags));
+            let (length, crc) = (tail::length_word(3, flags), tail::crc_word(7, 0x1234_5678, flags));
             assert_eq!(tail::name_words(length), 3);
-            assert_eq!(tail::read(length, crc), (0x1234_5678, Some(flags)));
+            assert_eq!((tail::crc(crc), tail::flags(7, length, crc)), (0x1234_5678, Some(flags)));
         }
     }
 
     #[cfg(target_pointer_width = "64")]
     #[test]
-    fn every_damaged_bit_of_the_flags_is_seen() {
-        let flags = Flags { prev_free: true, offset: 5, align: 9, pins: 77 };
-        for bit in 32..64 {
-            let high = if cfg!(target_endian = "little") { bit } else { bit - 32 };
-            assert_eq!(tail::read(4, tail::crc_word(1, flags) ^ (1 << high)).1, None);
+    fn every_damaged_byte_of_the_flags_is_seen_and_no_int_of_less_than_31_bits_is_taken_for_flags() {
+        let shift = if cfg!(target_endian = "little") { 32 } else { 0 };
+        for (crc, start) in [(0, 0), (1, 13), (0x1234_5678, 40), (u32::MAX, 1 << 30), (0x8000_0001, 99_999)] {
+            let good = Flags { prev_free: true, offset: 5, align: 9, pins: 77 };
+            for flags in [Flags::default(), good] {
+                let word = tail::crc_word(start, crc, flags);
+                for byte in 0..4 {
+                    for delta in 1..256 {
+                        assert_eq!(tail::flags(start, 1, word ^ (delta << (shift + 8 * byte))), None);
+                    }
+                }
+                let rest = word & !(0xFFFF_FFFF << shift);
+                for int in (-(1 << 30)..1 << 30).step_by(977).chain(-100_000..100_000) {
+                    let forged = rest | ((int as u32 as usize) << shift);
+                    assert_eq!(tail::flags(start, 1, forged), None);
+                }
+            }
         }
-        assert_eq!(tail::read(1, 0).1, None, "zeros are no flags");
+        assert_eq!(tail::flags(0, 1, 0), None, "zeros are no flags");
     }
 }

@@ -50,6 +50,8 @@
 //! | free bytes | counted | O(1) |
 //! | compaction | one walk that checks, one that moves each block at most once | O(blocks), and the bytes moved |
 //!
+//! An aligned block looks at all blocks when the only free ones that are large enough are not so by the alignment.
+//!
 //! Free blocks of fewer than 5 words are in no tree: not even a block of 0 bytes fits into them.
 //!
 //! # Damage
@@ -346,7 +348,7 @@ impl<'pool> Buflib<'pool> {
         alloc::free(&self.ctx, handle.get()) == Ok(0)
     }
 
-    /// Keeps a block where it is until as many `unpin`s. False iff the handle is bad, or has 8191 pins (255 on 32-bit).
+    /// Keeps a block where it is until as many `unpin`s. False iff the handle is bad, or has 255 pins.
     pub fn pin(&mut self, handle: Handle) -> bool {
         handles::pin(&self.ctx, handle.get()).unwrap_or(false)
     }

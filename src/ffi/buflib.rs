@@ -179,7 +179,8 @@ pub unsafe extern "C" fn buflib_alloc(ctx: *mut buflib_context, size: size_t) ->
 
 /// Allocates a block of `size` bytes, which may be 0, and returns its handle, 1 or more: the lowest that is free. The payload is
 /// aligned to a word. `name` is copied into the block, or NULL. `ops` is kept by reference and must live as long as the block; NULL
-/// means that the block may be moved without being asked.
+/// means that the block may be moved without being asked. `name` must not lie in the pool, as what buflib_get_name returns does: blocks may
+/// move before it is copied.
 ///
 /// The block lies in the first free place that is large enough. If there is none, the pool is compacted; if that does not help, all
 /// blocks that have a shrink callback are asked, as long as that yields anything.
@@ -190,7 +191,8 @@ pub unsafe extern "C" fn buflib_alloc(ctx: *mut buflib_context, size: size_t) ->
 /// - a callback is running, or the pool is damaged and the panic handler returned: -3.
 ///
 /// # Safety
-/// `ctx` is NULL or an *initialized context*; `name` is a *C string*; `ops` are *callbacks* that outlive the block.
+/// `ctx` is NULL or an *initialized context*; `name` is a *C string* outside of the pool; `ops` are *callbacks* that outlive the
+/// block.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn buflib_alloc_ex(
     ctx: *mut buflib_context,
@@ -204,6 +206,9 @@ pub unsafe extern "C" fn buflib_alloc_ex(
 
 /// As buflib_alloc_ex, with the payload aligned to `alignment` bytes, which every move keeps. `alignment` is a power of two; 0 and all
 /// up to the size of a word are as buflib_alloc_ex. Up to `alignment` bytes may be left free in front of the block.
+///
+/// Where neither the end of the pool nor any free block has `alignment` bytes to spare, all blocks are looked at in turn, to see whether
+/// one that is large enough starts at the right place: this costs time that grows with their number.
 ///
 /// Fails iff buflib_alloc_ex does, or `alignment` is not a power of two or above the size of the pool: -2.
 ///
@@ -395,8 +400,8 @@ pub unsafe extern "C" fn buflib_get_name(ctx: *mut buflib_context, handle: c_int
 }
 
 /// Keeps a block where it is, also from compaction, until as many buflib_unpin. Its shrink callback is still asked. The pins end with
-/// the block. Does nothing iff the handle is bad, a callback is running, the block has 8191 pins (255 on 32-bit), or the pool is
-/// damaged and the panic handler returned.
+/// the block. Does nothing iff the handle is bad, a callback is running, the block has 255 pins, or the pool is damaged and the panic
+/// handler returned.
 ///
 /// # Safety
 /// `ctx` is NULL or an *initialized context*.
@@ -442,7 +447,9 @@ pub unsafe extern "C" fn buflib_get_data_pinned(ctx: *mut buflib_context, handle
     if or_report(ctx, handles::pin(ctx, handle), false) { handles::data(ctx, handle).cast() } else { ptr::null_mut() }
 }
 
-/// Takes back the pin of buflib_get_data_pinned. `data` is what that returned; anything else is left alone.
+/// Takes back the pin of buflib_get_data_pinned. `data` is what that returned or, when buflib_shrink has cut the front of the block since,
+/// what buflib_get_data returns now; anything else is left alone. A shrink callback may be asked while the block is pinned: one that
+/// cuts fronts is better served by buflib_unpin.
 ///
 /// # Safety
 /// `ctx` is NULL or an *initialized context*.
@@ -563,7 +570,8 @@ pub unsafe extern "C" fn buflib_print_block_at(
     }
 }
 
-/// Calls `print` for each block in its order, with its number from 0 and the text of buflib_print_block_at.
+/// Calls `print` for each block in its order, with its number from 0 and the text of buflib_print_block_at. `print` must not use the
+/// context.
 ///
 /// # Safety
 /// `ctx` is NULL or an *initialized context*; `print` is NULL or may be called, and does not use the context.
@@ -585,7 +593,7 @@ pub unsafe extern "C" fn buflib_print_blocks(
 }
 
 /// Calls `print` for each live handle in its order, with the handle less 1 and the name, the handle, the addresses of the block and
-/// its payload, and the bytes of the whole block.
+/// its payload, and the bytes of the whole block. `print` must not use the context.
 ///
 /// # Safety
 /// `ctx` is NULL or an *initialized context*; `print` is NULL or may be called, and does not use the context.
@@ -626,7 +634,7 @@ pub unsafe extern "C" fn buflib_check_valid(ctx: *mut buflib_context) {
 }
 
 /// Looks at every block, handle and link of the pool, and calls `report`, unless it is NULL, for each damage, with `user`, the address
-/// and a text that is valid during the call. Never calls the panic handler. True iff all is sound; false also in a callback, where the
+/// and a text that is valid during the call; it must not use the context. Never calls the panic handler. True iff all is sound; false also in a callback, where the
 /// pool can't be looked at.
 ///
 /// # Safety
