@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <finwo/palloc.h>
@@ -449,6 +450,45 @@ static void threads(void)
     CHECK_EQ_I(palloc_check(FILE_NAME, NULL, NULL), 0);
 }
 
+/* A child closes what it inherited and opens a medium of its own, as a worker process would. */
+static void a_child_that_closes_what_it_inherited(void)
+{
+    int fd = palloc_open("parent.pba", PALLOC_DYNAMIC), ready[2], status = -1;
+    uint64_t free_one, last;
+    char bytes[64], c;
+    pid_t child;
+
+    TEST("a-forked-child-that-closes-the-descriptor-and-opens-another-medium-leaves-the-parents-alone");
+    REQUIRE(fd > 0 && palloc_init(fd, PALLOC_DYNAMIC) == PALLOC_OK && pipe(ready) == 0);
+    free_one = palloc(fd, 64);
+    last = palloc(fd, 64);
+    CHECK_EQ_I(pfree(fd, free_one), PALLOC_OK);
+    child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        int other;
+
+        if (read(ready[0], &c, 1) != 1)
+            _exit(1);
+        close(fd);
+        other = palloc_open("child.pba", PALLOC_DYNAMIC);
+        _exit(other == 0 || palloc_init(other, PALLOC_DYNAMIC) != PALLOC_OK || palloc(other, 8) == 0 || palloc_close(other) != PALLOC_OK);
+    }
+    CHECK_EQ_U(palloc(fd, 64), free_one);
+    memset(bytes, 7, sizeof(bytes));
+    CHECK(pwrite(fd, bytes, sizeof(bytes), (off_t)free_one) == (ssize_t)sizeof(bytes));
+    CHECK(write(ready[1], "x", 1) == 1);
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
+    CHECK_EQ_I(WEXITSTATUS(status), 0);
+    memset(bytes, 0, sizeof(bytes));
+    CHECK(pread(fd, bytes, sizeof(bytes), (off_t)free_one) == (ssize_t)sizeof(bytes));
+    CHECK(bytes[0] == 7 && bytes[8] == 7 && bytes[63] == 7);
+    CHECK_EQ_I(palloc_open("parent.pba", PALLOC_DYNAMIC), 0);
+    CHECK_ERRNO(EWOULDBLOCK);
+    CHECK_EQ_I(pfree(fd, last), PALLOC_OK);
+    CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
+}
+
 /* The first generation's symbols, as another source file of the program would use them. */
 #undef palloc_init
 #undef palloc
@@ -491,6 +531,7 @@ static void both(void)
 
 int main(void)
 {
+    a_child_that_closes_what_it_inherited();
     figures();
     exact_sizes(0, 3000);
     exact_sizes(PALLOC_SYNC, 100);

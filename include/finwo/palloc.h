@@ -131,8 +131,8 @@ PALLOC_FD palloc_fd_open(const char *filename, PALLOC_FLAGS flags);
  * With PALLOC_SYNC, palloc and pfree are durable; the program's own writes are if it opened the
  * file with O_DSYNC. A new file's entry in its directory is palloc_open's matter.
  *
- * Returns PALLOC_OK, also if the medium is open on `fd` already; PALLOC_ERR on failure, and `fd`
- * stays open. Fails iff:
+ * Returns PALLOC_OK, also if the medium is open on `fd` already (with PALLOC_SYNC it is durable
+ * from then on); PALLOC_ERR on failure, and `fd` stays open. Fails iff:
  * - EBADF: `fd` is not open, or not for reading and writing.
  * - EINVAL: a row of the table above; the file holds something else and PALLOC_FORCE is not given;
  *   flags as with palloc_open; O_APPEND.

@@ -5,7 +5,7 @@
 use std::ffi::{CStr, c_char, c_int};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
-use std::sync::RwLock;
+use std::sync::{Mutex, RwLock};
 
 use super::palloc::{invalid, report, report_on};
 use super::{get_errno, set_errno};
@@ -68,7 +68,10 @@ fn register(fd: c_int, medium: Palloc) -> engine::Result<()> {
     Ok(())
 }
 
-/// Looks at each medium that is open: closes it if the program closed its descriptor by close(2), and tells whether one of the others
+/// Held while a medium is looked for, opened and registered: two threads may be at it with one descriptor.
+static OPENING: Mutex<()> = Mutex::new(());
+
+/// Looks at each medium that is open: forgets it if the program closed its descriptor by close(2), and tells whether one of the others
 /// is in the file that `fd` is open on.
 fn is_open_elsewhere(fd: c_int) -> bool {
     let mut found = false;
@@ -79,11 +82,18 @@ fn is_open_elsewhere(fd: c_int) -> bool {
             Some(Some(_)) => {}
         }
         let slot = slot(of).expect("slots stay");
-        let mine = slot.read().expect(NO_PANIC).as_ref().map(Palloc::descriptor);
-        if mine.is_some_and(|mine| !is_same_file(mine, of)) {
-            drop(slot.write().expect(NO_PANIC).take());
-        } else if mine.is_some_and(|mine| is_same_file(mine, fd)) {
-            found = true;
+        let is_stale = |medium: &Option<Palloc>| medium.as_ref().is_some_and(|m| !is_same_file(m.descriptor(), of));
+        let medium = slot.read().expect(NO_PANIC);
+        found |= !is_stale(&medium) && medium.as_ref().is_some_and(|m| is_same_file(m.descriptor(), fd));
+        if is_stale(&medium) {
+            drop(medium);
+            let mut medium = slot.write().expect(NO_PANIC);
+            if is_stale(&medium) {
+                // As after a kill: the process may be a forked child, whose parent is at work on the file.
+                if let Some(medium) = medium.take() {
+                    medium.forget();
+                }
+            }
         }
     }
     found
@@ -154,6 +164,7 @@ pub unsafe extern "C" fn palloc_fd_open(filename: *const c_char, flags: PALLOC_F
 }
 
 fn open(path: &CStr, flags: Flags) -> engine::Result<c_int> {
+    let _opening = OPENING.lock().expect(NO_PANIC);
     is_open_elsewhere(-1); // a lock of a descriptor that was closed is not in the way
     let (descriptor, medium) = Palloc::open_exact(path, flags)?;
     if let Some(medium) = medium {
@@ -175,7 +186,7 @@ fn open(path: &CStr, flags: Flags) -> engine::Result<c_int> {
 /// With PALLOC_SYNC, palloc and pfree are durable; the program's own writes are if it opened the file with O_DSYNC. A new file's entry
 /// in its directory is palloc_open's matter.
 ///
-/// Returns PALLOC_OK, also if the medium is open on `fd` already; PALLOC_ERR on failure, and `fd` stays open. Fails iff:
+/// Returns PALLOC_OK, also if the medium is open on `fd` already (with PALLOC_SYNC it is durable from then on); PALLOC_ERR on failure, and `fd` stays open. Fails iff:
 /// - EBADF: `fd` is not open, or not for reading and writing.
 /// - EINVAL: a row of the table above; the file holds something else and PALLOC_FORCE is not given; flags as with palloc_open; O_APPEND.
 /// - EROFS, EWOULDBLOCK, EILSEQ, ENOTSUP, ENOMEM, ENOSPC, ...: as with palloc_open. EWOULDBLOCK also for a dup(2) of a descriptor that
@@ -188,9 +199,13 @@ pub extern "C" fn palloc_fd_init(fd: PALLOC_FD, flags: PALLOC_FLAGS) -> PALLOC_R
 }
 
 fn init(fd: c_int, flags: Flags) -> engine::Result<()> {
+    flags.check()?;
+    let _opening = OPENING.lock().expect(NO_PANIC);
     let elsewhere = is_open_elsewhere(fd);
-    if slot(fd).is_some_and(|slot| slot.read().expect(NO_PANIC).is_some()) {
-        return Ok(());
+    if let Some(slot) = slot(fd) {
+        if let Some(medium) = slot.read().expect(NO_PANIC).as_ref() {
+            return if flags.contains(Flags::SYNC) { medium.make_durable() } else { Ok(()) };
+        }
     }
     if elsewhere {
         return Err(Error::Locked);

@@ -100,8 +100,8 @@ pub struct FileMedium {
     position: u64,
 }
 
-/// Unlocks when it is dropped.
-struct LockedFile(File);
+/// Unlocks when it is dropped, unless the lock is to stay with others who have the open file.
+struct LockedFile(File, bool);
 
 impl Deref for LockedFile {
     type Target = File;
@@ -152,7 +152,7 @@ impl FileMedium {
             return Err(Error::Incompatible("neither a file nor a block device"));
         }
         lock(&file, if writable { libc::LOCK_EX } else { libc::LOCK_SH })?;
-        let file = LockedFile(file);
+        let file = LockedFile(file, true);
 
         let position = seek(&file, 0, libc::SEEK_CUR).map_err(Error::system("lseek"))?;
         let end = seek(&file, 0, libc::SEEK_END).map_err(Error::system("find the end of the file"))?;
@@ -188,6 +188,11 @@ impl FileMedium {
         self.durable = self.writable;
     }
 
+    /// Dropping this does not unlock the file.
+    pub fn keep_lock(&mut self) {
+        self.file.1 = false;
+    }
+
     fn pointer(&self, at: u64, len: u64) -> *mut u8 {
         assert!(len <= self.end && at <= self.end - len, "range {at}+{len} of a medium of {} bytes", self.end);
         // SAFETY: the window is at least `end` long, so the result is inside the mapping.
@@ -199,7 +204,11 @@ impl Drop for LockedFile {
     fn drop(&mut self) {
         // Not left to close(2): a forked child's copy of the descriptor, or the program's own, would keep the lock.
         // SAFETY: flock takes a descriptor, which the file keeps open, and flags.
-        unsafe { libc::flock(self.0.as_raw_fd(), libc::LOCK_UN) };
+        unsafe {
+            if self.1 {
+                libc::flock(self.0.as_raw_fd(), libc::LOCK_UN);
+            }
+        }
     }
 }
 

@@ -86,7 +86,7 @@ impl Flags {
         self.0 & flags.0 == flags.0
     }
 
-    fn check(self) -> Result<()> {
+    pub(crate) fn check(self) -> Result<()> {
         let known = Flags::DYNAMIC | Flags::SYNC | Flags::READONLY | Flags::FORCE;
         if self.0 & format::EXTENDED != 0 {
             Err(Error::Extended)
@@ -266,6 +266,20 @@ impl Palloc {
             from = block.as_ref().map_or(u64::MAX, Block::end);
             Some(block)
         })
+    }
+
+    /// From here on every operation is on the disk when it returns, and so is what was done before.
+    pub(crate) fn make_durable(&self) -> Result<()> {
+        let mut heap = self.lock();
+        heap.medium.make_durable();
+        heap.medium.barrier()
+    }
+
+    /// Lets go of the medium as a kill would: nothing is written, and the lock stays with those who share the open file.
+    pub(crate) fn forget(self) {
+        let mut heap = self.lock();
+        heap.writable = false;
+        heap.medium.keep_lock();
     }
 
     /// Closes the medium and tells what could not be written.
