@@ -73,19 +73,10 @@ struct Cursor<'a> {
 impl fmt::Write for Cursor<'_> {
     fn write_str(&mut self, s: &str) -> fmt::Result {
         let room = self.bytes.len() - 1 - self.len;
-        let n = s.floor_char_boundary_at(room);
+        // Cut between characters.
+        let n = (0..=room.min(s.len())).rev().find(|&n| s.is_char_boundary(n)).unwrap_or(0);
         self.bytes[self.len..self.len + n].copy_from_slice(&s.as_bytes()[..n]);
         self.len += n;
         if n == s.len() { Ok(()) } else { Err(fmt::Error) }
-    }
-}
-
-trait FloorCharBoundary {
-    fn floor_char_boundary_at(&self, at: usize) -> usize;
-}
-
-impl FloorCharBoundary for str {
-    fn floor_char_boundary_at(&self, at: usize) -> usize {
-        (0..=at.min(self.len())).rev().find(|&i| self.is_char_boundary(i)).unwrap_or(0)
     }
 }

@@ -327,8 +327,7 @@ impl<M: Medium> Heap<M> {
                 return Err(error);
             }
             let n = self.marker(at).n();
-            self.index.remove_free(at, n, |at| data_size(&self.medium, at));
-            self.index.remove(at);
+            self.take_from_index(at, n);
             self.size = at;
             self.forget_first_free(at);
         }
@@ -424,8 +423,7 @@ impl<M: Medium> Heap<M> {
         if is_slack {
             self.size = rest;
         } else {
-            self.index.remove_free(free, free_n, |at| data_size(&self.medium, at));
-            self.index.remove(free);
+            self.take_from_index(free, free_n);
             if splits {
                 self.index.put(rest, State::Free);
                 self.index.add_free(rest, end - rest - OVERHEAD);
@@ -483,8 +481,7 @@ impl<M: Medium> Heap<M> {
     fn note_free(&mut self, start: u64, end: u64, joined: impl Iterator<Item = (u64, u64)>) {
         self.medium.store(end - WORD, Marker::free(end - start - OVERHEAD).0);
         for (at, n) in joined {
-            self.index.remove_free(at, n, |at| data_size(&self.medium, at));
-            self.index.remove(at);
+            self.take_from_index(at, n);
         }
         if self.dynamic && end == self.medium.end() {
             self.size = start;
@@ -497,6 +494,12 @@ impl<M: Medium> Heap<M> {
                 self.first_free = start;
             }
         }
+    }
+
+    /// The free block at `at` is no block any more.
+    fn take_from_index(&mut self, at: u64, n: u64) {
+        self.index.remove_free(at, n, |at| data_size(&self.medium, at));
+        self.index.remove(at);
     }
 
     /// No free block begins at or behind `from` any more.

@@ -310,10 +310,7 @@ impl Medium for FileMedium {
                 self.outgrown.push(std::mem::replace(&mut self.window, longer));
             }
             let (at, len) = (self.end, end - self.end);
-            let allocated = allocate(&self.file, at, len, len).and_then(|allocated| match allocated {
-                true => Ok(()),
-                false => write_zeros(&self.file, at, len).map_err(Error::system(ALLOCATING)),
-            });
+            let allocated = allocate(&self.file, at, len, len).and_then(|done| zeros_unless(done, &self.file, at, len));
             if let Err(error) = allocated {
                 // What was allocated before it failed goes back. If that fails too, the bytes are zeros behind the chain.
                 let _ = self.file.set_len(self.end);
@@ -343,10 +340,9 @@ impl Medium for FileMedium {
             self.populated = to;
         }
         let Some(holes) = &mut self.holes else { return Ok(()) };
-        let filled = holes.fill(&self.file, &self.window, at, len, self.end).and_then(|filled| match filled {
-            true => Ok(()),
-            false => write_zeros(&self.file, at, len).map_err(Error::system(ALLOCATING)),
-        });
+        let filled = holes
+            .fill(&self.file, &self.window, at, len, self.end)
+            .and_then(|done| zeros_unless(done, &self.file, at, len));
         filled.inspect_err(|_| holes.open_again(&self.file, at, len))
     }
 
@@ -602,6 +598,11 @@ fn free_space(file: &File) -> Option<u64> {
     };
     #[allow(clippy::unnecessary_cast)] // not everywhere u64
     (info.f_bfree as u64).checked_mul(info.f_frsize as u64)
+}
+
+/// Fills the range by hand where the file system could not allocate it.
+fn zeros_unless(allocated: bool, file: &File, at: u64, len: u64) -> Result<()> {
+    if allocated { Ok(()) } else { write_zeros(file, at, len).map_err(Error::system(ALLOCATING)) }
 }
 
 /// For file systems that can't allocate: writes zeros where zeros or nothing is, and nobody else writes.

@@ -11,10 +11,6 @@ use std::ptr;
 use super::{Mapping, Result, SystemError};
 use crate::vmem::{Protect, UsageStatus};
 
-fn last_error() -> SystemError {
-    SystemError(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
-}
-
 fn system_error(error: std::io::Error) -> SystemError {
     SystemError(error.raw_os_error().unwrap_or(libc::EIO))
 }
@@ -23,7 +19,7 @@ fn madvise(start: usize, size: usize, advice: c_int) -> Result<()> {
     // SAFETY: called with advice that changes no contents.
     match unsafe { libc::madvise(ptr::with_exposed_provenance_mut(start), size, advice) } {
         0 => Ok(()),
-        _ => Err(last_error()),
+        _ => Err(SystemError::last()),
     }
 }
 
@@ -248,7 +244,7 @@ fn query(file: &File, address: usize) -> Result<Mapping> {
     };
     // SAFETY: the number of the request says how many bytes the kernel may read and write: one ProcmapQuery.
     if unsafe { libc::ioctl(file.as_raw_fd(), PROCMAP_QUERY as _, &raw mut query) } != 0 {
-        return Err(last_error());
+        return Err(SystemError::last());
     }
     let flag = |bit: u64| query.vma_flags & bit != 0;
     Ok(Mapping {

@@ -13,7 +13,7 @@ pub use super::linux::Mappings;
 
 impl SystemError {
     /// The reason why the last system call of this thread failed.
-    fn last() -> Self {
+    pub(super) fn last() -> Self {
         SystemError(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
     }
 }
