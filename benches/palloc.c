@@ -289,7 +289,7 @@ static void costs(void)
 
     for (size_t i = 0; i < count; i++) {
         size_t n = numbers[i], operations = smoke() ? 100 : n > 300000 ? n : 300000;
-        take_turns(measure_costs, (struct task){0, 0, n, operations}, smoke() ? 1 : n > 300000 ? 3 : 5, medians[i]);
+        take_turns(measure_costs, (struct task){0, 0, n, operations}, smoke() ? 1 : 5, medians[i]);
     }
     for (int what = GROW; what <= OPEN; what++) {
         static const char *const titles[] = {"palloc: grow, ns", "palloc: churn, ns", "palloc: iterate, ns", "palloc: open, ms"};

@@ -65,12 +65,11 @@ def machine():
     cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
     memory = re.search(r"MemTotal:\s*(\d+)", pathlib.Path("/proc/meminfo").read_text())
     caches = [
-        f"{kind}{level.read_text().strip()} {(level.parent / 'size').read_text().strip()}"
-        for level in sorted(pathlib.Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/level"))
-        for kind in [{"Data": "L", "Unified": "L"}.get((level.parent / "type").read_text().strip())]
-        if kind
+        f"L{(cache / 'level').read_text().strip()} {(cache / 'size').read_text().strip()}"
+        for cache in sorted(pathlib.Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"))
+        if (cache / "type").read_text().strip() != "Instruction"
     ]
-    peers = re.search(r"^Peers: (.*)", texts["palloc"], re.M).group(1)
+    peers = re.search(r"^Peers: (.*)", texts["palloc"], re.M).group(1).replace("_", ".")
     lock = (root / "benches/peers/Cargo.lock").read_text()
     for name in ("rlsf", "talc"):
         peers += f", {name} " + re.search(name + r'"\nversion = "([0-9.]+)', lock).group(1)
@@ -80,10 +79,11 @@ def machine():
         for what, value in [
             ("date", datetime.date.today().isoformat()),
             ("libpalloc", f"{re.search(r'^version *= *.([0-9.]+)', (root / 'Cargo.toml').read_text(), re.M).group(1)}, "
-             f"{output('git', 'describe', '--always', '--dirty', '--exclude=*')}, {output('rustc', '--version')}"),
-            ("processor", f"{cpu.group(1) if cpu else platform.machine()}, {os.cpu_count()} of them, {', '.join(caches)}"),
+             f"{output('git', 'log', '-1', '--format=%h', '--', 'src')}, {output('rustc', '--version')}"),
+            ("processor", f"{cpu.group(1) if cpu else platform.machine()}, {os.cpu_count()} cores, {', '.join(caches)}"),
             ("memory", f"{int(memory.group(1)) / 2**20:.0f} GiB, huge pages: {huge}"),
-            ("kernel, compiler", f"Linux {platform.release()}, {output(os.environ.get('CC', 'cc'), '--version').splitlines()[0]}"),
+            ("kernel, compiler", f"Linux {re.match('[0-9.]+', platform.release()).group()}, "
+             + output(os.environ.get("CC", "cc"), "--version").partition("\n")[0]),
             ("peers", peers),
             ("load average before", read("load").strip()),
         ]
@@ -287,7 +287,7 @@ if "|" not in texts["sync"]:
 generated["machine"] = "| | |\n| --- | --- |\n" + machine()
 generated["goals"] = all_goals()
 text, count = re.subn(
-    r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", lambda m: m[1] + generated.pop(m[2]) + "\n" + m[3], page.read_text(), flags=re.S
+    r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}\n{generated.pop(m[2])}\n\n{m[3]}", page.read_text(), flags=re.S
 )
 if generated:
     sys.exit(f"docs/PERFORMANCE.md has no place for {', '.join(generated)}")

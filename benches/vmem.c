@@ -238,7 +238,6 @@ static const struct row {
     {"warm", pushes, WARM},
     {"cold", pushes, 0},
     {"vmem: arena push beside malloc, ns|malloc", NULL, 0},
-    {"warm, beside cold malloc", pushes, WARM | BESIDE_MALLOC},
     {"cold", pushes, BESIDE_MALLOC},
     {"cold, huge pages", pushes, HUGE | BESIDE_MALLOC},
 };
