@@ -5,7 +5,8 @@
 ##   make check           every test and check; the last line has the totals
 ##   make check-deep      many more crashes, faults and hostile media, and sanitizers: half an hour
 ##   make fuzz            cargo-fuzz, FUZZ_SECONDS (120) for each target; new inputs end up in build/fuzz
-##   make bench           figures of benches/*.c beside their peers; decides nothing
+##   make bench           figures beside those of other allocators, as far as they are installed; decides nothing
+##   make bench-report    the same, and docs/PERFORMANCE.md of them (needs python3)
 ##   make headers         make include/*.h anew from src/ffi
 ##   make install         headers, libraries and palloc.pc
 ##   make uninstall       what install put there
@@ -40,7 +41,7 @@ SOURCES   := $(shell find src -name '*.rs') Cargo.toml build.rs $(wildcard Cargo
 # One call for each kind of library: with several kinds in one call cargo leaves out link-time optimization without a word.
 cargo_build = $(CARGO) rustc --release --lib $(CARGOFLAGS) --target-dir "$(CARGO_TARGET_DIR)" $(if $(TARGET),--target $(TARGET)) --crate-type
 
-.PHONY: all bench check check-deep demo fuzz headers install uninstall clean help
+.PHONY: all bench bench-report check check-deep demo fuzz headers install uninstall clean help
 .DELETE_ON_ERROR:
 
 all: build/lib/libpalloc.a build/lib/$(SHARED)
@@ -92,11 +93,10 @@ fuzz:
 	done
 
 bench: all
-	@mkdir -p build/bench
-	@for source in benches/*.c; do \
-	    program=build/bench/$$(basename $$source .c) && echo "== $$source" && \
-	    $(CC) -O2 -D_GNU_SOURCE -Iinclude $$source $(LDFLAGS) build/lib/libpalloc.a $(LIBS) -o $$program && $$program || exit; \
-	done
+	@benches/run.sh
+
+bench-report: all
+	@benches/run.sh report
 
 headers:
 	UPDATE_HEADERS=1 $(CARGO) test $(CARGOFLAGS) --test headers
