@@ -121,6 +121,25 @@ static void sync_points(void)
     palloc_close(pt);
     CHECK_EQ_U(since(), 1);
 
+    TEST("so-have-growth-and-cutting");
+    unlink(FILE_NAME);
+    pt = palloc_init(FILE_NAME, PALLOC_DYNAMIC | PALLOC_SYNC);
+    REQUIRE(pt != NULL);
+    since();
+    a = palloc(pt, 1000);
+    CHECK_EQ_U(since(), 3); /* the file grows; a part of the slack */
+    b = palloc(pt, 1000);
+    CHECK_EQ_U(since(), 2); /* a part of the slack */
+    c = palloc(pt, 5000000);
+    CHECK_EQ_U(since(), 3);
+    pfree(pt, c);
+    CHECK_EQ_U(since(), 2); /* slack remains */
+    CHECK(a != 0 && b != 0 && c != 0);
+    pfree(pt, b);
+    CHECK_EQ_U(since(), 1);
+    palloc_close(pt);
+    CHECK_EQ_U(since(), 2); /* nothing remains; and what follows from the chain */
+
     TEST("without-SYNC-palloc_sync-is-the-only-sync-point");
     unlink(FILE_NAME);
     pt = palloc_init(FILE_NAME, PALLOC_DYNAMIC);
@@ -178,6 +197,20 @@ static void directories(void)
 static void second_generation(void)
 {
     unsigned open_sync, init_sync, is_new, wanted;
+
+    TEST("palloc_init-with-SYNC-brings-to-the-disk-what-was-done-without");
+    unlink(FILE_NAME);
+    {
+        int fd = palloc_fd_open(FILE_NAME, PALLOC_DYNAMIC);
+
+        REQUIRE(fd > 0 && palloc_fd_init(fd, PALLOC_DYNAMIC) == 0);
+        since();
+        CHECK(palloc_fd_alloc(fd, 100) != 0);
+        CHECK_EQ_U(since(), 0);
+        CHECK_EQ_I(palloc_fd_init(fd, PALLOC_DYNAMIC | PALLOC_SYNC), 0);
+        CHECK_EQ_U(since(), 1);
+        CHECK_EQ_I(palloc_fd_close(fd), 0);
+    }
 
     TEST("in-the-second-generation-SYNC-given-to-palloc_open-or-to-palloc_init-counts");
     for (open_sync = 0; open_sync < 2; open_sync++)
