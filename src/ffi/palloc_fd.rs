@@ -159,7 +159,7 @@ fn told<T>(function: &str, fd: c_int, errno_before: c_int, failed: T, result: en
 /// - EILSEQ: the chain of blocks is damaged (palloc_error() says where); nothing was written.
 /// - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set.
 /// - ENOMEM: memory or address space ran out. ENOSPC: the disk is full. EMFILE: it takes two descriptors, three for a
-/// new file.
+///   new file.
 /// - whatever else open(2), mmap(2) and their like say.
 ///
 /// # Safety
