@@ -945,8 +945,8 @@ int main(void)
     locks_of_the_program();
     want_of_descriptors();
     threads();
-    races_of_init(deep ? 2000 : 50);
-    races_of_open(deep ? 200000 : 2000);
+    races_of_init(deep ? 500 : 50);
+    races_of_open(deep ? 20000 : 2000);
     both();
     return tap_done();
 }
