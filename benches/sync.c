@@ -6,6 +6,7 @@
  *   sync [DIRECTORY]     files are made there (the working directory), which should be on a real disk, and removed
  *
  * palloc    PALLOC_SYNC: one pfree and one palloc of 100 bytes; then the same and a write of the blob
+ * LMDB      one write transaction that deletes a record of 100 bytes and puts one
  * SQLite    synchronous=FULL: one transaction that deletes a row of 100 bytes and inserts one, with a rollback journal and with WAL
  */
 #include <dlfcn.h>
@@ -15,6 +16,13 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#if defined(__has_include)
+#if __has_include(<lmdb.h>)
+#include <lmdb.h>
+#define HAS_LMDB 1
+#endif
+#endif
 
 #define COUNT 300
 
@@ -71,7 +79,63 @@ static int with_palloc(int writes)
     return 0;
 }
 
-/* By dlopen, so that this builds without SQLite. */
+/* A library that is called through dlopen, so that nothing more has to be linked. */
+static int skipped(const char *name, const char *why)
+{
+    printf("%-44s skipped: %s\n", name, why);
+    return 0;
+}
+
+static int with_lmdb(void)
+{
+#if defined(HAS_LMDB)
+    void *library = dlopen("liblmdb.so.0", RTLD_NOW);
+    int (*create)(MDB_env **), (*open)(MDB_env *, const char *, unsigned, mdb_mode_t), (*open_table)(MDB_txn *, const char *, unsigned, MDB_dbi *);
+    int (*begin)(MDB_env *, MDB_txn *, unsigned, MDB_txn **), (*del)(MDB_txn *, MDB_dbi, MDB_val *, MDB_val *);
+    int (*put)(MDB_txn *, MDB_dbi, MDB_val *, MDB_val *, unsigned), (*commit)(MDB_txn *);
+    void (*close)(MDB_env *);
+    double times[COUNT];
+    char bytes[100];
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_dbi table;
+    unsigned i;
+
+    if (library == NULL)
+        return skipped("LMDB", "no liblmdb.so.0");
+    *(void **)&create = dlsym(library, "mdb_env_create");
+    *(void **)&open = dlsym(library, "mdb_env_open");
+    *(void **)&open_table = dlsym(library, "mdb_dbi_open");
+    *(void **)&begin = dlsym(library, "mdb_txn_begin");
+    *(void **)&del = dlsym(library, "mdb_del");
+    *(void **)&put = dlsym(library, "mdb_put");
+    *(void **)&commit = dlsym(library, "mdb_txn_commit");
+    *(void **)&close = dlsym(library, "mdb_env_close");
+    memset(bytes, 7, sizeof(bytes));
+    unlink("sync_bench.lmdb");
+    if (create(&env) != 0 || open(env, "sync_bench.lmdb", MDB_NOSUBDIR, 0660) != 0)
+        return 1;
+    for (i = 0; i < COUNT; i++) {
+        unsigned gone = i - 64;
+        MDB_val old = {sizeof(gone), &gone}, key = {sizeof(i), &i}, value = {sizeof(bytes), bytes};
+        double start = now_ms();
+        if (begin(env, NULL, 0, &txn) != 0 || open_table(txn, NULL, 0, &table) != 0)
+            return 1;
+        if ((i >= 64 && del(txn, table, &old, NULL) != 0) || put(txn, table, &key, &value, 0) != 0 || commit(txn) != 0)
+            return 1;
+        times[i] = now_ms() - start;
+    }
+    close(env);
+    unlink("sync_bench.lmdb");
+    unlink("sync_bench.lmdb-lock");
+    print("LMDB: a write transaction", times);
+    return 0;
+#else
+    return skipped("LMDB", "no lmdb.h when this was built");
+#endif
+}
+
+
 static int with_sqlite(const char *journal)
 {
     void *library = dlopen("libsqlite3.so.0", RTLD_NOW);
@@ -81,10 +145,8 @@ static int with_sqlite(const char *journal)
     void *db = NULL;
     unsigned i;
 
-    if (library == NULL) {
-        printf("%-44s skipped: no libsqlite3\n", "SQLite");
-        return 0;
-    }
+    if (library == NULL)
+        return skipped("SQLite", "no libsqlite3.so.0");
     *(void **)&open = dlsym(library, "sqlite3_open");
     *(void **)&exec = dlsym(library, "sqlite3_exec");
     *(void **)&close = dlsym(library, "sqlite3_close");
@@ -112,5 +174,5 @@ int main(int argc, char **argv)
         perror(argv[1]);
         return 1;
     }
-    return with_palloc(0) || with_palloc(1) || with_sqlite("DELETE") || with_sqlite("WAL");
+    return with_palloc(0) || with_palloc(1) || with_lmdb() || with_sqlite("DELETE") || with_sqlite("WAL");
 }

@@ -30,6 +30,50 @@ int fsync(int fd)
     return count(fd, SYS_fsync);
 }
 
+#if defined(__GLIBC__) && defined(__LP64__)
+static int no_directory; /* open(2) of one fails with this error */
+
+int open64(const char *path, int flags, ...)
+{
+    va_list args;
+    mode_t mode;
+
+    va_start(args, flags);
+    mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
+    va_end(args);
+    if (no_directory != 0 && (flags & O_DIRECTORY) == O_DIRECTORY) {
+        errno = no_directory;
+        return -1;
+    }
+    return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+static void a_directory_that_cannot_be_opened(void)
+{
+    struct palloc_t *pt;
+
+    TEST("no-file-is-made-whose-entry-could-not-be-brought-to-the-disk");
+    unlink(FILE_NAME);
+    no_directory = ENFILE;
+    pt = palloc_init(FILE_NAME, PALLOC_DYNAMIC | PALLOC_SYNC);
+    CHECK(pt == NULL);
+    CHECK_ERRNO(ENFILE);
+    CHECK_EQ_I(access(FILE_NAME, F_OK), -1);
+    palloc_close(pt);
+
+    TEST("but-a-directory-that-may-not-be-read-is-no-reason-to-fail");
+    no_directory = EACCES;
+    pt = palloc_init(FILE_NAME, PALLOC_DYNAMIC | PALLOC_SYNC);
+    CHECK(pt != NULL);
+    palloc_close(pt);
+    no_directory = 0;
+}
+#else
+static void a_directory_that_cannot_be_opened(void)
+{
+}
+#endif
+
 static unsigned since(void)
 {
     unsigned n = syncs;
@@ -42,6 +86,8 @@ static unsigned since(void)
 int palloc_fd_open(const char *filename, uint32_t flags);
 int palloc_fd_init(int fd, uint32_t flags);
 int palloc_fd_close(int fd);
+uint64_t palloc_fd_alloc(int fd, uint64_t size);
+int palloc_fd_free(int fd, uint64_t ptr);
 
 static void sync_points(void)
 {
@@ -74,6 +120,25 @@ static void sync_points(void)
     CHECK_EQ_U(since(), 1);
     palloc_close(pt);
     CHECK_EQ_U(since(), 1);
+
+    TEST("so-have-growth-and-cutting");
+    unlink(FILE_NAME);
+    pt = palloc_init(FILE_NAME, PALLOC_DYNAMIC | PALLOC_SYNC);
+    REQUIRE(pt != NULL);
+    since();
+    a = palloc(pt, 1000);
+    CHECK_EQ_U(since(), 3); /* the file grows; a part of the slack */
+    b = palloc(pt, 1000);
+    CHECK_EQ_U(since(), 2); /* a part of the slack */
+    c = palloc(pt, 5000000);
+    CHECK_EQ_U(since(), 3);
+    pfree(pt, c);
+    CHECK_EQ_U(since(), 2); /* slack remains */
+    CHECK(a != 0 && b != 0 && c != 0);
+    pfree(pt, b);
+    CHECK_EQ_U(since(), 1);
+    palloc_close(pt);
+    CHECK_EQ_U(since(), 2); /* nothing remains; and what follows from the chain */
 
     TEST("without-SYNC-palloc_sync-is-the-only-sync-point");
     unlink(FILE_NAME);
@@ -128,10 +193,55 @@ static void directories(void)
     CHECK_EQ_I(palloc_fd_close(fd), 0);
 }
 
+/* SYNC given to palloc_open, to palloc_init, to both or to none of them; for a new file and for one that is a medium already. */
+static void second_generation(void)
+{
+    unsigned open_sync, init_sync, is_new, wanted;
+
+    TEST("palloc_init-with-SYNC-brings-to-the-disk-what-was-done-without");
+    unlink(FILE_NAME);
+    {
+        int fd = palloc_fd_open(FILE_NAME, PALLOC_DYNAMIC);
+
+        REQUIRE(fd > 0 && palloc_fd_init(fd, PALLOC_DYNAMIC) == 0);
+        since();
+        CHECK(palloc_fd_alloc(fd, 100) != 0);
+        CHECK_EQ_U(since(), 0);
+        CHECK_EQ_I(palloc_fd_init(fd, PALLOC_DYNAMIC | PALLOC_SYNC), 0);
+        CHECK_EQ_U(since(), 1);
+        CHECK_EQ_I(palloc_fd_close(fd), 0);
+    }
+
+    TEST("in-the-second-generation-SYNC-given-to-palloc_open-or-to-palloc_init-counts");
+    for (open_sync = 0; open_sync < 2; open_sync++)
+        for (init_sync = 0; init_sync < 2; init_sync++) {
+            unlink(FILE_NAME);
+            for (is_new = 2; is_new-- > 0;) {
+                int fd = palloc_fd_open(FILE_NAME, PALLOC_DYNAMIC | (open_sync ? PALLOC_SYNC : 0));
+                uint64_t ptr;
+
+                REQUIRE(fd > 0 && palloc_fd_init(fd, PALLOC_DYNAMIC | (init_sync ? PALLOC_SYNC : 0)) == 0);
+                wanted = open_sync || init_sync;
+                since();
+                ptr = palloc_fd_alloc(fd, 100);
+                CHECK(ptr != 0);
+                CHECK_EQ_U(since() > 0, wanted);
+                CHECK_EQ_I(palloc_fd_free(fd, ptr), 0);
+                CHECK_EQ_U(since() > 0, wanted);
+                CHECK_EQ_I(palloc_fd_close(fd), 0);
+                if (tap_.bad != 0)
+                    DIAG("palloc_open %s SYNC, palloc_init %s, %s file", open_sync ? "with" : "without", init_sync ? "with" : "without",
+                         is_new ? "new" : "old");
+            }
+        }
+}
+
 int main(void)
 {
     sync_points();
     directories();
+    a_directory_that_cannot_be_opened();
+    second_generation();
     return tap_done();
 }
 

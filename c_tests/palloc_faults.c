@@ -116,7 +116,7 @@ int fsync(int fd)
 
 int flock(int fd, int how)
 {
-    return how != LOCK_UN && fails(FLOCK) ? -1 : (int)syscall(SYS_flock, fd, how);
+    return !(how & LOCK_UN) && fails(FLOCK) ? -1 : (int)syscall(SYS_flock, fd, how);
 }
 
 ssize_t pread64(int fd, void *bytes, size_t n, off64_t at)
@@ -151,6 +151,11 @@ int statx(int directory, const char *restrict path, int flags, unsigned mask, st
 }
 
 int fstat(int fd, struct stat *info)
+{
+    return fails(STAT) ? -1 : (int)syscall(SYS_fstat, fd, info);
+}
+
+int fstat64(int fd, struct stat64 *info)
 {
     return fails(STAT) ? -1 : (int)syscall(SYS_fstat, fd, info);
 }

@@ -7,13 +7,39 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <finwo/palloc.h>
 
 #include "tap.h"
+
+static unsigned stats; /* calls of fstat */
+static int slow_locks;  /* so that threads meet between a look and a lock */
+
+/* In front of the C library's, where that is known to work. */
+#if defined(__linux__) && defined(__GLIBC__) && defined(__x86_64__)
+#define INTERPOSES 1
+
+int fstat64(int fd, struct stat64 *info)
+{
+    __atomic_fetch_add(&stats, 1, __ATOMIC_RELAXED);
+    return (int)syscall(SYS_fstat, fd, info);
+}
+
+int flock(int fd, int how)
+{
+    if (__atomic_load_n(&slow_locks, __ATOMIC_RELAXED))
+        usleep(1000);
+    return (int)syscall(SYS_flock, fd, how);
+}
+#else
+#define INTERPOSES 0
+#endif
 
 #define FILE_NAME "fd.db"
 #define UNTOUCHED 31313
@@ -450,43 +476,416 @@ static void threads(void)
     CHECK_EQ_I(palloc_check(FILE_NAME, NULL, NULL), 0);
 }
 
+enum { RACERS = 4 };
+
+static pthread_barrier_t barrier;
+
+struct racer {
+    int fd, result, error;
+    uint64_t ptr;
+};
+
+static void *race_to_init(void *argument)
+{
+    struct racer *r = argument;
+
+    pthread_barrier_wait(&barrier);
+    r->result = palloc_init(r->fd, PALLOC_DYNAMIC);
+    r->error = errno;
+    r->ptr = r->result == PALLOC_OK ? palloc(r->fd, 16) : 0;
+    return NULL;
+}
+
+/* Two threads on a descriptor, two on a dup(2) of it, all at palloc_init at once. */
+static void races_of_init(unsigned rounds)
+{
+    struct racer racers[RACERS];
+    pthread_t ids[RACERS];
+    unsigned round;
+    int i, fd;
+
+    TEST("of-threads-at-palloc_init-of-a-descriptor-and-of-its-dup-those-at-one-of-them-succeed");
+    fd = fresh(PALLOC_DYNAMIC);
+    CHECK(palloc(fd, 16) != 0);
+    CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
+    slow_locks = 1;
+    REQUIRE(pthread_barrier_init(&barrier, NULL, RACERS) == 0);
+    for (round = 0; round < rounds && tap_.bad == 0; round++) {
+        int one = open(FILE_NAME, O_RDWR), two = dup(one), probe = open(FILE_NAME, O_RDWR), winner;
+
+        REQUIRE(one > 0 && two > 0 && probe > 0);
+        for (i = 0; i < RACERS; i++) {
+            racers[i].fd = i % 2 == 0 ? one : two;
+            REQUIRE(pthread_create(&ids[i], NULL, race_to_init, &racers[i]) == 0);
+        }
+        for (i = 0; i < RACERS; i++)
+            pthread_join(ids[i], NULL);
+        winner = racers[0].result == PALLOC_OK ? 0 : 1;
+        for (i = 0; i < RACERS; i++) {
+            CHECK_EQ_I(racers[i].result, i % 2 == winner ? PALLOC_OK : PALLOC_ERR);
+            if (i % 2 != winner)
+                CHECK_EQ_I(racers[i].error, EWOULDBLOCK);
+        }
+        CHECK(racers[winner].ptr != 0 && racers[winner + 2].ptr != 0 && racers[winner].ptr != racers[winner + 2].ptr);
+        CHECK_EQ_I(flock(probe, LOCK_EX | LOCK_NB), -1);
+        for (i = winner; i < RACERS; i += 2)
+            CHECK_EQ_I(pfree(racers[i].fd, racers[i].ptr), PALLOC_OK);
+        CHECK_EQ_I(palloc_close(winner == 0 ? one : two), PALLOC_OK);
+        close(winner == 0 ? two : one);
+        close(probe);
+        if (tap_.bad != 0)
+            DIAG("round %u", round);
+    }
+    pthread_barrier_destroy(&barrier);
+    slow_locks = 0;
+    CHECK_EQ_I(palloc_check(FILE_NAME, NULL, NULL), 0);
+}
+
+static unsigned open_rounds;
+
+/* Opens and closes a file of its own, sometimes by close(2), and now and then fails to open, so that the library looks for what was
+ * closed by close(2). */
+static void *open_and_close(void *argument)
+{
+    const char *name = argument;
+    unsigned i;
+
+    for (i = 0; i < open_rounds; i++) {
+        int fd = palloc_open(name, PALLOC_DYNAMIC);
+        uint64_t ptr;
+
+        if (!CHECK(fd > 2) || !CHECK_EQ_I(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_OK)) {
+            DIAG("%s", palloc_error());
+            break;
+        }
+        ptr = palloc(fd, 20);
+        if (!CHECK_EQ_U(ptr, 16) || !CHECK_EQ_I(pfree(fd, ptr), PALLOC_OK) || !CHECK_EQ_U(end_of(fd), 8)) {
+            DIAG("round %u: %s", i, palloc_error());
+            break;
+        }
+        if (i % 4 == 3)
+            close(fd);
+        else if (!CHECK_EQ_I(palloc_close(fd), PALLOC_OK))
+            break;
+        if (i % 2 == 0 && !CHECK_EQ_I(palloc_open("missing.db", PALLOC_DEFAULT), 0))
+            break;
+    }
+    return NULL;
+}
+
+static void races_of_open(unsigned rounds)
+{
+    char names[RACERS][16];
+    pthread_t ids[RACERS];
+    int i;
+
+    TEST("threads-open-and-close-media-of-their-own-and-none-of-anothers");
+    open_rounds = rounds;
+    for (i = 0; i < RACERS; i++) {
+        snprintf(names[i], sizeof names[i], "race%d.db", i);
+        REQUIRE(pthread_create(&ids[i], NULL, open_and_close, names[i]) == 0);
+    }
+    for (i = 0; i < RACERS; i++)
+        pthread_join(ids[i], NULL);
+}
+
+/* What another open file is refused: 0, LOCK_SH (which all others are then refused too) or LOCK_EX. */
+static int refused_to_others(const char *name)
+{
+    int probe = open(name, O_RDONLY), refused = 0;
+
+    REQUIRE(probe > 0);
+    if (flock(probe, LOCK_SH | LOCK_NB) != 0)
+        refused = LOCK_SH;
+    else if (flock(probe, LOCK_EX | LOCK_NB) != 0)
+        refused = LOCK_EX;
+    close(probe);
+    return refused;
+}
+
+static void readers(void)
+{
+    int writer, one, two, three;
+
+    TEST("readers-of-one-file-do-not-exclude-each-other");
+    writer = fresh(PALLOC_DYNAMIC);
+    CHECK_EQ_U(palloc(writer, 30), 16);
+    REFUSED(palloc_open(FILE_NAME, PALLOC_READONLY), 0, EWOULDBLOCK);
+    one = dup(writer);
+    REFUSED(palloc_init(one, PALLOC_READONLY), PALLOC_ERR, EWOULDBLOCK);
+    CHECK_EQ_I(palloc_close(writer), PALLOC_OK);
+    close(one);
+    one = open(FILE_NAME, O_RDONLY);
+    two = dup(one);
+    three = open(FILE_NAME, O_RDONLY);
+    CHECK_EQ_I(palloc_init(one, PALLOC_READONLY), PALLOC_OK);
+    CHECK_EQ_I(palloc_init(two, PALLOC_READONLY), PALLOC_OK);
+    CHECK_EQ_I(palloc_init(three, PALLOC_READONLY), PALLOC_OK);
+    CHECK_EQ_U(palloc_next(one, 0), 16);
+    CHECK_EQ_U(palloc_next(two, 0), 16);
+    CHECK_EQ_U(palloc_next(three, 0), 16);
+
+    TEST("the-last-of-them-gives-the-lock-back");
+    CHECK_EQ_I(palloc_close(three), PALLOC_OK);
+    CHECK_EQ_I(palloc_close(one), PALLOC_OK);
+    CHECK_EQ_I(refused_to_others(FILE_NAME), LOCK_EX);
+    REFUSED(palloc_open(FILE_NAME, PALLOC_DYNAMIC), 0, EWOULDBLOCK);
+    writer = open(FILE_NAME, O_RDWR);
+    REFUSED(palloc_init(writer, PALLOC_DYNAMIC), PALLOC_ERR, EWOULDBLOCK);
+    CHECK_EQ_U(palloc_next(two, 0), 16);
+    CHECK_EQ_I(palloc_close(two), PALLOC_OK);
+    CHECK_EQ_I(refused_to_others(FILE_NAME), 0);
+    CHECK_EQ_I(palloc_init(writer, PALLOC_DYNAMIC), PALLOC_OK);
+    CHECK_EQ_I(palloc_close(writer), PALLOC_OK);
+}
+
+static void locks_of_the_program(void)
+{
+    static const int locks[] = {0, LOCK_SH, LOCK_EX};
+    static const int refused[] = {0, LOCK_EX, LOCK_SH};
+    int i, fd, other;
+
+    TEST("a-palloc_init-that-fails-leaves-the-programs-own-flock");
+    if (access("/proc/self/fdinfo/0", R_OK) != 0) {
+        SKIP("the system does not tell of locks");
+        return;
+    }
+    make_file(FILE_NAME, "not a medium at all", 19, 19);
+    for (i = 0; i < 3; i++) {
+        fd = open(FILE_NAME, O_RDWR);
+        CHECK(locks[i] == 0 || flock(fd, locks[i] | LOCK_NB) == 0);
+        REFUSED(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_ERR, EINVAL);
+        CHECK_EQ_I(refused_to_others(FILE_NAME), refused[i]);
+        REFUSED(palloc_init(fd, PALLOC_READONLY), PALLOC_ERR, EINVAL);
+        CHECK_EQ_I(refused_to_others(FILE_NAME), refused[i]);
+        if (locks[i] != LOCK_EX) { /* refused the lock, by somebody who reads */
+            other = open(FILE_NAME, O_RDONLY);
+            CHECK_EQ_I(flock(other, LOCK_SH | LOCK_NB), 0);
+            REFUSED(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_ERR, EWOULDBLOCK);
+            close(other);
+            CHECK_EQ_I(refused_to_others(FILE_NAME), refused[i]);
+        }
+        CHECK_EQ_I(palloc_init(fd, PALLOC_DYNAMIC | PALLOC_FORCE), PALLOC_OK);
+        CHECK_EQ_I(refused_to_others(FILE_NAME), LOCK_SH);
+        CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
+        CHECK_EQ_I(refused_to_others(FILE_NAME), 0);
+        make_file(FILE_NAME, "not a medium at all", 19, 19);
+    }
+}
+
+static unsigned open_descriptors(void)
+{
+    unsigned fd, count = 0;
+
+    for (fd = 0; fd < 1024; fd++)
+        count += fcntl((int)fd, F_GETFD) != -1;
+    return count;
+}
+
+static void want_of_descriptors(void)
+{
+    enum { LIMIT = 100 };
+    unsigned before, left, flags, failures = 0, i, filled;
+    int fill[LIMIT], fd;
+    struct rlimit limit, small;
+
+    TEST("palloc_open-that-finds-too-few-descriptors-leaves-neither-file-nor-descriptor");
+    REQUIRE(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    small = limit;
+    small.rlim_cur = LIMIT;
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &small) == 0);
+    for (flags = PALLOC_DYNAMIC; flags <= (PALLOC_DYNAMIC | PALLOC_SYNC); flags += PALLOC_SYNC)
+        for (left = 0, fd = 0; fd == 0 && left < 10; left++) {
+            unlink(FILE_NAME);
+            for (filled = 0; (fd = dup(0)) != -1; filled++)
+                fill[filled] = fd;
+            for (i = 0; i < left; i++)
+                close(fill[--filled]);
+            before = open_descriptors();
+            errno = 0;
+            fd = palloc_open(FILE_NAME, flags);
+            if (fd == 0) {
+                CHECK_ERRNO(EMFILE);
+                CHECK_EQ_I(access(FILE_NAME, F_OK), -1);
+                CHECK_EQ_U(open_descriptors(), before);
+                failures++;
+            } else
+                CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
+            while (filled > 0)
+                close(fill[--filled]);
+        }
+    CHECK_EQ_U(failures, 2 * 3); /* of three that it needs, there were 0, 1, 2 */
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+}
+
+/* Calls of fstat while a medium is opened. */
+static unsigned stats_of_open(const char *name, int *fd)
+{
+    unsigned before = stats;
+
+    *fd = palloc_open(name, PALLOC_DYNAMIC);
+    CHECK(*fd > 2);
+    CHECK_EQ_I(palloc_init(*fd, PALLOC_DYNAMIC), PALLOC_OK);
+    unlink(name);
+    return stats - before;
+}
+
+static void many_media(void)
+{
+    enum { MANY = 50 };
+    unsigned first, i;
+    int fds[MANY];
+    char name[32];
+
+    TEST("opening-a-medium-asks-nothing-of-those-that-are-open");
+    if (!INTERPOSES) {
+        SKIP("system calls can't be counted here");
+        return;
+    }
+    first = stats_of_open("many.db", &fds[0]);
+    CHECK(first > 0);
+    for (i = 1; i < MANY; i++) {
+        snprintf(name, sizeof name, "many%u.db", i);
+        CHECK_EQ_U(stats_of_open(name, &fds[i]), first);
+    }
+    for (i = 0; i < MANY; i++)
+        CHECK_EQ_I(palloc_close(fds[i]), PALLOC_OK);
+}
+
+/* What the header says of close(2). */
+static void closed_by_close(void)
+{
+    int fd, other, i, met = 0, opened[3];
+
+    TEST("a-number-that-was-closed-by-close-2-stands-for-its-medium-until-it-is-given-to-palloc_init");
+    fd = fresh(PALLOC_DYNAMIC);
+    CHECK_EQ_U(palloc(fd, 30), 16);
+    close(fd);
+    make_file("other.db", "", 0, 0);
+    other = open("other.db", O_RDWR);
+    CHECK_EQ_I(other, fd);
+    CHECK_EQ_U(palloc(fd, 30), 64);
+    CHECK_EQ_U(end_of(fd), 0);
+    CHECK_EQ_I(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_OK);
+    CHECK_EQ_U(palloc_next(fd, 0), 0);
+    CHECK_EQ_U(palloc(fd, 1), 16);
+    CHECK_EQ_U(end_of(fd), 40);
+    CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
+    fd = palloc_open(FILE_NAME, PALLOC_DYNAMIC);
+    CHECK(fd > 2);
+    CHECK_EQ_U(palloc_next(fd, 16), 64);
+
+    TEST("or-returned-by-palloc_open");
+    close(fd);
+    make_file("empty.db", "", 0, 0);
+    for (i = 0; i < 3; i++) {
+        opened[i] = palloc_open("empty.db", PALLOC_DYNAMIC);
+        met |= opened[i] == fd;
+        REFUSED(palloc(opened[i], 1), 0, EBADF);
+    }
+    CHECK(met);
+    for (i = 0; i < 3; i++)
+        CHECK_EQ_I(palloc_close(opened[i]), PALLOC_OK);
+    CHECK_EQ_I(refused_to_others(FILE_NAME), 0);
+
+    TEST("a-medium-that-was-closed-by-close-2-keeps-no-descriptor-from-others");
+    {
+        struct rlimit limit, small;
+
+        REQUIRE(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+        small = limit;
+        small.rlim_cur = 40;
+        REQUIRE(setrlimit(RLIMIT_NOFILE, &small) == 0);
+        for (i = 0; i < 100; i++) {
+            char name[32];
+
+            snprintf(name, sizeof name, "closed%d.db", i);
+            fd = palloc_open(name, PALLOC_DYNAMIC);
+            if (!CHECK(fd > 2) || !CHECK_EQ_I(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_OK))
+                break;
+            close(fd);
+            unlink(name);
+        }
+        REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    }
+}
+
+static void make_medium(const char *name)
+{
+    int fd;
+
+    unlink(name);
+    fd = palloc_open(name, PALLOC_DYNAMIC);
+    REQUIRE(fd > 2 && palloc_init(fd, PALLOC_DYNAMIC) == PALLOC_OK && palloc(fd, 8) == 16 && palloc_close(fd) == PALLOC_OK);
+}
+
+enum child { OPENS_A_NEW_FILE, OPENS_A_MEDIUM, OPENS_A_MEDIUM_BY_OPEN, FAILS_TO_OPEN, CLOSES_ANOTHER_FILE, CHILDREN };
+
+/* In a child that has closed what it inherited. */
+static int child_works(enum child what, int closed)
+{
+    const char *name = what == OPENS_A_NEW_FILE ? "new.pba" : "child.pba";
+    int fd;
+
+    switch (what) {
+    case FAILS_TO_OPEN:
+        return palloc_open("missing.pba", PALLOC_DEFAULT) == 0;
+    case CLOSES_ANOTHER_FILE:
+        fd = dup2(open(name, O_RDWR), closed);
+        return fd == closed && palloc_close(fd) == PALLOC_ERR && errno == EBADF && close(fd) == 0;
+    case OPENS_A_MEDIUM_BY_OPEN:
+        fd = dup2(open(name, O_RDWR), closed);
+        break;
+    default:
+        fd = palloc_open(name, PALLOC_DYNAMIC);
+        break;
+    }
+    return fd > 2 && palloc_init(fd, PALLOC_DYNAMIC) == PALLOC_OK && palloc(fd, 8) != 0 && palloc_close(fd) == PALLOC_OK;
+}
+
 /* A child closes what it inherited and opens a medium of its own, as a worker process would. */
 static void a_child_that_closes_what_it_inherited(void)
 {
-    int fd = palloc_open("parent.pba", PALLOC_DYNAMIC), ready[2], status = -1;
+    int fd, ready[2], status;
     uint64_t free_one, last;
     char bytes[64], c;
+    unsigned what;
     pid_t child;
 
     TEST("a-forked-child-that-closes-the-descriptor-and-opens-another-medium-leaves-the-parents-alone");
-    REQUIRE(fd > 0 && palloc_init(fd, PALLOC_DYNAMIC) == PALLOC_OK && pipe(ready) == 0);
-    free_one = palloc(fd, 64);
-    last = palloc(fd, 64);
-    CHECK_EQ_I(pfree(fd, free_one), PALLOC_OK);
-    child = fork();
-    REQUIRE(child >= 0);
-    if (child == 0) {
-        int other;
-
-        if (read(ready[0], &c, 1) != 1)
-            _exit(1);
-        close(fd);
-        other = palloc_open("child.pba", PALLOC_DYNAMIC);
-        _exit(other == 0 || palloc_init(other, PALLOC_DYNAMIC) != PALLOC_OK || palloc(other, 8) == 0 || palloc_close(other) != PALLOC_OK);
+    make_medium("child.pba");
+    for (what = 0; what < CHILDREN; what++) {
+        unlink("new.pba");
+        fd = fresh(PALLOC_DYNAMIC);
+        REQUIRE(pipe(ready) == 0);
+        free_one = palloc(fd, 64);
+        last = palloc(fd, 64);
+        CHECK_EQ_I(pfree(fd, free_one), PALLOC_OK);
+        child = fork();
+        REQUIRE(child >= 0);
+        if (child == 0) {
+            if (read(ready[0], &c, 1) != 1)
+                _exit(1);
+            close(fd);
+            _exit(!child_works((enum child)what, fd));
+        }
+        CHECK_EQ_U(palloc(fd, 64), free_one);
+        memset(bytes, 7, sizeof(bytes));
+        CHECK(pwrite(fd, bytes, sizeof(bytes), (off_t)free_one) == (ssize_t)sizeof(bytes));
+        CHECK(write(ready[1], "x", 1) == 1);
+        CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
+        CHECK_EQ_I(WEXITSTATUS(status), 0);
+        memset(bytes, 0, sizeof(bytes));
+        CHECK(pread(fd, bytes, sizeof(bytes), (off_t)free_one) == (ssize_t)sizeof(bytes));
+        CHECK(bytes[0] == 7 && bytes[8] == 7 && bytes[63] == 7);
+        CHECK_EQ_I(refused_to_others(FILE_NAME), LOCK_SH);
+        CHECK_EQ_I(pfree(fd, last), PALLOC_OK);
+        CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
+        close(ready[0]);
+        close(ready[1]);
+        if (tap_.bad != 0)
+            DIAG("child %u", what);
     }
-    CHECK_EQ_U(palloc(fd, 64), free_one);
-    memset(bytes, 7, sizeof(bytes));
-    CHECK(pwrite(fd, bytes, sizeof(bytes), (off_t)free_one) == (ssize_t)sizeof(bytes));
-    CHECK(write(ready[1], "x", 1) == 1);
-    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
-    CHECK_EQ_I(WEXITSTATUS(status), 0);
-    memset(bytes, 0, sizeof(bytes));
-    CHECK(pread(fd, bytes, sizeof(bytes), (off_t)free_one) == (ssize_t)sizeof(bytes));
-    CHECK(bytes[0] == 7 && bytes[8] == 7 && bytes[63] == 7);
-    CHECK_EQ_I(palloc_open("parent.pba", PALLOC_DYNAMIC), 0);
-    CHECK_ERRNO(EWOULDBLOCK);
-    CHECK_EQ_I(pfree(fd, last), PALLOC_OK);
-    CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
 }
 
 /* The first generation's symbols, as another source file of the program would use them. */
@@ -531,6 +930,8 @@ static void both(void)
 
 int main(void)
 {
+    int deep = getenv("DEEP") != NULL;
+
     a_child_that_closes_what_it_inherited();
     figures();
     exact_sizes(0, 3000);
@@ -538,7 +939,14 @@ int main(void)
     golden();
     errors();
     descriptors();
+    many_media();
+    closed_by_close();
+    readers();
+    locks_of_the_program();
+    want_of_descriptors();
     threads();
+    races_of_init(deep ? 500 : 50);
+    races_of_open(deep ? 20000 : 2000);
     both();
     return tap_done();
 }

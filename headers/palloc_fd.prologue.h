@@ -29,8 +29,11 @@
  * finds no free block; palloc.h reserves space ahead.
  *
  * The position of `fd` in the file is the program's. The library works on descriptors of its own,
- * so a program that closes `fd` by close(2) harms nothing: the medium is then closed by a later
- * palloc_open or palloc_init, or as if the process had been killed.
+ * so a program that closes `fd` by close(2) harms nothing. But it leaves the medium open and locked:
+ * the library lets go of it, as if the process had been killed, when a later palloc_open or
+ * palloc_init in this process would fail otherwise, or returns or is given its number for another
+ * file. Up to then calls with the number act on the medium, not on what else has that number by now.
+ * (To ask the system at each call would make a palloc several times slower.)
  *
  * After fork(2), one of the two processes may go on with the medium, and the other must not use
  * these functions on it.

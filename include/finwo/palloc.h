@@ -34,8 +34,11 @@
  * finds no free block; palloc.h reserves space ahead.
  *
  * The position of `fd` in the file is the program's. The library works on descriptors of its own,
- * so a program that closes `fd` by close(2) harms nothing: the medium is then closed by a later
- * palloc_open or palloc_init, or as if the process had been killed.
+ * so a program that closes `fd` by close(2) harms nothing. But it leaves the medium open and locked:
+ * the library lets go of it, as if the process had been killed, when a later palloc_open or
+ * palloc_init in this process would fail otherwise, or returns or is given its number for another
+ * file. Up to then calls with the number act on the medium, not on what else has that number by now.
+ * (To ask the system at each call would make a palloc several times slower.)
  *
  * After fork(2), one of the two processes may go on with the medium, and the other must not use
  * these functions on it.
@@ -104,15 +107,19 @@ typedef uint64_t PALLOC_SIZE;
  * that is empty or all zeros, palloc_init makes one. A file that does not exist is created with
  * PALLOC_DYNAMIC, mode 0660 minus the umask. The medium is locked (flock(2)) until palloc_close.
  *
- * Returns a descriptor that has O_CLOEXEC and is larger than 2; 0 on failure. Fails iff:
+ * Returns a descriptor that has O_CLOEXEC and is larger than 2; 0 on failure; a file that was
+ * created for it may remain, empty, where memory ran out, but not for want of descriptors. Fails
+ * iff:
  * - ENOENT: the file does not exist, and PALLOC_DYNAMIC is not given.
  * - EINVAL: the file holds something else (palloc_init makes a medium of it if PALLOC_FORCE is
  *   given to both); filename is NULL; flags that are unknown or contradict each other; neither a
  *   file nor a block device.
- * - EWOULDBLOCK: the medium is open already, in this process or another.
+ * - EWOULDBLOCK: the medium is open already, in this process or another, unless both are
+ *   PALLOC_READONLY.
  * - EILSEQ: the chain of blocks is damaged (palloc_error() says where); nothing was written.
  * - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set.
- * - ENOMEM: memory or address space ran out. ENOSPC: the disk is full.
+ * - ENOMEM: memory or address space ran out. ENOSPC: the disk is full. EMFILE: it takes two
+ *   descriptors, three for a new file.
  * - whatever else open(2), mmap(2) and their like say.
  */
 PALLOC_FD palloc_fd_open(const char *filename, PALLOC_FLAGS flags);
@@ -128,16 +135,18 @@ PALLOC_FD palloc_fd_open(const char *filename, PALLOC_FLAGS flags);
  *   is all zeros  initialized, one free block     the same
  *   is a medium   opened; its own flags win       the same
  *
- * With PALLOC_SYNC, palloc and pfree are durable; the program's own writes are if it opened the
- * file with O_DSYNC. A new file's entry in its directory is palloc_open's matter.
+ * palloc and pfree are durable with PALLOC_SYNC, and if `fd` has O_DSYNC (as that of a palloc_open
+ * with PALLOC_SYNC has); the program's own writes are if it has O_DSYNC. A new file's entry in its
+ * directory is palloc_open's matter.
  *
  * Returns PALLOC_OK, also if the medium is open on `fd` already (with PALLOC_SYNC it is durable
- * from then on); PALLOC_ERR on failure, and `fd` stays open. Fails iff:
+ * from then on); PALLOC_ERR on failure, and `fd` stays open. A flock(2) that `fd` had is then as it
+ * was, on Linux with /proc; elsewhere it may be gone. Fails iff:
  * - EBADF: `fd` is not open, or not for reading and writing.
  * - EINVAL: a row of the table above; the file holds something else and PALLOC_FORCE is not given;
  *   flags as with palloc_open; O_APPEND.
  * - EROFS, EWOULDBLOCK, EILSEQ, ENOTSUP, ENOMEM, ENOSPC, ...: as with palloc_open. EWOULDBLOCK also
- *   for a dup(2) of a descriptor that a medium is open on.
+ *   for a dup(2) of a descriptor that a medium is open on, unless both are PALLOC_READONLY.
  */
 PALLOC_RESPONSE palloc_fd_init(PALLOC_FD fd, PALLOC_FLAGS flags);
 

@@ -9,7 +9,7 @@ use std::sync::{Mutex, RwLock};
 
 use super::palloc::{invalid, report, report_on};
 use super::{get_errno, set_errno};
-use crate::palloc::{self as engine, Error, Flags, Locked, Palloc, is_same_file};
+use crate::palloc::{self as engine, Error, FileId, Flags, Locked, Palloc, file_of};
 
 /// A descriptor on which a medium is open.
 pub type PALLOC_FD = c_int;
@@ -36,67 +36,87 @@ pub const PALLOC_FORCE: u32 = 8;
 /// Reserved. No layout is defined for it; a medium that has it is refused.
 pub const PALLOC_EXTENDED: u32 = 1u32 << 31;
 
-/// The medium that is open on a descriptor, if any. There is one for each number that ever was such a descriptor, and it stays.
+/// The medium that is open on a descriptor, if any.
 type Slot = RwLock<Option<Palloc>>;
 
-static SLOTS: RwLock<Vec<Option<&'static Slot>>> = RwLock::new(Vec::new());
+/// What is known of a number of a descriptor.
+#[derive(Clone, Copy, Default)]
+struct Number {
+    /// Made for the first medium, and it stays.
+    slot: Option<&'static Slot>,
+    /// Where the medium in the slot is. Set while OPENING is locked.
+    opened: Option<Opened>,
+}
+
+#[derive(Clone, Copy)]
+struct Opened {
+    file: FileId,
+    read_only: bool,
+}
+
+static NUMBERS: RwLock<Vec<Number>> = RwLock::new(Vec::new());
+
+/// Held while media are looked for, opened and registered: two threads may be at it with one descriptor or one file.
+static OPENING: Mutex<()> = Mutex::new(());
 
 const NO_PANIC: &str = "no thread panicked at work on a medium";
 
-fn slot(fd: c_int) -> Option<&'static Slot> {
-    *SLOTS.read().expect(NO_PANIC).get(usize::try_from(fd).ok()?)?
+fn number(fd: c_int) -> Option<Number> {
+    NUMBERS.read().expect(NO_PANIC).get(usize::try_from(fd).ok()?).copied()
 }
 
 /// From here on `medium` is the one of `fd`.
-fn register(fd: c_int, medium: Palloc) -> engine::Result<()> {
-    let mut slots = SLOTS.write().expect(NO_PANIC);
+fn register(fd: c_int, opened: Opened, medium: Palloc) -> engine::Result<()> {
+    let_go(fd);
+    let mut numbers = NUMBERS.write().expect(NO_PANIC);
     let index = fd as usize; // an open descriptor
-    if index >= slots.len() {
-        let more = index + 1 - slots.len();
-        slots.try_reserve(more)?;
-        slots.resize(index + 1, None);
+    if index >= numbers.len() {
+        let more = index + 1 - numbers.len();
+        numbers.try_reserve(more)?;
+        numbers.resize(index + 1, Number::default());
     }
-    let slot = match slots[index] {
+    let slot = match numbers[index].slot {
         Some(slot) => slot,
-        None => slots[index].insert(&Box::leak(engine::try_box(Slot::default())?)[0]),
+        None => numbers[index].slot.insert(&Box::leak(engine::try_box(Slot::default())?)[0]),
     };
-    let mut slot = slot.write().expect(NO_PANIC);
-    if slot.is_some() {
-        return Err(Error::Locked);
-    }
-    *slot = Some(medium);
+    *slot.write().expect(NO_PANIC) = Some(medium);
+    numbers[index].opened = Some(opened);
     Ok(())
 }
 
-/// Held while a medium is looked for, opened and registered: two threads may be at it with one descriptor.
-static OPENING: Mutex<()> = Mutex::new(());
-
-/// Looks at each medium that is open: forgets it if the program closed its descriptor by close(2), and tells whether one of the others
-/// is in the file that `fd` is open on.
-fn is_open_elsewhere(fd: c_int) -> bool {
-    let mut found = false;
-    for of in 0.. {
-        match SLOTS.read().expect(NO_PANIC).get(of as usize) {
-            None => break,
-            Some(None) => continue,
-            Some(Some(_)) => {}
+/// Forgets the medium of a number whose descriptor the program closed by close(2), as after a kill: the process may be a forked child,
+/// whose parent is at work on the file.
+fn let_go(fd: c_int) {
+    if let Some(Number { slot: Some(slot), opened: Some(_) }) = number(fd) {
+        if let Some(medium) = slot.write().expect(NO_PANIC).take() {
+            medium.forget();
         }
-        let slot = slot(of).expect("slots stay");
-        let is_stale = |medium: &Option<Palloc>| medium.as_ref().is_some_and(|m| !is_same_file(m.descriptor(), of));
-        let medium = slot.read().expect(NO_PANIC);
-        found |= !is_stale(&medium) && medium.as_ref().is_some_and(|m| is_same_file(m.descriptor(), fd));
-        if is_stale(&medium) {
-            drop(medium);
-            let mut medium = slot.write().expect(NO_PANIC);
-            if is_stale(&medium) {
-                // As after a kill: the process may be a forked child, whose parent is at work on the file.
-                if let Some(medium) = medium.take() {
-                    medium.forget();
-                }
-            }
-        }
+        NUMBERS.write().expect(NO_PANIC)[fd as usize].opened = None;
     }
-    found
+}
+
+/// Tries once more after letting go of what the program closed by close(2): the lock, a descriptor or the memory may be what is wanted.
+fn with_retry<T>(attempt: impl Fn() -> engine::Result<T>) -> engine::Result<T> {
+    attempt().or_else(|error| {
+        let count = NUMBERS.read().expect(NO_PANIC).len() as c_int;
+        let closed = (0..count).filter(|&fd| is_stale(fd)).map(let_go).count();
+        if closed > 0 { attempt() } else { Err(error) }
+    })
+}
+
+/// Whether a medium is open on that number, but the descriptor is closed, or that of another file by now.
+fn is_stale(fd: c_int) -> bool {
+    number(fd).and_then(|number| number.opened).is_some_and(|opened| !is_open_on(fd, opened.file))
+}
+
+fn count_open(which: impl Fn(Opened) -> bool) -> usize {
+    let numbers = NUMBERS.read().expect(NO_PANIC);
+    numbers.iter().filter(|number| number.opened.is_some_and(&which)).count()
+}
+
+/// Whether `fd` is open on the file, as far as the system tells.
+fn is_open_on(fd: c_int, file: FileId) -> bool {
+    file_of(fd).map_or_else(|e| e.raw_os_error() != Some(libc::EBADF), |of| of == file)
 }
 
 fn no_medium() -> Error {
@@ -106,7 +126,7 @@ fn no_medium() -> Error {
 /// Runs `f` on the medium of `fd`, or reports why not. errno is left alone on success.
 fn with<T>(function: &str, fd: c_int, failed: T, f: impl FnOnce(&mut Locked<'_>) -> engine::Result<T>) -> T {
     let before = get_errno();
-    let result = slot(fd).ok_or_else(no_medium).and_then(|slot| {
+    let result = number(fd).and_then(|number| number.slot).ok_or_else(no_medium).and_then(|slot| {
         let medium = slot.read().expect(NO_PANIC);
         f(&mut medium.as_ref().ok_or_else(no_medium)?.lock())
     });
@@ -130,14 +150,16 @@ fn told<T>(function: &str, fd: c_int, errno_before: c_int, failed: T, result: en
 /// palloc_init makes one. A file that does not exist is created with PALLOC_DYNAMIC, mode 0660 minus the umask. The medium is locked
 /// (flock(2)) until palloc_close.
 ///
-/// Returns a descriptor that has O_CLOEXEC and is larger than 2; 0 on failure. Fails iff:
+/// Returns a descriptor that has O_CLOEXEC and is larger than 2; 0 on failure; a file that was created for it may remain, empty, where
+/// memory ran out, but not for want of descriptors. Fails iff:
 /// - ENOENT: the file does not exist, and PALLOC_DYNAMIC is not given.
 /// - EINVAL: the file holds something else (palloc_init makes a medium of it if PALLOC_FORCE is given to both); filename is NULL;
 ///   flags that are unknown or contradict each other; neither a file nor a block device.
-/// - EWOULDBLOCK: the medium is open already, in this process or another.
+/// - EWOULDBLOCK: the medium is open already, in this process or another, unless both are PALLOC_READONLY.
 /// - EILSEQ: the chain of blocks is damaged (palloc_error() says where); nothing was written.
 /// - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set.
-/// - ENOMEM: memory or address space ran out. ENOSPC: the disk is full.
+/// - ENOMEM: memory or address space ran out. ENOSPC: the disk is full. EMFILE: it takes two descriptors, three for a
+///   new file.
 /// - whatever else open(2), mmap(2) and their like say.
 ///
 /// # Safety
@@ -165,12 +187,20 @@ pub unsafe extern "C" fn palloc_fd_open(filename: *const c_char, flags: PALLOC_F
 
 fn open(path: &CStr, flags: Flags) -> engine::Result<c_int> {
     let _opening = OPENING.lock().expect(NO_PANIC);
-    is_open_elsewhere(-1); // a lock of a descriptor that was closed is not in the way
-    let (descriptor, medium) = Palloc::open_exact(path, flags)?;
-    if let Some(medium) = medium {
-        register(descriptor.as_raw_fd(), medium)?;
-    }
-    Ok(descriptor.into_raw_fd())
+    with_retry(|| {
+        let (descriptor, medium) = Palloc::open_exact(path, flags)?;
+        let fd = descriptor.as_raw_fd();
+        match medium {
+            Some(medium) => register(fd, opened(fd, flags)?, medium)?,
+            None => let_go(fd),
+        }
+        Ok(descriptor.into_raw_fd())
+    })
+}
+
+fn opened(fd: c_int, flags: Flags) -> engine::Result<Opened> {
+    let file = file_of(fd).map_err(Error::system("use the descriptor"))?;
+    Ok(Opened { file, read_only: flags.contains(Flags::READONLY) })
 }
 
 /// Makes a medium of the file that `fd` is open on, if it is not one yet, and opens it. `fd` comes from palloc_open, or from open(2):
@@ -183,14 +213,15 @@ fn open(path: &CStr, flags: Flags) -> engine::Result<c_int> {
 /// | is all zeros | initialized, one free block | the same |
 /// | is a medium | opened; its own flags win | the same |
 ///
-/// With PALLOC_SYNC, palloc and pfree are durable; the program's own writes are if it opened the file with O_DSYNC. A new file's entry
-/// in its directory is palloc_open's matter.
+/// palloc and pfree are durable with PALLOC_SYNC, and if `fd` has O_DSYNC (as that of a palloc_open with PALLOC_SYNC has); the program's
+/// own writes are if it has O_DSYNC. A new file's entry in its directory is palloc_open's matter.
 ///
-/// Returns PALLOC_OK, also if the medium is open on `fd` already (with PALLOC_SYNC it is durable from then on); PALLOC_ERR on failure, and `fd` stays open. Fails iff:
+/// Returns PALLOC_OK, also if the medium is open on `fd` already (with PALLOC_SYNC it is durable from then on); PALLOC_ERR on failure,
+/// and `fd` stays open. A flock(2) that `fd` had is then as it was, on Linux with /proc; elsewhere it may be gone. Fails iff:
 /// - EBADF: `fd` is not open, or not for reading and writing.
 /// - EINVAL: a row of the table above; the file holds something else and PALLOC_FORCE is not given; flags as with palloc_open; O_APPEND.
 /// - EROFS, EWOULDBLOCK, EILSEQ, ENOTSUP, ENOMEM, ENOSPC, ...: as with palloc_open. EWOULDBLOCK also for a dup(2) of a descriptor that
-///   a medium is open on.
+///   a medium is open on, unless both are PALLOC_READONLY.
 #[unsafe(no_mangle)]
 pub extern "C" fn palloc_fd_init(fd: PALLOC_FD, flags: PALLOC_FLAGS) -> PALLOC_RESPONSE {
     let before = get_errno();
@@ -201,16 +232,21 @@ pub extern "C" fn palloc_fd_init(fd: PALLOC_FD, flags: PALLOC_FLAGS) -> PALLOC_R
 fn init(fd: c_int, flags: Flags) -> engine::Result<()> {
     flags.check()?;
     let _opening = OPENING.lock().expect(NO_PANIC);
-    let elsewhere = is_open_elsewhere(fd);
-    if let Some(slot) = slot(fd) {
-        if let Some(medium) = slot.read().expect(NO_PANIC).as_ref() {
+    with_retry(|| {
+        let wanted = opened(fd, flags)?;
+        if let Some(Number { slot: Some(slot), opened: Some(opened) }) = number(fd)
+            && opened.file == wanted.file
+            && let Some(medium) = slot.read().expect(NO_PANIC).as_ref()
+        {
             return if flags.contains(Flags::SYNC) { medium.make_durable() } else { Ok(()) };
         }
-    }
-    if elsewhere {
-        return Err(Error::Locked);
-    }
-    register(fd, Palloc::attach_exact(fd, flags)?)
+        // Before the lock is asked for, which a dup(2) of a descriptor shares.
+        let excludes = |there: Opened| there.file == wanted.file && !(there.read_only && wanted.read_only);
+        if count_open(excludes) > 0 {
+            return Err(Error::Locked);
+        }
+        register(fd, wanted, Palloc::attach_exact(fd, flags)?)
+    })
 }
 
 /// Closes the medium, which leaves the file exactly in the documented format, and the descriptor, wherever that came from. A
@@ -226,12 +262,23 @@ pub extern "C" fn palloc_fd_close(fd: PALLOC_FD) -> PALLOC_RESPONSE {
 }
 
 fn close(fd: c_int) -> engine::Result<()> {
-    let medium = slot(fd).and_then(|slot| slot.write().expect(NO_PANIC).take());
-    let is_ours = match &medium {
-        Some(medium) => is_same_file(fd, medium.descriptor()),
-        None => fd > libc::STDERR_FILENO && is_same_file(fd, fd), // 0 is what a palloc_open that failed returned
+    let Number { slot, opened } = number(fd).unwrap_or_default();
+    let is_ours = match opened {
+        Some(opened) => is_open_on(fd, opened.file),
+        None => fd > libc::STDERR_FILENO && file_of(fd).is_ok(), // 0 is what a palloc_open that failed returned
     };
-    let closed = medium.map_or(Ok(()), Palloc::close);
+    let medium = slot.and_then(|slot| slot.write().expect(NO_PANIC).take());
+    let mut closed = Ok(());
+    if let (Some(medium), Some(opened)) = (medium, opened) {
+        // Others read the medium too. If they do so by a dup(2) of `fd`, the lock is theirs as well.
+        let is_shared = count_open(|other| other.file == opened.file) > 1;
+        if is_ours && !is_shared {
+            closed = medium.close();
+        } else {
+            medium.forget();
+        }
+        NUMBERS.write().expect(NO_PANIC)[fd as usize].opened = None;
+    }
     if !is_ours {
         return Err(no_medium());
     }

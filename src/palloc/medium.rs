@@ -12,7 +12,7 @@
 
 use std::ffi::{CStr, c_int};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Write};
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
@@ -100,8 +100,8 @@ pub struct FileMedium {
     position: u64,
 }
 
-/// Unlocks when it is dropped, unless the lock is to stay with others who have the open file.
-struct LockedFile(File, bool);
+/// When it is dropped, the lock is as it was before, or stays with others who have the open file where that is None.
+struct LockedFile(File, Option<c_int>);
 
 impl Deref for LockedFile {
     type Target = File;
@@ -117,18 +117,19 @@ impl FileMedium {
         let writable = !flags.contains(Flags::READONLY);
         let durable = flags.contains(Flags::SYNC) && writable;
         let how = if writable { libc::O_RDWR } else { libc::O_RDONLY } | if durable { libc::O_DSYNC } else { 0 };
-        let (file, is_new) = match open_file(path, how) {
+        let (file, directory) = match open_file(path, how) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && writable && flags.contains(Flags::DYNAMIC) => {
-                (open_file(path, how | libc::O_CREAT), true)
+                // The directory first: if there is no descriptor for it, there is no new file either.
+                let directory = open_directory_of(path).map_err(Error::system("open the directory of the file"))?;
+                (open_file(path, how | libc::O_CREAT), directory)
             }
-            result => (result, false),
+            result => (result, None),
         };
-        let file = file.map_err(Error::system("open"))?;
-        let directory = if is_new { open_directory_of(path) } else { None };
-        FileMedium::over(file, flags, directory)
+        FileMedium::over(LockedFile(file.map_err(Error::system("open"))?, Some(libc::LOCK_UN)), flags, directory)
     }
 
-    /// The same for the file that a descriptor of the program is open on, which stays the program's, with its position in the file.
+    /// The same for the file that a descriptor of the program is open on, which stays the program's, with its position in the file. It
+    /// is durable too if the program's own writes are.
     pub fn of_descriptor(fd: c_int, flags: Flags) -> Result<FileMedium> {
         let file = duplicate(fd).map_err(Error::system("use the descriptor"))?;
         // SAFETY: fcntl takes a descriptor, which `file` keeps open, and integers.
@@ -142,18 +143,18 @@ impl FileMedium {
             let source = io::Error::from_raw_os_error(libc::EBADF);
             return Err(Error::System { doing: "read and write with the descriptor", source });
         }
-        FileMedium::over(file, flags, None)
+        let sync = if how & libc::O_DSYNC == libc::O_DSYNC { Flags::SYNC } else { Flags::DEFAULT };
+        let before = Some(lock_of(&file));
+        FileMedium::over(LockedFile(file, before), flags | sync, None)
     }
 
-    fn over(file: File, flags: Flags, unsynced_directory: Option<File>) -> Result<FileMedium> {
+    fn over(file: LockedFile, flags: Flags, unsynced_directory: Option<File>) -> Result<FileMedium> {
         let writable = !flags.contains(Flags::READONLY);
         let kind = file.metadata().map_err(Error::system("fstat"))?.file_type();
         if !kind.is_file() && !kind.is_block_device() {
             return Err(Error::Incompatible("neither a file nor a block device"));
         }
         lock(&file, if writable { libc::LOCK_EX } else { libc::LOCK_SH })?;
-        let file = LockedFile(file, true);
-
         let position = seek(&file, 0, libc::SEEK_CUR).map_err(Error::system("lseek"))?;
         let end = seek(&file, 0, libc::SEEK_END).map_err(Error::system("find the end of the file"))?;
         let holes = if kind.is_file() { Holes::find(&file, end) } else { None };
@@ -190,7 +191,7 @@ impl FileMedium {
 
     /// Dropping this does not unlock the file.
     pub fn keep_lock(&mut self) {
-        self.file.1 = false;
+        self.file.1 = None;
     }
 
     fn pointer(&self, at: u64, len: u64) -> *mut u8 {
@@ -203,11 +204,9 @@ impl FileMedium {
 impl Drop for LockedFile {
     fn drop(&mut self) {
         // Not left to close(2): a forked child's copy of the descriptor, or the program's own, would keep the lock.
-        // SAFETY: flock takes a descriptor, which the file keeps open, and flags.
-        unsafe {
-            if self.1 {
-                libc::flock(self.0.as_raw_fd(), libc::LOCK_UN);
-            }
+        if let Some(before) = self.1 {
+            // SAFETY: flock takes a descriptor, which the file keeps open, and flags.
+            unsafe { libc::flock(self.0.as_raw_fd(), before | libc::LOCK_NB) };
         }
     }
 }
@@ -501,6 +500,22 @@ fn lock(file: &File, how: c_int) -> Result<()> {
     }
 }
 
+/// The flock(2) that the open file has: LOCK_UN where the system does not tell.
+fn lock_of(file: &File) -> c_int {
+    let (mut path, mut text) = ([0; 64], [0; 1024]);
+    let _fits = write!(&mut path[..], "/proc/self/fdinfo/{}\0", file.as_raw_fd());
+    let info = CStr::from_bytes_until_nul(&path).ok().and_then(|path| open_file(path, libc::O_RDONLY).ok());
+    let len = info.and_then(|mut info| info.read(&mut text).ok()).unwrap_or(0);
+    let has = |line: &[u8], word: &[u8]| line.windows(word.len()).any(|part| part == word);
+    let flock =
+        text[..len].split(|&byte| byte == b'\n').find(|line| line.starts_with(b"lock:") && has(line, b" FLOCK "));
+    match flock {
+        Some(line) if has(line, b" WRITE ") => libc::LOCK_EX,
+        Some(_) => libc::LOCK_SH,
+        None => libc::LOCK_UN,
+    }
+}
+
 /// lseek(2). Used only before the descriptor is handed out: from then on the position in the file is the program's.
 fn seek(file: &File, at: u64, whence: c_int) -> io::Result<u64> {
     // SAFETY: lseek takes a descriptor, which `file` keeps open, and integers.
@@ -651,18 +666,20 @@ fn open_file(path: &CStr, how: c_int) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether both descriptors are open, on the same file, as far as the system tells.
-pub fn is_same_file(one: c_int, other: c_int) -> bool {
-    let identity = |fd| {
-        let mut info = std::mem::MaybeUninit::<libc::stat>::uninit();
-        // SAFETY: the out parameter is a local, which a call that succeeds fills.
-        let info = unsafe { check(libc::fstat(fd, info.as_mut_ptr())).map(|_| info.assume_init()) };
-        info.map(|info| (info.st_dev, info.st_ino))
-    };
-    match (identity(one), identity(other)) {
-        (Ok(one), Ok(other)) => one == other,
-        (Err(e), _) | (_, Err(e)) => e.raw_os_error() != Some(libc::EBADF),
-    }
+/// What tells a file from all others that are open: device and number.
+pub type FileId = (u64, u64);
+
+/// The file that a descriptor is open on.
+pub fn file_of(fd: c_int) -> io::Result<FileId> {
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    use libc::{fstat, stat};
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    use libc::{fstat64 as fstat, stat64 as stat};
+    let mut info = std::mem::MaybeUninit::<stat>::uninit();
+    // SAFETY: the out parameter is a local, which a call that succeeds fills.
+    let info = unsafe { check(fstat(fd, info.as_mut_ptr())).map(|_| info.assume_init()) }?;
+    #[allow(clippy::unnecessary_cast)] // not everywhere u64
+    Ok((info.st_dev as u64, info.st_ino as u64))
 }
 
 fn duplicate(fd: c_int) -> io::Result<File> {
@@ -670,16 +687,21 @@ fn duplicate(fd: c_int) -> io::Result<File> {
     check(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) }).map(|fd| unsafe { File::from_raw_fd(fd as c_int) })
 }
 
-/// The directory that holds the file, to be synced with the file's first sync. None where it can't be read.
-fn open_directory_of(path: &CStr) -> Option<File> {
+/// The directory that holds the file, to be synced with the file's first sync. None where it may not be read.
+fn open_directory_of(path: &CStr) -> io::Result<Option<File>> {
     let mut directory = [0; libc::PATH_MAX as usize];
     let path = path.to_bytes();
     let name = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
-    directory.get_mut(..name)?.copy_from_slice(&path[..name]);
-    if name == 0 {
-        directory[0] = b'.';
+    match directory.get_mut(..name) {
+        None => return Ok(None), // too long for open(2) too
+        Some([]) => directory[0] = b'.',
+        Some(start) => start.copy_from_slice(&path[..name]),
     }
-    open_file(CStr::from_bytes_until_nul(&directory).ok()?, libc::O_RDONLY | libc::O_DIRECTORY).ok()
+    let directory = CStr::from_bytes_until_nul(&directory).map_err(io::Error::other)?;
+    match open_file(directory, libc::O_RDONLY | libc::O_DIRECTORY) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        result => result.map(Some),
+    }
 }
 
 fn check(result: impl Into<i64>) -> io::Result<i64> {

@@ -40,7 +40,7 @@ use std::sync::{Mutex, MutexGuard};
 
 pub use error::Error;
 use heap::Heap;
-pub(crate) use medium::is_same_file;
+pub(crate) use medium::{FileId, file_of};
 use medium::{FileMedium, Medium};
 
 /// What calls on a medium return.
@@ -164,7 +164,9 @@ impl Palloc {
     /// Opens the medium in the file at `path` if it is one, else only the file. The descriptor is the program's. In exact mode: the
     /// file ends with the last block, at every moment.
     pub(crate) fn open_exact(path: &CStr, flags: Flags) -> Result<(File, Option<Palloc>)> {
+        let spare = File::open("/"); // where there is no descriptor for the program, no file is created either
         let mut medium = open_file(path, flags)?;
+        drop(spare);
         let descriptor = medium.another_descriptor()?;
         if recover::is_initialized(&medium, flags)? {
             return Palloc::over(medium, flags, true).map(|opened| (descriptor, Some(opened)));
@@ -177,7 +179,7 @@ impl Palloc {
         flags.check()?;
         let mut medium = FileMedium::of_descriptor(fd, flags)?;
         if recover::is_durable(recover::stored_flags(&medium), flags) {
-            medium.make_durable();
+            medium.make_durable(); // before it is repaired
         }
         Palloc::over(medium, flags, true)
     }
