@@ -57,7 +57,6 @@ impl Path {
 struct Tree<'a> {
     ctx: &'a Context,
     pool: Pool,
-    end: usize,
     /// No node lies here or behind.
     limit: usize,
     key_bits: usize,
@@ -65,8 +64,7 @@ struct Tree<'a> {
 
 impl<'a> Tree<'a> {
     fn new(ctx: &'a Context) -> Self {
-        let end = ctx.end();
-        Tree { ctx, pool: ctx.pool(), end, limit: end.saturating_sub(NODE), key_bits: ctx.key_bits.get() }
+        Tree { ctx, pool: ctx.pool(), limit: ctx.end().saturating_sub(NODE), key_bits: ctx.key_bits.get() }
     }
 
     #[cold]
@@ -92,6 +90,27 @@ impl<'a> Tree<'a> {
         self.pool.get(node + LONGEST)
     }
 
+    /// A node's link: LEFT or RIGHT.
+    fn link(&self, node: usize, side: usize) -> usize {
+        self.pool.get(node + side) & ((1 << self.key_bits) - 1)
+    }
+
+    fn set_link(&self, node: usize, side: usize, link: usize) {
+        self.pool.set(node + side, self.pool.get(node + side) - self.link(node, side) + link);
+    }
+
+    /// Makes the free block `key` of `len` words a node.
+    fn set_node(&self, key: usize, len: usize, [left, right]: [usize; 2], longest: usize) {
+        let seal = seal(key, len.wrapping_neg()) >> self.key_bits << self.key_bits;
+        self.pool.set(key + LEFT, seal | left);
+        self.pool.set(key + RIGHT, seal | right);
+        self.pool.set(key + LONGEST, longest);
+    }
+
+    fn links(&self, node: usize) -> [usize; 2] {
+        [self.link(node, LEFT), self.link(node, RIGHT)]
+    }
+
     /// Follows a link to a node at `depth`, in the subtree that `probe` belongs to.
     #[inline]
     fn follow(&self, from: usize, link: usize, probe: usize, depth: usize) -> Result<usize> {
@@ -99,9 +118,8 @@ impl<'a> Tree<'a> {
         if node >= self.limit || !self.akin(node, probe, depth) {
             return self.fault(from);
         }
-        // NODE words or more, and not up to the end.
-        let len = self.pool.get(node).wrapping_neg();
-        if len.wrapping_sub(NODE) >= self.end - NODE - node {
+        let seal = seal(node, self.pool.get(node));
+        if ((self.pool.get(node + LEFT) ^ seal) | (self.pool.get(node + RIGHT) ^ seal)) >> self.key_bits != 0 {
             return self.fault(from);
         }
         Ok(node)
@@ -127,7 +145,7 @@ impl<'a> Tree<'a> {
             if node == key {
                 return Ok(true);
             }
-            link = self.pool.get(node + self.side(key, path.len - 1));
+            link = self.link(node, self.side(key, path.len - 1));
             from = node;
         }
         Ok(false)
@@ -143,8 +161,8 @@ impl<'a> Tree<'a> {
             None => self.ctx.root.set(link),
             Some(parent) => {
                 let parent = path.nodes[parent];
-                let side = if self.pool.get(parent + LEFT) == path.last() + 1 { LEFT } else { RIGHT };
-                self.pool.set(parent + side, link);
+                let side = if self.link(parent, LEFT) == path.last() + 1 { LEFT } else { RIGHT };
+                self.set_link(parent, side, link);
             }
         }
     }
@@ -153,7 +171,7 @@ impl<'a> Tree<'a> {
     #[inline]
     fn longest_with(&self, path: &Path, level: usize, len: usize, below: usize) -> Result<usize> {
         let node = path.nodes[level];
-        let (left, right) = (self.pool.get(node + LEFT), self.pool.get(node + RIGHT));
+        let [left, right] = self.links(node);
         let other = if left == path.nodes[level + 1] + 1 { right } else { left };
         Ok(len.max(below).max(self.longest_below(node, other)?))
     }
@@ -194,11 +212,9 @@ impl<'a> Tree<'a> {
         }
         match path.len.checked_sub(1) {
             None => self.ctx.root.set(key + 1),
-            Some(depth) => self.pool.set(path.nodes[depth] + self.side(key, depth), key + 1),
+            Some(depth) => self.set_link(path.nodes[depth], self.side(key, depth), key + 1),
         }
-        self.pool.set(key + LEFT, 0);
-        self.pool.set(key + RIGHT, 0);
-        self.pool.set(key + LONGEST, len);
+        self.set_node(key, len, [0, 0], len);
         Ok(())
     }
 
@@ -210,7 +226,7 @@ impl<'a> Tree<'a> {
         if !self.akin(old, key, depth) {
             return Ok(false);
         }
-        let (left, right) = (self.pool.get(old + LEFT), self.pool.get(old + RIGHT));
+        let [left, right] = self.links(old);
         let longest = len.max(self.longest_below(old, left)?).max(self.longest_below(old, right)?);
         let before = self.longest(old);
         if longest < before {
@@ -222,10 +238,9 @@ impl<'a> Tree<'a> {
         self.settle(path, 0..depth, before, longest, true)?;
         if key != old {
             self.relink(path, key + 1);
-            self.pool.set(key + LEFT, left);
-            self.pool.set(key + RIGHT, right);
+            forget(self.pool, old, NODE);
         }
-        self.pool.set(key + LONGEST, longest);
+        self.set_node(key, len, [left, right], longest);
         Ok(true)
     }
 
@@ -237,7 +252,7 @@ impl<'a> Tree<'a> {
         loop {
             let node = path.last();
             let level = path.len - 1;
-            let (left, right) = (self.pool.get(node + LEFT), self.pool.get(node + RIGHT));
+            let [left, right] = self.links(node);
             let link = if left != 0 { left } else { right };
             if link == 0 {
                 break;
@@ -271,12 +286,11 @@ impl<'a> Tree<'a> {
 
         self.relink(path, 0);
         if leaf != key {
-            for word in [LEFT, RIGHT, LONGEST] {
-                self.pool.set(leaf + word, self.pool.get(key + word));
-            }
+            self.set_node(leaf, self.length(leaf), self.links(key), self.longest(key));
             path.len = depth + 1;
             self.relink(path, leaf + 1);
         }
+        forget(self.pool, key, NODE);
         Ok(())
     }
 
@@ -311,8 +325,7 @@ impl<'a> Tree<'a> {
             if self.length(node) >= words && best.is_none_or(|best| node < best) {
                 best = Some(node);
             }
-            let left = self.pool.get(node + LEFT);
-            let right = self.pool.get(node + RIGHT);
+            let [left, right] = self.links(node);
             if depth == self.key_bits {
                 break;
             }
@@ -334,6 +347,22 @@ impl<'a> Tree<'a> {
             Some(_) => Ok(best),
             None => self.fault(node),
         }
+    }
+}
+
+/// What the bits of LEFT and RIGHT that no index needs are, at a node with this first word. The two uppermost are 01, as in no number
+/// near 0. [`forget`] takes it away when the block is a node no more, so that no words are taken for a node which were one.
+#[inline]
+fn seal(node: usize, length: usize) -> usize {
+    const ODD: usize = 0x9E37_79B9_7F4A_7C15_u64 as usize | 1;
+    let mix = (node ^ length.rotate_left(usize::BITS / 2)).wrapping_mul(ODD);
+    (mix & (usize::MAX >> 2)) | (1 << (usize::BITS - 2))
+}
+
+/// Makes a free block a node no more.
+pub(crate) fn forget(pool: Pool, start: usize, len: usize) {
+    if len >= NODE {
+        pool.set(start + LEFT, 0);
     }
 }
 
@@ -414,7 +443,7 @@ pub(crate) fn check_node(ctx: &Context, start: usize) -> Result<usize> {
     let tree = Tree::new(ctx);
     let mut path = Path::new();
     tree.find(&mut path, start)?;
-    let (left, right) = (tree.pool.get(start + LEFT), tree.pool.get(start + RIGHT));
+    let [left, right] = tree.links(start);
     let below = tree.longest_below(start, left)?.max(tree.longest_below(start, right)?);
     if tree.longest(start) != tree.length(start).max(below) {
         return tree.fault(start);

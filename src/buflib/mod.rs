@@ -348,7 +348,7 @@ impl<'pool> Buflib<'pool> {
         alloc::free(&self.ctx, handle.get()) == Ok(0)
     }
 
-    /// Keeps a block where it is until as many `unpin`s. False iff the handle is bad, or has 255 pins.
+    /// Keeps a block where it is until as many `unpin`s. False iff the handle is bad, or has 63 pins.
     pub fn pin(&mut self, handle: Handle) -> bool {
         handles::pin(&self.ctx, handle.get()).unwrap_or(false)
     }
