@@ -402,10 +402,13 @@ next:
         make_lookalikes(look);
         for (size_t word = 0; word < POOL / W && look < LOOKS; word++) {
             const intptr_t *values;
-            size_t count = bad_values(word, &values);
+            size_t count = bad_values(word, &values), slot = POOL / W - word;
+            alarm(60);
             for (size_t i = 0; i < count && look < LOOKS; i++) {
                 for (int call = 0; call < 3 * BLOCKS; call++) {
                     intptr_t target = call % BLOCKS + 1;
+                    if (slot <= BLOCKS ? call < BLOCKS || (size_t)target != slot : call < BLOCKS && call % 3)
+                        continue;
                     restore();
                     ((intptr_t *)pool)[word] = values[i];
                     panics = 0;

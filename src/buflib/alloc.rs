@@ -3,7 +3,8 @@
 use super::check::{Any, Block, Fault, Result, any_at, block_at, block_of, free_before};
 use super::compact::{FRONT, compact_and_shrink, saturate};
 use super::layout::*;
-use super::{compact, free_tree, handles};
+use super::free_tree::{self, Path};
+use super::{compact, handles};
 use core::ptr;
 
 /// Why there is no block.
@@ -132,8 +133,9 @@ fn alloc_words(ctx: &Context, request: Request<'_>, words: usize) -> core::resul
 
 fn place(ctx: &Context, request: Request<'_>, words: usize, handle: usize) -> core::result::Result<usize, Error> {
     loop {
-        if let Some(place) = find_place(ctx, request, words)? {
-            put(ctx, request, words, handle, place)?;
+        let path = &mut Path::new();
+        if let Some(place) = find_place(ctx, path, request, words)? {
+            put(ctx, path, request, words, handle, place)?;
             return Ok(handle);
         }
         if !compact_and_shrink(ctx, FRONT | saturate(words))? {
@@ -143,7 +145,7 @@ fn place(ctx: &Context, request: Request<'_>, words: usize, handle: usize) -> co
 }
 
 /// First fit by address, the end space last.
-fn find_place(ctx: &Context, request: Request<'_>, words: usize) -> Result<Option<Place>> {
+fn find_place(ctx: &Context, path: &mut Path, request: Request<'_>, words: usize) -> Result<Option<Place>> {
     let pool = ctx.pool();
     let align = 1usize << request.align;
     let header = HEADER + request.name_words();
@@ -151,14 +153,14 @@ fn find_place(ctx: &Context, request: Request<'_>, words: usize) -> Result<Optio
     let pad = |start: usize| (pool.address(start + header) / W).wrapping_neg() % align;
     // A free block of so many words will do, wherever it starts.
     let ample = words.saturating_add(align - 1);
-    if let Some((start, len)) = free_tree::first_fit(ctx, ample)? {
+    if let Some((start, len)) = free_tree::first_fit(ctx, path, ample)? {
         return Ok(Some(Place { start, pad: pad(start), free: Some(len) }));
     }
     let (start, room) = (ctx.end(), ctx.end_space());
     if words.checked_add(pad(start)).is_some_and(|need| need <= room) {
         return Ok(Some(Place { start, pad: pad(start), free: None }));
     }
-    if align > 1 && free_tree::first_fit(ctx, words)?.is_some() {
+    if align > 1 && free_tree::first_fit(ctx, path, words)?.is_some() {
         // Some shorter one may happen to start at the right place.
         let mut start = 0;
         while start < ctx.end() {
@@ -181,7 +183,14 @@ fn find_place(ctx: &Context, request: Request<'_>, words: usize) -> Result<Optio
 ///     free block      | free: len                           | used ...
 ///     becomes         | free: pad | block: words | free: rest | used ...      pad and rest may be 0
 /// ```
-fn put(ctx: &Context, request: Request<'_>, words: usize, handle: usize, place: Place) -> Result<()> {
+fn put(
+    ctx: &Context,
+    path: &mut Path,
+    request: Request<'_>,
+    words: usize,
+    handle: usize,
+    place: Place,
+) -> Result<()> {
     let pool = ctx.pool();
     let Place { start, pad, free } = place;
     let front = (pad > 0).then_some((start, pad));
@@ -192,9 +201,9 @@ fn put(ctx: &Context, request: Request<'_>, words: usize, handle: usize, place: 
             let mut next = if rest < NODE { Some(block_at(ctx, pool, start + len)?) } else { None };
             let old = Some((start, len));
             if pad < NODE {
-                free_tree::exchange(ctx, [(old, back), (None, front)])?;
+                free_tree::exchange(ctx, path, [(old, back), (None, front)])?;
             } else {
-                free_tree::exchange(ctx, [(old, front), (None, back)])?;
+                free_tree::exchange(ctx, path, [(old, front), (None, back)])?;
             }
             if let Some(next) = &mut next {
                 next.set_prev(pool, rest);
@@ -204,7 +213,7 @@ fn put(ctx: &Context, request: Request<'_>, words: usize, handle: usize, place: 
             // The tree is changed within the blocks, so they reach over the new one first.
             ctx.set_end(start + pad + words);
             if pad > 0 {
-                if let Err(fault) = free_tree::exchange(ctx, [(None, front)]) {
+                if let Err(fault) = free_tree::exchange(ctx, path, [(None, front)]) {
                     ctx.set_end(start);
                     return Err(fault);
                 }
@@ -265,17 +274,18 @@ pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Erro
     }
     let pool = ctx.pool();
     let Some(block) = block_of(ctx, pool, handle)? else { return Ok(handle) };
+    let path = &mut Path::new();
     let before = free_before(ctx, pool, &block)?;
     let start = before.map_or(block.start, |(start, _)| start);
     match after(ctx, pool, block.end())? {
         After::EndSpace => {
             if before.is_some() {
-                free_tree::exchange(ctx, [(before, None)])?;
+                free_tree::exchange(ctx, path, [(before, None)])?;
             }
             ctx.set_end(start);
         }
         After::Used(mut next) => {
-            free_tree::exchange(ctx, [(before, Some((start, block.end() - start)))])?;
+            free_tree::exchange(ctx, path, [(before, Some((start, block.end() - start)))])?;
             next.set_prev(pool, block.end() - start);
             ctx.compact.set(false);
         }
@@ -283,9 +293,9 @@ pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Erro
             let next = Some((block.end(), len));
             let joined = Some((start, block.end() + len - start));
             if before.is_some_and(|(_, len)| len >= NODE) {
-                free_tree::exchange(ctx, [(before, joined), (next, None)])?;
+                free_tree::exchange(ctx, path, [(before, joined), (next, None)])?;
             } else {
-                free_tree::exchange(ctx, [(next, joined), (before, None)])?;
+                free_tree::exchange(ctx, path, [(next, joined), (before, None)])?;
             }
             if let Some(mut behind) = behind {
                 behind.set_prev(pool, NODE);
@@ -364,7 +374,7 @@ pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> R
     if let Some((_, len)) = lower.1 {
         block.flags.prev = len.min(NODE);
     }
-    free_tree::exchange(ctx, [lower, upper])?;
+    free_tree::exchange(ctx, &mut Path::new(), [lower, upper])?;
     if joins_end {
         ctx.set_end(end);
     }

@@ -215,6 +215,16 @@ impl Pool {
         unsafe { self.base.add(index).read() }
     }
 
+    /// `N` words.
+    #[inline]
+    pub fn get_all<const N: usize>(self, index: usize) -> [usize; N] {
+        if index > self.words || N > self.words - index {
+            outside()
+        }
+        // SAFETY: pool memory, `words` of them from `base`.
+        unsafe { self.base.add(index).cast::<[usize; N]>().read() }
+    }
+
     #[inline]
     pub fn set(self, index: usize, value: usize) {
         if index >= self.words {
