@@ -168,28 +168,34 @@ static bool checked_word(size_t word)
 }
 
 /* A pool whose payloads look like what the library writes: blocks that stay where they are, with holes of all lengths between. */
-enum { BLOCKS = 24, LOOKS = 5 };
+enum { BLOCKS = 24, FILLED = 4, LOOKS = 10 };
 
 static void make_lookalikes(int look)
 {
+    uint32_t seed = (uint32_t)look + 1;
+
     buflib_init(&ctx, pool, POOL);
     memset(pool, 0, POOL);
-    /* A first life, with merges to both sides and a compaction, leaves its headers and nodes behind. */
-    for (int i = 1; i <= BLOCKS; i++)
-        CHECK_EQ_I(buflib_alloc_ex(&ctx, (size_t)(i * 5 % 9) * W, i % 5 ? NULL : "name", &movable), i);
-    for (int i = 1; i < BLOCKS; i += 4)
-        CHECK_EQ_I(buflib_free(&ctx, i), 0);
-    CHECK(buflib_allocatable(&ctx) > 0);
-    for (int i = 2; i < BLOCKS; i += 4)
-        CHECK(buflib_shrink(&ctx, i, (char *)buflib_get_data(&ctx, i) + (size_t)(i * 5 % 9) * W, 0));
-    for (int i = 3; i < BLOCKS; i += 4)
-        CHECK_EQ_I(buflib_free(&ctx, i), 0);
+    /* A first life, with merges to both sides and compactions, leaves its headers and nodes behind. */
+    for (int n = 0; n < 300; n++) {
+        int some = 1 + (int)((seed = seed * 1664525 + 1013904223) >> 16) % BLOCKS;
+        char *data = buflib_get_data(&ctx, some);
+        size_t words = (seed >> 8) % 16;
+        if (n % 50 == 49)
+            buflib_allocatable(&ctx);
+        else if (data == NULL)
+            buflib_alloc_ex(&ctx, words * W, seed & 64 ? NULL : "name", &movable);
+        else if (seed & 128)
+            buflib_shrink(&ctx, some, data + words / 4 * W, words / 4 * W);
+        else
+            CHECK_EQ_I(buflib_free(&ctx, some), 0);
+    }
     for (int i = BLOCKS; i > 0; i--)
         buflib_free(&ctx, i);
     CHECK(ctx.alloc_end == ctx.buf_start);
 
     for (int i = 1; i <= BLOCKS; i++)
-        CHECK_EQ_I(buflib_alloc_ex(&ctx, (size_t)(i * 7 % 15) * W, i % 5 ? NULL : "name", &buflib_ops_locked), i);
+        CHECK_EQ_I(buflib_alloc_ex(&ctx, (size_t)(i * 7 % 15 + i % 2 * 12) * W, i % 5 ? NULL : "name", &buflib_ops_locked), i);
     for (int i = 2; i < BLOCKS; i += 2) {
         intptr_t *data = buflib_get_data(&ctx, i);
         size_t words = (size_t)(i * 7 % 15);
@@ -198,11 +204,12 @@ static void make_lookalikes(int look)
         else
             CHECK(buflib_shrink(&ctx, i, data, (words - words % 5) * W));
     }
-    for (int i = 1; i <= BLOCKS && look > 0; i++) {
+    for (int i = 1; i <= BLOCKS && look < FILLED; i++) {
         intptr_t *data = buflib_get_data(&ctx, i);
-        size_t words = data == NULL || i % 2 == 0 ? 0 : (size_t)(i * 7 % 15);
+        size_t words = (size_t)(i * 7 % 15);
+        words = data == NULL ? 0 : i % 2 ? words + 12 : words - words % 5;
         for (size_t n = 0; n < words; n++) /* a free block of 6 words without links; or lengths of short ones */
-            data[n] = look > 1 ? -look : n % 6 == 0 || n % 6 == 5 ? -6 : n % 6 == 3 ? 6 : 0;
+            data[n] = look > 0 ? -1 - look : n % 6 == 0 || n % 6 == 5 ? -6 : n % 6 == 3 ? 6 : 0;
     }
     CHECK_SOUND(&ctx);
     saved_ctx = ctx;
@@ -302,6 +309,7 @@ int main(void)
                 break;
         }
     }
+    alarm(0);
     DIAG("%zu damages, %zu of checked words, %zu seen", damages, must, seen);
     CHECK(must > 1000);
     restore();
@@ -432,6 +440,49 @@ next:
         }
         DIAG("look %d: %zu calls, %zu found damage", look, done, found);
         CHECK(found > 1000);
+    }
+    alarm(0);
+
+    TEST("a-handle-that-names-where-its-block-once-was-is-seen");
+    for (int how = 0; how < 3; how++) {
+        int a, b, c, whole;
+        intptr_t *once, *slot, *data;
+        buflib_init(&ctx, pool, POOL);
+        a = buflib_alloc_ex(&ctx, 40 * W, NULL, &buflib_ops_locked);
+        b = buflib_alloc_ex(&ctx, 30 * W, NULL, how == 2 ? &movable : &buflib_ops_locked);
+        c = buflib_alloc_ex(&ctx, 30 * W, NULL, &buflib_ops_locked);
+        CHECK(a == 1 && b == 2 && c == 3);
+        once = buflib_get_data(&ctx, b);
+        slot = ctx.handle_table - b;
+        REQUIRE(once != NULL);
+        if (how == 0) { /* it was freed, and its handle given to another one */
+            CHECK(buflib_free(&ctx, a) == 0 && buflib_free(&ctx, b) == 0);
+            whole = buflib_alloc_ex(&ctx, 75 * W, NULL, &buflib_ops_locked);
+            CHECK_EQ_I(buflib_alloc(&ctx, 8), b);
+        } else if (how == 1) { /* it gave its front to the free block before it */
+            CHECK_EQ_I(buflib_free(&ctx, a), 0);
+            CHECK(buflib_shrink(&ctx, b, once + 10, 20 * W));
+            whole = buflib_alloc_ex(&ctx, 50 * W, NULL, &buflib_ops_locked);
+        } else { /* it moved */
+            CHECK_EQ_I(buflib_free(&ctx, a), 0);
+            buflib_allocatable(&ctx);
+            whole = buflib_alloc_ex(&ctx, 40 * W, NULL, &buflib_ops_locked);
+        }
+        CHECK_EQ_I(whole, a);
+        data = buflib_get_data(&ctx, whole);
+        REQUIRE(data != NULL);
+        CHECK(data < once - 4 && data[-5] - 5 >= once - data && *slot != (intptr_t)once);
+        CHECK_SOUND(&ctx);
+        saved_ctx = ctx;
+        memcpy(saved_pool, pool, POOL);
+        for (int call = 0; call < 2; call++) {
+            restore();
+            *slot = (intptr_t)once;
+            panics = 0;
+            CHECK(call ? !buflib_shrink(&ctx, b, once, W) : buflib_free(&ctx, b) == -3);
+            CHECK_EQ_I(panics, 1);
+            CHECK_MEM(data, saved_pool + ((char *)data - pool), (size_t)(data[-5] - 5) * W);
+        }
     }
 
     TEST("random-words-are-survived");

@@ -2,8 +2,8 @@
 
 use super::check::{Any, Block, Fault, Result, any_at, block_at, block_of, free_before};
 use super::compact::{FRONT, compact_and_shrink, saturate};
-use super::layout::*;
 use super::free_tree::{self, Path};
+use super::layout::*;
 use super::{compact, handles};
 use core::ptr;
 
@@ -183,14 +183,7 @@ fn find_place(ctx: &Context, path: &mut Path, request: Request<'_>, words: usize
 ///     free block      | free: len                           | used ...
 ///     becomes         | free: pad | block: words | free: rest | used ...      pad and rest may be 0
 /// ```
-fn put(
-    ctx: &Context,
-    path: &mut Path,
-    request: Request<'_>,
-    words: usize,
-    handle: usize,
-    place: Place,
-) -> Result<()> {
+fn put(ctx: &Context, path: &mut Path, request: Request<'_>, words: usize, handle: usize, place: Place) -> Result<()> {
     let pool = ctx.pool();
     let Place { start, pad, free } = place;
     let front = (pad > 0).then_some((start, pad));
