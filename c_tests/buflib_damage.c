@@ -353,6 +353,41 @@ int main(void)
             }
         }
     }
+    /* Nodes at which the tree can't be followed, in random pools. */
+    for (uint32_t seed = 1, life = 0; life < 400; life++) {
+        buflib_init(&ctx, pool, POOL);
+        for (int n = 0; n < 300; n++) {
+            int some = 1 + (int)((seed = seed * 1664525 + 1013904223) >> 16) % 40;
+            if (buflib_get_data(&ctx, some) == NULL)
+                buflib_alloc_ex(&ctx, (seed >> 8) % 20 * W, NULL, &buflib_ops_locked);
+            else
+                buflib_free(&ctx, some);
+        }
+        saved_ctx = ctx;
+        memcpy(saved_pool, pool, POOL);
+        for (size_t word = 0; word < (size_t)(saved_ctx.alloc_end - saved_ctx.buf_start) && life < 400; word++) {
+            for (int call = 0; node_word(word) && call < 2 * 40; call++) {
+                static char damaged[POOL];
+                int h = 1 + call % 40;
+                char *data;
+                restore();
+                ((intptr_t *)pool)[word] ^= (intptr_t)1 << (8 * W - 2);
+                memcpy(damaged, pool, POOL);
+                panics = 0;
+                data = buflib_get_data(&ctx, h);
+                if (call < 40)
+                    buflib_free(&ctx, h);
+                else
+                    buflib_shrink(&ctx, h, data + W, W);
+                seen += panics > 0;
+                if (panics > 0 && !CHECK_MEM(pool, damaged, POOL)) {
+                    DIAG("life %u, word %zu, call %d", (unsigned)life, word, call);
+                    life = 400;
+                    break;
+                }
+            }
+        }
+    }
     DIAG("%zu calls", seen);
 
     TEST("every-single-byte-beside-a-payload-s-crc-is-seen");

@@ -286,7 +286,7 @@ pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Erro
             let next = Some((block.end(), len));
             let joined = Some((start, block.end() + len - start));
             if before.is_some_and(|(_, len)| len >= NODE) {
-                free_tree::exchange(ctx, path, [(before, joined), (next, None)])?;
+                free_tree::exchange(ctx, path, [(next, None), (before, joined)])?;
             } else {
                 free_tree::exchange(ctx, path, [(next, joined), (before, None)])?;
             }

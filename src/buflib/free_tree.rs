@@ -435,6 +435,9 @@ pub(crate) fn prepare(ctx: &Context, changes: &[Change]) -> Result<()> {
 
 /// Some free blocks, start and length, become others in one go: the tree and both ends of the new ones are written, their sum counted.
 /// A new block beside an old one takes its place in the tree if it can. `path` is a new one, or that of `first_fit`.
+///
+/// A change that takes a block out comes before one that makes a block longer: it has to look at more of the tree, which must not depend
+/// on the other.
 pub(crate) fn exchange<const N: usize>(ctx: &Context, path: &mut Path, changes: [Change; N]) -> Result<()> {
     let tree = Tree::new(ctx);
     // The first step fails before it writes. Make sure that the others will not.
