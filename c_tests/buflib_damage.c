@@ -130,6 +130,17 @@ static void use(int how)
     }
 }
 
+/* Whether a word has links of a free block. */
+static bool node_word(size_t word)
+{
+    intptr_t *at = (intptr_t *)saved_pool + word, *block = (intptr_t *)saved_pool;
+
+    for (; block <= at; block += *block < 0 ? -*block : *block)
+        if (*block <= -5 && (at == block + 1 || at == block + 2))
+            return true;
+    return false;
+}
+
 /* Whether a word belongs to what the library checks: headers, ends and links of free blocks, used slots. */
 static bool checked_word(size_t word)
 {
@@ -154,6 +165,94 @@ static bool checked_word(size_t word)
         }
     }
     return false;
+}
+
+/* A pool whose payloads look like what the library writes: blocks that stay where they are, with holes of all lengths between. */
+enum { BLOCKS = 24, FILLED = 4, LOOKS = 10 };
+
+static void make_lookalikes(int look)
+{
+    uint32_t seed = (uint32_t)look + 1;
+
+    buflib_init(&ctx, pool, POOL);
+    memset(pool, 0, POOL);
+    /* A first life, with merges to both sides and compactions, leaves its headers and nodes behind. */
+    for (int n = 0; n < 300; n++) {
+        int some = 1 + (int)((seed = seed * 1664525 + 1013904223) >> 16) % BLOCKS;
+        char *data = buflib_get_data(&ctx, some);
+        size_t words = (seed >> 8) % 16;
+        if (n % 50 == 49)
+            buflib_allocatable(&ctx);
+        else if (data == NULL)
+            buflib_alloc_ex(&ctx, words * W, seed & 64 ? NULL : "name", &movable);
+        else if (seed & 128)
+            buflib_shrink(&ctx, some, data + words / 4 * W, words / 4 * W);
+        else
+            CHECK_EQ_I(buflib_free(&ctx, some), 0);
+    }
+    for (int i = BLOCKS; i > 0; i--)
+        buflib_free(&ctx, i);
+    CHECK(ctx.alloc_end == ctx.buf_start);
+
+    for (int i = 1; i <= BLOCKS; i++)
+        CHECK_EQ_I(buflib_alloc_ex(&ctx, (size_t)(i * 7 % 15 + i % 2 * 12) * W, i % 5 ? NULL : "name", &buflib_ops_locked), i);
+    for (int i = 2; i < BLOCKS; i += 2) {
+        intptr_t *data = buflib_get_data(&ctx, i);
+        size_t words = (size_t)(i * 7 % 15);
+        if (i % 4)
+            CHECK_EQ_I(buflib_free(&ctx, i), 0);
+        else
+            CHECK(buflib_shrink(&ctx, i, data, (words - words % 5) * W));
+    }
+    for (int i = 1; i <= BLOCKS && look < FILLED; i++) {
+        intptr_t *data = buflib_get_data(&ctx, i);
+        size_t words = (size_t)(i * 7 % 15);
+        words = data == NULL ? 0 : i % 2 ? words + 12 : words - words % 5;
+        for (size_t n = 0; n < words; n++) /* a free block of 6 words without links; or lengths of short ones */
+            data[n] = look > 0 ? -1 - look : n % 6 == 0 || n % 6 == 5 ? -6 : n % 6 == 3 ? 6 : 0;
+    }
+    CHECK_SOUND(&ctx);
+    saved_ctx = ctx;
+    memcpy(saved_pool, pool, POOL);
+}
+
+/* What a word is damaged to: a slot to the address of every word; a word of a free block to small numbers, and to a link to every word,
+ * with the bits that are above an index as they were. */
+static size_t bad_values(size_t word, const intptr_t **values)
+{
+    static intptr_t list[POOL / W + 16];
+    size_t words = POOL / W, count = 0;
+    intptr_t good = ((intptr_t *)saved_pool)[word], index_bits = (intptr_t)(2 * words - 1);
+
+    *values = list;
+    if (word >= words - (size_t)table_size(&saved_ctx)) {
+        for (size_t i = 0; i < words; i++)
+            list[count++] = (intptr_t)(pool + i * W);
+    } else if (checked_word(word)) {
+        for (intptr_t i = -8; i < 8; i++)
+            list[count++] = i;
+        if (node_word(word))
+            for (size_t i = 0; i < words; i++)
+                list[count++] = (good & ~index_bits) + (intptr_t)i;
+    }
+    return count;
+}
+
+/* Whether the payloads of all live blocks but `target` are what they were. */
+static bool payloads_are_whole(size_t word, int target)
+{
+    intptr_t *was = (intptr_t *)saved_pool, *is = (intptr_t *)pool, *block = was;
+    size_t words = POOL / W;
+
+    for (; block < was + (saved_ctx.alloc_end - saved_ctx.buf_start); block += *block < 0 ? -*block : *block) {
+        size_t slot = (size_t)((intptr_t *)block[1] - is), at = (size_t)(block - was);
+        if (*block < 0 || (size_t)target == words - slot)
+            continue;
+        for (size_t i = (size_t)((intptr_t *)was[slot] - is); i < at + (size_t)*block; i++)
+            if (i != word && is[i] != was[i])
+                return false;
+    }
+    return true;
 }
 
 static void check_no_hang(int signal)
@@ -210,6 +309,7 @@ int main(void)
                 break;
         }
     }
+    alarm(0);
     DIAG("%zu damages, %zu of checked words, %zu seen", damages, must, seen);
     CHECK(must > 1000);
     restore();
@@ -253,11 +353,46 @@ int main(void)
             }
         }
     }
+    /* Nodes at which the tree can't be followed, in random pools. */
+    for (uint32_t seed = 1, life = 0; life < 400; life++) {
+        buflib_init(&ctx, pool, POOL);
+        for (int n = 0; n < 300; n++) {
+            int some = 1 + (int)((seed = seed * 1664525 + 1013904223) >> 16) % 40;
+            if (buflib_get_data(&ctx, some) == NULL)
+                buflib_alloc_ex(&ctx, (seed >> 8) % 20 * W, NULL, &buflib_ops_locked);
+            else
+                buflib_free(&ctx, some);
+        }
+        saved_ctx = ctx;
+        memcpy(saved_pool, pool, POOL);
+        for (size_t word = 0; word < (size_t)(saved_ctx.alloc_end - saved_ctx.buf_start) && life < 400; word++) {
+            for (int call = 0; node_word(word) && call < 2 * 40; call++) {
+                static char damaged[POOL];
+                int h = 1 + call % 40;
+                char *data;
+                restore();
+                ((intptr_t *)pool)[word] ^= (intptr_t)1 << (8 * W - 2);
+                memcpy(damaged, pool, POOL);
+                panics = 0;
+                data = buflib_get_data(&ctx, h);
+                if (call < 40)
+                    buflib_free(&ctx, h);
+                else
+                    buflib_shrink(&ctx, h, data + W, W);
+                seen += panics > 0;
+                if (panics > 0 && !CHECK_MEM(pool, damaged, POOL)) {
+                    DIAG("life %u, word %zu, call %d", (unsigned)life, word, call);
+                    life = 400;
+                    break;
+                }
+            }
+        }
+    }
     DIAG("%zu calls", seen);
 
     TEST("every-single-byte-beside-a-payload-s-crc-is-seen");
     {
-        int pins[] = { 0, 1, 3, 255 };
+        int pins[] = { 0, 1, 3, 63 };
         size_t unseen = 0;
         for (int handle = 1; handle <= 24; handle++) {
             for (int p = 0; p < 4; p++) {
@@ -304,31 +439,85 @@ next:
         restore();
     }
 
-    TEST("no-block-is-placed-in-a-payload-that-looks-like-a-free-block");
-    for (int kind = 0; kind < 4; kind++) {
-        static intptr_t big[1024], copy[1024];
-        static struct buflib_context c;
-        intptr_t *payload, *links;
-        int handles[10], named = kind & 1, size = kind & 2 ? 15 * (int)W : 8; /* all 20 words, or a part */
-        buflib_init(&c, big, sizeof big);
-        for (int i = 0; i < 10; i++)
-            handles[i] = buflib_alloc_ex(&c, (35 - (size_t)named) * W, named ? "abc" : NULL, NULL);
-        payload = buflib_get_data(&c, handles[2]);
-        memset(payload, 0, 34 * W);
-        payload[0] = payload[19] = -20;
-        payload[3] = 20;
-        CHECK_EQ_I(buflib_free(&c, handles[5]), 0);
-        links = c.buf_start + 5 * 40;
-        CHECK_EQ_I(links[0], -40);
-        links[1] = payload - c.buf_start + 1;
-        memcpy(copy, big, sizeof big);
-        panics = 0;
-        CHECK_EQ_I(buflib_alloc(&c, (size_t)size), -3);
-        CHECK_EQ_I(panics, 1);
-        CHECK_MEM(big, copy, sizeof big);
-        links[1] = 0;
-        CHECK_SOUND(&c);
-        CHECK_EQ_I(buflib_alloc(&c, (size_t)size), handles[5]);
+    TEST("no-payload-is-written-to-because-of-one-damaged-word-whatever-the-payloads-look-like");
+    for (int look = 0; look < LOOKS; look++) {
+        size_t done = 0, found = 0;
+        make_lookalikes(look);
+        for (size_t word = 0; word < POOL / W && look < LOOKS; word++) {
+            const intptr_t *values;
+            size_t count = bad_values(word, &values), slot = POOL / W - word;
+            alarm(60);
+            for (size_t i = 0; i < count && look < LOOKS; i++) {
+                for (int call = 0; call < 3 * BLOCKS; call++) {
+                    intptr_t target = call % BLOCKS + 1;
+                    if (slot <= BLOCKS ? call < BLOCKS || (size_t)target != slot : call < BLOCKS && call % 3)
+                        continue;
+                    restore();
+                    ((intptr_t *)pool)[word] = values[i];
+                    panics = 0;
+                    if (call < BLOCKS)
+                        buflib_alloc_ex(&ctx, (size_t)call * W, NULL, &buflib_ops_locked);
+                    else if (call < 2 * BLOCKS)
+                        buflib_free(&ctx, (int)target);
+                    else
+                        buflib_shrink(&ctx, (int)target, (char *)buflib_get_data(&ctx, (int)target) + W * (size_t)(target % 2),
+                                      W * (size_t)(target % 3));
+                    done++;
+                    found += panics > 0;
+                    if (!CHECK(payloads_are_whole(word, call < BLOCKS || panics > 0 ? 0 : (int)target))) {
+                        DIAG("look %d, word %zu: 0x%jx for 0x%jx, call %d", look, word, (intmax_t)values[i],
+                             (intmax_t)((intptr_t *)saved_pool)[word], call);
+                        look = LOOKS;
+                        break;
+                    }
+                }
+            }
+        }
+        DIAG("look %d: %zu calls, %zu found damage", look, done, found);
+        CHECK(found > 1000);
+    }
+    alarm(0);
+
+    TEST("a-handle-that-names-where-its-block-once-was-is-seen");
+    for (int how = 0; how < 3; how++) {
+        int a, b, c, whole;
+        intptr_t *once, *slot, *data;
+        buflib_init(&ctx, pool, POOL);
+        a = buflib_alloc_ex(&ctx, 40 * W, NULL, &buflib_ops_locked);
+        b = buflib_alloc_ex(&ctx, 30 * W, NULL, how == 2 ? &movable : &buflib_ops_locked);
+        c = buflib_alloc_ex(&ctx, 30 * W, NULL, &buflib_ops_locked);
+        CHECK(a == 1 && b == 2 && c == 3);
+        once = buflib_get_data(&ctx, b);
+        slot = ctx.handle_table - b;
+        REQUIRE(once != NULL);
+        if (how == 0) { /* it was freed, and its handle given to another one */
+            CHECK(buflib_free(&ctx, a) == 0 && buflib_free(&ctx, b) == 0);
+            whole = buflib_alloc_ex(&ctx, 75 * W, NULL, &buflib_ops_locked);
+            CHECK_EQ_I(buflib_alloc(&ctx, 8), b);
+        } else if (how == 1) { /* it gave its front to the free block before it */
+            CHECK_EQ_I(buflib_free(&ctx, a), 0);
+            CHECK(buflib_shrink(&ctx, b, once + 10, 20 * W));
+            whole = buflib_alloc_ex(&ctx, 50 * W, NULL, &buflib_ops_locked);
+        } else { /* it moved */
+            CHECK_EQ_I(buflib_free(&ctx, a), 0);
+            buflib_allocatable(&ctx);
+            whole = buflib_alloc_ex(&ctx, 40 * W, NULL, &buflib_ops_locked);
+        }
+        CHECK_EQ_I(whole, a);
+        data = buflib_get_data(&ctx, whole);
+        REQUIRE(data != NULL);
+        CHECK(data < once - 4 && data[-5] - 5 >= once - data && *slot != (intptr_t)once);
+        CHECK_SOUND(&ctx);
+        saved_ctx = ctx;
+        memcpy(saved_pool, pool, POOL);
+        for (int call = 0; call < 2; call++) {
+            restore();
+            *slot = (intptr_t)once;
+            panics = 0;
+            CHECK(call ? !buflib_shrink(&ctx, b, once, W) : buflib_free(&ctx, b) == -3);
+            CHECK_EQ_I(panics, 1);
+            CHECK_MEM(data, saved_pool + ((char *)data - pool), (size_t)(data[-5] - 5) * W);
+        }
     }
 
     TEST("random-words-are-survived");

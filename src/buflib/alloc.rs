@@ -1,9 +1,10 @@
 //! Where blocks come to lie: first fit by address, taking and giving back memory, what is free.
 
-use super::check::{Any, Block, Fault, Result, any_at, block_at, block_of, free_before, known_free};
+use super::check::{Any, Block, Fault, Result, any_at, block_at, block_of, free_before};
 use super::compact::{FRONT, compact_and_shrink, saturate};
+use super::free_tree::{self, Path};
 use super::layout::*;
-use super::{compact, free_tree, handles};
+use super::{compact, handles};
 use core::ptr;
 
 /// Why there is no block.
@@ -132,8 +133,9 @@ fn alloc_words(ctx: &Context, request: Request<'_>, words: usize) -> core::resul
 
 fn place(ctx: &Context, request: Request<'_>, words: usize, handle: usize) -> core::result::Result<usize, Error> {
     loop {
-        if let Some(place) = find_place(ctx, request, words)? {
-            put(ctx, request, words, handle, place)?;
+        let path = &mut Path::new();
+        if let Some(place) = find_place(ctx, path, request, words)? {
+            put(ctx, path, request, words, handle, place)?;
             return Ok(handle);
         }
         if !compact_and_shrink(ctx, FRONT | saturate(words))? {
@@ -143,7 +145,7 @@ fn place(ctx: &Context, request: Request<'_>, words: usize, handle: usize) -> co
 }
 
 /// First fit by address, the end space last.
-fn find_place(ctx: &Context, request: Request<'_>, words: usize) -> Result<Option<Place>> {
+fn find_place(ctx: &Context, path: &mut Path, request: Request<'_>, words: usize) -> Result<Option<Place>> {
     let pool = ctx.pool();
     let align = 1usize << request.align;
     let header = HEADER + request.name_words();
@@ -151,14 +153,14 @@ fn find_place(ctx: &Context, request: Request<'_>, words: usize) -> Result<Optio
     let pad = |start: usize| (pool.address(start + header) / W).wrapping_neg() % align;
     // A free block of so many words will do, wherever it starts.
     let ample = words.saturating_add(align - 1);
-    if let Some((start, len)) = free_tree::first_fit(ctx, ample)? {
+    if let Some((start, len)) = free_tree::first_fit(ctx, path, ample)? {
         return Ok(Some(Place { start, pad: pad(start), free: Some(len) }));
     }
     let (start, room) = (ctx.end(), ctx.end_space());
     if words.checked_add(pad(start)).is_some_and(|need| need <= room) {
         return Ok(Some(Place { start, pad: pad(start), free: None }));
     }
-    if align > 1 && free_tree::first_fit(ctx, words)?.is_some() {
+    if align > 1 && free_tree::first_fit(ctx, path, words)?.is_some() {
         // Some shorter one may happen to start at the right place.
         let mut start = 0;
         while start < ctx.end() {
@@ -181,7 +183,7 @@ fn find_place(ctx: &Context, request: Request<'_>, words: usize) -> Result<Optio
 ///     free block      | free: len                           | used ...
 ///     becomes         | free: pad | block: words | free: rest | used ...      pad and rest may be 0
 /// ```
-fn put(ctx: &Context, request: Request<'_>, words: usize, handle: usize, place: Place) -> Result<()> {
+fn put(ctx: &Context, path: &mut Path, request: Request<'_>, words: usize, handle: usize, place: Place) -> Result<()> {
     let pool = ctx.pool();
     let Place { start, pad, free } = place;
     let front = (pad > 0).then_some((start, pad));
@@ -189,24 +191,22 @@ fn put(ctx: &Context, request: Request<'_>, words: usize, handle: usize, place: 
         Some(len) => {
             let rest = len - pad - words;
             let back = (rest > 0).then_some((start + pad + words, rest));
-            // A damaged link may have led into a payload that looks like a free block.
-            known_free(ctx, pool, start, len)?;
-            let mut next = if rest == 0 { Some(block_at(ctx, pool, start + len)?) } else { None };
+            let mut next = if rest < NODE { Some(block_at(ctx, pool, start + len)?) } else { None };
             let old = Some((start, len));
             if pad < NODE {
-                free_tree::exchange(ctx, [(old, back), (None, front)])?;
+                free_tree::exchange(ctx, path, [(old, back), (None, front)])?;
             } else {
-                free_tree::exchange(ctx, [(old, front), (None, back)])?;
+                free_tree::exchange(ctx, path, [(old, front), (None, back)])?;
             }
             if let Some(next) = &mut next {
-                next.set_prev_free(pool, false);
+                next.set_prev(pool, rest);
             }
         }
         None => {
             // The tree is changed within the blocks, so they reach over the new one first.
             ctx.set_end(start + pad + words);
             if pad > 0 {
-                if let Err(fault) = free_tree::exchange(ctx, [(None, front)]) {
+                if let Err(fault) = free_tree::exchange(ctx, path, [(None, front)]) {
                     ctx.set_end(start);
                     return Err(fault);
                 }
@@ -221,7 +221,7 @@ fn put(ctx: &Context, request: Request<'_>, words: usize, handle: usize, place: 
     if let Some(name) = request.name {
         pool.set_name(start + NAME, name_words, name);
     }
-    let flags = Flags { prev_free: pad > 0, offset: 0, align: request.align, pins: 0 };
+    let flags = Flags { prev: pad.min(NODE), offset: 0, align: request.align, pins: 0 };
     let address = pool.address(payload);
     Block { start, len: words, handle, payload, address, flags }.seal(pool);
     pool.set_slot(handle, address);
@@ -232,7 +232,8 @@ fn put(ctx: &Context, request: Request<'_>, words: usize, handle: usize, place: 
 enum After {
     EndSpace,
     Used(Block),
-    Free(usize),
+    /// Its length, and the block behind a short one.
+    Free(usize, Option<Block>),
 }
 
 fn after(ctx: &Context, pool: Pool, end: usize) -> Result<After> {
@@ -243,10 +244,11 @@ fn after(ctx: &Context, pool: Pool, end: usize) -> Result<After> {
         Any::Used(block) => After::Used(block),
         Any::Free(len) => {
             // A short one is in no tree and may be a single word: a damaged header could look like it. The block behind knows.
-            if len < NODE && !block_at(ctx, pool, end + len)?.flags.prev_free {
+            let behind = if len < NODE { Some(block_at(ctx, pool, end + len)?) } else { None };
+            if behind.is_some_and(|block| block.flags.prev != len) {
                 return Err(Fault::new(pool, end, "a free block that the next block does not know"));
             }
-            After::Free(len)
+            After::Free(len, behind)
         }
     })
 }
@@ -265,30 +267,38 @@ pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Erro
     }
     let pool = ctx.pool();
     let Some(block) = block_of(ctx, pool, handle)? else { return Ok(handle) };
-    let before = if block.flags.prev_free { Some(free_before(ctx, pool, block.start)?) } else { None };
+    let path = &mut Path::new();
+    let before = free_before(ctx, pool, &block)?;
     let start = before.map_or(block.start, |(start, _)| start);
     match after(ctx, pool, block.end())? {
         After::EndSpace => {
             if before.is_some() {
-                free_tree::exchange(ctx, [(before, None)])?;
+                free_tree::exchange(ctx, path, [(before, None)])?;
             }
             ctx.set_end(start);
         }
         After::Used(mut next) => {
-            free_tree::exchange(ctx, [(before, Some((start, block.end() - start)))])?;
-            next.set_prev_free(pool, true);
+            free_tree::exchange(ctx, path, [(before, Some((start, block.end() - start)))])?;
+            next.set_prev(pool, block.end() - start);
             ctx.compact.set(false);
         }
-        After::Free(len) => {
+        After::Free(len, behind) => {
             let next = Some((block.end(), len));
             let joined = Some((start, block.end() + len - start));
             if before.is_some_and(|(_, len)| len >= NODE) {
-                free_tree::exchange(ctx, [(before, joined), (next, None)])?;
+                free_tree::exchange(ctx, path, [(next, None), (before, joined)])?;
             } else {
-                free_tree::exchange(ctx, [(next, joined), (before, None)])?;
+                free_tree::exchange(ctx, path, [(next, joined), (before, None)])?;
+            }
+            if let Some(mut behind) = behind {
+                behind.set_prev(pool, NODE);
             }
             ctx.compact.set(false);
         }
+    }
+    if pool.get(block.start) == block.len {
+        // Inside of free words now: as in `shrink`.
+        pool.set(block.start, 0);
     }
     if block.flags.pins > 0 {
         ctx.pinned_blocks.set(ctx.pinned_blocks.get().saturating_sub(1));
@@ -322,7 +332,7 @@ pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> R
 
     let mut lower = (None, None);
     if front > 0 {
-        let before = if block.flags.prev_free { Some(free_before(ctx, pool, block.start)?) } else { None };
+        let before = free_before(ctx, pool, &block)?;
         let from = before.map_or(block.start, |(start, _)| start);
         lower = (before, Some((from, block.start + front - from)));
     }
@@ -335,7 +345,10 @@ pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> R
                 upper.1 = Some((end, back));
                 next = Some(block_after);
             }
-            After::Free(len) => upper = (Some((block.end(), len)), Some((end, back + len))),
+            After::Free(len, behind) => {
+                upper = (Some((block.end(), len)), Some((end, back + len)));
+                next = behind;
+            }
         }
     }
     free_tree::prepare(ctx, &[lower, upper])?;
@@ -343,20 +356,25 @@ pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> R
     let joins_end = block.end() == ctx.end();
     let header = block.payload - block.start;
     pool.copy(block.start, block.start + front, header);
+    if front > 0 {
+        pool.set(block.start, 0); // what will be a payload there must not look like a block
+    }
     block.start += front;
     block.payload += front;
     block.len = end - block.start;
     block.address = start;
     block.flags.offset = start % W;
-    block.flags.prev_free |= front > 0;
-    free_tree::exchange(ctx, [lower, upper])?;
+    if let Some((_, len)) = lower.1 {
+        block.flags.prev = len.min(NODE);
+    }
+    free_tree::exchange(ctx, &mut Path::new(), [lower, upper])?;
     if joins_end {
         ctx.set_end(end);
     }
     block.seal(pool);
     pool.set_slot(block.handle, start);
-    if let Some(next) = &mut next {
-        next.set_prev_free(pool, true);
+    if let (Some(next), Some((_, len))) = (&mut next, upper.1) {
+        next.set_prev(pool, len);
     }
     if front > 0 || (back > 0 && !joins_end) {
         ctx.compact.set(false);

@@ -92,9 +92,11 @@ impl Block {
         }
     }
 
-    pub fn set_prev_free(&mut self, pool: Pool, prev_free: bool) {
-        if self.flags.prev_free != prev_free {
-            self.set_flags(pool, Flags { prev_free, ..self.flags });
+    /// Makes the header say how long the free block before is.
+    pub fn set_prev(&mut self, pool: Pool, len: usize) {
+        let prev = len.min(NODE);
+        if self.flags.prev != prev {
+            self.set_flags(pool, Flags { prev, ..self.flags });
         }
     }
 }
@@ -211,41 +213,18 @@ pub(crate) fn free_at(ctx: &Context, pool: Pool, start: usize) -> Result<usize> 
     Ok(len)
 }
 
-/// Makes sure that the block behind the free one at `start` knows of it. What only looks like a free block, in a payload, has no such
-/// block behind it.
+/// Start and length of the free block before a block, if there is one. That a long one is no payload, the tree knows.
 #[inline]
-pub(crate) fn known_free(ctx: &Context, pool: Pool, start: usize, len: usize) -> Result<()> {
-    let next = start + len;
-    if cfg!(target_pointer_width = "64") && next + HEADER <= pool.words && pool.get(next + NAME) == 1 {
-        // No name, as it seems: the flags, which have a check of their own, are found without a look at the slot.
-        let flags = tail::flags(next, 1, pool.get(next + HEADER - 1));
-        if flags.is_some_and(|flags| flags.prev_free) && next < ctx.end() {
-            return Ok(());
-        }
+pub(crate) fn free_before(ctx: &Context, pool: Pool, block: &Block) -> Result<Option<(usize, usize)>> {
+    let (end, prev) = (block.start, block.flags.prev);
+    if prev == 0 {
+        return Ok(None);
     }
-    known_free_by_name(ctx, pool, start, next)
-}
-
-#[inline(never)]
-fn known_free_by_name(ctx: &Context, pool: Pool, start: usize, next: usize) -> Result<()> {
-    if block_at(ctx, pool, next)?.flags.prev_free {
-        return Ok(());
+    let len = if prev < NODE || end == 0 { prev } else { pool.get(end - 1).wrapping_neg() };
+    if len < prev || len > end || free_at(ctx, pool, end - len)? != len {
+        return Err(Fault::new(pool, end, "the free block before this one has no end"));
     }
-    Err(Fault::new(pool, start, "a free block that the next block does not know"))
-}
-
-/// Start and length of the free block right before `start`.
-#[inline]
-pub(crate) fn free_before(ctx: &Context, pool: Pool, start: usize) -> Result<(usize, usize)> {
-    let len = if start > 0 { (pool.get(start - 1) as isize).wrapping_neg() } else { 0 };
-    if len <= 0 || len as usize > start {
-        return Err(Fault::new(pool, start, "the free block before this one has no end"));
-    }
-    let before = start - len as usize;
-    if free_at(ctx, pool, before)? != len as usize {
-        return Err(Fault::new(pool, before, "the ends of a free block differ"));
-    }
-    Ok((before, len as usize))
+    Ok(Some((end - len, len)))
 }
 
 /// A block of either kind, for a walk.
@@ -278,23 +257,24 @@ pub(crate) fn any_at(ctx: &Context, pool: Pool, start: usize) -> Result<Any> {
 pub(crate) fn check_headers(ctx: &Context) -> Result<Option<usize>> {
     let (pool, end, handles) = (ctx.pool(), ctx.end(), ctx.handles());
     let mut first = None;
-    let mut prev_free = false;
+    let mut prev = 0;
     let mut start = 0;
     while start < end {
         if (pool.get(start) as isize) < 0 {
-            if prev_free {
+            if prev > 0 {
                 return Err(Fault::new(pool, start, "two free blocks are neighbours"));
             }
-            prev_free = true;
             first = first.or(Some(start));
-            start += free_at(ctx, pool, start)?;
+            let len = free_at(ctx, pool, start)?;
+            prev = len.min(NODE);
+            start += len;
         } else {
             let block = shape(pool, end, handles, start)?;
-            if block.flags.prev_free != prev_free {
+            if block.flags.prev != prev {
                 return Err(Fault::new(pool, start, "a block is wrong about the one before"));
             }
             check_crc(pool, &block)?;
-            prev_free = false;
+            prev = 0;
             start += block.len;
         }
     }
@@ -314,21 +294,21 @@ pub(crate) fn check(ctx: &Context, mut report: impl FnMut(Fault)) -> bool {
         bad(Fault { at: pool.address(0), what: "the context is damaged", crc: None });
         return false;
     }
-    let (mut start, mut prev_free, mut whole) = (0, false, true);
+    let (mut start, mut prev, mut whole) = (0, 0, true);
     let (mut free_words, mut nodes, mut links, mut used, mut pinned) = (0, 0, usize::from(ctx.root.get() != 0), 0, 0);
     while start < end {
         let len = match any_at(ctx, pool, start) {
             Ok(Any::Used(block)) => {
-                if block.flags.prev_free != prev_free {
+                if block.flags.prev != prev {
                     bad(Fault::new(pool, start, "a block is wrong about the one before"));
                 }
                 used += 1;
                 pinned += usize::from(block.flags.pins > 0);
-                prev_free = false;
+                prev = 0;
                 block.len
             }
             Ok(Any::Free(len)) => {
-                if prev_free {
+                if prev > 0 {
                     bad(Fault::new(pool, start, "two free blocks are neighbours"));
                 }
                 if len >= NODE {
@@ -339,7 +319,7 @@ pub(crate) fn check(ctx: &Context, mut report: impl FnMut(Fault)) -> bool {
                     }
                 }
                 free_words += len;
-                prev_free = true;
+                prev = len.min(NODE);
                 len
             }
             Err(fault) => {
@@ -348,7 +328,7 @@ pub(crate) fn check(ctx: &Context, mut report: impl FnMut(Fault)) -> bool {
                 // On with the next block, if the length may be right.
                 match length_at(pool, end, start) {
                     Ok(length) => {
-                        prev_free = length < 0;
+                        prev = if length < 0 { length.unsigned_abs().min(NODE) } else { 0 };
                         length.unsigned_abs()
                     }
                     Err(_) => break,

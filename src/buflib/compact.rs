@@ -75,6 +75,7 @@ impl Pass<'_> {
         let length = length_at(self.pool, self.ctx.end(), start)?;
         if length < 0 {
             self.move_run();
+            free_tree::forget(self.pool, start, length.unsigned_abs());
             self.gap += length.unsigned_abs();
             return Ok(length.unsigned_abs());
         }
@@ -93,7 +94,7 @@ impl Pass<'_> {
                 self.run.0 = start;
             }
             self.run.1 += len;
-            block.flags.prev_free = false;
+            block.flags.prev = 0;
             block.send(self.pool, start - self.gap);
             self.pool.set_slot(block.handle, block.address - self.gap * W);
             self.moved = true;
@@ -108,12 +109,12 @@ impl Pass<'_> {
         if may_move && fits {
             let to = self.hole.0 + skip;
             let rest = (to + len, self.hole.1 - skip - len);
-            if self.try_move(block, ops, to, skip > 0)? {
+            if self.try_move(block, ops, to, skip)? {
                 if skip > 0 {
                     free_tree::add(self.ctx, self.hole.0, skip)?;
                 }
-                if rest.1 == 0 {
-                    shape_at(self.ctx, self.pool, rest.0)?.set_prev_free(self.pool, false);
+                if rest.1 < NODE {
+                    shape_at(self.ctx, self.pool, rest.0 + rest.1)?.set_prev(self.pool, rest.1);
                 }
                 self.hole = rest;
                 self.gap += len;
@@ -125,13 +126,13 @@ impl Pass<'_> {
             return Ok(len);
         }
         let rest = (start - self.gap, self.gap - slide);
-        if may_move && slide > 0 && self.try_move(block, ops, start - slide, rest.1 > 0)? {
+        if may_move && slide > 0 && self.try_move(block, ops, start - slide, rest.1)? {
             if rest.1 > 0 {
                 free_tree::add(self.ctx, rest.0, rest.1)?;
             }
             self.gap = slide;
         } else {
-            block.set_prev_free(self.pool, true);
+            block.set_prev(self.pool, self.gap);
             self.leave_hole()?;
             self.hole = (start - self.gap, self.gap);
             self.gap = 0;
@@ -139,7 +140,7 @@ impl Pass<'_> {
         Ok(len)
     }
 
-    fn try_move(&mut self, mut block: Block, ops: Ops<'_>, to: usize, prev_free: bool) -> Result<bool> {
+    fn try_move(&mut self, mut block: Block, ops: Ops<'_>, to: usize, prev: usize) -> Result<bool> {
         let from = block.start;
         let address = block.address.wrapping_sub((from - to) * W);
         if !matches!(ops, Ops::None) {
@@ -150,10 +151,13 @@ impl Pass<'_> {
                 return Ok(false);
             }
         }
-        block.flags.prev_free = prev_free;
+        block.flags.prev = prev.min(NODE);
         block.send(self.pool, to);
         self.pool.set_slot(block.handle, address);
         self.pool.copy(from, to, block.len);
+        if to + block.len <= from {
+            self.pool.set(from, 0); // as in `shrink`
+        }
         self.moved = true;
         if !matches!(ops, Ops::None) {
             ops.sync(self.ctx, &block, false);
@@ -226,7 +230,7 @@ fn ask_to_shrink(ctx: &Context, hints: u32) -> Result<bool> {
         if !ops.shrinkable() {
             continue;
         }
-        let before = if block.flags.prev_free { Some(free_before(ctx, pool, block.start)?) } else { None };
+        let before = free_before(ctx, pool, &block)?;
         if let Some((_, len)) = before.filter(|_| position == FRONT) {
             let free = saturate(len);
             if wanted < free {

@@ -33,14 +33,14 @@ const LEFT: usize = 1;
 const RIGHT: usize = 2;
 const LONGEST: usize = 3;
 
-/// The nodes from the root to the one in question.
-struct Path {
+/// The nodes from the root to the one in question, as long as the tree does not change.
+pub(crate) struct Path {
     nodes: [usize; usize::BITS as usize + 1],
     len: usize,
 }
 
 impl Path {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Path { nodes: [0; usize::BITS as usize + 1], len: 0 }
     }
 
@@ -52,21 +52,36 @@ impl Path {
     fn last(&self) -> usize {
         self.nodes[self.len - 1]
     }
+
+    fn leads_to(&self, node: usize) -> bool {
+        self.len > 0 && self.last() == node
+    }
+}
+
+/// What a free block says of itself.
+#[derive(Clone, Copy)]
+struct Node {
+    at: usize,
+    len: usize,
+    left: usize,
+    right: usize,
+    longest: usize,
 }
 
 struct Tree<'a> {
     ctx: &'a Context,
     pool: Pool,
-    end: usize,
     /// No node lies here or behind.
     limit: usize,
     key_bits: usize,
+    /// The bits of an index.
+    index: usize,
 }
 
 impl<'a> Tree<'a> {
     fn new(ctx: &'a Context) -> Self {
-        let end = ctx.end();
-        Tree { ctx, pool: ctx.pool(), end, limit: end.saturating_sub(NODE), key_bits: ctx.key_bits.get() }
+        let key_bits = ctx.key_bits.get();
+        Tree { ctx, pool: ctx.pool(), limit: ctx.end().saturating_sub(NODE), key_bits, index: (1 << key_bits) - 1 }
     }
 
     #[cold]
@@ -92,19 +107,45 @@ impl<'a> Tree<'a> {
         self.pool.get(node + LONGEST)
     }
 
+    /// A node's link: LEFT or RIGHT.
+    fn link(&self, node: usize, side: usize) -> usize {
+        self.pool.get(node + side) & self.index
+    }
+
+    fn set_link(&self, node: usize, side: usize, link: usize) {
+        self.pool.set(node + side, (self.pool.get(node + side) & !self.index) | link);
+    }
+
+    /// Makes the free block `key` of `len` words a node.
+    fn set_node(&self, key: usize, len: usize, [left, right]: [usize; 2], longest: usize) {
+        let seal = seal(key, len.wrapping_neg()) & !self.index;
+        self.pool.set(key + LEFT, seal | left);
+        self.pool.set(key + RIGHT, seal | right);
+        self.pool.set(key + LONGEST, longest);
+    }
+
+    fn links(&self, node: usize) -> [usize; 2] {
+        [self.link(node, LEFT), self.link(node, RIGHT)]
+    }
+
     /// Follows a link to a node at `depth`, in the subtree that `probe` belongs to.
+    #[inline(always)]
+    fn follow(&self, from: usize, link: usize, probe: usize, depth: usize) -> Result<Node> {
+        let at = link.wrapping_sub(1);
+        if at >= self.limit || !self.akin(at, probe, depth) {
+            return self.fault(from);
+        }
+        let [length, left, right, longest] = self.pool.get_all(at);
+        let seal = seal(at, length);
+        if ((left ^ seal) | (right ^ seal)) & !self.index != 0 {
+            return self.fault(from);
+        }
+        Ok(self.node(at, [length, left, right, longest]))
+    }
+
     #[inline]
-    fn follow(&self, from: usize, link: usize, probe: usize, depth: usize) -> Result<usize> {
-        let node = link.wrapping_sub(1);
-        if node >= self.limit || !self.akin(node, probe, depth) {
-            return self.fault(from);
-        }
-        // NODE words or more, and not up to the end.
-        let len = self.pool.get(node).wrapping_neg();
-        if len.wrapping_sub(NODE) >= self.end - NODE - node {
-            return self.fault(from);
-        }
-        Ok(node)
+    fn node(&self, at: usize, [length, left, right, longest]: [usize; 4]) -> Node {
+        Node { at, len: length.wrapping_neg(), left: left & self.index, right: right & self.index, longest }
     }
 
     /// The longest block in the subtree below a link, 0 for none.
@@ -113,28 +154,41 @@ impl<'a> Tree<'a> {
             return Ok(0);
         }
         // Any key of the pool is akin to any other at depth 0: only the node itself is checked.
-        Ok(self.longest(self.follow(from, link, 0, 0)?))
+        Ok(self.follow(from, link, 0, 0)?.longest)
     }
 
-    /// Makes `path` the one to `key`, or to where it would be added. Whether it is there.
+    /// Visits the nodes on the way to `key`, or to where it would be added.
     #[inline]
-    fn descend(&self, path: &mut Path, key: usize) -> Result<bool> {
-        path.len = 0;
-        let (mut from, mut link) = (key, self.ctx.root.get());
+    fn walk(&self, key: usize, mut visit: impl FnMut(usize)) -> Result<()> {
+        let (mut from, mut link, mut depth) = (key, self.ctx.root.get(), 0);
         while link != 0 {
-            let node = self.follow(from, link, key, path.len)?;
-            path.push(node);
-            if node == key {
-                return Ok(true);
+            let node = self.follow(from, link, key, depth)?;
+            visit(node.at);
+            if node.at == key {
+                break;
             }
-            link = self.pool.get(node + self.side(key, path.len - 1));
-            from = node;
+            link = if self.side(key, depth) == LEFT { node.left } else { node.right };
+            from = node.at;
+            depth += 1;
         }
-        Ok(false)
+        Ok(())
     }
 
-    fn find(&self, path: &mut Path, key: usize) -> Result<()> {
-        if self.descend(path, key)? { Ok(()) } else { self.fault(key) }
+    /// Makes `path` the one to `key`, or to where it would be added.
+    fn descend(&self, path: &mut Path, key: usize) -> Result<()> {
+        path.len = 0;
+        self.walk(key, |node| path.push(node))
+    }
+
+    /// Makes `path` the one to `key`, which has to be there.
+    fn find(&self, path: &mut Path, key: usize) -> Result<Node> {
+        if !path.leads_to(key) {
+            self.descend(path, key)?;
+            if !path.leads_to(key) {
+                return self.fault(key);
+            }
+        }
+        Ok(self.node(key, self.pool.get_all(key)))
     }
 
     /// Makes the link that leads to the last node of the path lead elsewhere.
@@ -143,8 +197,8 @@ impl<'a> Tree<'a> {
             None => self.ctx.root.set(link),
             Some(parent) => {
                 let parent = path.nodes[parent];
-                let side = if self.pool.get(parent + LEFT) == path.last() + 1 { LEFT } else { RIGHT };
-                self.pool.set(parent + side, link);
+                let side = if self.link(parent, LEFT) == path.last() + 1 { LEFT } else { RIGHT };
+                self.set_link(parent, side, link);
             }
         }
     }
@@ -153,7 +207,7 @@ impl<'a> Tree<'a> {
     #[inline]
     fn longest_with(&self, path: &Path, level: usize, len: usize, below: usize) -> Result<usize> {
         let node = path.nodes[level];
-        let (left, right) = (self.pool.get(node + LEFT), self.pool.get(node + RIGHT));
+        let [left, right] = self.links(node);
         let other = if left == path.nodes[level + 1] + 1 { right } else { left };
         Ok(len.max(below).max(self.longest_below(node, other)?))
     }
@@ -184,7 +238,8 @@ impl<'a> Tree<'a> {
     }
 
     fn insert(&self, path: &mut Path, key: usize, len: usize) -> Result<()> {
-        if self.descend(path, key)? {
+        self.descend(path, key)?;
+        if path.leads_to(key) {
             return self.fault(key);
         }
         for &node in &path.nodes[..path.len] {
@@ -194,25 +249,23 @@ impl<'a> Tree<'a> {
         }
         match path.len.checked_sub(1) {
             None => self.ctx.root.set(key + 1),
-            Some(depth) => self.pool.set(path.nodes[depth] + self.side(key, depth), key + 1),
+            Some(depth) => self.set_link(path.nodes[depth], self.side(key, depth), key + 1),
         }
-        self.pool.set(key + LEFT, 0);
-        self.pool.set(key + RIGHT, 0);
-        self.pool.set(key + LONGEST, len);
+        self.set_node(key, len, [0, 0], len);
+        path.len = 0;
         Ok(())
     }
 
     /// `old` becomes the block `key` of `len` words, which may be another key if it may stand in its place. False if it may not.
     /// Without `commit` it is only tried.
     fn replace(&self, path: &mut Path, old: usize, key: usize, len: usize, commit: bool) -> Result<bool> {
-        self.find(path, old)?;
+        let node = self.find(path, old)?;
         let depth = path.len - 1;
         if !self.akin(old, key, depth) {
             return Ok(false);
         }
-        let (left, right) = (self.pool.get(old + LEFT), self.pool.get(old + RIGHT));
-        let longest = len.max(self.longest_below(old, left)?).max(self.longest_below(old, right)?);
-        let before = self.longest(old);
+        let longest = len.max(self.longest_below(old, node.left)?).max(self.longest_below(old, node.right)?);
+        let before = node.longest;
         if longest < before {
             self.settle(path, 0..depth, before, longest, false)?;
         }
@@ -222,61 +275,57 @@ impl<'a> Tree<'a> {
         self.settle(path, 0..depth, before, longest, true)?;
         if key != old {
             self.relink(path, key + 1);
-            self.pool.set(key + LEFT, left);
-            self.pool.set(key + RIGHT, right);
+            forget(self.pool, old, NODE);
         }
-        self.pool.set(key + LONGEST, longest);
+        self.set_node(key, len, [node.left, node.right], longest);
+        path.len = 0;
         Ok(true)
     }
 
     /// Takes a block out: some leaf below it comes into its place. Without `commit` it is only tried.
     fn remove(&self, path: &mut Path, key: usize, commit: bool) -> Result<()> {
-        self.find(path, key)?;
+        let node = self.find(path, key)?;
         let depth = path.len - 1;
-        let mut probe = key;
+        let (mut leaf, mut probe) = (node, key);
         loop {
-            let node = path.last();
             let level = path.len - 1;
-            let (left, right) = (self.pool.get(node + LEFT), self.pool.get(node + RIGHT));
-            let link = if left != 0 { left } else { right };
+            let link = if leaf.left != 0 { leaf.left } else { leaf.right };
             if link == 0 {
                 break;
             }
             if level >= self.key_bits {
-                return self.fault(node);
+                return self.fault(leaf.at);
             }
             let bit = 1 << (self.key_bits - 1 - level);
-            probe = if left != 0 { probe & !bit } else { probe | bit };
-            let child = self.follow(node, link, probe, level + 1)?;
-            path.push(child);
+            probe = if leaf.left != 0 { probe & !bit } else { probe | bit };
+            leaf = self.follow(leaf.at, link, probe, level + 1)?;
+            path.push(leaf.at);
         }
-        let leaf = path.last();
         let bottom = path.len - 1;
 
         // `longest` from the leaf's parent up to below where the leaf goes, there, and above.
+        let mut longest = 0;
         for write in [false, true] {
             if write && !commit {
                 return Ok(());
             }
             let mut new = 0;
-            if leaf != key {
-                let below = self.settle(path, depth + 1..bottom, self.longest(leaf), 0, write)?;
-                new = self.longest_with(path, depth, self.length(leaf), below)?;
+            if leaf.at != key {
+                let below = self.settle(path, depth + 1..bottom, leaf.longest, 0, write)?;
+                new = self.longest_with(path, depth, leaf.len, below)?;
             }
-            self.settle(path, 0..depth, self.longest(key), new, write)?;
-            if write && leaf != key {
-                self.pool.set(key + LONGEST, new);
-            }
+            self.settle(path, 0..depth, node.longest, new, write)?;
+            longest = new;
         }
 
         self.relink(path, 0);
-        if leaf != key {
-            for word in [LEFT, RIGHT, LONGEST] {
-                self.pool.set(leaf + word, self.pool.get(key + word));
-            }
+        if leaf.at != key {
+            self.set_node(leaf.at, leaf.len, self.links(key), longest);
             path.len = depth + 1;
-            self.relink(path, leaf + 1);
+            self.relink(path, leaf.at + 1);
         }
+        forget(self.pool, key, NODE);
+        path.len = 0;
         Ok(())
     }
 
@@ -285,11 +334,11 @@ impl<'a> Tree<'a> {
         for &change in changes {
             match in_tree(change) {
                 (None, None) => {}
-                (None, Some((key, _))) => _ = self.descend(path, key)?,
+                (None, Some((key, _))) => self.walk(key, |_| {})?,
                 (Some((key, _)), None) => self.remove(path, key, false)?,
                 (Some((old, _)), Some((key, len))) => {
                     if !self.replace(path, old, key, len, false)? {
-                        self.descend(path, key)?;
+                        self.walk(key, |_| {})?;
                         self.remove(path, old, false)?;
                     }
                 }
@@ -298,42 +347,61 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    fn first_fit(&self, words: usize) -> Result<Option<usize>> {
+    fn first_fit(&self, path: &mut Path, words: usize) -> Result<Option<usize>> {
+        path.len = 0;
         let root = self.ctx.root.get();
-        if root == 0 || self.longest_below(0, root)? < words {
+        if root == 0 {
             return Ok(None);
         }
-        let mut best = None;
-        let mut node = self.follow(0, root, 0, 0)?;
+        let (mut best, mut best_len, mut node) = (None, 0, self.follow(0, root, 0, 0)?);
+        if node.longest < words {
+            return Ok(None);
+        }
         let (mut depth, mut low) = (0, 0); // the subtree's first key
         // Here a block in the subtree of `node` fits.
         loop {
-            if self.length(node) >= words && best.is_none_or(|best| node < best) {
-                best = Some(node);
+            path.push(node.at);
+            if node.len >= words && best.is_none_or(|best| node.at < best) {
+                (best, best_len) = (Some(node.at), path.len);
             }
-            let left = self.pool.get(node + LEFT);
-            let right = self.pool.get(node + RIGHT);
             if depth == self.key_bits {
                 break;
             }
             let middle = low | (1 << (self.key_bits - 1 - depth));
             let mut next = None;
-            if left != 0 && best.is_none_or(|best| best > low) {
-                let child = self.follow(node, left, low, depth + 1)?;
-                next = (self.longest(child) >= words).then_some((child, low));
+            if node.left != 0 && best.is_none_or(|best| best > low) {
+                let child = self.follow(node.at, node.left, low, depth + 1)?;
+                next = (child.longest >= words).then_some((child, low));
             }
-            if next.is_none() && right != 0 && best.is_none_or(|best| best > middle) {
-                let child = self.follow(node, right, middle, depth + 1)?;
-                next = (self.longest(child) >= words).then_some((child, middle));
+            if next.is_none() && node.right != 0 && best.is_none_or(|best| best > middle) {
+                let child = self.follow(node.at, node.right, middle, depth + 1)?;
+                next = (child.longest >= words).then_some((child, middle));
             }
             let Some(next) = next else { break };
             (node, low) = next;
             depth += 1;
         }
+        path.len = best_len;
         match best {
             Some(_) => Ok(best),
-            None => self.fault(node),
+            None => self.fault(node.at),
         }
+    }
+}
+
+/// What the bits of LEFT and RIGHT that no index needs are, at a node with this first word. The two uppermost are 01, as in no number
+/// near 0. [`forget`] takes it away when the block is a node no more, so that no words are taken for a node which were one.
+#[inline]
+fn seal(node: usize, length: usize) -> usize {
+    const ODD: usize = 0x9E37_79B9_7F4A_7C15_u64 as usize | 1;
+    let mix = (node ^ length.rotate_left(usize::BITS / 2)).wrapping_mul(ODD);
+    (mix >> 2) | (1 << (usize::BITS - 2))
+}
+
+/// Makes a free block a node no more.
+pub(crate) fn forget(pool: Pool, start: usize, len: usize) {
+    if len >= NODE {
+        pool.set(start + LEFT, 0);
     }
 }
 
@@ -344,10 +412,10 @@ pub(crate) fn mark(pool: Pool, start: usize, len: usize) {
     pool.set(start + len - 1, length);
 }
 
-/// The first block of at least `words` words, and its length.
-pub(crate) fn first_fit(ctx: &Context, words: usize) -> Result<Option<(usize, usize)>> {
+/// The first block of at least `words` words, and its length. `path` leads to it.
+pub(crate) fn first_fit(ctx: &Context, path: &mut Path, words: usize) -> Result<Option<(usize, usize)>> {
     let tree = Tree::new(ctx);
-    let Some(start) = tree.first_fit(words)? else { return Ok(None) };
+    let Some(start) = tree.first_fit(path, words)? else { return Ok(None) };
     let len = free_at(ctx, tree.pool, start)?;
     if len < words { tree.fault(start) } else { Ok(Some((start, len))) }
 }
@@ -366,22 +434,25 @@ pub(crate) fn prepare(ctx: &Context, changes: &[Change]) -> Result<()> {
 }
 
 /// Some free blocks, start and length, become others in one go: the tree and both ends of the new ones are written, their sum counted.
-/// A new block beside an old one takes its place in the tree if it can.
-pub(crate) fn exchange<const N: usize>(ctx: &Context, changes: [Change; N]) -> Result<()> {
-    let (tree, mut path) = (Tree::new(ctx), Path::new());
+/// A new block beside an old one takes its place in the tree if it can. `path` is a new one, or that of `first_fit`.
+///
+/// A change that takes a block out comes before one that makes a block longer: it has to look at more of the tree, which must not depend
+/// on the other.
+pub(crate) fn exchange<const N: usize>(ctx: &Context, path: &mut Path, changes: [Change; N]) -> Result<()> {
+    let tree = Tree::new(ctx);
     // The first step fails before it writes. Make sure that the others will not.
-    tree.prepare(&mut path, changes.get(1..).unwrap_or_default())?;
+    tree.prepare(path, changes.get(1..).unwrap_or_default())?;
     let mut sum = ctx.free_words.get();
     for change in changes {
         match in_tree(change) {
             (None, None) => {}
-            (None, Some((key, len))) => tree.insert(&mut path, key, len)?,
-            (Some((key, _)), None) => tree.remove(&mut path, key, true)?,
+            (None, Some((key, len))) => tree.insert(path, key, len)?,
+            (Some((key, _)), None) => tree.remove(path, key, true)?,
             (Some((old, _)), Some((key, len))) => {
-                if !tree.replace(&mut path, old, key, len, true)? {
-                    tree.descend(&mut path, key)?;
-                    tree.remove(&mut path, old, true)?;
-                    tree.insert(&mut path, key, len)?;
+                if !tree.replace(path, old, key, len, true)? {
+                    tree.walk(key, |_| {})?;
+                    tree.remove(path, old, true)?;
+                    tree.insert(path, key, len)?;
                 }
             }
         }
@@ -414,7 +485,7 @@ pub(crate) fn check_node(ctx: &Context, start: usize) -> Result<usize> {
     let tree = Tree::new(ctx);
     let mut path = Path::new();
     tree.find(&mut path, start)?;
-    let (left, right) = (tree.pool.get(start + LEFT), tree.pool.get(start + RIGHT));
+    let [left, right] = tree.links(start);
     let below = tree.longest_below(start, left)?.max(tree.longest_below(start, right)?);
     if tree.longest(start) != tree.length(start).max(below) {
         return tree.fault(start);
@@ -465,7 +536,7 @@ mod tests {
                     }
                     _ => (None, new),
                 };
-                exchange(&ctx, [change]).unwrap();
+                exchange(&ctx, &mut Path::new(), [change]).unwrap();
                 if let Some((start, _)) = change.0 {
                     twin.remove(&start);
                 }
@@ -474,7 +545,7 @@ mod tests {
                 }
                 let words = NODE + random(70);
                 let want = twin.iter().find(|&(_, &len)| len >= words).map(|(&start, &len)| (start, len));
-                assert_eq!(first_fit(&ctx, words), Ok(want));
+                assert_eq!(first_fit(&ctx, &mut Path::new(), words), Ok(want));
             }
             let nodes: Vec<_> = twin.iter().filter(|&(_, &len)| len >= NODE).collect();
             let links: usize = nodes.iter().map(|&(&start, _)| check_node(&ctx, start).unwrap()).sum();

@@ -215,6 +215,16 @@ impl Pool {
         unsafe { self.base.add(index).read() }
     }
 
+    /// `N` words.
+    #[inline]
+    pub fn get_all<const N: usize>(self, index: usize) -> [usize; N] {
+        if index > self.words || N > self.words - index {
+            outside()
+        }
+        // SAFETY: pool memory, `words` of them from `base`.
+        unsafe { self.base.add(index).cast::<[usize; N]>().read() }
+    }
+
     #[inline]
     pub fn set(self, index: usize, value: usize) {
         if index >= self.words {
@@ -299,14 +309,15 @@ fn outside() -> ! {
 /// on 32-bit in the upper half of the word with the name's length, covered by the crc.
 ///
 /// ```text
-///             prev_free   offset   align   pins   check
-///     64-bit      1          3       6       8     14
-///     32-bit      1          2       5       8      -
+///             prev   offset   align   pins   check
+///     64-bit    3       3       6       6     14
+///     32-bit    3       2       5       6      -
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flags {
-    /// The block before is free; its last word, right before this header, tells its length.
-    pub prev_free: bool,
+    /// Words of the free block before, [`NODE`] for all that are in the tree; 0 if the block before is allocated. So that a shorter
+    /// one, which nothing else vouches for, is known by its length.
+    pub prev: usize,
     /// Bytes from the payload's first word to where it starts, after a shrink to an unaligned start.
     pub offset: usize,
     /// Log2 of the alignment in words: the block moves by multiples of it.
@@ -318,8 +329,9 @@ pub(crate) struct Flags {
 const WIDE: bool = usize::BITS == 64;
 const OFFSET_BITS: u32 = W.trailing_zeros();
 const ALIGN_BITS: u32 = if WIDE { 6 } else { 5 };
-const PIN_BITS: u32 = 8;
-const FLAG_BITS: u32 = 1 + OFFSET_BITS + ALIGN_BITS + PIN_BITS;
+const PIN_BITS: u32 = 6;
+const PREV_BITS: u32 = 3;
+const FLAG_BITS: u32 = PREV_BITS + OFFSET_BITS + ALIGN_BITS + PIN_BITS;
 /// The most pins that a block can have.
 pub(crate) const MAX_PINS: usize = (1 << PIN_BITS) - 1;
 /// The most words of a name.
@@ -330,7 +342,7 @@ impl Flags {
         let mut bits = self.pins as u32;
         bits = (bits << ALIGN_BITS) | self.align as u32;
         bits = (bits << OFFSET_BITS) | self.offset as u32;
-        (bits << 1) | u32::from(self.prev_free)
+        (bits << PREV_BITS) | self.prev as u32
     }
 
     fn unpack(mut bits: u32) -> Self {
@@ -339,7 +351,7 @@ impl Flags {
             bits >>= width;
             value as usize
         };
-        Flags { prev_free: take(1) == 1, offset: take(OFFSET_BITS), align: take(ALIGN_BITS), pins: take(PIN_BITS) }
+        Flags { prev: take(PREV_BITS), offset: take(OFFSET_BITS), align: take(ALIGN_BITS), pins: take(PIN_BITS) }
     }
 }
 
@@ -408,8 +420,8 @@ mod tests {
 
     #[test]
     fn flags_come_back() {
-        let all = Flags { prev_free: true, offset: W - 1, align: (1 << ALIGN_BITS) - 1, pins: MAX_PINS };
-        for flags in [Flags::default(), all, Flags { pins: 5, ..all }, Flags { prev_free: false, ..all }] {
+        let all = Flags { prev: NODE, offset: W - 1, align: (1 << ALIGN_BITS) - 1, pins: MAX_PINS };
+        for flags in [Flags::default(), all, Flags { pins: 5, ..all }, Flags { prev: 0, ..all }] {
             let (length, crc) = (tail::length_word(3, flags), tail::crc_word(7, 0x1234_5678, flags));
             assert_eq!(tail::name_words(length), 3);
             assert_eq!((tail::crc(crc), tail::flags(7, length, crc)), (0x1234_5678, Some(flags)));
@@ -421,7 +433,7 @@ mod tests {
     fn every_damaged_byte_of_the_flags_is_seen_and_no_int_of_less_than_31_bits_is_taken_for_flags() {
         let shift = if cfg!(target_endian = "little") { 32 } else { 0 };
         for (crc, start) in [(0, 0), (1, 13), (0x1234_5678, 40), (u32::MAX, 1 << 30), (0x8000_0001, 99_999)] {
-            let good = Flags { prev_free: true, offset: 5, align: 9, pins: 77 };
+            let good = Flags { prev: 3, offset: 5, align: 9, pins: 47 };
             for flags in [Flags::default(), good] {
                 let word = tail::crc_word(start, crc, flags);
                 for byte in 0..4 {
