@@ -282,11 +282,6 @@ impl FreeIndex {
         self.put_live(at);
     }
 
-    /// Whether the free block at `at` is recent.
-    pub fn is_recent(&self, at: u64) -> bool {
-        self.region(at).is_some_and(|region| region.starts[slot_of(at)] & RECENT != 0)
-    }
-
     /// A free block with `n` bytes of data begins at `at`, in a prepared region.
     pub fn add_free(&mut self, at: u64, n: u64) {
         let set = set_of(n);

@@ -457,7 +457,6 @@ impl<M: Medium> Heap<M> {
         let free_n = end - free - OVERHEAD;
         let rest = at + OVERHEAD + take;
         let splits = rest != end;
-        let end_before = if self.index.is_recent(free) { Marker::live(free_n) } else { Marker::free(free_n) };
         if splits && !is_slack {
             self.index.prepare(rest)?;
         }
@@ -471,7 +470,7 @@ impl<M: Medium> Heap<M> {
         let prepared = splits || end_word != Marker::live(take).0;
         let ordered = if prepared { self.medium.barrier() } else { Ok(()) };
         if let Err(error) = ordered.and_then(|()| self.commit(at, Marker::live(take))) {
-            self.medium.store(end - WORD, end_before.0);
+            self.medium.store(end - WORD, Marker::free(free_n).0);
             self.erase([splits.then_some(rest)]);
             return Err(error);
         }
