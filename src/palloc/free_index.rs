@@ -11,16 +11,19 @@
 //!            for set 0 a tree of maxima over the regions: the first region that has a block large enough
 //! ```
 //!
-//! A search takes the smallest exact size that fits, at its lowest address, else the lowest block of the others that fits. What it
-//! looks at does not grow with the medium but for the height of the trees: in a region, at most the free blocks that begin there.
-//! Nothing is allocated but for regions in which no block began before, about 1/25 of the medium's length in all; so freeing never
-//! fails for want of memory.
+//! In front of each of the sets 1 to 32 stands a stack of blocks of that size, those that were freed last. They are in no set until
+//! [`FreeIndex::settle`].
+//!
+//! A search takes the smallest exact size that fits: the block that was freed last, as its lines are in the cache, else the lowest;
+//! else the lowest block of the others that fits. What it looks at does not grow with the medium but for the height of the trees: in
+//! a region, at most the free blocks that begin there. Nothing is allocated but for regions in which no block began before, about
+//! 1/25 of the medium's length in all; so freeing never fails for want of memory.
 //!
 //! The sizes of free blocks are not kept here but in their markers, which the functions read through `n_of`.
 
 use std::collections::TryReserveError;
 
-use super::format::{HEADER, MIN_DATA};
+use super::format::{HEADER, MIN_DATA, OVERHEAD};
 use super::try_box;
 
 const REGION_SHIFT: u32 = 15;
@@ -31,10 +34,18 @@ const SLOTS_PER_GRANULE: usize = 1 << (GRANULE_SHIFT - SLOT_SHIFT);
 
 const EXACT_SETS: usize = 32;
 const OTHERS: usize = 0;
+/// The largest exact size.
+pub const MAX_EXACT: u64 = EXACT_SETS as u64 * MIN_DATA;
+/// How many slots back the start of a block of an exact size can be, at most.
+const NEAR: usize = ((MAX_EXACT + OVERHEAD) >> SLOT_SHIFT) as usize + 1;
 
-/// A slot's byte: 0, or USED with the offset in the slot in the low 5 bits, and FREE.
+/// How many blocks of one size are in its stack at most.
+const DEPTH: usize = 63;
+
+/// A slot's byte: 0, or USED with the offset in the slot in the low 5 bits, and FREE in a set or RECENT in a stack.
 const USED: u8 = 0x40;
 const FREE: u8 = 0x80;
+const RECENT: u8 = 0x20;
 
 /// What begins at an offset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,10 +61,41 @@ struct Region {
     sets: [u64; 1 + EXACT_SETS],
 }
 
+/// Free blocks of one size, the one that was freed last on top.
+struct Stack {
+    len: usize,
+    blocks: [u64; DEPTH],
+}
+
+impl Stack {
+    fn blocks(&self) -> &[u64] {
+        &self.blocks[..self.len]
+    }
+
+    fn push(&mut self, at: u64) {
+        self.blocks[self.len] = at;
+        self.len += 1;
+    }
+
+    /// False if it is not here.
+    fn remove(&mut self, at: u64) -> bool {
+        let place = self.blocks().iter().rposition(|&block| block == at);
+        if let Some(place) = place {
+            self.blocks.copy_within(place + 1..self.len, place);
+            self.len -= 1;
+        }
+        place.is_some()
+    }
+}
+
 /// The index. Callers keep it in step with the medium.
 pub struct FreeIndex {
     // Slices of one: see try_box.
     regions: Vec<Option<Box<[Region]>>>,
+    /// One for each of the sets 1 to 32, or none while no block was entered.
+    recent: Vec<Stack>,
+    /// Bit s - 1: the stack of set s is not empty.
+    any_recent: u32,
     exact: [BitTree; EXACT_SETS],
     /// Bit s - 1: set s is not empty.
     not_empty: u32,
@@ -83,6 +125,8 @@ impl FreeIndex {
     pub fn new() -> FreeIndex {
         FreeIndex {
             regions: Vec::new(),
+            recent: Vec::new(),
+            any_recent: 0,
             exact: std::array::from_fn(|_| BitTree::default()),
             not_empty: 0,
             others: MaxTree::default(),
@@ -92,6 +136,10 @@ impl FreeIndex {
     /// Makes room for a block that begins at `at`.
     pub fn prepare(&mut self, at: u64) -> Result<(), TryReserveError> {
         let region = region_of(at);
+        if self.recent.is_empty() {
+            self.recent.try_reserve_exact(EXACT_SETS)?;
+            self.recent.resize_with(EXACT_SETS, || Stack { len: 0, blocks: [0; DEPTH] });
+        }
         if region >= self.regions.len() {
             for tree in &mut self.exact {
                 tree.cover(region + 1)?;
@@ -115,29 +163,129 @@ impl FreeIndex {
     }
 
     /// What begins at `at`, if anything.
+    #[inline]
     pub fn state(&self, at: u64) -> Option<State> {
-        let byte = self.region(at)?.starts[slot_of(at)];
-        match byte ^ (USED | (at % 32) as u8) {
+        match self.region(at)?.starts[slot_of(at)] ^ (USED | (at % 32) as u8) {
             0 => Some(State::Live),
-            FREE => Some(State::Free),
+            FREE | RECENT => Some(State::Free),
             _ => None,
         }
     }
 
-    /// A block begins at `at`, in a prepared region. A free one is found by searches from [`FreeIndex::add_free`] on.
-    pub fn put(&mut self, at: u64, state: State) {
-        let free = if state == State::Free { FREE } else { 0 };
-        self.region_mut(at).starts[slot_of(at)] = USED | free | (at % 32) as u8;
+    /// The start before `at` among the 17 slots before its own, which is all that an exact size can have.
+    #[inline]
+    pub fn start_near_before(&self, at: u64) -> Option<u64> {
+        let slot = slot_of(at);
+        if slot < NEAR {
+            return (1..=NEAR as u64).find_map(|i| self.start_in_slot(at.checked_sub(i << SLOT_SHIFT)?));
+        }
+        let starts = &self.region(at)?.starts[slot - NEAR..slot];
+        let back = sixteen(&starts[1..]).leading_zeros() as usize / 8;
+        self.start_in_slot(at - ((1 + back as u64) << SLOT_SHIFT))
     }
 
-    /// No block begins at `at` any more.
-    pub fn remove(&mut self, at: u64) {
+    /// The start in the slot of `at`.
+    fn start_in_slot(&self, at: u64) -> Option<u64> {
+        let byte = self.region(at)?.starts[slot_of(at)];
+        (byte != 0).then_some((at >> SLOT_SHIFT << SLOT_SHIFT) + (byte % 32) as u64)
+    }
+
+    /// Whether no block begins between the blocks at `at` and `next`, which is at most 17 slots behind.
+    #[inline]
+    pub fn is_next(&self, at: u64, next: u64) -> bool {
+        let slot = slot_of(at) + 1;
+        let between = (next >> SLOT_SHIFT) - (at >> SLOT_SHIFT) - 1;
+        if slot + 16 > SLOTS || between > 16 {
+            return (1..=between).all(|i| self.start_in_slot(at + (i << SLOT_SHIFT)).is_none());
+        }
+        let Some(region) = self.region(at) else { return true };
+        sixteen(&region.starts[slot..slot + 16]).trailing_zeros() as u64 / 8 >= between
+    }
+
+    fn put(&mut self, at: u64, kind: u8) {
+        self.region_mut(at).starts[slot_of(at)] = USED | kind | (at % 32) as u8;
+    }
+
+    /// An allocated block begins at `at`, in a prepared region.
+    pub fn put_live(&mut self, at: u64) {
+        self.put(at, 0);
+    }
+
+    /// No block begins at `at` any more, where an allocated one did.
+    pub fn remove_live(&mut self, at: u64) {
         self.region_mut(at).starts[slot_of(at)] = 0;
     }
 
-    /// Searches find the free block at `at` from now on.
+    /// A free block with `n` bytes of data begins at `at`, in a prepared region: if it is recent now, searches of its size find it
+    /// before all others.
+    pub fn add_recent(&mut self, at: u64, n: u64) -> bool {
+        let set = set_of(n);
+        if set == OTHERS || self.recent[set - 1].len == DEPTH {
+            return false;
+        }
+        self.put(at, RECENT);
+        self.recent[set - 1].push(at);
+        self.any_recent |= 1 << (set - 1);
+        true
+    }
+
+    /// The same for an allocated block that is freed, between allocated ones, all of exact sizes. Returns the size, which the index
+    /// tells: `confirm` has to say that the marker says the same. None, and nothing is changed, if it does not, where the stack is
+    /// full, and if it can't be told by one look, near the ends of a region.
+    #[inline]
+    pub fn free_alone(&mut self, at: u64, confirm: impl FnOnce(u64) -> bool) -> Option<u64> {
+        let slot = slot_of(at);
+        let region = self.regions.get_mut(region_of(at))?.as_mut()?;
+        let near = region[0].starts.get_mut(slot.checked_sub(NEAR)?..slot + 1 + NEAR)?;
+        // So many empty slots are before the next start, 16 at most.
+        let before = sixteen(&near[1..NEAR]).leading_zeros() as usize / 8;
+        let behind = sixteen(&near[NEAR + 1..2 * NEAR]).trailing_zeros() as usize / 8;
+        let next = near[NEAR + 1 + behind];
+        let is_alone =
+            near[NEAR] == USED | (at % 32) as u8 && near[NEAR - 1 - before] & !31 == USED && next & !31 == USED;
+        if !is_alone {
+            return None;
+        }
+        let n = ((behind as u64 + 1) << SLOT_SHIFT) + (next % 32) as u64 - at % 32 - OVERHEAD;
+        let stack = self.recent.get_mut((n / MIN_DATA) as usize - 1)?;
+        if n % MIN_DATA != 0 || !confirm(n) {
+            return None;
+        }
+        *stack.blocks.get_mut(stack.len)? = at;
+        if stack.len == 0 {
+            self.any_recent |= 1 << (n / MIN_DATA - 1);
+        }
+        stack.len += 1;
+        near[NEAR] |= RECENT;
+        Some(n)
+    }
+
+    /// What [`FreeIndex::find`] would find for a blob of `n` bytes, an exact size, if that is a recent block of at most `most` bytes.
+    #[inline]
+    pub fn recent(&self, n: u64, most: u64) -> Option<(u64, u64)> {
+        let stack = (n / MIN_DATA) as usize - 1;
+        let stack = stack + ((self.any_recent | self.not_empty) >> stack).trailing_zeros() as usize;
+        let n = (stack as u64 + 1) * MIN_DATA;
+        let stack = self.recent.get(stack).filter(|_| n <= most)?;
+        Some((*stack.blocks.get(stack.len.wrapping_sub(1))?, n))
+    }
+
+    /// What [`FreeIndex::recent`] gave is an allocated block now.
+    #[inline]
+    pub fn take_recent(&mut self, at: u64, n: u64) {
+        let stack = &mut self.recent[(n / MIN_DATA) as usize - 1];
+        debug_assert_eq!(stack.blocks().last(), Some(&at));
+        stack.len -= 1;
+        if stack.len == 0 {
+            self.any_recent &= !(1 << (n / MIN_DATA - 1));
+        }
+        self.put_live(at);
+    }
+
+    /// A free block with `n` bytes of data begins at `at`, in a prepared region.
     pub fn add_free(&mut self, at: u64, n: u64) {
         let set = set_of(n);
+        self.put(at, FREE);
         let word = &mut self.region_mut(at).sets[set];
         let was_empty = *word == 0;
         *word |= 1 << granule_of(at);
@@ -149,17 +297,29 @@ impl FreeIndex {
         }
     }
 
-    /// Searches do not find the free block at `at`, of size `n`, any more. `n_of` reads the sizes of free blocks beside it.
+    /// The free block at `at`, with `n` bytes of data, is none any more. `n_of` reads the sizes of free blocks beside it.
     pub fn remove_free(&mut self, at: u64, n: u64, n_of: impl Fn(u64) -> u64) {
         let (set, region) = (set_of(n), region_of(at));
-        if !self.free_in_granule(at).any(|other| other != at && set_of(n_of(other)) == set) {
+        let start = &mut self.region_mut(at).starts[slot_of(at)];
+        let is_recent = *start & RECENT != 0;
+        *start = 0;
+        if is_recent {
+            // In all of them if it is not in its own: then the size in its marker was overwritten.
+            let mut stacks = set.checked_sub(1).into_iter().chain(0..EXACT_SETS);
+            let stack = stacks.find(|&stack| self.recent[stack].remove(at)).expect("a recent block is in a stack");
+            if self.recent[stack].len == 0 {
+                self.any_recent &= !(1 << stack);
+            }
+            return;
+        }
+        if !self.free_in_granule(at).any(|other| set_of(n_of(other)) == set) {
             self.region_mut(at).sets[set] &= !(1 << granule_of(at));
         }
         let word = self.region_mut(at).sets[set];
         if set == OTHERS {
             if self.others.get(region) == n {
                 let others = Bits(word).flat_map(|granule| self.free_in_granule(granule_start(region, granule)));
-                let largest = others.filter(|&other| other != at).map(&n_of).filter(|&n| set_of(n) == OTHERS).max();
+                let largest = others.map(&n_of).filter(|&n| set_of(n) == OTHERS).max();
                 self.others.set(region, largest.unwrap_or(0));
             }
         } else if word == 0 {
@@ -170,13 +330,31 @@ impl FreeIndex {
         }
     }
 
+    /// Moves the blocks in the stacks to the sets, where they are found by address, and tells which these are.
+    pub fn settle(&mut self, mut each: impl FnMut(u64, u64)) {
+        self.any_recent = 0;
+        for set in 1..=self.recent.len() {
+            while let Some(&at) = self.recent[set - 1].blocks().last() {
+                self.recent[set - 1].len -= 1;
+                let n = set as u64 * MIN_DATA;
+                self.add_free(at, n);
+                each(at, n);
+            }
+        }
+    }
+
     /// A free block of at least `size` bytes, else of at least `least` (odd blocks may hold what a rounded size does not).
     /// Err: the marker of a free block at or before that offset, in its region, does not say what the index knows.
     pub fn find(&self, size: u64, least: u64, n_of: impl Fn(u64) -> u64) -> Result<Option<(u64, u64)>, u64> {
         let first_set = size.div_ceil(MIN_DATA) - 1;
-        let sets = if first_set < EXACT_SETS as u64 { self.not_empty >> first_set << first_set } else { 0 };
+        let sets = self.any_recent | self.not_empty;
+        let sets = if first_set < EXACT_SETS as u64 { sets >> first_set << first_set } else { 0 };
         let (set, region, wanted) = if sets != 0 {
             let set = sets.trailing_zeros() as usize + 1;
+            if let Some(&at) = self.recent[set - 1].blocks().last() {
+                let n = set as u64 * MIN_DATA;
+                return if n_of(at) == n { Ok(Some((at, n))) } else { Err(at) };
+            }
             let region = self.exact[set - 1].first().expect("a set that is not empty has a first region");
             (set, region, set as u64 * MIN_DATA)
         } else if let Some(region) = self.others.first_at_least(least) {
@@ -214,12 +392,12 @@ impl FreeIndex {
         None
     }
 
-    /// The lowest free block.
+    /// The lowest free block, once they are settled.
     pub fn first_free(&self) -> Option<u64> {
         self.free_from(0).next()
     }
 
-    /// The free blocks in regions from that of `from` on, by address.
+    /// The free blocks in regions from that of `from` on, by address, once they are settled.
     pub fn free_from(&self, from: u64) -> impl Iterator<Item = u64> + '_ {
         (region_of(from)..self.regions.len()).flat_map(move |region| {
             let granules =
@@ -230,6 +408,9 @@ impl FreeIndex {
 
     /// A free block, whichever is found at once.
     pub fn any_free(&self) -> Option<u64> {
+        if self.any_recent != 0 {
+            return self.recent[self.any_recent.trailing_zeros() as usize].blocks().last().copied();
+        }
         let region = match self.not_empty {
             0 => self.others.first_at_least(1)?,
             sets => self.exact[sets.trailing_zeros() as usize].first()?,
@@ -247,6 +428,11 @@ impl FreeIndex {
         let free = free_bits(&slots[..8]) | free_bits(&slots[8..]) << 8;
         Bits(free).map(move |slot| start + ((slot as u64) << SLOT_SHIFT) + (slots[slot] % 32) as u64)
     }
+}
+
+/// 16 slots as one number, the first in its lowest byte.
+fn sixteen(slots: &[u8]) -> u128 {
+    u128::from_le_bytes(slots.try_into().expect("16 slots"))
 }
 
 /// Bit i: slot i of these 8 is FREE.

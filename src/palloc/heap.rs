@@ -20,7 +20,7 @@ use super::error::Error;
 use super::format::{
     HEADER, MAX_DATA, MIN_BLOCK, MIN_DATA, Marker, MoveIntent, OVERHEAD, SPLIT_ABOVE, STEP, WORD, in_step, round_up,
 };
-use super::free_index::{FreeIndex, State};
+use super::free_index::{FreeIndex, MAX_EXACT, State};
 use super::medium::Medium;
 use super::{Block, Result, Stat};
 
@@ -68,7 +68,36 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Allocates a blob of at least `size` bytes. Returns its offset.
+    #[inline]
     pub fn alloc(&mut self, size: u64) -> Result<u64> {
+        match self.alloc_recent(size) {
+            Some(ptr) => Ok(ptr),
+            None => self.alloc_any(size),
+        }
+    }
+
+    /// The short way to allocate a blob, where one of its size was freed lately. None if it is none.
+    #[inline]
+    fn alloc_recent(&mut self, size: u64) -> Option<u64> {
+        if size > MAX_EXACT || !self.writable || self.medium.is_durable() {
+            return None;
+        }
+        let want = round_up(size)?;
+        let (at, n) = self.index.recent(want, want + SPLIT_ABOVE)?;
+        if self.medium.load(at) != Marker::free(n).0 {
+            return None;
+        }
+        self.medium.reserve_free(at + WORD, n).ok()?;
+        self.medium.store(at, Marker::live(n).0);
+        self.index.take_recent(at, n);
+        if self.first_free == at {
+            self.first_free = self.index.any_free().unwrap_or(0);
+        }
+        Some(at + WORD)
+    }
+
+    #[inline(never)]
+    fn alloc_any(&mut self, size: u64) -> Result<u64> {
         self.check_writable()?;
         self.growing(|heap| {
             let Place { at, end, take } = heap.place(size)?;
@@ -78,11 +107,32 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Frees the blob at `ptr`.
+    #[inline]
     pub fn free(&mut self, ptr: u64) -> Result<()> {
+        if self.free_alone(ptr) { Ok(()) } else { self.free_any(ptr) }
+    }
+
+    #[inline(never)]
+    fn free_any(&mut self, ptr: u64) -> Result<()> {
         self.check_writable()?;
         let (at, n) = self.live(ptr)?;
         self.check_end(at, n)?;
         self.release(at, n)
+    }
+
+    /// The short way to free a blob of an exact size between two others, which is how most are. False if it is none.
+    #[inline]
+    fn free_alone(&mut self, ptr: u64) -> bool {
+        let at = ptr.wrapping_sub(WORD);
+        if at > self.size - WORD || !self.writable || self.medium.is_durable() {
+            return false;
+        }
+        // The marker, which often is a cache miss, is compared only: nothing waits for it.
+        let marker = self.medium.load(at);
+        let Some(n) = self.index.free_alone(at, |n| marker == Marker::live(n).0) else { return false };
+        self.medium.store(at, Marker::free(n).0);
+        self.note_first_free(at);
+        true
     }
 
     /// Resizes the blob at `ptr`, in place or by a move. Returns its offset.
@@ -194,6 +244,8 @@ impl<M: Medium> Heap<M> {
     /// The file is exactly the format: no slack, free blocks linked by address.
     fn tidy(&mut self) -> Result<()> {
         self.cut_slack()?;
+        let medium = &mut self.medium;
+        self.index.settle(|at, n| medium.store(at + WORD + n, Marker::free(n).0));
         let mut prev = 0;
         for at in self.index.free_from(0) {
             if prev != 0 {
@@ -220,12 +272,15 @@ impl<M: Medium> Heap<M> {
     /// The data size of the block at `at`, which the index says begins there, after checking that its marker fits what is known.
     #[inline]
     fn block(&self, at: u64, state: State) -> Result<u64> {
-        let damaged = Error::Damaged { offset: at, what: "a start marker was overwritten" };
+        let damaged = Error::Damaged { offset: at, what: OVERWRITTEN };
         let Some(room) = self.size.checked_sub(at + OVERHEAD) else { return Err(damaged) };
         let marker = self.marker(at);
         let n = marker.n();
         let next = at + OVERHEAD + n.min(room);
-        let fits = n >= MIN_DATA && n <= room && (next == self.size || self.index.state(next).is_some());
+        let fits = n >= MIN_DATA
+            && n <= room
+            && (next == self.size || self.index.state(next).is_some())
+            && (n > MAX_EXACT || self.index.is_next(at, next));
         // See finish_moves: on a medium that is read only, a block that a move left is free for the index, and not in its marker.
         if fits && (marker.is_free() == (state == State::Free) || !self.writable) { Ok(n) } else { Err(damaged) }
     }
@@ -265,26 +320,31 @@ impl<M: Medium> Heap<M> {
         }
     }
 
-    /// Checks the end marker of a block before it is changed: a start marker that was overwritten may lead to a later block.
+    /// Checks the end marker of a large block before it is changed: a start marker that was overwritten may lead to a later block.
+    /// (For others the index tells. Their end markers are not looked at, which often saves a cache miss.)
+    #[inline]
     fn check_end(&self, at: u64, n: u64) -> Result<()> {
-        if self.medium.load(at) == self.medium.load(at + WORD + n) {
+        if n <= MAX_EXACT || self.medium.load(at) == self.medium.load(at + WORD + n) {
             Ok(())
         } else {
             Err(Error::Damaged { offset: at, what: "the markers of a block differ, one was overwritten" })
         }
     }
 
-    /// Start and data size of the free block that ends at `at`, if there is one. An end marker is not trusted: it leads to a start
-    /// marker that must say the same.
+    /// Start and data size of the free block that ends at `at`, if there is one. The end marker of a large block, which the index
+    /// does not lead to, is not trusted: it leads to a start marker that must say the same.
+    #[inline]
     fn free_before(&self, at: u64) -> Option<(u64, u64)> {
-        if at <= HEADER {
+        let start = match self.index.start_near_before(at) {
+            Some(start) => start,
+            None if at <= HEADER => return None,
+            None => at.checked_sub(OVERHEAD)?.checked_sub(self.marker(at - WORD).n())?,
+        };
+        if self.index.state(start) != Some(State::Free) {
             return None;
         }
-        let marker = self.marker(at - WORD);
-        let start = at.checked_sub(OVERHEAD)?.checked_sub(marker.n())?;
-        let ends_here =
-            marker.is_free() && self.index.state(start) == Some(State::Free) && self.marker(start) == marker;
-        ends_here.then_some((start, marker.n()))
+        let n = (at - start).checked_sub(OVERHEAD)?;
+        (self.marker(start) == Marker::free(n)).then_some((start, n))
     }
 
     /// Finds a free block for `size` bytes, behind the last block of a dynamic medium if there is none before.
@@ -347,7 +407,6 @@ impl<M: Medium> Heap<M> {
             let marker = Marker::free(size - tail - OVERHEAD);
             self.medium.store(tail, marker.0);
             self.medium.store(size - WORD, marker.0);
-            self.index.put(tail, State::Free);
             self.index.add_free(tail, marker.n());
             if self.first_free == 0 {
                 self.first_free = tail;
@@ -416,23 +475,22 @@ impl<M: Medium> Heap<M> {
             return Err(error);
         }
         self.erase([(at != free).then_some(free)]);
-        if splits {
-            self.medium.store(end - WORD, Marker::free(end - rest - OVERHEAD).0);
-        }
 
         if is_slack {
+            if splits {
+                self.medium.store(end - WORD, Marker::free(end - rest - OVERHEAD).0);
+            }
             self.size = rest;
         } else {
             self.take_from_index(free, free_n);
             if splits {
-                self.index.put(rest, State::Free);
-                self.index.add_free(rest, end - rest - OVERHEAD);
+                self.enter(rest, end);
             }
             if self.first_free == free {
                 self.first_free = if splits { rest } else { self.index.any_free().unwrap_or(0) };
             }
         }
-        self.index.put(at, State::Live);
+        self.index.put_live(at);
         Ok(())
     }
 
@@ -466,7 +524,7 @@ impl<M: Medium> Heap<M> {
     }
 
     fn note_released(&mut self, at: u64, joined: Joined) {
-        self.index.remove(at);
+        self.index.remove_live(at);
         self.note_free(joined.start, joined.end, joined.before.into_iter().chain(joined.behind));
     }
 
@@ -479,27 +537,44 @@ impl<M: Medium> Heap<M> {
 
     /// From `start` to `end` there is one free block now, which took up those in `joined`. If it ends a dynamic medium it is slack.
     fn note_free(&mut self, start: u64, end: u64, joined: impl Iterator<Item = (u64, u64)>) {
-        self.medium.store(end - WORD, Marker::free(end - start - OVERHEAD).0);
         for (at, n) in joined {
             self.take_from_index(at, n);
         }
-        if self.dynamic && end == self.medium.end() {
+        if self.ends_medium(end) {
+            self.medium.store(end - WORD, Marker::free(end - start - OVERHEAD).0);
             self.size = start;
             self.forget_first_free(start);
             self.trim_slack();
         } else {
-            self.index.put(start, State::Free);
-            self.index.add_free(start, end - start - OVERHEAD);
-            if self.first_free == 0 || self.first_free > start {
-                self.first_free = start;
-            }
+            self.enter(start, end);
+            self.note_first_free(start);
+        }
+    }
+
+    /// Whether a free block that ends there is slack.
+    fn ends_medium(&self, end: u64) -> bool {
+        self.dynamic && end == self.medium.end()
+    }
+
+    /// Enters the free block from `start` to `end` into the index. The end marker of a recent one says that it is live: it soon is.
+    fn enter(&mut self, start: u64, end: u64) {
+        let n = end - start - OVERHEAD;
+        let is_recent = self.index.add_recent(start, n);
+        if !is_recent {
+            self.index.add_free(start, n);
+        }
+        self.medium.store(end - WORD, if is_recent { Marker::live(n) } else { Marker::free(n) }.0);
+    }
+
+    fn note_first_free(&mut self, at: u64) {
+        if self.first_free == 0 || self.first_free > at {
+            self.first_free = at;
         }
     }
 
     /// The free block at `at` is no block any more.
     fn take_from_index(&mut self, at: u64, n: u64) {
         self.index.remove_free(at, n, |at| data_size(&self.medium, at));
-        self.index.remove(at);
     }
 
     /// No free block begins at or behind `from` any more.
@@ -626,6 +701,8 @@ impl<M: Medium> Heap<M> {
         Ok(new + WORD)
     }
 }
+
+const OVERWRITTEN: &str = "a start marker was overwritten";
 
 /// No file system has larger pages or blocks that it clears.
 const LARGEST_PAGE: u64 = 64 << 10;

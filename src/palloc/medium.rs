@@ -201,6 +201,25 @@ impl FileMedium {
     }
 }
 
+impl FileMedium {
+    /// reserve_free where it takes a system call.
+    #[cold]
+    fn prepare_free(&mut self, at: u64, len: u64) -> Result<()> {
+        if at + len > self.populated {
+            let (from, to) = (self.populated, (at + len + POPULATE_AHEAD).min(self.end));
+            if to - from <= POPULATE_AT_MOST {
+                populate(&self.window, from, to - from)?;
+            }
+            self.populated = to;
+        }
+        let Some(holes) = &mut self.holes else { return Ok(()) };
+        let filled = holes
+            .fill(&self.file, &self.window, at, len, self.end)
+            .and_then(|done| zeros_unless(done, &self.file, at, len));
+        filled.inspect_err(|_| holes.open_again(&self.file, at, len))
+    }
+}
+
 impl Drop for LockedFile {
     fn drop(&mut self) {
         // Not left to close(2): a forked child's copy of the descriptor, or the program's own, would keep the lock.
@@ -330,19 +349,9 @@ impl Medium for FileMedium {
         }
     }
 
+    #[inline]
     fn reserve_free(&mut self, at: u64, len: u64) -> Result<()> {
-        if at + len > self.populated {
-            let (from, to) = (self.populated, (at + len + POPULATE_AHEAD).min(self.end));
-            if to - from <= POPULATE_AT_MOST {
-                populate(&self.window, from, to - from)?;
-            }
-            self.populated = to;
-        }
-        let Some(holes) = &mut self.holes else { return Ok(()) };
-        let filled = holes
-            .fill(&self.file, &self.window, at, len, self.end)
-            .and_then(|done| zeros_unless(done, &self.file, at, len));
-        filled.inspect_err(|_| holes.open_again(&self.file, at, len))
+        if at + len <= self.populated && self.holes.is_none() { Ok(()) } else { self.prepare_free(at, len) }
     }
 
     fn is_durable(&self) -> bool {
@@ -376,8 +385,11 @@ struct Holes {
 }
 
 impl Holes {
-    /// None if the file has none. Allocated space that was never written counts as a hole: it costs a call, no harm.
+    /// None if the file has none, as an empty one. Allocated space that was never written counts as a hole: it costs a call, no harm.
     fn find(file: &File, end: u64) -> Option<Holes> {
+        if end == 0 {
+            return None;
+        }
         let mut holes = Holes { filled: Vec::new(), loads_fill: is_tmpfs(file) };
         let mut at = 0;
         while at < end {
@@ -394,6 +406,7 @@ impl Holes {
     }
 
     /// Reads the word at `at`, if that is not to be done through the mapping.
+    #[cold]
     fn read(&self, file: &File, at: u64) -> Option<u64> {
         if !self.loads_fill || (self.is_filled(at / PIECE) && self.is_filled((at + 7) / PIECE)) {
             return None;

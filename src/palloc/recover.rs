@@ -192,10 +192,9 @@ fn survey(medium: &impl Medium, index: &mut FreeIndex) -> Result<Survey> {
         after_free = marker.is_free();
         index.prepare(at)?;
         if after_free {
-            index.put(at, State::Free);
             index.add_free(at, n);
         } else {
-            index.put(at, State::Live);
+            index.put_live(at);
         }
         survey.last = at;
         survey.end = at + OVERHEAD + n;
@@ -243,7 +242,6 @@ fn finish_moves(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writa
         if let Some(left) = MoveIntent::from_word(medium.load(next - WORD)) {
             if !marker.is_free() && left != at && index.state(left) == Some(State::Live) {
                 let n = Marker(medium.load(left)).n();
-                index.put(left, State::Free);
                 index.add_free(left, n);
                 if writable {
                     medium.store(left, Marker::free(n).0);

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::ptr::NonNull;
 
 use super::format::{Marker, WORD};
-use super::free_index::{FreeIndex, State};
+use super::free_index::FreeIndex;
 use super::heap::Heap;
 use super::medium::Medium;
 use super::{Error, Flags, Result, recover};
@@ -493,12 +493,14 @@ fn opening_a_clean_medium_writes_nothing() {
     assert_eq!(heap.medium.before_each_change, Some(Vec::new()));
 }
 
-/// Blocks all over 8 GiB, so that the trees have all their levels, against a map.
+/// Blocks all over 8 GiB, so that the trees have all their levels, against a map and lists of those that are recent.
 #[test]
 fn the_index_finds_what_a_search_through_all_blocks_finds() {
     let mut random = Random(99);
     let mut index = FreeIndex::new();
     let mut free = BTreeMap::<u64, u64>::new();
+    let mut recent = BTreeMap::<u64, Vec<u64>>::new();
+    let mut full_stacks = 0;
     for step in 0..40_000 {
         let span: u64 = [1 << 18, 1 << 22, 1 << 29, 1 << 33][(step / 2000).min(3)];
         if random.below(3) > 0 {
@@ -507,14 +509,32 @@ fn the_index_finds_what_a_search_through_all_blocks_finds() {
             let n = if odd { 16 + random.below(2000) } else { 16 * (1 + random.below(40)) };
             if free.range(at.saturating_sub(64)..at + 64).next().is_none() {
                 index.prepare(at).unwrap();
-                index.put(at, State::Free);
-                index.add_free(at, n);
+                if random.below(2) == 0 {
+                    let is_recent = index.add_recent(at, n);
+                    let stack = recent.entry(n).or_default();
+                    assert_eq!(is_recent, n % 16 == 0 && n <= 512 && stack.len() < 63);
+                    full_stacks += usize::from(stack.len() == 63);
+                    if is_recent {
+                        stack.push(at);
+                    } else {
+                        index.add_free(at, n);
+                    }
+                } else {
+                    index.add_free(at, n);
+                }
                 free.insert(at, n);
             }
         } else if let Some((&at, &n)) = free.range(random.below(span)..).next() {
+            let stack = recent.entry(n).or_default();
             index.remove_free(at, n, |at| free[&at]);
-            index.remove(at);
+            stack.retain(|&recent| recent != at);
             free.remove(&at);
+        }
+        if step % 10_000 == 9_999 {
+            index.settle(|at, n| assert!(free[&at] == n && recent.get_mut(&n).unwrap().pop() == Some(at)));
+            assert!(recent.values().all(Vec::is_empty));
+            assert_eq!(index.first_free(), free.keys().next().copied());
+            assert!(index.free_from(0).eq(free.keys().copied()));
         }
         let size = 16 * (1 + random.below(50));
         let least = size - random.below(16);
@@ -524,20 +544,56 @@ fn the_index_finds_what_a_search_through_all_blocks_finds() {
             let wanted =
                 |&(_, &n): &(&u64, &u64)| smallest.map_or(!is_exact(n) && n >= least, |smallest| n == smallest);
             let first = free.iter().find(wanted).map(|(&at, &n)| (at, n));
-            assert_eq!(index.find(size, least, |at| free[&at]).unwrap(), first, "step {step}: {size}, {least}");
-            assert_eq!(index.first_free(), free.keys().next().copied());
+            let last = smallest.and_then(|n| Some((*recent.get(&n)?.last()?, n)));
+            assert_eq!(
+                index.find(size, least, |at| free[&at]).unwrap(),
+                last.or(first),
+                "step {step}: {size}, {least}"
+            );
+            if size <= 512 {
+                assert_eq!(index.recent(size, size + 32), last.filter(|&(_, n)| n <= size + 32), "step {step}: {size}");
+            }
             assert_eq!(index.any_free().is_some(), !free.is_empty());
         }
     }
-    assert!(index.free_from(0).eq(free.keys().copied()));
+    assert!(full_stacks > 0);
+}
+
+/// A blob between two others is freed by one store and handed out again by one, whatever stands in the end marker meanwhile; close
+/// leaves all end markers right.
+#[test]
+fn the_blob_freed_last_is_the_first_to_be_handed_out_by_one_store_each() {
+    let mut heap = open(Vec::new(), Flags::DYNAMIC).unwrap();
+    let ptrs: Vec<u64> = (0..100).map(|_| heap.alloc(100).unwrap()).collect();
+    heap.medium.before_each_change = Some(Vec::new());
+    for i in [80, 40, 60] {
+        heap.free(ptrs[i]).unwrap();
+        assert!(matches!(heap.free(ptrs[i]), Err(Error::NoBlob(_))));
+    }
+    assert_eq!(heap.medium.before_each_change.as_ref().unwrap().len(), 3);
+    assert_eq!((heap.alloc(112).unwrap(), heap.alloc(70).unwrap()), (ptrs[60], ptrs[40]));
+    assert_eq!(heap.medium.before_each_change.as_ref().unwrap().len(), 5);
+    heap.free(ptrs[41]).unwrap();
+    heap.sync().unwrap();
+    assert_eq!(heap.first_free(), ptrs[41] - WORD);
+    assert_eq!(blobs(&heap).len(), 98);
+    closed(heap);
 }
 
 #[test]
 fn an_overwritten_marker_is_told_and_not_followed() {
     let mut heap = open(Vec::new(), Flags::DYNAMIC).unwrap();
-    let ptrs: Vec<u64> = (0..4).map(|_| heap.alloc(64).unwrap()).collect();
+    let ptrs: Vec<u64> = (0..100).map(|_| heap.alloc(64).unwrap()).collect();
+    for i in [1, 50] {
+        overwrite_marker(&mut heap, &ptrs[i - 1..]);
+    }
+    closed(heap);
+}
+
+fn overwrite_marker(heap: &mut Heap<MemMedium>, ptrs: &[u64]) {
     let place = ptrs[1] - WORD;
-    for word in [0, 15, 63, 64 | 1 << 63, 80, 1 << 40, u64::MAX, u64::MAX >> 1] {
+    // 144: up to the end of the next blob.
+    for word in [0, 15, 63, 64 | 1 << 63, 80, 144, 1 << 40, u64::MAX, u64::MAX >> 1] {
         let before = heap.medium.load(place);
         heap.medium.store(place, word);
         let size_of_next = heap.next(ptrs[0]).and_then(|ptr| heap.size_of(ptr));
@@ -546,5 +602,4 @@ fn an_overwritten_marker_is_told_and_not_followed() {
         }
         heap.medium.store(place, before);
     }
-    closed(heap);
 }
