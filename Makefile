@@ -29,51 +29,54 @@ INCLUDEDIR ?= $(PREFIX)/include
 LIBS       ?= -lpthread -lm -ldl
 
 VERSION := $(shell sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
-SONAME  := libpalloc.so.$(firstword $(subst ., ,$(VERSION)))
-SHARED  := libpalloc.so.$(VERSION)
+NAME    := $(PREFIX_SYMBOLS)palloc
+STATIC  := lib$(NAME).a
+SHARED  := lib$(NAME).so.$(VERSION)
+SONAME  := lib$(NAME).so.$(firstword $(subst ., ,$(VERSION)))
+
+# A build with a prefix has a directory of its own.
+BUILD   ?= build$(if $(PREFIX_SYMBOLS),/$(PREFIX_SYMBOLS))
+INCLUDE := $(if $(PREFIX_SYMBOLS),$(BUILD)/include,include)
 HEADERS := $(patsubst include/%,%,$(shell find include -name '*.h'))
 
 CARGO_TARGET_DIR ?= target
 CARGO_OUT  = $(CARGO_TARGET_DIR)/$(if $(TARGET),$(TARGET)/)release
-SOURCES   := $(shell find src -name '*.rs') Cargo.toml build.rs $(wildcard Cargo.lock)
-
-# One call for each kind of library: with several kinds in one call cargo leaves out link-time optimization without a word.
-cargo_build = $(CARGO) rustc --release --lib $(CARGOFLAGS) --target-dir "$(CARGO_TARGET_DIR)" $(if $(TARGET),--target $(TARGET)) --crate-type
+SOURCES   := $(shell find src -name '*.rs') Cargo.toml build.rs $(wildcard Cargo.lock) packaging/one_object.sh
 
 .PHONY: all bench check check-deep demo fuzz headers install uninstall clean help
 .DELETE_ON_ERROR:
 
-all: build/lib/libpalloc.a build/lib/$(SHARED)
+all: $(BUILD)/lib/$(STATIC) $(BUILD)/lib/$(SHARED)
 
-build/lib/$(SHARED): $(SOURCES)
-	$(cargo_build) cdylib
-	@mkdir -p build/lib
-	@rm -f build/lib/libpalloc.so*
-	cp "$(CARGO_OUT)/libpalloc.so" $@
-	@ln -s $(SHARED) build/lib/$(SONAME)
-	@ln -s $(SONAME) build/lib/libpalloc.so
+$(BUILD)/exports: packaging/libpalloc.map
+	@mkdir -p $(@D)
+	sed -n 's/^ *\([a-z_]*\);$$/\1/p' $< >$@
 
-# What the shared library exports is what the static one keeps global.
-build/exports: build/lib/$(SHARED)
-	$(NM) -D --defined-only $< | awk '{ print $$NF }' >$@
+# Both libraries are made of one object.
+$(BUILD)/libpalloc.o: $(BUILD)/exports $(SOURCES)
+	$(CARGO) rustc --release --lib $(CARGOFLAGS) --target-dir "$(CARGO_TARGET_DIR)" $(if $(TARGET),--target $(TARGET)) \
+	    $(if $(DEBUG),--config profile.release.debug=2) --crate-type staticlib -- --cfg one_object
+	packaging/one_object.sh "$(CARGO_OUT)/libpalloc.a" $< $@
 
-# A Rust static library has the symbols of Rust's standard library too, and so has every other one: two would not link together.
-# Hence one object of all that is needed, with our names global and the rest local. (Without the group flag, references into
-# discarded COMDAT groups remain.)
-build/lib/libpalloc.a: build/exports $(SOURCES)
-	$(cargo_build) staticlib
-	$(LD) -r --force-group-allocation --gc-sections $$(sed 's/^/-u /' build/exports) "$(CARGO_OUT)/libpalloc.a" -o build/libpalloc.all.o
-	$(OBJCOPY) --strip-debug --keep-global-symbols=build/exports build/libpalloc.all.o build/libpalloc.o
+$(BUILD)/lib/$(STATIC): $(BUILD)/libpalloc.o
+	@mkdir -p $(@D)
 	@rm -f $@
-	$(AR) rcs $@ build/libpalloc.o
-	@rm -f build/libpalloc.all.o build/libpalloc.o
+	$(AR) rcs $@ $<
+
+$(BUILD)/lib/$(SHARED): $(BUILD)/libpalloc.o packaging/libpalloc.map
+	@mkdir -p $(@D)
+	@rm -f $(BUILD)/lib/lib$(NAME).so*
+	$(CC) -shared $(LDFLAGS) -Wl,-soname,$(SONAME),--version-script,packaging/libpalloc.map,--gc-sections,--as-needed \
+	    -Wl,-z,relro,-z,now,-z,defs $< $(LIBS) -o $@
+	@ln -s $(SHARED) $(BUILD)/lib/$(SONAME)
+	@ln -s $(SONAME) $(BUILD)/lib/lib$(NAME).so
 
 demo: all
 	@rm -rf build/demo && mkdir -p build/demo
 	$(CC) $(CFLAGS) -Iinclude examples_c/quickstart.c $(LDFLAGS) build/lib/libpalloc.a $(LIBS) -o build/demo/quickstart
 	@cd build/demo && for run in first second; do echo; echo "The $$run run:  ./quickstart"; ./quickstart || exit; done
 
-export CARGO CC CXX CFLAGS LDFLAGS NM LIBS CARGOFLAGS CARGO_TARGET_DIR
+export CARGO CC CXX CFLAGS LD LDFLAGS NM OBJCOPY LIBS CARGOFLAGS CARGO_TARGET_DIR DEBUG
 
 check:
 	@+MAKE="$(MAKE)" c_tests/check.sh

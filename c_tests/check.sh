@@ -91,7 +91,7 @@ script package.sh
 
 step "the tree itself"
 if have shellcheck; then
-    check "shellcheck" shellcheck -x -P SCRIPTDIR c_tests/*.sh .ci/run
+    check "shellcheck" shellcheck -x -P SCRIPTDIR c_tests/*.sh packaging/*.sh .ci/run
 else
     skip "shellcheck" "not installed"
 fi

@@ -19,12 +19,20 @@ declared() {
 
 exported() { # NM-FLAGS FILE
     # shellcheck disable=SC2086
-    $NM $1 --defined-only "$2" | awk 'NF == 3 { print $3 }' | sort
+    $NM $1 --defined-only "$2" | awk 'NF == 3 && $2 != "A" { sub(/@.*/, "", $3); print $3 }' | sort
 }
 
 same_symbols() { # NM-FLAGS FILE
     exported "$1" "$2" >"$WORK/exported"
     [ -s "$WORK/declared" ] && diff "$WORK/declared" "$WORK/exported"
+}
+
+# Each name that is exported has the version that packaging/libpalloc.map gives it, and that file is sorted.
+versions() {
+    sed -n 's/^\([A-Z0-9_.]*\) {$/\1/p; s/^ *\([a-z_]*\);$/\1/p' "$ROOT/packaging/libpalloc.map" |
+        awk '/^[A-Z]/ { node = $0; next } { print $0 "@@" node }' >"$WORK/map"
+    LC_ALL=C sort -c "$WORK/map" || return
+    $NM -D --defined-only --with-symbol-versions "$LIB/libpalloc.so" | awk '$2 != "A" { print $3 }' | LC_ALL=C sort | diff "$WORK/map" -
 }
 
 soname() {
@@ -38,6 +46,7 @@ exports() {
     declared >"$WORK/declared"
     check "the shared library exports what the headers declare" same_symbols -D "$LIB/libpalloc.so"
     check "the static library's global symbols are what the headers declare" same_symbols -g "$LIB/libpalloc.a"
+    check "every exported name has its version" versions
     check "the soname is the name of the first link" soname
 }
 
@@ -58,6 +67,47 @@ C
     $RUSTC --edition 2024 --crate-type staticlib -O "$WORK/other.rs" -o "$WORK/libother.a" &&
         strict_cc "$WORK/both.c" $LDFLAGS "$LIB/libpalloc.a" "$WORK/libother.a" "$LIB/libpalloc.a" $LIBS -o "$WORK/both" &&
         "$WORK/both"
+}
+
+# A panic says where it is on stderr, and ends the process; without what prints a backtrace. One is made for it: the library has none.
+panics() {
+    cat >"$WORK/panicking.rs" <<RUST
+#[path = "$ROOT/src/ffi/panic.rs"]
+mod panic;
+#[unsafe(no_mangle)]
+pub extern "C" fn at(i: usize) -> u8 {
+    let bytes = vec![1u8; i];
+    bytes[i]
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn out_of_memory() {
+    std::alloc::handle_alloc_error(std::alloc::Layout::new::<[u8; 77]>())
+}
+RUST
+    printf 'at\nout_of_memory\n' >"$WORK/list"
+    cat >"$WORK/panicking.c" <<'C'
+#include <stdlib.h>
+int at(size_t i);
+void out_of_memory(void);
+int main(int argc, char **argv)
+{
+    (void)argv;
+    if (argc > 1)
+        out_of_memory();
+    return at((size_t)argc + 6);
+}
+C
+    # shellcheck disable=SC2086
+    $RUSTC --edition 2024 --crate-type staticlib -O -Cpanic=abort "$WORK/panicking.rs" -o "$WORK/libpanicking.a" &&
+        "$ROOT/packaging/one_object.sh" "$WORK/libpanicking.a" "$WORK/list" "$WORK/panicking.o" &&
+        strict_cc "$WORK/panicking.c" "$WORK/panicking.o" $LDFLAGS $LIBS -o "$WORK/panicking" || return
+    "$WORK/panicking" 2>"$WORK/said"
+    echo "status $?"
+    "$WORK/panicking" more 2>>"$WORK/said"
+    echo "status $?"
+    cat "$WORK/said"
+    ! $NM "$WORK/panicking" | grep gimli && grep -q "^libpalloc: panicked at .*panicking.rs:6:" "$WORK/said" &&
+        grep -q "the len is 7 but the index is 7" "$WORK/said" && grep -q "^libpalloc: no memory for 77 bytes" "$WORK/said"
 }
 
 # One program, two source files, each with the header of one generation.
@@ -163,6 +213,7 @@ installed() {
 
 exports
 check "links beside another Rust static library" beside_rust
+check "a panic says where, and ends the process" panics
 check "both generations of palloc in one program" both_generations
 check "both headers in one source file are refused" only_one_header
 installed

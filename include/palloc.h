@@ -91,6 +91,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "palloc_version.h"
+
 #ifdef LIBPALLOC_FINWO_PALLOC_H
 #error "palloc.h and finwo/palloc.h can't be included in the same source file"
 #endif
