@@ -7,6 +7,7 @@
 ##   make fuzz            cargo-fuzz, FUZZ_SECONDS (120) for each target; new inputs end up in build/fuzz
 ##   make bench           figures of benches/*.c beside their peers; decides nothing
 ##   make headers         make include/*.h anew from src/ffi
+##   make abi             make packaging/libpalloc.abi anew from include/: what abidiff compares with
 ##   make install         headers, libraries and palloc.pc
 ##   make uninstall       what install put there
 ##   make clean           remove what was built
@@ -43,7 +44,7 @@ CARGO_TARGET_DIR ?= target
 CARGO_OUT  = $(CARGO_TARGET_DIR)/$(if $(TARGET),$(TARGET)/)release
 SOURCES   := $(shell find src -name '*.rs') Cargo.toml build.rs $(wildcard Cargo.lock) packaging/one_object.sh
 
-.PHONY: all bench check check-deep demo fuzz headers install uninstall clean help
+.PHONY: abi all bench check check-deep demo fuzz headers install uninstall clean help
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/lib/$(STATIC) $(BUILD)/lib/$(SHARED)
@@ -66,7 +67,7 @@ $(BUILD)/lib/$(STATIC): $(BUILD)/libpalloc.o
 $(BUILD)/lib/$(SHARED): $(BUILD)/libpalloc.o packaging/libpalloc.map
 	@mkdir -p $(@D)
 	@rm -f $(BUILD)/lib/lib$(NAME).so*
-	$(CC) -shared $(LDFLAGS) -Wl,-soname,$(SONAME),--version-script,packaging/libpalloc.map,--gc-sections,--as-needed \
+	$(CC) -shared $(LDFLAGS) -Wl,-soname,$(SONAME),--no-undefined-version,--version-script,packaging/libpalloc.map,--gc-sections,--as-needed \
 	    -Wl,-z,relro,-z,now,-z,defs $< $(LIBS) -o $@
 	@ln -s $(SHARED) $(BUILD)/lib/$(SONAME)
 	@ln -s $(SONAME) $(BUILD)/lib/lib$(NAME).so
@@ -103,6 +104,9 @@ bench: all
 
 headers:
 	UPDATE_HEADERS=1 $(CARGO) test $(CARGOFLAGS) --test headers
+
+abi:
+	packaging/abi.sh packaging/libpalloc.abi
 
 install: all
 	$(INSTALL) -d "$(DESTDIR)$(LIBDIR)/pkgconfig"

@@ -212,6 +212,11 @@ installed() {
 }
 
 exports
+if have abidiff && [ "$(uname -sm)" = "Linux x86_64" ]; then
+    check "the ABI is the one of packaging/libpalloc.abi" "$ROOT/packaging/abi.sh"
+else
+    skip "the ABI" "needs abigail-tools, and the machine of packaging/libpalloc.abi"
+fi
 check "links beside another Rust static library" beside_rust
 check "a panic says where, and ends the process" panics
 check "both generations of palloc in one program" both_generations
