@@ -10,6 +10,8 @@
 ##   make abi             make packaging/libpalloc.abi anew from include/: what abidiff compares with
 ##   make install         headers, libraries and palloc.pc
 ##   make uninstall       what install put there
+##   make PREFIX_SYMBOLS=my_ [install]
+##                        build/my_: the same libraries and headers with my_ before each name: my_palloc(), my_palloc.h, -lmy_palloc
 ##   make clean           remove what was built
 ##
 ## Variables: PREFIX (/usr/local), LIBDIR, INCLUDEDIR, DESTDIR; CARGO, CC, CXX, CFLAGS, LDFLAGS, AR, LD, NM, OBJCOPY, INSTALL;
@@ -35,10 +37,12 @@ STATIC  := lib$(NAME).a
 SHARED  := lib$(NAME).so.$(VERSION)
 SONAME  := lib$(NAME).so.$(firstword $(subst ., ,$(VERSION)))
 
-# A build with a prefix has a directory of its own.
+# A build with a prefix has a directory of its own, and its own headers and version script.
 BUILD   ?= build$(if $(PREFIX_SYMBOLS),/$(PREFIX_SYMBOLS))
 INCLUDE := $(if $(PREFIX_SYMBOLS),$(BUILD)/include,include)
-HEADERS := $(patsubst include/%,%,$(shell find include -name '*.h'))
+MAP     := $(if $(PREFIX_SYMBOLS),$(BUILD)/lib$(NAME).map,packaging/libpalloc.map)
+HEADERS := $(foreach header,$(patsubst include/%,%,$(shell find include -name '*.h')),\
+    $(dir $(header))$(PREFIX_SYMBOLS)$(notdir $(header)))
 
 CARGO_TARGET_DIR ?= target
 CARGO_OUT  = $(CARGO_TARGET_DIR)/$(if $(TARGET),$(TARGET)/)release
@@ -59,15 +63,31 @@ $(BUILD)/libpalloc.o: $(BUILD)/exports $(SOURCES)
 	    $(if $(DEBUG),--config profile.release.debug=2) --crate-type staticlib -- --cfg one_object
 	packaging/one_object.sh "$(CARGO_OUT)/libpalloc.a" $< $@
 
-$(BUILD)/lib/$(STATIC): $(BUILD)/libpalloc.o
+ifneq ($(PREFIX_SYMBOLS),)
+all: $(BUILD)/include
+
+$(BUILD)/lib$(NAME).o: $(BUILD)/libpalloc.o
+	sed 's/.*/& $(PREFIX_SYMBOLS)&/' $(BUILD)/exports >$(BUILD)/renamed
+	$(OBJCOPY) --redefine-syms=$(BUILD)/renamed $< $@
+
+$(MAP): packaging/libpalloc.map
+	@mkdir -p $(@D)
+	sed 's/^ *\([a-z_]*;\)$$/    $(PREFIX_SYMBOLS)\1/' $< >$@
+
+$(BUILD)/include: packaging/prefix.sh packaging/libpalloc.map $(wildcard include/*.h include/*/*.h)
+	rm -rf $@
+	packaging/prefix.sh $(PREFIX_SYMBOLS) $@
+endif
+
+$(BUILD)/lib/$(STATIC): $(BUILD)/lib$(NAME).o
 	@mkdir -p $(@D)
 	@rm -f $@
 	$(AR) rcs $@ $<
 
-$(BUILD)/lib/$(SHARED): $(BUILD)/libpalloc.o packaging/libpalloc.map
+$(BUILD)/lib/$(SHARED): $(BUILD)/lib$(NAME).o $(MAP)
 	@mkdir -p $(@D)
 	@rm -f $(BUILD)/lib/lib$(NAME).so*
-	$(CC) -shared $(LDFLAGS) -Wl,-soname,$(SONAME),--no-undefined-version,--version-script,packaging/libpalloc.map,--gc-sections,--as-needed \
+	$(CC) -shared $(LDFLAGS) -Wl,-soname,$(SONAME),--no-undefined-version,--version-script,$(MAP),--gc-sections,--as-needed \
 	    -Wl,-z,relro,-z,now,-z,defs $< $(LIBS) -o $@
 	@ln -s $(SHARED) $(BUILD)/lib/$(SONAME)
 	@ln -s $(SONAME) $(BUILD)/lib/lib$(NAME).so
@@ -110,21 +130,21 @@ abi:
 
 install: all
 	$(INSTALL) -d "$(DESTDIR)$(LIBDIR)/pkgconfig"
-	$(INSTALL) -m 644 build/lib/libpalloc.a "$(DESTDIR)$(LIBDIR)"
-	$(INSTALL) -m 755 build/lib/$(SHARED) "$(DESTDIR)$(LIBDIR)"
+	$(INSTALL) -m 644 $(BUILD)/lib/$(STATIC) "$(DESTDIR)$(LIBDIR)"
+	$(INSTALL) -m 755 $(BUILD)/lib/$(SHARED) "$(DESTDIR)$(LIBDIR)"
 	ln -sf $(SHARED) "$(DESTDIR)$(LIBDIR)/$(SONAME)"
-	ln -sf $(SONAME) "$(DESTDIR)$(LIBDIR)/libpalloc.so"
+	ln -sf $(SONAME) "$(DESTDIR)$(LIBDIR)/lib$(NAME).so"
 	for header in $(HEADERS); do \
 	    $(INSTALL) -d "$(DESTDIR)$(INCLUDEDIR)/$$(dirname $$header)" && \
-	    $(INSTALL) -m 644 include/$$header "$(DESTDIR)$(INCLUDEDIR)/$$header" || exit; \
+	    $(INSTALL) -m 644 $(INCLUDE)/$$header "$(DESTDIR)$(INCLUDEDIR)/$$header" || exit; \
 	done
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))|' -e 's|@VERSION@|$(VERSION)|' \
-	    -e 's|@INCLUDEDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))|' -e 's|@LIBS@|$(LIBS)|' palloc.pc.in \
-	    >"$(DESTDIR)$(LIBDIR)/pkgconfig/palloc.pc"
-	chmod 644 "$(DESTDIR)$(LIBDIR)/pkgconfig/palloc.pc"
+	    -e 's|@INCLUDEDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))|' -e 's|@LIBS@|$(LIBS)|' -e 's|@NAME@|$(NAME)|' palloc.pc.in \
+	    >"$(DESTDIR)$(LIBDIR)/pkgconfig/$(NAME).pc"
+	chmod 644 "$(DESTDIR)$(LIBDIR)/pkgconfig/$(NAME).pc"
 
 uninstall:
-	for file in libpalloc.a $(SHARED) $(SONAME) libpalloc.so pkgconfig/palloc.pc; do rm -f "$(DESTDIR)$(LIBDIR)/$$file"; done
+	for file in $(STATIC) $(SHARED) $(SONAME) lib$(NAME).so pkgconfig/$(NAME).pc; do rm -f "$(DESTDIR)$(LIBDIR)/$$file"; done
 	for header in $(HEADERS); do rm -f "$(DESTDIR)$(INCLUDEDIR)/$$header"; done
 
 clean:

@@ -143,6 +143,85 @@ only_one_header() {
     ! strict_cc -c "$WORK/clash.c" -o "$WORK/clash.o" 2>"$WORK/clash.log" && grep -q "same source file" "$WORK/clash.log"
 }
 
+# A build with a prefix, in a program that has functions named palloc, pfree and prealloc of its own.
+prefixed_program() { # CC-FLAGS...
+    cat >"$WORK/own.c" <<'C'
+#include <my_palloc.h>
+#include <my_buflib.h>
+#include <my_core_alloc.h>
+#include <my_vmem.h>
+#include <stdlib.h>
+#include <string.h>
+void *palloc(size_t size);
+void pfree(void *p);
+void *prealloc(void *p, size_t size);
+int fd_generation(void);
+void *palloc(size_t size) { return malloc(size); }
+void pfree(void *p) { free(p); }
+void *prealloc(void *p, size_t size) { return realloc(p, size); }
+static struct buflib_context ctx;
+static char pool[4096];
+int main(void)
+{
+    char *own = prealloc(palloc(10), 20);
+    struct palloc_t *pt = my_palloc_init("own.pba", PALLOC_DYNAMIC);
+    struct palloc_stat stat;
+    uint64_t ptr = my_prealloc(pt, my_palloc(pt, 10), 100);
+    VMemGrowArena arena;
+    int good = own != NULL && ptr != 0 && my_palloc_stat(pt, &stat) == 0 && stat.live_blobs == 1;
+    int block;
+
+    my_pfree(pt, ptr);
+    my_palloc_close(pt);
+    pfree(own);
+    my_buflib_init(&ctx, pool, sizeof pool);
+    block = my_buflib_alloc_ex(&ctx, 10, "name", &my_buflib_ops_locked);
+    good = good && my_buflib_get_data(&ctx, block) != NULL;
+    my_core_allocator_init();
+    good = good && my_core_get_data(my_core_alloc("name", 10)) != NULL;
+    good = good && my_vmem_grow_init(&arena, (VMemSize)1 << 20, 0) && my_vmem_grow_push(&arena, 8, 8) != NULL;
+    return good && strcmp(my_palloc_version(), PALLOC_VERSION) == 0 && fd_generation() ? 0 : 1;
+}
+C
+    cat >"$WORK/own_fd.c" <<'C'
+#include <finwo/my_palloc.h>
+int fd_generation(void);
+int fd_generation(void)
+{
+    PALLOC_FD fd = my_palloc_open("own.pba", PALLOC_DYNAMIC);
+    PALLOC_OFFSET ptr = my_palloc(fd, 10);
+    return my_pfree(fd, ptr) == PALLOC_OK && my_palloc_close(fd) == PALLOC_OK;
+}
+C
+    # shellcheck disable=SC2086
+    (cd "$WORK" && $CC $CFLAGS -std=c99 $STRICT -I"$ROOT/build/my_/include" own.c own_fd.c $LDFLAGS "$@" -o own && ./own)
+}
+
+# Nothing without the prefix is left to the linker, nor to the preprocessor where it would stand for a function.
+prefixed_names() {
+    sed 's/^/my_/' "$WORK/declared" >"$WORK/want"
+    for library in "-D $ROOT/build/my_/lib/libmy_palloc.so" "-g $ROOT/build/my_/lib/libmy_palloc.a"; do
+        # shellcheck disable=SC2086
+        exported $library | diff "$WORK/want" - || return
+    done
+    ! grep -rnE '^#define [a-z]' "$ROOT/build/my_/include" | grep -v '#define my_'
+}
+
+prefixed() {
+    check "make PREFIX_SYMBOLS=my_" make_quietly PREFIX_SYMBOLS=my_
+    check "with a prefix, every exported name has it" prefixed_names
+    # shellcheck disable=SC2086
+    check "with a prefix, beside a program's own palloc, statically" prefixed_program "$ROOT/build/my_/lib/libmy_palloc.a" $LIBS
+    check "with a prefix, beside a program's own palloc, shared" \
+        prefixed_program -L"$ROOT/build/my_/lib" -lmy_palloc -Wl,-rpath,"$ROOT/build/my_/lib"
+    check "with a prefix, make install" make_quietly install PREFIX_SYMBOLS=my_ DESTDIR="$WORK/dest" PREFIX=/usr
+    for file in include/my_palloc.h include/finwo/my_palloc.h lib/libmy_palloc.so.0 lib/pkgconfig/my_palloc.pc; do
+        check "with a prefix, $file is installed" test -f "$WORK/dest/usr/$file"
+    done
+    check "with a prefix, make uninstall" make_quietly uninstall PREFIX_SYMBOLS=my_ DESTDIR="$WORK/dest" PREFIX=/usr
+    check "with a prefix, uninstall leaves nothing" nothing_left "$WORK/dest"
+}
+
 make_quietly() {
     $MAKE --no-print-directory -C "$ROOT" "$@" >"$WORK/make.log" 2>&1 || {
         cat "$WORK/make.log"
@@ -221,5 +300,6 @@ check "links beside another Rust static library" beside_rust
 check "a panic says where, and ends the process" panics
 check "both generations of palloc in one program" both_generations
 check "both headers in one source file are refused" only_one_header
+prefixed
 installed
 finish
