@@ -35,7 +35,8 @@ VERSION := $(shell sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
 NAME    := $(PREFIX_SYMBOLS)palloc
 STATIC  := lib$(NAME).a
 SHARED  := lib$(NAME).so.$(VERSION)
-SONAME  := lib$(NAME).so.$(firstword $(subst ., ,$(VERSION)))
+MAJOR   := $(firstword $(subst ., ,$(VERSION)))
+SONAME  := lib$(NAME).so.$(MAJOR)
 
 # A build with a prefix has a directory of its own, and its own headers and version script.
 BUILD   ?= build$(if $(PREFIX_SYMBOLS),/$(PREFIX_SYMBOLS))
@@ -128,8 +129,22 @@ headers:
 abi:
 	packaging/abi.sh packaging/libpalloc.abi
 
+# Files of packaging/NAME.in have variables of this file in them, as @VARIABLE@. What is below PREFIX is named by its place there, so that
+# the installed tree can be moved.
+PC_LIBDIR        = $(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))
+PC_INCLUDEDIR    = $(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))
+CMAKE_TO_PREFIX  = $(shell echo "$(patsubst $(PREFIX)/%,%,$(LIBDIR))" | sed 's|[^/][^/]*|..|g')
+CMAKE_INCLUDEDIR = $(if $(and $(filter $(PREFIX)/%,$(LIBDIR)),$(filter $(PREFIX)/%,$(INCLUDEDIR))),$\
+    $${_palloc_libdir}/$(CMAKE_TO_PREFIX)/$(patsubst $(PREFIX)/%,%,$(INCLUDEDIR)),$(INCLUDEDIR))
+CMAKE_LIBS       = $(shell echo $(LIBS) | tr ' ' ';')
+TEMPLATE_VARIABLES = NAME VERSION MAJOR SHARED SONAME STATIC LIBS PREFIX PC_LIBDIR PC_INCLUDEDIR CMAKE_LIBS CMAKE_INCLUDEDIR
+fill_in = sed $(foreach variable,$(TEMPLATE_VARIABLES),-e 's|@$(variable)@|$($(variable))|g') packaging/palloc$(1).in \
+    >"$(DESTDIR)$(LIBDIR)/$(2)" && chmod 644 "$(DESTDIR)$(LIBDIR)/$(2)"
+PKGCONFIG_FILE = pkgconfig/$(NAME).pc
+CMAKE_FILES    = cmake/$(NAME)/$(NAME)-config.cmake cmake/$(NAME)/$(NAME)-config-version.cmake
+
 install: all
-	$(INSTALL) -d "$(DESTDIR)$(LIBDIR)/pkgconfig"
+	$(INSTALL) -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(LIBDIR)/cmake/$(NAME)"
 	$(INSTALL) -m 644 $(BUILD)/lib/$(STATIC) "$(DESTDIR)$(LIBDIR)"
 	$(INSTALL) -m 755 $(BUILD)/lib/$(SHARED) "$(DESTDIR)$(LIBDIR)"
 	ln -sf $(SHARED) "$(DESTDIR)$(LIBDIR)/$(SONAME)"
@@ -138,13 +153,14 @@ install: all
 	    $(INSTALL) -d "$(DESTDIR)$(INCLUDEDIR)/$$(dirname $$header)" && \
 	    $(INSTALL) -m 644 $(INCLUDE)/$$header "$(DESTDIR)$(INCLUDEDIR)/$$header" || exit; \
 	done
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))|' -e 's|@VERSION@|$(VERSION)|' \
-	    -e 's|@INCLUDEDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))|' -e 's|@LIBS@|$(LIBS)|' -e 's|@NAME@|$(NAME)|' palloc.pc.in \
-	    >"$(DESTDIR)$(LIBDIR)/pkgconfig/$(NAME).pc"
-	chmod 644 "$(DESTDIR)$(LIBDIR)/pkgconfig/$(NAME).pc"
+	$(call fill_in,.pc,$(PKGCONFIG_FILE))
+	$(call fill_in,-config.cmake,$(word 1,$(CMAKE_FILES)))
+	$(call fill_in,-config-version.cmake,$(word 2,$(CMAKE_FILES)))
 
 uninstall:
-	for file in $(STATIC) $(SHARED) $(SONAME) lib$(NAME).so pkgconfig/$(NAME).pc; do rm -f "$(DESTDIR)$(LIBDIR)/$$file"; done
+	for file in $(STATIC) $(SHARED) $(SONAME) lib$(NAME).so $(PKGCONFIG_FILE) $(CMAKE_FILES); do \
+	    rm -f "$(DESTDIR)$(LIBDIR)/$$file"; \
+	done
 	for header in $(HEADERS); do rm -f "$(DESTDIR)$(INCLUDEDIR)/$$header"; done
 
 clean:

@@ -215,7 +215,7 @@ prefixed() {
     check "with a prefix, beside a program's own palloc, shared" \
         prefixed_program -L"$ROOT/build/my_/lib" -lmy_palloc -Wl,-rpath,"$ROOT/build/my_/lib"
     check "with a prefix, make install" make_quietly install PREFIX_SYMBOLS=my_ DESTDIR="$WORK/dest" PREFIX=/usr
-    for file in include/my_palloc.h include/finwo/my_palloc.h lib/libmy_palloc.so.0 lib/pkgconfig/my_palloc.pc; do
+    for file in include/my_palloc.h include/finwo/my_palloc.h lib/libmy_palloc.so.0 lib/pkgconfig/my_palloc.pc lib/cmake/my_palloc/my_palloc-config.cmake; do
         check "with a prefix, $file is installed" test -f "$WORK/dest/usr/$file"
     done
     check "with a prefix, make uninstall" make_quietly uninstall PREFIX_SYMBOLS=my_ DESTDIR="$WORK/dest" PREFIX=/usr
@@ -260,6 +260,31 @@ with_pkg_config() { # PKG-CONFIG-FLAGS [CC-FLAGS...]
     build_and_run "$@" $flags
 }
 
+# A CMake project that uses the tree installed in $WORK/dest/usr: with both libraries; a version that is not there is refused.
+with_cmake() {
+    mkdir -p "$WORK/cmake" && cat >"$WORK/cmake/CMakeLists.txt" <<'CMAKE'
+cmake_minimum_required(VERSION 3.13)
+project(user C)
+find_package(palloc 0.1 REQUIRED)
+find_package(palloc REQUIRED)
+add_executable(shared ../user.c)
+target_link_libraries(shared PRIVATE palloc::palloc)
+add_executable(static ../user.c)
+target_link_libraries(static PRIVATE palloc::palloc_static)
+find_package(palloc ${TOO_NEW} QUIET)
+if(palloc_FOUND)
+    message(FATAL_ERROR "this is version ${palloc_VERSION}, not ${TOO_NEW}")
+endif()
+CMAKE
+    for version in 0.999 1.0; do
+        rm -rf "$WORK/cmake/build"
+        cmake -S "$WORK/cmake" -B "$WORK/cmake/build" -DTOO_NEW=$version -DCMAKE_PREFIX_PATH="$WORK/dest/usr" -DCMAKE_C_COMPILER="$CC" ||
+            return
+    done
+    cmake --build "$WORK/cmake/build" && cd "$WORK" && rm -f installed.pba && cmake/build/shared && rm installed.pba && cmake/build/static &&
+        readelf -d cmake/build/shared | grep -q 'NEEDED.*\[libpalloc.so.0\]' && ! readelf -d cmake/build/static | grep libpalloc
+}
+
 only_statically() {
     rm "$WORK"/dest/usr/lib/libpalloc.so* && with_pkg_config --static
 }
@@ -279,6 +304,12 @@ installed() {
     else
         skip "palloc.pc" "no pkg-config"
     fi
+    check "make install again" make_quietly install DESTDIR="$WORK/dest" PREFIX=/usr
+    if have cmake; then
+        check "CMake: find_package(palloc) finds both libraries, and no other version" with_cmake
+    else
+        skip "CMake" "no cmake"
+    fi
     check "make uninstall" make_quietly uninstall DESTDIR="$WORK/dest" PREFIX=/usr
     check "uninstall leaves nothing" nothing_left "$WORK/dest"
 
@@ -286,6 +317,7 @@ installed() {
     check "make install into other directories, one with a space, without cargo" make_quietly install "$@"
     check "palloc.pc names other directories" grep -qx 'libdir=/opt/lib64' "$WORK/a b/opt/lib64/pkgconfig/palloc.pc"
     check "palloc.pc names directories by the prefix" grep -qx "includedir=\${prefix}/include/q" "$WORK/a b/opt/lib64/pkgconfig/palloc.pc"
+    check "CMake's file names other directories" grep -q '"/opt/p/include/q"' "$WORK/a b/opt/lib64/cmake/palloc/palloc-config.cmake"
     check "make uninstall there" make_quietly uninstall "$@"
     check "uninstall leaves nothing there" nothing_left "$WORK/a b"
 }
