@@ -6,15 +6,15 @@
 ##   make check-deep      many more crashes, faults and hostile media, and sanitizers: half an hour
 ##   make fuzz            cargo-fuzz, FUZZ_SECONDS (120) for each target; new inputs end up in build/fuzz
 ##   make bench           figures of benches/*.c beside their peers; decides nothing
-##   make headers         make include/*.h anew from src/ffi
+##   make headers         make include/*.h anew from src/ffi, and man/*.3 from these
 ##   make abi             make packaging/libpalloc.abi anew from include/: what abidiff compares with
-##   make install         headers, libraries and palloc.pc
+##   make install         headers, libraries, manual pages, and what pkg-config and CMake need
 ##   make uninstall       what install put there
 ##   make PREFIX_SYMBOLS=my_ [install]
 ##                        build/my_: the same libraries and headers with my_ before each name: my_palloc(), my_palloc.h, -lmy_palloc
 ##   make clean           remove what was built
 ##
-## Variables: PREFIX (/usr/local), LIBDIR, INCLUDEDIR, DESTDIR; CARGO, CC, CXX, CFLAGS, LDFLAGS, AR, LD, NM, OBJCOPY, INSTALL;
+## Variables: PREFIX (/usr/local), LIBDIR, INCLUDEDIR, MANDIR, DESTDIR; CARGO, CC, CXX, CFLAGS, LDFLAGS, AR, LD, NM, OBJCOPY, INSTALL;
 ## TARGET (a Rust target triple, to cross-compile; then also the tools); CARGOFLAGS (--locked).
 
 CARGO      ?= cargo
@@ -27,6 +27,7 @@ CARGOFLAGS ?= --locked
 PREFIX     ?= /usr/local
 LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
+MANDIR     ?= $(PREFIX)/share/man
 
 # What a program linked with libpalloc.a needs besides libc (within it, on most systems of today). The compiler adds libgcc itself.
 LIBS       ?= -lpthread -lm -ldl
@@ -124,7 +125,7 @@ bench: all
 	done
 
 headers:
-	UPDATE_HEADERS=1 $(CARGO) test $(CARGOFLAGS) --test headers
+	UPDATE_HEADERS=1 $(CARGO) test $(CARGOFLAGS) --test headers --test man
 
 abi:
 	packaging/abi.sh packaging/libpalloc.abi
@@ -143,6 +144,12 @@ fill_in = sed $(foreach variable,$(TEMPLATE_VARIABLES),-e 's|@$(variable)@|$($(v
 PKGCONFIG_FILE = pkgconfig/$(NAME).pc
 CMAKE_FILES    = cmake/$(NAME)/$(NAME)-config.cmake cmake/$(NAME)/$(NAME)-config-version.cmake
 
+# "PAGE FUNCTION" for each function under the NAME of a page: it gets a page that refers to that one, unless an earlier page has it. A
+# build with a prefix has no manual pages.
+MAN_PAGES := $(if $(PREFIX_SYMBOLS),,palloc finwo_palloc palloc_version buflib core_alloc vmem)
+man_names  = for page in $(MAN_PAGES); do \
+    sed -n "/^\.SH NAME/{n;s/ .-.*//;s/,//g;p;}" man/$$page.3 | tr ' ' '\n' | sed "s/^/$$page /"; done | awk '!seen[$$2]++'
+
 install: all
 	$(INSTALL) -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(LIBDIR)/cmake/$(NAME)"
 	$(INSTALL) -m 644 $(BUILD)/lib/$(STATIC) "$(DESTDIR)$(LIBDIR)"
@@ -153,6 +160,11 @@ install: all
 	    $(INSTALL) -d "$(DESTDIR)$(INCLUDEDIR)/$$(dirname $$header)" && \
 	    $(INSTALL) -m 644 $(INCLUDE)/$$header "$(DESTDIR)$(INCLUDEDIR)/$$header" || exit; \
 	done
+	$(if $(MAN_PAGES),$(INSTALL) -d "$(DESTDIR)$(MANDIR)/man3")
+	$(if $(MAN_PAGES),$(INSTALL) -m 644 $(MAN_PAGES:%=man/%.3) "$(DESTDIR)$(MANDIR)/man3")
+	$(man_names) | while read -r page name; do \
+	    test $$page = $$name || echo ".so man3/$$page.3" >"$(DESTDIR)$(MANDIR)/man3/$$name.3" || exit; \
+	done
 	$(call fill_in,.pc,$(PKGCONFIG_FILE))
 	$(call fill_in,-config.cmake,$(word 1,$(CMAKE_FILES)))
 	$(call fill_in,-config-version.cmake,$(word 2,$(CMAKE_FILES)))
@@ -161,6 +173,7 @@ uninstall:
 	for file in $(STATIC) $(SHARED) $(SONAME) lib$(NAME).so $(PKGCONFIG_FILE) $(CMAKE_FILES); do \
 	    rm -f "$(DESTDIR)$(LIBDIR)/$$file"; \
 	done
+	$(man_names) | while read -r page name; do rm -f "$(DESTDIR)$(MANDIR)/man3/$$name.3"; done
 	for header in $(HEADERS); do rm -f "$(DESTDIR)$(INCLUDEDIR)/$$header"; done
 
 clean:

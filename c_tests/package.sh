@@ -260,6 +260,24 @@ with_pkg_config() { # PKG-CONFIG-FLAGS [CC-FLAGS...]
     build_and_run "$@" $flags
 }
 
+# The pages show without a warning; every function has a page, or one that refers to the page that has its declaration.
+manual_pages() {
+    man3=$WORK/dest/usr/share/man/man3
+    for page in "$man3"/*.3; do
+        if ! grep -q '^[.]so ' "$page"; then
+            LC_ALL=C MANWIDTH=100 man --warnings -l "$page" >"$page.text" 2>"$WORK/warnings" || return
+            if grep . "$WORK/warnings"; then return 1; fi
+        fi
+    done
+    grep -v -e '^core_ctx$' -e '^buflib_ops_locked$' -e '^palloc_fd_' "$WORK/declared" | while read -r name; do
+        page=$(sed -n 's/^[.]so man3[/]//p' "$man3/$name.3")
+        grep -q "[ *]$name(" "$man3/${page:-$name.3}.text" || {
+            echo "nothing of $name in ${page:-$name.3}"
+            exit 1
+        }
+    done && rm "$man3"/*.text && [ "$(LC_ALL=C man -M "$WORK/dest/usr/share/man" -w palloc_init)" = "$man3/palloc.3" ]
+}
+
 # A CMake project that uses the tree installed in $WORK/dest/usr: with both libraries; a version that is not there is refused.
 with_cmake() {
     mkdir -p "$WORK/cmake" && cat >"$WORK/cmake/CMakeLists.txt" <<'CMAKE'
@@ -303,6 +321,11 @@ installed() {
         check "pkg-config --static links a program without any shared library" with_pkg_config --static -static
     else
         skip "palloc.pc" "no pkg-config"
+    fi
+    if have man && have groff; then
+        check "every function has a manual page" manual_pages
+    else
+        skip "manual pages" "no man or groff"
     fi
     check "make install again" make_quietly install DESTDIR="$WORK/dest" PREFIX=/usr
     if have cmake; then

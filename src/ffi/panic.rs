@@ -3,8 +3,8 @@
 //! packaging/one_object.sh puts these two in the place of those of Rust's standard library, which do the same and print a backtrace
 //! besides: that takes 240 KB.
 
-use std::io::Write;
 use core::panic::PanicInfo;
+use std::io::Write;
 use std::process::abort;
 
 #[unsafe(no_mangle)]
