@@ -69,6 +69,52 @@ C
         "$WORK/both"
 }
 
+# below NAME BYTES: not more than the ceiling that docs/PACKAGING.md gives NAME.
+below() {
+    ceiling=$(awk -F ' *[|] *' -v name="$1" '$2 == name { gsub(/,/, "", $4); print $4 }' "$ROOT/docs/PACKAGING.md")
+    echo "$1: $2 bytes, at most ${ceiling:?}"
+    [ "$2" -le "$ceiling" ]
+}
+
+stripped_size() {
+    ${STRIP:-strip} -o "$WORK/stripped" "$1" && wc -c <"$WORK/stripped"
+}
+
+# What the library adds, to a program that has stdio and malloc already.
+static_program() {
+    cat >"$WORK/small.c" <<'C'
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef WITH_PALLOC
+#include <palloc.h>
+#endif
+int main(int argc, char **argv)
+{
+    char *text = malloc((size_t)argc);
+#ifdef WITH_PALLOC
+    struct palloc_t *pt = palloc_init(argv[0], PALLOC_DYNAMIC);
+    printf("%d %s", (int)palloc(pt, 10), palloc_error());
+    palloc_close(pt);
+#endif
+    printf("%d %s %s", argc, strerror(argc), argv[0]);
+    free(text);
+    return 0;
+}
+C
+    # shellcheck disable=SC2086
+    strict_cc -static "$WORK/small.c" $LDFLAGS -o "$WORK/small" &&
+        strict_cc -static -DWITH_PALLOC "$WORK/small.c" $LDFLAGS -Wl,--gc-sections "$LIB/libpalloc.a" $LIBS -o "$WORK/with" &&
+        below "what palloc adds to a static program" $(($(stripped_size "$WORK/with") - $(stripped_size "$WORK/small")))
+}
+
+sizes() {
+    check "the size of the shared library" below "libpalloc.so, stripped" "$(stripped_size "$LIB/libpalloc.so")"
+    cat "$WORK/log"
+    check "the size that it adds to a static program" static_program
+    cat "$WORK/log"
+}
+
 # A panic says where it is on stderr, and ends the process; without what prints a backtrace. One is made for it: the library has none.
 panics() {
     cat >"$WORK/panicking.rs" <<RUST
@@ -350,6 +396,11 @@ if have abidiff && [ "$(uname -sm)" = "Linux x86_64" ]; then
     check "the ABI is the one of packaging/libpalloc.abi" "$ROOT/packaging/abi.sh"
 else
     skip "the ABI" "needs abigail-tools, and the machine of packaging/libpalloc.abi"
+fi
+if [ "$(uname -sm)" = "Linux x86_64" ]; then
+    sizes
+else
+    skip "sizes" "the ceilings are those of x86_64"
 fi
 check "links beside another Rust static library" beside_rust
 check "a panic says where, and ends the process" panics
