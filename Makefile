@@ -125,7 +125,7 @@ bench: all
 	done
 
 headers:
-	UPDATE_HEADERS=1 $(CARGO) test $(CARGOFLAGS) --test headers --test man
+	UPDATE_HEADERS=1 $(CARGO) test $(CARGOFLAGS) --test headers --test man --test dependencies
 
 abi:
 	packaging/abi.sh packaging/libpalloc.abi
