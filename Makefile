@@ -3,7 +3,7 @@
 ##   make                 build/lib/libpalloc.a and build/lib/libpalloc.so
 ##   make demo            a C program keeps blobs in a file, and finds them in a second run
 ##   make check           every test and check; the last line has the totals
-##   make check-deep      many more crashes, faults and hostile media, and sanitizers: half an hour
+##   make check-deep      many more crashes, faults and hostile media, sanitizers, packages: half an hour
 ##   make fuzz            cargo-fuzz, FUZZ_SECONDS (120) for each target; new inputs end up in build/fuzz
 ##   make bench           figures of benches/*.c beside their peers; decides nothing
 ##   make headers         make include/*.h anew from src/ffi, and man/*.3 from these
@@ -12,6 +12,7 @@
 ##   make uninstall       what install put there
 ##   make PREFIX_SYMBOLS=my_ [install]
 ##                        build/my_: the same libraries and headers with my_ before each name: my_palloc(), my_palloc.h, -lmy_palloc
+##   make dist            build/dist/palloc-VERSION.tar.gz: the sources, with all crates, so that it builds without a network
 ##   make clean           remove what was built
 ##
 ## Variables: PREFIX (/usr/local), LIBDIR, INCLUDEDIR, MANDIR, DESTDIR; CARGO, CC, CXX, CFLAGS, LDFLAGS, AR, LD, NM, OBJCOPY, INSTALL;
@@ -50,7 +51,7 @@ CARGO_TARGET_DIR ?= target
 CARGO_OUT  = $(CARGO_TARGET_DIR)/$(if $(TARGET),$(TARGET)/)release
 SOURCES   := $(shell find src -name '*.rs') Cargo.toml build.rs $(wildcard Cargo.lock) packaging/one_object.sh
 
-.PHONY: abi all bench check check-deep demo fuzz headers install uninstall clean help
+.PHONY: abi all bench check check-deep demo dist fuzz headers install uninstall clean help
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/lib/$(STATIC) $(BUILD)/lib/$(SHARED)
@@ -175,6 +176,19 @@ uninstall:
 	done
 	$(man_names) | while read -r page name; do rm -f "$(DESTDIR)$(MANDIR)/man3/$$name.3"; done
 	for header in $(HEADERS); do rm -f "$(DESTDIR)$(INCLUDEDIR)/$$header"; done
+
+# The files that git knows, as they are, and the crates of Cargo.lock. The same tree gives the same bytes.
+DIST := palloc-$(VERSION)
+
+dist:
+	rm -rf build/dist
+	mkdir -p build/dist/$(DIST)/.cargo
+	git ls-files -z | tar -c --null -T - | tar -x -C build/dist/$(DIST)
+	$(CARGO) vendor -q $(CARGOFLAGS) build/dist/$(DIST)/vendor >/dev/null
+	printf '[source.crates-io]\nreplace-with = "vendored"\n[source.vendored]\ndirectory = "vendor"\n' >build/dist/$(DIST)/.cargo/config.toml
+	tar -c -C build/dist --sort=name --format=ustar --owner=0 --group=0 --numeric-owner --mode=u+rw,go+r-w,a+X \
+	    --mtime="@$$(git log -1 --format=%ct)" $(DIST) | gzip -9n >build/dist/$(DIST).tar.gz
+	rm -rf build/dist/$(DIST)
 
 clean:
 	rm -rf build
