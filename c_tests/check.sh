@@ -89,6 +89,9 @@ script run.sh
 step "libraries and installation"
 script package.sh
 
+step "the guide"
+script guide.sh
+
 step "the tree itself"
 if have shellcheck; then
     check "shellcheck" shellcheck -x -P SCRIPTDIR c_tests/*.sh packaging/*.sh .ci/run
