@@ -34,7 +34,7 @@ for block in "$WORK"/blocks/*; do
         if [ -d "$($RUSTC --print sysroot)/lib/rustlib/$target/lib" ]; then
             check "guide: $first" run "$block"
         else
-            skip "guide: $first" "Rust's standard library for $target is not installed"
+            skip "guide: cross-compiling" "Rust's standard library for $target is not installed"
         fi
         ;;
     *)

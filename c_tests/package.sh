@@ -27,11 +27,12 @@ same_symbols() { # NM-FLAGS FILE
     [ -s "$WORK/declared" ] && diff "$WORK/declared" "$WORK/exported"
 }
 
-# Each name that is exported has the version that packaging/libpalloc.map gives it, and that file is sorted.
+# Each name that is exported has the version that packaging/libpalloc.map gives it, and begins with one of few words; that file is sorted.
 versions() {
     sed -n 's/^\([A-Z0-9_.]*\) {$/\1/p; s/^ *\([a-z_]*\);$/\1/p' "$ROOT/packaging/libpalloc.map" |
         awk '/^[A-Z]/ { node = $0; next } { print $0 "@@" node }' >"$WORK/map"
     LC_ALL=C sort -c "$WORK/map" || return
+    if grep -vE '^(palloc|pfree|prealloc|vmem_|buflib_|core_)' "$WORK/map"; then return 1; fi
     $NM -D --defined-only --with-symbol-versions "$LIB/libpalloc.so" | awk '$2 != "A" { print $3 }' | LC_ALL=C sort | diff "$WORK/map" -
 }
 
@@ -253,9 +254,23 @@ prefixed_names() {
     ! grep -rnE '^#define [a-z]' "$ROOT/build/my_/include" | grep -v '#define my_'
 }
 
+prefixed_headers() {
+    (cd "$ROOT/build/my_/include" && find . -name '*.h') | while read -r header; do
+        echo "#include \"$header\"" >"$WORK/header.c"
+        cp "$WORK/header.c" "$WORK/header.cc"
+        # shellcheck disable=SC2086
+        $CC -std=c99 $STRICT -I"$ROOT/build/my_/include" -c "$WORK/header.c" -o "$WORK/header.o" || exit
+        if have "$CXX"; then
+            # shellcheck disable=SC2086
+            $CXX -std=c++11 $STRICT -I"$ROOT/build/my_/include" -c "$WORK/header.cc" -o "$WORK/header.o" || exit
+        fi
+    done
+}
+
 prefixed() {
     check "make PREFIX_SYMBOLS=my_" make_quietly PREFIX_SYMBOLS=my_
     check "with a prefix, every exported name has it" prefixed_names
+    check "with a prefix, the headers compile, in C and C++" prefixed_headers
     # shellcheck disable=SC2086
     check "with a prefix, beside a program's own palloc, statically" prefixed_program "$ROOT/build/my_/lib/libmy_palloc.a" $LIBS
     check "with a prefix, beside a program's own palloc, shared" \
