@@ -17,6 +17,11 @@ make_in() { # DIRECTORY ARGUMENTS...
     )
 }
 
+# Those that need most crates.
+tests_in() { # DIRECTORY
+    (cd "$1" && unset CARGO_TARGET_DIR && CARGO_HOME=$WORK/cargo "$CARGO" test --locked --offline --test headers --test man --test dependencies)
+}
+
 same_again() {
     cp "$ARCHIVE" "$WORK/first.tar.gz" && "$MAKE" -C "$ROOT" dist && cmp "$WORK/first.tar.gz" "$ARCHIVE"
 }
@@ -75,6 +80,7 @@ check "make dist gives the same bytes again" same_again
 check "the archive unpacks" tar -xzf "$ARCHIVE" -C "$WORK"
 check "its tree builds and installs without a network" make_in "$TREE" install DESTDIR="$WORK/dest" PREFIX=/usr
 check "a program uses what it installed" uses "$WORK/dest" /usr/lib
+check "its tests build and run without a network" tests_in "$TREE"
 if have dpkg-buildpackage && have dh; then
     check "Debian packages" debian_packages nocheck
     check "a program uses what they have" debian_installs
