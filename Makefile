@@ -5,7 +5,8 @@
 ##   make check           every test and check; the last line has the totals
 ##   make check-deep      many more crashes, faults and hostile media, sanitizers, packages: half an hour
 ##   make fuzz            cargo-fuzz, FUZZ_SECONDS (120) for each target; new inputs end up in build/fuzz
-##   make bench           figures of benches/*.c beside their peers; decides nothing
+##   make bench           figures beside those of other allocators, as far as they are installed; decides nothing
+##   make bench-report    the same, and docs/PERFORMANCE.md of them (needs python3)
 ##   make headers         make include/*.h anew from src/ffi, and man/*.3 from these
 ##   make abi             make packaging/libpalloc.abi anew from include/: what abidiff compares with
 ##   make install         headers, libraries, manual pages, and what pkg-config and CMake need
@@ -51,7 +52,7 @@ CARGO_TARGET_DIR ?= target
 CARGO_OUT  = $(CARGO_TARGET_DIR)/$(if $(TARGET),$(TARGET)/)release
 SOURCES   := $(shell find src -name '*.rs') Cargo.toml build.rs $(wildcard Cargo.lock) packaging/one_object.sh
 
-.PHONY: abi all bench check check-deep demo dist fuzz headers install uninstall clean help
+.PHONY: abi all bench bench-report check check-deep demo dist fuzz headers install uninstall clean help
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/lib/$(STATIC) $(BUILD)/lib/$(SHARED)
@@ -119,11 +120,10 @@ fuzz:
 	done
 
 bench: all
-	@mkdir -p build/bench
-	@for source in benches/*.c; do \
-	    program=build/bench/$$(basename $$source .c) && echo "== $$source" && \
-	    $(CC) -O2 -D_GNU_SOURCE -Iinclude $$source $(LDFLAGS) build/lib/libpalloc.a $(LIBS) -o $$program && $$program || exit; \
-	done
+	@benches/run.sh
+
+bench-report: all
+	@benches/run.sh report
 
 headers:
 	UPDATE_HEADERS=1 $(CARGO) test $(CARGOFLAGS) --test headers --test man --test dependencies

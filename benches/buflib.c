@@ -1,308 +1,365 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What buflib costs: CPU time per operation, medians of several rounds, fixed seeds. Timings decide no test.
+ * buflib beside allocators of pools that don't move blocks, and malloc: blocks of 16 to 512 bytes, fixed seeds. Timings decide no test.
  *
- * Blocks of 16 to 512 bytes. "one pool" has all live blocks in one pool; "pools of 100" has them in pools of 100 each, chosen at
- * random, and touches as much memory. churn is one random free and one allocation; get_data and pointers are a dependent chain of
- * reads through handles and through an array of pointers. Compaction moves all blocks of a pool but the first, which was freed.
+ * Each figure is the median of several rounds, in which the allocators take turns, each time in a process of its own; all are called
+ * by pointers to functions. Nanoseconds of CPU time; in parentheses, buflib's over it.
+ *
+ *   alloc, free  all blocks, the latter in random order
+ *   churn        one random free and one allocation, after as many for warm-up
+ *   shrink       each block to 8 bytes
+ *   chain        reads that depend on each other: each block holds the name of the next. By buflib_get_data, and by an array of pointers
+ *
+ * N is the blocks in one pool, or 1,000 pools of 100, chosen at random. Compaction moves all blocks of a pool but the first, which was
+ * freed, beside one memmove of the same bytes.
  */
+#include "bench.h"
 #include <buflib.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
+#include <dlfcn.h>
+#include <math.h>
 
-#define ROUNDS 5
+enum { OURS, RLSF, TALC, MALLOC, PEERS };
 
-static uint64_t seed;
+static const char *const names[PEERS] = {"buflib", "rlsf", "talc", "glibc malloc"};
+static int present[PEERS];
 
-static uint32_t rnd(void)
-{
-    seed = seed * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(seed >> 33);
-}
-
-static size_t some_size(void)
-{
-    return 16 + rnd() % 497;
-}
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-static double median(double *values)
-{
-    qsort(values, ROUNDS, sizeof *values, by_value);
-    return values[ROUNDS / 2];
-}
-
-struct pools {
-    struct buflib_context *ctx;
-    char *memory;
-    size_t count, live;   /* pools, and blocks in each */
-    int *handles;         /* count * live */
+/* `state` is what an allocator keeps beside a pool; a block is named by a handle or an address, 0 is none; `size` is what it had. */
+struct pool_peer {
+    size_t state_bytes;
+    void (*init)(void *state, void *memory, size_t size);
+    uintptr_t (*alloc)(void *state, size_t size);
+    void (*free)(void *state, uintptr_t block, size_t size);
+    uintptr_t (*shrink)(void *state, uintptr_t block, size_t size, size_t new_size);
 };
 
-static void check(int ok)
+static void our_init(void *state, void *memory, size_t size)
 {
-    if (!ok) {
-        fprintf(stderr, "an operation failed\n");
-        exit(1);
+    buflib_init((struct buflib_context *)state, memory, size);
+}
+
+static uintptr_t our_alloc(void *state, size_t size)
+{
+    int handle = buflib_alloc((struct buflib_context *)state, size);
+
+    return handle > 0 ? (uintptr_t)handle : 0;
+}
+
+static void our_free(void *state, uintptr_t block, size_t size)
+{
+    (void)size;
+    buflib_free((struct buflib_context *)state, (int)block);
+}
+
+static uintptr_t our_shrink(void *state, uintptr_t block, size_t size, size_t new_size)
+{
+    struct buflib_context *ctx = (struct buflib_context *)state;
+
+    (void)size;
+    return buflib_shrink(ctx, (int)block, buflib_get_data(ctx, (int)block), new_size) ? block : 0;
+}
+
+static void malloc_init(void *state, void *memory, size_t size)
+{
+    (void)state, (void)memory, (void)size;
+}
+
+static uintptr_t malloc_alloc(void *state, size_t size)
+{
+    (void)state;
+    return (uintptr_t)malloc(size);
+}
+
+static void malloc_free(void *state, uintptr_t block, size_t size)
+{
+    (void)state, (void)size;
+    free((void *)block);
+}
+
+static uintptr_t malloc_shrink(void *state, uintptr_t block, size_t size, size_t new_size)
+{
+    (void)state, (void)size;
+    return (uintptr_t)realloc((void *)block, new_size);
+}
+
+/* Loads one, in the process that measures it. Zero if it is not there: dlerror() says why. */
+static int load(int which, struct pool_peer *peer)
+{
+    void *handle;
+    char symbol[32];
+    const char *name = names[which];
+
+    if (which == OURS) {
+        *peer = (struct pool_peer){sizeof(struct buflib_context), our_init, our_alloc, our_free, our_shrink};
+        return 1;
+    }
+    if (which == MALLOC) {
+        *peer = (struct pool_peer){0, malloc_init, malloc_alloc, malloc_free, malloc_shrink};
+        return 1;
+    }
+    if ((handle = dlopen("libpool_peers.so", RTLD_NOW | RTLD_LOCAL)) == NULL)
+        return 0;
+#define LOAD(part) (snprintf(symbol, sizeof symbol, "%s_" part, name), dlsym(handle, symbol))
+    peer->state_bytes = *(size_t *)LOAD("state_bytes");
+    *(void **)&peer->init = LOAD("init");
+    *(void **)&peer->alloc = LOAD("alloc");
+    *(void **)&peer->free = LOAD("free");
+    *(void **)&peer->shrink = LOAD("shrink");
+    return 1;
+}
+
+static void probe(void *arg, double *figures)
+{
+    struct pool_peer peer;
+
+    (void)figures;
+    if (!load(*(int *)arg, &peer)) {
+        fprintf(stderr, "%s is skipped: %s\n", names[*(int *)arg], dlerror());
+        _exit(1);
     }
 }
 
-static void make(struct pools *p, size_t count, size_t live)
-{
-    size_t bytes = (live * 420 + 8192) / 64 * 64;
-
-    p->count = count;
-    p->live = live;
-    p->ctx = malloc(count * sizeof *p->ctx);
-    p->memory = malloc(count * bytes + 64);
-    p->handles = malloc(count * live * sizeof *p->handles);
-    memset(p->memory, 0, count * bytes + 64);
-    for (size_t i = 0; i < count; i++)
-        buflib_init(&p->ctx[i], p->memory + i * bytes, bytes);
-}
-
-static void drop(struct pools *p)
-{
-    free(p->ctx);
-    free(p->memory);
-    free(p->handles);
-}
-
-struct figures {
-    double alloc, release, churn, shrink, pointer, data;
+struct task {
+    int which;
+    size_t pools, live; /* blocks in each pool */
 };
 
-static struct figures measure(size_t count, size_t live)
+struct block {
+    uintptr_t name;
+    uint32_t pool, size;
+};
+
+/* States of pools lie side by side, in cache lines of their own. */
+static size_t state_stride(const struct pool_peer *peer)
 {
-    double alloc[ROUNDS], release[ROUNDS], churn[ROUNDS], shrunk[ROUNDS], pointer[ROUNDS], data[ROUNDS];
-    size_t total = count * live;
-    struct pools p;
+    return (peer->state_bytes + 63) / 64 * 64;
+}
 
-    for (int round = 0; round < ROUNDS; round++) {
-        size_t repeat = total < 10000 ? 10000 / total : 1, pairs = 300000, steps = 1000000;
-        uint32_t *order = malloc(total * sizeof *order);
-        void ***array = malloc(total * sizeof *array);
-        double start;
+/* The pools of one measurement, without a block. */
+static char *make(const struct pool_peer *peer, const struct task *t)
+{
+    size_t bytes = (t->live * 420 + 8192) / 64 * 64;
+    char *states = (char *)aligned_alloc(64, t->pools * state_stride(peer) + 64);
+    char *memory = t->which == MALLOC ? NULL : (char *)aligned_alloc(64, t->pools * bytes);
 
-        seed = 1;
-        alloc[round] = release[round] = 0;
-        for (size_t r = 0; r < repeat; r++) {
-            make(&p, count, live);
-            start = now();
-            for (size_t i = 0; i < total; i++)
-                check((p.handles[i] = buflib_alloc(&p.ctx[i / live], some_size())) > 0);
-            alloc[round] += (now() - start) / (double)(repeat * total);
-            for (size_t i = 0; i < total; i++)
-                order[i] = (uint32_t)i;
-            for (size_t i = total - 1; i > 0; i--) {
-                size_t j = rnd() % (i + 1);
-                uint32_t t = order[i];
-                order[i] = order[j];
-                order[j] = t;
-            }
-            start = now();
-            for (size_t i = 0; i < total; i++)
-                check(buflib_free(&p.ctx[order[i] / live], p.handles[order[i]]) == 0);
-            release[round] += (now() - start) / (double)(repeat * total);
-            if (r + 1 < repeat)
-                drop(&p);
-        }
+    MUST(states != NULL && (memory != NULL || t->which == MALLOC));
+    if (memory != NULL)
+        memset(memory, 0, t->pools * bytes);
+    for (size_t i = 0; i < t->pools; i++)
+        peer->init(states + i * state_stride(peer), memory == NULL ? NULL : memory + i * bytes, bytes);
+    return states; /* never freed: the process ends */
+}
 
-        for (size_t i = 0; i < total; i++)
-            check((p.handles[i] = buflib_alloc(&p.ctx[i / live], some_size())) > 0);
-        for (size_t warm = 0; warm < 2; warm++) {
-            start = now();
-            for (size_t n = 0; n < pairs; n++) {
-                size_t i = rnd() % total;
-                struct buflib_context *ctx = &p.ctx[i / live];
-                buflib_free(ctx, p.handles[i]);
-                check((p.handles[i] = buflib_alloc(ctx, some_size())) > 0);
-            }
-            churn[round] = (now() - start) / (double)pairs;
-        }
+static double alloc_all(const struct pool_peer *peer, char *states, struct block *blocks, size_t n)
+{
+    double start = cpu_ns();
 
-        /* A dependent chain: each block begins with the number of the next. */
-        for (size_t i = 0; i < total; i++) {
-            *(uintptr_t *)buflib_get_data(&p.ctx[order[i] / live], p.handles[order[i]]) = order[(i + 1) % total];
-            array[order[i]] = buflib_get_data(&p.ctx[order[i] / live], p.handles[order[i]]);
-        }
-        for (int warm = 0; warm < 2; warm++) {
-            uintptr_t at = order[0];
-            start = now();
-            for (size_t n = 0; n < steps; n++)
-                at = *(uintptr_t *)array[at];
-            pointer[round] = (now() - start) / (double)steps + (double)(at == total);
-        }
-        if (count == 1) {
-            uintptr_t at = (uintptr_t)p.handles[order[0]];
-            for (size_t i = 0; i < total; i++)
-                *(uintptr_t *)array[order[i]] = (uintptr_t)p.handles[order[(i + 1) % total]];
-            for (int warm = 0; warm < 2; warm++) {
-                start = now();
-                for (size_t n = 0; n < steps; n++)
-                    at = *(uintptr_t *)buflib_get_data(p.ctx, (int)at);
-                data[round] = (now() - start) / (double)steps + (double)(at == total + 1);
-            }
-        } else {
-            data[round] = 0;
-        }
+    for (struct block *b = blocks; b < blocks + n; b++)
+        MUST((b->name = peer->alloc(states + b->pool * state_stride(peer), b->size)) != 0);
+    return cpu_ns() - start;
+}
 
-        start = now();
-        for (size_t n = 0; n < total; n++) {
-            size_t i = order[n];
-            struct buflib_context *ctx = &p.ctx[i / live];
-            check(buflib_shrink(ctx, p.handles[i], buflib_get_data(ctx, p.handles[i]), 8));
-        }
-        shrunk[round] = (now() - start) / (double)total;
-        drop(&p);
-        free(order);
-        free(array);
+static double free_all(const struct pool_peer *peer, char *states, struct block *blocks, size_t n)
+{
+    double start = cpu_ns();
+
+    for (struct block *b = blocks; b < blocks + n; b++)
+        peer->free(states + b->pool * state_stride(peer), b->name, b->size);
+    return cpu_ns() - start;
+}
+
+static double shrink_all(const struct pool_peer *peer, char *states, struct block *blocks, size_t n)
+{
+    double start = cpu_ns();
+
+    for (struct block *b = blocks; b < blocks + n; b++)
+        MUST((b->name = peer->shrink(states + b->pool * state_stride(peer), b->name, b->size, 8)) != 0);
+    return cpu_ns() - start;
+}
+
+enum { ALLOC, FREE, CHURN, SHRINK, GET_DATA, POINTERS };
+
+/* A chain through all blocks in random order. Nothing else than the reads of it are in the loops. */
+static void chain(struct buflib_context *ctx, struct block *blocks, size_t n, double *figures)
+{
+    const size_t steps = smoke() ? 1000 : 1000000;
+    void **array = (void **)malloc((n + 1) * sizeof *array);
+
+    MUST(array != NULL);
+    for (size_t i = 0; i < n; i++) {
+        array[blocks[i].name] = buflib_get_data(ctx, (int)blocks[i].name);
+        *(uintptr_t *)array[blocks[i].name] = blocks[(i + 1) % n].name;
     }
-    return (struct figures){ median(alloc), median(release), median(churn), median(shrunk), median(pointer), median(data) };
+    for (int warm = 0; warm < 2; warm++) {
+        uintptr_t at = blocks[0].name;
+        double start = cpu_ns();
+        for (size_t i = 0; i < steps; i++)
+            at = *(uintptr_t *)buflib_get_data(ctx, (int)at);
+        figures[GET_DATA] = (cpu_ns() - start) / (double)steps + (double)(at > n);
+        start = cpu_ns();
+        for (size_t i = 0; i < steps; i++)
+            at = *(uintptr_t *)array[at];
+        figures[POINTERS] = (cpu_ns() - start) / (double)steps + (double)(at > n);
+    }
+    free(array);
 }
 
-static struct figures measure_malloc(size_t total)
+static void measure(void *arg, double *figures)
 {
-    double alloc[ROUNDS], release[ROUNDS], churn[ROUNDS];
-    size_t pairs = 300000, repeat = total < 10000 ? 10000 / total : 1;
-    void **blocks = malloc(total * sizeof *blocks);
+    const struct task *t = (const struct task *)arg;
+    const size_t n = t->pools * t->live, pairs = smoke() ? 100 : 300000, repeat = smoke() || n >= 10000 ? 1 : 10000 / n;
+    struct block *blocks = (struct block *)calloc(n, sizeof *blocks);
+    struct pool_peer peer;
+    char *states;
+    double start;
 
-    for (int round = 0; round < ROUNDS; round++) {
-        double start;
+    MUST(load(t->which, &peer) && blocks != NULL);
+    seed = 1;
+    for (size_t i = 0; i < n; i++)
+        blocks[i] = (struct block){0, (uint32_t)(i / t->live), (uint32_t)random_size()};
+    for (size_t r = 0; r <= repeat; r++) { /* the first is for warm-up */
+        double of_all = r == 0 ? HUGE_VAL : (double)(repeat * n);
+        states = make(&peer, t);
+        figures[ALLOC] += alloc_all(&peer, states, blocks, n) / of_all;
+        for (size_t i = n - 1; i > 0; i--) {
+            size_t j = random_below(i + 1);
+            struct block other = blocks[i];
+            blocks[i] = blocks[j];
+            blocks[j] = other;
+        }
+        figures[FREE] += free_all(&peer, states, blocks, n) / of_all;
+        states = make(&peer, t);
+        alloc_all(&peer, states, blocks, n);
+        figures[SHRINK] += shrink_all(&peer, states, blocks, n) / of_all;
+        if (t->which == MALLOC) /* pools are left behind */
+            free_all(&peer, states, blocks, n);
+    }
 
-        seed = 1;
-        alloc[round] = release[round] = 0;
-        for (size_t r = 0; r < repeat; r++) {
-            start = now();
-            for (size_t i = 0; i < total; i++)
-                check((blocks[i] = malloc(some_size())) != NULL);
-            alloc[round] += (now() - start) / (double)(repeat * total);
-            for (size_t i = total - 1; i > 0; i--) {
-                size_t j = rnd() % (i + 1);
-                void *t = blocks[i];
-                blocks[i] = blocks[j];
-                blocks[j] = t;
+    states = make(&peer, t);
+    alloc_all(&peer, states, blocks, n);
+    for (int warm = 0; warm < 2; warm++) {
+        start = cpu_ns();
+        for (size_t i = 0; i < pairs; i++) {
+            struct block *b = &blocks[random_below(n)];
+            void *state = states + b->pool * state_stride(&peer);
+            peer.free(state, b->name, b->size);
+            b->size = (uint32_t)random_size();
+            MUST((b->name = peer.alloc(state, b->size)) != 0);
+        }
+        figures[CHURN] = (cpu_ns() - start) / (double)pairs;
+    }
+    if (t->which == OURS && t->pools == 1)
+        chain((struct buflib_context *)states, blocks, n, figures);
+}
+
+static void costs(void)
+{
+    static const struct task tasks[] = {{0, 1, 100}, {0, 1, 1000}, {0, 1, 10000}, {0, 1, 100000}, {0, 1000, 100}};
+    static const char *const labels[] = {"100", "1000", "10000", "100000", "1,000 pools of 100"};
+    static const char *const operations[] = {"alloc", "free", "churn", "shrink"};
+    static double all[5][PEERS][FIGURES][MAX_ROUNDS];
+    const int rounds = smoke() ? 1 : 5, from = smoke() ? 1 : 0, to = smoke() ? 2 : 5;
+
+    for (int i = from; i < to; i++)
+        for (int round = 0; round < rounds; round++)
+            for (int which = 0; which < PEERS; which++) {
+                struct task task = tasks[i];
+                double figures[FIGURES] = {0};
+                task.which = which;
+                if (present[which])
+                    MUST(in_process(measure, &task, figures));
+                for (int k = 0; k < FIGURES; k++)
+                    all[i][which][k][round] = figures[k];
             }
-            if (r == 0) {
-                for (int warm = 0; warm < 2; warm++) {
-                    start = now();
-                    for (size_t n = 0; n < pairs; n++) {
-                        size_t i = rnd() % total;
-                        free(blocks[i]);
-                        check((blocks[i] = malloc(some_size())) != NULL);
-                    }
-                    churn[round] = (now() - start) / (double)pairs;
-                }
-            }
-            start = now();
-            for (size_t i = 0; i < total; i++)
-                free(blocks[i]);
-            release[round] += (now() - start) / (double)(repeat * total);
+    for (int operation = ALLOC; operation <= SHRINK; operation++) {
+        printf("\n### buflib: %s, ns\n\n| %-18s |", operations[operation], "N");
+        for (int which = 0; which < PEERS; which++)
+            printf(" %-18s |", names[which]);
+        printf("\n| -----------------: | -----------------: | -----------------: | -----------------: | -----------------: |\n");
+        for (int i = from; i < to; i++) {
+            double ours = median(all[i][OURS][operation], rounds);
+            printf("| %18s |", labels[i]);
+            for (int which = 0; which < PEERS; which++)
+                cell(median(all[i][which][operation], rounds), ours, 0);
+            printf("\n");
         }
     }
-    free(blocks);
-    return (struct figures){ median(alloc), median(release), median(churn), 0, 0, 0 };
+    printf("\n### buflib: chain, ns\n\n"
+           "|      N | buflib_get_data | array of pointers  |\n| -----: | --------------: | -----------------: |\n");
+    for (int i = from; i < to && i < 4; i++) {
+        double ours = median(all[i][OURS][GET_DATA], rounds);
+        printf("| %6s | %15.2f |", labels[i], ours);
+        cell(median(all[i][OURS][POINTERS], rounds), ours, 2);
+        printf("\n");
+    }
 }
 
-/* One column; "-" where nothing was measured. */
-static void column(int width, int digits, double figure)
-{
-    if (figure > 0)
-        printf(" %*.*f |", width, digits, figure);
-    else
-        printf(" %*s |", width, "-");
-}
+struct heap_of_equals {
+    size_t size, total;
+};
 
-static void show(const char *what, struct figures f)
+static void measure_compaction(void *arg, double *figures)
 {
-    printf("| %-22s |", what);
-    column(5, 0, f.alloc);
-    column(5, 0, f.release);
-    column(5, 0, f.churn);
-    column(6, 0, f.shrink);
-    column(8, 1, f.data);
-    column(8, 1, f.pointer);
-    printf("\n");
-    fflush(stdout);
-}
-
-/* Frees the first block of a pool of equal ones, so that a compaction moves all others; beside one memmove of the same bytes. */
-static void compaction(size_t size, size_t total)
-{
-    size_t block = size + BUFLIB_ALLOC_OVERHEAD - sizeof(void *);
-    size_t live = total / (size + BUFLIB_ALLOC_OVERHEAD), bytes = total + 8192;
-    char *memory = malloc(bytes);
+    const size_t size = ((struct heap_of_equals *)arg)->size, total = ((struct heap_of_equals *)arg)->total;
+    const size_t block = size + BUFLIB_ALLOC_OVERHEAD - sizeof(void *); /* without its handle */
+    const size_t live = total / (size + BUFLIB_ALLOC_OVERHEAD), bytes = total + 8192, moved = (live - 1) * block;
+    const size_t repeat = smoke() ? 1 : (128u << 20) / total;
+    char *memory = (char *)aligned_alloc(64, bytes);
     struct buflib_context ctx;
-    double times[ROUNDS], plain[ROUNDS];
-    size_t repeat = (64u << 20) / total + 1;
+    double ours = 0, plain = 0;
 
+    MUST(memory != NULL);
     memset(memory, 0, bytes);
     buflib_init(&ctx, memory, bytes);
     for (size_t i = 0; i < live; i++)
-        check(buflib_alloc(&ctx, size) > 0);
-    for (int round = 0; round < ROUNDS; round++) {
+        MUST(buflib_alloc(&ctx, size) > 0);
+    for (size_t r = 0; r <= repeat; r++) {
+        intptr_t *first = ctx.buf_start;
         double start;
-
-        times[round] = 0;
-        for (size_t r = 0; r < repeat; r++) {
-            intptr_t *first = ctx.buf_start;
-            int handle = (int)(ctx.handle_table - (intptr_t *)first[1]);
-            buflib_free(&ctx, handle);
-            start = now();
-            buflib_allocatable(&ctx);
-            times[round] += now() - start;
-            check(buflib_alloc(&ctx, size) > 0);
-        }
-        start = now();
-        for (size_t r = 0; r < repeat; r++) {
-            memmove(memory, memory + block, (live - 1) * block);
-            __asm__ volatile("" : : "r"(memory) : "memory");
-        }
-        plain[round] = now() - start;
-        buflib_init(&ctx, memory, bytes);
-        for (size_t i = 0; i < live; i++)
-            check(buflib_alloc(&ctx, size) > 0);
+        buflib_free(&ctx, (int)(ctx.handle_table - (intptr_t *)first[1]));
+        start = cpu_ns();
+        buflib_allocatable(&ctx);
+        ours += (cpu_ns() - start) * (r > 0); /* the first is for warm-up */
+        MUST(buflib_alloc(&ctx, size) > 0);
     }
-    double moved = (double)repeat * (double)(live - 1) * (double)block, ours = moved / median(times), theirs = moved / median(plain);
-    printf("| %5zu B in %6zu KiB | %8.2f | %8.2f | %5.2f |\n", size, total >> 10, ours, theirs, ours / theirs);
+    for (size_t r = 0; r <= repeat; r++) {
+        double start = cpu_ns();
+        memmove(memory, memory + block, moved);
+        __asm__ volatile("" : : "r"(memory) : "memory");
+        plain += (cpu_ns() - start) * (r > 0);
+    }
+    figures[0] = (double)(repeat * moved) / ours;
+    figures[1] = (double)(repeat * moved) / plain;
     free(memory);
+}
+
+static void compaction(void)
+{
+    const int rounds = smoke() ? 1 : 5;
+
+    printf("\n### buflib: compaction, GB/s\n\n"
+           "| blocks of | in       | buflib | memmove | buflib / memmove |\n"
+           "| --------: | -------: | -----: | ------: | ---------------: |\n");
+    for (size_t total = 256 << 10; total <= (smoke() ? 256u << 10 : 32u << 20); total *= 128)
+        for (size_t size = 256; size <= 4096; size *= 4) {
+            double all[2][MAX_ROUNDS], figures[FIGURES], ours, plain;
+            for (int round = 0; round < rounds; round++) {
+                MUST(in_process(measure_compaction, &(struct heap_of_equals){size, total}, figures));
+                all[0][round] = figures[0];
+                all[1][round] = figures[1];
+            }
+            ours = median(all[0], rounds), plain = median(all[1], rounds);
+            printf("| %9zu | %4zu %s | %6.2f | %7.2f | %16.2f |\n", size, total < 1u << 20 ? total >> 10 : total >> 20,
+                   total < 1u << 20 ? "KiB" : "MiB", ours, plain, ours / plain);
+        }
 }
 
 int main(void)
 {
-    static const size_t sizes[] = { 100, 1000, 10000, 100000 };
-    char text[64];
-
-    printf("| ns per operation       | alloc |  free | churn | shrink | get_data | pointers |\n"
-           "| ---------------------- | ----: | ----: | ----: | -----: | -------: | -------: |\n");
-    for (size_t i = 0; i < 4; i++) {
-        snprintf(text, sizeof text, "%zu in one pool", sizes[i]);
-        show(text, measure(1, sizes[i]));
+    for (int which = 0; which < PEERS; which++) {
+        double unused[FIGURES];
+        present[which] = in_process(probe, &which, unused);
     }
-    show("1000 pools of 100", measure(1000, 100));
-    for (size_t i = 0; i < 4; i++) {
-        snprintf(text, sizeof text, "malloc, %zu", sizes[i]);
-        show(text, measure_malloc(sizes[i]));
-    }
-    printf("\n| compaction, GB/s       |   buflib |  memmove | ratio |\n| ---------------------- | -------: | -------: | ----: |\n");
-    for (size_t total = 256 << 10; total <= (32u << 20); total *= 128)
-        for (size_t size = 256; size <= 4096; size *= 4)
-            compaction(size, total);
+    costs();
+    compaction();
     return 0;
 }

@@ -92,9 +92,16 @@ script package.sh
 step "the guide"
 script guide.sh
 
+step "benchmarks"
+if [ "$(uname)" = Linux ] && [ -z "${TARGET-}" ]; then
+    check "benches/run.sh smoke" benches/run.sh smoke
+else
+    skip "benchmarks" "for Linux, and not cross-compiled"
+fi
+
 step "the tree itself"
 if have shellcheck; then
-    check "shellcheck" shellcheck -x -P SCRIPTDIR c_tests/*.sh packaging/*.sh .ci/run
+    check "shellcheck" shellcheck -x -P SCRIPTDIR c_tests/*.sh packaging/*.sh benches/run.sh .ci/run
 else
     skip "shellcheck" "not installed"
 fi
