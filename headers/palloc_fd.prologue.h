@@ -48,5 +48,6 @@
 #error "palloc.h and finwo/palloc.h can't be included in the same source file"
 #endif
 
+/* What functions return. */
 #define PALLOC_OK 0
 #define PALLOC_ERR (-1)

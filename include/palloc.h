@@ -85,11 +85,13 @@
  *   palloc_init, palloc_close, palloc, pfree, palloc_size, palloc_first and palloc_next are those that
  *   palloc.c documents, and the media are byte-compatible with it, both ways. The rest is an addition.
  *
- *   PostgreSQL has functions named palloc and pfree as well, with other parameters: code that runs
- *   inside its server can't link this library.
+ *   PostgreSQL has other functions of the same names: code that runs inside its server links a build of
+ *   this library whose names have a prefix (make PREFIX_SYMBOLS=my_).
  */
 #include <stddef.h>
 #include <stdint.h>
+
+#include "palloc_version.h"
 
 #ifdef LIBPALLOC_FINWO_PALLOC_H
 #error "palloc.h and finwo/palloc.h can't be included in the same source file"

@@ -6,6 +6,9 @@ pub mod core_alloc;
 pub mod palloc;
 #[cfg(unix)]
 pub mod palloc_fd;
+#[cfg(one_object)]
+mod panic;
+pub mod version;
 pub mod vmem;
 
 use std::cell::UnsafeCell;
