@@ -73,8 +73,8 @@ tests() {
             continue
         fi
         for kind in $KINDS; do
-            if link $kind "$WORK/$program.o" "$WORK/$program.$kind$EXEEXT" >"$WORK/log" 2>&1; then
-                run_test "$program" $kind &
+            if link "$kind" "$WORK/$program.o" "$WORK/$program.$kind$EXEEXT" >"$WORK/log" 2>&1; then
+                run_test "$program" "$kind" &
             else
                 fail "$program ($kind): links" "$WORK/log"
             fi
