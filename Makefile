@@ -12,7 +12,7 @@
 ##   make clean           remove what was built
 ##
 ## Variables: PREFIX (/usr/local), LIBDIR, INCLUDEDIR, DESTDIR; CARGO, CC, CXX, CFLAGS, LDFLAGS, AR, LD, NM, OBJCOPY, INSTALL;
-## TARGET (a Rust target triple, to cross-compile; then also the tools); CARGOFLAGS (--locked).
+## CARGOFLAGS (--locked); TARGET, a Rust target triple, to cross-compile: then also the tools, and build/TARGET stands for build.
 
 CARGO      ?= cargo
 CFLAGS     ?= -O2 -g
@@ -30,8 +30,10 @@ LIBS       ?= -lpthread -lm -ldl
 
 VERSION := $(shell sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
 SONAME  := libpalloc.so.$(firstword $(subst ., ,$(VERSION)))
-SHARED  := libpalloc.so.$(VERSION)
+SHARED  := $(if $(findstring windows,$(TARGET)),palloc.dll,libpalloc.so.$(VERSION))
 HEADERS := $(patsubst include/%,%,$(shell find include -name '*.h'))
+
+BUILD := build$(if $(TARGET),/$(TARGET))
 
 CARGO_TARGET_DIR ?= target
 CARGO_OUT  = $(CARGO_TARGET_DIR)/$(if $(TARGET),$(TARGET)/)release
@@ -43,37 +45,63 @@ cargo_build = $(CARGO) rustc --release --lib $(CARGOFLAGS) --target-dir "$(CARGO
 .PHONY: all bench check check-deep demo fuzz headers install uninstall clean help
 .DELETE_ON_ERROR:
 
-all: build/lib/libpalloc.a build/lib/$(SHARED)
+# cargo links the shared library with the same compiler.
+ifdef TARGET
+export CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_LINKER ?= $(firstword $(CC))
+endif
 
-build/lib/$(SHARED): $(SOURCES)
+# With musl a library has static parts only, unless the target says otherwise: cargo makes no shared one.
+all: $(BUILD)/lib/libpalloc.a $(if $(findstring musl,$(TARGET)),,$(BUILD)/lib/$(SHARED))
+
+ifneq (,$(findstring windows,$(TARGET)))
+
+$(BUILD)/lib/palloc.dll: $(SOURCES)
 	$(cargo_build) cdylib
-	@mkdir -p build/lib
-	@rm -f build/lib/libpalloc.so*
-	cp "$(CARGO_OUT)/libpalloc.so" $@
-	@ln -s $(SHARED) build/lib/$(SONAME)
-	@ln -s $(SONAME) build/lib/libpalloc.so
+	@mkdir -p $(BUILD)/lib
+	cp "$(CARGO_OUT)/libpalloc.dll.a" $(BUILD)/lib
+	cp "$(CARGO_OUT)/palloc.dll" $@
 
-# What the shared library exports is what the static one keeps global.
-build/exports: build/lib/$(SHARED)
-	$(NM) -D --defined-only $< | awk '{ print $$NF }' >$@
+$(BUILD)/lib/libpalloc.a: $(SOURCES)
+	$(cargo_build) staticlib
+	@mkdir -p $(BUILD)/lib
+	cp "$(CARGO_OUT)/libpalloc.a" $@
+
+else
+
+$(BUILD)/lib/$(SHARED): $(SOURCES)
+	$(cargo_build) cdylib
+	@mkdir -p $(BUILD)/lib
+	@rm -f $(BUILD)/lib/libpalloc.so*
+	cp "$(CARGO_OUT)/libpalloc.so" $@
+	@ln -s $(SHARED) $(BUILD)/lib/$(SONAME)
+	@ln -s $(SONAME) $(BUILD)/lib/libpalloc.so
+
+# The functions and variables behind #[unsafe(no_mangle)].
+$(BUILD)/exports: $(SOURCES)
+	@mkdir -p $(BUILD)/lib
+	@awk '/^#\[unsafe\(no_mangle\)\]/ { exported = 1 } \
+	    exported && match($$0, /(fn|static|static mut) [A-Za-z_0-9]+/) \
+	        { name = substr($$0, RSTART, RLENGTH); sub(/.* /, "", name); print name; exported = 0 }' src/ffi/*.rs >$@
 
 # A Rust static library has the symbols of Rust's standard library too, and so has every other one: two would not link together.
 # Hence one object of all that is needed, with our names global and the rest local. (Without the group flag, references into
-# discarded COMDAT groups remain.)
-build/lib/libpalloc.a: build/exports $(SOURCES)
+# discarded COMDAT groups remain. LLVM's bitcode, which parts of the standard library carry, goes: no other tool reads it.)
+$(BUILD)/lib/libpalloc.a: $(BUILD)/exports $(SOURCES)
 	$(cargo_build) staticlib
-	$(LD) -r --force-group-allocation --gc-sections $$(sed 's/^/-u /' build/exports) "$(CARGO_OUT)/libpalloc.a" -o build/libpalloc.all.o
-	$(OBJCOPY) --strip-debug --keep-global-symbols=build/exports build/libpalloc.all.o build/libpalloc.o
+	$(LD) -r --force-group-allocation --gc-sections $$(sed 's/^/-u /' $(BUILD)/exports) "$(CARGO_OUT)/libpalloc.a" -o $(BUILD)/libpalloc.all.o
+	$(OBJCOPY) --strip-debug -R .llvmbc -R .llvmcmd --keep-global-symbols=$(BUILD)/exports $(BUILD)/libpalloc.all.o $(BUILD)/libpalloc.o
 	@rm -f $@
-	$(AR) rcs $@ build/libpalloc.o
-	@rm -f build/libpalloc.all.o build/libpalloc.o
+	$(AR) rcs $@ $(BUILD)/libpalloc.o
+	@rm -f $(BUILD)/libpalloc.all.o $(BUILD)/libpalloc.o
+
+endif
 
 demo: all
 	@rm -rf build/demo && mkdir -p build/demo
-	$(CC) $(CFLAGS) -Iinclude examples_c/quickstart.c $(LDFLAGS) build/lib/libpalloc.a $(LIBS) -o build/demo/quickstart
+	$(CC) $(CFLAGS) -Iinclude examples_c/quickstart.c $(LDFLAGS) $(BUILD)/lib/libpalloc.a $(LIBS) -o build/demo/quickstart
 	@cd build/demo && for run in first second; do echo; echo "The $$run run:  ./quickstart"; ./quickstart || exit; done
 
-export CARGO CC CXX CFLAGS LDFLAGS NM LIBS CARGOFLAGS CARGO_TARGET_DIR
+export CARGO CC CXX CFLAGS LDFLAGS NM LIBS TARGET CARGOFLAGS CARGO_TARGET_DIR
 
 check:
 	@+MAKE="$(MAKE)" c_tests/check.sh
@@ -95,7 +123,7 @@ bench: all
 	@mkdir -p build/bench
 	@for source in benches/*.c; do \
 	    program=build/bench/$$(basename $$source .c) && echo "== $$source" && \
-	    $(CC) -O2 -D_GNU_SOURCE -Iinclude $$source $(LDFLAGS) build/lib/libpalloc.a $(LIBS) -o $$program && $$program || exit; \
+	    $(CC) -O2 -D_GNU_SOURCE -Iinclude $$source $(LDFLAGS) $(BUILD)/lib/libpalloc.a $(LIBS) -o $$program && $$program || exit; \
 	done
 
 headers:
@@ -103,8 +131,8 @@ headers:
 
 install: all
 	$(INSTALL) -d "$(DESTDIR)$(LIBDIR)/pkgconfig"
-	$(INSTALL) -m 644 build/lib/libpalloc.a "$(DESTDIR)$(LIBDIR)"
-	$(INSTALL) -m 755 build/lib/$(SHARED) "$(DESTDIR)$(LIBDIR)"
+	$(INSTALL) -m 644 $(BUILD)/lib/libpalloc.a "$(DESTDIR)$(LIBDIR)"
+	$(INSTALL) -m 755 $(BUILD)/lib/$(SHARED) "$(DESTDIR)$(LIBDIR)"
 	ln -sf $(SHARED) "$(DESTDIR)$(LIBDIR)/$(SONAME)"
 	ln -sf $(SONAME) "$(DESTDIR)$(LIBDIR)/libpalloc.so"
 	for header in $(HEADERS); do \
