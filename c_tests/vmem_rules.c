@@ -233,7 +233,7 @@ static void protecting(void)
     }
 }
 
-static void locking(void)
+static void locks(void)
 {
     unsigned char *p = vmem_reserve(6 * page);
     long long before;
@@ -249,12 +249,12 @@ static void locking(void)
     CHECK_FAILS(vmem_lock(p, 0), "the size is 0");
 
     TEST("lock-locks-and-locks-do-not-nest");
-    before = proc_number("/proc/self/status", "VmLck:");
+    before = locked();
     CHECK_DOES(vmem_lock(p + 1, page));
     CHECK_DOES(vmem_lock(p, 2 * page));
-    CHECK_EQ_I(proc_number("/proc/self/status", "VmLck:") - before, 2 * page);
+    CHECK_LOCKED(before, 2 * page);
     CHECK_DOES(vmem_unlock(p, 2 * page));
-    CHECK_EQ_I(proc_number("/proc/self/status", "VmLck:"), before);
+    CHECK_LOCKED(before, 0);
 
     TEST("unlock-of-what-is-not-locked-throughout-is-refused-and-changes-nothing");
     CHECK_FAILS(vmem_unlock(p, page), "is not locked");
@@ -262,13 +262,13 @@ static void locking(void)
     CHECK_FAILS(vmem_unlock(p, 2 * page), "is not locked");
     CHECK_FAILS(vmem_unlock(p, 7 * page), "not inside one live reservation");
     CHECK_FAILS(vmem_unlock(NULL, page), "the pointer is NULL");
-    CHECK_EQ_I(proc_number("/proc/self/status", "VmLck:") - before, page);
+    CHECK_LOCKED(before, page);
     CHECK_DOES(vmem_unlock(p, page));
 
     TEST("locked-pages-can-be-decommitted-and-are-unlocked-then");
     CHECK_DOES(vmem_lock(p, 2 * page));
     CHECK_DOES(vmem_decommit(p, page));
-    CHECK_EQ_I(proc_number("/proc/self/status", "VmLck:") - before, page);
+    CHECK_LOCKED(before, page);
     CHECK_FAILS(vmem_unlock(p, 2 * page), "is not locked");
     CHECK_DOES(vmem_commit(p, page));
     CHECK_FAILS(vmem_unlock(p, page), "is not locked");
@@ -280,7 +280,7 @@ static void locking(void)
     TEST("a-reservation-with-locked-pages-can-be-released");
     CHECK_DOES(vmem_lock(p, 2 * page));
     CHECK_DOES(vmem_release(p, 6 * page));
-    CHECK_EQ_I(proc_number("/proc/self/status", "VmLck:"), before);
+    CHECK_LOCKED(before, 0);
 }
 
 static void releasing(void)
@@ -384,7 +384,7 @@ int main(void)
     reserving();
     committing();
     protecting();
-    locking();
+    locks();
     releasing();
     contents();
     return tap_done();

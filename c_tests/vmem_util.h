@@ -3,10 +3,8 @@
 #ifndef VMEM_UTIL_H
 #define VMEM_UTIL_H
 
-#include <signal.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
+#include "portable.h"
+
 #include <vmem.h>
 
 #define TAP_ERROR_TEXT() vmem_get_error_message()
@@ -35,6 +33,8 @@ static inline int does_(int done, const char *what, const char *file, int line)
 
 enum access { READS, WRITES, RUNS };
 
+#ifndef _WIN32
+
 /* Runs f(p) in a child. Returns the signal that killed it, or minus its exit status. */
 static inline int in_child(int (*f)(void *), void *p)
 {
@@ -53,6 +53,8 @@ static inline int in_child(int (*f)(void *), void *p)
     REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
     return WIFSIGNALED(status) ? WTERMSIG(status) : -WEXITSTATUS(status);
 }
+
+#endif
 
 static inline int read_byte(void *p)
 {
@@ -79,11 +81,16 @@ static inline int run_code(void *p)
 /* Whether the access is a fault. */
 static inline int faults(void *p, enum access access)
 {
-    int end = in_child(access == READS ? read_byte : access == WRITES ? write_byte : run_code, p);
+    int (*f)(void *) = access == READS ? read_byte : access == WRITES ? write_byte : run_code;
+#ifdef _WIN32
+    return fault_in(f, p);
+#else
+    int end = in_child(f, p);
 
     if (end != 0 && end != SIGSEGV && end != SIGBUS && end != SIGILL)
         DIAG("the child ended with %d", end);
     return end == SIGSEGV || end == SIGBUS;
+#endif
 }
 
 /* Neither readable nor writable. */
@@ -139,7 +146,24 @@ static inline long long proc_number(const char *path, const char *key)
 
 static inline long long resident(void)
 {
+#ifdef _WIN32
+    PROCESS_MEMORY_COUNTERS counters;
+
+    return GetProcessMemoryInfo(GetCurrentProcess(), &counters, sizeof counters) ? (long long)counters.WorkingSetSize : -1;
+#else
     return proc_number("/proc/self/status", "VmRSS:");
+#endif
 }
+
+/* Bytes that are locked. */
+static inline long long locked(void)
+{
+    return proc_number("/proc/self/status", "VmLck:");
+}
+#ifdef _WIN32 /* which does not tell */
+#define CHECK_LOCKED(before, bytes) ((void)(before))
+#else
+#define CHECK_LOCKED(before, bytes) CHECK_EQ_I(locked() - (before), (bytes))
+#endif
 
 #endif
