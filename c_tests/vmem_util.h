@@ -66,7 +66,9 @@ static inline int write_byte(void *p)
 {
     volatile unsigned char *byte = (volatile unsigned char *)p;
     *byte = *byte;
+#ifndef _WIN32 /* where it is not a child's */
     *byte = 1;
+#endif
     return 0;
 }
 
@@ -144,16 +146,33 @@ static inline long long proc_number(const char *path, const char *key)
     return number;
 }
 
+#ifdef _WIN32
+
+/* How much of the range is in memory. */
+static inline long long in_memory(void *p, size_t size)
+{
+    long long bytes = 0;
+    size_t page = vmem_get_page_size(), at;
+
+    for (at = 0; at < size; at += page) {
+        PSAPI_WORKING_SET_EX_INFORMATION info;
+
+        memset(&info, 0, sizeof info);
+        info.VirtualAddress = (char *)p + at;
+        if (QueryWorkingSetEx(GetCurrentProcess(), &info, sizeof info) && info.VirtualAttributes.Valid)
+            bytes += (long long)page;
+    }
+    return bytes;
+}
+
+#else
+
 static inline long long resident(void)
 {
-#ifdef _WIN32
-    PROCESS_MEMORY_COUNTERS counters;
-
-    return GetProcessMemoryInfo(GetCurrentProcess(), &counters, sizeof counters) ? (long long)counters.WorkingSetSize : -1;
-#else
     return proc_number("/proc/self/status", "VmRSS:");
-#endif
 }
+
+#endif
 
 /* Bytes that are locked. */
 static inline long long locked(void)

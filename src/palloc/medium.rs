@@ -39,7 +39,12 @@ pub trait Medium {
     fn is_zero_from(&self, at: u64) -> Result<bool>;
     /// Whether the end can be moved: it can't on a block device.
     fn has_movable_end(&self) -> bool;
-    /// Moves the end. New bytes are zero and have space on the disk. On failure the end is where it was.
+    /// Whether the end can be moved down now.
+    fn can_be_cut(&self) -> bool {
+        true
+    }
+    /// Moves the end, up perhaps further than asked for where addresses are in use. New bytes are zero and have space on the disk. On
+    /// failure the end is where it was.
     fn set_end(&mut self, end: u64) -> Result<()>;
     /// Makes sure that stores to the range cannot fail for want of space.
     fn reserve(&mut self, at: u64, len: u64) -> Result<()>;
@@ -52,8 +57,10 @@ pub trait Medium {
     fn barrier(&mut self) -> Result<()>;
     /// Everything stored is on the disk.
     fn flush(&mut self) -> Result<()>;
-    /// Where the range is in memory.
+    /// Where the range is in memory. The address stays good up to end_addresses.
     fn address(&self, at: u64, len: u64) -> NonNull<[u8]>;
+    /// Addresses that were handed out are not used any more.
+    fn end_addresses(&mut self) {}
 }
 
 /// Holes are filled in pieces of this size.
@@ -203,22 +210,17 @@ impl Medium for FileMedium {
         self.file.has_movable_end()
     }
 
+    fn can_be_cut(&self) -> bool {
+        self.file.can_be_cut()
+    }
+
     fn set_end(&mut self, end: u64) -> Result<()> {
-        let before = self.end();
-        if end > before {
-            return self.file.grow(end);
-        }
-        if end < before && self.file.must_keep_length() {
-            // The first word goes last: it may be a marker, and then there are only zeros behind the chain before it is none.
-            let word = (before - end).min(8);
-            self.clear(end + word, before - end - word);
-            self.barrier()?;
-            self.clear(end, word);
-            self.file.hide_from(end);
-        } else if end < before {
+        if end > self.end() {
+            self.file.grow(end)?;
+        } else if end < self.end() {
             self.file.cut(end)?;
+            self.populated = self.populated.min(end);
         }
-        self.populated = self.populated.min(end);
         Ok(())
     }
 
@@ -258,6 +260,10 @@ impl Medium for FileMedium {
         self.file.share();
         let start = NonNull::new(self.pointer(at, len)).expect("a mapping is never at NULL");
         NonNull::slice_from_raw_parts(start, len as usize)
+    }
+
+    fn end_addresses(&mut self) {
+        self.file.unshare();
     }
 }
 

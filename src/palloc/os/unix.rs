@@ -162,18 +162,15 @@ impl MappedFile {
         Ok(())
     }
 
-    /// Whether it can't be cut as long as addresses of it are in use. Then it may end in zeros, which the medium need not know of.
-    pub fn must_keep_length(&self) -> bool {
-        false
-    }
-
-    /// Takes bytes at the end, which are zeros, for none.
-    pub fn hide_from(&mut self, _end: u64) {
-        unreachable!("the file can be cut");
+    pub fn can_be_cut(&self) -> bool {
+        true
     }
 
     /// From here on addresses in it are in use by others.
     pub fn share(&self) {}
+
+    /// They are in use no more.
+    pub fn unshare(&mut self) {}
 
     /// Everything stored is on the disk.
     pub fn flush(&mut self) -> Result<()> {

@@ -2,8 +2,7 @@
 //!
 //! A mapping can't reach beyond the end of its file, and a file that is mapped can't be cut. So growth maps the file anew, and a cut
 //! takes the mapping away for the moment. Where addresses were handed out neither may be: then the old mapping stays beside the new
-//! one, which is longer than needed so that there are few of them, and the file is cut when it is closed. Until then it ends in zeros
-//! behind what counts as its end.
+//! one, which is longer than needed so that there are few of them, and the file can't be cut before it is closed.
 //!
 //! All work is done on a file object of our own: the position of the descriptor that the program has is the program's.
 
@@ -19,7 +18,7 @@ use std::path::Path;
 use memmap2::{MmapOptions, MmapRaw};
 use windows_sys::Win32::Foundation::{
     ERROR_HANDLE_DISK_FULL, ERROR_INVALID_HANDLE, ERROR_LOCK_VIOLATION, ERROR_SHARING_VIOLATION,
-    ERROR_TOO_MANY_OPEN_FILES, GENERIC_READ, GENERIC_WRITE, INVALID_HANDLE_VALUE,
+    ERROR_TOO_MANY_OPEN_FILES, ERROR_USER_MAPPED_FILE, GENERIC_READ, GENERIC_WRITE, INVALID_HANDLE_VALUE,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     BY_HANDLE_FILE_INFORMATION, FILE_FLAG_WRITE_THROUGH, FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE,
@@ -31,6 +30,7 @@ use windows_sys::Win32::System::IO::{OVERLAPPED, OVERLAPPED_0, OVERLAPPED_0_0};
 use super::{retry, write_zeros};
 use crate::palloc::{Error, Flags, Result, try_c_string};
 
+const NO_FILE: &str = "neither a file nor a block device";
 const SHARE_ALL: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
 
 /// A file.
@@ -40,17 +40,13 @@ pub struct MappedFile {
     outgrown: Vec<MmapRaw>,
     file: File,
     descriptor: Descriptor,
-    /// What counts as the end.
+    /// How long the file is, as far as it is in the window and has space on the disk. What is behind that a growth left that failed
+    /// and could not be taken back.
     end: u64,
-    /// How much of the file is in the window, and has space on the disk; zeros from `end` on.
-    mapped: u64,
-    /// How long the file is: longer than that only where a growth failed, and could not be taken back.
-    file_len: u64,
     writable: bool,
     durable: bool,
     /// Addresses in the window are in use.
     shared: Cell<bool>,
-    forgotten: bool,
 }
 
 impl MappedFile {
@@ -65,7 +61,10 @@ impl MappedFile {
             .create(writable && flags.contains(Flags::DYNAMIC))
             .custom_flags(if durable { FILE_FLAG_WRITE_THROUGH } else { 0 })
             .open(path)
-            .map_err(Error::system("open"))?;
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::PermissionDenied if Path::new(path).is_dir() => Error::Incompatible(NO_FILE),
+                _ => Error::System { doing: "open", source },
+            })?;
         MappedFile::over(file, writable, durable)
     }
 
@@ -84,7 +83,7 @@ impl MappedFile {
     fn over(file: File, writable: bool, durable: bool) -> Result<MappedFile> {
         // SAFETY: takes a handle, which `file` keeps open.
         if unsafe { GetFileType(file.as_raw_handle()) } != FILE_TYPE_DISK {
-            return Err(Error::Incompatible("not a file"));
+            return Err(Error::Incompatible(NO_FILE));
         }
         lock(&file, writable)?;
         let end = file.metadata().map_err(Error::system("find the end of the file"))?.len();
@@ -96,12 +95,9 @@ impl MappedFile {
             descriptor: opened.map_err(Error::system("make a descriptor"))?,
             file,
             end,
-            mapped: end,
-            file_len: end,
             writable,
             durable,
             shared: Cell::new(false),
-            forgotten: false,
         })
     }
 
@@ -119,10 +115,8 @@ impl MappedFile {
         if opened.number() > 2 { Ok(opened) } else { self.another_descriptor() }
     }
 
-    /// Dropping this is as a kill: the file is not cut.
-    pub fn forget(&mut self) {
-        self.forgotten = true;
-    }
+    /// Dropping this is as a kill, always.
+    pub fn forget(&mut self) {}
 
     /// Where the file is in memory: readable, and writable unless it was opened for reading only, up to its end.
     #[inline]
@@ -139,81 +133,76 @@ impl MappedFile {
         true
     }
 
-    /// Moves the end up. New bytes are zero and have space on the disk.
+    /// Moves the end up, further than asked for where old mappings stay. New bytes are zero and have space on the disk.
     pub fn grow(&mut self, end: u64) -> Result<()> {
-        if end > self.mapped {
-            let ahead = if self.shared.get() { end / 8 } else { 0 };
-            let done = self.lengthen(end.saturating_add(ahead));
-            if done.is_err() && ahead != 0 { self.lengthen(end)? } else { done? }
+        if !self.shared.get() {
+            return self.grow_to(end);
+        }
+        // Markers stay in step.
+        self.grow_to(end + end / 8 / 16 * 16).or_else(|_| self.grow_to(end))
+    }
+
+    fn grow_to(&mut self, end: u64) -> Result<()> {
+        let longer = self.allocate_to(end).and_then(|()| {
+            self.outgrown.try_reserve(1)?;
+            map(&self.file, end, true)
+        });
+        let longer = longer.inspect_err(|_| {
+            // Failing that, the bytes are zeros behind the chain.
+            let _ = self.file.set_len(self.end);
+        })?;
+        let old = std::mem::replace(&mut self.window, longer);
+        if self.shared.replace(false) {
+            self.outgrown.push(old);
         }
         self.end = end;
         Ok(())
     }
 
-    /// Makes file and window that long.
-    fn lengthen(&mut self, len: u64) -> Result<()> {
-        let longer = self.allocate_to(len).and_then(|()| {
-            self.outgrown.try_reserve(1)?;
-            map(&self.file, len, true)
-        });
-        match longer {
-            Ok(longer) => {
-                self.mapped = len;
-                let old = std::mem::replace(&mut self.window, longer);
-                if self.shared.replace(false) {
-                    self.outgrown.push(old);
-                }
-                Ok(())
-            }
-            Err(error) => {
-                if self.file.set_len(self.mapped).is_ok() {
-                    self.file_len = self.mapped;
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// Makes the file at least that long. New bytes are zero and have space on the disk.
-    fn allocate_to(&mut self, len: u64) -> Result<()> {
+    fn allocate_to(&self, end: u64) -> Result<()> {
         const GROWING: &str = "allocate space for the file";
-        if len > self.file_len {
-            self.file.set_len(len).map_err(Error::system(GROWING))?;
-            self.file_len = len;
+        let len = self.file.metadata().map_err(Error::system(GROWING))?.len();
+        if len < end {
+            self.file.set_len(end).map_err(Error::system(GROWING))?;
         }
-        if self.allocated() < self.file_len {
+        if self.allocated() < end {
             // The file is sparse, or the file system allocates late.
-            write_zeros(&self.file, self.mapped, len - self.mapped).map_err(Error::system(GROWING))?;
+            write_zeros(&self.file, self.end, end - self.end).map_err(Error::system(GROWING))?;
         }
         Ok(())
     }
 
     /// Moves the end down.
     pub fn cut(&mut self, end: u64) -> Result<()> {
+        if !self.can_be_cut() {
+            let source = io::Error::from_raw_os_error(ERROR_USER_MAPPED_FILE as i32);
+            return Err(Error::System { doing: CUTTING, source });
+        }
         let nothing = MmapOptions::new().len(1).map_anon().map_err(Error::system(MAPPING))?;
         self.window = nothing.into();
-        let cut = self.file.set_len(end).map_err(Error::system("cut the file"));
+        let cut = self.file.set_len(end).map_err(Error::system(CUTTING));
         if cut.is_ok() {
-            (self.end, self.mapped, self.file_len) = (end, end, end);
+            self.end = end;
         }
         // The address space and the memory that it needs were its own a moment ago.
-        self.window = map(&self.file, self.mapped, true).expect("a file that was mapped can be mapped again");
+        self.window = map(&self.file, self.end, true).expect("a file that was mapped can be mapped again");
         cut
     }
 
-    /// Whether it can't be cut as long as addresses of it are in use. Then it may end in zeros, which the medium need not know of.
-    pub fn must_keep_length(&self) -> bool {
-        self.shared.get() || !self.outgrown.is_empty()
-    }
-
-    /// Takes bytes at the end, which are zeros, for none.
-    pub fn hide_from(&mut self, end: u64) {
-        self.end = end;
+    /// A file that is mapped can't be.
+    pub fn can_be_cut(&self) -> bool {
+        !self.shared.get() && self.outgrown.is_empty()
     }
 
     /// From here on addresses in it are in use by others.
     pub fn share(&self) {
         self.shared.set(true);
+    }
+
+    /// They are in use no more.
+    pub fn unshare(&mut self) {
+        self.shared.set(false);
+        self.outgrown.clear();
     }
 
     /// Everything stored is on the disk.
@@ -245,7 +234,7 @@ impl MappedFile {
 
     /// Where data begins at or behind `at`, and where it ends. A file with holes is not asked where they are.
     pub fn next_data(&self, at: u64) -> io::Result<(u64, u64)> {
-        if self.allocated() < self.file_len { Err(io::ErrorKind::Unsupported.into()) } else { Ok((at, u64::MAX)) }
+        if self.allocated() < self.end { Err(io::ErrorKind::Unsupported.into()) } else { Ok((at, u64::MAX)) }
     }
 
     pub fn restore_position(&self) -> Result<()> {
@@ -291,19 +280,6 @@ impl MappedFile {
     }
 
     pub fn punch_hole(&self, _at: u64, _len: u64) {}
-}
-
-impl Drop for MappedFile {
-    fn drop(&mut self) {
-        if self.file_len > self.end && self.writable && !self.forgotten {
-            self.outgrown.clear();
-            if let Ok(nothing) = MmapOptions::new().len(1).map_anon() {
-                self.window = nothing.into();
-                // Failing that, the next open cuts it: there are only zeros.
-                let _ = self.file.set_len(self.end);
-            }
-        }
-    }
 }
 
 /// A descriptor of the C runtime that this library is linked with, closed when it is dropped.
@@ -407,6 +383,7 @@ fn lock(file: &File, exclusive: bool) -> Result<()> {
 }
 
 const MAPPING: &str = "map the file";
+const CUTTING: &str = "cut the file";
 
 /// Nothing can be mapped of an empty file: there a page of memory stands in, which is not used.
 fn map(file: &File, len: u64, writable: bool) -> Result<MmapRaw> {
