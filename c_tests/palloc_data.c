@@ -26,6 +26,22 @@ static void closed_sound(struct palloc_t *pt)
 
 /* ------------------------------------------------------------------------------------------------------------------- palloc_data */
 
+/* Both are addresses of one byte. On Windows they need not be equal, when the medium has grown between. */
+static int same_place(uint8_t *a, uint8_t *b)
+{
+#ifdef _WIN32
+    volatile uint8_t *one = a, *other = b;
+    uint8_t before = *one, changed = before ^ 0xff, seen;
+
+    *one = changed;
+    seen = *other;
+    *other = before;
+    return seen == changed && *one == before;
+#else
+    return a == b;
+#endif
+}
+
 static void addresses(void)
 {
     struct palloc_t *pt = fresh();
@@ -39,7 +55,7 @@ static void addresses(void)
     pattern_fill(data, 70000, 0, 1000);
     for (k = 1; k <= 100; k++) {
         ptr = palloc(pt, MIB);
-        if (!CHECK(ptr != 0) || !CHECK(palloc_data(pt, first) == data))
+        if (!CHECK(ptr != 0) || !CHECK(same_place(palloc_data(pt, first), data)))
             break;
         memset(palloc_data(pt, ptr), (int)k, 100);
         if (!CHECK_EQ_U(pattern_match(data, 70000, 1000), 1000))
@@ -49,18 +65,18 @@ static void addresses(void)
 
     TEST("addresses-are-as-far-apart-as-offsets");
     for (ptr = first; ptr != 0; ptr = palloc_next(pt, ptr))
-        CHECK(palloc_data(pt, ptr) == data + (ptr - first));
+        CHECK((uint8_t *)palloc_data(pt, ptr) == (uint8_t *)palloc_data(pt, first) + (ptr - first));
 
     TEST("the-address-of-a-blob-stays-while-the-medium-shrinks");
     while ((ptr = palloc_next(pt, first)) != 0)
         pfree(pt, ptr);
     CHECK_EQ_U(pt->size, 8 + 1008 + 16);
-    CHECK(palloc_data(pt, first) == data);
+    CHECK(same_place(palloc_data(pt, first), data));
     CHECK_EQ_U(pattern_match(data, 70000, 1000), 1000);
     CHECK_EQ_I(palloc_sync(pt), 0);
     CHECK_EQ_U(pattern_match(data, 70000, 1000), 1000);
     CHECK(palloc(pt, 3 * MIB) != 0);
-    CHECK(palloc_data(pt, first) == data);
+    CHECK(same_place(palloc_data(pt, first), data));
 
     TEST("the-address-and-the-descriptor-show-the-same-bytes");
     {
@@ -458,7 +474,7 @@ static void statistics(void)
         CHECK_EQ_I(palloc_stat(pt, &stat), 0);
         medium_load(&m, FILE_NAME);
         CHECK_EQ_U(m.faults, 0);
-        CHECK_EQ_U(stat.medium_size, m.size);
+        CHECK(medium_ends_at(&m, stat.medium_size));
         CHECK_EQ_U(stat.live_blobs, m.live);
         CHECK_EQ_U(stat.live_bytes, m.live_bytes);
         CHECK_EQ_U(stat.free_blocks, m.free);

@@ -428,10 +428,45 @@ static inline void medium_load(struct medium *m, const char *path)
 #endif
 }
 
+/*
+ * The file of a medium that was synced, and whose palloc_data was used, ends at `end`. On Windows, where such a file can't be cut, a free
+ * block may lie behind; it is taken out of `m` then.
+ */
+static inline int medium_ends_at(struct medium *m, uint64_t end)
+{
+#ifdef _WIN32
+    const struct block *last = m->blocks.count != 0 ? &m->blocks.at[m->blocks.count - 1] : NULL;
+    size_t i;
+
+    if (last != NULL && last->is_free && last->start == end) {
+        m->size = end;
+        m->free--;
+        m->free_bytes -= last->n;
+        m->blocks.count--;
+        m->largest_free = 0;
+        for (i = 0; i < m->blocks.count; i++)
+            if (m->blocks.at[i].is_free && m->blocks.at[i].n > m->largest_free)
+                m->largest_free = m->blocks.at[i].n;
+    }
+#endif
+    return m->size == end;
+}
+
 static inline void medium_free(struct medium *m)
 {
     free(m->blocks.at);
     memset(m, 0, sizeof *m);
+}
+
+static inline int file_ends_at(const char *path, uint64_t end)
+{
+    struct medium m;
+    int does;
+
+    medium_load(&m, path);
+    does = medium_ends_at(&m, end);
+    medium_free(&m);
+    return does;
 }
 
 static inline void medium_print(const struct medium *m)

@@ -256,10 +256,12 @@ static inline int run_self(const char *args)
     return wait_for(start_self(args));
 }
 
-/* At once, whatever it is at. */
+enum { KILLED = 99 };
+
+/* At once, whatever it is at. Returns KILLED, unless it had ended by itself. */
 static inline int kill_it(HANDLE process)
 {
-    TerminateProcess(process, 9);
+    TerminateProcess(process, KILLED);
     return wait_for(process);
 }
 

@@ -40,9 +40,10 @@ pub struct MappedFile {
     outgrown: Vec<MmapRaw>,
     file: File,
     descriptor: Descriptor,
-    /// How long the file is, as far as it is in the window and has space on the disk. What is behind that a growth left that failed
-    /// and could not be taken back.
+    /// How long the file is, and the window.
     end: u64,
+    /// A growth that failed left zeros behind the end, which could not be cut off yet.
+    overlong: bool,
     writable: bool,
     durable: bool,
     /// Addresses in the window are in use.
@@ -95,6 +96,7 @@ impl MappedFile {
             descriptor: opened.map_err(Error::system("make a descriptor"))?,
             file,
             end,
+            overlong: false,
             writable,
             durable,
             shared: Cell::new(false),
@@ -147,16 +149,27 @@ impl MappedFile {
             self.outgrown.try_reserve(1)?;
             map(&self.file, end, true)
         });
-        let longer = longer.inspect_err(|_| {
-            // Failing that, the bytes are zeros behind the chain.
-            let _ = self.file.set_len(self.end);
-        })?;
-        let old = std::mem::replace(&mut self.window, longer);
-        if self.shared.replace(false) {
-            self.outgrown.push(old);
+        match longer {
+            Ok(longer) => {
+                let old = std::mem::replace(&mut self.window, longer);
+                if self.shared.replace(false) {
+                    self.outgrown.push(old);
+                }
+                (self.end, self.overlong) = (end, false);
+                Ok(())
+            }
+            Err(error) => {
+                self.overlong = self.file.set_len(self.end).is_err();
+                self.take_back();
+                Err(error)
+            }
         }
-        self.end = end;
-        Ok(())
+    }
+
+    fn take_back(&mut self) {
+        if self.overlong && self.can_be_cut() {
+            self.overlong = self.cut(self.end).is_err();
+        }
     }
 
     fn allocate_to(&self, end: u64) -> Result<()> {
@@ -203,6 +216,7 @@ impl MappedFile {
     pub fn unshare(&mut self) {
         self.shared.set(false);
         self.outgrown.clear();
+        self.take_back();
     }
 
     /// Everything stored is on the disk.
