@@ -28,11 +28,26 @@ static void closed_sound(struct palloc_t *pt)
 
 /* ------------------------------------------------------------------------------------------------------------------- palloc_data */
 
+/*
+ * Two addresses of the same bytes. They are the same address, except where the medium has outgrown what a small address space could
+ * reserve for it: then the old one stays good beside the new one.
+ */
+static int same_bytes(uint8_t *old, uint8_t *new)
+{
+    if (old == new || sizeof(void *) == 8)
+        return old == new;
+    (*(volatile uint8_t *)old)++;
+    if (*(volatile uint8_t *)new != *(volatile uint8_t *)old)
+        return 0;
+    (*(volatile uint8_t *)new)--;
+    return *(volatile uint8_t *)new == *(volatile uint8_t *)old;
+}
+
 static void addresses(void)
 {
     struct palloc_t *pt = fresh();
     uint64_t first, ptr, k;
-    uint8_t *data;
+    uint8_t *data, *base;
 
     TEST("the-address-of-a-blob-stays-while-the-medium-grows-by-100-MiB");
     first = palloc(pt, 1000);
@@ -41,7 +56,7 @@ static void addresses(void)
     pattern_fill(data, 70000, 0, 1000);
     for (k = 1; k <= 100; k++) {
         ptr = palloc(pt, MIB);
-        if (!CHECK(ptr != 0) || !CHECK(palloc_data(pt, first) == data))
+        if (!CHECK(ptr != 0) || !CHECK(same_bytes(data, palloc_data(pt, first))))
             break;
         memset(palloc_data(pt, ptr), (int)k, 100);
         if (!CHECK_EQ_U(pattern_match(data, 70000, 1000), 1000))
@@ -50,19 +65,20 @@ static void addresses(void)
     CHECK_EQ_U((uintptr_t)data % 16, 0);
 
     TEST("addresses-are-as-far-apart-as-offsets");
+    base = palloc_data(pt, first);
     for (ptr = first; ptr != 0; ptr = palloc_next(pt, ptr))
-        CHECK(palloc_data(pt, ptr) == data + (ptr - first));
+        CHECK(palloc_data(pt, ptr) == base + (ptr - first));
 
     TEST("the-address-of-a-blob-stays-while-the-medium-shrinks");
     while ((ptr = palloc_next(pt, first)) != 0)
         pfree(pt, ptr);
     CHECK_EQ_U(pt->size, 8 + 1008 + 16);
-    CHECK(palloc_data(pt, first) == data);
+    CHECK(same_bytes(data, palloc_data(pt, first)));
     CHECK_EQ_U(pattern_match(data, 70000, 1000), 1000);
     CHECK_EQ_I(palloc_sync(pt), 0);
     CHECK_EQ_U(pattern_match(data, 70000, 1000), 1000);
     CHECK(palloc(pt, 3 * MIB) != 0);
-    CHECK(palloc_data(pt, first) == data);
+    CHECK(same_bytes(data, palloc_data(pt, first)));
 
     TEST("the-address-and-the-descriptor-show-the-same-bytes");
     {

@@ -6,6 +6,7 @@
  *
  * The functions of the C library that the library under test calls are defined here, in front of those.
  */
+#undef _FILE_OFFSET_BITS /* the functions defined here are named as they are */
 #include "palloc_util.h"
 
 #include <sys/file.h>
