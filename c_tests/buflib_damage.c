@@ -5,8 +5,6 @@
  */
 #include "buflib_util.h"
 
-#include <signal.h>
-
 #define POOL 4096
 
 static struct buflib_context ctx, saved_ctx;

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* What is refused, with which errno and which text, and that nothing changed; and that what succeeds leaves errno alone. */
-#include <pthread.h>
-#include <sys/wait.h>
 
 #include "palloc_util.h"
 

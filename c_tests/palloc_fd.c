@@ -2,14 +2,9 @@
 /* The second generation: functions over descriptors, and a file that at every moment is as long as the medium. */
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <finwo/palloc.h>
 
@@ -380,9 +375,11 @@ static void descriptors(void)
     CHECK_EQ_I(palloc_init(fd, PALLOC_READONLY), PALLOC_OK);
     CHECK_EQ_U(palloc_next(fd, 0), 16);
     CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
+#ifndef _WIN32 /* where nothing tells */
     fd = open(FILE_NAME, O_RDWR | O_APPEND);
     REFUSED(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_ERR, EINVAL);
     close(fd);
+#endif
     make_file(FILE_NAME, "not a medium at all", 19, 19);
     fd = open(FILE_NAME, O_RDWR);
     REFUSED(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_ERR, EINVAL);
@@ -450,6 +447,8 @@ static void threads(void)
     CHECK_EQ_I(palloc_check(FILE_NAME, NULL, NULL), 0);
 }
 
+#ifndef _WIN32
+
 /* A child closes what it inherited and opens a medium of its own, as a worker process would. */
 static void a_child_that_closes_what_it_inherited(void)
 {
@@ -488,6 +487,8 @@ static void a_child_that_closes_what_it_inherited(void)
     CHECK_EQ_I(pfree(fd, last), PALLOC_OK);
     CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
 }
+
+#endif
 
 /* The first generation's symbols, as another source file of the program would use them. */
 #undef palloc_init
@@ -531,7 +532,9 @@ static void both(void)
 
 int main(void)
 {
+#ifndef _WIN32
     a_child_that_closes_what_it_inherited();
+#endif
     figures();
     exact_sizes(0, 3000);
     exact_sizes(PALLOC_SYNC, 100);

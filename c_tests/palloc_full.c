@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Out of space: full disks, sparse files, limits of file size and of memory. An error code each time, never a signal. */
+/*
+ * Out of space: full disks, sparse files, limits of file size and of memory. An error code each time, never a signal.
+ *
+ * POSIX only: it mounts disks and sets limits of a process
+ */
 #include <sched.h>
-#include <signal.h>
 #include <sys/mount.h>
-#include <sys/resource.h>
 #include <sys/statvfs.h>
-#include <sys/wait.h>
 #include <time.h>
 
 #include "palloc_util.h"

@@ -5,11 +5,11 @@
  * A child works on a medium and logs into shared memory: before each call what it is about to do, after it what came out. Once it is
  * dead, verify() opens the medium and holds it against the log. Two ways of killing: SIGKILL at random moments, many times over the
  * same medium; and each state that the file goes through between two stores of an operation, as it would be after a kill there.
+ *
+ * POSIX only: it steps through stores by signals; palloc_terminate is for Windows
  */
 #undef _FILE_OFFSET_BITS /* the functions defined here are named as they are */
-#include <signal.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <ucontext.h>
 

@@ -3,7 +3,6 @@
  * Media from anywhere: whatever the bytes, opening, walking and checking end well or with a documented error, what is refused is not
  * touched, and what is opened and worked on is sound after close. Mutants come from fixed seeds; a crash or a hang prints which one.
  */
-#include <signal.h>
 
 #include "palloc_util.h"
 

@@ -37,14 +37,14 @@
 #ifndef TAP_H
 #define TAP_H
 
+#include "portable.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/types.h>
-#include <unistd.h>
 
 #ifndef TAP_ERROR_TEXT
 #define TAP_ERROR_TEXT() palloc_error()
@@ -63,7 +63,9 @@
 #define REQUIRE(cond) ((void)(CHECK(cond) || (tap_bail_(), 0)))
 #define DIAG(...) tap_diag_(__VA_ARGS__)
 
-#if defined(__GNUC__)
+#if defined(__MINGW_PRINTF_FORMAT)
+#define TAP_PRINTF_ __attribute__((format(__MINGW_PRINTF_FORMAT, 1, 2)))
+#elif defined(__GNUC__)
 #define TAP_PRINTF_ __attribute__((format(printf, 1, 2)))
 #else
 #define TAP_PRINTF_

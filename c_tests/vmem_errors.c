@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Messages, the handler, and the helpers that take numbers. No file of this program has VMEM_IMPLEMENTATION. */
 #include <limits.h>
-#include <pthread.h>
 
 #include "vmem_util.h"
 

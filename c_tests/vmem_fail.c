@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Each system call that the library makes fails once, the first, the second, and so on: the call says so, and what it left is known. */
+/*
+ * Each system call that the library makes fails once, the first, the second, and so on: the call says so, and what it left is known.
+ *
+ * POSIX only: the system calls of a Windows library are not found by name in the program
+ */
 #undef _FILE_OFFSET_BITS /* the functions defined here are named as they are */
 #include <sys/syscall.h>
 

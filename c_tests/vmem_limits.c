@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What happens when address space, memory, locked memory or mappings run out; and that what is not used costs nothing. */
+/*
+ * What happens when address space, memory, locked memory or mappings run out; and that what is not used costs nothing.
+ *
+ * POSIX only: it sets limits of a process
+ */
 #include "vmem_util.h"
 
 static size_t page;

@@ -78,7 +78,11 @@ static void others(void)
 
     REQUIRE(hole != MAP_FAILED);
     TEST("memory-of-others-is-one-run-a-mapping-and-free-memory-is-not-accessible");
+#ifdef _WIN32
+    CHECK(VirtualFree(hole + 4 * page, 8 * page, MEM_DECOMMIT)); /* which gives it back as far as part of a mapping can be */
+#else
     munmap(hole + 4 * page, 8 * page);
+#endif
     CHECK(mprotect(hole, page, PROT_READ) == 0);
     CHECK(mprotect(hole + page, page, PROT_READ | PROT_WRITE) == 0);
     n = vmem_query_range_info(hole, 14 * page, runs, 16);
@@ -141,7 +145,13 @@ static void others(void)
 static void sizes(void)
 {
     VMemUsageStatus status = vmem_query_usage_status();
+#ifdef _WIN32
+    MEMORYSTATUSEX memory = {.dwLength = sizeof memory};
+    long long total = GlobalMemoryStatusEx(&memory) ? (long long)memory.ullTotalPhys : -1;
+    long long available = (long long)memory.ullAvailPhys;
+#else
     long long total = proc_number("/proc/meminfo", "MemTotal:"), available = proc_number("/proc/meminfo", "MemAvailable:");
+#endif
 
     TEST("usage_status-tells-what-the-machine-has-and-leaves");
     CHECK_EQ_U(status.total_physical_bytes, (uint64_t)total < SIZE_MAX ? (uint64_t)total : SIZE_MAX);

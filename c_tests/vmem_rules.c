@@ -85,8 +85,13 @@ static void reserving(void)
     is_state(p + 2 * page, 0, VMemProtect_NoAccess);
     q = p - page;
     CHECK_DOES(vmem_release(p, 2 * page));
+#ifdef _WIN32
+    is_state(q, 0, VMemProtect_NoAccess);
+    CHECK(VirtualAlloc(q, 4 * page, MEM_RESERVE, PAGE_NOACCESS) != NULL); /* at the granularity below */
+#else
     CHECK(mmap(q, 4 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == q);
     munmap(q, 4 * page);
+#endif
 }
 
 static void committing(void)
@@ -233,7 +238,7 @@ static void protecting(void)
     }
 }
 
-static void locking(void)
+static void locks(void)
 {
     unsigned char *p = vmem_reserve(6 * page);
     long long before;
@@ -249,12 +254,12 @@ static void locking(void)
     CHECK_FAILS(vmem_lock(p, 0), "the size is 0");
 
     TEST("lock-locks-and-locks-do-not-nest");
-    before = proc_number("/proc/self/status", "VmLck:");
+    before = locked();
     CHECK_DOES(vmem_lock(p + 1, page));
     CHECK_DOES(vmem_lock(p, 2 * page));
-    CHECK_EQ_I(proc_number("/proc/self/status", "VmLck:") - before, 2 * page);
+    CHECK_LOCKED(before, 2 * page);
     CHECK_DOES(vmem_unlock(p, 2 * page));
-    CHECK_EQ_I(proc_number("/proc/self/status", "VmLck:"), before);
+    CHECK_LOCKED(before, 0);
 
     TEST("unlock-of-what-is-not-locked-throughout-is-refused-and-changes-nothing");
     CHECK_FAILS(vmem_unlock(p, page), "is not locked");
@@ -262,13 +267,13 @@ static void locking(void)
     CHECK_FAILS(vmem_unlock(p, 2 * page), "is not locked");
     CHECK_FAILS(vmem_unlock(p, 7 * page), "not inside one live reservation");
     CHECK_FAILS(vmem_unlock(NULL, page), "the pointer is NULL");
-    CHECK_EQ_I(proc_number("/proc/self/status", "VmLck:") - before, page);
+    CHECK_LOCKED(before, page);
     CHECK_DOES(vmem_unlock(p, page));
 
     TEST("locked-pages-can-be-decommitted-and-are-unlocked-then");
     CHECK_DOES(vmem_lock(p, 2 * page));
     CHECK_DOES(vmem_decommit(p, page));
-    CHECK_EQ_I(proc_number("/proc/self/status", "VmLck:") - before, page);
+    CHECK_LOCKED(before, page);
     CHECK_FAILS(vmem_unlock(p, 2 * page), "is not locked");
     CHECK_DOES(vmem_commit(p, page));
     CHECK_FAILS(vmem_unlock(p, page), "is not locked");
@@ -280,7 +285,7 @@ static void locking(void)
     TEST("a-reservation-with-locked-pages-can-be-released");
     CHECK_DOES(vmem_lock(p, 2 * page));
     CHECK_DOES(vmem_release(p, 6 * page));
-    CHECK_EQ_I(proc_number("/proc/self/status", "VmLck:"), before);
+    CHECK_LOCKED(before, 0);
 }
 
 static void releasing(void)
@@ -326,10 +331,18 @@ static void contents(void)
     REQUIRE(p != NULL);
     TEST("prefault-brings-pages-in-and-keeps-contents");
     p[5 * page] = 5;
+#ifdef _WIN32
+    before = in_memory(p, size);
+#else
     before = resident();
+#endif
     CHECK_DOES(vmem_protect(p, page, VMemProtect_Read));
     CHECK_DOES(vmem_prefault(p, size));
+#ifdef _WIN32
+    CHECK(in_memory(p, size) - before > (long long)(size / 2));
+#else
     CHECK(resident() - before > (long long)(size / 2));
+#endif
     CHECK(p[5 * page] == 5 && p[0] == 0 && p[size - 1] == 0);
     CHECK_DOES(vmem_protect(p, page, VMemProtect_NoAccess));
     CHECK_FAILS(vmem_prefault(p, size), "is NoAccess");
@@ -355,6 +368,9 @@ static void contents(void)
     TEST("huge-pages-can-be-advised-for-any-part-of-a-reservation");
     p = vmem_reserve_aligned(4 * MIB, 2 * MIB);
     REQUIRE(p != NULL);
+#ifdef _WIN32
+    CHECK_FAILS(vmem_advise_huge(p, 4 * MIB), "this system has no huge pages");
+#else
     if (access("/sys/kernel/mm/transparent_hugepage/enabled", R_OK) == 0) {
         CHECK_DOES(vmem_advise_huge(p, 4 * MIB));
         CHECK_DOES(vmem_commit(p, 4 * MIB));
@@ -365,6 +381,7 @@ static void contents(void)
     } else {
         SKIP("this kernel has no transparent huge pages");
     }
+#endif
 
     TEST("a-reservation-can-be-named");
     CHECK_DOES(vmem_set_name(p, 4 * MIB, "frame arena 1"));
@@ -384,7 +401,7 @@ int main(void)
     reserving();
     committing();
     protecting();
-    locking();
+    locks();
     releasing();
     contents();
     return tap_done();

@@ -3,13 +3,11 @@
 #![allow(non_camel_case_types)]
 
 use std::ffi::{CStr, c_char, c_int};
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::{Mutex, RwLock};
 
 use super::palloc::{invalid, report, report_on};
 use super::{get_errno, set_errno};
-use crate::palloc::{self as engine, Error, Flags, Locked, Palloc, is_same_file};
+use crate::palloc::{self as engine, Descriptor, Error, Flags, Locked, Palloc, bad_descriptor, is_same_file};
 
 /// A descriptor on which a medium is open.
 pub type PALLOC_FD = c_int;
@@ -100,7 +98,7 @@ fn is_open_elsewhere(fd: c_int) -> bool {
 }
 
 fn no_medium() -> Error {
-    Error::System { doing: "find the medium", source: io::Error::from_raw_os_error(libc::EBADF) }
+    Error::System { doing: "find the medium", source: bad_descriptor() }
 }
 
 /// Runs `f` on the medium of `fd`, or reports why not. errno is left alone on success.
@@ -168,9 +166,9 @@ fn open(path: &CStr, flags: Flags) -> engine::Result<c_int> {
     is_open_elsewhere(-1); // a lock of a descriptor that was closed is not in the way
     let (descriptor, medium) = Palloc::open_exact(path, flags)?;
     if let Some(medium) = medium {
-        register(descriptor.as_raw_fd(), medium)?;
+        register(descriptor.number(), medium)?;
     }
-    Ok(descriptor.into_raw_fd())
+    Ok(descriptor.into_number())
 }
 
 /// Makes a medium of the file that `fd` is open on, if it is not one yet, and opens it. `fd` comes from palloc_open, or from open(2):
@@ -229,14 +227,14 @@ fn close(fd: c_int) -> engine::Result<()> {
     let medium = slot(fd).and_then(|slot| slot.write().expect(NO_PANIC).take());
     let is_ours = match &medium {
         Some(medium) => is_same_file(fd, medium.descriptor()),
-        None => fd > libc::STDERR_FILENO && is_same_file(fd, fd), // 0 is what a palloc_open that failed returned
+        None => fd > 2 && is_same_file(fd, fd), // 0 is what a palloc_open that failed returned
     };
     let closed = medium.map_or(Ok(()), Palloc::close);
     if !is_ours {
         return Err(no_medium());
     }
     // SAFETY: open, on the caller's word no longer used, and given to us to be closed.
-    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    drop(unsafe { Descriptor::from_number(fd) });
     closed
 }
 
