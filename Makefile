@@ -4,6 +4,7 @@
 ##   make demo            a C program keeps blobs in a file, and finds them in a second run
 ##   make check           every test and check; the last line has the totals
 ##   make check-deep      many more crashes, faults and hostile media, and sanitizers: half an hour
+##   make check-cross     the tests on other machines and systems, by emulators, as far as they are here: an hour
 ##   make fuzz            cargo-fuzz, FUZZ_SECONDS (120) for each target; new inputs end up in build/fuzz
 ##   make bench           figures of benches/*.c beside their peers; decides nothing
 ##   make headers         make include/*.h anew from src/ffi
@@ -42,7 +43,7 @@ SOURCES   := $(shell find src -name '*.rs') Cargo.toml build.rs $(wildcard Cargo
 # One call for each kind of library: with several kinds in one call cargo leaves out link-time optimization without a word.
 cargo_build = $(CARGO) rustc --release --lib $(CARGOFLAGS) --target-dir "$(CARGO_TARGET_DIR)" $(if $(TARGET),--target $(TARGET)) --crate-type
 
-.PHONY: all bench check check-deep demo fuzz headers install uninstall clean help
+.PHONY: all bench check check-cross check-deep demo fuzz headers install uninstall clean help
 .DELETE_ON_ERROR:
 
 # cargo links the shared library with the same compiler.
@@ -108,6 +109,9 @@ check:
 
 check-deep:
 	@+MAKE="$(MAKE)" c_tests/deep.sh
+
+check-cross:
+	@+MAKE="$(MAKE)" c_tests/cross.sh
 
 FUZZ_SECONDS ?= 120
 

@@ -184,7 +184,7 @@ int main(void)
                 : good ^ ((intptr_t)1 << (kind * 7 % (8 * (int)W)));
             if (bad == good)
                 continue;
-            alarm(60);
+            alarm(tap_seconds(60));
             for (int how = 0; how < 8; how++) {
                 restore();
                 *at = bad;
@@ -312,6 +312,7 @@ next:
         for (int i = 0; i < 10; i++)
             handles[i] = buflib_alloc_ex(&c, (35 - (size_t)named) * W, named ? "abc" : NULL, NULL);
         payload = buflib_get_data(&c, handles[2]);
+        REQUIRE(payload >= big && payload < big + 1024);
         memset(payload, 0, 34 * W);
         payload[0] = payload[19] = -20;
         payload[3] = 20;
@@ -333,7 +334,7 @@ next:
     uint64_t seed = 1;
     for (int n = 0; n < 20000; n++) {
         restore();
-        alarm(60);
+        alarm(tap_seconds(60));
         for (int hits = 0; hits < 1 + n % 3; hits++) {
             seed = seed * 6364136223846793005u + 1442695040888963407u;
             ((intptr_t *)pool)[(seed >> 33) % (POOL / W)] = (intptr_t)(seed ^ seed >> 29) >> (seed >> 59);

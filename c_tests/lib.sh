@@ -48,7 +48,7 @@ have() {
 # Compiles the way C programs of this project are compiled: C99, every warning an error.
 strict_cc() {
     # shellcheck disable=SC2086  # flags are lists
-    $CC $CFLAGS -std=c99 -D_GNU_SOURCE $STRICT -I"$ROOT/include" "$@"
+    $CC $CFLAGS -std=c99 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 $STRICT -I"$ROOT/include" "$@"
 }
 
 # link static|shared OBJECT PROGRAM

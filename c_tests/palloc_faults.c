@@ -8,6 +8,7 @@
  *
  * POSIX only: the system calls of a Windows library are not found by name in the program
  */
+#undef _FILE_OFFSET_BITS /* the functions defined here are named as they are */
 #include "palloc_util.h"
 
 #include <sys/file.h>

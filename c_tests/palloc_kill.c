@@ -6,13 +6,14 @@
  * dead, verify() opens the medium and holds it against the log. Two ways of killing: SIGKILL at random moments, many times over the
  * same medium; and each state that the file goes through between two stores of an operation, as it would be after a kill there.
  */
-#include "palloc_util.h"
-
-#include <time.h>
 #if defined(__linux__)
+#undef _FILE_OFFSET_BITS /* the functions defined here are named as they are */
 #include <sys/syscall.h>
 #include <ucontext.h>
 #endif
+#include <time.h>
+
+#include "palloc_util.h"
 
 #define FILE_NAME "kill.db"
 #define COPY "copy.db"
@@ -494,7 +495,7 @@ static void random_moments(void)
  * instruction, takes a picture of the file, and stops the child until its parent has verified the picture. What system calls do to the
  * file is seen at the next store, or at the end of the call.
  */
-#if defined(__linux__) && defined(__x86_64__)
+#if defined(__linux__) && (defined(__x86_64__) || defined(__i386__))
 #define CAN_TRAP 1
 
 /* So much of the file's beginning, where all blobs are, and of its end is watched and copied. */
@@ -561,7 +562,7 @@ static void on_step(int number, siginfo_t *info, void *context)
 
     (void)number;
     (void)info;
-    machine->uc_mcontext.gregs[REG_EFL] &= ~0x100LL;
+    machine->uc_mcontext.gregs[REG_EFL] &= ~0x100;
     protect(PROT_READ);
     trap->stores++;
     take_picture();
@@ -584,7 +585,11 @@ static void disarm(void)
 /* The library's mappings are made here. */
 void *mmap64(void *address, size_t size, int protection, int flags, int fd, off64_t offset)
 {
-    void *at = (void *)(uintptr_t)syscall(SYS_mmap, address, size, protection, flags, fd, offset); /* NOLINT */
+#ifdef SYS_mmap2
+    void *at = (void *)(uintptr_t)syscall(SYS_mmap2, address, size, protection, flags, fd, offset >> 12);
+#else
+    void *at = (void *)(uintptr_t)syscall(SYS_mmap, address, size, protection, flags, fd, offset);
+#endif
 
     if (at != MAP_FAILED && trap != NULL && (flags & MAP_SHARED) != 0 && fd >= 0 && (protection & PROT_WRITE) != 0 && offset == 0) {
         base = at;
@@ -791,7 +796,7 @@ static void any_two_stores(void)
     free(kept);
 #else
     TEST("a-medium-survives-a-kill-between-any-two-stores");
-    SKIP("single stores are trapped on x86-64 Linux only");
+    SKIP("single stores are trapped on x86 Linux only");
 #endif
 }
 

@@ -329,7 +329,7 @@ static void mutants(uint64_t seed, unsigned count)
         struct bytes b = mutant(&rng);
 
         snprintf(current, sizeof current, "seed %u, mutant %u, %u bytes", (unsigned)seed, i, (unsigned)b.size);
-        alarm(20);
+        alarm(tap_seconds(20));
         if (!try_one(&b, &rng)) {
             failures++;
             DIAG("%s", current);
@@ -359,7 +359,7 @@ static void every_word(void)
                 put64(b.at + at, values[v]);
                 snprintf(current, sizeof current, "medium %u, offset %u, value %#llx", (unsigned)which, (unsigned)at,
                          (unsigned long long)values[v]);
-                alarm(20);
+                alarm(tap_seconds(20));
                 if (!try_one(&b, &rng)) {
                     DIAG("%s", current);
                     bytes_free(&b);
@@ -385,7 +385,7 @@ static void every_length(void)
 
             memcpy(b.at, media[which].at, length);
             snprintf(current, sizeof current, "medium %u, cut to %u bytes", (unsigned)which, (unsigned)length);
-            alarm(20);
+            alarm(tap_seconds(20));
             if (!try_one(&b, &rng)) {
                 DIAG("%s", current);
                 bytes_free(&b);
@@ -413,7 +413,7 @@ static void noise(void)
             put32(b.at + 4, (uint32_t)(i / 2 % 2));
         }
         snprintf(current, sizeof current, "noise %u", i);
-        alarm(20);
+        alarm(tap_seconds(20));
         if (!try_one(&b, &rng)) {
             DIAG("%s", current);
             save(&b);

@@ -1053,7 +1053,7 @@ static void places(void)
 #ifndef _WIN32
     TEST("a-FIFO-is-refused-at-once");
     CHECK(mkfifo("fifo.db", 0644) == 0);
-    alarm(10);
+    alarm(tap_seconds(10));
     errno = 0;
     CHECK(palloc_init("fifo.db", PALLOC_DYNAMIC) == NULL);
     CHECK_ERRNO(EINVAL);

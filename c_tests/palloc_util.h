@@ -63,8 +63,10 @@ static inline uint64_t rng_size(struct rng *rng, uint64_t max)
 
     if (kind < 3)
         size = rng_below(rng, 65);
-    else if (kind < 5)
-        size = rng_below(rng, 33) * 16 + rng_below(rng, 3) - 1;
+    else if (kind < 5) {
+        size = rng_below(rng, 33) * 16; /* a statement for each number: compilers differ in the order of operands */
+        size += rng_below(rng, 3) - 1;
+    }
     else if (kind < 7)
         size = rng_below(rng, 513);
     else

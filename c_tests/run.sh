@@ -6,17 +6,18 @@
 #   c_tests/run.sh [NAME...]      only those programs, e.g. palloc_model or quickstart
 #
 # A program runs in an empty directory of its own. TEST_DATA is the path of c_tests/golden. TEST_TIMEOUT is the limit in seconds
-# (300), RUNNER a command that runs the programs (valgrind -q, for one). For another machine or system TARGET is its Rust target
-# triple, for which `make` has been run, CC its compiler, RUNNER what runs its programs here (qemu-s390x -L /usr/s390x-linux-gnu),
-# LIBS what they are linked with and EXEEXT how their names end (.exe). A program that says "POSIX only: WHY" in a line of its own in
-# its head is not for Windows.
+# (300), KINDS which libraries are tested ("static shared"), RUNNER a command that runs the programs (valgrind -q, for one).
+#
+# For another machine or system, TARGET is its Rust target triple, for which `make` has been run, CC its compiler, RUNNER what runs its
+# programs here (qemu-s390x -L /usr/s390x-linux-gnu), LIBS what they are linked with and EXEEXT how their names end (.exe). A program
+# whose head has a line "POSIX only: WHY" is not for Windows.
 . "$(dirname "$0")/lib.sh"
 
 : "${EXEEXT=}"
 TEST_DATA=$ROOT/c_tests/golden
 case ${TARGET-} in
 *musl*) KINDS=static ;;
-*) KINDS="static shared" ;;
+*) : "${KINDS=static shared}" ;;
 esac
 export TEST_DATA
 

@@ -26,6 +26,7 @@
  *     CHECK_MEM(got, want, size)          tells the first byte that differs
  *     REQUIRE(cond)                       a CHECK that ends the program when it fails
  *     DIAG(format, ...)                   a "# ..." line
+ *     tap_seconds(n)                      n seconds, and more of them where TEST_TIMEOUT says that all is slow: for alarm()
  *     tap_done()                          ends the last point, prints the plan, and returns what main should return
  *
  * The checks are expressions that are 1 when they hold: if (!CHECK(p)) return; They evaluate each argument once.
@@ -286,6 +287,14 @@ static inline int tap_mem_(const void *got, const void *want, size_t size, const
                       (unsigned long long)at, (unsigned long long)size, a[at], b[at]);
     }
     return holds;
+}
+
+static inline unsigned tap_seconds(unsigned n)
+{
+    const char *limit = getenv("TEST_TIMEOUT"); /* of a whole program; usually 300 */
+    unsigned times = limit != NULL ? (unsigned)atoi(limit) / 300 : 1;
+
+    return times > 1 ? n * times : n;
 }
 
 static inline void tap_bail_(void)

@@ -4,6 +4,7 @@
  *
  * POSIX only: the system calls of a Windows library are not found by name in the program
  */
+#undef _FILE_OFFSET_BITS /* the functions defined here are named as they are */
 #include <sys/syscall.h>
 
 #include "vmem_util.h"
@@ -23,7 +24,15 @@ static int fails_now(int is_munmap)
 /* These stand before those of the C library, for the library under test too. */
 void *mmap(void *at, size_t size, int protect, int flags, int descriptor, off_t offset)
 {
+#ifdef SYS_mmap2
+    return fails_now(0) ? MAP_FAILED : (void *)syscall(SYS_mmap2, at, size, protect, flags, descriptor, offset >> 12);
+#elif defined(__s390x__)
+    unsigned long arguments[] = {(unsigned long)at, size, (unsigned long)protect, (unsigned long)flags, (unsigned long)descriptor,
+                                 (unsigned long)offset};
+    return fails_now(0) ? MAP_FAILED : (void *)syscall(SYS_mmap, arguments);
+#else
     return fails_now(0) ? MAP_FAILED : (void *)syscall(SYS_mmap, at, size, protect, flags, descriptor, offset);
+#endif
 }
 
 int munmap(void *at, size_t size)

@@ -31,6 +31,19 @@ static inline int does_(int done, const char *what, const char *file, int line)
     return done;
 }
 
+/*
+ * A size that no reservation can have beside what there is. A 32-bit process has room for SIZE_MAX / 2 under some kernels, but not
+ * twice: the first one is held until the program ends.
+ */
+static inline size_t too_much(void)
+{
+    static void *half;
+
+    if (sizeof(void *) == 4 && half == NULL)
+        half = mmap(NULL, SIZE_MAX / 2 - MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return SIZE_MAX / 2 - MIB;
+}
+
 enum access { READS, WRITES, RUNS };
 
 #ifndef _WIN32

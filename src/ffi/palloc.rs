@@ -70,7 +70,7 @@ pub type palloc_walk_fn = Option<unsafe extern "C" fn(user: *mut c_void, ptr: u6
 pub type palloc_report_fn = Option<unsafe extern "C" fn(user: *mut c_void, offset: u64, what: *const c_char)>;
 
 /// What palloc_init hands out: the documented fields, and behind them what is ours.
-#[repr(C)]
+#[repr(C, align(8))] // the atomic fields of `public`; 32-bit machines align a u64 to 4
 struct Handle {
     public: UnsafeCell<palloc_t>,
     filename: CString,

@@ -145,26 +145,26 @@ impl Medium for FileMedium {
         if let Some(word) = self.holes.as_ref().and_then(|holes| holes.read(&self.file, at)) {
             return word;
         }
-        let word = self.pointer(at, 8).cast::<u64>();
+        let word = self.pointer(at, 8).cast::<AtomicU64>();
         // SAFETY: a mapped range. Aligned loads are atomic: C code of other threads may write there, against the rules.
         u64::from_be(unsafe {
-            if word.is_aligned() { AtomicU64::from_ptr(word).load(Ordering::Relaxed) } else { word.read_unaligned() }
+            if word.is_aligned() { (*word).load(Ordering::Relaxed) } else { word.cast::<u64>().read_unaligned() }
         })
     }
 
     #[inline]
     fn store(&mut self, at: u64, value: u64) {
-        let word = self.pointer(at, 8).cast::<u64>();
+        let word = self.pointer(at, 8).cast::<AtomicU64>();
         let value = value.to_be();
         // SAFETY: a mapped range, writable (a heap that is read only stores nothing).
         unsafe {
             if word.is_aligned() {
                 // Release: no store that stands before this one in the program is moved behind it. A kill is an interrupt, it needs
                 // no more than that.
-                AtomicU64::from_ptr(word).store(value, Ordering::Release);
+                (*word).store(value, Ordering::Release);
             } else {
                 compiler_fence(Ordering::SeqCst);
-                word.write_unaligned(value);
+                store_unaligned(word.cast(), value);
                 compiler_fence(Ordering::SeqCst);
             }
         }
@@ -264,6 +264,27 @@ impl Medium for FileMedium {
 
     fn end_addresses(&mut self) {
         self.file.unshare();
+    }
+}
+
+/// One instruction, between the halves of which no kill can come.
+///
+/// # Safety
+///
+/// As with [`ptr::write_unaligned`](std::ptr::write_unaligned).
+#[inline]
+unsafe fn store_unaligned(word: *mut u64, value: u64) {
+    // SAFETY: the caller's. Of this machine's registers only those of SSE2 hold a whole word, and the compiler prefers the others.
+    #[cfg(all(target_arch = "x86", target_feature = "sse2"))]
+    unsafe {
+        use std::arch::x86::_mm_loadl_epi64;
+        let value = _mm_loadl_epi64((&raw const value).cast());
+        std::arch::asm!("movq [{}], {}", in(reg) word, in(xmm_reg) value, options(nostack, preserves_flags));
+    }
+    // SAFETY: the caller's.
+    #[cfg(not(all(target_arch = "x86", target_feature = "sse2")))]
+    unsafe {
+        word.write_unaligned(value);
     }
 }
 
