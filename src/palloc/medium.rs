@@ -117,10 +117,17 @@ impl FileMedium {
 
     fn pointer(&self, at: u64, len: u64) -> *mut u8 {
         let end = self.file.end();
-        assert!(len <= end && at <= end - len, "range {at}+{len} of a medium of {end} bytes");
+        if len > end || at > end - len {
+            out_of_range(at, len, end);
+        }
         // SAFETY: the file is mapped up to its end, so the result is inside the mapping.
         unsafe { self.file.start().add(at as usize) }
     }
+}
+
+#[cold]
+fn out_of_range(at: u64, len: u64, end: u64) -> ! {
+    panic!("range {at}+{len} of a medium of {end} bytes");
 }
 
 impl Medium for FileMedium {
