@@ -166,10 +166,6 @@ exchange() { # NAME DIRECTORY ARGUMENTS...
     (become "$name" && cd "$directory" && limited $RUNNER "$WORK/exchange.$name$EXEEXT" "$@")
 }
 
-same_media() {
-    diff -r "$1" "$2"
-}
-
 # Each machine writes media; they are the same as those of this one. Then they travel: every machine opens them, and leaves them changed.
 exchanges() {
     passed=0 failed=0 skipped=0 seed=0 present=''
@@ -185,7 +181,7 @@ exchanges() {
         present="$present $machine"
         mkdir -p "$WORK/media/$machine"
         check "$machine writes media" exchange "$machine" "$WORK/media/$machine" write .
-        check "$machine writes the media that this machine writes" same_media "$WORK/media/native" "$WORK/media/$machine"
+        check "$machine writes the media that this machine writes" diff -r "$WORK/media/native" "$WORK/media/$machine"
     done
     for writer in $present; do
         for taker in $present $writer; do
