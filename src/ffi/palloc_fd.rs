@@ -7,7 +7,9 @@ use std::sync::{Mutex, RwLock};
 
 use super::palloc::{invalid, report, report_on};
 use super::{get_errno, set_errno};
-use crate::palloc::{self as engine, Descriptor, Error, FileId, Flags, Locked, Palloc, bad_descriptor, errno_of, file_of};
+use crate::palloc::{
+    self as engine, Descriptor, Error, FileId, Flags, Locked, Palloc, bad_descriptor, errno_of, file_of,
+};
 
 /// A descriptor on which a medium is open.
 pub type PALLOC_FD = c_int;
