@@ -4,6 +4,7 @@
 ##   make demo            a C program keeps blobs in a file, and finds them in a second run
 ##   make check           every test and check; the last line has the totals
 ##   make check-deep      many more crashes, faults and hostile media, sanitizers, packages: half an hour
+##   make check-cross     the tests on other machines and systems, by emulators, as far as they are here: an hour
 ##   make fuzz            cargo-fuzz, FUZZ_SECONDS (120) for each target; new inputs end up in build/fuzz
 ##   make bench           figures beside those of other allocators, as far as they are installed; decides nothing
 ##   make bench-report    the same, and docs/PERFORMANCE.md of them (needs python3)
@@ -17,7 +18,7 @@
 ##   make clean           remove what was built
 ##
 ## Variables: PREFIX (/usr/local), LIBDIR, INCLUDEDIR, MANDIR, DESTDIR; CARGO, CC, CXX, CFLAGS, LDFLAGS, AR, LD, NM, OBJCOPY, INSTALL;
-## TARGET (a Rust target triple, to cross-compile; then also the tools); CARGOFLAGS (--locked).
+## CARGOFLAGS (--locked); TARGET, a Rust target triple, to cross-compile: then also the tools, and build/TARGET stands for build.
 
 CARGO      ?= cargo
 CFLAGS     ?= -O2 -g
@@ -37,12 +38,12 @@ LIBS       ?= -lpthread -lm -ldl
 VERSION := $(shell sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
 NAME    := $(PREFIX_SYMBOLS)palloc
 STATIC  := lib$(NAME).a
-SHARED  := lib$(NAME).so.$(VERSION)
+SHARED  := $(if $(findstring windows,$(TARGET)),palloc.dll,lib$(NAME).so.$(VERSION))
 MAJOR   := $(firstword $(subst ., ,$(VERSION)))
 SONAME  := lib$(NAME).so.$(MAJOR)
 
-# A build with a prefix has a directory of its own, and its own headers and version script.
-BUILD   ?= build$(if $(PREFIX_SYMBOLS),/$(PREFIX_SYMBOLS))
+# A build for another machine has a directory of its own. So has one with a prefix, with its own headers and version script.
+BUILD   := build$(if $(TARGET),/$(TARGET))$(if $(PREFIX_SYMBOLS),/$(PREFIX_SYMBOLS))
 INCLUDE := $(if $(PREFIX_SYMBOLS),$(BUILD)/include,include)
 MAP     := $(if $(PREFIX_SYMBOLS),$(BUILD)/lib$(NAME).map,packaging/libpalloc.map)
 HEADERS := $(foreach header,$(patsubst include/%,%,$(shell find include -name '*.h')),\
@@ -52,10 +53,33 @@ CARGO_TARGET_DIR ?= target
 CARGO_OUT  = $(CARGO_TARGET_DIR)/$(if $(TARGET),$(TARGET)/)release
 SOURCES   := $(shell find src -name '*.rs') Cargo.toml build.rs $(wildcard Cargo.lock) packaging/one_object.sh
 
-.PHONY: abi all bench bench-report check check-deep demo dist fuzz headers install uninstall clean help
+.PHONY: abi all bench bench-report check check-cross check-deep demo dist fuzz headers install uninstall clean help
 .DELETE_ON_ERROR:
 
-all: $(BUILD)/lib/$(STATIC) $(BUILD)/lib/$(SHARED)
+# With musl a Rust library has static parts only, the C library's among them.
+all: $(BUILD)/lib/$(STATIC) $(if $(findstring musl,$(TARGET)),,$(BUILD)/lib/$(SHARED))
+
+cargo_build = $(CARGO) rustc --release --lib $(CARGOFLAGS) --target-dir "$(CARGO_TARGET_DIR)" $(if $(TARGET),--target $(TARGET)) \
+    $(if $(DEBUG),--config profile.release.debug=2) --crate-type
+
+ifneq ($(findstring windows,$(TARGET)),)
+
+# cargo links the shared library, with the same compiler. One call for each: with both in one call it leaves out link-time optimization
+# without a word.
+export CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_LINKER ?= $(firstword $(CC))
+
+$(BUILD)/lib/$(SHARED): $(SOURCES)
+	$(cargo_build) cdylib
+	@mkdir -p $(@D)
+	cp "$(CARGO_OUT)/libpalloc.dll.a" $(@D)
+	cp "$(CARGO_OUT)/palloc.dll" $@
+
+$(BUILD)/lib/$(STATIC): $(SOURCES)
+	$(cargo_build) staticlib
+	@mkdir -p $(@D)
+	cp "$(CARGO_OUT)/libpalloc.a" $@
+
+else
 
 $(BUILD)/exports: packaging/libpalloc.map
 	@mkdir -p $(@D)
@@ -63,8 +87,7 @@ $(BUILD)/exports: packaging/libpalloc.map
 
 # Both libraries are made of one object.
 $(BUILD)/libpalloc.o: $(BUILD)/exports $(SOURCES)
-	$(CARGO) rustc --release --lib $(CARGOFLAGS) --target-dir "$(CARGO_TARGET_DIR)" $(if $(TARGET),--target $(TARGET)) \
-	    $(if $(DEBUG),--config profile.release.debug=2) --crate-type staticlib -- --cfg one_object
+	$(cargo_build) staticlib -- --cfg one_object
 	packaging/one_object.sh "$(CARGO_OUT)/libpalloc.a" $< $@
 
 ifneq ($(PREFIX_SYMBOLS),)
@@ -96,18 +119,23 @@ $(BUILD)/lib/$(SHARED): $(BUILD)/lib$(NAME).o $(MAP)
 	@ln -s $(SHARED) $(BUILD)/lib/$(SONAME)
 	@ln -s $(SONAME) $(BUILD)/lib/lib$(NAME).so
 
+endif
+
 demo: all
 	@rm -rf build/demo && mkdir -p build/demo
-	$(CC) $(CFLAGS) -Iinclude examples_c/quickstart.c $(LDFLAGS) build/lib/libpalloc.a $(LIBS) -o build/demo/quickstart
+	$(CC) $(CFLAGS) -Iinclude examples_c/quickstart.c $(LDFLAGS) $(BUILD)/lib/libpalloc.a $(LIBS) -o build/demo/quickstart
 	@cd build/demo && for run in first second; do echo; echo "The $$run run:  ./quickstart"; ./quickstart || exit; done
 
-export CARGO CC CXX CFLAGS LD LDFLAGS NM OBJCOPY LIBS CARGOFLAGS CARGO_TARGET_DIR DEBUG
+export CARGO CC CXX CFLAGS LD LDFLAGS NM OBJCOPY LIBS TARGET CARGOFLAGS CARGO_TARGET_DIR DEBUG
 
 check:
 	@+MAKE="$(MAKE)" c_tests/check.sh
 
 check-deep:
 	@+MAKE="$(MAKE)" c_tests/deep.sh
+
+check-cross:
+	@+MAKE="$(MAKE)" c_tests/cross.sh
 
 FUZZ_SECONDS ?= 120
 

@@ -79,6 +79,16 @@
  *   between two of these, palloc_init recovers the medium or refuses it (EILSEQ), and if it recovers,
  *   every blob that was synced and not freed since is there.
  *
+ * Windows
+ *
+ *   Paths are UTF-8. `descriptor` is one of the C runtime that the library is linked with, which has
+ *   to be the program's; it is in binary mode. LockFileEx, file mappings and FlushFileBuffers stand
+ *   for the system calls that are named here, and errno has the number that suits their error.
+ *   A file that is mapped can't be cut, and can't be mapped beyond its end. So palloc_data may answer
+ *   with another address after the medium has grown: both are good until palloc_close. And once it
+ *   was called the file is not cut before palloc_close: after palloc_sync too it may end in a free
+ *   block that `size` does not count.
+ *
  * Origin
  *
  *   PALLOC_DEFAULT, PALLOC_DYNAMIC, PALLOC_SYNC, PALLOC_EXTENDED, struct palloc_t, and the functions
