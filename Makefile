@@ -3,17 +3,22 @@
 ##   make                 build/lib/libpalloc.a and build/lib/libpalloc.so
 ##   make demo            a C program keeps blobs in a file, and finds them in a second run
 ##   make check           every test and check; the last line has the totals
-##   make check-deep      many more crashes, faults and hostile media, and sanitizers: half an hour
+##   make check-deep      many more crashes, faults and hostile media, sanitizers, packages: half an hour
+##   make check-cross     the tests on other machines and systems, by emulators, as far as they are here: an hour
 ##   make fuzz            cargo-fuzz, FUZZ_SECONDS (120) for each target; new inputs end up in build/fuzz
 ##   make bench           figures beside those of other allocators, as far as they are installed; decides nothing
 ##   make bench-report    the same, and docs/PERFORMANCE.md of them (needs python3)
-##   make headers         make include/*.h anew from src/ffi
-##   make install         headers, libraries and palloc.pc
+##   make headers         make include/*.h anew from src/ffi, and man/*.3 from these
+##   make abi             make packaging/libpalloc.abi anew from include/: what abidiff compares with
+##   make install         headers, libraries, manual pages, and what pkg-config and CMake need
 ##   make uninstall       what install put there
+##   make PREFIX_SYMBOLS=my_ [install]
+##                        build/my_: the same libraries and headers with my_ before each name: my_palloc(), my_palloc.h, -lmy_palloc
+##   make dist            build/dist/palloc-VERSION.tar.gz: the sources, with all crates, so that it builds without a network
 ##   make clean           remove what was built
 ##
-## Variables: PREFIX (/usr/local), LIBDIR, INCLUDEDIR, DESTDIR; CARGO, CC, CXX, CFLAGS, LDFLAGS, AR, LD, NM, OBJCOPY, INSTALL;
-## TARGET (a Rust target triple, to cross-compile; then also the tools); CARGOFLAGS (--locked).
+## Variables: PREFIX (/usr/local), LIBDIR, INCLUDEDIR, MANDIR, DESTDIR; CARGO, CC, CXX, CFLAGS, LDFLAGS, AR, LD, NM, OBJCOPY, INSTALL;
+## CARGOFLAGS (--locked); TARGET, a Rust target triple, to cross-compile: then also the tools, and build/TARGET stands for build.
 
 CARGO      ?= cargo
 CFLAGS     ?= -O2 -g
@@ -25,62 +30,112 @@ CARGOFLAGS ?= --locked
 PREFIX     ?= /usr/local
 LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
+MANDIR     ?= $(PREFIX)/share/man
 
 # What a program linked with libpalloc.a needs besides libc (within it, on most systems of today). The compiler adds libgcc itself.
 LIBS       ?= -lpthread -lm -ldl
 
 VERSION := $(shell sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
-SONAME  := libpalloc.so.$(firstword $(subst ., ,$(VERSION)))
-SHARED  := libpalloc.so.$(VERSION)
-HEADERS := $(patsubst include/%,%,$(shell find include -name '*.h'))
+NAME    := $(PREFIX_SYMBOLS)palloc
+STATIC  := lib$(NAME).a
+SHARED  := $(if $(findstring windows,$(TARGET)),palloc.dll,lib$(NAME).so.$(VERSION))
+MAJOR   := $(firstword $(subst ., ,$(VERSION)))
+SONAME  := lib$(NAME).so.$(MAJOR)
+
+# A build for another machine has a directory of its own. So has one with a prefix, with its own headers and version script.
+BUILD   := build$(if $(TARGET),/$(TARGET))$(if $(PREFIX_SYMBOLS),/$(PREFIX_SYMBOLS))
+INCLUDE := $(if $(PREFIX_SYMBOLS),$(BUILD)/include,include)
+MAP     := $(if $(PREFIX_SYMBOLS),$(BUILD)/lib$(NAME).map,packaging/libpalloc.map)
+HEADERS := $(foreach header,$(patsubst include/%,%,$(shell find include -name '*.h')),\
+    $(dir $(header))$(PREFIX_SYMBOLS)$(notdir $(header)))
 
 CARGO_TARGET_DIR ?= target
 CARGO_OUT  = $(CARGO_TARGET_DIR)/$(if $(TARGET),$(TARGET)/)release
-SOURCES   := $(shell find src -name '*.rs') Cargo.toml build.rs $(wildcard Cargo.lock)
+SOURCES   := $(shell find src -name '*.rs') Cargo.toml build.rs $(wildcard Cargo.lock) packaging/one_object.sh
 
-# One call for each kind of library: with several kinds in one call cargo leaves out link-time optimization without a word.
-cargo_build = $(CARGO) rustc --release --lib $(CARGOFLAGS) --target-dir "$(CARGO_TARGET_DIR)" $(if $(TARGET),--target $(TARGET)) --crate-type
-
-.PHONY: all bench bench-report check check-deep demo fuzz headers install uninstall clean help
+.PHONY: abi all bench bench-report check check-cross check-deep demo dist fuzz headers install uninstall clean help
 .DELETE_ON_ERROR:
 
-all: build/lib/libpalloc.a build/lib/$(SHARED)
+# With musl a Rust library has static parts only, the C library's among them.
+all: $(BUILD)/lib/$(STATIC) $(if $(findstring musl,$(TARGET)),,$(BUILD)/lib/$(SHARED))
 
-build/lib/$(SHARED): $(SOURCES)
+cargo_build = $(CARGO) rustc --release --lib $(CARGOFLAGS) --target-dir "$(CARGO_TARGET_DIR)" $(if $(TARGET),--target $(TARGET)) \
+    $(if $(DEBUG),--config profile.release.debug=2) --crate-type
+
+ifneq ($(findstring windows,$(TARGET)),)
+
+# cargo links the shared library, with the same compiler. One call for each: with both in one call it leaves out link-time optimization
+# without a word.
+export CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_LINKER ?= $(firstword $(CC))
+
+$(BUILD)/lib/$(SHARED): $(SOURCES)
 	$(cargo_build) cdylib
-	@mkdir -p build/lib
-	@rm -f build/lib/libpalloc.so*
-	cp "$(CARGO_OUT)/libpalloc.so" $@
-	@ln -s $(SHARED) build/lib/$(SONAME)
-	@ln -s $(SONAME) build/lib/libpalloc.so
+	@mkdir -p $(@D)
+	cp "$(CARGO_OUT)/libpalloc.dll.a" $(@D)
+	cp "$(CARGO_OUT)/palloc.dll" $@
 
-# What the shared library exports is what the static one keeps global.
-build/exports: build/lib/$(SHARED)
-	$(NM) -D --defined-only $< | awk '{ print $$NF }' >$@
-
-# A Rust static library has the symbols of Rust's standard library too, and so has every other one: two would not link together.
-# Hence one object of all that is needed, with our names global and the rest local. (Without the group flag, references into
-# discarded COMDAT groups remain.)
-build/lib/libpalloc.a: build/exports $(SOURCES)
+$(BUILD)/lib/$(STATIC): $(SOURCES)
 	$(cargo_build) staticlib
-	$(LD) -r --force-group-allocation --gc-sections $$(sed 's/^/-u /' build/exports) "$(CARGO_OUT)/libpalloc.a" -o build/libpalloc.all.o
-	$(OBJCOPY) --strip-debug --keep-global-symbols=build/exports build/libpalloc.all.o build/libpalloc.o
+	@mkdir -p $(@D)
+	cp "$(CARGO_OUT)/libpalloc.a" $@
+
+else
+
+$(BUILD)/exports: packaging/libpalloc.map
+	@mkdir -p $(@D)
+	sed -n 's/^ *\([a-z_]*\);$$/\1/p' $< >$@
+
+# Both libraries are made of one object.
+$(BUILD)/libpalloc.o: $(BUILD)/exports $(SOURCES)
+	$(cargo_build) staticlib -- --cfg one_object
+	packaging/one_object.sh "$(CARGO_OUT)/libpalloc.a" $< $@
+
+ifneq ($(PREFIX_SYMBOLS),)
+all: $(BUILD)/include
+
+$(BUILD)/lib$(NAME).o: $(BUILD)/libpalloc.o
+	sed 's/.*/& $(PREFIX_SYMBOLS)&/' $(BUILD)/exports >$(BUILD)/renamed
+	$(OBJCOPY) --redefine-syms=$(BUILD)/renamed $< $@
+
+$(MAP): packaging/libpalloc.map
+	@mkdir -p $(@D)
+	sed 's/^ *\([a-z_]*;\)$$/    $(PREFIX_SYMBOLS)\1/' $< >$@
+
+$(BUILD)/include: packaging/prefix.sh packaging/libpalloc.map $(wildcard include/*.h include/*/*.h)
+	rm -rf $@
+	packaging/prefix.sh $(PREFIX_SYMBOLS) $@
+endif
+
+$(BUILD)/lib/$(STATIC): $(BUILD)/lib$(NAME).o
+	@mkdir -p $(@D)
 	@rm -f $@
-	$(AR) rcs $@ build/libpalloc.o
-	@rm -f build/libpalloc.all.o build/libpalloc.o
+	$(AR) rcs $@ $<
+
+$(BUILD)/lib/$(SHARED): $(BUILD)/lib$(NAME).o $(MAP)
+	@mkdir -p $(@D)
+	@rm -f $(BUILD)/lib/lib$(NAME).so*
+	$(CC) -shared $(LDFLAGS) -Wl,-soname,$(SONAME),--no-undefined-version,--version-script,$(MAP),--gc-sections,--as-needed \
+	    -Wl,-z,relro,-z,now,-z,defs $< $(LIBS) -o $@
+	@ln -s $(SHARED) $(BUILD)/lib/$(SONAME)
+	@ln -s $(SONAME) $(BUILD)/lib/lib$(NAME).so
+
+endif
 
 demo: all
 	@rm -rf build/demo && mkdir -p build/demo
-	$(CC) $(CFLAGS) -Iinclude examples_c/quickstart.c $(LDFLAGS) build/lib/libpalloc.a $(LIBS) -o build/demo/quickstart
+	$(CC) $(CFLAGS) -Iinclude examples_c/quickstart.c $(LDFLAGS) $(BUILD)/lib/libpalloc.a $(LIBS) -o build/demo/quickstart
 	@cd build/demo && for run in first second; do echo; echo "The $$run run:  ./quickstart"; ./quickstart || exit; done
 
-export CARGO CC CXX CFLAGS LDFLAGS NM LIBS CARGOFLAGS CARGO_TARGET_DIR
+export CARGO CC CXX CFLAGS LD LDFLAGS NM OBJCOPY LIBS TARGET CARGOFLAGS CARGO_TARGET_DIR DEBUG
 
 check:
 	@+MAKE="$(MAKE)" c_tests/check.sh
 
 check-deep:
 	@+MAKE="$(MAKE)" c_tests/deep.sh
+
+check-cross:
+	@+MAKE="$(MAKE)" c_tests/cross.sh
 
 FUZZ_SECONDS ?= 120
 
@@ -99,26 +154,69 @@ bench-report: all
 	@benches/run.sh report
 
 headers:
-	UPDATE_HEADERS=1 $(CARGO) test $(CARGOFLAGS) --test headers
+	UPDATE_HEADERS=1 $(CARGO) test $(CARGOFLAGS) --test headers --test man --test dependencies
+
+abi:
+	packaging/abi.sh packaging/libpalloc.abi
+
+# Files of packaging/NAME.in have variables of this file in them, as @VARIABLE@. What is below PREFIX is named by its place there, so that
+# the installed tree can be moved.
+PC_LIBDIR        = $(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))
+PC_INCLUDEDIR    = $(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))
+CMAKE_TO_PREFIX  = $(shell echo "$(patsubst $(PREFIX)/%,%,$(LIBDIR))" | sed 's|[^/][^/]*|..|g')
+CMAKE_INCLUDEDIR = $(if $(and $(filter $(PREFIX)/%,$(LIBDIR)),$(filter $(PREFIX)/%,$(INCLUDEDIR))),$\
+    $${_palloc_libdir}/$(CMAKE_TO_PREFIX)/$(patsubst $(PREFIX)/%,%,$(INCLUDEDIR)),$(INCLUDEDIR))
+CMAKE_LIBS       = $(shell echo $(LIBS) | tr ' ' ';')
+TEMPLATE_VARIABLES = NAME VERSION MAJOR SHARED SONAME STATIC LIBS PREFIX PC_LIBDIR PC_INCLUDEDIR CMAKE_LIBS CMAKE_INCLUDEDIR
+fill_in = sed $(foreach variable,$(TEMPLATE_VARIABLES),-e 's|@$(variable)@|$($(variable))|g') packaging/palloc$(1).in \
+    >"$(DESTDIR)$(LIBDIR)/$(2)" && chmod 644 "$(DESTDIR)$(LIBDIR)/$(2)"
+PKGCONFIG_FILE = pkgconfig/$(NAME).pc
+CMAKE_FILES    = cmake/$(NAME)/$(NAME)-config.cmake cmake/$(NAME)/$(NAME)-config-version.cmake
+
+# "PAGE FUNCTION" for each function under the NAME of a page: it gets a page that refers to that one, unless an earlier page has it. A
+# build with a prefix has no manual pages.
+MAN_PAGES := $(if $(PREFIX_SYMBOLS),,palloc finwo_palloc palloc_version buflib core_alloc vmem)
+man_names  = for page in $(MAN_PAGES); do \
+    sed -n "/^\.SH NAME/{n;s/ .-.*//;s/,//g;p;}" man/$$page.3 | tr ' ' '\n' | sed "s/^/$$page /"; done | awk '!seen[$$2]++'
 
 install: all
-	$(INSTALL) -d "$(DESTDIR)$(LIBDIR)/pkgconfig"
-	$(INSTALL) -m 644 build/lib/libpalloc.a "$(DESTDIR)$(LIBDIR)"
-	$(INSTALL) -m 755 build/lib/$(SHARED) "$(DESTDIR)$(LIBDIR)"
+	$(INSTALL) -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(LIBDIR)/cmake/$(NAME)"
+	$(INSTALL) -m 644 $(BUILD)/lib/$(STATIC) "$(DESTDIR)$(LIBDIR)"
+	$(INSTALL) -m 755 $(BUILD)/lib/$(SHARED) "$(DESTDIR)$(LIBDIR)"
 	ln -sf $(SHARED) "$(DESTDIR)$(LIBDIR)/$(SONAME)"
-	ln -sf $(SONAME) "$(DESTDIR)$(LIBDIR)/libpalloc.so"
+	ln -sf $(SONAME) "$(DESTDIR)$(LIBDIR)/lib$(NAME).so"
 	for header in $(HEADERS); do \
 	    $(INSTALL) -d "$(DESTDIR)$(INCLUDEDIR)/$$(dirname $$header)" && \
-	    $(INSTALL) -m 644 include/$$header "$(DESTDIR)$(INCLUDEDIR)/$$header" || exit; \
+	    $(INSTALL) -m 644 $(INCLUDE)/$$header "$(DESTDIR)$(INCLUDEDIR)/$$header" || exit; \
 	done
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))|' -e 's|@VERSION@|$(VERSION)|' \
-	    -e 's|@INCLUDEDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))|' -e 's|@LIBS@|$(LIBS)|' palloc.pc.in \
-	    >"$(DESTDIR)$(LIBDIR)/pkgconfig/palloc.pc"
-	chmod 644 "$(DESTDIR)$(LIBDIR)/pkgconfig/palloc.pc"
+	$(if $(MAN_PAGES),$(INSTALL) -d "$(DESTDIR)$(MANDIR)/man3")
+	$(if $(MAN_PAGES),$(INSTALL) -m 644 $(MAN_PAGES:%=man/%.3) "$(DESTDIR)$(MANDIR)/man3")
+	$(man_names) | while read -r page name; do \
+	    test $$page = $$name || echo ".so man3/$$page.3" >"$(DESTDIR)$(MANDIR)/man3/$$name.3" || exit; \
+	done
+	$(call fill_in,.pc,$(PKGCONFIG_FILE))
+	$(call fill_in,-config.cmake,$(word 1,$(CMAKE_FILES)))
+	$(call fill_in,-config-version.cmake,$(word 2,$(CMAKE_FILES)))
 
 uninstall:
-	for file in libpalloc.a $(SHARED) $(SONAME) libpalloc.so pkgconfig/palloc.pc; do rm -f "$(DESTDIR)$(LIBDIR)/$$file"; done
+	for file in $(STATIC) $(SHARED) $(SONAME) lib$(NAME).so $(PKGCONFIG_FILE) $(CMAKE_FILES); do \
+	    rm -f "$(DESTDIR)$(LIBDIR)/$$file"; \
+	done
+	$(man_names) | while read -r page name; do rm -f "$(DESTDIR)$(MANDIR)/man3/$$name.3"; done
 	for header in $(HEADERS); do rm -f "$(DESTDIR)$(INCLUDEDIR)/$$header"; done
+
+# The files that git knows, as they are, and the crates of Cargo.lock. The same tree gives the same bytes.
+DIST := palloc-$(VERSION)
+
+dist:
+	rm -rf build/dist
+	mkdir -p build/dist/$(DIST)/.cargo
+	git ls-files -z | tar -c --null -T - | tar -x -C build/dist/$(DIST)
+	$(CARGO) vendor -q $(CARGOFLAGS) build/dist/$(DIST)/vendor >/dev/null
+	printf '[source.crates-io]\nreplace-with = "vendored"\n[source.vendored]\ndirectory = "vendor"\n' >build/dist/$(DIST)/.cargo/config.toml
+	tar -c -C build/dist --sort=name --format=ustar --owner=0 --group=0 --numeric-owner --mode=u+rw,go+r-w,a+X \
+	    --mtime="@$$(git log -1 --format=%ct)" $(DIST) | gzip -9n >build/dist/$(DIST).tar.gz
+	rm -rf build/dist/$(DIST)
 
 clean:
 	rm -rf build

@@ -5,8 +5,6 @@
  */
 #include "buflib_util.h"
 
-#include <signal.h>
-
 #define POOL 4096
 
 static struct buflib_context ctx, saved_ctx;
@@ -285,7 +283,7 @@ int main(void)
                 : good ^ ((intptr_t)1 << (kind * 7 % (8 * (int)W)));
             if (bad == good)
                 continue;
-            alarm(60);
+            alarm(tap_seconds(60));
             for (int how = 0; how < 8; how++) {
                 restore();
                 *at = bad;
@@ -446,7 +444,7 @@ next:
         for (size_t word = 0; word < POOL / W && look < LOOKS; word++) {
             const intptr_t *values;
             size_t count = bad_values(word, &values), slot = POOL / W - word;
-            alarm(60);
+            alarm(tap_seconds(60));
             for (size_t i = 0; i < count && look < LOOKS; i++) {
                 for (int call = 0; call < 3 * BLOCKS; call++) {
                     intptr_t target = call % BLOCKS + 1;
@@ -524,7 +522,7 @@ next:
     uint64_t seed = 1;
     for (int n = 0; n < 20000; n++) {
         restore();
-        alarm(60);
+        alarm(tap_seconds(60));
         for (int hits = 0; hits < 1 + n % 3; hits++) {
             seed = seed * 6364136223846793005u + 1442695040888963407u;
             ((intptr_t *)pool)[(seed >> 33) % (POOL / W)] = (intptr_t)(seed ^ seed >> 29) >> (seed >> 59);

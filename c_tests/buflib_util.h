@@ -7,7 +7,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <sys/mman.h>
 
 #define TAP_ERROR_TEXT() ""
 #include "tap.h"

@@ -89,6 +89,9 @@ script run.sh
 step "libraries and installation"
 script package.sh
 
+step "the guide"
+script guide.sh
+
 step "benchmarks"
 if [ "$(uname)" = Linux ] && [ -z "${TARGET-}" ]; then
     check "benches/run.sh smoke" benches/run.sh smoke
@@ -98,7 +101,7 @@ fi
 
 step "the tree itself"
 if have shellcheck; then
-    check "shellcheck" shellcheck -x -P SCRIPTDIR c_tests/*.sh benches/run.sh .ci/run
+    check "shellcheck" shellcheck -x -P SCRIPTDIR c_tests/*.sh packaging/*.sh benches/run.sh .ci/run
 else
     skip "shellcheck" "not installed"
 fi

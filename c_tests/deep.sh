@@ -78,4 +78,12 @@ if "$CARGO" fuzz --version >/dev/null 2>&1; then
 else
     skip "fuzz targets" "needs cargo-fuzz (cargo install cargo-fuzz)"
 fi
+
+echo "== source archive and packages"
+RESULTS="" c_tests/dist.sh >"$WORK/dist"
+sed '$d' "$WORK/dist"
+read -r p f s <<TOTALS
+$(tail -n 1 "$WORK/dist" | awk '{ print $1, $3, $5 }')
+TOTALS
+passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 finish

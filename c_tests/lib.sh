@@ -3,7 +3,7 @@
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 : "${CC:=cc}" "${CXX:=g++}" "${CFLAGS=-O2 -g}" "${LDFLAGS=}" "${LIBS=-lpthread -lm -ldl}" "${NM:=nm}" "${MAKE:=make}" "${RUSTC:=rustc}"
-LIB=$ROOT/build/lib
+LIB=$ROOT/build${TARGET:+/$TARGET}/lib
 STRICT="-Wall -Wextra -Wpedantic -Werror"
 
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/palloc.XXXXXX")
@@ -48,15 +48,18 @@ have() {
 # Compiles the way C programs of this project are compiled: C99, every warning an error.
 strict_cc() {
     # shellcheck disable=SC2086  # flags are lists
-    $CC $CFLAGS -std=c99 -D_GNU_SOURCE $STRICT -I"$ROOT/include" "$@"
+    $CC $CFLAGS -std=c99 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 $STRICT -I"$ROOT/include" "$@"
 }
 
 # link static|shared OBJECT PROGRAM
 link() {
     # shellcheck disable=SC2086
-    case $1 in
-    static) $CC $CFLAGS "$2" $LDFLAGS "$LIB/libpalloc.a" $LIBS -o "$3" ;;
-    shared) $CC $CFLAGS "$2" $LDFLAGS "$LIB/libpalloc.so" -Wl,-rpath,"$LIB" -lpthread -o "$3" ;;
+    case $1-${TARGET-} in
+    static-*) $CC $CFLAGS "$2" $LDFLAGS "$LIB/libpalloc.a" $LIBS -o "$3" ;;
+    shared-*windows*)
+        cp "$LIB/palloc.dll" "$(dirname "$3")" && $CC $CFLAGS "$2" $LDFLAGS "$LIB/libpalloc.dll.a" $LIBS -o "$3"
+        ;;
+    shared-*) $CC $CFLAGS "$2" $LDFLAGS "$LIB/libpalloc.so" -Wl,-rpath,"$LIB" -lpthread -o "$3" ;;
     esac
 }
 

@@ -19,12 +19,21 @@ declared() {
 
 exported() { # NM-FLAGS FILE
     # shellcheck disable=SC2086
-    $NM $1 --defined-only "$2" | awk 'NF == 3 { print $3 }' | sort
+    $NM $1 --defined-only "$2" | awk 'NF == 3 && $2 != "A" { sub(/@.*/, "", $3); print $3 }' | sort
 }
 
 same_symbols() { # NM-FLAGS FILE
     exported "$1" "$2" >"$WORK/exported"
     [ -s "$WORK/declared" ] && diff "$WORK/declared" "$WORK/exported"
+}
+
+# Each name that is exported has the version that packaging/libpalloc.map gives it, and begins with one of few words; that file is sorted.
+versions() {
+    sed -n 's/^\([A-Z0-9_.]*\) {$/\1/p; s/^ *\([a-z_]*\);$/\1/p' "$ROOT/packaging/libpalloc.map" |
+        awk '/^[A-Z]/ { node = $0; next } { print $0 "@@" node }' >"$WORK/map"
+    LC_ALL=C sort -c "$WORK/map" || return
+    if grep -vE '^(palloc|pfree|prealloc|vmem_|buflib_|core_)' "$WORK/map"; then return 1; fi
+    $NM -D --defined-only --with-symbol-versions "$LIB/libpalloc.so" | awk '$2 != "A" { print $3 }' | LC_ALL=C sort | diff "$WORK/map" -
 }
 
 soname() {
@@ -38,6 +47,7 @@ exports() {
     declared >"$WORK/declared"
     check "the shared library exports what the headers declare" same_symbols -D "$LIB/libpalloc.so"
     check "the static library's global symbols are what the headers declare" same_symbols -g "$LIB/libpalloc.a"
+    check "every exported name has its version" versions
     check "the soname is the name of the first link" soname
 }
 
@@ -58,6 +68,93 @@ C
     $RUSTC --edition 2024 --crate-type staticlib -O "$WORK/other.rs" -o "$WORK/libother.a" &&
         strict_cc "$WORK/both.c" $LDFLAGS "$LIB/libpalloc.a" "$WORK/libother.a" "$LIB/libpalloc.a" $LIBS -o "$WORK/both" &&
         "$WORK/both"
+}
+
+# below NAME BYTES: not more than the ceiling that docs/PACKAGING.md gives NAME.
+below() {
+    ceiling=$(awk -F ' *[|] *' -v name="$1" '$2 == name { gsub(/,/, "", $4); print $4 }' "$ROOT/docs/PACKAGING.md")
+    echo "$1: $2 bytes, at most ${ceiling:?}"
+    [ "$2" -le "$ceiling" ]
+}
+
+stripped_size() {
+    ${STRIP:-strip} -o "$WORK/stripped" "$1" && wc -c <"$WORK/stripped"
+}
+
+# What the library adds, to a program that has stdio and malloc already.
+static_program() {
+    cat >"$WORK/small.c" <<'C'
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef WITH_PALLOC
+#include <palloc.h>
+#endif
+int main(int argc, char **argv)
+{
+    char *text = malloc((size_t)argc);
+#ifdef WITH_PALLOC
+    struct palloc_t *pt = palloc_init(argv[0], PALLOC_DYNAMIC);
+    printf("%d %s", (int)palloc(pt, 10), palloc_error());
+    palloc_close(pt);
+#endif
+    printf("%d %s %s", argc, strerror(argc), argv[0]);
+    free(text);
+    return 0;
+}
+C
+    # shellcheck disable=SC2086
+    strict_cc -static "$WORK/small.c" $LDFLAGS -o "$WORK/small" &&
+        strict_cc -static -DWITH_PALLOC "$WORK/small.c" $LDFLAGS -Wl,--gc-sections "$LIB/libpalloc.a" $LIBS -o "$WORK/with" &&
+        below "what palloc adds to a static program" $(($(stripped_size "$WORK/with") - $(stripped_size "$WORK/small")))
+}
+
+sizes() {
+    check "the size of the shared library" below "libpalloc.so, stripped" "$(stripped_size "$LIB/libpalloc.so")"
+    cat "$WORK/log"
+    check "the size that it adds to a static program" static_program
+    cat "$WORK/log"
+}
+
+# A panic says where it is on stderr, and ends the process; without what prints a backtrace. One is made for it: the library has none.
+panics() {
+    cat >"$WORK/panicking.rs" <<RUST
+#[path = "$ROOT/src/ffi/panic.rs"]
+mod panic;
+#[unsafe(no_mangle)]
+pub extern "C" fn at(i: usize) -> u8 {
+    let bytes = vec![1u8; i];
+    bytes[i]
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn out_of_memory() {
+    std::alloc::handle_alloc_error(std::alloc::Layout::new::<[u8; 77]>())
+}
+RUST
+    printf 'at\nout_of_memory\n' >"$WORK/list"
+    cat >"$WORK/panicking.c" <<'C'
+#include <stdlib.h>
+int at(size_t i);
+void out_of_memory(void);
+int main(int argc, char **argv)
+{
+    (void)argv;
+    if (argc > 1)
+        out_of_memory();
+    return at((size_t)argc + 6);
+}
+C
+    # shellcheck disable=SC2086
+    $RUSTC --edition 2024 --crate-type staticlib -O -Cpanic=abort "$WORK/panicking.rs" -o "$WORK/libpanicking.a" &&
+        "$ROOT/packaging/one_object.sh" "$WORK/libpanicking.a" "$WORK/list" "$WORK/panicking.o" &&
+        strict_cc "$WORK/panicking.c" "$WORK/panicking.o" $LDFLAGS $LIBS -o "$WORK/panicking" || return
+    "$WORK/panicking" 2>"$WORK/said"
+    echo "status $?"
+    "$WORK/panicking" more 2>>"$WORK/said"
+    echo "status $?"
+    cat "$WORK/said"
+    ! $NM "$WORK/panicking" | grep gimli && grep -q "^libpalloc: panicked at .*panicking.rs:6:" "$WORK/said" &&
+        grep -q "the len is 7 but the index is 7" "$WORK/said" && grep -q "^libpalloc: no memory for 77 bytes" "$WORK/said"
 }
 
 # One program, two source files, each with the header of one generation.
@@ -91,6 +188,99 @@ C
 only_one_header() {
     printf '#include <finwo/palloc.h>\n#include <palloc.h>\n' >"$WORK/clash.c"
     ! strict_cc -c "$WORK/clash.c" -o "$WORK/clash.o" 2>"$WORK/clash.log" && grep -q "same source file" "$WORK/clash.log"
+}
+
+# A build with a prefix, in a program that has functions named palloc, pfree and prealloc of its own.
+prefixed_program() { # CC-FLAGS...
+    cat >"$WORK/own.c" <<'C'
+#include <my_palloc.h>
+#include <my_buflib.h>
+#include <my_core_alloc.h>
+#include <my_vmem.h>
+#include <stdlib.h>
+#include <string.h>
+void *palloc(size_t size);
+void pfree(void *p);
+void *prealloc(void *p, size_t size);
+int fd_generation(void);
+void *palloc(size_t size) { return malloc(size); }
+void pfree(void *p) { free(p); }
+void *prealloc(void *p, size_t size) { return realloc(p, size); }
+static struct buflib_context ctx;
+static char pool[4096];
+int main(void)
+{
+    char *own = prealloc(palloc(10), 20);
+    struct palloc_t *pt = my_palloc_init("own.pba", PALLOC_DYNAMIC);
+    struct palloc_stat stat;
+    uint64_t ptr = my_prealloc(pt, my_palloc(pt, 10), 100);
+    VMemGrowArena arena;
+    int good = own != NULL && ptr != 0 && my_palloc_stat(pt, &stat) == 0 && stat.live_blobs == 1;
+    int block;
+
+    my_pfree(pt, ptr);
+    my_palloc_close(pt);
+    pfree(own);
+    my_buflib_init(&ctx, pool, sizeof pool);
+    block = my_buflib_alloc_ex(&ctx, 10, "name", &my_buflib_ops_locked);
+    good = good && my_buflib_get_data(&ctx, block) != NULL;
+    my_core_allocator_init();
+    good = good && my_core_get_data(my_core_alloc("name", 10)) != NULL;
+    good = good && my_vmem_grow_init(&arena, (VMemSize)1 << 20, 0) && my_vmem_grow_push(&arena, 8, 8) != NULL;
+    return good && strcmp(my_palloc_version(), PALLOC_VERSION) == 0 && fd_generation() ? 0 : 1;
+}
+C
+    cat >"$WORK/own_fd.c" <<'C'
+#include <finwo/my_palloc.h>
+int fd_generation(void);
+int fd_generation(void)
+{
+    PALLOC_FD fd = my_palloc_open("own.pba", PALLOC_DYNAMIC);
+    PALLOC_OFFSET ptr = my_palloc(fd, 10);
+    return my_pfree(fd, ptr) == PALLOC_OK && my_palloc_close(fd) == PALLOC_OK;
+}
+C
+    # shellcheck disable=SC2086
+    (cd "$WORK" && $CC $CFLAGS -std=c99 $STRICT -I"$ROOT/build/my_/include" own.c own_fd.c $LDFLAGS "$@" -o own && ./own)
+}
+
+# Nothing without the prefix is left to the linker, nor to the preprocessor where it would stand for a function.
+prefixed_names() {
+    sed 's/^/my_/' "$WORK/declared" >"$WORK/want"
+    for library in "-D $ROOT/build/my_/lib/libmy_palloc.so" "-g $ROOT/build/my_/lib/libmy_palloc.a"; do
+        # shellcheck disable=SC2086
+        exported $library | diff "$WORK/want" - || return
+    done
+    ! grep -rnE '^#define [a-z]' "$ROOT/build/my_/include" | grep -v '#define my_'
+}
+
+prefixed_headers() {
+    (cd "$ROOT/build/my_/include" && find . -name '*.h') | while read -r header; do
+        echo "#include \"$header\"" >"$WORK/header.c"
+        cp "$WORK/header.c" "$WORK/header.cc"
+        # shellcheck disable=SC2086
+        $CC -std=c99 $STRICT -I"$ROOT/build/my_/include" -c "$WORK/header.c" -o "$WORK/header.o" || exit
+        if have "$CXX"; then
+            # shellcheck disable=SC2086
+            $CXX -std=c++11 $STRICT -I"$ROOT/build/my_/include" -c "$WORK/header.cc" -o "$WORK/header.o" || exit
+        fi
+    done
+}
+
+prefixed() {
+    check "make PREFIX_SYMBOLS=my_" make_quietly PREFIX_SYMBOLS=my_
+    check "with a prefix, every exported name has it" prefixed_names
+    check "with a prefix, the headers compile, in C and C++" prefixed_headers
+    # shellcheck disable=SC2086
+    check "with a prefix, beside a program's own palloc, statically" prefixed_program "$ROOT/build/my_/lib/libmy_palloc.a" $LIBS
+    check "with a prefix, beside a program's own palloc, shared" \
+        prefixed_program -L"$ROOT/build/my_/lib" -lmy_palloc -Wl,-rpath,"$ROOT/build/my_/lib"
+    check "with a prefix, make install" make_quietly install PREFIX_SYMBOLS=my_ DESTDIR="$WORK/dest" PREFIX=/usr
+    for file in include/my_palloc.h include/finwo/my_palloc.h lib/libmy_palloc.so.0 lib/pkgconfig/my_palloc.pc lib/cmake/my_palloc/my_palloc-config.cmake; do
+        check "with a prefix, $file is installed" test -f "$WORK/dest/usr/$file"
+    done
+    check "with a prefix, make uninstall" make_quietly uninstall PREFIX_SYMBOLS=my_ DESTDIR="$WORK/dest" PREFIX=/usr
+    check "with a prefix, uninstall leaves nothing" nothing_left "$WORK/dest"
 }
 
 make_quietly() {
@@ -131,6 +321,49 @@ with_pkg_config() { # PKG-CONFIG-FLAGS [CC-FLAGS...]
     build_and_run "$@" $flags
 }
 
+# The pages show without a warning; every function has a page, or one that refers to the page that has its declaration.
+manual_pages() {
+    man3=$WORK/dest/usr/share/man/man3
+    for page in "$man3"/*.3; do
+        if ! grep -q '^[.]so ' "$page"; then
+            LC_ALL=C MANWIDTH=100 man --warnings -l "$page" >"$page.text" 2>"$WORK/warnings" || return
+            if grep . "$WORK/warnings"; then return 1; fi
+        fi
+    done
+    grep -v -e '^core_ctx$' -e '^buflib_ops_locked$' -e '^palloc_fd_' "$WORK/declared" | while read -r name; do
+        page=$(sed -n 's/^[.]so man3[/]//p' "$man3/$name.3")
+        grep -q "[ *]$name(" "$man3/${page:-$name.3}.text" || {
+            echo "nothing of $name in ${page:-$name.3}"
+            exit 1
+        }
+    done && rm "$man3"/*.text && [ "$(LC_ALL=C man -M "$WORK/dest/usr/share/man" -w palloc_init)" = "$man3/palloc.3" ]
+}
+
+# A CMake project that uses the tree installed in $WORK/dest/usr: with both libraries; a version that is not there is refused.
+with_cmake() {
+    mkdir -p "$WORK/cmake" && cat >"$WORK/cmake/CMakeLists.txt" <<'CMAKE'
+cmake_minimum_required(VERSION 3.13)
+project(user C)
+find_package(palloc 0.1 REQUIRED)
+find_package(palloc REQUIRED)
+add_executable(shared ../user.c)
+target_link_libraries(shared PRIVATE palloc::palloc)
+add_executable(static ../user.c)
+target_link_libraries(static PRIVATE palloc::palloc_static)
+find_package(palloc ${TOO_NEW} QUIET)
+if(palloc_FOUND)
+    message(FATAL_ERROR "this is version ${palloc_VERSION}, not ${TOO_NEW}")
+endif()
+CMAKE
+    for version in 0.999 1.0; do
+        rm -rf "$WORK/cmake/build"
+        cmake -S "$WORK/cmake" -B "$WORK/cmake/build" -DTOO_NEW=$version -DCMAKE_PREFIX_PATH="$WORK/dest/usr" -DCMAKE_C_COMPILER="$CC" ||
+            return
+    done
+    cmake --build "$WORK/cmake/build" && cd "$WORK" && rm -f installed.pba && cmake/build/shared && rm installed.pba && cmake/build/static &&
+        readelf -d cmake/build/shared | grep -q 'NEEDED.*\[libpalloc.so.0\]' && ! readelf -d cmake/build/static | grep libpalloc
+}
+
 only_statically() {
     rm "$WORK"/dest/usr/lib/libpalloc.so* && with_pkg_config --static
 }
@@ -150,6 +383,17 @@ installed() {
     else
         skip "palloc.pc" "no pkg-config"
     fi
+    if have man && have groff; then
+        check "every function has a manual page" manual_pages
+    else
+        skip "manual pages" "no man or groff"
+    fi
+    check "make install again" make_quietly install DESTDIR="$WORK/dest" PREFIX=/usr
+    if have cmake; then
+        check "CMake: find_package(palloc) finds both libraries, and no other version" with_cmake
+    else
+        skip "CMake" "no cmake"
+    fi
     check "make uninstall" make_quietly uninstall DESTDIR="$WORK/dest" PREFIX=/usr
     check "uninstall leaves nothing" nothing_left "$WORK/dest"
 
@@ -157,13 +401,26 @@ installed() {
     check "make install into other directories, one with a space, without cargo" make_quietly install "$@"
     check "palloc.pc names other directories" grep -qx 'libdir=/opt/lib64' "$WORK/a b/opt/lib64/pkgconfig/palloc.pc"
     check "palloc.pc names directories by the prefix" grep -qx "includedir=\${prefix}/include/q" "$WORK/a b/opt/lib64/pkgconfig/palloc.pc"
+    check "CMake's file names other directories" grep -q '"/opt/p/include/q"' "$WORK/a b/opt/lib64/cmake/palloc/palloc-config.cmake"
     check "make uninstall there" make_quietly uninstall "$@"
     check "uninstall leaves nothing there" nothing_left "$WORK/a b"
 }
 
 exports
+if have abidiff && [ "$(uname -sm)" = "Linux x86_64" ]; then
+    check "the ABI is the one of packaging/libpalloc.abi" "$ROOT/packaging/abi.sh"
+else
+    skip "the ABI" "needs abigail-tools, and the machine of packaging/libpalloc.abi"
+fi
+if [ "$(uname -sm)" = "Linux x86_64" ]; then
+    sizes
+else
+    skip "sizes" "the ceilings are those of x86_64"
+fi
 check "links beside another Rust static library" beside_rust
+check "a panic says where, and ends the process" panics
 check "both generations of palloc in one program" both_generations
 check "both headers in one source file are refused" only_one_header
+prefixed
 installed
 finish

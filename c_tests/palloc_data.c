@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The functions beside the documented ones: palloc_data, prealloc, palloc_walk, palloc_stat, palloc_check. */
-#include <signal.h>
-#include <sys/wait.h>
 
 #include "palloc_util.h"
 
@@ -28,11 +26,32 @@ static void closed_sound(struct palloc_t *pt)
 
 /* ------------------------------------------------------------------------------------------------------------------- palloc_data */
 
+/*
+ * Two addresses of the same bytes. They are the same address, except where the medium has outgrown what a small address space could
+ * reserve for it, and on Windows where it grew at all: then the old one stays good beside the new one.
+ */
+static int same_bytes(uint8_t *old, uint8_t *new)
+{
+#ifdef _WIN32
+    const int may_differ = 1;
+#else
+    const int may_differ = sizeof(void *) < 8;
+#endif
+
+    if (old == new || !may_differ)
+        return old == new;
+    (*(volatile uint8_t *)old)++;
+    if (*(volatile uint8_t *)new != *(volatile uint8_t *)old)
+        return 0;
+    (*(volatile uint8_t *)new)--;
+    return *(volatile uint8_t *)new == *(volatile uint8_t *)old;
+}
+
 static void addresses(void)
 {
     struct palloc_t *pt = fresh();
     uint64_t first, ptr, k;
-    uint8_t *data;
+    uint8_t *data, *base;
 
     TEST("the-address-of-a-blob-stays-while-the-medium-grows-by-100-MiB");
     first = palloc(pt, 1000);
@@ -41,7 +60,7 @@ static void addresses(void)
     pattern_fill(data, 70000, 0, 1000);
     for (k = 1; k <= 100; k++) {
         ptr = palloc(pt, MIB);
-        if (!CHECK(ptr != 0) || !CHECK(palloc_data(pt, first) == data))
+        if (!CHECK(ptr != 0) || !CHECK(same_bytes(data, palloc_data(pt, first))))
             break;
         memset(palloc_data(pt, ptr), (int)k, 100);
         if (!CHECK_EQ_U(pattern_match(data, 70000, 1000), 1000))
@@ -50,19 +69,20 @@ static void addresses(void)
     CHECK_EQ_U((uintptr_t)data % 16, 0);
 
     TEST("addresses-are-as-far-apart-as-offsets");
+    base = palloc_data(pt, first);
     for (ptr = first; ptr != 0; ptr = palloc_next(pt, ptr))
-        CHECK(palloc_data(pt, ptr) == data + (ptr - first));
+        CHECK(palloc_data(pt, ptr) == base + (ptr - first));
 
     TEST("the-address-of-a-blob-stays-while-the-medium-shrinks");
     while ((ptr = palloc_next(pt, first)) != 0)
         pfree(pt, ptr);
     CHECK_EQ_U(pt->size, 8 + 1008 + 16);
-    CHECK(palloc_data(pt, first) == data);
+    CHECK(same_bytes(data, palloc_data(pt, first)));
     CHECK_EQ_U(pattern_match(data, 70000, 1000), 1000);
     CHECK_EQ_I(palloc_sync(pt), 0);
     CHECK_EQ_U(pattern_match(data, 70000, 1000), 1000);
     CHECK(palloc(pt, 3 * MIB) != 0);
-    CHECK(palloc_data(pt, first) == data);
+    CHECK(same_bytes(data, palloc_data(pt, first)));
 
     TEST("the-address-and-the-descriptor-show-the-same-bytes");
     {
@@ -98,13 +118,17 @@ static void addresses(void)
     closed_sound(pt);
 }
 
+static int write_byte(void *p)
+{
+    *(volatile uint8_t *)p = 1;
+    return 0;
+}
+
 static void readonly_address(void)
 {
     struct palloc_t *pt = fresh();
     uint64_t ptr = palloc(pt, 100);
-    volatile uint8_t *data;
-    int status = 0;
-    pid_t child;
+    uint8_t *data;
 
     blob_write(pt, ptr, 70001, 0, 100, BY_ADDRESS);
     palloc_close(pt);
@@ -114,16 +138,25 @@ static void readonly_address(void)
     REQUIRE(pt != NULL);
     data = palloc_data(pt, ptr);
     REQUIRE(data != NULL);
-    CHECK_EQ_U(pattern_match((const uint8_t *)data, 70001, 100), 100);
-    fflush(stdout);
-    child = fork();
-    if (child == 0) {
-        signal(SIGSEGV, SIG_DFL);
-        data[0] = 1;
-        _exit(0);
+    CHECK_EQ_U(pattern_match(data, 70001, 100), 100);
+#ifdef _WIN32
+    CHECK(fault_in(write_byte, data));
+#else
+    {
+        int status = 0;
+        pid_t child;
+
+        fflush(stdout);
+        child = fork();
+        if (child == 0) {
+            signal(SIGSEGV, SIG_DFL);
+            write_byte(data);
+            _exit(0);
+        }
+        CHECK_EQ_I(waitpid(child, &status, 0), child);
+        CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
     }
-    CHECK_EQ_I(waitpid(child, &status, 0), child);
-    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+#endif
     errno = 0;
     CHECK_EQ_I(pwrite(pt->descriptor, "x", 1, (off_t)ptr), -1);
     CHECK_EQ_I(errno, EBADF);
@@ -447,7 +480,7 @@ static void statistics(void)
         CHECK_EQ_I(palloc_stat(pt, &stat), 0);
         medium_load(&m, FILE_NAME);
         CHECK_EQ_U(m.faults, 0);
-        CHECK_EQ_U(stat.medium_size, m.size);
+        CHECK(medium_ends_at(&m, stat.medium_size));
         CHECK_EQ_U(stat.live_blobs, m.live);
         CHECK_EQ_U(stat.live_bytes, m.live_bytes);
         CHECK_EQ_U(stat.free_blocks, m.free);
@@ -520,7 +553,7 @@ static void finds(struct bytes *b, size_t count, uint64_t offset, uint64_t or_at
     CHECK_EQ_I(palloc_check(FILE_NAME, NULL, NULL), found);
     CHECK(file_is(FILE_NAME, b));
     CHECK(stat(FILE_NAME, &is) == 0);
-    CHECK(is.st_mtim.tv_sec == was.st_mtim.tv_sec && is.st_mtim.tv_nsec == was.st_mtim.tv_nsec);
+    CHECK(same_mtime(&is, &was));
     bytes_free(b);
 }
 

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What is brought to the disk and when: calls of fdatasync and fsync are counted, by functions in front of the C library's. */
+/*
+ * What is brought to the disk and when: calls of fdatasync and fsync are counted, by functions in front of the C library's.
+ *
+ * POSIX only: the system calls of a Windows library are not found by name in the program
+ */
 #include "palloc_util.h"
 
 #if defined(__linux__)

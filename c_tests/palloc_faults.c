@@ -5,7 +5,10 @@
  * handle works on, no descriptor and no lock is left behind, and the file is sound after palloc_close.
  *
  * The functions of the C library that the library under test calls are defined here, in front of those.
+ *
+ * POSIX only: the system calls of a Windows library are not found by name in the program
  */
+#undef _FILE_OFFSET_BITS /* the functions defined here are named as they are */
 #include "palloc_util.h"
 
 #include <sys/file.h>

@@ -6,11 +6,12 @@
  * dead, verify() opens the medium and holds it against the log. Two ways of killing: SIGKILL at random moments, many times over the
  * same medium; and each state that the file goes through between two stores of an operation, as it would be after a kill there.
  */
-#include <signal.h>
+#if defined(__linux__)
+#undef _FILE_OFFSET_BITS /* the functions defined here are named as they are */
 #include <sys/syscall.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <ucontext.h>
+#endif
+#include <time.h>
 
 #include "palloc_util.h"
 
@@ -46,16 +47,47 @@ struct log {
 /* The compiler keeps stores on their side of this; a killed process's earlier stores have all happened. */
 #define FENCE() __sync_synchronize()
 
+#ifdef _WIN32
+
+/* Shared by its name with children: it has that of the process which made it. It lives as long as its handles. */
+static struct log *log_by_name(unsigned long owner)
+{
+    char name[64];
+    HANDLE section;
+
+    snprintf(name, sizeof name, "palloc_kill_%lu", owner);
+    section = CreateFileMappingA(INVALID_HANDLE_VALUE, NULL, PAGE_READWRITE, 0, sizeof(struct log), name);
+    return section != NULL ? MapViewOfFile(section, FILE_MAP_WRITE, 0, 0, 0) : NULL;
+}
+
+#endif
+
 static struct log *log_new(unsigned used_slots, uint64_t max_size, unsigned often)
 {
+#ifdef _WIN32
+    struct log *log = log_by_name(GetCurrentProcessId());
+
+    REQUIRE(log != NULL);
+    memset(log, 0, sizeof *log);
+#else
     struct log *log = mmap(NULL, sizeof *log, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
     REQUIRE(log != MAP_FAILED);
+#endif
     log->next_id = 100000;
     log->used_slots = used_slots;
     log->max_size = max_size;
     log->often = often;
     return log;
+}
+
+static void log_free(struct log *log)
+{
+#ifdef _WIN32
+    UnmapViewOfFile(log);
+#else
+    munmap(log, sizeof *log);
+#endif
 }
 
 /* Enters the blobs that a medium has already; they have no pattern that is known. */
@@ -332,6 +364,54 @@ static int nothing_is_lost(const char *path)
 
 /* -------------------------------------------------------------------------------------------------------------- at random moments */
 
+#ifdef _WIN32
+
+/* Lets a child work for that long, from its first call on, and kills it. Returns 0 if it ended by itself. */
+static int work_and_die(struct log *log, uint64_t seed, uint32_t flags, uint64_t nanoseconds)
+{
+    char args[100];
+    uint64_t calls = log->calls;
+    LARGE_INTEGER now, start, per_second;
+    HANDLE child;
+
+    snprintf(args, sizeof args, "work %lu %llu %u", (unsigned long)GetCurrentProcessId(), (unsigned long long)seed, (unsigned)flags);
+    child = start_self(args);
+    REQUIRE(child != NULL);
+    while (*(volatile uint64_t *)&log->calls == calls && WaitForSingleObject(child, 0) == WAIT_TIMEOUT)
+        Sleep(0);
+    QueryPerformanceFrequency(&per_second);
+    QueryPerformanceCounter(&start);
+    do
+        QueryPerformanceCounter(&now);
+    while ((uint64_t)(now.QuadPart - start.QuadPart) * 1000000000 / (uint64_t)per_second.QuadPart < nanoseconds);
+    return CHECK_EQ_I(kill_it(child), KILLED) && CHECK(log->calls > calls);
+}
+
+#else
+
+static int work_and_die(struct log *log, uint64_t seed, uint32_t flags, uint64_t nanoseconds)
+{
+    struct timespec wait = {0, (long)nanoseconds};
+    int status = 0;
+    pid_t child;
+
+    fflush(stdout);
+    child = fork();
+    if (child == 0)
+        work(log, seed, flags);
+    REQUIRE(child > 0);
+    nanosleep(&wait, NULL);
+    kill(child, SIGKILL);
+    REQUIRE(waitpid(child, &status, 0) == child);
+    if (!CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)) {
+        DIAG("the child ended by itself, status %#x", (unsigned)status);
+        return 0;
+    }
+    return 1;
+}
+
+#endif
+
 static void kill_often(uint64_t seed, uint32_t flags, unsigned kills, uint64_t max_microseconds, unsigned used_slots, uint64_t max_size)
 {
     struct log *log = log_new(used_slots, max_size, 15);
@@ -342,21 +422,10 @@ static void kill_often(uint64_t seed, uint32_t flags, unsigned kills, uint64_t m
     palloc_close(palloc_init(FILE_NAME, flags));
     log_adopt(log);
     for (k = 0; k < kills; k++) {
-        struct timespec wait = {0, (long)(1000 * rng_below(&rng, max_microseconds) + rng_below(&rng, 1000))};
-        int status = 0;
-        uint64_t child_seed = rng_next(&rng);
-        pid_t child;
+        uint64_t nanoseconds = 1000 * rng_below(&rng, max_microseconds) + rng_below(&rng, 1000), child_seed = rng_next(&rng);
 
-        fflush(stdout);
-        child = fork();
-        if (child == 0)
-            work(log, child_seed, flags);
-        REQUIRE(child > 0);
-        nanosleep(&wait, NULL);
-        kill(child, SIGKILL);
-        REQUIRE(waitpid(child, &status, 0) == child);
-        if (!CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)) {
-            DIAG("seed %llu, kill %u: the child ended by itself, status %#x", (unsigned long long)seed, k, (unsigned)status);
+        if (!work_and_die(log, child_seed, flags, nanoseconds)) {
+            DIAG("seed %llu, kill %u", (unsigned long long)seed, k);
             break;
         }
         if (log->phase == CALLING)
@@ -373,7 +442,7 @@ static void kill_often(uint64_t seed, uint32_t flags, unsigned kills, uint64_t m
     DIAG("%u kills among %llu calls; inside of palloc %u, pfree %u, prealloc %u, sync %u, reopening %u", k, (unsigned long long)log->calls,
          (unsigned)interrupted[PALLOC], (unsigned)interrupted[PFREE], (unsigned)interrupted[PREALLOC], (unsigned)interrupted[SYNC],
          (unsigned)interrupted[REOPEN]);
-    munmap(log, sizeof *log);
+    log_free(log);
 }
 
 /* An odd medium, live and free blocks in turn. */
@@ -392,26 +461,31 @@ static void odd_medium(void)
 static void random_moments(void)
 {
     unsigned times = getenv("DEEP") != NULL ? 20 : 1;
+#ifdef _WIN32
+    enum { FEWER = 5 }; /* starting a process takes long */
+#else
+    enum { FEWER = 1 };
+#endif
 
     TEST("a-dynamic-medium-survives-SIGKILL");
     unlink(FILE_NAME);
-    kill_often(1, PALLOC_DYNAMIC, 200 * times, 3000, SLOTS, 3000);
+    kill_often(1, PALLOC_DYNAMIC, 200 * times / FEWER, 3000, SLOTS, 3000);
 
     TEST("a-small-dynamic-medium-that-grows-and-shrinks-all-the-time-survives-SIGKILL");
     unlink(FILE_NAME);
-    kill_often(2, PALLOC_DYNAMIC, 100 * times, 3000, 4, 300000);
+    kill_often(2, PALLOC_DYNAMIC, 100 * times / FEWER, 3000, 4, 300000);
 
     TEST("a-static-medium-survives-SIGKILL");
     file_zeros(FILE_NAME, 100000);
-    kill_often(3, PALLOC_DEFAULT, 100 * times, 3000, SLOTS, 2000);
+    kill_often(3, PALLOC_DEFAULT, 100 * times / FEWER, 3000, SLOTS, 2000);
 
     TEST("an-odd-medium-survives-SIGKILL");
     odd_medium();
-    kill_often(4, PALLOC_DYNAMIC, 100 * times, 3000, 60, 300);
+    kill_often(4, PALLOC_DYNAMIC, 100 * times / FEWER, 3000, 60, 300);
 
     TEST("a-medium-with-SYNC-survives-SIGKILL");
     unlink(FILE_NAME);
-    kill_often(5, PALLOC_DYNAMIC | PALLOC_SYNC, 40 * times, 10000, 20, 500);
+    kill_often(5, PALLOC_DYNAMIC | PALLOC_SYNC, 40 * times / FEWER, 10000, 20, 500);
 }
 
 /* ------------------------------------------------------------------------------------------------------ between any two stores */
@@ -421,7 +495,7 @@ static void random_moments(void)
  * instruction, takes a picture of the file, and stops the child until its parent has verified the picture. What system calls do to the
  * file is seen at the next store, or at the end of the call.
  */
-#if defined(__linux__) && defined(__x86_64__)
+#if defined(__linux__) && (defined(__x86_64__) || defined(__i386__))
 #define CAN_TRAP 1
 
 /* So much of the file's beginning, where all blobs are, and of its end is watched and copied. */
@@ -488,7 +562,7 @@ static void on_step(int number, siginfo_t *info, void *context)
 
     (void)number;
     (void)info;
-    machine->uc_mcontext.gregs[REG_EFL] &= ~0x100LL;
+    machine->uc_mcontext.gregs[REG_EFL] &= ~0x100;
     protect(PROT_READ);
     trap->stores++;
     take_picture();
@@ -511,7 +585,11 @@ static void disarm(void)
 /* The library's mappings are made here. */
 void *mmap64(void *address, size_t size, int protection, int flags, int fd, off64_t offset)
 {
-    void *at = (void *)(uintptr_t)syscall(SYS_mmap, address, size, protection, flags, fd, offset); /* NOLINT */
+#ifdef SYS_mmap2
+    void *at = (void *)(uintptr_t)syscall(SYS_mmap2, address, size, protection, flags, fd, offset >> 12);
+#else
+    void *at = (void *)(uintptr_t)syscall(SYS_mmap, address, size, protection, flags, fd, offset);
+#endif
 
     if (at != MAP_FAILED && trap != NULL && (flags & MAP_SHARED) != 0 && fd >= 0 && (protection & PROT_WRITE) != 0 && offset == 0) {
         base = at;
@@ -665,7 +743,7 @@ static void trap_medium(uint64_t seed, unsigned calls, unsigned used_slots)
     DIAG("%llu calls, %llu stores, %u states of the file", (unsigned long long)log->calls, (unsigned long long)(trap->stores - stores),
          states);
     CHECK(trap->stores - stores >= calls); /* else the traps do not work */
-    munmap(log, sizeof *log);
+    log_free(log);
 }
 #endif
 
@@ -709,7 +787,7 @@ static void any_two_stores(void)
         *log = kept[i].log;
         picture_write(&kept[i].picture, FILE_NAME);
         seen = watch(log, child_opens, i, 0);
-        munmap(log, sizeof *log);
+        log_free(log);
         if (!CHECK(seen > 0))
             break;
         states += seen;
@@ -718,12 +796,22 @@ static void any_two_stores(void)
     free(kept);
 #else
     TEST("a-medium-survives-a-kill-between-any-two-stores");
-    SKIP("single stores are trapped on x86-64 Linux only");
+    SKIP("single stores are trapped on x86 Linux only");
 #endif
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+#ifdef _WIN32
+    if (argc == 5 && strcmp(argv[1], "work") == 0) { /* the child of work_and_die */
+        struct log *log = log_by_name(strtoul(argv[2], NULL, 10));
+
+        if (log != NULL)
+            work(log, strtoull(argv[3], NULL, 10), (uint32_t)strtoul(argv[4], NULL, 10));
+        return 13;
+    }
+#endif
+    (void)argc, (void)argv;
     random_moments();
     any_two_stores();
     return tap_done();

@@ -22,7 +22,7 @@ static void run(uint64_t seed, uint32_t flags, unsigned rounds, unsigned steps, 
         if (!CHECK_VIEW(pt) || !shadow_matches(s, pt, (enum access)(round % 2)))
             goto failed;
         if (round % 3 == 2) {
-            if (!CHECK_EQ_I(palloc_sync(pt), 0) || !CHECK_SOUND_OPEN(FILE_NAME) || !CHECK_EQ_U(file_size(FILE_NAME), pt->size))
+            if (!CHECK_EQ_I(palloc_sync(pt), 0) || !CHECK_SOUND_OPEN(FILE_NAME) || !CHECK(file_ends_at(FILE_NAME, pt->size)))
                 goto failed;
             continue;
         }

@@ -5,6 +5,13 @@
 #define FILE_NAME "sync.db"
 #define COPY "copy.db"
 
+/* How blobs are written where the file's length is looked at: on Windows it can't be cut while addresses are in use. */
+#ifdef _WIN32
+#define EXACT BY_DESCRIPTOR
+#else
+#define EXACT BY_ADDRESS
+#endif
+
 /* Syncs; the file, read by another descriptor, is the medium that the handle shows, and a copy of it opens with the same blobs. */
 static int synced(struct palloc_t *pt, struct shadow *s)
 {
@@ -17,7 +24,7 @@ static int synced(struct palloc_t *pt, struct shadow *s)
     errno = UNTOUCHED;
     good = CHECK_EQ_I(palloc_sync(pt), 0) && CHECK_EQ_I(errno, UNTOUCHED) && CHECK_SOUND_OPEN(FILE_NAME);
     medium_load(&m, FILE_NAME);
-    good = good && CHECK_EQ_U(m.size, pt->size);
+    good = good && CHECK(medium_ends_at(&m, pt->size));
     for (i = m.blocks.count; i-- > 0;)
         if (m.blocks.at[i].is_free)
             lowest = m.blocks.at[i].start;
@@ -56,10 +63,16 @@ static void work(const char *what, uint32_t flags, unsigned rounds, uint64_t see
     TESTF("palloc_sync-twice-changes-nothing-%s", what);
     {
         struct bytes b = file_read(FILE_NAME);
+        uint64_t end = pt->size;
         CHECK_EQ_I(palloc_sync(pt), 0);
         CHECK(file_is(FILE_NAME, &b));
         palloc_close(pt);
+#ifdef _WIN32
+        CHECK_EQ_U(file_size(FILE_NAME), end); /* what could not be cut off before is gone */
+#else
         CHECK(file_is(FILE_NAME, &b)); /* close has nothing to do either */
+        (void)end;
+#endif
         bytes_free(&b);
     }
     CHECK_SOUND(FILE_NAME);
@@ -89,11 +102,11 @@ static void slack(void)
     {
         uint64_t ptr = palloc(pt, 100000);
         CHECK_EQ_U(ptr, 144);
-        blob_write(pt, ptr, 70000, 0, 100000, BY_ADDRESS);
-        blob_write(pt, 16, 70001, 0, 100, BY_ADDRESS);
+        blob_write(pt, ptr, 70000, 0, 100000, EXACT);
+        blob_write(pt, 16, 70001, 0, 100, EXACT);
         CHECK_EQ_I(palloc_sync(pt), 0);
         blob_intact(pt, ptr, 70000, 100000, BY_DESCRIPTOR);
-        blob_intact(pt, 16, 70001, 100, BY_ADDRESS);
+        blob_intact(pt, 16, 70001, 100, EXACT);
         CHECK_EQ_U(file_size(FILE_NAME), pt->size);
         pfree(pt, ptr);
     }

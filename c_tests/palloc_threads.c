@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Threads on one medium, threads on media of their own, and what each of them is told of errors. */
-#include <pthread.h>
 
 #include "palloc_util.h"
 

@@ -6,16 +6,26 @@
 #   c_tests/run.sh [NAME...]      only those programs, e.g. palloc_model or quickstart
 #
 # A program runs in an empty directory of its own. TEST_DATA is the path of c_tests/golden. TEST_TIMEOUT is the limit in seconds
-# (300), RUNNER a command that runs the programs (valgrind -q, for one).
+# (300), KINDS which libraries are tested ("static shared"), RUNNER a command that runs the programs (valgrind -q, for one).
+#
+# For another machine or system, TARGET is its Rust target triple, for which `make` has been run, CC its compiler, RUNNER what runs its
+# programs here (qemu-s390x -L /usr/s390x-linux-gnu), LIBS what they are linked with and EXEEXT how their names end (.exe). A program
+# whose head has a line "POSIX only: WHY" is not for Windows.
 . "$(dirname "$0")/lib.sh"
 
+: "${EXEEXT=}"
 TEST_DATA=$ROOT/c_tests/golden
+case ${TARGET-} in
+*musl*) KINDS=static ;;
+*) : "${KINDS=static shared}" ;;
+esac
 export TEST_DATA
 
 # Reads the TAP of one program: prints what failed, with its diagnostics, and a last line with the totals. Whatever is wrong with the
 # program as a whole (a crash, a wrong plan) is one failure more.
 read_tap() { # NAME STATUS OUTPUT
     awk -v name="$1" -v status="$2" '
+        { sub(/\r$/, "") }
         /^ok /     { seen++; notes = ""
                      if (/ # SKIP/) { skipped++; sub(/^ok [0-9]+ - /, ""); sub(/ # SKIP/, ":"); print "skipped - " name ": " $0 }
                      else passed++
@@ -39,7 +49,7 @@ run_test() { # PROGRAM static|shared
     mkdir "$WORK/$1.$2.dir"
     cd "$WORK/$1.$2.dir" || exit
     # shellcheck disable=SC2086
-    limited ${RUNNER-} "$WORK/$1.$2" >"$WORK/$1.$2.out" 2>"$WORK/$1.$2.err" </dev/null
+    limited ${RUNNER-} "$WORK/$1.$2$EXEEXT" >"$WORK/$1.$2.out" 2>"$WORK/$1.$2.err" </dev/null
     status=$?
     sed 's/^/# stderr: /' "$WORK/$1.$2.err" | tail -n 40 >>"$WORK/$1.$2.out"
     read_tap "$1 ($2)" "$status" "$WORK/$1.$2.out" >"$WORK/$1.$2.told"
@@ -50,19 +60,28 @@ tests() {
     for source in "$ROOT"/c_tests/*.c; do
         program=$(basename "$source" .c)
         wanted "$program" || continue
+        case ${TARGET-} in
+        *windows*)
+            why=$(sed -n 's/^ [*] POSIX only: //p' "$source")
+            if [ -n "$why" ]; then
+                skip "$program" "$why"
+                continue
+            fi
+            ;;
+        esac
         if ! strict_cc -c "$source" -o "$WORK/$program.o" >"$WORK/log" 2>&1; then
             fail "$program: compiles" "$WORK/log"
             continue
         fi
-        for kind in static shared; do
-            if link $kind "$WORK/$program.o" "$WORK/$program.$kind" >"$WORK/log" 2>&1; then
-                run_test "$program" $kind &
+        for kind in $KINDS; do
+            if link "$kind" "$WORK/$program.o" "$WORK/$program.$kind$EXEEXT" >"$WORK/log" 2>&1; then
+                run_test "$program" "$kind" &
             else
                 fail "$program ($kind): links" "$WORK/log"
             fi
         done
         wait
-        for kind in static shared; do
+        for kind in $KINDS; do
             [ -f "$WORK/$program.$kind.told" ] || continue
             sed '$d' "$WORK/$program.$kind.told"
             read -r p f s <<TOTALS
@@ -75,17 +94,17 @@ TOTALS
 
 run_example() { # SOURCE
     program=$(basename "$1" .c)
-    strict_cc -c "$1" -o "$WORK/$program.o" && link static "$WORK/$program.o" "$WORK/$program" || return
+    strict_cc -c "$1" -o "$WORK/$program.o" && link static "$WORK/$program.o" "$WORK/$program$EXEEXT" || return
     mkdir "$WORK/$program.dir"
     cd "$WORK/$program.dir" || return
     # shellcheck disable=SC2086
-    if ! limited ${RUNNER-} "$WORK/$program" >"$WORK/$program.out" 2>&1; then
+    if ! limited ${RUNNER-} "$WORK/$program$EXEEXT" >"$WORK/$program.out" 2>&1; then
         cat "$WORK/$program.out"
         echo "it should have succeeded"
         return 1
     fi
     if [ -f "${1%.c}.expected" ]; then
-        diff "${1%.c}.expected" "$WORK/$program.out"
+        tr -d '\r' <"$WORK/$program.out" | diff "${1%.c}.expected" -
     fi
 }
 

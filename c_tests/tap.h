@@ -26,6 +26,7 @@
  *     CHECK_MEM(got, want, size)          tells the first byte that differs
  *     REQUIRE(cond)                       a CHECK that ends the program when it fails
  *     DIAG(format, ...)                   a "# ..." line
+ *     tap_seconds(n)                      n seconds, and more of them where TEST_TIMEOUT says that all is slow: for alarm()
  *     tap_done()                          ends the last point, prints the plan, and returns what main should return
  *
  * The checks are expressions that are 1 when they hold: if (!CHECK(p)) return; They evaluate each argument once.
@@ -36,14 +37,14 @@
 #ifndef TAP_H
 #define TAP_H
 
+#include "portable.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/types.h>
-#include <unistd.h>
 
 #ifndef TAP_ERROR_TEXT
 #define TAP_ERROR_TEXT() palloc_error()
@@ -62,7 +63,9 @@
 #define REQUIRE(cond) ((void)(CHECK(cond) || (tap_bail_(), 0)))
 #define DIAG(...) tap_diag_(__VA_ARGS__)
 
-#if defined(__GNUC__)
+#if defined(__MINGW_PRINTF_FORMAT)
+#define TAP_PRINTF_ __attribute__((format(__MINGW_PRINTF_FORMAT, 1, 2)))
+#elif defined(__GNUC__)
 #define TAP_PRINTF_ __attribute__((format(printf, 1, 2)))
 #else
 #define TAP_PRINTF_
@@ -284,6 +287,14 @@ static inline int tap_mem_(const void *got, const void *want, size_t size, const
                       (unsigned long long)at, (unsigned long long)size, a[at], b[at]);
     }
     return holds;
+}
+
+static inline unsigned tap_seconds(unsigned n)
+{
+    const char *limit = getenv("TEST_TIMEOUT"); /* of a whole program; usually 300 */
+    unsigned times = limit != NULL ? (unsigned)atoi(limit) / 300 : 1;
+
+    return times > 1 ? n * times : n;
 }
 
 static inline void tap_bail_(void)

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Each system call that the library makes fails once, the first, the second, and so on: the call says so, and what it left is known. */
+/*
+ * Each system call that the library makes fails once, the first, the second, and so on: the call says so, and what it left is known.
+ *
+ * POSIX only: the system calls of a Windows library are not found by name in the program
+ */
+#undef _FILE_OFFSET_BITS /* the functions defined here are named as they are */
 #include <sys/syscall.h>
 
 #include "vmem_util.h"
@@ -19,7 +24,15 @@ static int fails_now(int is_munmap)
 /* These stand before those of the C library, for the library under test too. */
 void *mmap(void *at, size_t size, int protect, int flags, int descriptor, off_t offset)
 {
+#ifdef SYS_mmap2
+    return fails_now(0) ? MAP_FAILED : (void *)syscall(SYS_mmap2, at, size, protect, flags, descriptor, offset >> 12);
+#elif defined(__s390x__)
+    unsigned long arguments[] = {(unsigned long)at, size, (unsigned long)protect, (unsigned long)flags, (unsigned long)descriptor,
+                                 (unsigned long)offset};
+    return fails_now(0) ? MAP_FAILED : (void *)syscall(SYS_mmap, arguments);
+#else
     return fails_now(0) ? MAP_FAILED : (void *)syscall(SYS_mmap, at, size, protect, flags, descriptor, offset);
+#endif
 }
 
 int munmap(void *at, size_t size)
@@ -128,6 +141,22 @@ static long run(long fail_at)
     return calls;
 }
 
+static long long vm_size(void)
+{
+    return proc_number("/proc/self/status", "VmSize:");
+}
+
+/* An emulator has reserved all before, and has an address space of its own. */
+static int vm_size_is_ours(void)
+{
+    long long before = vm_size();
+    void *at = mmap(NULL, 64 * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    int grown = at != MAP_FAILED && vm_size() - before == 64 * (long long)MIB;
+
+    munmap(at, 64 * MIB);
+    return grown;
+}
+
 int main(void)
 {
     long calls, n;
@@ -141,15 +170,20 @@ int main(void)
 
     TEST("every-system-call-may-fail");
     for (n = 0; n < calls; n++) {
-        before = proc_number("/proc/self/status", "VmSize:");
+        before = vm_size();
         was_munmap = 0;
         run(n);
         if (!was_munmap) /* nothing can be done when the kernel does not take memory back */
-            leaked += proc_number("/proc/self/status", "VmSize:") - before;
+            leaked += vm_size() - before;
     }
     CHECK_EQ_U(wrong, 0);
     /* Some fail without a word, and where an address is aligned by luck some are not made. */
     CHECK(failures >= (size_t)calls - 10);
-    CHECK_EQ_I(leaked, 0);
+
+    TEST("no-failure-loses-address-space");
+    if (vm_size_is_ours())
+        CHECK_EQ_I(leaked, 0);
+    else
+        SKIP("/proc/self/status tells of an emulator");
     return tap_done();
 }

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Every function from many threads at once, and fork among them. */
-#include <pthread.h>
 
 #include "vmem_util.h"
 
@@ -55,6 +54,8 @@ static void *worker(void *number)
     return NULL;
 }
 
+#ifndef _WIN32
+
 /* What a child does: everything. */
 static int child(void *p)
 {
@@ -100,12 +101,17 @@ static int locks_are_not_inherited(void *p)
     return tap_done();
 }
 
+#endif
+
 int main(void)
 {
     pthread_t threads[THREADS];
-    unsigned char *p, *foreign;
+    unsigned char *p;
     size_t i;
+#ifndef _WIN32
+    unsigned char *foreign;
     int forks, bad = 0;
+#endif
 
     page = vmem_get_page_size();
     shared = vmem_reserve(THREADS * 64 * page);
@@ -119,6 +125,7 @@ int main(void)
     for (i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
 
+#ifndef _WIN32
     TEST("a-child-that-is-forked-while-threads-are-at-work-can-use-everything");
     for (i = 0; i < THREADS; i++)
         REQUIRE(pthread_create(&threads[i], NULL, worker, (void *)i) == 0);
@@ -139,6 +146,7 @@ int main(void)
     CHECK_DOES(vmem_lock(p, page));
     CHECK_EQ_I(in_child(locks_are_not_inherited, p), 0);
     CHECK_DOES(vmem_unlock(p, page));
+#endif
     CHECK_DOES(vmem_release(p, 4 * page));
     CHECK_DOES(vmem_release(shared, THREADS * 64 * page));
     return tap_done();

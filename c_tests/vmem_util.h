@@ -3,10 +3,8 @@
 #ifndef VMEM_UTIL_H
 #define VMEM_UTIL_H
 
-#include <signal.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
+#include "portable.h"
+
 #include <vmem.h>
 
 #define TAP_ERROR_TEXT() vmem_get_error_message()
@@ -33,7 +31,22 @@ static inline int does_(int done, const char *what, const char *file, int line)
     return done;
 }
 
+/*
+ * A size that no reservation can have beside what there is. A 32-bit process has room for SIZE_MAX / 2 under some kernels, but not
+ * twice: the first one is held until the program ends.
+ */
+static inline size_t too_much(void)
+{
+    static void *half;
+
+    if (sizeof(void *) == 4 && half == NULL)
+        half = mmap(NULL, SIZE_MAX / 2 - MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return SIZE_MAX / 2 - MIB;
+}
+
 enum access { READS, WRITES, RUNS };
+
+#ifndef _WIN32
 
 /* Runs f(p) in a child. Returns the signal that killed it, or minus its exit status. */
 static inline int in_child(int (*f)(void *), void *p)
@@ -54,6 +67,8 @@ static inline int in_child(int (*f)(void *), void *p)
     return WIFSIGNALED(status) ? WTERMSIG(status) : -WEXITSTATUS(status);
 }
 
+#endif
+
 static inline int read_byte(void *p)
 {
     (void)*(volatile unsigned char *)p;
@@ -64,7 +79,9 @@ static inline int write_byte(void *p)
 {
     volatile unsigned char *byte = (volatile unsigned char *)p;
     *byte = *byte;
+#ifndef _WIN32 /* where it is not a child's */
     *byte = 1;
+#endif
     return 0;
 }
 
@@ -79,11 +96,16 @@ static inline int run_code(void *p)
 /* Whether the access is a fault. */
 static inline int faults(void *p, enum access access)
 {
-    int end = in_child(access == READS ? read_byte : access == WRITES ? write_byte : run_code, p);
+    int (*f)(void *) = access == READS ? read_byte : access == WRITES ? write_byte : run_code;
+#ifdef _WIN32
+    return fault_in(f, p);
+#else
+    int end = in_child(f, p);
 
     if (end != 0 && end != SIGSEGV && end != SIGBUS && end != SIGILL)
         DIAG("the child ended with %d", end);
     return end == SIGSEGV || end == SIGBUS;
+#endif
 }
 
 /* Neither readable nor writable. */
@@ -137,9 +159,43 @@ static inline long long proc_number(const char *path, const char *key)
     return number;
 }
 
+#ifdef _WIN32
+
+/* How much of the range is in memory. */
+static inline long long in_memory(void *p, size_t size)
+{
+    long long bytes = 0;
+    size_t page = vmem_get_page_size(), at;
+
+    for (at = 0; at < size; at += page) {
+        PSAPI_WORKING_SET_EX_INFORMATION info;
+
+        memset(&info, 0, sizeof info);
+        info.VirtualAddress = (char *)p + at;
+        if (QueryWorkingSetEx(GetCurrentProcess(), &info, sizeof info) && info.VirtualAttributes.Valid)
+            bytes += (long long)page;
+    }
+    return bytes;
+}
+
+#else
+
 static inline long long resident(void)
 {
     return proc_number("/proc/self/status", "VmRSS:");
 }
+
+#endif
+
+/* Bytes that are locked. */
+static inline long long locked(void)
+{
+    return proc_number("/proc/self/status", "VmLck:");
+}
+#ifdef _WIN32 /* which does not tell */
+#define CHECK_LOCKED(before, bytes) ((void)(before))
+#else
+#define CHECK_LOCKED(before, bytes) CHECK_EQ_I(locked() - (before), (bytes))
+#endif
 
 #endif

@@ -74,17 +74,29 @@
  *   between two of these, palloc_init recovers the medium or refuses it (EILSEQ), and if it recovers,
  *   every blob that was synced and not freed since is there.
  *
+ * Windows
+ *
+ *   Paths are UTF-8. `descriptor` is one of the C runtime that the library is linked with, which has
+ *   to be the program's; it is in binary mode. LockFileEx, file mappings and FlushFileBuffers stand
+ *   for the system calls that are named here, and errno has the number that suits their error.
+ *   A file that is mapped can't be cut, and can't be mapped beyond its end. So palloc_data may answer
+ *   with another address after the medium has grown: both are good until palloc_close. And once it
+ *   was called the file is not cut before palloc_close: after palloc_sync too it may end in a free
+ *   block that `size` does not count.
+ *
  * Origin
  *
  *   PALLOC_DEFAULT, PALLOC_DYNAMIC, PALLOC_SYNC, PALLOC_EXTENDED, struct palloc_t, and the functions
  *   palloc_init, palloc_close, palloc, pfree, palloc_size, palloc_first and palloc_next are those that
  *   palloc.c documents, and the media are byte-compatible with it, both ways. The rest is an addition.
  *
- *   PostgreSQL has functions named palloc and pfree as well, with other parameters: code that runs
- *   inside its server can't link this library.
+ *   PostgreSQL has other functions of the same names: code that runs inside its server links a build of
+ *   this library whose names have a prefix (make PREFIX_SYMBOLS=my_).
  */
 #include <stddef.h>
 #include <stdint.h>
+
+#include "palloc_version.h"
 
 #ifdef LIBPALLOC_FINWO_PALLOC_H
 #error "palloc.h and finwo/palloc.h can't be included in the same source file"

@@ -15,7 +15,7 @@
  *
  *       if (fd != 0 && palloc_init(fd, PALLOC_DYNAMIC) == PALLOC_OK)
  *           ptr = palloc(fd, 6);
- *       if (ptr == 0 || pwrite(fd, "hello", 6, (off_t)ptr) != 6) {
+ *       if (ptr == 0 || lseek(fd, (off_t)ptr, SEEK_SET) < 0 || write(fd, "hello", 6) != 6) {
  *           fprintf(stderr, "%s\n", palloc_error());
  *           return 1;
  *       }
@@ -48,5 +48,6 @@
 #error "palloc.h and finwo/palloc.h can't be included in the same source file"
 #endif
 
+/* What functions return. */
 #define PALLOC_OK 0
 #define PALLOC_ERR (-1)

@@ -10,7 +10,7 @@
 //! # Words of safety
 //!
 //! `unsafe` stands at the edges only: `src/ffi`, which trusts what a C caller promises; `src/palloc/medium.rs`, which touches mapped
-//! memory; `src/vmem`, which takes memory away and gives it; `src/buflib/layout.rs`, which touches that of a pool, and `callbacks.rs`,
+//! memory, and `os` under it; `src/vmem`, which takes memory away and gives it; `src/buflib/layout.rs`, which touches that of a pool, and `callbacks.rs`,
 //! which calls out. SAFETY comments refer to these terms:
 //!
 //! * *C string*: a pointer that is NULL or points to bytes ended by a NUL, unchanged during the call.
@@ -37,10 +37,10 @@ pub mod ffi {
     pub mod buflib;
     pub mod core_alloc;
 }
-#[cfg(all(unix, feature = "std"))]
+#[cfg(feature = "std")]
 pub mod palloc;
 #[cfg(feature = "std")]
 pub mod vmem;
 
-#[cfg(all(unix, feature = "std"))]
+#[cfg(feature = "std")]
 pub use palloc::{Error, Flags, Palloc};

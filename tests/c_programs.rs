@@ -142,7 +142,8 @@ fn compile(source: &Path, program: &Path) -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     let mut command = compiler.to_command();
     command
-        .args(["-std=c99", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I"])
+        .args(["-std=c99", "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64"])
+        .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I"])
         .arg(root().join("include"));
     command.arg(source).arg(library).args(LIBS).arg("-o").arg(program);
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;

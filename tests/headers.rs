@@ -11,6 +11,7 @@ use std::{env, fs, mem};
 
 /// NAME of the source, and the header made from it.
 const HEADERS: &[(&str, &str)] = &[
+    ("version", "include/palloc_version.h"),
     ("palloc", "include/palloc.h"),
     ("palloc_fd", "include/finwo/palloc.h"),
     ("vmem", "include/vmem.h"),
@@ -65,7 +66,15 @@ fn every_header_has_a_source() {
 fn render(name: &str, header: &str) -> String {
     let guard: String = header.trim_start_matches("include/").to_uppercase().replace(['/', '.'], "_");
     let part = |suffix: &str| fs::read_to_string(root().join(format!("headers/{name}.{suffix}.h")));
-    let prologue = part("prologue").unwrap();
+    let mut prologue = part("prologue").unwrap();
+    for (key, value) in [
+        ("@VERSION@", env!("CARGO_PKG_VERSION")),
+        ("@MAJOR@", env!("CARGO_PKG_VERSION_MAJOR")),
+        ("@MINOR@", env!("CARGO_PKG_VERSION_MINOR")),
+        ("@PATCH@", env!("CARGO_PKG_VERSION_PATCH")),
+    ] {
+        prologue = prologue.replace(key, value);
+    }
     let epilogue = part("epilogue").map_or(String::new(), |text| format!("\n{text}"));
     let implementation = part("implementation").map_or(String::new(), |text| format!("\n{text}"));
     let declarations = tidy(&generate(name));

@@ -2,20 +2,23 @@
 
 pub mod buflib;
 pub mod core_alloc;
-#[cfg(unix)]
 pub mod palloc;
-#[cfg(unix)]
 pub mod palloc_fd;
+#[cfg(one_object)]
+mod panic;
+pub mod version;
 pub mod vmem;
 
 use std::cell::UnsafeCell;
-use std::ffi::c_char;
-#[cfg(unix)]
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int};
 use std::fmt::{self, Write};
 
+#[cfg(windows)]
+unsafe extern "C" {
+    fn _errno() -> *mut c_int;
+}
+
 /// The C `errno` of this thread.
-#[cfg(unix)]
 fn errno() -> *mut c_int {
     // SAFETY: these functions have no preconditions and return the address of a thread-local integer.
     unsafe {
@@ -25,16 +28,16 @@ fn errno() -> *mut c_int {
         return libc::__errno();
         #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
         return libc::__error();
+        #[cfg(windows)]
+        return _errno();
     }
 }
 
-#[cfg(unix)]
 fn get_errno() -> c_int {
     // SAFETY: the address is that of an integer of this thread.
     unsafe { *errno() }
 }
 
-#[cfg(unix)]
 fn set_errno(value: c_int) {
     // SAFETY: as in get_errno.
     unsafe { *errno() = value }

@@ -2,10 +2,8 @@
 #![allow(non_camel_case_types)]
 
 use std::cell::UnsafeCell;
-use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
-use std::fmt;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::fmt::{self, Write};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -72,7 +70,7 @@ pub type palloc_walk_fn = Option<unsafe extern "C" fn(user: *mut c_void, ptr: u6
 pub type palloc_report_fn = Option<unsafe extern "C" fn(user: *mut c_void, offset: u64, what: *const c_char)>;
 
 /// What palloc_init hands out: the documented fields, and behind them what is ours.
-#[repr(C)]
+#[repr(C, align(8))] // the atomic fields of `public`; 32-bit machines align a u64 to 4
 struct Handle {
     public: UnsafeCell<palloc_t>,
     filename: CString,
@@ -88,8 +86,22 @@ pub(super) fn report(function: &str, path: &CStr, error: &Error) {
     let path = path.to_bytes();
     let end = &path[path.len().saturating_sub(500)..];
     let dots = if end.len() < path.len() { "..." } else { "" };
-    let end = Path::new(OsStr::from_bytes(end)).display();
-    report_on(function, format_args!("{dots}{end}"), error);
+    report_on(function, format_args!("{dots}{}", Lossy(end)), error);
+}
+
+/// Shows what is not UTF-8 as U+FFFD.
+struct Lossy<'a>(&'a [u8]);
+
+impl fmt::Display for Lossy<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            f.write_str(chunk.valid())?;
+            if !chunk.invalid().is_empty() {
+                f.write_char(char::REPLACEMENT_CHARACTER)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 pub(super) fn report_on(function: &str, what: fmt::Arguments<'_>, error: &Error) {
@@ -100,7 +112,7 @@ pub(super) fn report_on(function: &str, what: fmt::Arguments<'_>, error: &Error)
 /// The one place where an error becomes a number.
 fn errno_of(error: &Error) -> c_int {
     match error {
-        Error::System { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
+        Error::System { source, .. } => engine::errno_of(source),
         Error::OutOfMemory | Error::TooLarge(_) => libc::ENOMEM,
         Error::NotAMedium
         | Error::Incompatible(_)

@@ -3,13 +3,13 @@
 #![allow(non_camel_case_types)]
 
 use std::ffi::{CStr, c_char, c_int};
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::{Mutex, RwLock};
 
 use super::palloc::{invalid, report, report_on};
 use super::{get_errno, set_errno};
-use crate::palloc::{self as engine, Error, FileId, Flags, Locked, Palloc, file_of};
+use crate::palloc::{
+    self as engine, Descriptor, Error, FileId, Flags, Locked, Palloc, bad_descriptor, errno_of, file_of,
+};
 
 /// A descriptor on which a medium is open.
 pub type PALLOC_FD = c_int;
@@ -116,11 +116,11 @@ fn count_open(which: impl Fn(Opened) -> bool) -> usize {
 
 /// Whether `fd` is open on the file, as far as the system tells.
 fn is_open_on(fd: c_int, file: FileId) -> bool {
-    file_of(fd).map_or_else(|e| e.raw_os_error() != Some(libc::EBADF), |of| of == file)
+    file_of(fd).map_or_else(|e| errno_of(&e) != libc::EBADF, |of| of == file)
 }
 
 fn no_medium() -> Error {
-    Error::System { doing: "find the medium", source: io::Error::from_raw_os_error(libc::EBADF) }
+    Error::System { doing: "find the medium", source: bad_descriptor() }
 }
 
 /// Runs `f` on the medium of `fd`, or reports why not. errno is left alone on success.
@@ -189,12 +189,12 @@ fn open(path: &CStr, flags: Flags) -> engine::Result<c_int> {
     let _opening = OPENING.lock().expect(NO_PANIC);
     with_retry(|| {
         let (descriptor, medium) = Palloc::open_exact(path, flags)?;
-        let fd = descriptor.as_raw_fd();
+        let fd = descriptor.number();
         match medium {
             Some(medium) => register(fd, opened(fd, flags)?, medium)?,
             None => let_go(fd),
         }
-        Ok(descriptor.into_raw_fd())
+        Ok(descriptor.into_number())
     })
 }
 
@@ -234,11 +234,11 @@ fn init(fd: c_int, flags: Flags) -> engine::Result<()> {
     let _opening = OPENING.lock().expect(NO_PANIC);
     with_retry(|| {
         let wanted = opened(fd, flags)?;
-        if let Some(Number { slot: Some(slot), opened: Some(opened) }) = number(fd)
-            && opened.file == wanted.file
-            && let Some(medium) = slot.read().expect(NO_PANIC).as_ref()
-        {
-            return if flags.contains(Flags::SYNC) { medium.make_durable() } else { Ok(()) };
+        let known = number(fd).filter(|number| number.opened.is_some_and(|there| there.file == wanted.file));
+        if let Some(slot) = known.and_then(|number| number.slot) {
+            if let Some(medium) = slot.read().expect(NO_PANIC).as_ref() {
+                return if flags.contains(Flags::SYNC) { medium.make_durable() } else { Ok(()) };
+            }
         }
         // Before the lock is asked for, which a dup(2) of a descriptor shares.
         let excludes = |there: Opened| there.file == wanted.file && !(there.read_only && wanted.read_only);
@@ -265,7 +265,7 @@ fn close(fd: c_int) -> engine::Result<()> {
     let Number { slot, opened } = number(fd).unwrap_or_default();
     let is_ours = match opened {
         Some(opened) => is_open_on(fd, opened.file),
-        None => fd > libc::STDERR_FILENO && file_of(fd).is_ok(), // 0 is what a palloc_open that failed returned
+        None => fd > 2 && file_of(fd).is_ok(), // 0 is what a palloc_open that failed returned
     };
     let medium = slot.and_then(|slot| slot.write().expect(NO_PANIC).take());
     let mut closed = Ok(());
@@ -283,7 +283,7 @@ fn close(fd: c_int) -> engine::Result<()> {
         return Err(no_medium());
     }
     // SAFETY: open, on the caller's word no longer used, and given to us to be closed.
-    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    drop(unsafe { Descriptor::from_number(fd) });
     closed
 }
 

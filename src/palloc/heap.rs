@@ -236,18 +236,24 @@ impl<M: Medium> Heap<M> {
 
     /// The file is exactly the format, and nothing is written to it from here on.
     pub fn close(&mut self) -> Result<()> {
+        self.medium.end_addresses();
         let result = if self.writable { self.tidy().and_then(|()| self.medium.barrier()) } else { Ok(()) };
         self.writable = false;
         result
     }
 
-    /// The file is exactly the format: no slack, free blocks linked by address.
+    /// The file is exactly the format: no slack, free blocks linked by address. Where the file can't be cut, the slack is one of them.
     fn tidy(&mut self) -> Result<()> {
         self.cut_slack()?;
         let medium = &mut self.medium;
         self.index.settle(|at, n| medium.store(at + WORD + n, Marker::free(n).0));
+        let slack = (self.size < self.medium.end()).then_some(self.size);
+        if slack.is_some() {
+            self.mark_slack();
+            self.medium.store(self.medium.end() - WORD, self.medium.load(self.size));
+        }
         let mut prev = 0;
-        for at in self.index.free_from(0) {
+        for at in self.index.free_from(0).chain(slack) {
             if prev != 0 {
                 put_link(&mut self.medium, prev + 2 * WORD, at)?;
             }
@@ -606,7 +612,7 @@ impl<M: Medium> Heap<M> {
 
     /// Cuts the file at the end of the last block.
     fn cut_slack(&mut self) -> Result<()> {
-        if self.size == self.medium.end() {
+        if self.size == self.medium.end() || !self.medium.can_be_cut() {
             return Ok(());
         }
         let cut = if self.medium.is_durable() { self.prepare_cut() } else { Ok(()) };

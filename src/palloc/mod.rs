@@ -1,8 +1,8 @@
 //! Blobs in a file that outlives the process: allocate, free, resize and walk them; survive a kill at any moment.
 //!
 //! docs/FORMAT.md has the bytes of the file, and the order of stores. The modules, from the bytes up: `format` says what they mean,
-//! `medium` where they are, `free_index` which blocks there are, `heap` works on them, `recover` opens and repairs. A [`Palloc`] puts
-//! one lock round a heap.
+//! `medium` where they are, by the system calls in `os`, `free_index` which blocks there are, `heap` works on them, `recover` opens and
+//! repairs. A [`Palloc`] puts one lock round a heap.
 //!
 //! ```
 //! use palloc::{Flags, Palloc};
@@ -25,23 +25,22 @@ mod format;
 mod free_index;
 mod heap;
 mod medium;
+mod os;
 mod recover;
 #[cfg(test)]
 mod tests;
 
 use std::collections::TryReserveError;
 use std::ffi::{CStr, CString, c_int};
-use std::fs::File;
 use std::ops::BitOr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard};
 
 pub use error::Error;
 use heap::Heap;
-pub(crate) use medium::{FileId, file_of};
 use medium::{FileMedium, Medium};
+pub(crate) use os::{Descriptor, FileId, bad_descriptor, errno_of, file_of};
 
 /// What calls on a medium return.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -154,7 +153,7 @@ impl Palloc {
     /// Opens the medium in the file at `path`, after making one or repairing it where that is called for. Fails if it is open
     /// already, if the file holds something else or a damaged medium, and where the system does.
     pub fn open(path: impl AsRef<Path>, flags: Flags) -> Result<Palloc> {
-        Palloc::open_c(&c_path(path.as_ref())?, flags)
+        Palloc::open_c(&os::c_path(path.as_ref())?, flags)
     }
 
     pub(crate) fn open_c(path: &CStr, flags: Flags) -> Result<Palloc> {
@@ -163,8 +162,8 @@ impl Palloc {
 
     /// Opens the medium in the file at `path` if it is one, else only the file. The descriptor is the program's. In exact mode: the
     /// file ends with the last block, at every moment.
-    pub(crate) fn open_exact(path: &CStr, flags: Flags) -> Result<(File, Option<Palloc>)> {
-        let spare = File::open("/"); // where there is no descriptor for the program, no file is created either
+    pub(crate) fn open_exact(path: &CStr, flags: Flags) -> Result<(Descriptor, Option<Palloc>)> {
+        let spare = std::fs::File::open("/"); // where there is no descriptor for the program, no file is created either
         let mut medium = open_file(path, flags)?;
         drop(spare);
         let descriptor = medium.another_descriptor()?;
@@ -281,7 +280,7 @@ impl Palloc {
     pub(crate) fn forget(self) {
         let mut heap = self.lock();
         heap.writable = false;
-        heap.medium.keep_lock();
+        heap.medium.forget();
     }
 
     /// Closes the medium and tells what could not be written.
@@ -302,7 +301,7 @@ impl Drop for Palloc {
 /// Reads the medium in the file at `path` without opening it, and tells `report` of everything that is not exactly the format: the
 /// offset of the block, and what is wrong. Returns how much there was.
 pub fn check(path: impl AsRef<Path>, report: impl FnMut(u64, &CStr)) -> Result<u64> {
-    check_c(&c_path(path.as_ref())?, report)
+    check_c(&os::c_path(path.as_ref())?, report)
 }
 
 pub(crate) fn check_c(path: &CStr, report: impl FnMut(u64, &CStr)) -> Result<u64> {
@@ -319,10 +318,6 @@ fn open_file(path: &CStr, flags: Flags) -> Result<FileMedium> {
     // O_DSYNC can't be set later. Nothing that was read until now is used any more.
     drop(medium);
     FileMedium::open(path, flags | Flags::SYNC)
-}
-
-fn c_path(path: &Path) -> Result<CString> {
-    try_c_string(path.as_os_str().as_bytes())?.ok_or(Error::Incompatible("its path has a NUL in it"))
 }
 
 /// A copy as a C string, or None with a NUL in `bytes`; an error, not an abort, when memory runs out.

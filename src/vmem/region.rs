@@ -440,7 +440,8 @@ unsafe fn touch(pages: Pages, write: bool) {
         // SAFETY: accessible, by the caller; atomic, because other threads may be writing there.
         let byte = unsafe { AtomicU8::from_ptr(byte) };
         if write {
-            byte.fetch_or(0, Ordering::Relaxed);
+            // A page that is not there reads as zero, and gets one. (The compiler makes a load of fetch_or(0).)
+            let _ = byte.compare_exchange(0, 0, Ordering::Relaxed, Ordering::Relaxed);
         } else {
             byte.load(Ordering::Relaxed);
         }

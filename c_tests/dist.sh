@@ -1,0 +1,96 @@
+#!/bin/sh
+# The source archive, and what is made of it: a build, an installation and Rust's tests without a network, Debian packages, cargo-c.
+# A part of `make check-deep`.
+. "$(dirname "$0")/lib.sh"
+: "${CARGO:=cargo}"
+VERSION=$(sed -n 's/^version *= *"\(.*\)"/\1/p' "$ROOT/Cargo.toml" | head -n 1)
+TREE=$WORK/palloc-$VERSION
+ARCHIVE=$ROOT/build/dist/palloc-$VERSION.tar.gz
+
+make_in() { # DIRECTORY ARGUMENTS...
+    (
+        cd "$1" || exit
+        shift
+        # Nothing that was built or fetched before.
+        unset CARGO_TARGET_DIR MAKEFLAGS MAKELEVEL
+        CARGO_HOME=$WORK/cargo CARGO_NET_OFFLINE=true "$MAKE" "$@"
+    )
+}
+
+# Those that need most crates.
+tests_in() { # DIRECTORY
+    (cd "$1" && unset CARGO_TARGET_DIR && CARGO_HOME=$WORK/cargo "$CARGO" test --locked --offline --test headers --test man --test dependencies)
+}
+
+same_again() {
+    cp "$ARCHIVE" "$WORK/first.tar.gz" && "$MAKE" -C "$ROOT" dist && cmp "$WORK/first.tar.gz" "$ARCHIVE"
+}
+
+cat >"$WORK/user.c" <<'C'
+#include <palloc.h>
+#include <string.h>
+int main(void)
+{
+    struct palloc_t *pt = palloc_init("user.pba", PALLOC_DYNAMIC);
+    uint64_t ptr = palloc(pt, 4);
+    palloc_close(pt);
+    return ptr == 0 || strcmp(palloc_version(), PALLOC_VERSION) != 0;
+}
+C
+
+uses() { # ROOT LIBDIR
+    rm -f "$WORK/user.pba"
+    # shellcheck disable=SC2086
+    (cd "$WORK" && $CC $CFLAGS -I"$1/usr/include" user.c -L"$1$2" -lpalloc -o user && LD_LIBRARY_PATH=$1$2 ./user)
+}
+
+# (debhelper hides $HOME, where rustup, if cargo is its, has the compiler.)
+debian_packages() {
+    (cd "$TREE" && unset CARGO_TARGET_DIR MAKEFLAGS MAKELEVEL CFLAGS LDFLAGS &&
+        RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup} DEB_BUILD_OPTIONS=$1 dpkg-buildpackage -us -uc -b -d) &&
+        ls -l "$WORK"/libpalloc0_*.deb "$WORK"/libpalloc-dev_*.deb
+}
+
+debian_installs() {
+    mkdir "$WORK/debian" && for package in "$WORK"/libpalloc0_*.deb "$WORK"/libpalloc-dev_*.deb; do
+        dpkg-deb -x "$package" "$WORK/debian" || return
+    done
+    uses "$WORK/debian" "/usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH)"
+}
+
+debian_lint() {
+    lintian --fail-on error,warning --suppress-tags initial-upload-closes-no-bugs,bad-distribution-in-changes-file "$WORK"/libpalloc_*.changes
+}
+
+cargo_c() {
+    (cd "$TREE" && CARGO_HOME=$WORK/cargo PATH=$(dirname "$(command -v cargo-cinstall)"):$PATH cargo-cinstall cinstall --offline --locked --release \
+        --destdir "$WORK/capi" --prefix /usr --libdir /usr/lib) && uses "$WORK/capi" /usr/lib &&
+        readelf -d "$WORK/user" | grep -q 'NEEDED.*\[libpalloc.so.0\]' && [ "$(grep -c ^Version "$WORK/capi/usr/lib/pkgconfig/palloc.pc")" = 1 ] &&
+        (cd "$WORK/capi/usr/include" && find . -name '*.h' | sort >"$WORK/headers") && (cd "$ROOT/include" && find . -name '*.h' | sort) |
+        diff - "$WORK/headers"
+}
+
+if ! [ -d "$ROOT/.git" ] && ! [ -f "$ROOT/.git" ]; then
+    skip "make dist" "needs git's list of the files"
+    finish
+    exit
+fi
+check "make dist" "$MAKE" -C "$ROOT" dist
+check "make dist gives the same bytes again" same_again
+check "the archive unpacks" tar -xzf "$ARCHIVE" -C "$WORK"
+check "its tree builds and installs without a network" make_in "$TREE" install DESTDIR="$WORK/dest" PREFIX=/usr
+check "a program uses what it installed" uses "$WORK/dest" /usr/lib
+check "its tests build and run without a network" tests_in "$TREE"
+if have dpkg-buildpackage && have dh; then
+    check "Debian packages" debian_packages nocheck
+    check "a program uses what they have" debian_installs
+    if have lintian; then check "lintian has nothing to say" debian_lint; else skip "lintian" "not installed"; fi
+else
+    skip "Debian packages" "needs dpkg-dev and debhelper"
+fi
+if have cargo-cinstall; then
+    check "cargo cinstall" cargo_c
+else
+    skip "cargo cinstall" "needs cargo-c"
+fi
+finish

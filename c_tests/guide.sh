@@ -1,0 +1,53 @@
+#!/bin/sh
+# Does what docs/GUIDE.md says, from its start to its end, in one directory: "```LANGUAGE FILE" is a file, "```sh" commands, "```sh TARGET"
+# commands for which Rust's standard library for that target must be installed.
+. "$(dirname "$0")/lib.sh"
+
+export PALLOC="$ROOT" PREFIX="$WORK/prefix"
+# What is built in the submodule stays, for the next time; a clone of a directory counts as unsafe otherwise.
+export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=protocol.file.allow GIT_CONFIG_VALUE_0=always
+unset MAKEFLAGS MAKELEVEL
+
+mkdir "$WORK/guide" "$WORK/blocks"
+awk -v dir="$WORK/blocks" '
+    /^```/ && file != "" { close(file); file = ""; next }
+    /^```sh/ { file = sprintf("%s/%02d.sh%s", dir, ++n, $2 ? "." $2 : ""); line[file] = NR; next }
+    /^```./ { file = sprintf("%s/%02d.file", dir, ++n); print $2 >file; next }
+    file != "" { print >file }' "$ROOT/docs/GUIDE.md"
+
+run() { # BLOCK
+    (
+        cd "$WORK/guide" || exit
+        case $(grep -l 'libs/palloc' "$1") in
+        ?*) export CARGO_TARGET_DIR="$ROOT/target/guide" ;;
+        esac
+        sh -e "$1"
+    )
+}
+
+for block in "$WORK"/blocks/*; do
+    first=$(sed -n 's/^export .*//; /./{p;q;}' "$block")
+    case $block in
+    *.file) sed 1d "$block" >"$WORK/guide/$first" ;;
+    *.sh.*)
+        target=${block##*.sh.}
+        if [ -d "$($RUSTC --print sysroot)/lib/rustlib/$target/lib" ]; then
+            check "guide: $first" run "$block"
+        else
+            skip "guide: cross-compiling" "Rust's standard library for $target is not installed"
+        fi
+        ;;
+    *)
+        if grep -q 'pkg-config -' "$block" && ! have pkg-config; then
+            skip "guide: $first" "no pkg-config"
+        elif grep -q '^cmake ' "$block" && ! have cmake; then
+            skip "guide: $first" "no cmake"
+        elif grep -q '^git ' "$block" && ! git -C "$ROOT" rev-parse >/dev/null 2>&1; then
+            skip "guide: $first" "not a git repository"
+        else
+            check "guide: $first" run "$block"
+        fi
+        ;;
+    esac
+done
+finish

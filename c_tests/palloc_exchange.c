@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Media that pass from one machine to another, of every kind and of both generations.
+ *
+ *     palloc_exchange                 writes a set of media, and takes it over as if another machine had written it
+ *     palloc_exchange write DIR       writes the set into a directory: the same bytes on every machine
+ *     palloc_exchange take DIR SEED   opens the media of the set that lies there, checks every blob, does random work, and leaves them
+ *
+ * Beside each medium, NAME.db, a text NAME.txt has its blobs, a line for each: offset, size, id of the bytes' pattern, how many of them
+ * hold it. c_tests/cross.sh carries sets between the machines it can run.
+ */
+#include "palloc_util.h"
+
+/* Those over descriptors are not declared in palloc.h. */
+int palloc_fd_open(const char *filename, uint32_t flags);
+int palloc_fd_init(int fd, uint32_t flags);
+int palloc_fd_close(int fd);
+uint64_t palloc_fd_alloc(int fd, uint64_t size);
+int palloc_fd_free(int fd, uint64_t ptr);
+uint64_t palloc_fd_size(int fd, uint64_t ptr);
+uint64_t palloc_fd_next(int fd, uint64_t ptr);
+
+static const struct kind {
+    const char *name;
+    uint32_t flags;
+    uint64_t zeros;     /* the file before it is a medium */
+    const char *golden; /* or what the original wrote */
+    int descriptors;    /* second generation */
+    int unclosed;       /* as a kill leaves it */
+    unsigned steps;
+} kinds[] = {
+    {"dynamic", PALLOC_DYNAMIC, 0, NULL, 0, 0, 800},
+    {"static", PALLOC_DEFAULT, 60000, NULL, 0, 0, 800},
+    {"sync", PALLOC_DYNAMIC | PALLOC_SYNC, 0, NULL, 0, 0, 30},
+    {"unclosed", PALLOC_DYNAMIC, 0, NULL, 0, 1, 800},
+    {"unclosed_static", PALLOC_DEFAULT, 60000, NULL, 0, 1, 800},
+    {"descriptors", PALLOC_DYNAMIC, 0, NULL, 1, 0, 300},
+    {"descriptors_static", PALLOC_DEFAULT, 60000, NULL, 1, 0, 300},
+    {"odd", PALLOC_DYNAMIC, 0, "g1_03_dynamic_fragmented", 0, 0, 0},
+    {"odd_changed", PALLOC_DYNAMIC, 0, "g1_03_dynamic_fragmented", 0, 0, 300},
+    {"odd_static", PALLOC_DEFAULT, 0, "h_05_static_fragmented_4096", 0, 0, 300},
+    {"odd_descriptors", PALLOC_DYNAMIC, 0, "h_02_dynamic_grow", 1, 0, 300},
+};
+#define KINDS (sizeof kinds / sizeof kinds[0])
+
+static const char *path_of(const char *dir, const char *name, const char *end)
+{
+    static char paths[4][4096];
+    static unsigned turn;
+    char *path = paths[turn++ % 4];
+
+    snprintf(path, sizeof paths[0], "%s/%s%s", dir, name, end);
+    return path;
+}
+
+static void table_write(const struct shadow *s, const char *path)
+{
+    FILE *file = fopen(path, "wb");
+    size_t i;
+
+    REQUIRE(file != NULL);
+    for (i = 0; i < s->count; i++)
+        fprintf(file, "%llu %llu %llu %llu\n", (unsigned long long)s->at[i].ptr, (unsigned long long)s->at[i].size,
+                (unsigned long long)s->at[i].id, (unsigned long long)s->at[i].sure);
+    REQUIRE(fclose(file) == 0);
+}
+
+static void table_read(struct shadow *s, const char *path)
+{
+    FILE *file = fopen(path, "r");
+    unsigned long long ptr, size, id, sure;
+
+    REQUIRE(file != NULL);
+    while (fscanf(file, "%llu %llu %llu %llu", &ptr, &size, &id, &sure) == 4)
+        REQUIRE(shadow_add(s, ptr, size, id, sure) != SIZE_MAX);
+    REQUIRE(feof(file));
+    fclose(file);
+}
+
+/* Bytes that were there before are whatever they are. */
+static void adopt(struct shadow *s, const char *path)
+{
+    struct palloc_t *pt = palloc_init(path, PALLOC_READONLY);
+
+    REQUIRE(pt != NULL);
+    shadow_adopt(s, pt);
+    palloc_close(pt);
+}
+
+/* Allocations and frees through a descriptor. The walk is that of the shadow, before and after. */
+static int work_by_descriptor(const char *path, const struct kind *kind, struct shadow *s, struct rng *rng, unsigned steps)
+{
+    int fd = palloc_fd_open(path, kind->flags);
+    uint64_t ptr = 0;
+    uint8_t *bytes = xmalloc((size_t)s->max_size + 64);
+    size_t i;
+
+    MUST(s, CHECK(fd > 0) && CHECK_EQ_I(palloc_fd_init(fd, kind->flags), 0));
+    for (i = 0; i < s->count; i++) {
+        struct blob b = s->at[i];
+        MUST(s, CHECK_EQ_U(ptr = palloc_fd_next(fd, ptr), b.ptr) && CHECK_EQ_U(palloc_fd_size(fd, ptr), b.size));
+        MUST(s, CHECK(b.sure <= s->max_size + 64) && CHECK_EQ_I(pread(fd, bytes, (size_t)b.sure, (off_t)ptr), b.sure));
+        MUST(s, CHECK_EQ_U(pattern_match(bytes, b.id, b.sure), b.sure));
+    }
+    MUST(s, CHECK_EQ_U(palloc_fd_next(fd, ptr), 0));
+    for (; steps > 0; steps--) {
+        uint64_t size;
+        if (s->count > 0 && (rng_below(rng, 3) == 0 || s->count >= s->max_count)) {
+            i = (size_t)rng_below(rng, s->count);
+            MUST(s, CHECK_EQ_I(palloc_fd_free(fd, s->at[i].ptr), 0));
+            shadow_remove(s, i);
+            continue;
+        }
+        ptr = palloc_fd_alloc(fd, rng_size(rng, s->max_size));
+        if (ptr == 0 && (kind->flags & PALLOC_DYNAMIC) == 0)
+            continue; /* full */
+        MUST(s, CHECK(ptr != 0));
+        size = palloc_fd_size(fd, ptr);
+        MUST(s, CHECK(size <= s->max_size + 64));
+        pattern_fill(bytes, s->next_id, 0, size);
+        MUST(s, CHECK_EQ_I(pwrite(fd, bytes, (size_t)size, (off_t)ptr), size));
+        MUST(s, shadow_add(s, ptr, size, s->next_id++, size) != SIZE_MAX);
+    }
+    MUST(s, CHECK_EQ_I(palloc_fd_close(fd), 0));
+    free(bytes);
+    return 1;
+}
+
+static int work(const char *path, const struct kind *kind, struct shadow *s, struct rng *rng, unsigned steps)
+{
+    struct palloc_t *pt;
+    int good;
+
+    if (kind->descriptors)
+        return work_by_descriptor(path, kind, s, rng, steps);
+    pt = palloc_init(path, kind->flags);
+    MUST(s, CHECK(pt != NULL));
+    good = shadow_matches(s, pt, BY_ADDRESS) && shadow_matches(s, pt, BY_DESCRIPTOR);
+    while (good && steps-- > 0)
+        good = model_step(pt, s, rng);
+    good = good && CHECK_VIEW(pt);
+    if (kind->unclosed)
+        file_copy(path, "unclosed.copy");
+    palloc_close(pt);
+    if (kind->unclosed)
+        file_copy("unclosed.copy", path), unlink("unclosed.copy");
+    else
+        good = good && CHECK_SOUND(path);
+    return good;
+}
+
+static void write_set(const char *dir)
+{
+    size_t i;
+
+    for (i = 0; i < KINDS; i++) {
+        const struct kind *kind = &kinds[i];
+        const char *path = path_of(dir, kind->name, ".db");
+        struct shadow s;
+        struct rng rng = {1000 + i};
+
+        TESTF("%s-is-written", kind->name);
+        shadow_init(&s, 1000 + i, 700, 60, 0);
+        unlink(path);
+        if (kind->golden != NULL) {
+            char golden[4096];
+            REQUIRE(getenv("TEST_DATA") != NULL);
+            snprintf(golden, sizeof golden, "%s/palloc/%s.db", getenv("TEST_DATA"), kind->golden);
+            file_copy(golden, path);
+            if (kind->steps > 0) /* else it passes as the original wrote it */
+                adopt(&s, path);
+        } else if (kind->zeros != 0) {
+            file_zeros(path, kind->zeros);
+        }
+        if (kind->steps > 0)
+            work(path, kind, &s, &rng, kind->steps);
+        else
+            adopt(&s, path);
+        table_write(&s, path_of(dir, kind->name, ".txt"));
+        shadow_free(&s);
+    }
+}
+
+static void take_set(const char *dir, uint64_t seed)
+{
+    size_t i;
+
+    for (i = 0; i < KINDS; i++) {
+        const struct kind *kind = &kinds[i];
+        const char *path = path_of(dir, kind->name, ".db");
+        struct shadow s;
+        struct rng rng = {2000 + 100 * seed + i};
+
+        TESTF("%s-is-taken-over", kind->name);
+        shadow_init(&s, 2000 + 100 * seed + i, 700, 60, 0);
+        table_read(&s, path_of(dir, kind->name, ".txt"));
+        CHECK(s.count > 0);
+        work(path, kind, &s, &rng, (kind->flags & PALLOC_SYNC) != 0 ? 20 : 200);
+        table_write(&s, path_of(dir, kind->name, ".txt"));
+        shadow_free(&s);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 1) {
+        write_set(".");
+        take_set(".", 1);
+        take_set(".", 2);
+    } else if (argc == 3 && strcmp(argv[1], "write") == 0) {
+        write_set(argv[2]);
+    } else if (argc == 4 && strcmp(argv[1], "take") == 0) {
+        take_set(argv[2], strtoull(argv[3], NULL, 10));
+    } else {
+        fprintf(stderr, "usage: %s [write DIR | take DIR SEED]\n", argv[0]);
+        return 2;
+    }
+    return tap_done();
+}

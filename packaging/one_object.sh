@@ -1,0 +1,41 @@
+#!/bin/sh
+# Makes one relocatable object of what LIST names, and of all that it needs, from a Rust static library.
+#
+#   one_object.sh ARCHIVE LIST OBJECT
+#
+# LIST has the names that stay global, one a line. All others become local: every Rust static library has the symbols of Rust's standard
+# library, and two of them would not link together. (Without the group flag, references into discarded COMDAT groups remain.)
+#
+# If the archive has palloc_on_panic and palloc_on_out_of_memory (src/ffi/panic.rs), they take the place of what the standard library does
+# in these cases, and what only that needs is left out. Their names are rustc's own; in an archive that has no such names, which is one
+# made with full link-time optimization or by a compiler that calls them otherwise, the standard library's stay.
+#
+# Needs GNU ld and objcopy: LD, OBJCOPY. DEBUG=1 keeps debug information.
+set -e
+archive=$1 list=$2 object=$3
+
+# The mangled name, or the plain one of older compilers. (nm can't read bitcode without a plugin.)
+rustc_name() {
+    grep -aoE "(_RNv[A-Za-z0-9]*_7___rustc[0-9]+_?)?$1" "$archive" | sort -u | grep -v "^$1\$" || echo "$1"
+}
+
+replace() { # RUSTC-NAME OURS
+    for name in $(rustc_name "$1"); do
+        echo "--defsym=$name=$2 "
+    done
+}
+
+instead=
+if grep -aq palloc_on_panic "$archive"; then
+    instead="-u palloc_on_panic -u palloc_on_out_of_memory $(replace rust_begin_unwind palloc_on_panic)
+        $(replace __rust_alloc_error_handler palloc_on_out_of_memory)"
+fi
+
+strip=--strip-debug
+[ -z "${DEBUG-}" ] || strip=
+# shellcheck disable=SC2046,SC2086  # lists
+${LD:-ld} -r --unique --force-group-allocation --gc-sections $(sed 's/^/-u /' "$list") $instead "$archive" -o "$object.all"
+# shellcheck disable=SC2086
+${OBJCOPY:-objcopy} $strip --remove-section=.llvmbc --remove-section=.llvmcmd \
+    --keep-global-symbols="$list" "$object.all" "$object"
+rm "$object.all"

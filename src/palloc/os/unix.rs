@@ -1,0 +1,524 @@
+//! open(2), flock(2), mmap(2), fallocate(2) and their like.
+//!
+//! The mapping is a window much longer than the file, so that growth moves nothing; a file that outgrows it gets a longer window
+//! beside the old one, which stays until close, so that addresses handed out stay good. A window may reach beyond the end of the file:
+//! nothing there is ever touched.
+
+use std::ffi::{CStr, CString, c_int};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::ops::Deref;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use memmap2::{MmapOptions, MmapRaw};
+
+// 64-bit offsets, on 32-bit machines too.
+#[cfg(any(target_os = "android", all(target_os = "linux", not(target_env = "gnu"))))]
+use libc::fallocate;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use libc::{fallocate64 as fallocate, lseek64 as lseek, off64_t as off_t};
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+use libc::{lseek, off_t};
+
+use super::{retry, write_zeros};
+use crate::palloc::{Error, Flags, Result, try_c_string};
+
+/// The window that a small medium gets: address space only, so it costs nothing but page tables.
+#[cfg(target_pointer_width = "64")]
+const WINDOW: u64 = 4 << 30;
+#[cfg(not(target_pointer_width = "64"))]
+const WINDOW: u64 = 64 << 20;
+
+/// A file or a block device.
+pub struct MappedFile {
+    file: LockedFile,
+    window: MmapRaw,
+    outgrown: Vec<MmapRaw>,
+    end: u64,
+    is_file: bool,
+    /// The directory whose entry for the file is not on the disk yet.
+    unsynced_directory: Option<File>,
+    /// The descriptor's position when it was given to us, where opening leaves it.
+    position: u64,
+}
+
+/// When it is dropped, the lock is as it was before, or stays with others who have the open file where that is None.
+struct LockedFile(File, Option<c_int>);
+
+impl Deref for LockedFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl MappedFile {
+    /// Opens and locks the file. It is created if it does not exist and `flags` has DYNAMIC.
+    pub fn open(path: &CStr, flags: Flags) -> Result<MappedFile> {
+        let writable = !flags.contains(Flags::READONLY);
+        let durable = flags.contains(Flags::SYNC) && writable;
+        let how = if writable { libc::O_RDWR } else { libc::O_RDONLY } | if durable { libc::O_DSYNC } else { 0 };
+        let (file, directory) = match open_file(path, how) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && writable && flags.contains(Flags::DYNAMIC) => {
+                // The directory first: if there is no descriptor for it, there is no new file either.
+                let directory = open_directory_of(path).map_err(Error::system("open the directory of the file"))?;
+                (open_file(path, how | libc::O_CREAT), directory)
+            }
+            result => (result, None),
+        };
+        let file = LockedFile(file.map_err(Error::system("open"))?, Some(libc::LOCK_UN));
+        MappedFile::over(file, writable, directory)
+    }
+
+    /// The same for the file that a descriptor of the program is open on, which stays the program's, with its position in the file.
+    pub fn of_descriptor(fd: c_int, flags: Flags) -> Result<MappedFile> {
+        let file = duplicate(fd).map_err(Error::system("use the descriptor"))?;
+        // SAFETY: fcntl takes a descriptor, which `file` keeps open, and integers.
+        let how = check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) }).map_err(Error::system("fcntl"))?;
+        let how = how as c_int;
+        if how & libc::O_APPEND != 0 {
+            return Err(Error::Incompatible("its descriptor has O_APPEND"));
+        }
+        let access = how & libc::O_ACCMODE;
+        if access != libc::O_RDWR && !(access == libc::O_RDONLY && flags.contains(Flags::READONLY)) {
+            return Err(Error::System { doing: "read and write with the descriptor", source: bad_descriptor() });
+        }
+        let before = Some(lock_of(&file));
+        MappedFile::over(LockedFile(file, before), !flags.contains(Flags::READONLY), None)
+    }
+
+    fn over(file: LockedFile, writable: bool, unsynced_directory: Option<File>) -> Result<MappedFile> {
+        let kind = file.metadata().map_err(Error::system("fstat"))?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(Error::Incompatible("neither a file nor a block device"));
+        }
+        lock(&file, if writable { libc::LOCK_EX } else { libc::LOCK_SH })?;
+        let position = seek(&file, 0, libc::SEEK_CUR).map_err(Error::system("lseek"))?;
+        let end = seek(&file, 0, libc::SEEK_END).map_err(Error::system("find the end of the file"))?;
+        let window = map_window(&file, end, writable).inspect_err(|_| {
+            let _ = seek(&file, position, libc::SEEK_SET);
+        })?;
+        let (is_file, outgrown) = (kind.is_file(), Vec::new());
+        Ok(MappedFile { file, window, outgrown, end, is_file, unsynced_directory, position })
+    }
+
+    /// The descriptor that C programs read and write with.
+    pub fn descriptor(&self) -> c_int {
+        self.file.as_raw_fd()
+    }
+
+    /// Another descriptor of the same open file: beyond those of stdin, stdout and stderr.
+    pub fn another_descriptor(&self) -> Result<Descriptor> {
+        let file = duplicate(self.descriptor()).map_err(Error::system("make another descriptor"))?;
+        Ok(Descriptor(file.into()))
+    }
+
+    /// Dropping this is as a kill: it does not unlock the file.
+    pub fn forget(&mut self) {
+        self.file.1 = None;
+    }
+
+    /// Whether what the program writes with its descriptor is on the disk at once.
+    pub fn writes_through(&self) -> bool {
+        // SAFETY: fcntl takes a descriptor, which the file keeps open, and integers.
+        check(unsafe { libc::fcntl(self.descriptor(), libc::F_GETFL) })
+            .is_ok_and(|how| how as c_int & libc::O_DSYNC == libc::O_DSYNC)
+    }
+
+    /// Where the file is in memory: readable, and writable unless it was opened for reading only, up to its end.
+    #[inline]
+    pub fn start(&self) -> *mut u8 {
+        self.window.as_mut_ptr()
+    }
+
+    #[inline]
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    pub fn has_movable_end(&self) -> bool {
+        self.is_file
+    }
+
+    /// Moves the end up. New bytes are zero and have space on the disk.
+    pub fn grow(&mut self, end: u64) -> Result<()> {
+        within_file_size_limit(end)?;
+        if end > self.window.len() as u64 {
+            let longer = map_window(&self.file, end, true)?;
+            self.outgrown.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
+            self.outgrown.push(std::mem::replace(&mut self.window, longer));
+        }
+        let (at, len) = (self.end, end - self.end);
+        if let Err(error) = self.allocate(at, len, len).and_then(|done| self.zeros_unless(done, at, len)) {
+            // What was allocated before it failed goes back. If that fails too, the bytes are zeros behind the chain.
+            let _ = self.file.set_len(self.end);
+            return Err(error);
+        }
+        self.end = end;
+        Ok(())
+    }
+
+    /// Moves the end down.
+    pub fn cut(&mut self, end: u64) -> Result<()> {
+        retry(|| self.file.set_len(end)).map_err(Error::system("cut the file"))?;
+        self.end = end;
+        Ok(())
+    }
+
+    pub fn can_be_cut(&self) -> bool {
+        true
+    }
+
+    /// From here on addresses in it are in use by others.
+    pub fn share(&self) {}
+
+    /// They are in use no more.
+    pub fn unshare(&mut self) {}
+
+    /// Everything stored is on the disk.
+    pub fn flush(&mut self) -> Result<()> {
+        retry(|| self.file.sync_data()).map_err(Error::system("write the file to the disk"))?;
+        if let Some(directory) = &self.unsynced_directory {
+            retry(|| directory.sync_all()).map_err(Error::system("write the file's directory to the disk"))?;
+            self.unsynced_directory = None;
+        }
+        Ok(())
+    }
+
+    /// Whether all bytes from `at` on are zero. Skips holes: a read through the mapping would fill them on some file systems.
+    pub fn is_zero_from(&self, at: u64) -> Result<bool> {
+        let result = only_zeros(&self.file, at, self.end).map_err(Error::system("read the file"));
+        self.restore_position()?;
+        result
+    }
+
+    /// Where data begins at or behind `at`, and where it ends.
+    pub fn next_data(&self, at: u64) -> io::Result<(u64, u64)> {
+        let data = seek(&self.file, at, libc::SEEK_DATA)?;
+        Ok((data, seek(&self.file, data, libc::SEEK_HOLE)?))
+    }
+
+    /// The position in the file is the program's; opening leaves it where it was.
+    pub fn restore_position(&self) -> Result<()> {
+        seek(&self.file, self.position, libc::SEEK_SET).map(drop).map_err(Error::system("lseek"))
+    }
+
+    /// Whether a load from a hole through the mapping would take space on the disk, and be a SIGBUS where there is none.
+    pub fn do_loads_fill_holes(&self) -> bool {
+        is_tmpfs(&self.file)
+    }
+
+    /// Reads the word at `at` by a system call.
+    pub fn read_word(&self, at: u64) -> Option<u64> {
+        let mut bytes = [0; 8];
+        self.file.read_exact_at(&mut bytes, at).ok().map(|()| u64::from_be_bytes(bytes))
+    }
+
+    /// How much of it is allocated on the disk, at most.
+    pub fn allocated(&self) -> u64 {
+        self.file.metadata().map_or(u64::MAX, |meta| meta.blocks() * 512)
+    }
+
+    /// Allocates the range on the disk; bytes that were not there read as zero. At least `new` bytes of it are not allocated yet. False
+    /// where the file system can't.
+    pub fn allocate(&self, at: u64, len: u64, new: u64) -> Result<bool> {
+        if new > AT_ONCE && free_space(&self.file).is_some_and(|free| free < new) {
+            // What can't be had is not taken for a moment from others either.
+            let source = io::Error::from_raw_os_error(libc::ENOSPC);
+            return Err(Error::System { doing: ALLOCATING, source });
+        }
+        for from in (0..len).step_by(AT_ONCE as usize) {
+            match allocate_at_once(&self.file, at + from, (len - from).min(AT_ONCE)) {
+                Ok(()) => {}
+                Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => return Ok(false),
+                Err(e) => return Err(Error::System { doing: ALLOCATING, source: e }),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Fills the range by hand where the file system could not allocate it: zeros, which nobody else writes to.
+    pub fn zeros_unless(&self, allocated: bool, at: u64, len: u64) -> Result<()> {
+        if allocated { Ok(()) } else { write_zeros(&self.file, at, len).map_err(Error::system(ALLOCATING)) }
+    }
+
+    /// Makes the pages of the range, which is allocated, writable, where the system can.
+    pub fn populate(&self, at: u64, len: u64) -> Result<()> {
+        #[cfg(target_os = "linux")]
+        match self.window.advise_range(memmap2::Advice::PopulateWrite, at as usize, len as usize) {
+            Err(e) if e.raw_os_error() == Some(libc::EFAULT) => {
+                // What would be a SIGBUS.
+                let source = io::Error::from_raw_os_error(libc::ENOSPC);
+                return Err(Error::System { doing: ALLOCATING, source });
+            }
+            _ => {} // an old system does not know it
+        }
+        let _ = (at, len);
+        Ok(())
+    }
+
+    /// Gives the range back to the disk, as far as the system can. It is zeros then.
+    pub fn punch_hole(&self, at: u64, len: u64) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        // SAFETY: fallocate takes a descriptor, which the file keeps open, and integers.
+        unsafe {
+            let how = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+            fallocate(self.file.as_raw_fd(), how, at as off_t, len as off_t);
+        }
+        let _ = (at, len);
+    }
+}
+
+impl Drop for LockedFile {
+    fn drop(&mut self) {
+        // Not left to close(2): a forked child's copy of the descriptor, or the program's own, would keep the lock.
+        if let Some(before) = self.1 {
+            // SAFETY: flock takes a descriptor, which the file keeps open, and flags.
+            unsafe { libc::flock(self.0.as_raw_fd(), before | libc::LOCK_NB) };
+        }
+    }
+}
+
+/// A file descriptor, closed when it is dropped.
+pub struct Descriptor(OwnedFd);
+
+impl Descriptor {
+    /// # Safety
+    /// `fd` is open, and from here on nobody else's.
+    pub unsafe fn from_number(fd: c_int) -> Descriptor {
+        // SAFETY: passed on to the caller.
+        Descriptor(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    pub fn number(&self) -> c_int {
+        self.0.as_raw_fd()
+    }
+
+    /// From here on the program's.
+    pub fn into_number(self) -> c_int {
+        self.0.into_raw_fd()
+    }
+}
+
+pub fn bad_descriptor() -> io::Error {
+    io::Error::from_raw_os_error(libc::EBADF)
+}
+
+/// The error's number in C.
+pub fn errno_of(error: &io::Error) -> c_int {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+/// The path as C programs have it.
+pub fn c_path(path: &Path) -> Result<CString> {
+    try_c_string(path.as_os_str().as_bytes())?.ok_or(Error::Incompatible("its path has a NUL in it"))
+}
+
+pub(super) fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+    file.read_at(bytes, at)
+}
+
+pub(super) fn write_all_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    file.write_all_at(bytes, at)
+}
+
+#[cfg(target_os = "linux")]
+fn is_tmpfs(file: &File) -> bool {
+    let mut info = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the out parameter is a local, which a call that succeeds fills.
+    let info = unsafe {
+        if libc::fstatfs(file.as_raw_fd(), info.as_mut_ptr()) != 0 {
+            return false;
+        }
+        info.assume_init()
+    };
+    #[allow(clippy::unnecessary_cast)] // not everywhere the same type
+    return info.f_type as i64 == libc::TMPFS_MAGIC as i64;
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_tmpfs(_: &File) -> bool {
+    false
+}
+
+fn lock(file: &File, how: c_int) -> Result<()> {
+    // SAFETY: flock takes a descriptor, which `file` keeps open, and flags.
+    match retry(|| check(unsafe { libc::flock(file.as_raw_fd(), how | libc::LOCK_NB) })) {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(Error::Locked),
+        Err(e) => Err(Error::System { doing: "lock the file", source: e }),
+    }
+}
+
+/// The flock(2) that the open file has: LOCK_UN where the system does not tell.
+fn lock_of(file: &File) -> c_int {
+    let (mut path, mut text) = ([0; 64], [0; 1024]);
+    let _fits = write!(&mut path[..], "/proc/self/fdinfo/{}\0", file.as_raw_fd());
+    let info = CStr::from_bytes_until_nul(&path).ok().and_then(|path| open_file(path, libc::O_RDONLY).ok());
+    let len = info.and_then(|mut info| info.read(&mut text).ok()).unwrap_or(0);
+    let has = |line: &[u8], word: &[u8]| line.windows(word.len()).any(|part| part == word);
+    let flock =
+        text[..len].split(|&byte| byte == b'\n').find(|line| line.starts_with(b"lock:") && has(line, b" FLOCK "));
+    match flock {
+        Some(line) if has(line, b" WRITE ") => libc::LOCK_EX,
+        Some(_) => libc::LOCK_SH,
+        None => libc::LOCK_UN,
+    }
+}
+
+/// lseek(2). Used only before the descriptor is handed out: from then on the position in the file is the program's.
+fn seek(file: &File, at: u64, whence: c_int) -> io::Result<u64> {
+    // SAFETY: lseek takes a descriptor, which `file` keeps open, and integers.
+    check(unsafe { lseek(file.as_raw_fd(), at as off_t, whence) }).map(|offset| offset as u64)
+}
+
+/// Reads by pread(2), and skips holes: a read through the mapping would fill them on some file systems.
+fn only_zeros(file: &File, at: u64, end: u64) -> io::Result<bool> {
+    let mut buffer = [0; 32 << 10];
+    let mut at = at;
+    while at < end {
+        match seek(file, at, libc::SEEK_DATA) {
+            Ok(data) => at = data,
+            Err(e) if e.raw_os_error() == Some(libc::ENXIO) => return Ok(true),
+            Err(_) => {} // not told: read on
+        }
+        let wanted = (end - at).min(buffer.len() as u64) as usize;
+        let n = retry(|| file.read_at(&mut buffer[..wanted], at))?;
+        if buffer[..n].iter().any(|&b| b != 0) {
+            return Ok(false);
+        }
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        at += n as u64;
+    }
+    Ok(true)
+}
+
+fn map_window(file: &File, end: u64, writable: bool) -> Result<MmapRaw> {
+    let double = end.saturating_mul(2);
+    let lengths = if writable {
+        [double.max(WINDOW), double.max(WINDOW / 64), end.saturating_add(end / 8), end]
+    } else {
+        [end; 4]
+    };
+    let mut failure = io::Error::from_raw_os_error(libc::ENOMEM);
+    for len in lengths {
+        // An empty file gets its header through the window too.
+        let Ok(len) = usize::try_from(len.max(8)) else { continue };
+        let mut options = MmapOptions::new();
+        options.len(len);
+        match if writable { options.map_raw(file) } else { options.map_raw_read_only(file) } {
+            Ok(window) => return Ok(window),
+            Err(e) if e.raw_os_error().is_some() => failure = e,
+            Err(_) => {} // more than the address space holds
+        }
+    }
+    Err(Error::System { doing: "map the file", source: failure })
+}
+
+const ALLOCATING: &str = "allocate space for the file";
+
+/// A call that a signal interrupts starts anew, and a program may have timers: so that it comes to an end.
+const AT_ONCE: u64 = 16 << 20;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn allocate_at_once(file: &File, at: u64, len: u64) -> io::Result<()> {
+    // SAFETY: fallocate takes a descriptor, which `file` keeps open, and integers.
+    retry(|| check(unsafe { fallocate(file.as_raw_fd(), 0, at as off_t, len as off_t) })).map(drop)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn allocate_at_once(_: &File, _: u64, _: u64) -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(libc::ENOSYS))
+}
+
+/// What the file system has left, if it tells.
+fn free_space(file: &File) -> Option<u64> {
+    let mut info = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the out parameter is a local, which a call that succeeds fills.
+    let info = unsafe {
+        if libc::fstatvfs(file.as_raw_fd(), info.as_mut_ptr()) != 0 {
+            return None;
+        }
+        info.assume_init()
+    };
+    #[allow(clippy::unnecessary_cast)] // not everywhere u64
+    (info.f_bfree as u64).checked_mul(info.f_frsize as u64)
+}
+
+/// Beyond RLIMIT_FSIZE the kernel would send a signal; here it is an error.
+fn within_file_size_limit(end: u64) -> Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the out parameter is a local.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) } == 0;
+    #[allow(clippy::unnecessary_cast)] // not everywhere a u64
+    let limit_bytes = limit.rlim_cur as u64;
+    if known && limit.rlim_cur != libc::RLIM_INFINITY && end > limit_bytes {
+        let source = io::Error::from_raw_os_error(libc::EFBIG);
+        return Err(Error::System { doing: "grow the file", source });
+    }
+    Ok(())
+}
+
+/// open(2), on a path that needs no copy. Does not wait for the other end of a pipe.
+fn open_file(path: &CStr, how: c_int) -> io::Result<File> {
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    use libc::open;
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    use libc::open64 as open;
+    let how = how | libc::O_CLOEXEC | libc::O_NONBLOCK;
+    let mode: libc::c_uint = 0o660;
+    // SAFETY: open takes a C string, flags and a mode; a descriptor that it returns is nobody else's. fcntl takes integers.
+    let file = retry(|| unsafe { check(open(path.as_ptr(), how, mode)).map(|fd| File::from_raw_fd(fd as c_int)) })?;
+    // SAFETY: as above. Of the flags, those that can be changed are set: none of ours but O_NONBLOCK.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, how & !libc::O_NONBLOCK) })?;
+    Ok(file)
+}
+
+/// What tells a file from all others that are open: device and number.
+pub type FileId = (u64, u64);
+
+/// The file that a descriptor is open on.
+pub fn file_of(fd: c_int) -> io::Result<FileId> {
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    use libc::{fstat, stat};
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    use libc::{fstat64 as fstat, stat64 as stat};
+    let mut info = std::mem::MaybeUninit::<stat>::uninit();
+    // SAFETY: the out parameter is a local, which a call that succeeds fills.
+    let info = unsafe { check(fstat(fd, info.as_mut_ptr())).map(|_| info.assume_init()) }?;
+    #[allow(clippy::unnecessary_cast)] // not everywhere u64
+    Ok((info.st_dev as u64, info.st_ino as u64))
+}
+
+fn duplicate(fd: c_int) -> io::Result<File> {
+    // SAFETY: fcntl takes integers; a descriptor that it returns is nobody else's.
+    check(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) }).map(|fd| unsafe { File::from_raw_fd(fd as c_int) })
+}
+
+/// The directory that holds the file, to be synced with the file's first sync. None where it may not be read.
+fn open_directory_of(path: &CStr) -> io::Result<Option<File>> {
+    let mut directory = [0; libc::PATH_MAX as usize];
+    let path = path.to_bytes();
+    let name = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+    match directory.get_mut(..name) {
+        None => return Ok(None), // too long for open(2) too
+        Some([]) => directory[0] = b'.',
+        Some(start) => start.copy_from_slice(&path[..name]),
+    }
+    let directory = CStr::from_bytes_until_nul(&directory).map_err(io::Error::other)?;
+    match open_file(directory, libc::O_RDONLY | libc::O_DIRECTORY) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+fn check(result: impl Into<i64>) -> io::Result<i64> {
+    let result = result.into();
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

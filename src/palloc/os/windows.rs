@@ -1,0 +1,470 @@
+//! CreateFile, LockFileEx, file mappings, and descriptors of the C runtime.
+//!
+//! A mapping can't reach beyond the end of its file, and a file that is mapped can't be cut. So growth maps the file anew, and a cut
+//! takes the mapping away for the moment. Where addresses were handed out neither may be: then the old mapping stays beside the new
+//! one, which is longer than needed so that there are few of them, and the file can't be cut before it is closed.
+//!
+//! All work is done on a file object of our own: the position of the descriptor that the program has is the program's.
+
+use std::cell::Cell;
+use std::ffi::{CStr, CString, c_int};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::windows::fs::{FileExt, OpenOptionsExt};
+use std::os::windows::io::{AsRawHandle, FromRawHandle, IntoRawHandle, RawHandle};
+use std::path::Path;
+
+use memmap2::{MmapOptions, MmapRaw};
+use windows_sys::Win32::Foundation::{
+    ERROR_FILENAME_EXCED_RANGE, ERROR_HANDLE_DISK_FULL, ERROR_INVALID_HANDLE, ERROR_INVALID_NAME, ERROR_LOCK_VIOLATION,
+    ERROR_SHARING_VIOLATION, ERROR_TOO_MANY_OPEN_FILES, ERROR_USER_MAPPED_FILE, GENERIC_READ, GENERIC_WRITE,
+    INVALID_HANDLE_VALUE,
+};
+use windows_sys::Win32::Storage::FileSystem::{
+    BY_HANDLE_FILE_INFORMATION, FILE_FLAG_WRITE_THROUGH, FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE,
+    FILE_STANDARD_INFO, FILE_TYPE_DISK, FileStandardInfo, GetFileInformationByHandle, GetFileInformationByHandleEx,
+    GetFileType, LOCKFILE_EXCLUSIVE_LOCK, LOCKFILE_FAIL_IMMEDIATELY, LockFileEx, ReOpenFile, ReadFile, WriteFile,
+};
+use windows_sys::Win32::System::IO::{OVERLAPPED, OVERLAPPED_0, OVERLAPPED_0_0};
+
+use super::{retry, write_zeros};
+use crate::palloc::{Error, Flags, Result, try_c_string};
+
+const NO_FILE: &str = "neither a file nor a block device";
+const SHARE_ALL: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+
+/// A file.
+pub struct MappedFile {
+    // First, because they go first: a mapping holds the lock.
+    window: MmapRaw,
+    outgrown: Vec<MmapRaw>,
+    file: File,
+    descriptor: Descriptor,
+    /// How long the file is, and the window.
+    end: u64,
+    /// A growth that failed left zeros behind the end, which could not be cut off yet.
+    overlong: bool,
+    writable: bool,
+    durable: bool,
+    /// Addresses in the window are in use.
+    shared: Cell<bool>,
+}
+
+impl MappedFile {
+    /// Opens and locks the file. It is created if it does not exist and `flags` has DYNAMIC.
+    pub fn open(path: &CStr, flags: Flags) -> Result<MappedFile> {
+        let path = path.to_str().map_err(|_| Error::Incompatible("its path is not UTF-8"))?;
+        let writable = !flags.contains(Flags::READONLY);
+        let durable = flags.contains(Flags::SYNC) && writable;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(writable)
+            .create(writable && flags.contains(Flags::DYNAMIC))
+            .custom_flags(if durable { FILE_FLAG_WRITE_THROUGH } else { 0 })
+            .open(path)
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::PermissionDenied if Path::new(path).is_dir() => Error::Incompatible(NO_FILE),
+                _ => Error::System { doing: "open", source },
+            })?;
+        MappedFile::over(file, writable, durable)
+    }
+
+    /// The same for the file that a descriptor of the program is open on, which stays the program's, with its position in the file.
+    pub fn of_descriptor(fd: c_int, flags: Flags) -> Result<MappedFile> {
+        const USING: &str = "use the descriptor";
+        let handle = handle_of(fd).map_err(Error::system(USING))?;
+        let writable = !flags.contains(Flags::READONLY);
+        if !is_readable(handle) || (writable && !is_writable(handle)) {
+            return Err(Error::System { doing: "read and write with the descriptor", source: bad_descriptor() });
+        }
+        let file = open_again(handle, writable, false).map_err(Error::system(USING))?;
+        MappedFile::over(file, writable, false)
+    }
+
+    fn over(file: File, writable: bool, durable: bool) -> Result<MappedFile> {
+        // SAFETY: takes a handle, which `file` keeps open.
+        if unsafe { GetFileType(file.as_raw_handle()) } != FILE_TYPE_DISK {
+            return Err(Error::Incompatible(NO_FILE));
+        }
+        lock(&file, writable)?;
+        let end = file.metadata().map_err(Error::system("find the end of the file"))?.len();
+        let opened =
+            open_again(file.as_raw_handle(), writable, durable).and_then(|own| Descriptor::over(own, writable));
+        Ok(MappedFile {
+            window: map(&file, end, writable)?,
+            outgrown: Vec::new(),
+            descriptor: opened.map_err(Error::system("make a descriptor"))?,
+            file,
+            end,
+            overlong: false,
+            writable,
+            durable,
+            shared: Cell::new(false),
+        })
+    }
+
+    /// The descriptor that C programs read and write with.
+    pub fn descriptor(&self) -> c_int {
+        self.descriptor.number()
+    }
+
+    /// Another descriptor of the same file: beyond those of stdin, stdout and stderr.
+    pub fn another_descriptor(&self) -> Result<Descriptor> {
+        let file = open_again(self.file.as_raw_handle(), self.writable, self.durable);
+        let opened = file.and_then(|file| Descriptor::over(file, self.writable));
+        let opened = opened.map_err(Error::system("make another descriptor"))?;
+        // One of those three is not had again as long as `opened` has it.
+        if opened.number() > 2 { Ok(opened) } else { self.another_descriptor() }
+    }
+
+    /// Dropping this is as a kill, always.
+    pub fn forget(&mut self) {}
+
+    /// Whether what the program writes with its descriptor is on the disk at once: not told of a descriptor that is the program's.
+    pub fn writes_through(&self) -> bool {
+        self.durable
+    }
+
+    /// Where the file is in memory: readable, and writable unless it was opened for reading only, up to its end.
+    #[inline]
+    pub fn start(&self) -> *mut u8 {
+        self.window.as_mut_ptr()
+    }
+
+    #[inline]
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    pub fn has_movable_end(&self) -> bool {
+        true
+    }
+
+    /// Moves the end up, further than asked for where old mappings stay. New bytes are zero and have space on the disk.
+    pub fn grow(&mut self, end: u64) -> Result<()> {
+        if !self.shared.get() {
+            return self.grow_to(end);
+        }
+        // Markers stay in step.
+        self.grow_to(end + end / 8 / 16 * 16).or_else(|_| self.grow_to(end))
+    }
+
+    fn grow_to(&mut self, end: u64) -> Result<()> {
+        let longer = self.allocate_to(end).and_then(|()| {
+            self.outgrown.try_reserve(1)?;
+            map(&self.file, end, true)
+        });
+        match longer {
+            Ok(longer) => {
+                let old = std::mem::replace(&mut self.window, longer);
+                if self.shared.replace(false) {
+                    self.outgrown.push(old);
+                }
+                (self.end, self.overlong) = (end, false);
+                Ok(())
+            }
+            Err(error) => {
+                self.overlong = self.file.set_len(self.end).is_err();
+                self.take_back();
+                Err(error)
+            }
+        }
+    }
+
+    fn take_back(&mut self) {
+        if self.overlong && self.can_be_cut() {
+            self.overlong = self.cut(self.end).is_err();
+        }
+    }
+
+    fn allocate_to(&self, end: u64) -> Result<()> {
+        const GROWING: &str = "allocate space for the file";
+        let len = self.file.metadata().map_err(Error::system(GROWING))?.len();
+        if len < end {
+            self.file.set_len(end).map_err(Error::system(GROWING))?;
+        }
+        if self.allocated() < end {
+            // The file is sparse, or the file system allocates late.
+            write_zeros(&self.file, self.end, end - self.end).map_err(Error::system(GROWING))?;
+        }
+        Ok(())
+    }
+
+    /// Moves the end down.
+    pub fn cut(&mut self, end: u64) -> Result<()> {
+        if !self.can_be_cut() {
+            let source = io::Error::from_raw_os_error(ERROR_USER_MAPPED_FILE as i32);
+            return Err(Error::System { doing: CUTTING, source });
+        }
+        let nothing = MmapOptions::new().len(1).map_anon().map_err(Error::system(MAPPING))?;
+        self.window = nothing.into();
+        let cut = self.file.set_len(end).map_err(Error::system(CUTTING));
+        if cut.is_ok() {
+            self.end = end;
+        }
+        // The address space and the memory that it needs were its own a moment ago.
+        self.window = map(&self.file, self.end, true).expect("a file that was mapped can be mapped again");
+        cut
+    }
+
+    /// A file that is mapped can't be.
+    pub fn can_be_cut(&self) -> bool {
+        !self.shared.get() && self.outgrown.is_empty()
+    }
+
+    /// From here on addresses in it are in use by others.
+    pub fn share(&self) {
+        self.shared.set(true);
+    }
+
+    /// They are in use no more.
+    pub fn unshare(&mut self) {
+        self.shared.set(false);
+        self.outgrown.clear();
+        self.take_back();
+    }
+
+    /// Everything stored is on the disk.
+    pub fn flush(&mut self) -> Result<()> {
+        // Each view knows which pages were stored to through it.
+        let views = self.outgrown.iter().chain([&self.window]);
+        let written = views.map(|view| view.flush_async()).collect::<io::Result<()>>();
+        written.and_then(|()| self.file.sync_all()).map_err(Error::system("write the file to the disk"))
+    }
+
+    /// Whether all bytes from `at` on are zero.
+    pub fn is_zero_from(&self, at: u64) -> Result<bool> {
+        let mut buffer = [0; 32 << 10];
+        let mut at = at;
+        while at < self.end {
+            let wanted = (self.end - at).min(buffer.len() as u64) as usize;
+            let result = retry(|| read_at(&self.file, &mut buffer[..wanted], at)).and_then(|n| match n {
+                0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                n => Ok(n),
+            });
+            let n = result.map_err(Error::system("read the file"))?;
+            if buffer[..n].iter().any(|&b| b != 0) {
+                return Ok(false);
+            }
+            at += n as u64;
+        }
+        Ok(true)
+    }
+
+    /// Where data begins at or behind `at`, and where it ends. A file with holes is not asked where they are.
+    pub fn next_data(&self, at: u64) -> io::Result<(u64, u64)> {
+        if self.allocated() < self.end { Err(io::ErrorKind::Unsupported.into()) } else { Ok((at, u64::MAX)) }
+    }
+
+    pub fn restore_position(&self) -> Result<()> {
+        Ok(())
+    }
+
+    pub fn do_loads_fill_holes(&self) -> bool {
+        false
+    }
+
+    pub fn read_word(&self, _at: u64) -> Option<u64> {
+        None
+    }
+
+    /// How much of it is allocated on the disk, at most.
+    pub fn allocated(&self) -> u64 {
+        let mut info = MaybeUninit::<FILE_STANDARD_INFO>::uninit();
+        let size = size_of::<FILE_STANDARD_INFO>() as u32;
+        // SAFETY: takes a handle, which `file` keeps open; the out parameter is a local of the size said, which a call that succeeds
+        // fills.
+        unsafe {
+            let handle = self.file.as_raw_handle();
+            match GetFileInformationByHandleEx(handle, FileStandardInfo, info.as_mut_ptr().cast(), size) {
+                0 => u64::MAX,
+                _ => info.assume_init().AllocationSize as u64,
+            }
+        }
+    }
+
+    /// No system call allocates space that is then readable as zeros, in the middle of a file.
+    pub fn allocate(&self, _at: u64, _len: u64, _new: u64) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Fills the range by hand where the file system could not allocate it: zeros, which nobody else writes to.
+    pub fn zeros_unless(&self, allocated: bool, at: u64, len: u64) -> Result<()> {
+        let write = || write_zeros(&self.file, at, len).map_err(Error::system("allocate space in the file"));
+        if allocated { Ok(()) } else { write() }
+    }
+
+    pub fn populate(&self, _at: u64, _len: u64) -> Result<()> {
+        Ok(())
+    }
+
+    pub fn punch_hole(&self, _at: u64, _len: u64) {}
+}
+
+/// A descriptor of the C runtime that this library is linked with, closed when it is dropped.
+pub struct Descriptor(c_int);
+
+impl Descriptor {
+    /// # Safety
+    /// `fd` is open, and from here on nobody else's.
+    pub unsafe fn from_number(fd: c_int) -> Descriptor {
+        Descriptor(fd)
+    }
+
+    fn over(file: File, writable: bool) -> io::Result<Descriptor> {
+        let flags = libc::O_BINARY | libc::O_NOINHERIT | if writable { libc::O_RDWR } else { libc::O_RDONLY };
+        let handle = file.into_raw_handle();
+        // SAFETY: the handle is open, nobody else's, and the descriptor's from here on.
+        let fd = unsafe { libc::open_osfhandle(handle as isize, flags) };
+        if fd < 0 {
+            // SAFETY: open, and still ours.
+            drop(unsafe { File::from_raw_handle(handle) });
+            return Err(io::Error::from_raw_os_error(ERROR_TOO_MANY_OPEN_FILES as i32));
+        }
+        Ok(Descriptor(fd))
+    }
+
+    pub fn number(&self) -> c_int {
+        self.0
+    }
+
+    /// From here on the program's.
+    pub fn into_number(self) -> c_int {
+        let fd = self.0;
+        std::mem::forget(self);
+        fd
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        // SAFETY: open, unless the program closed it, and ours.
+        unsafe { libc::close(self.0) };
+    }
+}
+
+pub fn bad_descriptor() -> io::Error {
+    io::Error::from_raw_os_error(ERROR_INVALID_HANDLE as i32)
+}
+
+/// The error's number in C.
+pub fn errno_of(error: &io::Error) -> c_int {
+    match error.raw_os_error().map(|code| code as u32) {
+        Some(ERROR_INVALID_HANDLE) => return libc::EBADF,
+        Some(ERROR_TOO_MANY_OPEN_FILES) => return libc::EMFILE,
+        Some(ERROR_HANDLE_DISK_FULL) => return libc::ENOSPC,
+        Some(ERROR_SHARING_VIOLATION) => return libc::EACCES,
+        Some(ERROR_INVALID_NAME) => return libc::ENOENT,
+        Some(ERROR_FILENAME_EXCED_RANGE) => return libc::ENAMETOOLONG,
+        _ => {}
+    }
+    match error.kind() {
+        io::ErrorKind::NotFound => libc::ENOENT,
+        io::ErrorKind::PermissionDenied => libc::EACCES,
+        io::ErrorKind::ReadOnlyFilesystem => libc::EROFS,
+        io::ErrorKind::StorageFull => libc::ENOSPC,
+        io::ErrorKind::FileTooLarge => libc::EFBIG,
+        io::ErrorKind::OutOfMemory => libc::ENOMEM,
+        io::ErrorKind::InvalidInput => libc::EINVAL,
+        _ => libc::EIO,
+    }
+}
+
+/// The path as C programs have it.
+pub fn c_path(path: &Path) -> Result<CString> {
+    let path = path.to_str().ok_or(Error::Incompatible("its path is not Unicode"))?;
+    try_c_string(path.as_bytes())?.ok_or(Error::Incompatible("its path has a NUL in it"))
+}
+
+pub(super) fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+    file.seek_read(bytes, at)
+}
+
+pub(super) fn write_all_at(file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let n = file.seek_write(bytes, at)?;
+        (bytes, at) = (&bytes[n..], at + n as u64);
+    }
+    Ok(())
+}
+
+/// Locks a byte far beyond every file: a lock on what the program reads and writes would keep its descriptor from it.
+fn lock(file: &File, exclusive: bool) -> Result<()> {
+    let how = LOCKFILE_FAIL_IMMEDIATELY | if exclusive { LOCKFILE_EXCLUSIVE_LOCK } else { 0 };
+    let at = OVERLAPPED_0_0 { Offset: u32::MAX - 1, OffsetHigh: i32::MAX as u32 };
+    let mut at = OVERLAPPED { Anonymous: OVERLAPPED_0 { Anonymous: at }, ..Default::default() };
+    // SAFETY: takes a handle, which `file` keeps open, and a local.
+    if unsafe { LockFileEx(file.as_raw_handle(), how, 0, 1, 0, &mut at) } != 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        e if e.raw_os_error() == Some(ERROR_LOCK_VIOLATION as i32) => Err(Error::Locked),
+        e => Err(Error::System { doing: "lock the file", source: e }),
+    }
+}
+
+const MAPPING: &str = "map the file";
+const CUTTING: &str = "cut the file";
+
+/// Nothing can be mapped of an empty file: there a page of memory stands in, which is not used.
+fn map(file: &File, len: u64, writable: bool) -> Result<MmapRaw> {
+    let mut options = MmapOptions::new();
+    let mapped = match usize::try_from(len) {
+        Ok(0) => options.len(1).map_anon().map(MmapRaw::from),
+        Ok(len) if writable => options.len(len).map_raw(file),
+        Ok(len) => options.len(len).map_raw_read_only(file),
+        Err(_) => Err(io::ErrorKind::OutOfMemory.into()),
+    };
+    mapped.map_err(Error::system(MAPPING))
+}
+
+/// The same file by a file object of its own: what is locked or where its position is does not matter to it.
+fn open_again(handle: RawHandle, writable: bool, durable: bool) -> io::Result<File> {
+    let access = GENERIC_READ | if writable { GENERIC_WRITE } else { 0 };
+    // SAFETY: takes a handle that is open, and integers; a handle that it returns is nobody else's.
+    unsafe {
+        let new = ReOpenFile(handle, access, SHARE_ALL, if durable { FILE_FLAG_WRITE_THROUGH } else { 0 });
+        if new == INVALID_HANDLE_VALUE { Err(io::Error::last_os_error()) } else { Ok(File::from_raw_handle(new)) }
+    }
+}
+
+/// The handle under a descriptor, which keeps it open.
+fn handle_of(fd: c_int) -> io::Result<RawHandle> {
+    // SAFETY: takes an integer.
+    let handle = unsafe { libc::get_osfhandle(fd) };
+    // -2: a standard stream that the program was started without.
+    if handle == -1 || handle == -2 { Err(bad_descriptor()) } else { Ok(handle as RawHandle) }
+}
+
+/// Whether the handle may be read with.
+fn is_readable(handle: RawHandle) -> bool {
+    let mut read = 0;
+    // SAFETY: takes a handle that is open; reads no byte, so that the position stays.
+    unsafe { ReadFile(handle, [].as_mut_ptr(), 0, &mut read, std::ptr::null_mut()) != 0 }
+}
+
+/// Whether it may be written with.
+fn is_writable(handle: RawHandle) -> bool {
+    let mut written = 0;
+    // SAFETY: takes a handle that is open; writes no byte, so that the position stays.
+    unsafe { WriteFile(handle, [].as_ptr(), 0, &mut written, std::ptr::null_mut()) != 0 }
+}
+
+/// What tells a file from all others that are open: volume and number.
+pub type FileId = (u64, u64);
+
+/// The file that a descriptor is open on.
+pub fn file_of(fd: c_int) -> io::Result<FileId> {
+    let mut info = MaybeUninit::<BY_HANDLE_FILE_INFORMATION>::uninit();
+    let handle = handle_of(fd)?;
+    // SAFETY: takes a handle that is open; the out parameter is a local, which a call that succeeds fills.
+    let info = unsafe {
+        match GetFileInformationByHandle(handle, info.as_mut_ptr()) {
+            0 => return Err(io::Error::last_os_error()),
+            _ => info.assume_init(),
+        }
+    };
+    let number = (info.nFileIndexHigh as u64) << 32 | info.nFileIndexLow as u64;
+    Ok((info.dwVolumeSerialNumber as u64, number))
+}
