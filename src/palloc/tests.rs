@@ -141,7 +141,7 @@ impl Medium for MemMedium {
         if let (Some(barriers), Some(states)) = (&mut self.barriers, &self.before_each_change) {
             barriers.push(states.len());
         }
-        self.call()
+        if self.is_durable() { self.call() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<()> {
