@@ -265,7 +265,8 @@ uint64_t palloc(struct palloc_t *pt, size_t size);
  * - EINVAL: no allocated blob starts at `ptr` (0, a stray offset, inside a blob, freed already), or
  *   `pt` is NULL.
  * - EROFS: opened with PALLOC_READONLY.
- * - EILSEQ: a marker was overwritten since the medium was opened.
+ * - EILSEQ: a marker was overwritten since the medium was opened (the one at the end of a blob of
+ *   up to 512 bytes is not looked at).
  * - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says.
  */
 void pfree(struct palloc_t *pt, uint64_t ptr);
@@ -306,7 +307,8 @@ uint64_t palloc_next(struct palloc_t *pt, uint64_t ptr);
  * - EINVAL: `ptr` is not 0 and no allocated blob starts there, or `pt` is NULL.
  * - ENOSPC, ENOMEM, EFBIG, EIO, ...: as with palloc.
  * - EROFS: opened with PALLOC_READONLY.
- * - EILSEQ: a marker was overwritten since the medium was opened.
+ * - EILSEQ: a marker was overwritten since the medium was opened (the one at the end of a blob of
+ *   up to 512 bytes is not looked at).
  */
 uint64_t prealloc(struct palloc_t *pt, uint64_t ptr, size_t size);
 

@@ -187,7 +187,8 @@ PALLOC_OFFSET palloc_fd_alloc(PALLOC_FD fd, PALLOC_SIZE size);
  * - EBADF: no medium is open on `fd`.
  * - EINVAL: no allocated blob starts at `ptr` (0, a stray offset, inside a blob, freed already).
  * - EROFS: opened with PALLOC_READONLY.
- * - EILSEQ: a marker was overwritten since the medium was opened.
+ * - EILSEQ: a marker was overwritten since the medium was opened (the one at the end of a blob of
+ *   up to 512 bytes is not looked at).
  * - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says.
  */
 PALLOC_RESPONSE palloc_fd_free(PALLOC_FD fd, PALLOC_OFFSET ptr);

@@ -294,7 +294,7 @@ pub unsafe extern "C" fn palloc(pt: *mut palloc_t, size: size_t) -> u64 {
 /// Returns nothing: to see a failure, set errno to 0 before the call. Fails, and changes nothing, iff:
 /// - EINVAL: no allocated blob starts at `ptr` (0, a stray offset, inside a blob, freed already), or `pt` is NULL.
 /// - EROFS: opened with PALLOC_READONLY.
-/// - EILSEQ: a marker was overwritten since the medium was opened.
+/// - EILSEQ: a marker was overwritten since the medium was opened (the one at the end of a blob of up to 512 bytes is not looked at).
 /// - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says.
 ///
 /// # Safety
@@ -353,7 +353,7 @@ pub unsafe extern "C" fn palloc_next(pt: *mut palloc_t, ptr: u64) -> u64 {
 /// - EINVAL: `ptr` is not 0 and no allocated blob starts there, or `pt` is NULL.
 /// - ENOSPC, ENOMEM, EFBIG, EIO, ...: as with palloc.
 /// - EROFS: opened with PALLOC_READONLY.
-/// - EILSEQ: a marker was overwritten since the medium was opened.
+/// - EILSEQ: a marker was overwritten since the medium was opened (the one at the end of a blob of up to 512 bytes is not looked at).
 ///
 /// # Safety
 /// `pt` is NULL or a live handle.

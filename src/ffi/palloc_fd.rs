@@ -309,7 +309,7 @@ pub extern "C" fn palloc_fd_alloc(fd: PALLOC_FD, size: PALLOC_SIZE) -> PALLOC_OF
 /// - EBADF: no medium is open on `fd`.
 /// - EINVAL: no allocated blob starts at `ptr` (0, a stray offset, inside a blob, freed already).
 /// - EROFS: opened with PALLOC_READONLY.
-/// - EILSEQ: a marker was overwritten since the medium was opened.
+/// - EILSEQ: a marker was overwritten since the medium was opened (the one at the end of a blob of up to 512 bytes is not looked at).
 /// - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says.
 #[unsafe(no_mangle)]
 pub extern "C" fn palloc_fd_free(fd: PALLOC_FD, ptr: PALLOC_OFFSET) -> PALLOC_RESPONSE {

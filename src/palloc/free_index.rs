@@ -11,10 +11,10 @@
 //!            for set 0 a tree of maxima over the regions: the first region that has a block large enough
 //! ```
 //!
-//! In front of each of the sets 1 to 32 stands a stack of blocks of that size, those that were freed last. They are in no set until
-//! [`FreeIndex::settle`].
+//! In front of each of the sets 1 to 32 stands a stack of blocks of that size that were freed lately. They are in no set until
+//! [`FreeIndex::settle`]; what is freed while the stack is full goes to the set.
 //!
-//! A search takes the smallest exact size that fits: the block that was freed last, as its lines are in the cache, else the lowest;
+//! A search takes the smallest exact size that fits: the top of its stack, as its lines are in the cache, else its lowest block;
 //! else the lowest block of the others that fits. What it looks at does not grow with the medium but for the height of the trees: in
 //! a region, at most the free blocks that begin there. Nothing is allocated but for regions in which no block began before, about
 //! 1/25 of the medium's length in all; so freeing never fails for want of memory.

@@ -76,7 +76,8 @@ impl<M: Medium> Heap<M> {
         }
     }
 
-    /// The short way to allocate a blob, where one of its size was freed lately. None if it is none.
+    /// The short way to allocate a blob, where a block of its size was freed lately: it has the right end marker. None, and nothing is
+    /// changed, where that is not all there is to do.
     #[inline]
     fn alloc_recent(&mut self, size: u64) -> Option<u64> {
         if size > MAX_EXACT || !self.writable || self.medium.is_durable() {
@@ -120,7 +121,8 @@ impl<M: Medium> Heap<M> {
         self.release(at, n)
     }
 
-    /// The short way to free a blob of an exact size between two others, which is how most are. False if it is none.
+    /// The short way to free a blob of an exact size between two others, which is how most are: its end marker stays. False, and nothing
+    /// is changed, where that is not all there is to do.
     #[inline]
     fn free_alone(&mut self, ptr: u64) -> bool {
         let at = ptr.wrapping_sub(WORD);
@@ -278,7 +280,7 @@ impl<M: Medium> Heap<M> {
     /// The data size of the block at `at`, which the index says begins there, after checking that its marker fits what is known.
     #[inline]
     fn block(&self, at: u64, state: State) -> Result<u64> {
-        let damaged = Error::Damaged { offset: at, what: OVERWRITTEN };
+        let damaged = Error::Damaged { offset: at, what: "a start marker was overwritten" };
         let Some(room) = self.size.checked_sub(at + OVERHEAD) else { return Err(damaged) };
         let marker = self.marker(at);
         let n = marker.n();
@@ -419,7 +421,7 @@ impl<M: Medium> Heap<M> {
             }
         }
         if self.exact {
-            let _ = self.cut_slack(); // failing that, the next operation does
+            let _ = self.cut_slack(); // failing that, a later operation does
         }
         result
     }
@@ -476,6 +478,7 @@ impl<M: Medium> Heap<M> {
         let prepared = splits || end_word != Marker::live(take).0;
         let ordered = if prepared { self.medium.barrier() } else { Ok(()) };
         if let Err(error) = ordered.and_then(|()| self.commit(at, Marker::live(take))) {
+            // Of a recent block too: only a durable medium gets here, where nothing is allocated in the short way.
             self.medium.store(end - WORD, Marker::free(free_n).0);
             self.erase([splits.then_some(rest)]);
             return Err(error);
@@ -546,7 +549,7 @@ impl<M: Medium> Heap<M> {
         for (at, n) in joined {
             self.take_from_index(at, n);
         }
-        if self.ends_medium(end) {
+        if self.dynamic && end == self.medium.end() {
             self.medium.store(end - WORD, Marker::free(end - start - OVERHEAD).0);
             self.size = start;
             self.forget_first_free(start);
@@ -557,12 +560,8 @@ impl<M: Medium> Heap<M> {
         }
     }
 
-    /// Whether a free block that ends there is slack.
-    fn ends_medium(&self, end: u64) -> bool {
-        self.dynamic && end == self.medium.end()
-    }
-
-    /// Enters the free block from `start` to `end` into the index. The end marker of a recent one says that it is live: it soon is.
+    /// Enters the free block from `start` to `end` into the index, and writes its end marker: that of a live one if it is recent, as
+    /// alloc_recent leaves it.
     fn enter(&mut self, start: u64, end: u64) {
         let n = end - start - OVERHEAD;
         let is_recent = self.index.add_recent(start, n);
@@ -707,8 +706,6 @@ impl<M: Medium> Heap<M> {
         Ok(new + WORD)
     }
 }
-
-const OVERWRITTEN: &str = "a start marker was overwritten";
 
 /// No file system has larger pages or blocks that it clears.
 const LARGEST_PAGE: u64 = 64 << 10;

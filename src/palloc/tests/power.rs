@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{
     Blobs, Flags, Heap, MemMedium, Operation, Random, blobs, check_killed, fill, is_deep, open, random_operation,
+    recover,
 };
 use crate::palloc::medium::Medium;
 
@@ -108,6 +109,29 @@ impl Durable {
             power_cuts(&self.since, budget, random, |image| check_killed(image, before, after, operation));
     }
 
+    /// Cuts the power between any two barriers that the medium has noted, at most `budget` times each.
+    fn open_cuts_between_barriers(
+        &mut self,
+        budget: usize,
+        random: &mut Random,
+        before: &Blobs,
+        after: &Blobs,
+        operation: &Operation,
+    ) {
+        let mut states = self.heap.medium.before_each_change.take().unwrap();
+        states.push(self.heap.medium.bytes.clone());
+        let mut from = 0;
+        let barriers = std::mem::take(self.heap.medium.barriers.as_mut().unwrap());
+        self.barriers = barriers.len();
+        for barrier in barriers {
+            self.since.extend_from_slice(&states[from..=barrier]);
+            self.open_cuts(budget, random, before, after, operation);
+            self.since = vec![states[barrier].clone()];
+            from = barrier;
+        }
+        self.since.extend_from_slice(&states[from..]);
+    }
+
     /// Operates, and cuts the power between any two barriers, at most `budget` times each.
     fn cut_power_during<T>(
         &mut self,
@@ -119,18 +143,7 @@ impl Durable {
         self.heap.medium.before_each_change = Some(Vec::new());
         let (operation, result) = operate(&mut self.heap, &before, random);
         let after = blobs(&self.heap);
-        let mut states = self.heap.medium.before_each_change.take().unwrap();
-        states.push(self.heap.medium.bytes.clone());
-        let mut from = 0;
-        let barriers = std::mem::take(self.heap.medium.barriers.as_mut().unwrap());
-        self.barriers = barriers.len();
-        for barrier in barriers {
-            self.since.extend_from_slice(&states[from..=barrier]);
-            self.open_cuts(budget, random, &before, &after, &operation);
-            self.since = vec![states[barrier].clone()];
-            from = barrier;
-        }
-        self.since.extend_from_slice(&states[from..]);
+        self.open_cuts_between_barriers(budget, random, &before, &after, &operation);
         // It has returned: nothing undoes it any more.
         let returned = match operation {
             Operation::Resize(old, new) => Operation::Resized(new, before[&old].len().min(after[&new].len())),
@@ -305,6 +318,34 @@ fn a_power_cut_while_the_end_is_given_back_loses_nothing() {
     assert!(medium.heap.medium.end() < 1 << 19, "the file was cut at once");
     medium.cut_power_during(&mut random, 100, |heap, _, _| (Operation::Other, heap.sync().unwrap()));
     assert_eq!(medium.heap.medium.end(), 8 + 16 + 112);
+}
+
+/// A medium whose power was cut when a blob had moved and its old block was not free yet is opened, and the power is cut again.
+fn cut_power_during_repair(sabotage: Option<u64>) {
+    let mut moving = short_medium(vec![0; SHORT[2].0], SHORT[2].1, SHORT[2].2);
+    let before = blobs(&moving.heap);
+    moving.heap.medium.before_each_change = Some(Vec::new());
+    let (operation, _) = Step::Resize(1800).run(&mut moving.heap, &before);
+    let after = blobs(&moving.heap);
+    let old_is_left = moving.heap.medium.barriers.as_ref().unwrap()[1];
+    let image = moving.heap.medium.before_each_change.as_ref().unwrap()[old_is_left].clone();
+
+    let mut medium = MemMedium::new(image.clone());
+    medium.before_each_change = Some(Vec::new());
+    medium.barriers = Some(Vec::new());
+    medium.sabotage = sabotage;
+    let heap = recover::open(medium, Flags::DEFAULT).unwrap().0;
+    let mut repaired = Durable { heap, since: vec![image], images_opened: 0, barriers: 0 };
+    repaired.open_cuts_between_barriers(5000, &mut Random(3), &before, &after, &operation);
+    repaired.open_cuts(5000, &mut Random(3), &after, &after, &Operation::Other);
+    assert!(repaired.images_opened > 3);
+}
+
+#[test]
+fn a_power_cut_while_a_move_is_finished_by_the_next_open_loses_nothing() {
+    cut_power_during_repair(None);
+    let without_the_first_barrier = || cut_power_during_repair(Some(0));
+    assert!(catch_unwind(without_the_first_barrier).is_err());
 }
 
 /// Works without PALLOC_SYNC and syncs now and then. A power cut leaves any mix of what was stored since: it is refused, or every blob
