@@ -454,11 +454,12 @@ pub(crate) fn prepare(ctx: &Context, changes: &[Change]) -> Result<()> {
 /// Some free blocks, start and length, become others in one go: the tree and both ends of the new ones are written, their sum counted.
 /// A new block beside an old one takes its place in the tree if it can. `path` is a new one, or that of `first_fit`.
 ///
-/// Each change but the first adds a block, or makes one longer at its end: what can't fail any more once it has been tried, even if the
-/// tree was damaged and the first change has been made since. To add a block, the nodes on the way to its place are read; to make one
-/// longer, those on the way to it and its children (its `longest` does not become less, so that no other's is to be found). The first
-/// change leaves these nodes where they were, or puts in their place one that it has read or written itself. A block that is taken out
-/// needs more: what is on the sides of the way, as far as it takes to find each `longest` anew, and the first change may make that longer.
+/// Each change but the first adds a block, or makes one longer at its end: what can't fail any more once it has been tried, even if a
+/// word of the tree is damaged and the first change has been made since. To add a block, the nodes on the way to its place are read; to
+/// make one longer, those on the way to it and its children. (If its `longest` becomes less nevertheless, that word is the damaged one, or
+/// a link that became 0, and all other nodes can be read.) The first change leaves the nodes that were read where they were, or puts in
+/// their place one that it has read or written itself. To take a block out, more is read: what lies beside the way, as far as each
+/// `longest` has to be found anew; and how far that is may depend on the first change.
 pub(crate) fn exchange<const N: usize>(ctx: &Context, path: &mut Path, changes: [Change; N]) -> Result<()> {
     let tree = Tree::new(ctx);
     let others = changes.get(1..).unwrap_or_default();
