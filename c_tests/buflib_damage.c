@@ -33,7 +33,16 @@ static int shrink(int handle, unsigned hints, void *start, size_t size)
     return size > 64 && buflib_shrink(&ctx, handle, (char *)start + 16, size - 32) ? BUFLIB_CB_OK : BUFLIB_CB_CANNOT_SHRINK;
 }
 
-static struct buflib_callbacks movable = { move, NULL, NULL }, shrinkable = { move, shrink, NULL };
+static intptr_t *spoiled;
+
+static int spoil(int handle, void *current, void *new_start)
+{
+    (void)handle, (void)current, (void)new_start;
+    *spoiled = 16;
+    return BUFLIB_CB_OK;
+}
+
+static struct buflib_callbacks movable = { move, NULL, NULL }, shrinkable = { move, shrink, NULL }, spoiler = { spoil, NULL, NULL };
 
 static void restore(void)
 {
@@ -351,8 +360,10 @@ int main(void)
             }
         }
     }
-    /* Nodes at which the tree can't be followed, in random pools. */
+    /* Nodes at which the tree can't be followed, in random pools; in some, links to every other node, with the seal as it was. */
     for (uint32_t seed = 1, life = 0; life < 400; life++) {
+        intptr_t links[POOL / W], *at, index_bits = (intptr_t)(2 * (POOL / W) - 1);
+        int count = 0;
         buflib_init(&ctx, pool, POOL);
         for (int n = 0; n < 300; n++) {
             int some = 1 + (int)((seed = seed * 1664525 + 1013904223) >> 16) % 40;
@@ -363,20 +374,26 @@ int main(void)
         }
         saved_ctx = ctx;
         memcpy(saved_pool, pool, POOL);
+        for (at = (intptr_t *)saved_pool; life % 40 == 0 && at < (intptr_t *)saved_pool + (ctx.alloc_end - ctx.buf_start);
+             at += *at < 0 ? -*at : *at)
+            if (*at <= -5)
+                links[count++] = at - (intptr_t *)saved_pool + 1;
         for (size_t word = 0; word < (size_t)(saved_ctx.alloc_end - saved_ctx.buf_start) && life < 400; word++) {
-            for (int call = 0; node_word(word) && call < 2 * 40; call++) {
+            for (int call = 0; node_word(word) && call < (count + 1) * 3 * 40; call++) {
                 static char damaged[POOL];
-                int h = 1 + call % 40;
+                int h = 1 + call % 40, how = call / 40 % 3, link = call / (3 * 40) - 1;
                 char *data;
                 restore();
-                ((intptr_t *)pool)[word] ^= (intptr_t)1 << (8 * W - 2);
+                at = (intptr_t *)pool + word;
+                *at = link < 0 ? *at ^ (intptr_t)1 << (8 * W - 2) : (*at & ~index_bits) | links[link];
                 memcpy(damaged, pool, POOL);
                 panics = 0;
-                data = buflib_get_data(&ctx, h);
-                if (call < 40)
+                if ((data = buflib_get_data(&ctx, h)) == NULL)
+                    continue;
+                if (how == 0)
                     buflib_free(&ctx, h);
                 else
-                    buflib_shrink(&ctx, h, data + W, W);
+                    buflib_shrink(&ctx, h, data + (how == 1 ? W : 6 * W), W);
                 seen += panics > 0;
                 if (panics > 0 && !CHECK_MEM(pool, damaged, POOL)) {
                     DIAG("life %u, word %zu, call %d", (unsigned)life, word, call);
@@ -390,17 +407,18 @@ int main(void)
 
     TEST("every-single-byte-beside-a-payload-s-crc-is-seen");
     {
-        int pins[] = { 0, 1, 3, 63 };
+        int pins[] = { 0, 1, 3, 127, 255 };
         size_t unseen = 0;
         for (int handle = 1; handle <= 24; handle++) {
-            for (int p = 0; p < 4; p++) {
+            for (int p = 0; p < 5; p++) {
                 unsigned char *data;
                 restore();
                 if ((data = buflib_get_data(&ctx, handle)) == NULL)
                     continue;
                 data -= (uintptr_t)data % W; /* the header ends there, wherever a shrink let the data start */
-                while (buflib_pin_count(&ctx, handle) < (unsigned)pins[p])
+                for (int n = (int)buflib_pin_count(&ctx, handle); n < pins[p]; n++)
                     buflib_pin(&ctx, handle);
+                CHECK(buflib_pin_count(&ctx, handle) >= (unsigned)pins[p]);
                 for (int byte = 1; byte <= (int)W; byte++) {
                     for (unsigned delta = 1; delta < 256; delta++) {
                         data[-byte] ^= (unsigned char)delta;
@@ -517,6 +535,17 @@ next:
             CHECK_MEM(data, saved_pool + ((char *)data - pool), (size_t)(data[-5] - 5) * W);
         }
     }
+
+    TEST("a-header-that-a-callback-damages-during-a-compaction-is-seen-before-its-callbacks-are-used");
+    buflib_init(&ctx, pool, POOL);
+    CHECK_EQ_I(buflib_alloc(&ctx, 40), 1);
+    CHECK_EQ_I(buflib_alloc_ex(&ctx, 40, NULL, &spoiler), 2);
+    CHECK_EQ_I(buflib_alloc_ex(&ctx, 40, NULL, &movable), 3);
+    CHECK_EQ_I(buflib_free(&ctx, 1), 0);
+    spoiled = (intptr_t *)buflib_get_data(&ctx, 3) - 3;
+    panics = 0;
+    CHECK_EQ_U(buflib_allocatable(&ctx), 0);
+    CHECK_EQ_I(panics, 1);
 
     TEST("random-words-are-survived");
     uint64_t seed = 1;

@@ -780,6 +780,29 @@ static void additions(void)
     CHECK(buflib_buffer_out(&ctx, &size) != NULL);
     CHECK_SOUND(&ctx);
 
+    begin("a-block-has-255-pins-at-most-and-a-further-one-is-not-counted", 4096);
+    a = buflib_alloc(&ctx, 100);
+    b = buflib_alloc(&ctx, 100);
+    data = buflib_get_data(&ctx, b);
+    for (c = 0; c < 300; c++) {
+        CHECK_EQ_U(buflib_pin_count(&ctx, b), c < 255 ? c : 255);
+        buflib_pin(&ctx, b);
+    }
+    CHECK(buflib_get_data_pinned(&ctx, b) == NULL);
+    CHECK_SOUND(&ctx);
+    CHECK_EQ_I(buflib_free(&ctx, a), 0);
+    for (c = 255; c > 0; c--) {
+        CHECK_EQ_U(buflib_pin_count(&ctx, b), c);
+        buflib_allocatable(&ctx);
+        CHECK(buflib_get_data(&ctx, b) == data);
+        buflib_unpin(&ctx, b);
+    }
+    buflib_unpin(&ctx, b);
+    CHECK_EQ_U(buflib_pin_count(&ctx, b), 0);
+    buflib_allocatable(&ctx);
+    CHECK((char *)buflib_get_data(&ctx, b) < data);
+    CHECK_SOUND(&ctx);
+
     begin("an-alignment-is-kept-through-every-move", 1 << 16);
     for (size_t alignment = 1; alignment <= 4096; alignment *= 2) {
         a = buflib_alloc(&ctx, 24);

@@ -281,7 +281,8 @@ const char *buflib_get_name(struct buflib_context *ctx, int handle);
 /*
  * Keeps a block where it is, also from compaction, until as many buflib_unpin. Its shrink callback
  * is still asked. The pins end with the block. Does nothing iff the handle is bad, a callback is
- * running, the block has 63 pins, or the pool is damaged and the panic handler returned.
+ * running, the block has 255 pins (a further one is not counted), or the pool is damaged and the
+ * panic handler returned.
  */
 void buflib_pin(struct buflib_context *ctx, int handle);
 

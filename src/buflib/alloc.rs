@@ -351,7 +351,9 @@ pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> R
             }
         }
     }
-    free_tree::prepare(ctx, &[lower, upper])?;
+    // In this order: see `exchange`.
+    let changes = [upper, lower];
+    free_tree::prepare(ctx, &changes)?;
     // The header goes to where the front of the payload was, before a free block is written over it.
     let joins_end = block.end() == ctx.end();
     let header = block.payload - block.start;
@@ -367,7 +369,7 @@ pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> R
     if let Some((_, len)) = lower.1 {
         block.flags.prev = len.min(NODE);
     }
-    free_tree::exchange(ctx, &mut Path::new(), [lower, upper])?;
+    free_tree::exchange(ctx, &mut Path::new(), changes)?;
     if joins_end {
         ctx.set_end(end);
     }

@@ -1,6 +1,6 @@
 //! Calls out: what the address of a block's callbacks means, and what may be done while one of them runs.
 
-use super::check::Block;
+use super::check::{Block, Result, check_crc};
 use super::layout::*;
 use super::{Handle, Hooks};
 use core::ffi::{c_int, c_void};
@@ -14,18 +14,21 @@ pub(crate) enum Ops<'a> {
     Rust(&'a Hooks<'a>),
 }
 
-/// What a block's ops word refers to.
-pub(crate) fn ops<'a>(ctx: &'a Context, block: &Block) -> Ops<'a> {
+/// What a block's ops word refers to. The header is checked once more: another block's callback may have run since it was.
+#[inline]
+pub(crate) fn ops<'a>(ctx: &'a Context, block: &Block) -> Result<Ops<'a>> {
     let address = block.ops(ctx.pool());
     if address == 0 {
-        Ops::None
-    } else if ctx.closures.get() {
+        return Ok(Ops::None);
+    }
+    check_crc(ctx.pool(), block)?;
+    Ok(if ctx.closures.get() {
         // SAFETY: the crc vouches for the word; a pool of `Buflib<'pool>` holds addresses of Hooks that live for 'pool.
         Ops::Rust(unsafe { &*ptr::with_exposed_provenance(address) })
     } else {
         // SAFETY: the crc vouches for the word; whoever allocated the block promised *callbacks* that outlive it.
         Ops::C(unsafe { &*ptr::with_exposed_provenance(address) })
-    }
+    })
 }
 
 /// Sets `busy` while a callback runs.

@@ -169,7 +169,7 @@ pub(crate) fn block_at(ctx: &Context, pool: Pool, start: usize) -> Result<Block>
 }
 
 #[inline]
-fn check_crc(pool: Pool, block: &Block) -> Result<()> {
+pub(crate) fn check_crc(pool: Pool, block: &Block) -> Result<()> {
     let is = tail::crc(pool.get(block.payload - 1));
     let expected = crc(pool, block.start, block.payload);
     if is != expected {

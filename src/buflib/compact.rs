@@ -88,7 +88,7 @@ impl Pass<'_> {
         if !fits && self.gap == 0 {
             return Ok(len);
         }
-        let ops = ops(self.ctx, &block);
+        let ops = ops(self.ctx, &block)?;
         if !fits && align == 1 && block.flags.pins == 0 && matches!(ops, Ops::None) {
             if self.run.1 == 0 {
                 self.run.0 = start;
@@ -226,7 +226,7 @@ fn ask_to_shrink(ctx: &Context, hints: u32) -> Result<bool> {
             Any::Used(block) => block,
         };
         start = block.end();
-        let ops = ops(ctx, &block);
+        let ops = ops(ctx, &block)?;
         if !ops.shrinkable() {
             continue;
         }
@@ -262,7 +262,8 @@ pub(crate) fn hints_for_a_handle(ctx: &Context) -> Result<Option<u32>> {
         }
         true
     })?;
-    Ok(last.map(|block| if ops(ctx, &block).shrinkable() { BACK | saturate(16) } else { FRONT | saturate(block.len) }))
+    let Some(block) = last else { return Ok(None) };
+    Ok(Some(if ops(ctx, &block)?.shrinkable() { BACK | saturate(16) } else { FRONT | saturate(block.len) }))
 }
 
 /// Bytes that an allocation without a name gets, if the callbacks of blocks in the way let them move.
@@ -291,7 +292,7 @@ pub(crate) fn allocatable(ctx: &Context) -> Result<usize> {
         } else {
             let block = shape(pool, end, ctx.handles(), start)?;
             // An aligned block may leave some words on either side.
-            if block.flags.pins > 0 || block.flags.align > 0 || !ops(ctx, &block).movable() {
+            if block.flags.pins > 0 || block.flags.align > 0 || !ops(ctx, &block)?.movable() {
                 run = 0;
             }
         }
@@ -318,7 +319,7 @@ fn longest_if_all_agree(ctx: &Context) -> Result<usize> {
             let align = 1usize << block.flags.align;
             let skip = (start - hole.0) % align;
             let slide = gap - gap % align;
-            let may_move = block.flags.pins == 0 && ops(ctx, &block).movable();
+            let may_move = block.flags.pins == 0 && ops(ctx, &block)?.movable();
             if may_move && skip + len <= hole.1 {
                 longest = longest.max(skip);
                 hole = (hole.0 + skip + len, hole.1 - skip - len);

@@ -20,13 +20,16 @@
 //!
 //! Everything in a left subtree lies before everything in the right one, and `longest` is the length of the longest block of the
 //! subtree with its root, so that the first block that is long enough is found on one path. A link is 1 + the key, or 0. Keys do not
-//! change when the pool moves. Each link is checked as it is followed: it must lead to a free block whose key has the right first
-//! bits, and no path is longer than the bits of a key, so that a damaged one ends in a fault.
+//! change when the pool moves.
+//!
+//! Each link is checked as it is followed: it must lead to a free block whose key has the right first bits and whose [`seal`] is that of
+//! its depth. Only one block is both: a damaged link leads where it did before, or nowhere, or to a fault, and no way goes in circles.
 //!
 //! Each change first reads all that it needs and then writes: a fault leaves the tree as it was.
 
 use super::check::{Fault, Result, free_at};
 use super::layout::*;
+use core::mem::MaybeUninit;
 use core::ops::Range;
 
 const LEFT: usize = 1;
@@ -35,22 +38,36 @@ const LONGEST: usize = 3;
 
 /// The nodes from the root to the one in question, as long as the tree does not change.
 pub(crate) struct Path {
-    nodes: [usize; usize::BITS as usize + 1],
+    /// The first `len` are initialized. (To do that with all of them would take longer than the search.)
+    nodes: [MaybeUninit<usize>; usize::BITS as usize + 1],
     len: usize,
 }
 
 impl Path {
+    #[inline(always)]
     pub fn new() -> Self {
-        Path { nodes: [0; usize::BITS as usize + 1], len: 0 }
+        Path { nodes: [const { MaybeUninit::uninit() }; usize::BITS as usize + 1], len: 0 }
     }
 
     fn push(&mut self, node: usize) {
-        self.nodes[self.len] = node;
+        self.nodes[self.len].write(node);
         self.len += 1;
     }
 
+    #[inline]
+    fn at(&self, level: usize) -> usize {
+        assert!(level < self.len, "beyond the path");
+        // SAFETY: `push` has written the first `len`.
+        unsafe { self.nodes[level].assume_init() }
+    }
+
     fn last(&self) -> usize {
-        self.nodes[self.len - 1]
+        self.at(self.len - 1)
+    }
+
+    /// Forgets the nodes from `len` on.
+    fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
     }
 
     fn leads_to(&self, node: usize) -> bool {
@@ -89,7 +106,7 @@ impl<'a> Tree<'a> {
         Err(Fault::new(self.pool, at, "the tree of free blocks is damaged"))
     }
 
-    /// LEFT or RIGHT: where a key is from a node at `depth`.
+    /// LEFT or RIGHT: where a key, or a node below, is from the node at `depth` on its way.
     fn side(&self, key: usize, depth: usize) -> usize {
         LEFT + ((key >> (self.key_bits - 1 - depth)) & 1)
     }
@@ -97,10 +114,6 @@ impl<'a> Tree<'a> {
     /// Whether two keys share the first `depth` bits.
     fn akin(&self, a: usize, b: usize, depth: usize) -> bool {
         (a ^ b) >> (self.key_bits - depth) == 0
-    }
-
-    fn length(&self, node: usize) -> usize {
-        (self.pool.get(node) as isize).unsigned_abs()
     }
 
     fn longest(&self, node: usize) -> usize {
@@ -116,9 +129,9 @@ impl<'a> Tree<'a> {
         self.pool.set(node + side, (self.pool.get(node + side) & !self.index) | link);
     }
 
-    /// Makes the free block `key` of `len` words a node.
-    fn set_node(&self, key: usize, len: usize, [left, right]: [usize; 2], longest: usize) {
-        let seal = seal(key, len.wrapping_neg()) & !self.index;
+    /// Makes the free block `key` of `len` words a node at `depth`.
+    fn set_node(&self, key: usize, len: usize, depth: usize, [left, right]: [usize; 2], longest: usize) {
+        let seal = seal(key, len.wrapping_neg(), depth) & !self.index;
         self.pool.set(key + LEFT, seal | left);
         self.pool.set(key + RIGHT, seal | right);
         self.pool.set(key + LONGEST, longest);
@@ -136,25 +149,43 @@ impl<'a> Tree<'a> {
             return self.fault(from);
         }
         let [length, left, right, longest] = self.pool.get_all(at);
-        let seal = seal(at, length);
+        let seal = seal(at, length, depth);
         if ((left ^ seal) | (right ^ seal)) & !self.index != 0 {
             return self.fault(from);
         }
         Ok(self.node(at, [length, left, right, longest]))
     }
 
-    #[inline]
+    #[inline(always)]
     fn node(&self, at: usize, [length, left, right, longest]: [usize; 4]) -> Node {
         Node { at, len: length.wrapping_neg(), left: left & self.index, right: right & self.index, longest }
     }
 
-    /// The longest block in the subtree below a link, 0 for none.
-    fn longest_below(&self, from: usize, link: usize) -> Result<usize> {
+    /// A node that has been followed to.
+    #[inline(always)]
+    fn known(&self, at: usize) -> Node {
+        self.node(at, self.pool.get_all(at))
+    }
+
+    /// The child on one side of a node at `depth`.
+    #[inline(always)]
+    fn child(&self, node: Node, depth: usize, side: usize) -> Result<Option<Node>> {
+        let link = self.link(node.at, side); // which side it is can't be predicted: no branch
         if link == 0 {
-            return Ok(0);
+            return Ok(None);
         }
-        // Any key of the pool is akin to any other at depth 0: only the node itself is checked.
-        Ok(self.follow(from, link, 0, 0)?.longest)
+        if depth >= self.key_bits {
+            return self.fault(node.at);
+        }
+        let bit = self.key_bits - 1 - depth;
+        let probe = (node.at & !(1 << bit)) | ((side - LEFT) << bit);
+        self.follow(node.at, link, probe, depth + 1).map(Some)
+    }
+
+    /// The longest block in the subtree on one side of a node at `depth`, 0 if there is none.
+    #[inline(always)]
+    fn longest_on(&self, node: Node, depth: usize, side: usize) -> Result<usize> {
+        Ok(self.child(node, depth, side)?.map_or(0, |child| child.longest))
     }
 
     /// Visits the nodes on the way to `key`, or to where it would be added.
@@ -167,7 +198,7 @@ impl<'a> Tree<'a> {
             if node.at == key {
                 break;
             }
-            link = if self.side(key, depth) == LEFT { node.left } else { node.right };
+            link = self.link(node.at, self.side(key, depth));
             from = node.at;
             depth += 1;
         }
@@ -176,7 +207,7 @@ impl<'a> Tree<'a> {
 
     /// Makes `path` the one to `key`, or to where it would be added.
     fn descend(&self, path: &mut Path, key: usize) -> Result<()> {
-        path.len = 0;
+        path.truncate(0);
         self.walk(key, |node| path.push(node))
     }
 
@@ -188,28 +219,22 @@ impl<'a> Tree<'a> {
                 return self.fault(key);
             }
         }
-        Ok(self.node(key, self.pool.get_all(key)))
+        Ok(self.known(key))
     }
 
     /// Makes the link that leads to the last node of the path lead elsewhere.
     fn relink(&self, path: &Path, link: usize) {
         match path.len.checked_sub(2) {
             None => self.ctx.root.set(link),
-            Some(parent) => {
-                let parent = path.nodes[parent];
-                let side = if self.link(parent, LEFT) == path.last() + 1 { LEFT } else { RIGHT };
-                self.set_link(parent, side, link);
-            }
+            Some(depth) => self.set_link(path.at(depth), self.side(path.last(), depth), link),
         }
     }
 
-    /// What `longest` becomes at the node at `level`, of length `len`, if below its child on the path it is `below`.
-    #[inline]
-    fn longest_with(&self, path: &Path, level: usize, len: usize, below: usize) -> Result<usize> {
-        let node = path.nodes[level];
-        let [left, right] = self.links(node);
-        let other = if left == path.nodes[level + 1] + 1 { right } else { left };
-        Ok(len.max(below).max(self.longest_below(node, other)?))
+    /// What `longest` becomes at a node at `level` of the path, if it is `len` words long, and `below` that of its child on the path.
+    #[inline(always)]
+    fn longest_with(&self, path: &Path, level: usize, node: Node, len: usize, below: usize) -> Result<usize> {
+        let other = LEFT + RIGHT - self.side(path.at(level + 1), level);
+        Ok(len.max(below).max(self.longest_on(node, level, other)?))
     }
 
     /// Corrects `longest` of the nodes at `levels` when that of the child below them changes from `old` to `new`; or only tries
@@ -217,20 +242,20 @@ impl<'a> Tree<'a> {
     #[inline]
     fn settle(&self, path: &Path, levels: Range<usize>, mut old: usize, mut new: usize, write: bool) -> Result<usize> {
         for level in levels.clone().rev() {
-            let node = path.nodes[level];
-            let current = self.longest(node);
+            let node = self.known(path.at(level));
+            let current = node.longest;
             let settled = if new >= old {
                 current.max(new)
             } else if current > old {
                 current // it is another's
             } else {
-                self.longest_with(path, level, self.length(node), new)?
+                self.longest_with(path, level, node, node.len, new)?
             };
             if settled == current {
-                return Ok(self.longest(path.nodes[levels.start]));
+                return Ok(self.longest(path.at(levels.start)));
             }
             if write {
-                self.pool.set(node + LONGEST, settled);
+                self.pool.set(node.at + LONGEST, settled);
             }
             (old, new) = (current, settled);
         }
@@ -242,17 +267,17 @@ impl<'a> Tree<'a> {
         if path.leads_to(key) {
             return self.fault(key);
         }
-        for &node in &path.nodes[..path.len] {
+        for node in (0..path.len).map(|level| path.at(level)) {
             if self.longest(node) < len {
                 self.pool.set(node + LONGEST, len);
             }
         }
         match path.len.checked_sub(1) {
             None => self.ctx.root.set(key + 1),
-            Some(depth) => self.set_link(path.nodes[depth], self.side(key, depth), key + 1),
+            Some(depth) => self.set_link(path.at(depth), self.side(key, depth), key + 1),
         }
-        self.set_node(key, len, [0, 0], len);
-        path.len = 0;
+        self.set_node(key, len, path.len, [0, 0], len);
+        path.truncate(0);
         Ok(())
     }
 
@@ -264,7 +289,7 @@ impl<'a> Tree<'a> {
         if !self.akin(old, key, depth) {
             return Ok(false);
         }
-        let longest = len.max(self.longest_below(old, node.left)?).max(self.longest_below(old, node.right)?);
+        let longest = len.max(self.longest_on(node, depth, LEFT)?).max(self.longest_on(node, depth, RIGHT)?);
         let before = node.longest;
         if longest < before {
             self.settle(path, 0..depth, before, longest, false)?;
@@ -277,8 +302,8 @@ impl<'a> Tree<'a> {
             self.relink(path, key + 1);
             forget(self.pool, old, NODE);
         }
-        self.set_node(key, len, [node.left, node.right], longest);
-        path.len = 0;
+        self.set_node(key, len, depth, [node.left, node.right], longest);
+        path.truncate(0);
         Ok(true)
     }
 
@@ -286,19 +311,12 @@ impl<'a> Tree<'a> {
     fn remove(&self, path: &mut Path, key: usize, commit: bool) -> Result<()> {
         let node = self.find(path, key)?;
         let depth = path.len - 1;
-        let (mut leaf, mut probe) = (node, key);
+        let mut leaf = node;
         loop {
             let level = path.len - 1;
-            let link = if leaf.left != 0 { leaf.left } else { leaf.right };
-            if link == 0 {
-                break;
-            }
-            if level >= self.key_bits {
-                return self.fault(leaf.at);
-            }
-            let bit = 1 << (self.key_bits - 1 - level);
-            probe = if leaf.left != 0 { probe & !bit } else { probe | bit };
-            leaf = self.follow(leaf.at, link, probe, level + 1)?;
+            let side = if leaf.left != 0 { LEFT } else { RIGHT };
+            let Some(child) = self.child(leaf, level, side)? else { break };
+            leaf = child;
             path.push(leaf.at);
         }
         let bottom = path.len - 1;
@@ -312,7 +330,7 @@ impl<'a> Tree<'a> {
             let mut new = 0;
             if leaf.at != key {
                 let below = self.settle(path, depth + 1..bottom, leaf.longest, 0, write)?;
-                new = self.longest_with(path, depth, leaf.len, below)?;
+                new = self.longest_with(path, depth, node, leaf.len, below)?;
             }
             self.settle(path, 0..depth, node.longest, new, write)?;
             longest = new;
@@ -320,12 +338,12 @@ impl<'a> Tree<'a> {
 
         self.relink(path, 0);
         if leaf.at != key {
-            self.set_node(leaf.at, leaf.len, self.links(key), longest);
-            path.len = depth + 1;
+            self.set_node(leaf.at, leaf.len, depth, self.links(key), longest);
+            path.truncate(depth + 1);
             self.relink(path, leaf.at + 1);
         }
         forget(self.pool, key, NODE);
-        path.len = 0;
+        path.truncate(0);
         Ok(())
     }
 
@@ -348,7 +366,7 @@ impl<'a> Tree<'a> {
     }
 
     fn first_fit(&self, path: &mut Path, words: usize) -> Result<Option<usize>> {
-        path.len = 0;
+        path.truncate(0);
         let root = self.ctx.root.get();
         if root == 0 {
             return Ok(None);
@@ -381,7 +399,7 @@ impl<'a> Tree<'a> {
             (node, low) = next;
             depth += 1;
         }
-        path.len = best_len;
+        path.truncate(best_len);
         match best {
             Some(_) => Ok(best),
             None => self.fault(node.at),
@@ -389,12 +407,12 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// What the bits of LEFT and RIGHT that no index needs are, at a node with this first word. The two uppermost are 01, as in no number
-/// near 0. [`forget`] takes it away when the block is a node no more, so that no words are taken for a node which were one.
+/// What the bits of LEFT and RIGHT that no index needs are, at a node with this first word at this depth. The two uppermost are 01, as
+/// in no number near 0. [`forget`] takes it away when the block is a node no more, so that no words are taken for a node which were one.
 #[inline]
-fn seal(node: usize, length: usize) -> usize {
-    const ODD: usize = 0x9E37_79B9_7F4A_7C15_u64 as usize | 1;
-    let mix = (node ^ length.rotate_left(usize::BITS / 2)).wrapping_mul(ODD);
+fn seal(node: usize, length: usize, depth: usize) -> usize {
+    const ODD: usize = (0x9E37_79B9_7F4A_7C15_u64 >> (u64::BITS - usize::BITS)) as usize | 1;
+    let mix = (node ^ length.rotate_left(usize::BITS / 2)).wrapping_add(depth).wrapping_mul(ODD);
     (mix >> 2) | (1 << (usize::BITS - 2))
 }
 
@@ -436,12 +454,21 @@ pub(crate) fn prepare(ctx: &Context, changes: &[Change]) -> Result<()> {
 /// Some free blocks, start and length, become others in one go: the tree and both ends of the new ones are written, their sum counted.
 /// A new block beside an old one takes its place in the tree if it can. `path` is a new one, or that of `first_fit`.
 ///
-/// A change that takes a block out comes before one that makes a block longer: it has to look at more of the tree, which must not depend
-/// on the other.
+/// Each change but the first adds a block, or makes one longer at its end: what can't fail any more once it has been tried, even if a
+/// word of the tree is damaged and the first change has been made since. To add a block, the nodes on the way to its place are read; to
+/// make one longer, those on the way to it and its children. (If its `longest` becomes less nevertheless, that word is the damaged one, or
+/// a link that became 0, and all other nodes can be read.) The first change leaves the nodes that were read where they were, or puts in
+/// their place one that it has read or written itself. To take a block out, more is read: what lies beside the way, as far as each
+/// `longest` has to be found anew; and how far that is may depend on the first change.
 pub(crate) fn exchange<const N: usize>(ctx: &Context, path: &mut Path, changes: [Change; N]) -> Result<()> {
     let tree = Tree::new(ctx);
-    // The first step fails before it writes. Make sure that the others will not.
-    tree.prepare(path, changes.get(1..).unwrap_or_default())?;
+    let others = changes.get(1..).unwrap_or_default();
+    debug_assert!(others.iter().all(|&change| match in_tree(change) {
+        (Some(old), Some(new)) => old.0 == new.0 && old.1 <= new.1,
+        (old, _) => old.is_none(),
+    }));
+    // The first change fails before it writes. Make sure that the others will not.
+    tree.prepare(path, others)?;
     let mut sum = ctx.free_words.get();
     for change in changes {
         match in_tree(change) {
@@ -477,25 +504,24 @@ pub(crate) fn add(ctx: &Context, start: usize, len: usize) -> Result<()> {
 
 /// The length of the longest free block, 0 if all are shorter than [`NODE`].
 pub(crate) fn longest(ctx: &Context) -> Result<usize> {
-    Tree::new(ctx).longest_below(0, ctx.root.get())
+    let tree = Tree::new(ctx);
+    match ctx.root.get() {
+        0 => Ok(0),
+        root => Ok(tree.follow(0, root, 0, 0)?.longest),
+    }
 }
 
 /// Checks the node of a free block: that it is found, that each node on the way tells the truth, and how many children it has.
 pub(crate) fn check_node(ctx: &Context, start: usize) -> Result<usize> {
     let tree = Tree::new(ctx);
     let mut path = Path::new();
-    tree.find(&mut path, start)?;
-    let [left, right] = tree.links(start);
-    let below = tree.longest_below(start, left)?.max(tree.longest_below(start, right)?);
-    if tree.longest(start) != tree.length(start).max(below) {
+    let node = tree.find(&mut path, start)?;
+    let depth = path.len - 1;
+    let below = tree.longest_on(node, depth, LEFT)?.max(tree.longest_on(node, depth, RIGHT)?);
+    if node.longest != node.len.max(below) {
         return tree.fault(start);
     }
-    for link in [left, right] {
-        if link != 0 && (link - 1 == start || !tree.akin(link - 1, start, path.len - 1)) {
-            return tree.fault(start);
-        }
-    }
-    Ok(usize::from(left != 0) + usize::from(right != 0))
+    Ok(usize::from(node.left != 0) + usize::from(node.right != 0))
 }
 
 #[cfg(test)]

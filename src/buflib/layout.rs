@@ -306,12 +306,12 @@ fn outside() -> ! {
 }
 
 /// What is told of a block apart from its header's frozen words. On 64-bit in the upper half of the crc word, with a check of its own;
-/// on 32-bit in the upper half of the word with the name's length, covered by the crc.
+/// on 32-bit in the upper 18 bits of the word with the name's length, covered by the crc.
 ///
 /// ```text
-///             prev   offset   align   pins   check
-///     64-bit    3       3       6       6     14
-///     32-bit    3       2       5       6      -
+///     bits:   prev   offset   align   pins   check
+///     64-bit    3       3       6       8     12
+///     32-bit    3       2       5       8      -
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flags {
@@ -329,13 +329,15 @@ pub(crate) struct Flags {
 const WIDE: bool = usize::BITS == 64;
 const OFFSET_BITS: u32 = W.trailing_zeros();
 const ALIGN_BITS: u32 = if WIDE { 6 } else { 5 };
-const PIN_BITS: u32 = 6;
+const PIN_BITS: u32 = 8;
 const PREV_BITS: u32 = 3;
 const FLAG_BITS: u32 = PREV_BITS + OFFSET_BITS + ALIGN_BITS + PIN_BITS;
 /// The most pins that a block can have.
 pub(crate) const MAX_PINS: usize = (1 << PIN_BITS) - 1;
+/// On 32-bit, the bits of the word with the name's length that the flags leave.
+const NAME_BITS: u32 = 32 - FLAG_BITS;
 /// The most words of a name.
-pub(crate) const MAX_NAME: usize = if WIDE { u32::MAX as usize } else { 0xFFFE };
+pub(crate) const MAX_NAME: usize = if WIDE { u32::MAX as usize } else { (1 << NAME_BITS) - 2 };
 
 impl Flags {
     fn pack(self) -> u32 {
@@ -355,17 +357,16 @@ impl Flags {
     }
 }
 
-/// The flags with their check above: 13 bits and the complement of the last of them, so that no int of less than 31 bits, be it
+/// The flags with their check above: 11 bits and the complement of the last of them, so that no int of less than 31 bits, be it
 /// positive or negative, looks like flags.
 ///
-/// The 13 bits are the flags folded onto them, each flag four places up, so that no change within one byte goes unseen; and a mix of the
-/// crc and the block's place, so that what is right for one header is not for another.
+/// The 11 bits are the flags folded onto them, so that no change within one byte goes unseen; and a mix of the crc and the block's place,
+/// so that what is right for one header is not for another.
 fn with_check(bits: u32, crc: u32, start: usize) -> u32 {
     const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
-    let mix = ((u64::from(crc) ^ ((start as u64) << 32)).wrapping_mul(ODD) >> 51) as u32;
-    let turned = bits << 4;
-    let check = (turned ^ (turned >> 13) ^ mix) & 0x1FFF;
-    bits | (check << FLAG_BITS) | ((!check >> 12 & 1) << 31)
+    let mix = ((u64::from(crc) ^ ((start as u64) << 32)).wrapping_mul(ODD) >> 53) as u32;
+    let check = (bits ^ (bits >> 11) ^ mix) & 0x7FF;
+    bits | (check << FLAG_BITS) | ((!check >> 10 & 1) << 31)
 }
 
 /// The length word of a name and the crc word of a header, with the flags in.
@@ -374,12 +375,12 @@ pub(crate) mod tail {
 
     /// What stands in the word of the name's length.
     pub fn length_word(name_words: usize, flags: Flags) -> usize {
-        if WIDE { name_words + 1 } else { name_words + 1 + ((flags.pack() as usize) << 16) }
+        if WIDE { name_words + 1 } else { name_words + 1 + ((flags.pack() as usize) << NAME_BITS) }
     }
 
     /// Words of the name.
     pub fn name_words(length_word: usize) -> usize {
-        (if WIDE { length_word } else { length_word & 0xFFFF }).wrapping_sub(1)
+        (if WIDE { length_word } else { length_word & ((1 << NAME_BITS) - 1) }).wrapping_sub(1)
     }
 
     /// What stands in the crc word of the block at `start`: the crc in the four bytes of the lowest addresses.
@@ -396,7 +397,7 @@ pub(crate) mod tail {
     #[inline]
     pub fn flags(start: usize, length_word: usize, crc_word: usize) -> Option<Flags> {
         if !WIDE {
-            return Some(Flags::unpack((length_word >> 16) as u32));
+            return Some(Flags::unpack((length_word >> NAME_BITS) as u32));
         }
         let (crc, upper) = split(crc_word);
         let bits = upper & ((1 << FLAG_BITS) - 1);
@@ -433,7 +434,7 @@ mod tests {
     fn every_damaged_byte_of_the_flags_is_seen_and_no_int_of_less_than_31_bits_is_taken_for_flags() {
         let shift = if cfg!(target_endian = "little") { 32 } else { 0 };
         for (crc, start) in [(0, 0), (1, 13), (0x1234_5678, 40), (u32::MAX, 1 << 30), (0x8000_0001, 99_999)] {
-            let good = Flags { prev: 3, offset: 5, align: 9, pins: 47 };
+            let good = Flags { prev: 3, offset: 5, align: 9, pins: 247 };
             for flags in [Flags::default(), good] {
                 let word = tail::crc_word(start, crc, flags);
                 for byte in 0..4 {

@@ -29,12 +29,12 @@
 //!                1  handle           address of its word in the table
 //!                2  ops              address of the callbacks, or 0
 //!                3  name             n words, NUL terminated; or n = 0
-//!              3+n  n + 1            (on 32-bit the upper half has the flags)
+//!              3+n  n + 1            (on 32-bit the upper 18 bits are flags)
 //!              4+n  crc | flags      crc-32 of the words before; flags: length of a free block before, pins, alignment
 //!              5+n  payload
 //!
 //!     free       0  -length
-//!                1  left  2  right  3  longest      if length >= 5: a node of the tree
+//!                1  left  2  right  3  longest      if length >= 5: a node of the tree, with its seal in 1 and 2
 //!         length-1  -length          for the block behind, whose flags say that the block before is free
 //! ```
 //!
@@ -65,14 +65,14 @@
 //!
 //! * a header is right only if the slot that it names leads back to it; the length of one that has become part of free words or of another
 //!   block is made 0;
-//! * a node of the tree has a seal, a mix of its place and length in the upper bits of its links, which is taken away when it is a node no
-//!   more;
+//! * a node of the tree has a seal, a mix of its place, length and depth in the upper bits of its links, which is taken away when it is a
+//!   node no more;
 //! * a free block that is too short for a node is known to the block behind by its length.
 //!
 //! What remains: a seal has as many bits as a word has more than an index of the pool, less two: 40 and more on 64-bit in pools up to
 //! 16 MiB, but on 32-bit 8 in a pool of 8 MiB and none in one of 2 GiB. Words that happen to look like a node are taken for one by that
 //! chance. And a slot that is overwritten with just the address that its block had before a compaction may be believed: on 64-bit by a
-//! chance of 1 in 8192, on 32-bit if the old header is still whole.
+//! chance of 1 in 2048, on 32-bit if the old header is still whole.
 
 #![allow(clippy::len_without_is_empty)]
 
@@ -362,7 +362,7 @@ impl<'pool> Buflib<'pool> {
         alloc::free(&self.ctx, handle.get()) == Ok(0)
     }
 
-    /// Keeps a block where it is until as many `unpin`s. False iff the handle is bad, or has 63 pins.
+    /// Keeps a block where it is until as many `unpin`s. False iff the handle is bad, or has 255 pins.
     pub fn pin(&mut self, handle: Handle) -> bool {
         handles::pin(&self.ctx, handle.get()).unwrap_or(false)
     }

@@ -400,8 +400,8 @@ pub unsafe extern "C" fn buflib_get_name(ctx: *mut buflib_context, handle: c_int
 }
 
 /// Keeps a block where it is, also from compaction, until as many buflib_unpin. Its shrink callback is still asked. The pins end with
-/// the block. Does nothing iff the handle is bad, a callback is running, the block has 63 pins, or the pool is damaged and the panic
-/// handler returned.
+/// the block. Does nothing iff the handle is bad, a callback is running, the block has 255 pins (a further one is not counted), or the
+/// pool is damaged and the panic handler returned.
 ///
 /// # Safety
 /// `ctx` is NULL or an *initialized context*.
