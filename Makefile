@@ -160,15 +160,17 @@ abi:
 	packaging/abi.sh packaging/libpalloc.abi
 
 # Files of packaging/NAME.in have variables of this file in them, as @VARIABLE@. What is below PREFIX is named by its place there, so that
-# the installed tree can be moved.
-PC_LIBDIR        = $(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))
-PC_INCLUDEDIR    = $(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))
-CMAKE_TO_PREFIX  = $(shell echo "$(patsubst $(PREFIX)/%,%,$(LIBDIR))" | sed 's|[^/][^/]*|..|g')
-CMAKE_INCLUDEDIR = $(if $(and $(filter $(PREFIX)/%,$(LIBDIR)),$(filter $(PREFIX)/%,$(INCLUDEDIR))),$\
-    $${_palloc_libdir}/$(CMAKE_TO_PREFIX)/$(patsubst $(PREFIX)/%,%,$(INCLUDEDIR)),$(INCLUDEDIR))
+# the installed tree can be moved. (patsubst would take a path with a space for two.)
+below = $(if $(findstring |$(PREFIX)/,|$(1)),$(subst |$(PREFIX)/,,|$(1)))
+in_pc = $(if $(call below,$(1)),$${prefix}/$(call below,$(1)),$(1))
+PC_LIBDIR        = $(call in_pc,$(LIBDIR))
+PC_INCLUDEDIR    = $(call in_pc,$(INCLUDEDIR))
+CMAKE_TO_PREFIX  = $(shell echo "$(call below,$(LIBDIR))" | sed 's|[^/][^/]*|..|g')
+CMAKE_INCLUDEDIR = $(if $(and $(call below,$(LIBDIR)),$(call below,$(INCLUDEDIR))),$\
+    $${_palloc_libdir}/$(CMAKE_TO_PREFIX)/$(call below,$(INCLUDEDIR)),$(INCLUDEDIR))
 CMAKE_LIBS       = $(shell echo $(LIBS) | tr ' ' ';')
 TEMPLATE_VARIABLES = NAME VERSION MAJOR SHARED SONAME STATIC LIBS PREFIX PC_LIBDIR PC_INCLUDEDIR CMAKE_LIBS CMAKE_INCLUDEDIR
-fill_in = sed $(foreach variable,$(TEMPLATE_VARIABLES),-e 's|@$(variable)@|$($(variable))|g') packaging/palloc$(1).in \
+fill_in = @sed $(foreach variable,$(TEMPLATE_VARIABLES),-e 's|@$(variable)@|$($(variable))|g') packaging/palloc$(1).in \
     >"$(DESTDIR)$(LIBDIR)/$(2)" && chmod 644 "$(DESTDIR)$(LIBDIR)/$(2)"
 PKGCONFIG_FILE = pkgconfig/$(NAME).pc
 CMAKE_FILES    = cmake/$(NAME)/$(NAME)-config.cmake cmake/$(NAME)/$(NAME)-config-version.cmake

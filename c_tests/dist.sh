@@ -48,7 +48,7 @@ uses() { # ROOT LIBDIR
 debian_packages() {
     (cd "$TREE" && unset CARGO_TARGET_DIR MAKEFLAGS MAKELEVEL CFLAGS LDFLAGS &&
         RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup} DEB_BUILD_OPTIONS=$1 dpkg-buildpackage -us -uc -b -d) &&
-        ls -l "$WORK"/libpalloc0_*.deb "$WORK"/libpalloc-dev_*.deb
+        ls -l "$WORK/libpalloc0_$VERSION"-*.deb "$WORK/libpalloc-dev_$VERSION"-*.deb
 }
 
 debian_installs() {

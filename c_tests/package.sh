@@ -321,13 +321,14 @@ with_pkg_config() { # PKG-CONFIG-FLAGS [CC-FLAGS...]
     build_and_run "$@" $flags
 }
 
-# The pages show without a warning; every function has a page, or one that refers to the page that has its declaration.
+# The pages show without a warning, on a terminal of 80 columns; every function has a page, or one that refers to the page that has its declaration.
 manual_pages() {
     man3=$WORK/dest/usr/share/man/man3
     for page in "$man3"/*.3; do
         if ! grep -q '^[.]so ' "$page"; then
-            LC_ALL=C MANWIDTH=100 man --warnings -l "$page" >"$page.text" 2>"$WORK/warnings" || return
-            if grep . "$WORK/warnings"; then return 1; fi
+            LC_ALL=C MANWIDTH=80 man --warnings -l "$page" >"$page.text" 2>"$WORK/warnings" || return
+            if have mandoc; then mandoc -T lint -W warning "$page" >>"$WORK/warnings" 2>&1; fi
+            if grep . "$WORK/warnings" || grep -E '.{81}' "$page.text"; then return 1; fi
         fi
     done
     grep -v -e '^core_ctx$' -e '^buflib_ops_locked$' -e '^palloc_fd_' "$WORK/declared" | while read -r name; do
@@ -362,6 +363,16 @@ CMAKE
     done
     cmake --build "$WORK/cmake/build" && cd "$WORK" && rm -f installed.pba && cmake/build/shared && rm installed.pba && cmake/build/static &&
         readelf -d cmake/build/shared | grep -q 'NEEDED.*\[libpalloc.so.0\]' && ! readelf -d cmake/build/static | grep libpalloc
+}
+
+pkg_config_with_space() {
+    flags=$(PKG_CONFIG_LIBDIR="$WORK/p q/lib/multi/pkgconfig" pkg-config --cflags --libs palloc) &&
+        (cd "$WORK" && rm -f installed.pba && eval "$CC $CFLAGS user.c $flags -o user" && LD_LIBRARY_PATH="$WORK/p q/lib/multi" ./user)
+}
+
+cmake_with_space() {
+    rm -rf "$WORK/cmake/build" && cmake -S "$WORK/cmake" -B "$WORK/cmake/build" -DTOO_NEW=1.0 -DCMAKE_C_COMPILER="$CC" \
+        -Dpalloc_DIR="$WORK/p q/lib/multi/cmake/palloc" && cmake --build "$WORK/cmake/build"
 }
 
 only_statically() {
@@ -404,6 +415,12 @@ installed() {
     check "CMake's file names other directories" grep -q '"/opt/p/include/q"' "$WORK/a b/opt/lib64/cmake/palloc/palloc-config.cmake"
     check "make uninstall there" make_quietly uninstall "$@"
     check "uninstall leaves nothing there" nothing_left "$WORK/a b"
+
+    check "make install under a prefix with a space" make_quietly install PREFIX="$WORK/p q" LIBDIR="$WORK/p q/lib/multi"
+    if have pkg-config; then check "pkg-config finds it there" pkg_config_with_space; fi
+    if have cmake; then check "CMake finds it there" cmake_with_space; fi
+    check "make uninstall under a prefix with a space" make_quietly uninstall PREFIX="$WORK/p q" LIBDIR="$WORK/p q/lib/multi"
+    check "uninstall leaves nothing under a prefix with a space" nothing_left "$WORK/p q"
 }
 
 exports

@@ -15,7 +15,8 @@
  *
  *       if (fd != 0 && palloc_init(fd, PALLOC_DYNAMIC) == PALLOC_OK)
  *           ptr = palloc(fd, 6);
- *       if (ptr == 0 || lseek(fd, (off_t)ptr, SEEK_SET) < 0 || write(fd, "hello", 6) != 6) {
+ *       if (ptr == 0 || lseek(fd, (off_t)ptr, SEEK_SET) < 0 ||
+ *           write(fd, "hello", 6) != 6) {
  *           fprintf(stderr, "%s\n", palloc_error());
  *           return 1;
  *       }

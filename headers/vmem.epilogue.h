@@ -35,11 +35,11 @@ static inline VMemSize vmem_arena_calc_bytes_used_for_size(VMemSize num_bytes)
  *   VMemSize mark;
  *   char *name;
  *
- *   vmem_grow_init(&arena, (VMemSize)1 << 36, 0);          never more than 64 GiB
+ *   vmem_grow_init(&arena, (VMemSize)1 << 36, 0);  never more than 64 GiB
  *   mark = vmem_grow_mark(&arena);
  *   name = (char *)vmem_grow_push(&arena, 100, 1);
  *   ...
- *   vmem_grow_pop_to(&arena, mark);                        name is given back
+ *   vmem_grow_pop_to(&arena, mark);                name is given back
  *   vmem_grow_deinit(&arena);
  *
  * What is pushed stays where it is. Memory is committed ahead, 64 KiB at first and twice as much each

@@ -21,7 +21,8 @@
  *       if (handle < 0)
  *           return 1;
  *       ((int *)core_get_data(handle))[99] = 42;
- *       printf("%s: %d bytes more\n", core_get_name(handle), (int)core_available());
+ *       printf("%s: %d bytes more\n", core_get_name(handle),
+ *              (int)core_available());
  *       return core_free(handle);
  *   }
  *

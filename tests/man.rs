@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::{env, fs};
+use std::{env, fs, mem};
 
 /// A page, and the header it is made from.
 const PAGES: &[(&str, &str)] = &[
@@ -20,16 +20,17 @@ const PAGES: &[(&str, &str)] = &[
     ("vmem", "vmem.h"),
 ];
 
-/// No line of a signature is longer, so that it fits on a terminal of 80 columns.
+/// No line of a declaration is longer, so that it fits on a terminal of 80 columns.
 const WIDTH: usize = 72;
 
 #[test]
 fn man_pages_are_up_to_date() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let date = date(&fs::read_to_string(root.join("CHANGELOG.md")).unwrap());
     let mut stale = String::new();
     for (page, header) in PAGES {
         let path = root.join("man").join(format!("{page}.3"));
-        let want = render(page, header, &fs::read_to_string(root.join("include").join(header)).unwrap());
+        let want = render(page, header, &fs::read_to_string(root.join("include").join(header)).unwrap(), &date);
         if env::var_os("UPDATE_HEADERS").is_some() {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, &want).unwrap();
@@ -41,6 +42,15 @@ fn man_pages_are_up_to_date() {
     assert!(stale.is_empty(), "man pages are stale, run `make headers`:{stale}");
     let pages = fs::read_dir(root.join("man")).unwrap().count();
     assert_eq!(pages, PAGES.len(), "a page in man/ is made from nothing");
+}
+
+/// The date of this version, as its heading in CHANGELOG.md tells it: "## VERSION (YEAR-MONTH-DAY".
+fn date(changes: &str) -> String {
+    let heading = concat!("## ", env!("CARGO_PKG_VERSION"), " (");
+    let date = changes.lines().find_map(|line| line.strip_prefix(heading)?.get(..10)).unwrap_or_default();
+    let digits = date.split('-').map(|part| part.parse::<u32>().map_or(0, |_| part.len()));
+    assert_eq!(digits.collect::<Vec<_>>(), [4, 2, 2], "CHANGELOG.md has no line \"{heading}YEAR-MONTH-DAY\"");
+    date.to_owned()
 }
 
 /// A comment, without its marks, and what it stands before; nothing if another comment follows.
@@ -124,7 +134,7 @@ fn is_complete(code: &[String]) -> bool {
     code.last().unwrap().ends_with(';') && count('{') == count('}')
 }
 
-fn render(page: &str, header: &str, text: &str) -> String {
+fn render(page: &str, header: &str, text: &str, date: &str) -> String {
     // What is behind the guard is for files that define a macro.
     let items = items(text.split_once("\n#ifdef __cplusplus\n}\n").unwrap().0);
     // The second comment says where the header comes from; the third is the manual.
@@ -171,7 +181,7 @@ fn render(page: &str, header: &str, text: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
     writeln!(out, ".\\\" SPDX-License-Identifier: MIT OR Apache-2.0").unwrap();
     writeln!(out, ".\\\" Made by `make headers` from include/{header}; changes belong into its sources.").unwrap();
-    writeln!(out, ".nr HY 0\n.TH {} 3 \"\" \"libpalloc {version}\" \"libpalloc\"\n.nh\n.ad l", page.to_uppercase())
+    writeln!(out, ".nr HY 0\n.TH {} 3 {date} \"libpalloc {version}\" \"libpalloc\"\n.nh\n.ad l", page.to_uppercase())
         .unwrap();
     let mut listed: Vec<&str> = vec![page];
     listed.extend(functions.iter().filter(|name| **name != page));
@@ -199,7 +209,7 @@ fn render(page: &str, header: &str, text: &str) -> String {
             writeln!(out, ".SH TYPES AND CONSTANTS").unwrap();
         }
         writeln!(out, ".PP\n.EX").unwrap();
-        item.code.iter().for_each(|line| writeln!(out, "{}", verbatim(line)).unwrap());
+        fit(&item.code).iter().for_each(|line| writeln!(out, "{}", verbatim(line)).unwrap());
         writeln!(out, ".EE").unwrap();
         if !item.comment.is_empty() {
             writeln!(out, ".RS 4").unwrap();
@@ -411,23 +421,67 @@ fn body(out: &mut String, lines: &[String], names: &BTreeSet<String>) {
     }
 }
 
+/// Declarations of types and constants, in lines that fit.
+fn fit(code: &[String]) -> Vec<String> {
+    let mut out = Vec::new();
+    let mut lines = code.iter();
+    while let Some(line) = lines.next() {
+        let margin = &line[..indent(line)];
+        // A comment behind a declaration stays there if it fits.
+        let (declaration, comment) = match line.split_once("/*") {
+            Some((code, text)) if code.trim().is_empty() || line.len() > WIDTH => (code.trim_end(), Some(text)),
+            _ => (line.as_str(), None),
+        };
+        if let Some(first) = comment {
+            let mut text = first.to_owned();
+            while !text.contains("*/") {
+                text = text + " " + lines.next().unwrap().trim_start().trim_start_matches("* ");
+            }
+            let rows = wrap(text.replace("*/", "").trim(), WIDTH - margin.len() - "/*  */".len(), "", |_| true);
+            if let [row] = &rows[..] {
+                out.push(format!("{margin}/* {row} */"));
+            } else {
+                out.push(format!("{margin}/*"));
+                out.extend(rows.iter().map(|row| format!("{margin} * {row}")));
+                out.push(format!("{margin} */"));
+            }
+        }
+        if !declaration.is_empty() || comment.is_none() {
+            let rows = wrap(declaration, WIDTH - 2, &format!("{margin}    "), |word| word.ends_with([',', '|']));
+            out.push(rows.join(if declaration.starts_with('#') { " \\\n" } else { "\n" }));
+        }
+    }
+    out
+}
+
+/// Breaks a text into lines that fit, behind words that may be the last of a line; all but the first begin with `start`.
+fn wrap(text: &str, width: usize, start: &str, last: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut rows = vec![String::new()];
+    let mut part = String::new();
+    let mut words = text.split_inclusive(' ').peekable();
+    while let Some(word) = words.next() {
+        part += word;
+        if last(word.trim_end()) || words.peek().is_none() {
+            let row = rows.last_mut().unwrap();
+            if !row.is_empty() && row.len() + part.trim_end().len() > width {
+                row.truncate(row.trim_end().len());
+                rows.push(start.to_owned());
+            }
+            *rows.last_mut().unwrap() += &mem::take(&mut part);
+        }
+    }
+    rows
+}
+
 /// A declaration, bold with its parameters in italics, in lines that fit.
 fn signature(out: &mut String, line: &str) {
-    let mut rows = vec![String::new()];
-    for part in line.split_inclusive(", ") {
-        let row = rows.last().unwrap();
-        if !row.is_empty() && row.len() + part.trim_end().len() > WIDTH {
-            rows.push("    ".to_owned());
-        }
-        *rows.last_mut().unwrap() += part;
-    }
-    for row in rows {
-        let text = words(row.trim_end(), |word, before, after| {
+    for row in wrap(line, WIDTH, "    ", |word| word.ends_with(',')) {
+        let text = words(&row, |word, before, after| {
             let parameter =
                 after.starts_with([',', ')']) && before.contains(['(', ',', ' ']) && before.ends_with([' ', '*']);
             (parameter && word != "void").then(|| format!("\\fI{word}\\fB"))
         });
-        writeln!(out, "\\fB{}\\fP", text).unwrap();
+        writeln!(out, "\\fB{text}\\fP").unwrap();
     }
 }
 

@@ -20,7 +20,8 @@
  *
  *       if (fd != 0 && palloc_init(fd, PALLOC_DYNAMIC) == PALLOC_OK)
  *           ptr = palloc(fd, 6);
- *       if (ptr == 0 || lseek(fd, (off_t)ptr, SEEK_SET) < 0 || write(fd, "hello", 6) != 6) {
+ *       if (ptr == 0 || lseek(fd, (off_t)ptr, SEEK_SET) < 0 ||
+ *           write(fd, "hello", 6) != 6) {
  *           fprintf(stderr, "%s\n", palloc_error());
  *           return 1;
  *       }
@@ -144,7 +145,7 @@ PALLOC_FD palloc_fd_open(const char *filename, PALLOC_FLAGS flags);
  * from then on); PALLOC_ERR on failure, and `fd` stays open. A flock(2) that `fd` had is then as it
  * was, on Linux with /proc; elsewhere it may be gone. Fails iff:
  * - EBADF: `fd` is not open, or not for reading and writing.
- * - EINVAL: a row of the table above; the file holds something else and PALLOC_FORCE is not given;
+ * - EINVAL: one of the cases above; the file holds something else and PALLOC_FORCE is not given;
  *   flags as with palloc_open; O_APPEND.
  * - EROFS, EWOULDBLOCK, EILSEQ, ENOTSUP, ENOMEM, ENOSPC, ...: as with palloc_open. EWOULDBLOCK also
  *   for a dup(2) of a descriptor that a medium is open on, unless both are PALLOC_READONLY.

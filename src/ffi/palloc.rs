@@ -195,7 +195,7 @@ unsafe fn with<T>(
 /// lock is shared.
 ///
 /// Returns the open medium, NULL on failure; a file that was created for it may remain, empty. Fails iff:
-/// - EINVAL: a row of the table above; filename is NULL; flags that are unknown or contradict each other; neither a file nor a block
+/// - EINVAL: one of the cases above; filename is NULL; flags that are unknown or contradict each other; neither a file nor a block
 ///   device.
 /// - EWOULDBLOCK: the medium is open already, in this process or another.
 /// - EILSEQ: the chain of blocks is damaged (palloc_error() says where); nothing was written.

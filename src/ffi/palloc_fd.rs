@@ -219,7 +219,7 @@ fn opened(fd: c_int, flags: Flags) -> engine::Result<Opened> {
 /// Returns PALLOC_OK, also if the medium is open on `fd` already (with PALLOC_SYNC it is durable from then on); PALLOC_ERR on failure,
 /// and `fd` stays open. A flock(2) that `fd` had is then as it was, on Linux with /proc; elsewhere it may be gone. Fails iff:
 /// - EBADF: `fd` is not open, or not for reading and writing.
-/// - EINVAL: a row of the table above; the file holds something else and PALLOC_FORCE is not given; flags as with palloc_open; O_APPEND.
+/// - EINVAL: one of the cases above; the file holds something else and PALLOC_FORCE is not given; flags as with palloc_open; O_APPEND.
 /// - EROFS, EWOULDBLOCK, EILSEQ, ENOTSUP, ENOMEM, ENOSPC, ...: as with palloc_open. EWOULDBLOCK also for a dup(2) of a descriptor that
 ///   a medium is open on, unless both are PALLOC_READONLY.
 #[unsafe(no_mangle)]
