@@ -157,6 +157,21 @@ C
         grep -q "the len is 7 but the index is 7" "$WORK/said" && grep -q "^libpalloc: no memory for 77 bytes" "$WORK/said"
 }
 
+# In an archive of a compiler that has other names for them, the standard library's handlers stay; and a linker that can't do it is named.
+other_names() {
+    # shellcheck disable=SC2086
+    LC_ALL=C sed 's/rust_begin_unwind/rust_begin_unw1nd/g; s/__rust_alloc_error_handler/__rust_alloc_error_hand1er/g' \
+        "$WORK/libpanicking.a" >"$WORK/libother_names.a" &&
+        "$ROOT/packaging/one_object.sh" "$WORK/libother_names.a" "$WORK/list" "$WORK/other_names.o" &&
+        strict_cc "$WORK/panicking.c" "$WORK/other_names.o" $LDFLAGS $LIBS -o "$WORK/other_names" || return
+    "$WORK/other_names" 2>"$WORK/said"
+    echo "status $?"
+    cat "$WORK/said"
+    grep -q "the len is 7 but the index is 7" "$WORK/said" && ! grep "^libpalloc:" "$WORK/said" &&
+        ! LD=false "$ROOT/packaging/one_object.sh" "$WORK/libpanicking.a" "$WORK/list" "$WORK/none.o" 2>"$WORK/said" &&
+        grep -q "false is not GNU ld" "$WORK/said"
+}
+
 # One program, two source files, each with the header of one generation.
 both_generations() {
     cat >"$WORK/first.c" <<'C'
@@ -436,6 +451,7 @@ else
 fi
 check "links beside another Rust static library" beside_rust
 check "a panic says where, and ends the process" panics
+check "one object of an archive with other names" other_names
 check "both generations of palloc in one program" both_generations
 check "both headers in one source file are refused" only_one_header
 prefixed
