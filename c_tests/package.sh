@@ -433,6 +433,7 @@ installed() {
     check "make install into other directories, one with a space, without cargo" make_quietly install "$@"
     check "palloc.pc names other directories" grep -qx 'libdir=/opt/lib64' "$WORK/a b/opt/lib64/pkgconfig/palloc.pc"
     check "palloc.pc names directories by the prefix" grep -qx "includedir=\${prefix}/include/q" "$WORK/a b/opt/lib64/pkgconfig/palloc.pc"
+    check "palloc.pc names what a static program needs" grep -qx "Libs.private: $LIBS" "$WORK/a b/opt/lib64/pkgconfig/palloc.pc"
     check "CMake's file names other directories" grep -q '"/opt/p/include/q"' "$WORK/a b/opt/lib64/cmake/palloc/palloc-config.cmake"
     check "make uninstall there" make_quietly uninstall "$@"
     check "uninstall leaves nothing there" nothing_left "$WORK/a b"
