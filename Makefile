@@ -206,6 +206,7 @@ uninstall:
 	done
 	$(man_names) | while read -r page name; do rm -f "$(DESTDIR)$(MANDIR)/man3/$$name.3"; done
 	for header in $(HEADERS); do rm -f "$(DESTDIR)$(INCLUDEDIR)/$$header"; done
+	rmdir "$(DESTDIR)$(LIBDIR)/cmake/$(NAME)" "$(DESTDIR)$(INCLUDEDIR)/finwo" 2>/dev/null || true
 
 # The files that git knows, as they are, and the crates of Cargo.lock. The same tree gives the same bytes.
 DIST := palloc-$(VERSION)

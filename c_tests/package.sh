@@ -157,6 +157,21 @@ C
         grep -q "the len is 7 but the index is 7" "$WORK/said" && grep -q "^libpalloc: no memory for 77 bytes" "$WORK/said"
 }
 
+# In an archive of a compiler that has other names for them, the standard library's handlers stay; and a linker that can't do it is named.
+other_names() {
+    # shellcheck disable=SC2086
+    LC_ALL=C sed 's/rust_begin_unwind/rust_begin_unw1nd/g; s/__rust_alloc_error_handler/__rust_alloc_error_hand1er/g' \
+        "$WORK/libpanicking.a" >"$WORK/libother_names.a" &&
+        "$ROOT/packaging/one_object.sh" "$WORK/libother_names.a" "$WORK/list" "$WORK/other_names.o" &&
+        strict_cc "$WORK/panicking.c" "$WORK/other_names.o" $LDFLAGS $LIBS -o "$WORK/other_names" || return
+    "$WORK/other_names" 2>"$WORK/said"
+    echo "status $?"
+    cat "$WORK/said"
+    grep -q "the len is 7 but the index is 7" "$WORK/said" && ! grep "^libpalloc:" "$WORK/said" &&
+        ! LD=false "$ROOT/packaging/one_object.sh" "$WORK/libpanicking.a" "$WORK/list" "$WORK/none.o" 2>"$WORK/said" &&
+        grep -q "false is not GNU ld" "$WORK/said"
+}
+
 # One program, two source files, each with the header of one generation.
 both_generations() {
     cat >"$WORK/first.c" <<'C'
@@ -321,6 +336,12 @@ with_pkg_config() { # PKG-CONFIG-FLAGS [CC-FLAGS...]
     build_and_run "$@" $flags
 }
 
+with_linker() { # gold|lld|mold
+    # shellcheck disable=SC2086
+    build_and_run -fuse-ld="$1" -I"$ROOT/include" $LDFLAGS "$LIB/libpalloc.a" $LIBS &&
+        build_and_run -fuse-ld="$1" -I"$ROOT/include" $LDFLAGS "$LIB/libpalloc.so" -Wl,-rpath,"$LIB"
+}
+
 # The pages show without a warning, on a terminal of 80 columns; every function has a page, or one that refers to the page that has its declaration.
 manual_pages() {
     man3=$WORK/dest/usr/share/man/man3
@@ -379,9 +400,9 @@ only_statically() {
     rm "$WORK"/dest/usr/lib/libpalloc.so* && with_pkg_config --static
 }
 
+# Nothing but directories that others use too.
 nothing_left() {
-    find "$1" ! -type d | grep . && return 1
-    return 0
+    if find "$1" ! -type d -o -name finwo -o -path '*/cmake/*' | grep .; then return 1; fi
 }
 
 installed() {
@@ -412,6 +433,7 @@ installed() {
     check "make install into other directories, one with a space, without cargo" make_quietly install "$@"
     check "palloc.pc names other directories" grep -qx 'libdir=/opt/lib64' "$WORK/a b/opt/lib64/pkgconfig/palloc.pc"
     check "palloc.pc names directories by the prefix" grep -qx "includedir=\${prefix}/include/q" "$WORK/a b/opt/lib64/pkgconfig/palloc.pc"
+    check "palloc.pc names what a static program needs" grep -qx "Libs.private: $LIBS" "$WORK/a b/opt/lib64/pkgconfig/palloc.pc"
     check "CMake's file names other directories" grep -q '"/opt/p/include/q"' "$WORK/a b/opt/lib64/cmake/palloc/palloc-config.cmake"
     check "make uninstall there" make_quietly uninstall "$@"
     check "uninstall leaves nothing there" nothing_left "$WORK/a b"
@@ -435,7 +457,11 @@ else
     skip "sizes" "the ceilings are those of x86_64"
 fi
 check "links beside another Rust static library" beside_rust
+for linker in gold lld mold; do
+    if have ld.$linker; then check "links with $linker" with_linker $linker; else skip "linking with $linker" "not installed"; fi
+done
 check "a panic says where, and ends the process" panics
+check "one object of an archive with other names" other_names
 check "both generations of palloc in one program" both_generations
 check "both headers in one source file are refused" only_one_header
 prefixed

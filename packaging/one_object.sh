@@ -13,6 +13,13 @@
 # Needs GNU ld and objcopy: LD, OBJCOPY. DEBUG=1 keeps debug information.
 set -e
 archive=$1 list=$2 object=$3
+case $(${LD:-ld} --version) in
+"GNU ld "*) ;;
+*)
+    echo "one_object.sh: ${LD:-ld} is not GNU ld, which is needed here; set LD" >&2
+    exit 1
+    ;;
+esac
 
 # The mangled name, or the plain one of older compilers. (nm can't read bitcode without a plugin.)
 rustc_name() {
