@@ -14,8 +14,10 @@
 
 #include "tap.h"
 
+#ifndef _WIN32
 static unsigned stats; /* calls of fstat */
 static int slow_locks;  /* so that threads meet between a look and a lock */
+#endif
 
 /* In front of the C library's, where that is known to work. */
 #if defined(__linux__) && defined(__GLIBC__) && defined(__x86_64__)
