@@ -228,8 +228,8 @@ impl MappedFile {
     /// Everything stored is on the disk.
     pub fn flush(&mut self) -> Result<()> {
         // Each view knows which pages were stored to through it.
-        let views = self.outgrown.iter().chain([&self.window]);
-        let written = views.map(|view| view.flush_async()).collect::<io::Result<()>>();
+        let mut views = self.outgrown.iter().chain([&self.window]);
+        let written = views.try_for_each(|view| view.flush_async());
         written.and_then(|()| self.file.sync_all()).map_err(Error::system("write the file to the disk"))
     }
 
