@@ -366,7 +366,7 @@ static void errors(void)
 static void descriptors(void)
 {
     struct stat st;
-    int fd, in = dup(0), out;
+    int fd, in = dup(0), out, ends[2];
 
     TEST("the-descriptor-is-never-0-1-or-2-and-has-O_CLOEXEC");
     close(0);
@@ -409,6 +409,10 @@ static void descriptors(void)
     REFUSED(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_ERR, EINVAL);
     close(fd);
 #endif
+    REQUIRE(pipe(ends) == 0);
+    REFUSED(palloc_init(ends[0], PALLOC_READONLY), PALLOC_ERR, EINVAL);
+    CHECK_EQ_I(close(ends[1]), 0);
+    CHECK_EQ_I(palloc_close(ends[0]), PALLOC_OK);
     make_file(FILE_NAME, "not a medium at all", 19, 19);
     fd = open(FILE_NAME, O_RDWR);
     REFUSED(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_ERR, EINVAL);
