@@ -51,7 +51,7 @@ HEADERS := $(foreach header,$(patsubst include/%,%,$(shell find include -name '*
 
 CARGO_TARGET_DIR ?= target
 CARGO_OUT  = $(CARGO_TARGET_DIR)/$(if $(TARGET),$(TARGET)/)release
-SOURCES   := $(shell find src -name '*.rs') Cargo.toml build.rs $(wildcard Cargo.lock packaging/one_object*.sh)
+SOURCES   := $(shell find src -name '*.rs') Cargo.toml build.rs $(wildcard Cargo.lock) packaging/one_object.sh
 
 .PHONY: abi all bench bench-report check check-cross check-deep demo dist fuzz headers install uninstall clean help
 .DELETE_ON_ERROR:
@@ -61,10 +61,6 @@ all: $(BUILD)/lib/$(STATIC) $(if $(findstring musl,$(TARGET)),,$(BUILD)/lib/$(SH
 
 cargo_build = $(CARGO) rustc --release --lib $(CARGOFLAGS) --target-dir "$(CARGO_TARGET_DIR)" $(if $(TARGET),--target $(TARGET)) \
     $(if $(DEBUG),--config profile.release.debug=2) --crate-type
-
-$(BUILD)/exports: packaging/libpalloc.map
-	@mkdir -p $(@D)
-	sed -n 's/^ *\([a-z_]*\);$$/\1/p' $< >$@
 
 ifneq ($(findstring windows,$(TARGET)),)
 
@@ -78,12 +74,16 @@ $(BUILD)/lib/$(SHARED): $(SOURCES)
 	cp "$(CARGO_OUT)/libpalloc.dll.a" $(@D)
 	cp "$(CARGO_OUT)/palloc.dll" $@
 
-$(BUILD)/lib/$(STATIC): $(BUILD)/exports $(SOURCES)
+$(BUILD)/lib/$(STATIC): $(SOURCES)
 	$(cargo_build) staticlib
 	@mkdir -p $(@D)
-	CC="$(CC)" packaging/one_object_windows.sh "$(CARGO_OUT)/libpalloc.a" $< $@
+	cp "$(CARGO_OUT)/libpalloc.a" $@
 
 else
+
+$(BUILD)/exports: packaging/libpalloc.map
+	@mkdir -p $(@D)
+	sed -n 's/^ *\([a-z_]*\);$$/\1/p' $< >$@
 
 # Both libraries are made of one object.
 $(BUILD)/libpalloc.o: $(BUILD)/exports $(SOURCES)
