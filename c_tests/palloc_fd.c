@@ -947,8 +947,8 @@ int main(void)
     readers();
     locks_of_the_program();
     want_of_descriptors();
-    races_of_init(deep ? 500 : 50);
-    races_of_open(deep ? 20000 : 2000);
+    races_of_init((deep ? 500 : 50) / tap_every(10));
+    races_of_open((deep ? 20000 : 2000) / tap_every(10));
 #endif
     figures();
     exact_sizes(0, 3000);
