@@ -281,7 +281,7 @@ int main(void)
     make();
 
     TEST("every-damaged-word-is-survived-by-every-function");
-    for (size_t word = 0; word < POOL / W; word++) {
+    for (size_t word = 0; word < POOL / W; word += tap_every(5)) {
         intptr_t *at = (intptr_t *)pool + word, good = *((intptr_t *)saved_pool + word);
         bool must_be_seen = checked_word(word);
         for (int kind = 0; kind < 24; kind++) {
@@ -318,13 +318,13 @@ int main(void)
     }
     alarm(0);
     DIAG("%zu damages, %zu of checked words, %zu seen", damages, must, seen);
-    CHECK(must > 1000);
+    CHECK(must > 1000 / tap_every(5));
     restore();
     CHECK_SOUND(&ctx);
 
     TEST("a-call-that-finds-damage-has-changed-nothing");
     seen = 0;
-    for (size_t word = 0; word < POOL / W; word++) {
+    for (size_t word = 0; word < POOL / W; word += tap_every(5)) {
         static const intptr_t masks[] = { 1, 6, 0x58, -1, (intptr_t)1 << (8 * W - 3) };
         if (!checked_word(word))
             continue;
@@ -361,7 +361,7 @@ int main(void)
         }
     }
     /* Nodes at which the tree can't be followed, in random pools; in some, links to every other node, with the seal as it was. */
-    for (uint32_t seed = 1, life = 0; life < 400; life++) {
+    for (uint32_t seed = 1, life = 0; life < 400; life += tap_every(20)) {
         intptr_t links[POOL / W], *at, index_bits = (intptr_t)(2 * (POOL / W) - 1);
         int count = 0;
         buflib_init(&ctx, pool, POOL);
@@ -437,13 +437,14 @@ int main(void)
 next:
 
     TEST("an-int-written-right-before-a-payload-is-seen");
+    const int step = (int)tap_every(37);
     restore();
     for (int handle = 1; handle <= 24; handle += 4) {
         int *data = buflib_get_data(&ctx, handle), good;
         if (data == NULL)
             continue;
         good = data[-1];
-        for (int value = -50000; value < 500000; value++) {
+        for (int value = -50000; value < 500000; value += step) {
             data[-1] = value;
             panics = 0;
             if (value != good && (!CHECK_EQ_I(buflib_free(&ctx, handle), -3) || !CHECK_EQ_I(panics, 1))) {
@@ -459,7 +460,7 @@ next:
     for (int look = 0; look < LOOKS; look++) {
         size_t done = 0, found = 0;
         make_lookalikes(look);
-        for (size_t word = 0; word < POOL / W && look < LOOKS; word++) {
+        for (size_t word = 0; word < POOL / W && look < LOOKS; word += tap_every(5)) {
             const intptr_t *values;
             size_t count = bad_values(word, &values), slot = POOL / W - word;
             alarm(tap_seconds(60));
@@ -549,7 +550,7 @@ next:
 
     TEST("random-words-are-survived");
     uint64_t seed = 1;
-    for (int n = 0; n < 20000; n++) {
+    for (int n = 0; n < 20000; n += (int)tap_every(5)) {
         restore();
         alarm(tap_seconds(60));
         for (int hits = 0; hits < 1 + n % 3; hits++) {

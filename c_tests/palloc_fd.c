@@ -14,8 +14,10 @@
 
 #include "tap.h"
 
+#ifndef _WIN32
 static unsigned stats; /* calls of fstat */
 static int slow_locks;  /* so that threads meet between a look and a lock */
+#endif
 
 /* In front of the C library's, where that is known to work. */
 #if defined(__linux__) && defined(__GLIBC__) && defined(__x86_64__)
@@ -364,7 +366,7 @@ static void errors(void)
 static void descriptors(void)
 {
     struct stat st;
-    int fd, in = dup(0), out;
+    int fd, in = dup(0), out, ends[2];
 
     TEST("the-descriptor-is-never-0-1-or-2-and-has-O_CLOEXEC");
     close(0);
@@ -407,6 +409,10 @@ static void descriptors(void)
     REFUSED(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_ERR, EINVAL);
     close(fd);
 #endif
+    REQUIRE(pipe(ends) == 0);
+    REFUSED(palloc_init(ends[0], PALLOC_READONLY), PALLOC_ERR, EINVAL);
+    CHECK_EQ_I(close(ends[1]), 0);
+    CHECK_EQ_I(palloc_close(ends[0]), PALLOC_OK);
     make_file(FILE_NAME, "not a medium at all", 19, 19);
     fd = open(FILE_NAME, O_RDWR);
     REFUSED(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_ERR, EINVAL);
@@ -941,8 +947,8 @@ int main(void)
     readers();
     locks_of_the_program();
     want_of_descriptors();
-    races_of_init(deep ? 500 : 50);
-    races_of_open(deep ? 20000 : 2000);
+    races_of_init((deep ? 500 : 50) / tap_every(10));
+    races_of_open((deep ? 20000 : 2000) / tap_every(10));
 #endif
     figures();
     exact_sizes(0, 3000);

@@ -599,10 +599,12 @@ void *mmap64(void *address, size_t size, int protection, int flags, int fd, off6
     return at;
 }
 
+#ifndef mmap64 /* with musl another word for mmap */
 void *mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset)
 {
     return mmap64(address, size, protection, flags, fd, offset);
 }
+#endif
 
 static void picture_write(const struct picture *p, const char *path)
 {

@@ -9,7 +9,7 @@
 #ifdef _WIN32
 #define SPARSELY 21
 #else
-#define SPARSELY 1
+#define SPARSELY tap_every(21)
 #endif
 
 static char path[64]; /* of the mutant */

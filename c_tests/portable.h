@@ -58,6 +58,7 @@
 #define SIGBUS SIGSEGV
 #define SIGALRM SIGTERM
 #define mkdir(path, mode) _mkdir(path)
+#define pipe(ends) _pipe(ends, 4096, _O_BINARY)
 
 /* Files are bytes, as everywhere; no dialogue when a program crashes. */
 __attribute__((constructor)) static void portable_start_(void)

@@ -27,6 +27,7 @@
  *     REQUIRE(cond)                       a CHECK that ends the program when it fails
  *     DIAG(format, ...)                   a "# ..." line
  *     tap_seconds(n)                      n seconds, and more of them where TEST_TIMEOUT says that all is slow: for alarm()
+ *     tap_every(n)                        n where TEST_TIMEOUT says that all is slow, else 1: of very many cases, try each n-th
  *     tap_done()                          ends the last point, prints the plan, and returns what main should return
  *
  * The checks are expressions that are 1 when they hold: if (!CHECK(p)) return; They evaluate each argument once.
@@ -295,6 +296,11 @@ static inline unsigned tap_seconds(unsigned n)
     unsigned times = limit != NULL ? (unsigned)atoi(limit) / 300 : 1;
 
     return times > 1 ? n * times : n;
+}
+
+static inline unsigned tap_every(unsigned n)
+{
+    return tap_seconds(1) >= 10 ? n : 1;
 }
 
 static inline void tap_bail_(void)

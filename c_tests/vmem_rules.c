@@ -324,6 +324,21 @@ static void releasing(void)
     CHECK_DOES(vmem_release(neighbour, 4 * page));
 }
 
+#ifndef _WIN32
+/* qemu-user says yes to every advice, and follows few. */
+static int advice_is_taken(void)
+{
+    char *p = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    unsigned char in_memory = 0;
+    int taken;
+
+    REQUIRE(p != MAP_FAILED);
+    taken = madvise(p, page, 23 /* MADV_POPULATE_WRITE */) != 0 || (mincore(p, page, &in_memory) == 0 && in_memory % 2 == 1);
+    munmap(p, page);
+    return taken;
+}
+#endif
+
 static void contents(void)
 {
     size_t size = 64 * page;
@@ -345,7 +360,10 @@ static void contents(void)
 #ifdef _WIN32
     CHECK_EQ_I(in_memory(p, size), size);
 #else
-    CHECK(resident() - before > (long long)(size / 2));
+    if (!advice_is_taken())
+        SKIP("the system says that it brings pages in, and does not");
+    else
+        CHECK(resident() - before > (long long)(size / 2));
 #endif
     CHECK(p[5 * page] == 5 && p[0] == 0 && p[size - 1] == 0);
     CHECK_DOES(vmem_protect(p, page, VMemProtect_NoAccess));

@@ -8,7 +8,8 @@
 #
 # If the archive has palloc_on_panic and palloc_on_out_of_memory (src/ffi/panic.rs), they take the place of what the standard library does
 # in these cases, and what only that needs is left out. Their names are rustc's own; in an archive that has no such names, which is one
-# made with full link-time optimization or by a compiler that calls them otherwise, the standard library's stay.
+# made with full link-time optimization or by a compiler that calls them otherwise, the standard library's stay. Names of the unwinder's
+# that nothing refers to any more go too: they would make a static program need one.
 #
 # Needs GNU ld and objcopy: LD, OBJCOPY. DEBUG=1 keeps debug information.
 set -e
@@ -43,6 +44,6 @@ strip=--strip-debug
 # shellcheck disable=SC2046,SC2086  # lists
 ${LD:-ld} -r --unique --force-group-allocation --gc-sections $(sed 's/^/-u /' "$list") $instead "$archive" -o "$object.all"
 # shellcheck disable=SC2086
-${OBJCOPY:-objcopy} $strip --remove-section=.llvmbc --remove-section=.llvmcmd \
+${OBJCOPY:-objcopy} $strip --remove-section=.llvmbc --remove-section=.llvmcmd --wildcard --strip-unneeded-symbol='_Unwind_*' \
     --keep-global-symbols="$list" "$object.all" "$object"
 rm "$object.all"

@@ -17,9 +17,9 @@ use std::path::Path;
 
 use memmap2::{MmapOptions, MmapRaw};
 use windows_sys::Win32::Foundation::{
-    ERROR_FILENAME_EXCED_RANGE, ERROR_HANDLE_DISK_FULL, ERROR_INVALID_HANDLE, ERROR_INVALID_NAME, ERROR_LOCK_VIOLATION,
-    ERROR_SHARING_VIOLATION, ERROR_TOO_MANY_OPEN_FILES, ERROR_USER_MAPPED_FILE, GENERIC_READ, GENERIC_WRITE,
-    INVALID_HANDLE_VALUE,
+    ERROR_COMMITMENT_LIMIT, ERROR_FILENAME_EXCED_RANGE, ERROR_HANDLE_DISK_FULL, ERROR_INVALID_HANDLE,
+    ERROR_INVALID_NAME, ERROR_LOCK_VIOLATION, ERROR_SHARING_VIOLATION, ERROR_TOO_MANY_OPEN_FILES,
+    ERROR_USER_MAPPED_FILE, GENERIC_READ, GENERIC_WRITE, INVALID_HANDLE_VALUE,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     BY_HANDLE_FILE_INFORMATION, FILE_FLAG_WRITE_THROUGH, FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE,
@@ -74,6 +74,9 @@ impl MappedFile {
     pub fn of_descriptor(fd: c_int, flags: Flags) -> Result<MappedFile> {
         const USING: &str = "use the descriptor";
         let handle = handle_of(fd).map_err(Error::system(USING))?;
+        if !is_file(handle) {
+            return Err(Error::Incompatible(NO_FILE)); // before a read, which would wait for the other end of a pipe
+        }
         let writable = !flags.contains(Flags::READONLY);
         if !is_readable(handle) || (writable && !is_writable(handle)) {
             return Err(Error::System { doing: "read and write with the descriptor", source: bad_descriptor() });
@@ -83,8 +86,7 @@ impl MappedFile {
     }
 
     fn over(file: File, writable: bool, durable: bool) -> Result<MappedFile> {
-        // SAFETY: takes a handle, which `file` keeps open.
-        if unsafe { GetFileType(file.as_raw_handle()) } != FILE_TYPE_DISK {
+        if !is_file(file.as_raw_handle()) {
             return Err(Error::Incompatible(NO_FILE));
         }
         lock(&file, writable)?;
@@ -228,8 +230,8 @@ impl MappedFile {
     /// Everything stored is on the disk.
     pub fn flush(&mut self) -> Result<()> {
         // Each view knows which pages were stored to through it.
-        let views = self.outgrown.iter().chain([&self.window]);
-        let written = views.map(|view| view.flush_async()).collect::<io::Result<()>>();
+        let mut views = self.outgrown.iter().chain([&self.window]);
+        let written = views.try_for_each(|view| view.flush_async());
         written.and_then(|()| self.file.sync_all()).map_err(Error::system("write the file to the disk"))
     }
 
@@ -354,6 +356,7 @@ pub fn errno_of(error: &io::Error) -> c_int {
         Some(ERROR_INVALID_HANDLE) => return libc::EBADF,
         Some(ERROR_TOO_MANY_OPEN_FILES) => return libc::EMFILE,
         Some(ERROR_HANDLE_DISK_FULL) => return libc::ENOSPC,
+        Some(ERROR_COMMITMENT_LIMIT) => return libc::ENOMEM,
         Some(ERROR_SHARING_VIOLATION) => return libc::EACCES,
         Some(ERROR_INVALID_NAME) => return libc::ENOENT,
         Some(ERROR_FILENAME_EXCED_RANGE) => return libc::ENAMETOOLONG,
@@ -437,6 +440,11 @@ fn handle_of(fd: c_int) -> io::Result<RawHandle> {
     if handle == -1 || handle == -2 { Err(bad_descriptor()) } else { Ok(handle as RawHandle) }
 }
 
+fn is_file(handle: RawHandle) -> bool {
+    // SAFETY: takes a handle that is open.
+    unsafe { GetFileType(handle) == FILE_TYPE_DISK }
+}
+
 /// Whether the handle may be read with.
 fn is_readable(handle: RawHandle) -> bool {
     let mut read = 0;
@@ -454,10 +462,13 @@ fn is_writable(handle: RawHandle) -> bool {
 /// What tells a file from all others that are open: volume and number.
 pub type FileId = (u64, u64);
 
-/// The file that a descriptor is open on.
+/// The file that a descriptor is open on; zeros where that is a pipe or the like.
 pub fn file_of(fd: c_int) -> io::Result<FileId> {
     let mut info = MaybeUninit::<BY_HANDLE_FILE_INFORMATION>::uninit();
     let handle = handle_of(fd)?;
+    if !is_file(handle) {
+        return Ok((0, 0));
+    }
     // SAFETY: takes a handle that is open; the out parameter is a local, which a call that succeeds fills.
     let info = unsafe {
         match GetFileInformationByHandle(handle, info.as_mut_ptr()) {
