@@ -11,15 +11,6 @@
  */
 #include "palloc_util.h"
 
-/* Those over descriptors are not declared in palloc.h. */
-int palloc_fd_open(const char *filename, uint32_t flags);
-int palloc_fd_init(int fd, uint32_t flags);
-int palloc_fd_close(int fd);
-uint64_t palloc_fd_alloc(int fd, uint64_t size);
-int palloc_fd_free(int fd, uint64_t ptr);
-uint64_t palloc_fd_size(int fd, uint64_t ptr);
-uint64_t palloc_fd_next(int fd, uint64_t ptr);
-
 static const struct kind {
     const char *name;
     uint32_t flags;

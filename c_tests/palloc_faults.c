@@ -206,15 +206,7 @@ void *realloc(void *at, size_t size)
 
 /* -------------------------------------------------------------------------------------------------------------------- the script */
 
-/* Both generations behind one set of functions; those over descriptors are not declared in palloc.h. */
-int palloc_fd_open(const char *filename, uint32_t flags);
-int palloc_fd_init(int fd, uint32_t flags);
-int palloc_fd_close(int fd);
-uint64_t palloc_fd_alloc(int fd, uint64_t size);
-int palloc_fd_free(int fd, uint64_t ptr);
-uint64_t palloc_fd_size(int fd, uint64_t ptr);
-uint64_t palloc_fd_next(int fd, uint64_t ptr);
-
+/* Both generations behind one set of functions. */
 struct handle {
     struct palloc_t *pt;
     int fd; /* the descriptor to read and write with */

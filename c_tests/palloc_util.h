@@ -32,6 +32,15 @@
 /* errno before a call that must leave it alone; no system has an error of this number. */
 #define UNTOUCHED 31313
 
+/* The second generation, which palloc.h does not declare. */
+int palloc_fd_open(const char *filename, uint32_t flags);
+int palloc_fd_init(int fd, uint32_t flags);
+int palloc_fd_close(int fd);
+uint64_t palloc_fd_alloc(int fd, uint64_t size);
+int palloc_fd_free(int fd, uint64_t ptr);
+uint64_t palloc_fd_size(int fd, uint64_t ptr);
+uint64_t palloc_fd_next(int fd, uint64_t ptr);
+
 /* ------------------------------------------------------------------------------------------------------------------ random numbers */
 
 struct rng {
