@@ -3,7 +3,7 @@
 ##   make                 build/lib/libpalloc.a and build/lib/libpalloc.so
 ##   make demo            a C program keeps blobs in a file, and finds them in a second run
 ##   make check           every test and check; the last line has the totals
-##   make check-deep      many more crashes, faults and hostile media, sanitizers, packages: half an hour
+##   make check-deep      many more power cuts, kills, faults and mutants; sanitizers, source archive, packages: half an hour
 ##   make check-cross     the tests on other machines and systems, by emulators, as far as they are here: an hour
 ##   make fuzz            cargo-fuzz, FUZZ_SECONDS (120) for each target; new inputs end up in build/fuzz
 ##   make bench           figures beside those of other allocators, as far as they are installed; decides nothing
@@ -61,6 +61,13 @@ all: $(BUILD)/lib/$(STATIC) $(if $(findstring musl,$(TARGET)),,$(BUILD)/lib/$(SH
 
 cargo_build = $(CARGO) rustc --release --lib $(CARGOFLAGS) --target-dir "$(CARGO_TARGET_DIR)" $(if $(TARGET),--target $(TARGET)) \
     $(if $(DEBUG),--config profile.release.debug=2) --crate-type
+
+ifneq ($(and $(findstring windows,$(TARGET)),$(PREFIX_SYMBOLS)),)
+$(error PREFIX_SYMBOLS is for systems with ELF)
+endif
+ifneq ($(and $(or $(findstring windows,$(TARGET)),$(findstring musl,$(TARGET))),$(filter install,$(MAKECMDGOALS))),)
+$(error make install needs the shared library of a system with ELF: copy $(BUILD)/lib and include)
+endif
 
 ifneq ($(findstring windows,$(TARGET)),)
 

@@ -42,8 +42,10 @@ for block in "$WORK"/blocks/*; do
             skip "guide: $first" "no pkg-config"
         elif grep -q '^cmake ' "$block" && ! have cmake; then
             skip "guide: $first" "no cmake"
-        elif grep -q '^git ' "$block" && ! git -C "$ROOT" rev-parse >/dev/null 2>&1; then
+        elif grep -q '^git ' "$block" && ! git rev-parse --resolve-git-dir "$ROOT/.git" >/dev/null 2>&1; then
             skip "guide: $first" "not a git repository"
+        elif grep -q '^cc -static' "$block" && ! static_libc; then
+            skip "guide: $first" "no static C library"
         else
             check "guide: $first" run "$block"
         fi

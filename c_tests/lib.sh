@@ -45,6 +45,13 @@ have() {
     command -v "$1" >/dev/null 2>&1
 }
 
+# Whether programs can be linked with -static: some systems have the static C library in a package of its own.
+static_libc() {
+    echo 'int main(void) { return 0; }' >"$WORK/static.c"
+    # shellcheck disable=SC2086
+    $CC -static "$WORK/static.c" $LDFLAGS -o "$WORK/static" >/dev/null 2>&1
+}
+
 # Compiles the way C programs of this project are compiled: C99, every warning an error.
 strict_cc() {
     # shellcheck disable=SC2086  # flags are lists

@@ -112,8 +112,12 @@ C
 sizes() {
     check "the size of the shared library" below "libpalloc.so, stripped" "$(stripped_size "$LIB/libpalloc.so")"
     cat "$WORK/log"
-    check "the size that it adds to a static program" static_program
-    cat "$WORK/log"
+    if static_libc; then
+        check "the size that it adds to a static program" static_program
+        cat "$WORK/log"
+    else
+        skip "the size that it adds to a static program" "no static C library"
+    fi
 }
 
 # A panic says where it is on stderr, and ends the process; without what prints a backtrace. One is made for it: the library has none.
@@ -411,7 +415,11 @@ installed() {
     if have pkg-config; then
         check "pkg-config links the shared library" with_pkg_config --libs
         check "pkg-config --static links the static library" only_statically
-        check "pkg-config --static links a program without any shared library" with_pkg_config --static -static
+        if static_libc; then
+            check "pkg-config --static links a program without any shared library" with_pkg_config --static -static
+        else
+            skip "pkg-config --static -static" "no static C library"
+        fi
     else
         skip "palloc.pc" "no pkg-config"
     fi
