@@ -10,8 +10,9 @@
 //! # Words of safety
 //!
 //! `unsafe` stands at the edges only: `src/ffi`, which trusts what a C caller promises; `src/palloc/medium.rs`, which touches mapped
-//! memory, and `os` under it; `src/vmem`, which takes memory away and gives it; `src/buflib/layout.rs`, which touches that of a pool, and `callbacks.rs`,
-//! which calls out. SAFETY comments refer to these terms:
+//! memory, and `os` under it; `src/vmem`, which takes memory away and gives it; in `src/buflib`, `layout.rs` and `alloc.rs`, which touch a
+//! pool's memory, `mod.rs`, which hands it out, `callbacks.rs`, which calls out, and a path in `free_tree.rs`, which is not initialized
+//! before it is used. SAFETY comments refer to these terms:
 //!
 //! * *C string*: a pointer that is NULL or points to bytes ended by a NUL, unchanged during the call.
 //! * *live handle*: a `struct palloc_t *` that palloc_init returned and palloc_close has not been given yet.

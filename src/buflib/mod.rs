@@ -64,7 +64,7 @@
 //! word, and written to:
 //!
 //! * a header is right only if the slot that it names leads back to it; the length of one that has become part of free words or of another
-//!   block is made 0;
+//!   block is made 0, but where a compaction slid blocks: there the slot leads elsewhere;
 //! * a node of the tree has a seal, a mix of its place, length and depth in the upper bits of its links, which is taken away when it is a
 //!   node no more;
 //! * a free block that is too short for a node is known to the block behind by its length.

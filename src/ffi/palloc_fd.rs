@@ -44,7 +44,7 @@ type Slot = RwLock<Option<Palloc>>;
 struct Number {
     /// Made for the first medium, and it stays.
     slot: Option<&'static Slot>,
-    /// Where the medium in the slot is. Set while OPENING is locked.
+    /// Where the medium in the slot is. Set while OPENING is locked; palloc_close takes it away.
     opened: Option<Opened>,
 }
 

@@ -16,8 +16,8 @@
 //!
 //! A search takes the smallest exact size that fits: the top of its stack, as its lines are in the cache, else its lowest block;
 //! else the lowest block of the others that fits. What it looks at does not grow with the medium but for the height of the trees: in
-//! a region, at most the free blocks that begin there. Nothing is allocated but for regions in which no block began before, about
-//! 1/25 of the medium's length in all; so freeing never fails for want of memory.
+//! a region, at most the free blocks that begin there. Nothing is allocated but the stacks, with the first block, and for regions
+//! in which no block began before, about 1/25 of the medium's length in all; so freeing never fails for want of memory.
 //!
 //! The sizes of free blocks are not kept here but in their markers, which the functions read through `n_of`.
 

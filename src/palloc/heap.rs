@@ -76,8 +76,8 @@ impl<M: Medium> Heap<M> {
         }
     }
 
-    /// The short way to allocate a blob, where a block of its size was freed lately: it has the right end marker. None, and nothing is
-    /// changed, where that is not all there is to do.
+    /// The short way to allocate a blob, where a block of its size was freed lately: its end marker is that of a live one already,
+    /// unless the program wrote over it. None, and nothing is changed, where that is not all there is to do.
     #[inline]
     fn alloc_recent(&mut self, size: u64) -> Option<u64> {
         if size > MAX_EXACT || !self.writable || self.medium.is_durable() {

@@ -163,7 +163,7 @@ impl Palloc {
     /// Opens the medium in the file at `path` if it is one, else only the file. The descriptor is the program's. In exact mode: the
     /// file ends with the last block, at every moment.
     pub(crate) fn open_exact(path: &CStr, flags: Flags) -> Result<(Descriptor, Option<Palloc>)> {
-        let spare = std::fs::File::open("/"); // where there is no descriptor for the program, no file is created either
+        let spare = std::fs::File::open("/"); // on Unix, where there is no descriptor for the program, no file is created either
         let mut medium = open_file(path, flags)?;
         drop(spare);
         let descriptor = medium.another_descriptor()?;

@@ -370,7 +370,7 @@ fn lock_of(file: &File) -> c_int {
     }
 }
 
-/// lseek(2). Used only before the descriptor is handed out: from then on the position in the file is the program's.
+/// lseek(2). Used only while the medium is being opened: from then on the position in the file is the program's.
 fn seek(file: &File, at: u64, whence: c_int) -> io::Result<u64> {
     // SAFETY: lseek takes a descriptor, which `file` keeps open, and integers.
     check(unsafe { lseek(file.as_raw_fd(), at as off_t, whence) }).map(|offset| offset as u64)

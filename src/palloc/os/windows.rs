@@ -120,8 +120,10 @@ impl MappedFile {
         if opened.number() > 2 { Ok(opened) } else { self.another_descriptor() }
     }
 
-    /// Dropping this is as a kill, always.
-    pub fn forget(&mut self) {}
+    /// Dropping this is as a kill.
+    pub fn forget(&mut self) {
+        self.overlong = false;
+    }
 
     /// Whether what the program writes with its descriptor is on the disk at once: not told of a descriptor that is the program's.
     pub fn writes_through(&self) -> bool {
@@ -163,7 +165,9 @@ impl MappedFile {
                 if self.shared.replace(false) {
                     self.outgrown.push(old);
                 }
-                (self.end, self.overlong) = (end, false);
+                // An attempt to grow further may have left the file longer.
+                self.overlong = self.file.metadata().map_or(true, |file| file.len() > end);
+                self.end = end;
                 Ok(())
             }
             Err(error) => {
@@ -205,7 +209,7 @@ impl MappedFile {
         if cut.is_ok() {
             self.end = end;
         }
-        // The address space and the memory that it needs were its own a moment ago.
+        // The address space and the memory that it needs were its own a moment ago. If they are gone, the process ends.
         self.window = map(&self.file, self.end, true).expect("a file that was mapped can be mapped again");
         cut
     }
@@ -293,7 +297,7 @@ impl MappedFile {
 
     /// Fills the range by hand where the file system could not allocate it: zeros, which nobody else writes to.
     pub fn zeros_unless(&self, allocated: bool, at: u64, len: u64) -> Result<()> {
-        let write = || write_zeros(&self.file, at, len).map_err(Error::system("allocate space in the file"));
+        let write = || write_zeros(&self.file, at, len).map_err(Error::system("allocate space for the file"));
         if allocated { Ok(()) } else { write() }
     }
 
