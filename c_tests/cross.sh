@@ -7,6 +7,7 @@
 #   a compiler for C, the one in CARGO_TARGET_<TRIPLE>_LINKER or the usual name on PATH (s390x-linux-gnu-gcc, musl-gcc, ...);
 #   what runs its programs, the command in CARGO_TARGET_<TRIPLE>_RUNNER or the usual name (qemu-s390x, wine64 or wine);
 #   Rust's standard library for it (rustup target add TRIPLE), or that library's sources (rustup component add rust-src).
+unset TARGET # of the caller
 . "$(dirname "$0")/lib.sh"
 : "${CARGO:=cargo}" "${CARGOFLAGS=--locked}"
 cd "$ROOT" || exit
