@@ -86,13 +86,6 @@ static unsigned since(void)
     return n;
 }
 
-/* From finwo/palloc.h, which can't be included here. */
-int palloc_fd_open(const char *filename, uint32_t flags);
-int palloc_fd_init(int fd, uint32_t flags);
-int palloc_fd_close(int fd);
-uint64_t palloc_fd_alloc(int fd, uint64_t size);
-int palloc_fd_free(int fd, uint64_t ptr);
-
 static void sync_points(void)
 {
     struct palloc_t *pt;
