@@ -289,9 +289,10 @@ uint64_t palloc_size(struct palloc_t *pt, uint64_t ptr);
 uint64_t palloc_first(struct palloc_t *pt);
 
 /*
- * The next allocated blob after `ptr`, 0 if it is the last. Fails (0 too: set errno to 0 before to
- * tell) iff:
- * - EINVAL: no allocated blob starts at `ptr` (it may have been freed since), or `pt` is NULL.
+ * The allocated blob with the lowest offset above `ptr`, 0 if there is none. `ptr` can be any
+ * number: 0 gives the first blob, and that of a blob which was freed the one behind it, so a
+ * program may free blobs while it iterates. Fails (0 too: set errno to 0 before to tell) iff:
+ * - EINVAL: `pt` is NULL.
  * - EILSEQ: a marker was overwritten since the medium was opened.
  */
 uint64_t palloc_next(struct palloc_t *pt, uint64_t ptr);

@@ -205,10 +205,10 @@ PALLOC_RESPONSE palloc_fd_free(PALLOC_FD fd, PALLOC_OFFSET ptr);
 PALLOC_SIZE palloc_fd_size(PALLOC_FD fd, PALLOC_OFFSET ptr);
 
 /*
- * The next allocated blob after `ptr`, the first one if `ptr` is 0; 0 if there is none. Fails (0
- * too: set errno to 0 before to tell) iff:
+ * The allocated blob with the lowest offset above `ptr`, 0 if there is none. `ptr` can be any
+ * number: 0 gives the first blob, and that of a blob which was freed the one behind it, so a
+ * program may free blobs while it iterates. Fails (0 too: set errno to 0 before to tell) iff:
  * - EBADF: no medium is open on `fd`.
- * - EINVAL: no allocated blob starts at `ptr` (it may have been freed since).
  * - EILSEQ: a marker was overwritten since the medium was opened.
  */
 PALLOC_OFFSET palloc_fd_next(PALLOC_FD fd, PALLOC_OFFSET ptr);

@@ -327,12 +327,12 @@ pub extern "C" fn palloc_fd_size(fd: PALLOC_FD, ptr: PALLOC_OFFSET) -> PALLOC_SI
     with("palloc_size", fd, 0, |medium| medium.size_of(ptr))
 }
 
-/// The next allocated blob after `ptr`, the first one if `ptr` is 0; 0 if there is none. Fails (0 too: set errno to 0 before to tell)
-/// iff:
+/// The allocated blob with the lowest offset above `ptr`, 0 if there is none. `ptr` can be any number: 0 gives the first blob, and
+/// that of a blob which was freed the one behind it, so a program may free blobs while it iterates. Fails (0 too: set errno to 0 before
+/// to tell) iff:
 /// - EBADF: no medium is open on `fd`.
-/// - EINVAL: no allocated blob starts at `ptr` (it may have been freed since).
 /// - EILSEQ: a marker was overwritten since the medium was opened.
 #[unsafe(no_mangle)]
 pub extern "C" fn palloc_fd_next(fd: PALLOC_FD, ptr: PALLOC_OFFSET) -> PALLOC_OFFSET {
-    with("palloc_next", fd, 0, |medium| if ptr == 0 { medium.first() } else { medium.next(ptr) })
+    with("palloc_next", fd, 0, |medium| medium.next(ptr))
 }

@@ -382,10 +382,15 @@ impl FreeIndex {
         for (region, one) in self.regions.iter().enumerate().skip(region_of(from)) {
             let Some(one) = one else { continue };
             let first_slot = if region == region_of(from) { slot_of(from) } else { 0 };
-            for (slot, &byte) in one[0].starts.iter().enumerate().skip(first_slot) {
-                let at = ((region as u64) << REGION_SHIFT) + ((slot as u64) << SLOT_SHIFT) + (byte % 32) as u64;
-                if byte != 0 && at >= from {
-                    return Some(at);
+            for (group, slots) in one[0].starts.chunks_exact(16).enumerate().skip(first_slot / 16) {
+                if sixteen(slots) == 0 {
+                    continue;
+                }
+                for (slot, &byte) in (16 * group..).zip(slots).skip(first_slot.saturating_sub(16 * group)) {
+                    let at = ((region as u64) << REGION_SHIFT) + ((slot as u64) << SLOT_SHIFT) + (byte % 32) as u64;
+                    if byte != 0 && at >= from {
+                        return Some(at);
+                    }
                 }
             }
         }

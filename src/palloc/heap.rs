@@ -167,10 +167,18 @@ impl<M: Medium> Heap<M> {
         self.live_from(HEADER)
     }
 
-    /// The allocated blob behind the one at `ptr`, 0 if it is the last.
+    /// The allocated blob with the lowest offset above `ptr`, 0 if there is none. `ptr` may be any number: that of a blob that was
+    /// freed, for one.
+    #[inline]
     pub fn next(&self, ptr: u64) -> Result<u64> {
-        let (at, n) = self.live(ptr)?;
-        self.live_from(at + OVERHEAD + n)
+        let at = ptr.wrapping_sub(WORD);
+        match self.index.state(at) {
+            Some(state) => self.live_from(at + OVERHEAD + self.block(at, state)?),
+            None => match self.index.next_start(ptr.saturating_sub(WORD - 1)) {
+                Some(at) => self.live_from(at),
+                None => Ok(0),
+            },
+        }
     }
 
     /// The bytes of the blob at `ptr`, in memory.

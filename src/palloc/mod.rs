@@ -226,11 +226,23 @@ impl Palloc {
         self.lock().size_of(ptr)
     }
 
-    /// The allocated blobs, by ascending offset. The medium may be changed meanwhile: the walk fails when the blob that it stands at
-    /// is freed.
+    /// The allocated blob with the lowest offset above `ptr`, whatever `ptr` is; None if there is none. 0 is the beginning.
+    pub fn next(&self, ptr: u64) -> Result<Option<u64>> {
+        self.lock().next(ptr).map(|next| (next != 0).then_some(next))
+    }
+
+    /// The allocated blobs, by ascending offset. The medium may be changed meanwhile: the walk goes on behind where it stands, if that
+    /// blob was freed too.
     pub fn iter(&self) -> impl Iterator<Item = Result<u64>> + '_ {
-        let step = |result: Result<u64>| result.map(|ptr| (ptr != 0).then_some(ptr)).transpose();
-        std::iter::successors(step(self.lock().first()), move |last| step(self.lock().next(*last.as_ref().ok()?)))
+        let mut last = Some(0);
+        std::iter::from_fn(move || {
+            let next = self.next(last?).transpose();
+            last = match &next {
+                Some(Ok(ptr)) => Some(*ptr),
+                _ => None,
+            };
+            next
+        })
     }
 
     /// Copies bytes of the blob at `ptr`, from `offset` in it on, to `bytes`. Fails if it is not that long.

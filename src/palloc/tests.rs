@@ -585,6 +585,23 @@ fn the_blob_freed_last_is_the_first_to_be_handed_out_by_one_store_each() {
     closed(heap);
 }
 
+/// Also where the block before is free, so that none begins where the freed blob was.
+#[test]
+fn next_goes_on_from_any_number() {
+    let mut heap = open(vec![0; 1 << 17], Flags::DEFAULT).unwrap();
+    let ptrs: Vec<u64> = (0..300).map(|i| heap.alloc(i * 7 % 400).unwrap()).collect();
+    for (i, &ptr) in ptrs.iter().enumerate().filter(|(i, _)| i % 5 != 0) {
+        heap.free(ptr).unwrap();
+        let later = ptrs[i..].iter().find(|&&later| later > ptr);
+        assert_eq!(heap.next(ptr).unwrap(), later.map_or(0, |&later| later));
+    }
+    let live: Vec<u64> = ptrs.iter().step_by(5).copied().collect();
+    for ptr in (0..1 << 17).chain([u64::MAX, u64::MAX - 8, 1 << 63, 1 << 47]) {
+        let next = live.iter().find(|&&live| live > ptr).copied().unwrap_or(0);
+        assert_eq!(heap.next(ptr).unwrap(), next, "above {ptr}");
+    }
+}
+
 #[test]
 fn an_overwritten_marker_is_told_and_not_followed() {
     for n in [64, 1024] {
