@@ -53,6 +53,40 @@ pub const fn header_flags(header: u64) -> Option<u32> {
     if (header >> 32) as u32 == u32::from_be_bytes(MAGIC) { Some(header as u32) } else { None }
 }
 
+/// A block: where its start marker is, and how many bytes of data it has.
+///
+/// ```text
+///   start           start + 8                    end_marker       end
+///     | start marker |      data (data_len)      | end marker |
+///                   blob
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Extent {
+    /// The offset of the start marker.
+    pub start: u64,
+    /// The size of the data section.
+    pub data_len: u64,
+}
+
+impl Extent {
+    /// The block from `start` to `end`.
+    pub const fn between(start: u64, end: u64) -> Extent {
+        Extent { start, data_len: end - start - OVERHEAD }
+    }
+    /// The offset of the data, by which programs name a blob.
+    pub const fn blob(self) -> u64 {
+        self.start + WORD
+    }
+    /// The offset of the end marker.
+    pub const fn end_marker(self) -> u64 {
+        self.start + WORD + self.data_len
+    }
+    /// The offset behind the block, where the next one starts.
+    pub const fn end(self) -> u64 {
+        self.start + OVERHEAD + self.data_len
+    }
+}
+
 /// A start or end marker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Marker(pub u64);

@@ -18,7 +18,8 @@ use std::ptr::NonNull;
 
 use super::error::Error;
 use super::format::{
-    HEADER, MAX_DATA, MIN_BLOCK, MIN_DATA, Marker, MoveIntent, OVERHEAD, SPLIT_ABOVE, STEP, WORD, in_step, round_up,
+    Extent, HEADER, MAX_DATA, MIN_BLOCK, MIN_DATA, Marker, MoveIntent, OVERHEAD, SPLIT_ABOVE, STEP, WORD, in_step,
+    round_up,
 };
 use super::free_index::{FreeIndex, MAX_EXACT, State};
 use super::medium::Medium;
@@ -84,17 +85,17 @@ impl<M: Medium> Heap<M> {
             return None;
         }
         let want = round_up(size)?;
-        let (at, n) = self.index.recent(want, want + SPLIT_ABOVE)?;
-        if self.medium.load(at) != Marker::free(n).0 {
+        let block = self.index.recent(want, want + SPLIT_ABOVE)?;
+        if self.medium.load(block.start) != Marker::free(block.data_len).0 {
             return None;
         }
-        self.medium.reserve_free(at + WORD, n).ok()?;
-        self.medium.store(at, Marker::live(n).0);
-        self.index.take_recent(at, n);
-        if self.first_free == at {
+        self.medium.reserve_free(block.blob(), block.data_len).ok()?;
+        self.medium.store(block.start, Marker::live(block.data_len).0);
+        self.index.take_recent(block);
+        if self.first_free == block.start {
             self.first_free = self.index.any_free().unwrap_or(0);
         }
-        Some(at + WORD)
+        Some(block.blob())
     }
 
     #[inline(never)]
@@ -131,7 +132,7 @@ impl<M: Medium> Heap<M> {
         }
         // The marker, which often is a cache miss, is compared only: nothing waits for it.
         let marker = self.medium.load(at);
-        let Some(n) = self.index.free_alone(at, |n| marker == Marker::live(n).0) else { return false };
+        let Some(n) = self.index.free_between_live(at, |n| marker == Marker::live(n).0) else { return false };
         self.medium.store(at, Marker::free(n).0);
         self.note_first_free(at);
         true
@@ -256,7 +257,7 @@ impl<M: Medium> Heap<M> {
     fn tidy(&mut self) -> Result<()> {
         self.cut_slack()?;
         let medium = &mut self.medium;
-        self.index.settle(|at, n| medium.store(at + WORD + n, Marker::free(n).0));
+        self.index.settle(|block| medium.store(block.end_marker(), Marker::free(block.data_len).0));
         let slack = (self.size < self.medium.end()).then_some(self.size);
         if slack.is_some() {
             self.mark_slack();
@@ -275,6 +276,46 @@ impl<M: Medium> Heap<M> {
         }
         self.first_free = self.index.first_free().unwrap_or(0);
         Ok(())
+    }
+
+    /// Panics if the heap, its index and the medium do not agree. Its cost grows with the medium.
+    ///
+    /// The end marker of a free block may be that of a live one: a block that was freed lately keeps it.
+    pub fn check_invariants(&self) {
+        let mut indexed = self.index.blocks();
+        let mut start = HEADER;
+        while start < self.size {
+            let marker = self.marker(start);
+            let block = Extent { start, data_len: marker.n() };
+            assert!(block.data_len >= MIN_DATA && block.end() <= self.size, "{block:?} fits in {}", self.size);
+            let (indexed_start, state) = indexed.next().expect("the index has each block");
+            assert_eq!(indexed_start, start, "the index has the blocks of the chain, and no others");
+            if self.writable {
+                assert_eq!(state == State::Free, marker.is_free(), "state of {block:?}");
+                let end_marker = self.marker(block.end_marker());
+                let is_right = end_marker == marker || (marker.is_free() && end_marker == Marker::live(block.data_len));
+                assert!(is_right, "end marker of {block:?}: {end_marker:x?}");
+            }
+            start = block.end();
+        }
+        assert_eq!(start, self.size, "the chain leads to the end");
+        assert_eq!(indexed.next(), None, "the index has the blocks of the chain, and no others");
+        self.index.check_invariants(|start| data_size(&self.medium, start));
+
+        let is_free = self.index.state(self.first_free) == Some(State::Free);
+        assert!(if self.first_free == 0 { self.index.any_free().is_none() } else { is_free }, "first_free");
+        if self.writable && self.size < self.medium.end() {
+            assert!(self.dynamic, "only a dynamic medium has slack");
+            let slack = Extent::between(self.size, self.medium.end());
+            // Zeros are slack too: growth that failed after the file had grown leaves them, if the file can't be cut again.
+            let marker = self.marker(self.size);
+            assert!(
+                [Marker::free(slack.data_len), Marker(0)].contains(&marker),
+                "start marker of the slack: {marker:x?}"
+            );
+        } else if self.writable {
+            assert_eq!(self.size, self.medium.end(), "the last block ends the medium");
+        }
     }
 
     fn check_writable(&self) -> Result<()> {
@@ -368,7 +409,7 @@ impl<M: Medium> Heap<M> {
         let want = round_up(size).ok_or(Error::TooLarge(size))?;
         let found = self.index.find(want, size.max(MIN_DATA), |at| data_size(&self.medium, at));
         let overwritten = |offset| Error::Damaged { offset, what: "the start marker of a free block was overwritten" };
-        if let Some((at, n)) = found.map_err(overwritten)? {
+        if let Some(Extent { start: at, data_len: n }) = found.map_err(overwritten)? {
             self.block(at, State::Free)?;
             self.check_end(at, n)?;
             return Ok(Place { at, end: at + OVERHEAD + n, take: split(n, want) });
@@ -423,7 +464,7 @@ impl<M: Medium> Heap<M> {
             let marker = Marker::free(size - tail - OVERHEAD);
             self.medium.store(tail, marker.0);
             self.medium.store(size - WORD, marker.0);
-            self.index.add_free(tail, marker.n());
+            self.index.add_free(Extent { start: tail, data_len: marker.n() });
             if self.first_free == 0 {
                 self.first_free = tail;
             }
@@ -572,9 +613,9 @@ impl<M: Medium> Heap<M> {
     /// alloc_recent leaves it.
     fn enter(&mut self, start: u64, end: u64) {
         let n = end - start - OVERHEAD;
-        let is_recent = self.index.add_recent(start, n);
+        let is_recent = self.index.add_recent(Extent { start, data_len: n });
         if !is_recent {
-            self.index.add_free(start, n);
+            self.index.add_free(Extent { start, data_len: n });
         }
         self.medium.store(end - WORD, if is_recent { Marker::live(n) } else { Marker::free(n) }.0);
     }
@@ -587,7 +628,7 @@ impl<M: Medium> Heap<M> {
 
     /// The free block at `at` is no block any more.
     fn take_from_index(&mut self, at: u64, n: u64) {
-        self.index.remove_free(at, n, |at| data_size(&self.medium, at));
+        self.index.remove_free(Extent { start: at, data_len: n }, |at| data_size(&self.medium, at));
     }
 
     /// No free block begins at or behind `from` any more.

@@ -281,6 +281,12 @@ impl Palloc {
         })
     }
 
+    /// Panics if the medium and what is known of it in memory do not agree: for tests and fuzzing. Reads the whole chain.
+    #[doc(hidden)]
+    pub fn check_invariants(&self) {
+        self.lock().check_invariants();
+    }
+
     /// From here on every operation is on the disk when it returns, and so is what was done before.
     pub(crate) fn make_durable(&self) -> Result<()> {
         let mut heap = self.lock();

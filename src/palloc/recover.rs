@@ -7,7 +7,8 @@ use std::ffi::CStr;
 
 use super::error::Error;
 use super::format::{
-    DYNAMIC, EXTENDED, HEADER, MIN_BLOCK, MIN_DATA, Marker, MoveIntent, OVERHEAD, SYNC, WORD, header, header_flags,
+    DYNAMIC, EXTENDED, Extent, HEADER, MIN_BLOCK, MIN_DATA, Marker, MoveIntent, OVERHEAD, SYNC, WORD, header,
+    header_flags,
 };
 use super::free_index::{FreeIndex, State};
 use super::heap::Heap;
@@ -192,7 +193,7 @@ fn survey(medium: &impl Medium, index: &mut FreeIndex) -> Result<Survey> {
         after_free = marker.is_free();
         index.prepare(at)?;
         if after_free {
-            index.add_free(at, n);
+            index.add_free(Extent { start: at, data_len: n });
         } else {
             index.put_live(at);
         }
@@ -242,7 +243,7 @@ fn finish_moves(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writa
         if let Some(left) = MoveIntent::from_word(medium.load(next - WORD)) {
             if !marker.is_free() && left != at && index.state(left) == Some(State::Live) {
                 let n = Marker(medium.load(left)).n();
-                index.add_free(left, n);
+                index.add_free(Extent { start: left, data_len: n });
                 if writable {
                     medium.store(left, Marker::free(n).0);
                 }

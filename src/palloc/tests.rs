@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 
-use super::format::{Marker, WORD};
+use super::format::{Extent, Marker, WORD};
 use super::free_index::FreeIndex;
 use super::heap::Heap;
 use super::medium::Medium;
@@ -160,7 +160,9 @@ fn open(bytes: Vec<u8>, flags: Flags) -> Result<Heap<MemMedium>> {
 /// Live blobs and their bytes.
 type Blobs = BTreeMap<u64, Vec<u8>>;
 
+/// The live blobs, after a check of all invariants.
 fn blobs(heap: &Heap<MemMedium>) -> Blobs {
+    heap.check_invariants();
     let mut blobs = Blobs::new();
     let mut ptr = heap.first().unwrap();
     while ptr != 0 {
@@ -510,28 +512,30 @@ fn the_index_finds_what_a_search_through_all_blocks_finds() {
             if free.range(at.saturating_sub(64)..at + 64).next().is_none() {
                 index.prepare(at).unwrap();
                 if random.below(2) == 0 {
-                    let is_recent = index.add_recent(at, n);
+                    let is_recent = index.add_recent(Extent { start: at, data_len: n });
                     let stack = recent.entry(n).or_default();
                     assert_eq!(is_recent, n % 16 == 0 && n <= 512 && stack.len() < 63);
                     full_stacks += usize::from(stack.len() == 63);
                     if is_recent {
                         stack.push(at);
                     } else {
-                        index.add_free(at, n);
+                        index.add_free(Extent { start: at, data_len: n });
                     }
                 } else {
-                    index.add_free(at, n);
+                    index.add_free(Extent { start: at, data_len: n });
                 }
                 free.insert(at, n);
             }
         } else if let Some((&at, &n)) = free.range(random.below(span)..).next() {
             let stack = recent.entry(n).or_default();
-            index.remove_free(at, n, |at| free[&at]);
+            index.remove_free(Extent { start: at, data_len: n }, |at| free[&at]);
             stack.retain(|&recent| recent != at);
             free.remove(&at);
         }
         if step % 10_000 == 9_999 {
-            index.settle(|at, n| assert!(free[&at] == n && recent.get_mut(&n).unwrap().pop() == Some(at)));
+            index.settle(|Extent { start, data_len }| {
+                assert!(free[&start] == data_len && recent.get_mut(&data_len).unwrap().pop() == Some(start));
+            });
             assert!(recent.values().all(Vec::is_empty));
             assert_eq!(index.first_free(), free.keys().next().copied());
             assert!(index.free_from(0).eq(free.keys().copied()));
@@ -543,15 +547,22 @@ fn the_index_finds_what_a_search_through_all_blocks_finds() {
             let smallest = free.values().copied().filter(|&n| is_exact(n) && n >= size).min();
             let wanted =
                 |&(_, &n): &(&u64, &u64)| smallest.map_or(!is_exact(n) && n >= least, |smallest| n == smallest);
-            let first = free.iter().find(wanted).map(|(&at, &n)| (at, n));
-            let last = smallest.and_then(|n| Some((*recent.get(&n)?.last()?, n)));
+            let first = free.iter().find(wanted).map(|(&start, &data_len)| Extent { start, data_len });
+            let last = smallest.and_then(|n| Some(Extent { start: *recent.get(&n)?.last()?, data_len: n }));
             assert_eq!(
                 index.find(size, least, |at| free[&at]).unwrap(),
                 last.or(first),
                 "step {step}: {size}, {least}"
             );
             if size <= 512 {
-                assert_eq!(index.recent(size, size + 32), last.filter(|&(_, n)| n <= size + 32), "step {step}: {size}");
+                assert_eq!(
+                    index.recent(size, size + 32),
+                    last.filter(|block| block.data_len <= size + 32),
+                    "step {step}: {size}"
+                );
+            }
+            if step % 10_000 == 5_000 {
+                index.check_invariants(|at| free.get(&at).copied().unwrap_or(0));
             }
             assert_eq!(index.any_free().is_some(), !free.is_empty());
         }
