@@ -4,6 +4,7 @@
 ##   make demo            a C program keeps blobs in a file, and finds them in a second run
 ##   make check           every test and check; the last line has the totals
 ##   make check-deep      many more power cuts, kills, faults and mutants; sanitizers, source archive, packages: half an hour
+##   make check-power     the power of a virtual machine is cut on real file systems: POWER_SECONDS (900) of it, MUTANT=N without a barrier
 ##   make check-cross     the tests on other machines and systems, by emulators, as far as they are here: an hour
 ##   make fuzz            cargo-fuzz, FUZZ_SECONDS (120) for each target; new inputs end up in build/fuzz
 ##   make bench           figures beside those of other allocators, as far as they are installed; decides nothing
@@ -53,7 +54,7 @@ CARGO_TARGET_DIR ?= target
 CARGO_OUT  = $(CARGO_TARGET_DIR)/$(if $(TARGET),$(TARGET)/)release
 SOURCES   := $(shell find src -name '*.rs') Cargo.toml build.rs $(wildcard Cargo.lock) packaging/one_object.sh
 
-.PHONY: abi all bench bench-report check check-cross check-deep demo dist fuzz headers install uninstall clean help
+.PHONY: abi all bench bench-report check check-cross check-deep check-power demo dist fuzz headers install uninstall clean help
 .DELETE_ON_ERROR:
 
 # With musl a Rust library has static parts only, the C library's among them.
@@ -140,6 +141,9 @@ check:
 
 check-deep:
 	@+MAKE="$(MAKE)" c_tests/deep.sh
+
+check-power: all
+	@+MAKE="$(MAKE)" c_tests/power.sh
 
 check-cross:
 	@+MAKE="$(MAKE)" c_tests/cross.sh

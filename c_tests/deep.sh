@@ -1,6 +1,6 @@
 #!/bin/sh
 # What is too long for `make check`: many more power cuts, kills, faults, mutants and executions of the fuzz targets; palloc's Rust tests
-# under AddressSanitizer, the C programs with threads under ThreadSanitizer; the source archive and the packages made of it (dist.sh). The
+# under AddressSanitizer, the C programs with threads under ThreadSanitizer; two minutes of power.sh; the source archive and the packages made of it (dist.sh). The
 # last line has the totals. Half an hour, more or less.
 #
 # FUZZ_SECONDS (120) is the time of each fuzz target under cargo-fuzz.
@@ -80,6 +80,13 @@ if "$CARGO" fuzz --version >/dev/null 2>&1; then
 else
     skip "fuzz targets" "needs cargo-fuzz (cargo install cargo-fuzz)"
 fi
+
+RESULTS="" POWER_SECONDS="${POWER_SECONDS:-120}" c_tests/power.sh >"$WORK/power"
+sed '$d' "$WORK/power"
+read -r p f s <<TOTALS
+$(tail -n 1 "$WORK/power" | awk '{ print $1, $3, $5 }')
+TOTALS
+passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 
 echo "== source archive and packages"
 RESULTS="" c_tests/dist.sh >"$WORK/dist"

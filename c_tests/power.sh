@@ -1,0 +1,380 @@
+#!/bin/sh
+# What `make check-power` does: cuts the power of a virtual machine while a program works on a medium, and compares the medium with what
+# had been acknowledged. docs/TESTING.md says how, docs/DURABILITY.md has figures. The last line has the totals.
+#
+#   POWER_SECONDS=900   how long
+#   POWER_KERNEL=DIR    a kernel package, unpacked: DIR/boot/vmlinuz*, DIR/lib/modules. Without it, the one that Debian's
+#                       linux-image-cloud-amd64 depends on is fetched by apt-get and unpacked in build/power
+#   POWER_SEED=N        other random numbers
+#   POWER_ONLY="..."    only these, as "ext4-1k:first xfs:plain"
+#   MUTANT=N            the N-th barrier of the list below is left out, until a power cut shows it; MUTANT=all: each of them
+#
+# All files are in build/power. The log of a failure is kept in build/power/failed-*, with the command that repeats it.
+. "$(dirname "$0")/lib.sh"
+: "${POWER_SECONDS:=900}" "${POWER_SEED:=1}" "${POWER_ONLY=}" "${POWER_KERNEL=}" "${MUTANT=}"
+# A round is a run of the guest, and a check of images of its log beside the next run.
+: "${ROUND_SECONDS:=15}" "${ROUND_IMAGES:=400}"
+POWER=$ROOT/build/power
+
+# Sets, for the disk $1: fs, size, mkfs, guest_options of mount, host_options. The guest's kernel writes its journal every second, so
+# that a file's length gets to the disk between two syncs too.
+disk() {
+    host_options="" guest_options="" mkfs=""
+    case $1 in
+    ext4*) fs=ext4 size=64M guest_options=commit=1 mkfs="mkfs.ext4 -q -F -J size=8 -E lazy_itable_init=0 -b" ;;
+    xfs) fs=xfs size=320M host_options=nouuid mkfs="mkfs.xfs -q -f" ;;
+    btrfs) fs=btrfs size=160M guest_options=commit=1 mkfs="mkfs.btrfs -q -f" ;;
+    raw) fs=raw size=4M ;;
+    esac
+    case $1 in
+    ext4-1k*) mkfs="$mkfs 1024" ;;
+    ext4*) mkfs="$mkfs 4096" ;;
+    esac
+    case $1 in
+    *-journal) guest_options=$guest_options,data=journal ;;
+    esac
+}
+disks="ext4 ext4-1k ext4-journal ext4-1k-journal xfs btrfs raw"
+
+# As in power.h.
+modes="first plain second static"
+
+# The barriers that docs/FORMAT.md counts under "Order on the disk": the K-th sync of an operation that makes N.
+mutants() {
+    cat <<'END'
+free:1/1 the commit of a free
+alloc:1/1 the commit where a whole free block is allocated
+alloc:1/2 the rest of a free block of which a part is allocated
+alloc:2/2 the commit where a part of a free block is allocated
+alloc:1/3 the marker of the slack where the file grows
+alloc:2/3 the rest of the slack where the file grows
+alloc:3/3 the commit where the file grows
+shrink:1/2 the rest where a blob shrinks
+shrink:2/2 the commit where a blob shrinks
+grow:1/2 the rest where a blob grows in place
+grow:2/2 the commit where a blob grows in place
+move:1/3 data and intent of a move
+move:2/3 the new block of a move
+move:3/3 the old block of a move
+free:1/2 the commit of a free that cuts the file
+free:2/2 the last sync of a free that cuts the file
+END
+}
+
+# ---------------------------------------------------------------------------------------------------------------------- what is needed
+
+# need WHAT: ends the script, which can't do anything without.
+need() {
+    skip "power cuts" "needs $1"
+    finish
+    exit
+}
+
+look_for_what_is_needed() {
+    [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] || need "Linux on x86_64"
+    [ -z "${TARGET-}" ] || need "a native build"
+    [ "$(id -u)" -eq 0 ] || need "root, to mount images"
+    [ -e /dev/loop-control ] || need "loop devices (/dev/loop-control)"
+    have qemu-system-x86_64 || need "qemu-system-x86_64"
+    have mkfs.ext4 || need "mkfs.ext4"
+    static_libc || need "a static C library"
+    if have cpio; then
+        cpio=cpio
+    elif have busybox; then
+        cpio="busybox cpio"
+    else
+        need "cpio or busybox"
+    fi
+    mkdir -p "$POWER"
+    if [ -z "$POWER_KERNEL" ]; then
+        POWER_KERNEL=$POWER/kernel
+        fetch_kernel >"$WORK/log" 2>&1 || need "POWER_KERNEL=DIR, or apt-get download linux-image-cloud-amd64 ($(tail -n 1 "$WORK/log"))"
+    fi
+    for vmlinuz in "$POWER_KERNEL"/boot/vmlinuz*; do
+        [ -f "$vmlinuz" ] || need "$vmlinuz"
+    done
+}
+
+# linux-image-cloud-amd64 itself is empty and depends on the package of the newest kernel.
+fetch_kernel() {
+    [ ! -d "$POWER_KERNEL/boot" ] || return 0
+    package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
+    [ -n "$package" ] || return
+    rm -rf "$POWER/fetched"
+    mkdir -p "$POWER/fetched"
+    (cd "$POWER/fetched" && apt-get download "$package" </dev/null && dpkg-deb -x "$package"*.deb unpacked && mv unpacked "$POWER_KERNEL")
+    status=$?
+    rm -rf "$POWER/fetched"
+    return $status
+}
+
+# Whether a disk can be tried here; else sets `why`.
+can() {
+    disk "$1"
+    [ -n "$mkfs" ] || return 0
+    why="needs ${mkfs%% *}"
+    have "${mkfs%% *}" || return
+    why="this kernel has no $fs"
+    grep -qw "$fs" /proc/filesystems || modprobe "$fs" 2>/dev/null
+}
+
+# ------------------------------------------------------------------------------------------------------------------------------- guest
+
+# compile PROGRAM [FLAG...]
+compile() {
+    program=$1
+    shift
+    # shellcheck disable=SC2086  # flags are lists
+    strict_cc "$@" "$ROOT/c_tests/power/$program.c" $LDFLAGS "$LIB/libpalloc.a" $LIBS -o "$POWER/$program"
+}
+
+# Puts modules into the guest's /modules, under numbers, each after those that it needs.
+put_modules() {
+    for module in "$@"; do
+        file=$(find "$POWER_KERNEL/lib/modules" -name "$module.ko*" -o -name "$(echo "$module" | tr _ -).ko*" | head -n 1)
+        [ -n "$file" ] || continue # it is in the kernel
+        case $file in
+        *.xz) xz -dc "$file" ;;
+        *.zst) zstd -dc "$file" ;;
+        *) cat "$file" ;;
+        esac >"$POWER/$module.ko"
+        # shellcheck disable=SC2046  # a list; in a process of its own, for its variables
+        (put_modules $(tr '\0' '\n' <"$POWER/$module.ko" | sed -n 's/^depends=//p' | tr , ' '))
+        set -- "$POWER"/root/modules/*
+        mv "$POWER/$module.ko" "$POWER/root/modules/$((100 + $#))-$module.ko"
+    done
+}
+
+make_initrd() { # FS
+    [ ! -f "$POWER/initrd.$1" ] || return 0
+    rm -rf "$POWER/root"
+    mkdir -p "$POWER/root/modules"
+    for module in virtio_pci virtio_blk "$1"; do
+        put_modules "$module"
+    done
+    cp "$POWER/guest" "$POWER/root/init" && (cd "$POWER/root" && find . | $cpio -o -H newc 2>/dev/null | gzip -1) >"$POWER/initrd.$1"
+}
+
+make_base() { # DISK
+    [ ! -f "$POWER/base.$1" ] || return 0
+    truncate -s "$size" "$POWER/base.$1" && { [ -z "$mkfs" ] || $mkfs "$POWER/base.$1" >/dev/null; }
+}
+
+# run_guest DISK MODE BUSY SEED LOG MUTANT SECONDS: with /dev/kvm, if the kernel gets as far as to the first record with it.
+run_guest() {
+    disk "$1"
+    make_initrd "$fs" && make_base "$1" || return
+    for accelerator in $(cat "$POWER/accelerator" 2>/dev/null || echo kvm tcg); do
+        case $accelerator in
+        kvm) patience=20 ;;
+        tcg) patience=300 ;;
+        esac
+        [ "$accelerator" = tcg ] || [ -w /dev/kvm ] || continue
+        if nice -n 10 "$POWER/disk" "$POWER/base.$1" "$5" "$POWER/socket" "$7" "$patience" \
+            qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot -m 256 -smp 2 -accel "$accelerator" \
+            -kernel "$vmlinuz" -initrd "$POWER/initrd.$fs" -serial "file:$POWER/console" \
+            -append "console=ttyS0 quiet panic=-1 POWER_FS=$fs POWER_OPTIONS=$guest_options POWER_MODE=$2 POWER_BUSY=$3 POWER_SEED=$4 POWER_MUTANT=$6" \
+            -drive "if=none,id=disk,format=raw,file=nbd:unix:$POWER/socket:exportname=disk" \
+            -device virtio-blk-pci,drive=disk,discard=off,write-zeroes=off \
+            -drive "if=none,id=records,format=raw,file=nbd:unix:$POWER/socket:exportname=records" \
+            -device virtio-blk-pci,drive=records,discard=off,write-zeroes=off >"$POWER/qemu.log" 2>&1 </dev/null; then
+            echo "$accelerator" >"$POWER/accelerator"
+            return
+        fi
+    done
+    cat "$POWER/qemu.log" "$POWER/console"
+    return 1
+}
+
+# ------------------------------------------------------------------------------------------------------------------------------ images
+
+# check_log DISK MODE SEED LOG: by several processes where a file system can be mounted several times.
+check_log() {
+    disk "$1"
+    jobs=4
+    [ "$fs" != btrfs ] || jobs=1
+    nice -n 10 "$POWER/images" "$POWER/base.$1" "$4" "$fs" "$host_options" "$2" "$3" "$POWER" "$ROUND_IMAGES" $jobs >"$POWER/images.log" 2>&1 \
+        </dev/null
+}
+
+# keep DISK MODE SEED LOG: what repeats the first failure of a log.
+keep() {
+    kept=$((kept + 1))
+    [ $kept -le 5 ] || return
+    disk "$1"
+    dir=$POWER/failed-$kept
+    mkdir -p "$dir" && cp "$POWER/base.$1" "$dir/base" && cp "$4" "$dir/log" && cp "$POWER/images" "$POWER/images.log" "$dir"
+    place=$(sed -n 's/^failed: at \([0-9]* [a-z]*\):.*/\1/p' "$POWER/images.log" | head -n 1)
+    [ -n "$place" ] || return
+    repeat="'$dir/images' '$dir/base' '$dir/log' $fs '$host_options' $2 $3 '$dir' at $place"
+    echo "    to repeat it: $repeat"
+    eval "$repeat" >"$dir/repeated" 2>&1
+}
+
+# Appends the figures of a log to $POWER/results, a line for each kind of image:
+# DISK MODE BUSY HOW IMAGES FAILURES UNMOUNTED REFUSED... CUTS KILLS
+note() { # DISK MODE BUSY
+    cuts=$(sed -n 's/^total cuts //p' "$POWER/images.log")
+    awk -v key="$1 $2 $3" -v cuts="$cuts" '$1 == "how" { print key, $2, $4, $6, $8, $10, $11, $12, $13, $14, $2 == "all" ? cuts : 0, $2 == "all" }' \
+        "$POWER/images.log" >>"$POWER/results"
+    awk -v mode="$2" '$1 == "syncs" { print mode, $2, $3, $4 }' "$POWER/images.log" >>"$POWER/syncs"
+}
+
+# All disks in all modes, as DISK:MODE. There are 7 and 4, so in this order none comes twice. A block device is static as it is.
+make_plan() { # MODE...
+    plan=""
+    for i in $(seq 0 27); do
+        d=$(echo "$disks" | cut -d ' ' -f $((i % 7 + 1))) m=$(echo "$modes" | cut -d ' ' -f $((i % 4 + 1)))
+        case " $* " in
+        *" $m "*) ;;
+        *) continue ;;
+        esac
+        case " $POWER_ONLY " in
+        "  " | *" $d:$m "*) [ "$d:$m" = raw:first ] || ! can "$d" || plan="$plan $d:$m" ;;
+        esac
+    done
+}
+
+# start_round: runs the guest for the next of the plan, in the background; sets `guest`.
+start_round() {
+    # shellcheck disable=SC2086  # a list
+    set -- "" $plan
+    shift $((round % ($# - 1) + 1))
+    round_disk=${1%:*} round_mode=${1#*:} round_busy=$((round % 5 < 4)) round_seed=$((POWER_SEED * 1000 + round)) round_log=$POWER/log.$((round % 2))
+    run_guest "$round_disk" "$round_mode" $round_busy $round_seed "$round_log" "$mutant" "$ROUND_SECONDS" >"$POWER/guest.log" 2>&1 &
+    guest=$!
+    round=$((round + 1))
+}
+
+# Waits for the guest of this round; 0 if there is a log of it.
+end_round() {
+    wait "$guest" && return
+    failures=$((failures + 1))
+    echo "failed: the guest of $round_disk, $round_mode ended too early"
+    sed 's/^/    /' "$POWER/guest.log" | tail -n 20
+    return 1
+}
+
+# Goes through the plan again and again for POWER_SECONDS, or with a mutant up to the first failure.
+run_plan() { # [OPERATION:K/N]
+    mutant=${1-}
+    end=$(($(date +%s) + POWER_SECONDS))
+    round=0 failures=0
+    rm -f "$POWER/results" "$POWER/syncs"
+    start_round
+    while :; do
+        end_round
+        has_log=$?
+        d=$round_disk m=$round_mode busy=$round_busy seed=$round_seed log=$round_log
+        going_on=0
+        if [ "$(date +%s)" -lt $end ] && { [ -z "$mutant" ] || [ $failures -eq 0 ]; }; then
+            going_on=1
+            start_round
+        fi
+        if [ $has_log -eq 0 ]; then
+            if ! check_log "$d" "$m" "$seed" "$log"; then
+                failures=$((failures + $(grep -c '^failed' "$POWER/images.log")))
+                if [ -z "$mutant" ]; then
+                    echo "failed: $d, $m"
+                    sed 's/^/    /' "$POWER/images.log" | head -n 20
+                    keep "$d" "$m" "$seed" "$log"
+                fi
+            fi
+            note "$d" "$m" "$busy"
+        fi
+        [ $going_on -eq 1 ] || return
+        if [ -n "$mutant" ] && [ $failures -gt 0 ]; then
+            wait "$guest"
+            return
+        fi
+    done
+}
+
+# ------------------------------------------------------------------------------------------------------------------------------- tables
+
+tables() {
+    {
+        echo "disk mode images cuts kills failures unmounted"
+        awk '{ key = $1 " " $2; images[key] += $5; failed[key] += $6; unmounted[key] += $7; cuts[key] += $13; kills[key] += $14 }
+            END { for (key in images) print key, images[key], cuts[key], kills[key], failed[key], unmounted[key] }' "$POWER/results" | sort
+        awk '{ images += $5; failed += $6; unmounted += $7; cuts += $13; kills += $14 }
+            END { print "all", "", images, cuts, kills, failed, unmounted }' FS=' ' OFS=' ' "$POWER/results" | sed 's/^all /all -/'
+    } | columns
+    echo
+    echo "Without PALLOC_SYNC, refused, by cause (c_tests/power/images.c):"
+    {
+        echo "disk write-back kept images creation sync beyond growth markers"
+        awk '$2 == "plain" { key = $1 " " ($3 ? "always" : "seldom") " " $4; images[key] += $5; for (i = 0; i < 5; i++) refused[key, i] += $(8 + i) }
+            END { for (key in images) print key, images[key], refused[key, 0], refused[key, 1], refused[key, 2], refused[key, 3], refused[key, 4] }' \
+            "$POWER/results" | sort
+    } | columns
+}
+
+columns() {
+    awk '{ printf "%-16s", $1; for (i = 2; i <= NF; i++) printf " %10s", $i; printf "\n" }'
+}
+
+# ---------------------------------------------------------------------------------------------------------------------------- the checks
+
+# The loss that needs no power cut: bytes are stored, synced, and read again when the cache was dropped.
+check_loss() {
+    for d in ext4-1k ext4 xfs btrfs; do
+        can $d || continue
+        if run_guest $d loss 0 "$POWER_SEED" "$POWER/log.0" "" 300 >"$WORK/loss" 2>&1 && check_log $d loss 1 "$POWER/log.0" &&
+            grep -q '^loss 0 of' "$POWER/images.log"; then
+            pass
+        else
+            grep -E '^(loss|failed)' "$POWER/images.log" >>"$WORK/loss"
+            fail "what was stored and synced is there when the cache was dropped: $d" "$WORK/loss"
+        fi
+    done
+}
+
+check_cuts() {
+    make_plan first plain second static
+    run_plan
+    tables
+    for pair in $plan; do
+        d=${pair%:*} m=${pair#*:}
+        awk -v d="$d" -v m="$m" '$1 == d && $2 == m { images += $5; failed += $6 } END { exit failed ? 1 : images ? 0 : 2 }' "$POWER/results"
+        case $? in
+        0) pass ;;
+        1) fail "power cuts on $d, $m" ;;
+        esac
+    done
+    [ "$failures" -eq 0 ] || [ "$failed" -gt 0 ] || fail "every guest ran"
+}
+
+check_mutants() {
+    make_plan first second static
+    mutants | if [ "$MUTANT" = all ]; then cat; else sed -n "${MUTANT}p"; fi >"$POWER/mutants"
+    while read -r barrier text; do
+        run_plan "$barrier"
+        images=$(awk '{ n += $5 } END { print n + 0 }' "$POWER/results")
+        if [ "$failures" -gt 0 ]; then
+            pass
+            echo "without $barrier, $text: found in $images images on $d, $m: $(sed -n 's/^failed: //p' "$POWER/images.log" | head -n 1)"
+        else
+            fail "without $barrier, $text: not found in $images images"
+        fi
+    done <"$POWER/mutants"
+}
+
+look_for_what_is_needed
+echo "== power cuts: $(basename "$vmlinuz")"
+rm -rf "$POWER"/initrd.* "$POWER"/base.* "$POWER"/failed-* "$POWER/accelerator"
+kept=0
+if compile disk >"$WORK/log" 2>&1 && compile images >"$WORK/log" 2>&1 && compile guest -static >"$WORK/log" 2>&1; then
+    for d in $disks; do
+        can "$d" || skip "power cuts on $d" "$why"
+    done
+    if [ -n "$MUTANT" ]; then
+        check_mutants
+    else
+        check_loss
+        check_cuts
+    fi
+else
+    fail "c_tests/power compiles" "$WORK/log"
+fi
+finish

@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * What runs in the virtual machine, as its first and only process: random operations on a medium on the first disk, and on the second one
+ * a record (power.h) for each that returned. The kernel's command line says how, as NAME=VALUE:
+ *
+ *     POWER_FS       ext4, xfs, btrfs; "raw": the medium is the disk itself
+ *     POWER_OPTIONS  of mount
+ *     POWER_MODE     power.h
+ *     POWER_SEED     of the random numbers
+ *     POWER_BUSY     1: pages that the program stored to are written to the disk all the time
+ *     POWER_MUTANT   OPERATION:K/N: the K-th sync of an operation that makes N is left out
+ *
+ * Each operation first runs on a twin of the medium in memory, which tells how many syncs it makes and what it gives. So a sync can be left
+ * out though the library is the one that is shipped: it calls the fdatasync and fsync below.
+ */
+#include "power.h"
+
+#include <dirent.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/syscall.h>
+
+#define DISK "/dev/vda"
+#define RECORDS "/dev/vdb"
+
+/* ------------------------------------------------------------------------------------------------------------------------- barriers */
+
+static unsigned syncs;            /* of the operation that runs */
+static int on_twin;               /* it runs on the twin */
+static unsigned left_out;         /* which of its syncs is left out, 0: none */
+static const char *mutant = "";
+
+static int barrier(int fd, long call)
+{
+    syncs++;
+    if (on_twin || syncs == left_out)
+        return 0;
+    return (int)syscall(call, fd);
+}
+
+int fdatasync(int fd)
+{
+    return barrier(fd, SYS_fdatasync);
+}
+
+int fsync(int fd)
+{
+    return barrier(fd, SYS_fsync);
+}
+
+/* -------------------------------------------------------------------------------------------------------------------------- records */
+
+static struct record *record; /* aligned, for O_DIRECT */
+static int records = -1;
+
+static void acknowledge(struct op done, struct op next)
+{
+    record->magic = RECORD_MAGIC;
+    record->done = done;
+    record->next = next;
+    while (pwrite(records, record, sizeof *record, (off_t)(record->number * sizeof *record)) != sizeof *record)
+        continue;
+    record->number++;
+}
+
+/* Nothing more can be done. */
+static void stop(uint64_t kind, const char *format, ...)
+{
+    struct op none = {OP_NONE, 0, 0, 0, 0, 0, 0}, last = none;
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(record->text, sizeof record->text, format, args);
+    va_end(args);
+    printf("%s\n", record->text);
+    last.kind = kind;
+    if (records >= 0)
+        acknowledge(last, none);
+    for (;;)
+        pause();
+}
+
+#define BROKEN(...) stop(OP_BROKEN, __VA_ARGS__)
+
+/* ------------------------------------------------------------------------------------------------------------------------- the medium */
+
+static enum mode mode;
+static int is_static;
+
+/* One of the two, by either generation. */
+struct medium_of {
+    const char *path;
+    struct palloc_t *pt;
+    int fd;
+};
+
+static struct medium_of real = {"/mnt/medium", NULL, -1}, twin = {"/tmp/twin", NULL, -1};
+
+static uint32_t flags(void)
+{
+    return (is_static ? PALLOC_DEFAULT : PALLOC_DYNAMIC) | (mode == MODE_PLAIN ? 0 : PALLOC_SYNC);
+}
+
+static int open_medium(struct medium_of *m)
+{
+    if (mode == MODE_SECOND) {
+        m->fd = palloc_fd_open(m->path, flags());
+        return m->fd > 0 && palloc_fd_init(m->fd, flags()) == 0;
+    }
+    m->pt = palloc_init(m->path, flags());
+    return m->pt != NULL;
+}
+
+static void close_medium(struct medium_of *m)
+{
+    if (mode == MODE_SECOND)
+        palloc_fd_close(m->fd);
+    else
+        palloc_close(m->pt);
+}
+
+static int descriptor(const struct medium_of *m)
+{
+    return mode == MODE_SECOND ? m->fd : m->pt->descriptor;
+}
+
+static uint64_t size_of_medium(const struct medium_of *m)
+{
+    return mode == MODE_SECOND ? (uint64_t)lseek(m->fd, 0, SEEK_END) : m->pt->size;
+}
+
+static int write_pattern(struct medium_of *m, const struct op *op, uint64_t size)
+{
+    static uint8_t bytes[4 * MIB];
+
+    pattern_fill(bytes, op->id, 0, size);
+    return pwrite(descriptor(m), bytes, size, (off_t)op->ptr) == (ssize_t)size;
+}
+
+static uint64_t size_of_blob(const struct medium_of *m, uint64_t ptr)
+{
+    return mode == MODE_SECOND ? palloc_fd_size(m->fd, ptr) : palloc_size(m->pt, ptr);
+}
+
+/* Runs the operation and fills in its results; 0 if it failed, other than for want of space. */
+static int run(struct medium_of *m, struct op *op)
+{
+    int good = 1;
+
+    errno = 0;
+    syncs = 0;
+    switch (op->kind) {
+    case OP_REOPEN:
+        close_medium(m);
+        /* fall through */
+    case OP_INIT:
+        good = open_medium(m);
+        op->size = good ? size_of_medium(m) : 0;
+        break;
+    case OP_ALLOC:
+        op->result = mode == MODE_SECOND ? palloc_fd_alloc(m->fd, op->asked) : palloc(m->pt, (size_t)op->asked);
+        break;
+    case OP_FREE:
+        if (mode == MODE_SECOND)
+            palloc_fd_free(m->fd, op->ptr);
+        else
+            pfree(m->pt, op->ptr);
+        good = errno == 0;
+        break;
+    case OP_RESIZE:
+        op->result = prealloc(m->pt, op->ptr, (size_t)op->asked);
+        break;
+    case OP_WRITE:
+        good = on_twin || write_pattern(m, op, size_of_blob(m, op->ptr));
+        break;
+    case OP_STORE:
+        if (!on_twin)
+            pattern_fill(palloc_data(m->pt, op->ptr), op->id, 0, palloc_size(m->pt, op->ptr));
+        break;
+    case OP_SYNC:
+        good = palloc_sync(m->pt) == 0;
+        op->size = size_of_medium(m);
+        break;
+    }
+    if (op->kind == OP_ALLOC || op->kind == OP_RESIZE) {
+        good = op->result != 0 || errno == ENOSPC;
+        op->size = op->result != 0 ? size_of_blob(m, op->result) : 0;
+    }
+    op->barriers = syncs;
+    return good;
+}
+
+/* Runs the operation on the twin, then on the medium. */
+static void operate(struct op *op, uint64_t old_size)
+{
+    struct op rehearsed = *op;
+    char operation[16];
+    unsigned k, n;
+
+    on_twin = 1;
+    if (!run(&twin, &rehearsed))
+        BROKEN("operation %d on the twin: %s", (int)op->kind, palloc_error());
+    on_twin = 0;
+    left_out = 0;
+    if (sscanf(mutant, "%15[a-z]:%u/%u", operation, &k, &n) == 3 && rehearsed.barriers == n
+        && strcmp(operation, operation_name(&rehearsed, old_size)) == 0)
+        left_out = k;
+    if (!run(&real, op))
+        BROKEN("operation %d: %s", (int)op->kind, palloc_error());
+    if (op->result != rehearsed.result || op->size != rehearsed.size)
+        BROKEN("operation %d gave %llu of %llu bytes, and %llu of %llu on the twin", (int)op->kind, (unsigned long long)op->result,
+               (unsigned long long)op->size, (unsigned long long)rehearsed.result, (unsigned long long)rehearsed.size);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------- random operations */
+
+static struct {
+    uint64_t ptr, size;
+} blobs[MOST_BLOBS];
+static unsigned blob_count;
+static uint64_t next_id = 65536;
+
+static uint64_t any_size(struct rng *rng)
+{
+    switch (rng_below(rng, 8)) {
+    case 0:
+        return rng_below(rng, 120000);
+    case 1:
+    case 2:
+        return rng_below(rng, 9000);
+    default:
+        return rng_below(rng, 700);
+    }
+}
+
+/* Media grow for a while, then shrink for a while. */
+static struct op choose(struct rng *rng)
+{
+    static unsigned until = 20, growing = 1, since_sync;
+    struct op op = {OP_ALLOC, 0, 0, 0, 0, 0, 0};
+    unsigned i = (unsigned)rng_below(rng, blob_count), choice = (unsigned)rng_below(rng, 100);
+
+    if (until-- == 0) {
+        growing = !growing;
+        until = 10 + (unsigned)rng_below(rng, 60);
+    }
+    since_sync++;
+    if (mode == MODE_PLAIN ? since_sync > 4 && choice < 10 : mode != MODE_SECOND && choice < 3) {
+        since_sync = 0;
+        op.kind = OP_SYNC;
+        return op;
+    }
+    if (choice < 13) {
+        op.kind = choice < 11 ? OP_ALLOC : OP_REOPEN;
+        op.asked = any_size(rng);
+        if (op.kind == OP_REOPEN || blob_count < MOST_BLOBS)
+            return op;
+    }
+    if (blob_count == 0 || (choice < (growing ? 45 : 25) && blob_count < MOST_BLOBS)) {
+        op.asked = any_size(rng);
+        return op;
+    }
+    op.ptr = blobs[i].ptr;
+    if (choice < 55) {
+        op.kind = OP_FREE;
+        if (!growing && rng_below(rng, 2) == 0) /* the last one, so that the file is cut */
+            for (i = 0; i < blob_count; i++)
+                if (blobs[i].ptr > op.ptr)
+                    op.ptr = blobs[i].ptr;
+    } else if (choice < 75 && mode != MODE_SECOND) {
+        op.kind = OP_RESIZE;
+        op.asked = choice < 62 ? rng_below(rng, blobs[i].size + 1) : choice < 68 ? blobs[i].size + 1 + rng_below(rng, 600) : any_size(rng);
+    } else {
+        op.kind = choice < (mode == MODE_PLAIN ? 92 : 80) && mode != MODE_SECOND ? OP_STORE : OP_WRITE;
+        op.id = next_id++;
+    }
+    return op;
+}
+
+static unsigned find(uint64_t ptr)
+{
+    unsigned i = 0;
+
+    while (i < blob_count && blobs[i].ptr != ptr)
+        i++;
+    return i;
+}
+
+static void note(const struct op *op)
+{
+    unsigned i = find(op->ptr);
+
+    if (op->kind == OP_ALLOC && op->result != 0) {
+        blobs[blob_count].ptr = op->result;
+        blobs[blob_count++].size = op->size;
+    } else if (op->kind == OP_FREE)
+        blobs[i] = blobs[--blob_count];
+    else if (op->kind == OP_RESIZE && op->result != 0) {
+        blobs[i].ptr = op->result;
+        blobs[i].size = op->size;
+    }
+}
+
+/* Writes back what was stored, all the time, as a system under pressure does; other than a sync, this waits for nothing. */
+static void *write_back(void *unused)
+{
+    struct rng rng = {1};
+
+    (void)unused;
+    for (;;) {
+        int fd = open(real.path, O_RDWR | O_CLOEXEC);
+        if (fd >= 0) {
+            sync_file_range(fd, (off_t)(rng_below(&rng, 4) * 65536), rng_below(&rng, 3) == 0 ? 4096 : 0, SYNC_FILE_RANGE_WRITE);
+            close(fd);
+        }
+        usleep((useconds_t)rng_below(&rng, 400));
+    }
+    return NULL;
+}
+
+static void work(uint64_t seed, int busy)
+{
+    struct rng rng = {seed};
+    struct op done = {OP_MADE, 0, 0, 0, 0, 0, 0}, next = {OP_INIT, 0, 0, 0, 0, 0, 0};
+    pthread_t thread;
+
+    if (busy)
+        pthread_create(&thread, NULL, write_back, NULL);
+    for (;;) {
+        unsigned i;
+        acknowledge(done, next);
+        done = next;
+        i = find(done.ptr);
+        operate(&done, i < blob_count ? blobs[i].size : 0);
+        note(&done);
+        next = choose(&rng);
+    }
+}
+
+/* A static medium begins as zeros that are on the disk; the twin of one on a block device has the same size. */
+static void make_zeros(const char *path, uint64_t size)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+    if (fd < 0 || fallocate(fd, 0, 0, (off_t)size) != 0)
+        BROKEN("%s: %s", path, strerror(errno));
+    fsync(fd);
+    close(fd);
+    if (path == real.path) {
+        fd = open("/mnt", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        fsync(fd);
+        close(fd);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------------- the plain loss, without a cut */
+
+static int is_lost(struct rng *rng, const char *fs, const char *options)
+{
+    uint64_t ptrs[40], sizes[40], id = next_id;
+    int i, lost = 0;
+    struct palloc_t *pt = palloc_init(real.path, PALLOC_DYNAMIC);
+
+    if (pt == NULL)
+        BROKEN("palloc_init: %s", palloc_error());
+    for (i = 0; i < 40; i++) {
+        ptrs[i] = palloc(pt, (size_t)any_size(rng));
+        if (ptrs[i] == 0)
+            BROKEN("palloc: %s", palloc_error());
+        sizes[i] = palloc_size(pt, ptrs[i]);
+        pattern_fill(palloc_data(pt, ptrs[i]), id + (uint64_t)i, 0, sizes[i]);
+        if (rng_below(rng, 8) == 0)
+            sync_file_range(pt->descriptor, 0, 0, SYNC_FILE_RANGE_WRITE);
+    }
+    if (palloc_sync(pt) != 0)
+        BROKEN("palloc_sync: %s", palloc_error());
+    palloc_close(pt);
+    if (umount("/mnt") != 0 || mount(DISK, "/mnt", fs, 0, options) != 0)
+        BROKEN("umount and mount: %s", strerror(errno));
+    pt = palloc_init(real.path, PALLOC_DEFAULT);
+    for (i = 0; i < 40 && pt != NULL; i++) {
+        const void *data = palloc_data(pt, ptrs[i]);
+        lost |= data == NULL || pattern_match(data, id + (uint64_t)i, sizes[i]) != sizes[i];
+    }
+    lost |= pt == NULL;
+    palloc_close(pt);
+    unlink(real.path);
+    next_id += 40;
+    return lost;
+}
+
+static void lose(uint64_t seed, const char *fs, const char *options)
+{
+    struct rng rng = {seed};
+    struct op done = {OP_LOSS, 0, 0, 0, 0, 0, 0}, next = {OP_LOSS, 0, 0, 0, 0, 0, 0};
+
+    mode = MODE_PLAIN;
+    for (done.asked = 1; done.asked <= LOSS_MEDIA; done.asked++) {
+        done.result += (uint64_t)is_lost(&rng, fs, options);
+        acknowledge(done, next);
+    }
+    stop(OP_END, "%llu", (unsigned long long)done.result);
+}
+
+/* ---------------------------------------------------------------------------------------------------------------------------- the system */
+
+/* In the order of their names, which begin with numbers. */
+static void load_modules(void)
+{
+    struct dirent **entries;
+    int count = scandir("/modules", &entries, NULL, alphasort), i;
+
+    for (i = 0; i < count; i++) {
+        char path[300];
+        int fd;
+        snprintf(path, sizeof path, "/modules/%s", entries[i]->d_name);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (entries[i]->d_name[0] != '.' && syscall(SYS_finit_module, fd, "", 0) != 0 && errno != EEXIST)
+            printf("%s: %s\n", path, strerror(errno));
+        close(fd);
+    }
+}
+
+static uint64_t device_size(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    uint64_t size = (uint64_t)lseek(fd, 0, SEEK_END);
+
+    close(fd);
+    return size;
+}
+
+static const char *setting(const char *name, const char *otherwise)
+{
+    const char *value = getenv(name);
+
+    return value != NULL ? value : otherwise;
+}
+
+int main(void)
+{
+    const char *fs = setting("POWER_FS", "ext4"), *options = setting("POWER_OPTIONS", "");
+    uint64_t seed = strtoull(setting("POWER_SEED", "1"), NULL, 10);
+    int is_raw = strcmp(fs, "raw") == 0, tries;
+
+    mkdir("/dev", 0755);
+    mkdir("/mnt", 0755);
+    mkdir("/tmp", 0755);
+    mkdir("/proc", 0755);
+    mount("devtmpfs", "/dev", "devtmpfs", 0, "");
+    mount("proc", "/proc", "proc", 0, "");
+    mount("tmpfs", "/tmp", "tmpfs", 0, "");
+    load_modules();
+    for (tries = 0; tries < 500 && access(RECORDS, F_OK) != 0; tries++)
+        usleep(10000);
+    records = open(RECORDS, O_WRONLY | O_DIRECT | O_CLOEXEC);
+    if (posix_memalign((void **)&record, 4096, sizeof *record) != 0 || records < 0) {
+        printf("no %s: %s\n", RECORDS, strerror(errno));
+        reboot(RB_POWER_OFF);
+    }
+    memset(record, 0, sizeof *record);
+    mode = mode_of(setting("POWER_MODE", "first"));
+    mutant = setting("POWER_MUTANT", "");
+    next_id += seed * 1000000;
+    if (is_raw)
+        real.path = DISK;
+    else if (mount(DISK, "/mnt", fs, 0, options) != 0)
+        BROKEN("mount: %s", strerror(errno));
+    if (mode == MODE_LOSS)
+        lose(seed, fs, options);
+    is_static = is_raw || mode == MODE_STATIC;
+    if (is_static)
+        make_zeros(twin.path, is_raw ? device_size(DISK) : STATIC_SIZE);
+    if (is_static && !is_raw)
+        make_zeros(real.path, STATIC_SIZE);
+    else if (!is_raw)
+        sync(); /* the directory is there */
+    work(seed, atoi(setting("POWER_BUSY", "1")));
+    return 0;
+}

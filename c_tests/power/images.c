@@ -1,0 +1,882 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Cuts the power at places of a log (disk.c), and compares what palloc then finds with what was acknowledged (guest.c).
+ *
+ *     images BASE LOG FS OPTIONS MODE SEED DIRECTORY COUNT JOBS       about COUNT images at random places, by JOBS processes
+ *     images BASE LOG FS OPTIONS MODE SEED DIRECTORY at PLACE HOW     that one, which is kept as DIRECTORY/image
+ *
+ * After a cut the disk has all that was written before the last flush, and of what was written since
+ *
+ *     all     everything
+ *     none    nothing
+ *     subset  some of the writes
+ *     torn    some sectors of some of the writes
+ *
+ * An image is a new file in memory under a loop device; the kernel mounts it on DIRECTORY/mnt.N, so that the journal is replayed. In a child
+ * process the medium is opened and compared: these blobs, with these sizes and bytes, the operation in flight done or undone. Then work,
+ * close, palloc_check. A failure counts when another loop device, with another file, shows it again.
+ *
+ * Without PALLOC_SYNC an open may be refused; that is counted by cause. Else each blob that was synced, and neither freed nor moved since,
+ * must be there, with the bytes that were not written since.
+ *
+ * Prints a line "how HOW images N failures N unmounted N refused N N N N N" for each HOW, in the order of enum cause; "total cuts N";
+ * "syncs OPERATION N M" where M operations made N syncs. A failure is a line "failed: at PLACE HOW: ...".
+ */
+#include "power.h"
+
+#include <linux/fs.h>
+#include <linux/loop.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+
+#define BLOCK 4096
+
+enum how { ALL, NONE, SUBSET, TORN, HOW_COUNT };
+static const char *const how_names[HOW_COUNT] = {"all", "none", "subset", "torn"};
+
+/* Why an open was refused, without PALLOC_SYNC. */
+enum cause {
+    CREATION, /* nothing was synced yet, and there is no file, or no header in it */
+    IN_SYNC,  /* the cut was inside palloc_sync */
+    BEYOND,   /* a live block reaches beyond the end of the file */
+    GROWTH,   /* no block begins at a place behind the end of the medium at the last sync or opening */
+    MARKERS,  /* no block begins at another place */
+    CAUSE_COUNT
+};
+
+enum verdict { GOOD, REFUSED, UNMOUNTED, FAILED };
+
+struct outcome {
+    enum verdict verdict;
+    enum cause cause;
+    char text[400];
+};
+
+static const char *fs, *options, *directory;
+static char mount_point[256], medium_path[300];
+static enum mode mode;
+
+/* --------------------------------------------------------------------------------------------------------------------------- the model */
+
+struct expected {
+    uint64_t ptr, size, id;
+    uint64_t sure;     /* so many first bytes are the pattern of `id` on the disk */
+    uint64_t old_id;   /* while a write is in flight: or that of this one, */
+    uint64_t old_sure; /* as far as that is sure */
+    uint64_t least, most; /* without PALLOC_SYNC: the sizes that it had since the last sync */
+    int loose;            /* bytes were stored that no sync has put on the disk */
+    int gone;             /* without PALLOC_SYNC: freed or moved since the last sync, perhaps */
+};
+
+struct state {
+    struct expected blobs[MOST_BLOBS + 1];
+    unsigned count;
+    int is_made, is_medium;
+    uint64_t end; /* of the medium, at the last sync or opening */
+};
+
+static struct state now, synced;
+static struct op in_flight;
+static int broken; /* an operation failed in the guest */
+static int is_first_job;
+
+static struct expected *find(struct state *s, uint64_t ptr)
+{
+    unsigned i;
+
+    for (i = 0; i < s->count; i++)
+        if (s->blobs[i].ptr == ptr)
+            return &s->blobs[i];
+    return NULL;
+}
+
+static void add(struct state *s, uint64_t ptr, uint64_t size, uint64_t id, uint64_t sure)
+{
+    struct expected blob = {ptr, size, id, sure, 0, 0, size, size, 0, 0};
+
+    REQUIRE(s->count <= MOST_BLOBS);
+    s->blobs[s->count++] = blob;
+}
+
+static void apply(struct state *s, const struct op *op)
+{
+    struct expected *blob = find(s, op->ptr);
+    unsigned i;
+
+    switch (op->kind) {
+    case OP_MADE:
+        s->is_made = 1;
+        break;
+    case OP_INIT:
+    case OP_REOPEN:
+        s->is_medium = 1;
+        s->end = op->size;
+        break;
+    case OP_ALLOC:
+        if (op->result != 0)
+            add(s, op->result, op->size, 0, 0);
+        break;
+    case OP_FREE:
+        *blob = s->blobs[--s->count];
+        break;
+    case OP_RESIZE:
+        if (op->result == 0)
+            break;
+        blob->ptr = op->result;
+        blob->size = op->size;
+        if (blob->sure > op->size)
+            blob->sure = op->size;
+        break;
+    case OP_WRITE:
+        blob->id = op->id;
+        blob->sure = blob->size;
+        blob->loose = mode == MODE_PLAIN;
+        break;
+    case OP_STORE:
+        blob->id = op->id;
+        blob->sure = blob->size;
+        blob->loose = 1;
+        break;
+    case OP_SYNC:
+        s->end = op->size;
+        for (i = 0; i < s->count; i++)
+            s->blobs[i].loose = 0;
+        break;
+    }
+}
+
+/* What was synced and may not be there as it was, once `op` has begun; `returned`: it is known what it did. */
+static void touch(const struct op *op, int returned)
+{
+    struct expected *blob = find(&synced, op->ptr);
+
+    if (op->kind == OP_SYNC && returned) {
+        unsigned i;
+        synced = now;
+        for (i = 0; i < synced.count; i++)
+            synced.blobs[i].least = synced.blobs[i].most = synced.blobs[i].size;
+    }
+    if (blob == NULL || blob->gone == 1)
+        return;
+    if (op->kind == OP_FREE)
+        blob->gone = 1;
+    else if (op->kind == OP_WRITE || op->kind == OP_STORE)
+        blob->loose = 1;
+    else if (op->kind == OP_RESIZE && !returned)
+        blob->gone = 2;
+    else if (op->kind == OP_RESIZE) {
+        blob->gone = op->result != 0 && op->result != op->ptr;
+        if (op->result == op->ptr && op->size < blob->least)
+            blob->least = op->size;
+        if (op->result == op->ptr && op->size > blob->most)
+            blob->most = op->size;
+    }
+}
+
+/* How many operations of the log made how many syncs. */
+#define MOST_SYNCS 12
+static struct tally {
+    const char *name;
+    unsigned count[MOST_SYNCS + 1];
+} tallies[16];
+
+static void tally(const struct op *op)
+{
+    const struct expected *blob = find(&now, op->ptr);
+    const char *name = operation_name(op, blob != NULL ? blob->size : 0);
+    struct tally *t = tallies;
+
+    while (t->name != NULL && strcmp(t->name, name) != 0)
+        t++;
+    t->name = name;
+    t->count[op->barriers < MOST_SYNCS ? op->barriers : MOST_SYNCS]++;
+}
+
+static void print_tallies(void)
+{
+    const struct tally *t;
+    int n;
+
+    for (t = tallies; t->name != NULL; t++)
+        for (n = 0; n <= MOST_SYNCS; n++)
+            if (t->count[n] != 0)
+                printf("syncs %s %d %u\n", t->name, n, t->count[n]);
+}
+
+/* Takes a record over; `now` is then what was acknowledged. */
+static void take(const struct record *record)
+{
+    if (record->done.kind == OP_BROKEN) {
+        if (!broken++ && is_first_job)
+            printf("failed: in the guest: %s\n", record->text);
+        return;
+    }
+    if (record->done.kind == OP_LOSS) {
+        if (record->done.asked == LOSS_MEDIA && is_first_job)
+            printf("loss %llu of %llu\n", (unsigned long long)record->done.result, (unsigned long long)record->done.asked);
+        return;
+    }
+    if (record->done.kind != OP_MADE && record->done.kind != OP_END)
+        tally(&record->done);
+    apply(&now, &record->done);
+    touch(&record->done, 1);
+    in_flight = record->next;
+    touch(&record->next, 0);
+}
+
+/* ------------------------------------------------------------------------------------------------------- in the child: a medium's check */
+
+static struct outcome *outcome; /* shared with the parent */
+
+static void verdict(enum verdict what, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    outcome->verdict = what;
+    vsnprintf(outcome->text, sizeof outcome->text, format, args);
+    va_end(args);
+}
+
+static int is_pattern(const uint8_t *bytes, const struct expected *blob)
+{
+    uint64_t size = blob->sure < blob->size ? blob->sure : blob->size, i;
+
+    if (blob->loose || pattern_match(bytes, blob->id, size) == size)
+        return 1;
+    if (blob->old_id == 0)
+        return 0;
+    for (i = 0; i < size; i++) /* a write in flight: any bytes of it are there */
+        if (i < blob->old_sure && bytes[i] != pattern_byte(blob->id, i) && bytes[i] != pattern_byte(blob->old_id, i))
+            return 0;
+    return 1;
+}
+
+/* The difference between a medium and a state, as a text; NULL if there is none. `extra` is a blob that may be there besides. */
+static const char *difference(struct palloc_t *pt, struct state *s, uint64_t extra)
+{
+    static char text[200];
+    uint64_t ptr, count = 0;
+
+    for (ptr = palloc_first(pt); ptr != 0; ptr = palloc_next(pt, ptr)) {
+        const struct expected *blob = find(s, ptr);
+        uint64_t size = palloc_size(pt, ptr);
+        const uint8_t *data;
+        if (ptr == extra)
+            continue;
+        if (blob == NULL) {
+            snprintf(text, sizeof text, "a blob at %llu too many", (unsigned long long)ptr);
+            return text;
+        }
+        if (size != blob->size) {
+            snprintf(text, sizeof text, "the blob at %llu has %llu bytes, not %llu", (unsigned long long)ptr, (unsigned long long)size,
+                     (unsigned long long)blob->size);
+            return text;
+        }
+        data = palloc_data(pt, ptr);
+        if (data == NULL || !is_pattern(data, blob)) {
+            snprintf(text, sizeof text, "the blob at %llu has wrong bytes, from byte %llu of %llu on", (unsigned long long)ptr,
+                     (unsigned long long)(data != NULL ? pattern_match(data, blob->id, blob->sure) : 0), (unsigned long long)size);
+            return text;
+        }
+        count++;
+    }
+    if (count == s->count)
+        return NULL;
+    snprintf(text, sizeof text, "%llu blobs are missing", (unsigned long long)(s->count - count));
+    return text;
+}
+
+/* With PALLOC_SYNC: what was acknowledged is there, the operation in flight done or undone. `done` is what it did, if the log has that. */
+static void compare(struct palloc_t *pt, const struct op *done)
+{
+    struct state undone = now, after = now;
+    struct expected *blob = find(&undone, in_flight.ptr);
+    char first[200];
+    const char *why;
+    uint64_t ptr, extra = 0;
+
+    if (blob != NULL && in_flight.kind == OP_STORE)
+        blob->loose = 1;
+    if (blob != NULL && in_flight.kind == OP_WRITE) {
+        blob->old_id = blob->id != 0 ? blob->id : 1;
+        blob->old_sure = blob->sure;
+        blob->id = in_flight.id;
+        blob->sure = blob->size;
+    }
+    why = difference(pt, &undone, 0);
+    if (why == NULL)
+        return;
+    snprintf(first, sizeof first, "%s", why);
+    if (done == NULL) {
+        /* The log ends here: where a new blob is is not known, but there is one at most. */
+        if (in_flight.kind == OP_FREE || in_flight.kind == OP_RESIZE) {
+            blob = find(&after, in_flight.ptr);
+            if (in_flight.kind == OP_RESIZE && palloc_size(pt, blob->ptr) >= in_flight.asked) {
+                blob->size = palloc_size(pt, blob->ptr); /* in place */
+                if (blob->sure > in_flight.asked)
+                    blob->sure = in_flight.asked;
+            } else
+                *blob = after.blobs[--after.count];
+        }
+        for (ptr = palloc_first(pt); ptr != 0; ptr = palloc_next(pt, ptr))
+            if (find(&after, ptr) == NULL && (in_flight.kind == OP_ALLOC || in_flight.kind == OP_RESIZE)
+                && palloc_size(pt, ptr) >= in_flight.asked)
+                extra = ptr;
+        why = difference(pt, &after, extra);
+    } else {
+        apply(&after, done);
+        why = difference(pt, &after, 0);
+    }
+    if (why != NULL)
+        verdict(FAILED, "neither undone (%s) nor done (%s)", first, why);
+}
+
+/* Without PALLOC_SYNC: what was synced, and neither freed nor moved since. */
+static void compare_synced(struct palloc_t *pt)
+{
+    unsigned i;
+
+    for (i = 0; i < synced.count; i++) {
+        struct expected blob = synced.blobs[i];
+        uint64_t size = palloc_size(pt, blob.ptr);
+        const uint8_t *data = palloc_data(pt, blob.ptr);
+        if (blob.gone)
+            continue;
+        if (blob.sure > blob.least)
+            blob.sure = blob.least;
+        if (data == NULL || size < blob.least || size > blob.most || !is_pattern(data, &blob)) {
+            verdict(FAILED, "the synced blob at %llu, %llu to %llu bytes: %s", (unsigned long long)blob.ptr, (unsigned long long)blob.least,
+                    (unsigned long long)blob.most, data == NULL ? "missing" : size < blob.least || size > blob.most ? "size" : "wrong bytes");
+            return;
+        }
+    }
+}
+
+/* The medium is as good as any other. */
+static void work(struct palloc_t *pt, uint64_t seed)
+{
+    struct rng rng = {seed};
+    uint64_t ptr, next;
+    int i;
+
+    for (ptr = palloc_first(pt); ptr != 0; ptr = next) {
+        next = palloc_next(pt, ptr);
+        if (rng_below(&rng, 3) == 0)
+            pfree(pt, ptr);
+    }
+    for (i = 0; i < 12; i++) {
+        ptr = palloc(pt, (size_t)rng_below(&rng, i == 0 ? 100000 : 1500));
+        if (ptr != 0)
+            pattern_fill(palloc_data(pt, ptr), 7, 0, palloc_size(pt, ptr));
+        if (ptr != 0 && rng_below(&rng, 3) == 0)
+            prealloc(pt, ptr, (size_t)rng_below(&rng, 3000));
+    }
+    if (palloc_sync(pt) != 0)
+        verdict(FAILED, "palloc_sync after work: %s", palloc_error());
+    palloc_close(pt);
+    if (palloc_check(medium_path, NULL, NULL) != 0)
+        verdict(FAILED, "palloc_check after work: %s", palloc_error());
+}
+
+static enum cause cause_of(const char *text, int error)
+{
+    const char *number = NULL, *p;
+    uint64_t offset = 0;
+    struct bytes file;
+    struct stat st;
+
+    if (error != EILSEQ || stat(medium_path, &st) != 0)
+        return CREATION;
+    if (in_flight.kind == OP_SYNC)
+        return IN_SYNC;
+    for (p = text; *p != '\0'; p++) /* the offset is the last number of the text */
+        if (*p >= '0' && *p <= '9' && (p == text || p[-1] < '0' || p[-1] > '9'))
+            number = p;
+    offset = number != NULL ? strtoull(number, NULL, 10) : 0;
+    if (S_ISREG(st.st_mode)) {
+        file = file_read(medium_path);
+        if (offset + 8 <= file.size) {
+            uint64_t word = get64(file.at + offset);
+            if (word >= 16 && word < MIB && offset + 16 + word > file.size)
+                return BEYOND;
+        }
+        bytes_free(&file);
+    }
+    return offset >= now.end || offset >= synced.end ? GROWTH : MARKERS;
+}
+
+static void check_medium(const struct op *done, uint64_t seed)
+{
+    uint32_t flags = mode == MODE_STATIC || strcmp(fs, "raw") == 0 ? PALLOC_DEFAULT : PALLOC_DYNAMIC;
+    struct palloc_t *pt;
+    struct stat st;
+
+    verdict(GOOD, "good");
+    if (now.is_medium) {
+        flags = PALLOC_DEFAULT;
+        if (stat(medium_path, &st) != 0) {
+            outcome->cause = CREATION;
+            verdict(mode == MODE_PLAIN && !synced.is_medium ? REFUSED : FAILED, "there is no file");
+            return;
+        }
+    }
+    pt = palloc_init(medium_path, flags);
+    if (pt == NULL) {
+        int error = errno;
+        char text[300];
+        snprintf(text, sizeof text, "%s", palloc_error());
+        if (mode == MODE_PLAIN && (error == EILSEQ || !synced.is_medium)) {
+            outcome->cause = cause_of(text, error);
+            verdict(REFUSED, "%s", text);
+        } else
+            verdict(FAILED, "palloc_init: %s", text);
+        return;
+    }
+    if (mode == MODE_PLAIN)
+        compare_synced(pt);
+    else
+        compare(pt, done);
+    if (outcome->verdict == GOOD)
+        work(pt, seed);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------------- loop devices */
+
+static int loop_fd = -1;
+static char loop_path[32];
+
+static void attach(int image, int other)
+{
+    struct loop_config config;
+    int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC), first = -1, number, tries;
+
+    for (tries = 0; tries < 50; tries++) {
+        number = ioctl(control, LOOP_CTL_GET_FREE);
+        if (other && tries == 0) { /* one that is not the first free one: that is held meanwhile */
+            snprintf(loop_path, sizeof loop_path, "/dev/loop%d", number);
+            first = open(loop_path, O_RDWR | O_CLOEXEC);
+            memset(&config, 0, sizeof config);
+            config.fd = (uint32_t)image;
+            if (ioctl(first, LOOP_CONFIGURE, &config) == 0)
+                number = ioctl(control, LOOP_CTL_GET_FREE);
+        }
+        snprintf(loop_path, sizeof loop_path, "/dev/loop%d", number);
+        loop_fd = open(loop_path, O_RDWR | O_CLOEXEC);
+        memset(&config, 0, sizeof config);
+        config.fd = (uint32_t)image;
+        config.info.lo_flags = LO_FLAGS_AUTOCLEAR;
+        if (loop_fd >= 0 && ioctl(loop_fd, LOOP_CONFIGURE, &config) == 0) {
+            ioctl(loop_fd, BLKFLSBUF, 0);
+            break;
+        }
+        if (loop_fd >= 0)
+            close(loop_fd);
+        usleep(20000);
+    }
+    if (first >= 0) {
+        ioctl(first, LOOP_CLR_FD, 0);
+        close(first);
+    }
+    close(control);
+    if (tries == 50) {
+        printf("no loop device: %s\n", strerror(errno));
+        exit(2);
+    }
+}
+
+static void detach(void)
+{
+    ioctl(loop_fd, BLKFLSBUF, 0);
+    ioctl(loop_fd, LOOP_CLR_FD, 0);
+    close(loop_fd);
+}
+
+static void check_image(int image, int other, const struct op *done, uint64_t seed)
+{
+    int is_raw = strcmp(fs, "raw") == 0, status, tries;
+    pid_t child;
+
+    attach(image, other);
+    if (is_raw)
+        snprintf(medium_path, sizeof medium_path, "%s", loop_path);
+    else if (mount(loop_path, mount_point, fs, MS_NOATIME, options) != 0) {
+        verdict(UNMOUNTED, "mount: %s", strerror(errno));
+        detach();
+        return;
+    }
+    fflush(stdout);
+    child = fork();
+    if (child == 0) {
+        alarm(60);
+        check_medium(done, seed);
+        _exit(0);
+    }
+    waitpid(child, &status, 0);
+    if (status != 0)
+        verdict(FAILED, "the check ended with status %#x", (unsigned)status);
+    for (tries = 0; !is_raw && umount(mount_point) != 0 && tries < 100; tries++)
+        usleep(20000);
+    detach();
+}
+
+/* ------------------------------------------------------------------------------------------------------------------------------- images */
+
+struct write {
+    const uint8_t *bytes;
+    uint64_t offset;
+    uint32_t size;
+};
+
+static uint8_t *disk; /* what is on the disk for sure */
+static uint8_t *used; /* a byte for each block of it: not zeros, perhaps */
+static uint64_t disk_size;
+static struct write *pending; /* since the last flush */
+static size_t pending_count, pending_room;
+
+static void put_on_disk(const struct write *w)
+{
+    uint64_t block;
+
+    memcpy(disk + w->offset, w->bytes, w->size);
+    for (block = w->offset / BLOCK; block * BLOCK < w->offset + w->size; block++)
+        used[block] = 1;
+}
+
+static void write_image(int image, const void *bytes, uint64_t size, uint64_t offset)
+{
+    REQUIRE(pwrite(image, bytes, size, (off_t)offset) == (ssize_t)size);
+}
+
+static int make_image(enum how how, uint64_t seed)
+{
+    struct rng rng = {seed};
+    uint64_t block = 0, blocks = disk_size / BLOCK, from;
+    uint64_t rare = 1 + rng_below(&rng, 6), most = rng_below(&rng, 2); /* most are there, or most are missing */
+    size_t i;
+    int image = memfd_create("image", MFD_CLOEXEC);
+
+    REQUIRE(image >= 0 && ftruncate(image, (off_t)disk_size) == 0);
+    while (block < blocks) {
+        for (; block < blocks && !used[block]; block++)
+            continue;
+        for (from = block; block < blocks && used[block]; block++)
+            continue;
+        if (block > from)
+            write_image(image, disk + from * BLOCK, (block - from) * BLOCK, from * BLOCK);
+    }
+    for (i = 0; i < pending_count && how != NONE; i++) {
+        const struct write *w = &pending[i];
+        int kept = how == ALL || (rng_below(&rng, rare + 1) != 0) == most;
+        uint64_t at;
+        if (how != TORN || rng_below(&rng, 2) == 0) {
+            if (kept)
+                write_image(image, w->bytes, w->size, w->offset);
+            continue;
+        }
+        for (at = 0; at < w->size; at += SECTOR)
+            if (rng_below(&rng, 2) == 0)
+                write_image(image, w->bytes + at, w->size - at < SECTOR ? w->size - at : SECTOR, w->offset + at);
+    }
+    return image;
+}
+
+/* A sparse copy in a file. */
+static void keep_image(int image, const char *name)
+{
+    static uint8_t bytes[BLOCK], zeros[BLOCK];
+    char path[400];
+    uint64_t at;
+    int fd;
+
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    REQUIRE(fd >= 0 && ftruncate(fd, (off_t)disk_size) == 0);
+    for (at = 0; at < disk_size; at += BLOCK)
+        if (pread(image, bytes, BLOCK, (off_t)at) > 0 && memcmp(bytes, zeros, BLOCK) != 0)
+            write_image(fd, bytes, disk_size - at < BLOCK ? disk_size - at : BLOCK, at);
+    close(fd);
+}
+
+static struct counts {
+    uint64_t images, failures, unmounted, refused[CAUSE_COUNT];
+} *counts; /* of this process, for each `how` */
+
+static void print_operation(void)
+{
+    printf("in flight: kind %d, ptr %llu, asked %llu; %u blobs\n", (int)in_flight.kind, (unsigned long long)in_flight.ptr,
+           (unsigned long long)in_flight.asked, now.count);
+}
+
+/* One image, which is made again if it fails. */
+static void cut(size_t place, enum how how, uint64_t seed, const struct op *done, int keep)
+{
+    int image = make_image(how, seed);
+
+    if (keep)
+        keep_image(image, "image");
+    check_image(image, 0, done, seed);
+    close(image);
+    if (outcome->verdict == FAILED || outcome->verdict == UNMOUNTED) {
+        image = make_image(how, seed);
+        check_image(image, 1, done, seed);
+        close(image);
+        if (outcome->verdict == GOOD || outcome->verdict == REFUSED)
+            printf("a failure was not there the second time: at %zu %s\n", place, how_names[how]);
+    }
+    counts[how].images++;
+    counts[how].failures += outcome->verdict == FAILED;
+    counts[how].unmounted += outcome->verdict == UNMOUNTED;
+    if (outcome->verdict == REFUSED)
+        counts[how].refused[outcome->cause]++;
+    if (outcome->verdict == FAILED) {
+        printf("failed: at %zu %s: %s\n", place, how_names[how], outcome->text);
+        print_operation();
+    } else if (keep || getenv("POWER_VERBOSE") != NULL) {
+        printf("at %zu %s: verdict %d, cause %d: %s\n", place, how_names[how], (int)outcome->verdict, (int)outcome->cause, outcome->text);
+        print_operation();
+    }
+}
+
+/* --------------------------------------------------------------------------------------------------------------------------------- log */
+
+static const uint8_t *log_bytes;
+static uint64_t log_size;
+static const struct entry **entries;
+static size_t entry_count;
+
+static void load_log(const char *path)
+{
+    static struct bytes file;
+    size_t room = 0;
+    uint64_t at = 0;
+
+    file = file_read(path);
+    log_bytes = file.at;
+    log_size = file.size;
+    while (log_size - at >= sizeof(struct entry)) {
+        const struct entry *entry = (const void *)(log_bytes + at);
+        if (entry->size > log_size - at - sizeof *entry)
+            break;
+        if (entry_count == room) {
+            room = room != 0 ? 2 * room : 4096;
+            entries = realloc(entries, room * sizeof *entries);
+            REQUIRE(entries != NULL);
+        }
+        entries[entry_count++] = entry;
+        at += sizeof *entry + entry->size;
+    }
+}
+
+/* Records lie in the log at any address. */
+static void record_at(size_t i, struct record *record)
+{
+    memcpy(record, entries[i] + 1, sizeof *record);
+}
+
+static void load_base(const char *path)
+{
+    static uint8_t zeros[BLOCK];
+    uint64_t at;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    disk_size = file_size(path);
+    disk = mmap(NULL, disk_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+    used = calloc(disk_size / BLOCK + 1, 1);
+    REQUIRE(fd >= 0 && disk != MAP_FAILED && used != NULL && disk_size % BLOCK == 0);
+    for (at = 0; at < disk_size;) {
+        off_t data = lseek(fd, (off_t)at, SEEK_DATA), hole = data >= 0 ? lseek(fd, data, SEEK_HOLE) : 0;
+        if (data < 0)
+            break;
+        for (at = (uint64_t)data / BLOCK * BLOCK; at < (uint64_t)hole; at += BLOCK)
+            used[at / BLOCK] = memcmp(disk + at, zeros, BLOCK) != 0;
+    }
+    close(fd);
+}
+
+static void do_entry(size_t i)
+{
+    const struct entry *entry = entries[i];
+    struct record record;
+    size_t j;
+
+    switch (entry->type) {
+    case ENTRY_WRITE:
+        if (pending_count == pending_room) {
+            pending_room = pending_room != 0 ? 2 * pending_room : 256;
+            pending = realloc(pending, pending_room * sizeof *pending);
+            REQUIRE(pending != NULL);
+        }
+        pending[pending_count].bytes = (const uint8_t *)(entry + 1);
+        pending[pending_count].size = entry->size;
+        pending[pending_count++].offset = entry->offset;
+        break;
+    case ENTRY_FLUSH:
+        for (j = 0; j < pending_count; j++)
+            put_on_disk(&pending[j]);
+        pending_count = 0;
+        break;
+    case ENTRY_RECORD:
+        record_at(i, &record);
+        take(&record);
+    }
+}
+
+static int by_value(const void *a, const void *b)
+{
+    size_t x = *(const size_t *)a, y = *(const size_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+/* Places just before a flush and just after a record, where most is open, and any others. The last is the end, where the guest was killed. */
+static size_t choose_places(size_t *places, size_t wanted, struct rng *rng)
+{
+    size_t first = 0, count = 0, n = 0, i;
+
+    while (first < entry_count && entries[first]->type != ENTRY_RECORD)
+        first++;
+    if (first >= entry_count)
+        return 0;
+    places[count++] = entry_count;
+    while (count < wanted) {
+        size_t place = first + 1 + rng_below(rng, entry_count - first);
+        if (rng_below(rng, 4) != 0) {
+            while (place < entry_count && entries[place]->type != ENTRY_FLUSH && entries[place - 1]->type != ENTRY_RECORD)
+                place++;
+        }
+        places[count++] = place;
+    }
+    qsort(places, count, sizeof *places, by_value);
+    for (i = 0; i < count; i++)
+        if (i == 0 || places[i] != places[i - 1])
+            places[n++] = places[i];
+    return n;
+}
+
+/* What the operation in flight at a place did, if the log says so. */
+static int returns_later(size_t place, struct op *done)
+{
+    struct record record;
+
+    for (; place < entry_count; place++)
+        if (entries[place]->type == ENTRY_RECORD) {
+            record_at(place, &record);
+            *done = record.done;
+            return 1;
+        }
+    return 0;
+}
+
+static void be_alone(void)
+{
+    /* What is mounted here is mounted for this process only, and gone with it. */
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) {
+        printf("no mount namespace: %s\n", strerror(errno));
+        exit(2);
+    }
+}
+
+static void *shared(size_t size)
+{
+    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    REQUIRE(at != MAP_FAILED);
+    return at;
+}
+
+/* Cuts at each `jobs`-th place. */
+static void cut_at(const size_t *places, size_t count, uint64_t seed, int job, int jobs, int only_how)
+{
+    size_t i, at = 0;
+    int how;
+
+    snprintf(mount_point, sizeof mount_point, "%s/mnt.%d", directory, job);
+    snprintf(medium_path, sizeof medium_path, "%s/medium", mount_point);
+    mkdir(mount_point, 0700);
+    outcome = shared(sizeof *outcome);
+    for (i = 0; i < count && !broken; i++) {
+        struct op done;
+        int returns;
+        while (at < places[i])
+            do_entry(at++);
+        if (broken || mode == MODE_LOSS || i % (size_t)jobs != (size_t)job)
+            continue;
+        returns = returns_later(places[i], &done);
+        for (how = 0; how < HOW_COUNT; how++)
+            if (only_how >= 0 ? how == only_how : how == ALL || pending_count > (how == SUBSET ? 1 : 0))
+                cut(places[i], (enum how)how, mix64(seed * 31 + places[i] * 4 + (unsigned)how), returns ? &done : NULL, only_how >= 0);
+    }
+    rmdir(mount_point);
+}
+
+int main(int argc, char **argv)
+{
+    struct counts total[HOW_COUNT], *of_job;
+    size_t *places, count;
+    struct rng rng;
+    uint64_t wanted, seed, failures = 0;
+    int one, how, cause, only_how = -1, job, jobs, status = 0;
+
+    REQUIRE(argc >= 10);
+    one = strcmp(argv[8], "at") == 0;
+    fs = argv[3];
+    options = argv[4];
+    mode = mode_of(argv[5]);
+    seed = strtoull(argv[6], NULL, 10);
+    rng.state = seed;
+    directory = argv[7];
+    be_alone();
+    load_base(argv[1]);
+    load_log(argv[2]);
+    wanted = one ? 1 : strtoull(argv[8], NULL, 10) / 3 + 1;
+    jobs = one ? 1 : atoi(argv[9]);
+    places = xmalloc((wanted + 1) * sizeof *places);
+    if (one) {
+        places[0] = strtoull(argv[9], NULL, 10);
+        count = 1;
+        for (how = 0; how < HOW_COUNT; how++)
+            if (argc > 10 && strcmp(how_names[how], argv[10]) == 0)
+                only_how = how;
+        REQUIRE(only_how >= 0 && places[0] <= entry_count);
+    } else
+        count = choose_places(places, wanted, &rng);
+    of_job = shared(sizeof total * (size_t)jobs);
+    for (job = 0; job < jobs; job++) {
+        pid_t child = fork();
+        REQUIRE(child >= 0);
+        if (child == 0) {
+            counts = of_job + job * HOW_COUNT;
+            is_first_job = job == 0;
+            cut_at(places, count, seed, job, jobs, only_how);
+            if (job == 0)
+                print_tallies();
+            fflush(stdout);
+            _exit(broken);
+        }
+    }
+    while (wait(&job) > 0)
+        status |= job;
+    memset(total, 0, sizeof total);
+    for (job = 0; job < jobs; job++)
+        for (how = 0; how < HOW_COUNT; how++) {
+            struct counts *from = of_job + job * HOW_COUNT + how;
+            total[how].images += from->images;
+            total[how].failures += from->failures;
+            total[how].unmounted += from->unmounted;
+            for (cause = 0; cause < CAUSE_COUNT; cause++)
+                total[how].refused[cause] += from->refused[cause];
+        }
+    for (how = 0; how < HOW_COUNT; how++) {
+        printf("how %s images %llu failures %llu unmounted %llu refused", how_names[how], (unsigned long long)total[how].images,
+               (unsigned long long)total[how].failures, (unsigned long long)total[how].unmounted);
+        for (cause = 0; cause < CAUSE_COUNT; cause++)
+            printf(" %llu", (unsigned long long)total[how].refused[cause]);
+        printf("\n");
+        failures += total[how].failures;
+    }
+    printf("total cuts %llu\n", (unsigned long long)count);
+    return failures == 0 && status == 0 ? 0 : 1;
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * What the programs of the power cuts share: the acknowledgements that guest.c writes, the log that disk.c keeps, and that images.c reads.
+ * All three run on the same machine, so the bytes are those of C.
+ */
+#ifndef POWER_H
+#define POWER_H
+
+#include "../palloc_util.h"
+
+#define SECTOR 512
+
+/* One operation on the medium; as an intent, without `result`, `size` and `barriers`. */
+enum kind {
+    OP_NONE,
+    OP_MADE,   /* the file system is mounted; where the medium is static, its file of zeros is on the disk */
+    OP_INIT,   /* size: of the medium */
+    OP_ALLOC,  /* asked; result: offset, 0 if the medium is full; size: palloc_size */
+    OP_FREE,   /* ptr */
+    OP_RESIZE, /* ptr, asked; result: offset, 0 if the medium is full; size: palloc_size */
+    OP_WRITE,  /* ptr, id: the pattern of `id` over the whole blob, by pwrite(2) */
+    OP_STORE,  /* ptr, id: the same through palloc_data */
+    OP_SYNC,   /* size: of the medium */
+    OP_REOPEN, /* size: of the medium */
+    OP_LOSS,   /* asked: so many media were stored to, synced and read again; result: so many of them were not as stored */
+    OP_END,    /* the guest has done all that it was to do */
+    OP_BROKEN, /* an operation failed that must not: `text` */
+    OP_COUNT
+};
+
+struct op {
+    uint64_t kind, ptr, asked, id, result, size, barriers;
+};
+
+/* An acknowledgement: `done` returned, `next` begins when this is on the disk. */
+struct record {
+    uint64_t magic, number;
+    struct op done, next;
+    char text[SECTOR - 2 * 8 - 2 * sizeof(struct op)];
+};
+
+/* What a mutant calls the operation, once its result is known. */
+static inline const char *operation_name(const struct op *op, uint64_t old_size)
+{
+    switch (op->kind) {
+    case OP_INIT:
+        return "init";
+    case OP_ALLOC:
+        return "alloc";
+    case OP_FREE:
+        return "free";
+    case OP_SYNC:
+        return "sync";
+    case OP_REOPEN:
+        return "reopen";
+    case OP_RESIZE:
+        return op->result != op->ptr ? "move" : op->size < old_size ? "shrink" : "grow";
+    default:
+        return "write";
+    }
+}
+
+#define RECORD_MAGIC UINT64_C(0x706f776572637574)
+
+/* An entry of the log, `size` bytes follow. */
+struct entry {
+    enum { ENTRY_WRITE, ENTRY_FLUSH, ENTRY_RECORD } type;
+    uint32_t size;
+    uint64_t offset;
+};
+
+/* How a medium is used. */
+enum mode {
+    MODE_FIRST,  /* palloc.h, a dynamic medium with PALLOC_SYNC */
+    MODE_STATIC, /* palloc.h, a static medium with PALLOC_SYNC */
+    MODE_SECOND, /* finwo/palloc.h, a dynamic medium with PALLOC_SYNC */
+    MODE_PLAIN,  /* palloc.h, a dynamic medium, palloc_sync now and then */
+    MODE_LOSS,   /* no power cut: store, sync, drop the cache, read */
+    MODE_COUNT
+};
+
+static const char *const mode_names[MODE_COUNT] = {"first", "static", "second", "plain", "loss"};
+
+static inline enum mode mode_of(const char *name)
+{
+    int mode = 0;
+
+    while (mode < MODE_COUNT && strcmp(name, mode_names[mode]) != 0)
+        mode++;
+    REQUIRE(mode < MODE_COUNT);
+    return (enum mode)mode;
+}
+
+/* A static medium is made of a file of this size. */
+#define STATIC_SIZE (MIB + 8)
+
+#define MOST_BLOBS 96
+
+/* So many media are stored to, synced and read again. */
+#define LOSS_MEDIA 12
+
+#endif
