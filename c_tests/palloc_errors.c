@@ -534,7 +534,22 @@ static void texts(void)
     CHECK_STR_CONTAINS(palloc_error(), "12345");
     CHECK(strchr(palloc_error(), '\n') == NULL);
 
+    TEST("palloc_error-has-the-systems-own-words-and-not-a-number-of-them");
+    errno = 0;
+    CHECK(palloc_init("missing/of.db", PALLOC_DEFAULT) == NULL);
+    CHECK_ERRNO(ENOENT);
+#ifndef _WIN32
+    CHECK_STR_CONTAINS(palloc_error(), ": No such file or directory");
+#endif
+    CHECK(strstr(palloc_error(), "os error") == NULL);
+
+    TEST("palloc_size-that-fails-speaks-of-blocks-as-it-answers-for-free-ones-too");
+    CHECK_EQ_U(palloc_size(pt, 12345), 0);
+    CHECK_STR_CONTAINS(palloc_error(), "no block's data starts at offset 12345");
+
     TEST("palloc_error-stays-through-calls-that-succeed");
+    errno = 0;
+    pfree(pt, 12345);
     snprintf(kept, sizeof kept, "%s", palloc_error());
     CHECK(palloc(pt, 16) != 0);
     CHECK_EQ_U(palloc_size(pt, 16), 64);

@@ -17,6 +17,7 @@
 #ifndef _WIN32
 static unsigned stats; /* calls of fstat */
 static int slow_locks;  /* so that threads meet between a look and a lock */
+static int slow_syncs;  /* so that a fork finds a thread in one */
 #endif
 
 /* In front of the C library's, where that is known to work. */
@@ -27,6 +28,13 @@ int fstat64(int fd, struct stat64 *info)
 {
     __atomic_fetch_add(&stats, 1, __ATOMIC_RELAXED);
     return (int)syscall(SYS_fstat, fd, info);
+}
+
+int fdatasync(int fd)
+{
+    if (__atomic_load_n(&slow_syncs, __ATOMIC_RELAXED))
+        usleep(500);
+    return (int)syscall(SYS_fdatasync, fd);
 }
 
 int flock(int fd, int how)
@@ -620,6 +628,88 @@ static void races_of_open(unsigned rounds)
         pthread_join(ids[i], NULL);
 }
 
+static volatile int stop_racers;
+
+static void *opens_until_stopped(void *argument)
+{
+    while (!stop_racers) {
+        int fd = palloc_open(argument, PALLOC_DYNAMIC);
+
+        if (!CHECK(fd > 2) || !CHECK_EQ_I(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_OK) || !CHECK_EQ_I(palloc_close(fd), PALLOC_OK))
+            break;
+    }
+    return NULL;
+}
+
+static void *syncs_until_stopped(void *argument)
+{
+    int fd = *(int *)argument;
+
+    while (!stop_racers) {
+        uint64_t ptr = palloc(fd, 100);
+
+        if (!CHECK(ptr != 0) || !CHECK_EQ_I(pfree(fd, ptr), PALLOC_OK))
+            break;
+    }
+    return NULL;
+}
+
+/* Gives its copies of the parent's descriptors back, and opens media of its own, with the parent's numbers first. */
+static int child_of_threads(int inherited)
+{
+    int i, fds[3];
+
+    alarm((unsigned)tap_seconds(20));
+    close(inherited);
+    for (i = 0; i < 3; i++) {
+        char name[32];
+
+        snprintf(name, sizeof name, "child%d.db", i);
+        unlink(name);
+        fds[i] = palloc_open(name, PALLOC_DYNAMIC);
+        if (fds[i] <= 2 || palloc_init(fds[i], PALLOC_DYNAMIC) != PALLOC_OK || palloc(fds[i], 10) != 16)
+            return 1;
+    }
+    for (i = 0; i < 3; i++)
+        if (palloc_close(fds[i]) != PALLOC_OK)
+            return 2;
+    return 0;
+}
+
+static void forks_among_threads(void)
+{
+    char names[2][16];
+    pthread_t ids[3];
+    int i, fd, bad = 0;
+
+    TEST("a-child-that-is-forked-while-threads-are-at-work-opens-media-of-its-own");
+    fd = fresh(PALLOC_DYNAMIC | PALLOC_SYNC);
+    stop_racers = 0;
+    slow_locks = slow_syncs = 1;
+    for (i = 0; i < 2; i++) {
+        snprintf(names[i], sizeof names[i], "fork%d.db", i);
+        REQUIRE(pthread_create(&ids[i], NULL, opens_until_stopped, names[i]) == 0);
+    }
+    REQUIRE(pthread_create(&ids[2], NULL, syncs_until_stopped, &fd) == 0);
+    for (i = 0; i < 40 && bad == 0; i++) {
+        int status = -1;
+        pid_t child;
+
+        usleep(1000);
+        child = fork();
+        if (child == 0)
+            _exit(child_of_threads(fd));
+        bad += child < 0 || waitpid(child, &status, 0) != child || !CHECK_EQ_I(status, 0);
+    }
+    stop_racers = 1;
+    for (i = 0; i < 3; i++)
+        pthread_join(ids[i], NULL);
+    slow_locks = slow_syncs = 0;
+    CHECK_EQ_I(bad, 0);
+    CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
+    CHECK_EQ_I(palloc_check(FILE_NAME, NULL, NULL), 0);
+}
+
 /* What another open file is refused: 0, LOCK_SH (which all others are then refused too) or LOCK_EX. */
 static int refused_to_others(const char *name)
 {
@@ -971,6 +1061,7 @@ int main(void)
     closed_by_close();
     readers();
     locks_of_the_program();
+    forks_among_threads();
     want_of_descriptors();
     races_of_init((deep ? 500 : 50) / tap_every(10));
     races_of_open((deep ? 20000 : 2000) / tap_every(10));

@@ -1108,7 +1108,7 @@ static void places(void)
     unlink("\xff\xfe name\x80.db");
     pt = palloc_init("\xff\xfe name\x80.db", PALLOC_DYNAMIC);
     if (CHECK(pt != NULL)) {
-        CHECK_STR(pt->filename, "\xff\xfe name\x80.db");
+        CHECK_STR_CONTAINS(pt->filename, "/\xff\xfe name\x80.db");
         CHECK_EQ_U(palloc(pt, 1), 16);
     }
     palloc_close(pt);
@@ -1118,14 +1118,54 @@ static void places(void)
     TEST("a-symbolic-link-leads-to-the-medium");
     unlink(FILE_NAME);
     CHECK(symlink(FILE_NAME, "link.db") == 0);
-    pt = palloc_init("link.db", PALLOC_DYNAMIC);
-    if (CHECK(pt != NULL))
+    pt = palloc_init("./link.db", PALLOC_DYNAMIC);
+    if (CHECK(pt != NULL)) {
+        char *absolute = realpath(FILE_NAME, NULL);
+
+        CHECK(absolute != NULL && absolute[0] == '/');
+        CHECK_STR(pt->filename, absolute); /* as with the original */
+        free(absolute);
         CHECK_EQ_U(palloc(pt, 1), 16);
+    }
     CHECK_EQ_I(palloc_check(FILE_NAME, NULL, NULL), -1);
     palloc_close(pt);
     CHECK_EQ_U(file_size(FILE_NAME), 40);
     unlink("link.db");
 #endif
+
+    TEST("a-copy-made-after-palloc_sync-or-beside-a-reader-is-the-medium");
+    {
+        struct bytes copy;
+        int reader;
+
+        for (reader = 0; reader < 2; reader++) {
+            unlink(FILE_NAME);
+            unlink("copy.db");
+            pt = palloc_init(FILE_NAME, PALLOC_DYNAMIC);
+            REQUIRE(pt != NULL);
+            CHECK_EQ_U(palloc(pt, 100), 16);
+            CHECK(palloc(pt, 100000) != 0);
+            pfree(pt, palloc_next(pt, 16));
+            if (reader) {
+                palloc_close(pt);
+                pt = palloc_init(FILE_NAME, PALLOC_READONLY);
+            } else
+                CHECK_EQ_I(palloc_sync(pt), 0);
+            copy = file_read(FILE_NAME);
+            palloc_close(pt);
+            file_write("copy.db", copy.at, copy.size);
+            bytes_free(&copy);
+            CHECK_SOUND("copy.db");
+            pt = palloc_init("copy.db", PALLOC_DYNAMIC);
+            CHECK(pt != NULL && palloc_first(pt) == 16 && palloc_next(pt, 16) == 0);
+            palloc_close(pt);
+        }
+        unlink("copy.db");
+        unlink(FILE_NAME);
+        pt = palloc_init(FILE_NAME, PALLOC_DYNAMIC);
+        CHECK_EQ_U(palloc(pt, 1), 16);
+        palloc_close(pt);
+    }
 
     TEST("a-medium-works-on-after-its-file-was-renamed-and-the-program-moved");
     pt = opened(PALLOC_DEFAULT);

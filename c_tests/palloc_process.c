@@ -128,7 +128,184 @@ static void descriptors(void)
     }
 }
 
+/* A log that got the number of the descriptor: what it has is what was written to it, and it is still open. */
+static void log_is_intact(int log)
+{
+    char text[64] = "";
+
+    CHECK_EQ_I(pread(log, text, sizeof text - 1, 0), 10);
+    CHECK_STR(text, "first line");
+    CHECK_EQ_I(lseek(log, 0, SEEK_END), 10);
+    CHECK_EQ_I(close(log), 0);
+}
+
+static int open_log(void)
+{
+    int log = open("log.txt", O_RDWR | O_CREAT | O_TRUNC, 0666);
+
+    CHECK_EQ_I(pwrite(log, "first line", 10, 0), 10);
+    return log;
+}
+
+static void closed_descriptors(void)
+{
+    struct palloc_t *pt;
+    uint64_t kept, grown;
+    int fd, log, reopened;
+
+    TEST("a-program-that-closes-the-descriptor-harms-neither-the-medium-nor-the-file-that-gets-its-number");
+    for (reopened = 0; reopened < 2; reopened++) {
+#ifdef _WIN32
+        if (!reopened)
+            continue; /* a number that is no descriptor may end the program */
+#endif
+        unlink("closed.pba");
+        pt = palloc_init("closed.pba", PALLOC_DYNAMIC);
+        REQUIRE(pt != NULL);
+        fd = pt->descriptor;
+        kept = palloc(pt, 1000);
+        memset(palloc_data(pt, kept), 7, 1000);
+        CHECK_EQ_I(close(fd), 0);
+        log = reopened ? open_log() : fd;
+        CHECK_EQ_I(log, fd);
+        grown = palloc(pt, 20000000);
+        CHECK(grown != 0);
+        memset(palloc_data(pt, grown), 8, 20000000);
+        grown = prealloc(pt, grown, 30000000);
+        CHECK(grown != 0);
+        CHECK_EQ_I(palloc_sync(pt), 0);
+        pfree(pt, grown);
+        errno = 0;
+        palloc_close(pt);
+        CHECK_EQ_I(errno, 0);
+        if (reopened)
+            log_is_intact(log);
+        CHECK_SOUND("closed.pba");
+        pt = palloc_init("closed.pba", PALLOC_DYNAMIC);
+        REQUIRE(pt != NULL);
+        CHECK_EQ_U(palloc_first(pt), kept);
+        CHECK_EQ_I(((unsigned char *)palloc_data(pt, kept))[999], 7);
+        palloc_close(pt);
+    }
+
+    TEST("in-the-second-generation-too");
+    unlink("closed.pba");
+    fd = palloc_fd_open("closed.pba", PALLOC_DYNAMIC);
+    REQUIRE(fd > 2 && palloc_fd_init(fd, PALLOC_DYNAMIC) == 0);
+    CHECK_EQ_I(close(fd), 0);
+    log = open_log();
+    CHECK_EQ_I(log, fd);
+    grown = palloc_fd_alloc(fd, 20000000);
+    CHECK(grown != 0);
+    CHECK_EQ_I(palloc_fd_free(fd, grown), 0);
+    CHECK_EQ_I(palloc_fd_close(fd), -1);
+    log_is_intact(log);
+    CHECK_SOUND("closed.pba");
+
+    TEST("a-new-medium-holds-two-descriptors");
+    if (open_descriptors() < 0) {
+        SKIP("the system does not tell");
+        return;
+    }
+    {
+        int before = open_descriptors();
+        uint32_t flags;
+
+        for (flags = PALLOC_DYNAMIC; flags <= (PALLOC_DYNAMIC | PALLOC_SYNC); flags += PALLOC_SYNC) {
+            unlink("closed.pba");
+            pt = palloc_init("closed.pba", flags);
+            CHECK_EQ_I(open_descriptors(), before + 2);
+            palloc_close(pt);
+            unlink("closed.pba");
+            fd = palloc_fd_open("closed.pba", flags);
+            CHECK_EQ_I(palloc_fd_init(fd, flags), 0);
+            CHECK_EQ_I(open_descriptors(), before + 2);
+            CHECK_EQ_I(palloc_fd_close(fd), 0);
+        }
+    }
+}
+
 #ifndef _WIN32
+
+/* The exit status: which of the facts does not hold. */
+static int without_standard_streams(void)
+{
+    struct palloc_t *pt;
+    int fd;
+
+    close(0);
+    close(1);
+    close(2);
+    unlink("streams.pba");
+    pt = palloc_init("streams.pba", PALLOC_DYNAMIC);
+    if (pt == NULL || pt->descriptor <= 2)
+        return 1;
+    for (fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) != -1)
+            return 2;
+    perror("this text"); /* would be the header */
+    if (palloc(pt, 100) == 0 || palloc_sync(pt) != 0)
+        return 3;
+    palloc_close(pt);
+    fd = palloc_fd_open("streams.pba", PALLOC_DYNAMIC);
+    if (fd <= 2 || fcntl(0, F_GETFD) != -1 || fcntl(1, F_GETFD) != -1 || fcntl(2, F_GETFD) != -1)
+        return 4;
+    perror("this text");
+    return palloc_fd_next(fd, 0) == 16 && palloc_fd_close(fd) == 0 ? 0 : 5;
+}
+
+static void standard_streams(void)
+{
+    int status = -1;
+    pid_t child;
+
+    TEST("no-medium-gets-the-number-of-stdin-stdout-or-stderr");
+    fflush(stdout);
+    child = fork();
+    if (child == 0)
+        _exit(without_standard_streams());
+    REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
+    CHECK_EQ_I(status, 0);
+    CHECK_SOUND("streams.pba");
+}
+
+/* No file is created where the second descriptor can't be had. */
+static void want_of_descriptors(void)
+{
+    enum { LIMIT = 100 };
+    struct rlimit limit, small;
+    struct palloc_t *pt;
+    unsigned left, failures = 0, filled, i;
+    int fill[LIMIT], before, fd;
+
+    TEST("palloc_init-that-finds-too-few-descriptors-leaves-neither-file-nor-descriptor");
+    REQUIRE(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    small = limit;
+    small.rlim_cur = LIMIT;
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &small) == 0);
+    for (left = 0, pt = NULL; pt == NULL && left < 10; left++) {
+        unlink("few.pba");
+        before = open_descriptors();
+        for (filled = 0; (fd = dup(0)) != -1; filled++)
+            fill[filled] = fd;
+        for (i = 0; i < left; i++)
+            close(fill[--filled]);
+        errno = 0;
+        pt = palloc_init("few.pba", PALLOC_DYNAMIC);
+        if (pt == NULL) {
+            CHECK_ERRNO(EMFILE);
+            CHECK_EQ_I(access("few.pba", F_OK), -1);
+            failures++;
+        }
+        palloc_close(pt);
+        while (filled > 0)
+            close(fill[--filled]);
+        CHECK_EQ_I(open_descriptors(), before);
+    }
+    CHECK(pt != NULL);
+    CHECK_EQ_U(failures, 3); /* of three that it needs, there were 0, 1, 2 */
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+}
 
 /* A loop device over a file of zeros; returns 0 where the system has none for us. */
 static int make_device(char *name, size_t size)
@@ -192,7 +369,10 @@ int main(void)
     fork_and_go_on();
 #endif
     descriptors();
+    closed_descriptors();
 #ifndef _WIN32
+    standard_streams();
+    want_of_descriptors();
     block_device();
 #endif
     return tap_done();

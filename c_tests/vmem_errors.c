@@ -54,7 +54,7 @@ static void messages(void)
 
     TEST("the-system's-own-text-is-in-the-message");
 #ifdef _WIN32
-    CHECK_FAILS(vmem_reserve(too_much()), "(error ");
+    CHECK_FAILS(vmem_reserve(too_much()), ": ");
 #else
     CHECK_FAILS(vmem_reserve(too_much()), strerror(ENOMEM));
 #endif

@@ -53,7 +53,9 @@
  *
  *   A function that fails returns NULL, 0 or -1, as said with it, sets errno, and leaves a line of
  *   text for palloc_error(). "Fails iff" lists all the cases. A call that succeeds leaves errno
- *   alone. Nothing is printed, and nothing ends the program.
+ *   alone. Nothing is printed, and nothing ends the program, not for want of memory either.
+ *   Print palloc_error(): perror(3) has no words for some of it, and speaks of multibyte characters
+ *   where a medium is damaged (EILSEQ).
  *
  * Threads
  *
@@ -62,7 +64,11 @@
  *   The bytes of a blob are not protected, nor is a blob that one thread uses while another frees or
  *   moves it. No thread may be cancelled within a call.
  *   After fork(2), one of the two processes may go on with the medium; the other may read and write
- *   blobs' bytes, but must not use its functions, not even to close it. None of the functions may be called in a signal handler.
+ *   blobs' bytes, but must not use its functions, not even to close it. It is the parent that goes on
+ *   if another thread was in a call at the fork. A child may use media of its own in any case.
+ *   None of the functions may be called in a signal handler. Nor may exit(3), if a function given to
+ *   atexit(3) closes a medium: it would wait for ever for the call that the signal interrupted. Set a
+ *   flag, or call _exit(2): a kill loses nothing.
  *
  * Crashes
  *
@@ -73,6 +79,13 @@
  *   returns. Without, palloc_sync brings to the disk all that was done up to then; after a power cut
  *   between two of these, palloc_init recovers the medium or refuses it (EILSEQ), and if it recovers,
  *   every blob that was synced and not freed since is there.
+ *
+ * Backups
+ *
+ *   A copy of a medium that is in use can be refused, or open with blobs that never were together: cp
+ *   reads the file piece by piece. Copy it while it is closed, or while it is open with
+ *   PALLOC_READONLY, which keeps writers out and lets cp read; or keep all threads from using the
+ *   medium and storing to blobs, call palloc_sync, and let them go on when the copy is made.
  *
  * Windows
  *
@@ -93,8 +106,9 @@
  *   PostgreSQL has other functions of the same names: code that runs inside its server links a build of
  *   this library whose names have a prefix (make PREFIX_SYMBOLS=my_).
  */
-#include <stddef.h>
+#include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "palloc_version.h"
 

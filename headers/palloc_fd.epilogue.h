@@ -1,7 +1,12 @@
 /* As in palloc.h: what went wrong in the last call that failed in this thread. Never NULL. */
 const char *palloc_error(void);
 
-/* The documented names. */
+/* The documented names. Those of the types are macros too, for #ifdef. */
+#define PALLOC_FD PALLOC_FD
+#define PALLOC_FLAGS PALLOC_FLAGS
+#define PALLOC_RESPONSE PALLOC_RESPONSE
+#define PALLOC_OFFSET PALLOC_OFFSET
+#define PALLOC_SIZE PALLOC_SIZE
 #define palloc_open palloc_fd_open
 #define palloc_init palloc_fd_init
 #define palloc_close palloc_fd_close

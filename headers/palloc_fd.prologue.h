@@ -36,14 +36,17 @@
  * file. Up to then calls with the number act on the medium, not on what else has that number by now.
  * (To ask the system at each call would make a palloc several times slower.)
  *
- * After fork(2), one of the two processes may go on with the medium, and the other must not use
- * these functions on it.
+ * After fork(2), one of the two processes may go on with the medium (the parent, if another thread
+ * was in a call at the fork), and the other must not use these functions on it. A child may use media
+ * of its own in any case: fork waits for a palloc_open or palloc_init of another thread.
  *
  * The names of the functions are those of palloc.h with other parameters: macros at the end of this
  * file map them to others, and a source file can include one of the two headers only. Both may be
  * used in one program, for different media.
  */
+#include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #ifdef LIBPALLOC_PALLOC_H
 #error "palloc.h and finwo/palloc.h can't be included in the same source file"

@@ -41,6 +41,8 @@ pub mod ffi {
 #[cfg(feature = "std")]
 pub mod palloc;
 #[cfg(feature = "std")]
+mod system_text;
+#[cfg(feature = "std")]
 pub mod vmem;
 
 #[cfg(feature = "std")]

@@ -30,9 +30,10 @@ pub const PALLOC_EXTENDED: u32 = 1u32 << 31;
 /// An open medium. Read the fields, never write them; first_free and size may change with each call. The struct is made by palloc_init and may be longer than what is shown here: handle it by pointer only.
 #[repr(C)]
 pub struct palloc_t {
-    /// The path that was given to palloc_init.
+    /// The absolute path, without symbolic links, `.` and `..`; the path that was given to palloc_init where the system can't tell it.
     pub filename: *mut c_char,
-    /// The file, for reading and writing blobs with pread(2), pwrite(2), or lseek(2) with read(2) and write(2).
+    /// The file, for reading and writing blobs with pread(2), pwrite(2), or lseek(2) with read(2) and write(2). It is larger than 2. The
+    /// library uses one of its own: a program that closes this one, by mistake or to save it, harms nothing.
     pub descriptor: c_int,
     /// PALLOC_DYNAMIC if the medium grows; PALLOC_SYNC if every operation is durable.
     pub flags: u32,
@@ -118,6 +119,7 @@ fn errno_of(error: &Error) -> c_int {
         | Error::Incompatible(_)
         | Error::BadFlags(_)
         | Error::NoBlob(_)
+        | Error::NoBlock(_)
         | Error::OutOfBlob { .. } => libc::EINVAL,
         Error::Extended => libc::ENOTSUP,
         Error::Locked => libc::EWOULDBLOCK,
@@ -194,13 +196,16 @@ unsafe fn with<T>(
 /// With PALLOC_READONLY only a medium can be opened. The medium is locked (flock(2)) until palloc_close; with PALLOC_READONLY the
 /// lock is shared.
 ///
-/// Returns the open medium, NULL on failure; a file that was created for it may remain, empty. Fails iff:
+/// Returns the open medium, NULL on failure; a file that was created for it may remain, empty, but not for want of descriptors. Fails
+/// iff:
 /// - EINVAL: one of the cases above; filename is NULL; flags that are unknown or contradict each other; neither a file nor a block
 ///   device.
 /// - EWOULDBLOCK: the medium is open already, in this process or another.
 /// - EILSEQ: the chain of blocks is damaged (palloc_error() says where); nothing was written.
 /// - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set.
-/// - ENOMEM: memory or address space ran out. ENOSPC: the disk is full.
+/// - ENOMEM: memory or address space ran out. ENOSPC: the disk is full. EMFILE: it takes two descriptors, three for a moment to create
+///   a file.
+/// - ENODEV: the file system has no shared mappings.
 /// - whatever else open(2), mmap(2) and their like say.
 ///
 /// # Safety
@@ -228,7 +233,7 @@ pub unsafe extern "C" fn palloc_init(filename: *const c_char, flags: u32) -> *mu
 
 fn open(path: &CStr, flags: u32) -> engine::Result<*mut palloc_t> {
     let medium = Palloc::open_c(path, Flags::from_bits(flags))?;
-    let filename = engine::try_c_string(path.to_bytes())?.expect("a C string has no NUL in it");
+    let filename = engine::absolute_path(path)?;
     let public = palloc_t {
         filename: filename.as_ptr().cast_mut(),
         descriptor: medium.descriptor(),
@@ -375,7 +380,7 @@ pub unsafe extern "C" fn prealloc(pt: *mut palloc_t, ptr: u64, size: size_t) -> 
 /// Returns NULL on failure. Fails iff:
 /// - EINVAL: no allocated blob starts at `ptr`, or `pt` is NULL.
 /// - ENOSPC, EDQUOT, EIO: the file is sparse under the blob, and the disk is full or fails.
-/// - EILSEQ: a marker was overwritten since the medium was opened.
+/// - EILSEQ: the marker right before the blob was overwritten since the medium was opened. The one behind it is not looked at.
 ///
 /// # Safety
 /// `pt` is NULL or a live handle.
@@ -506,7 +511,7 @@ pub unsafe extern "C" fn palloc_check(filename: *const c_char, report: palloc_re
 }
 
 /// What went wrong in the last call that failed in this thread, as one line that names the function, the file and the offset or
-/// argument. Never NULL; "" if nothing failed yet. It changes with the next failure in this thread.
+/// argument. Never NULL; "" if nothing failed yet. The system's own words in it are those of strerror(3). It changes with the next failure in this thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn palloc_error() -> *const c_char {
     ERROR.with(ErrorText::as_ptr)

@@ -2,13 +2,15 @@
 //! those here.
 #![allow(non_camel_case_types)]
 
+use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char, c_int};
-use std::sync::{Mutex, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, RwLock, RwLockWriteGuard};
 
 use super::palloc::{invalid, report, report_on};
 use super::{get_errno, set_errno};
 use crate::palloc::{
-    self as engine, Descriptor, Error, FileId, Flags, Locked, Palloc, bad_descriptor, errno_of, file_of,
+    self as engine, Error, FileId, Flags, Locked, Palloc, at_fork, bad_descriptor, close_descriptor, errno_of, file_of,
 };
 
 /// A descriptor on which a medium is open.
@@ -44,6 +46,8 @@ type Slot = RwLock<Option<Palloc>>;
 struct Number {
     /// Made for the first medium, and it stays.
     slot: Option<&'static Slot>,
+    /// GENERATION when the medium was opened.
+    generation: usize,
     /// Where the medium in the slot is. Set while OPENING is locked; palloc_close takes it away.
     opened: Option<Opened>,
 }
@@ -60,6 +64,63 @@ static NUMBERS: RwLock<Vec<Number>> = RwLock::new(Vec::new());
 static OPENING: Mutex<()> = Mutex::new(());
 
 const NO_PANIC: &str = "no thread panicked at work on a medium";
+
+/// How many forks lead from the first process to this one.
+static GENERATION: AtomicUsize = AtomicUsize::new(0);
+
+static FORK_HANDLED: AtomicBool = AtomicBool::new(false);
+
+fn lock_opening() -> MutexGuard<'static, ()> {
+    if !FORK_HANDLED.load(Ordering::Acquire) {
+        // Whoever holds the lock has seen to it that fork(2) waits for it. Two threads may both do so here, which does no harm;
+        // waiting for the other would, in a child of a third one.
+        at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
+        FORK_HANDLED.store(true, Ordering::Release);
+    }
+    OPENING.lock().expect(NO_PANIC)
+}
+
+/// Both locks, while the thread that holds them forks: a child must not find them locked by a thread that it does not have.
+struct Fork {
+    /// Which thread: the address of a variable of its own; 0 for none.
+    thread: AtomicUsize,
+    /// How often `before_fork` ran; more than once if it was registered more than once.
+    depth: AtomicUsize,
+    locks: UnsafeCell<Option<(MutexGuard<'static, ()>, RwLockWriteGuard<'static, Vec<Number>>)>>,
+}
+
+// SAFETY: the cell is touched by the thread only that holds OPENING.
+unsafe impl Sync for Fork {}
+
+static FORK: Fork = Fork { thread: AtomicUsize::new(0), depth: AtomicUsize::new(0), locks: UnsafeCell::new(None) };
+
+extern "C" fn before_fork() {
+    thread_local! {
+        static OWN: AtomicU8 = const { AtomicU8::new(0) };
+    }
+    let this_thread = OWN.with(|own| std::ptr::from_ref(own).addr());
+    if FORK.thread.load(Ordering::Relaxed) != this_thread {
+        let locks = (OPENING.lock().expect(NO_PANIC), NUMBERS.write().expect(NO_PANIC));
+        FORK.thread.store(this_thread, Ordering::Relaxed);
+        // SAFETY: this thread holds OPENING.
+        unsafe { *FORK.locks.get() = Some(locks) };
+    }
+    FORK.depth.fetch_add(1, Ordering::Relaxed);
+}
+
+extern "C" fn after_fork_in_parent() {
+    if FORK.depth.fetch_sub(1, Ordering::Relaxed) == 1 {
+        FORK.thread.store(0, Ordering::Relaxed);
+        // SAFETY: this thread holds OPENING, since `before_fork`.
+        let locks = unsafe { (*FORK.locks.get()).take() };
+        drop(locks);
+    }
+}
+
+extern "C" fn after_fork_in_child() {
+    GENERATION.fetch_add(1, Ordering::Relaxed);
+    after_fork_in_parent();
+}
 
 fn number(fd: c_int) -> Option<Number> {
     NUMBERS.read().expect(NO_PANIC).get(usize::try_from(fd).ok()?).copied()
@@ -81,17 +142,26 @@ fn register(fd: c_int, opened: Opened, medium: Palloc) -> engine::Result<()> {
     };
     *slot.write().expect(NO_PANIC) = Some(medium);
     numbers[index].opened = Some(opened);
+    numbers[index].generation = GENERATION.load(Ordering::Relaxed);
     Ok(())
 }
 
 /// Forgets the medium of a number whose descriptor the program closed by close(2), as after a kill: the process may be a forked child,
 /// whose parent is at work on the file.
 fn let_go(fd: c_int) {
-    if let Some(Number { slot: Some(slot), opened: Some(_) }) = number(fd) {
-        if let Some(medium) = slot.write().expect(NO_PANIC).take() {
+    if let Some(Number { slot: Some(slot), opened: Some(_), generation }) = number(fd) {
+        let was_forked = generation != GENERATION.load(Ordering::Relaxed);
+        // A thread that was at work in it at the fork does not exist here, and never ends: the medium is left to it.
+        let lock = if was_forked { slot.try_write().ok() } else { Some(slot.write().expect(NO_PANIC)) };
+        let is_left = lock.is_none();
+        if let Some(medium) = lock.and_then(|mut medium| medium.take()) {
             medium.forget();
         }
-        NUMBERS.write().expect(NO_PANIC)[fd as usize].opened = None;
+        let number = &mut NUMBERS.write().expect(NO_PANIC)[fd as usize];
+        number.opened = None;
+        if is_left {
+            number.slot = None;
+        }
     }
 }
 
@@ -158,8 +228,9 @@ fn told<T>(function: &str, fd: c_int, errno_before: c_int, failed: T, result: en
 /// - EWOULDBLOCK: the medium is open already, in this process or another, unless both are PALLOC_READONLY.
 /// - EILSEQ: the chain of blocks is damaged (palloc_error() says where); nothing was written.
 /// - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set.
-/// - ENOMEM: memory or address space ran out. ENOSPC: the disk is full. EMFILE: it takes two descriptors, three for a
-///   new file.
+/// - ENOMEM: memory or address space ran out. ENOSPC: the disk is full. EMFILE: it takes two descriptors, three for a moment to create
+///   a file.
+/// - ENODEV: the file system has no shared mappings.
 /// - whatever else open(2), mmap(2) and their like say.
 ///
 /// # Safety
@@ -186,7 +257,7 @@ pub unsafe extern "C" fn palloc_fd_open(filename: *const c_char, flags: PALLOC_F
 }
 
 fn open(path: &CStr, flags: Flags) -> engine::Result<c_int> {
-    let _opening = OPENING.lock().expect(NO_PANIC);
+    let _opening = lock_opening();
     with_retry(|| {
         let (descriptor, medium) = Palloc::open_exact(path, flags)?;
         let fd = descriptor.number();
@@ -231,7 +302,7 @@ pub extern "C" fn palloc_fd_init(fd: PALLOC_FD, flags: PALLOC_FLAGS) -> PALLOC_R
 
 fn init(fd: c_int, flags: Flags) -> engine::Result<()> {
     flags.check()?;
-    let _opening = OPENING.lock().expect(NO_PANIC);
+    let _opening = lock_opening();
     with_retry(|| {
         let wanted = opened(fd, flags)?;
         let known = number(fd).filter(|number| number.opened.is_some_and(|there| there.file == wanted.file));
@@ -262,7 +333,7 @@ pub extern "C" fn palloc_fd_close(fd: PALLOC_FD) -> PALLOC_RESPONSE {
 }
 
 fn close(fd: c_int) -> engine::Result<()> {
-    let Number { slot, opened } = number(fd).unwrap_or_default();
+    let Number { slot, opened, .. } = number(fd).unwrap_or_default();
     let is_ours = match opened {
         Some(opened) => is_open_on(fd, opened.file),
         None => fd > 2 && file_of(fd).is_ok(), // 0 is what a palloc_open that failed returned
@@ -283,7 +354,7 @@ fn close(fd: c_int) -> engine::Result<()> {
         return Err(no_medium());
     }
     // SAFETY: open, on the caller's word no longer used, and given to us to be closed.
-    drop(unsafe { Descriptor::from_number(fd) });
+    unsafe { close_descriptor(fd) };
     closed
 }
 

@@ -2,6 +2,8 @@
 
 use std::{fmt, io};
 
+use crate::system_text;
+
 /// Why a call on a medium failed. A failed call changed nothing, but for the empty file that opening may have created.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -34,6 +36,8 @@ pub enum Error {
     },
     /// The offset given is not one that an allocation returned, or its blob was freed.
     NoBlob(u64),
+    /// No block, allocated or free, has its data at the offset given.
+    NoBlock(u64),
     /// The bytes to be read or written are not all in the blob.
     OutOfBlob {
         /// The blob.
@@ -63,7 +67,13 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::System { doing, source } => write!(f, "{doing}: {source}"),
+            Error::System { doing, source } => {
+                write!(f, "{doing}: ")?;
+                match source.raw_os_error() {
+                    Some(code) => system_text::write(f, code),
+                    None => source.fmt(f), // a text of Rust's, a constant
+                }
+            }
             Error::OutOfMemory => f.write_str("out of memory for the index of the blocks"),
             Error::NotAMedium => f.write_str("not a palloc medium (PALLOC_FORCE initializes it all the same)"),
             Error::Incompatible(why) => write!(f, "incompatible medium: {why}"),
@@ -72,6 +82,7 @@ impl fmt::Display for Error {
             Error::Locked => f.write_str("the medium is open elsewhere"),
             Error::Damaged { offset, what } => write!(f, "damaged medium, at offset {offset}: {what}"),
             Error::NoBlob(ptr) => write!(f, "no allocated blob starts at offset {ptr}"),
+            Error::NoBlock(ptr) => write!(f, "no block's data starts at offset {ptr}"),
             Error::OutOfBlob { ptr, offset, len } => {
                 write!(f, "{len} bytes from {offset} on are not all in the blob at offset {ptr}")
             }

@@ -159,7 +159,7 @@ impl<M: Medium> Heap<M> {
     /// The size of the data section at `ptr`, of an allocated or a free block.
     pub fn size_of(&self, ptr: u64) -> Result<u64> {
         let at = ptr.wrapping_sub(WORD);
-        let state = self.index.state(at).ok_or(Error::NoBlob(ptr))?;
+        let state = self.index.state(at).ok_or(Error::NoBlock(ptr))?;
         self.block(at, state)
     }
 

@@ -98,14 +98,9 @@ impl FileMedium {
         Ok(FileMedium { file, writable, durable: flags.contains(Flags::SYNC) && writable, populated, holes })
     }
 
-    /// The descriptor that C programs read and write with.
-    pub fn descriptor(&self) -> c_int {
+    /// A descriptor of the file for the program, which may close it.
+    pub fn descriptor(&self) -> Result<Descriptor> {
         self.file.descriptor()
-    }
-
-    /// Another descriptor of the same file: beyond those of stdin, stdout and stderr.
-    pub fn another_descriptor(&self) -> Result<Descriptor> {
-        self.file.another_descriptor()
     }
 
     /// From here on every operation is on the disk when it returns.

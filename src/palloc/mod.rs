@@ -40,7 +40,9 @@ use std::sync::{Mutex, MutexGuard};
 pub use error::Error;
 use heap::Heap;
 use medium::{FileMedium, Medium};
-pub(crate) use os::{Descriptor, FileId, bad_descriptor, errno_of, file_of};
+pub(crate) use os::{
+    Descriptor, FileId, absolute_path, at_fork, bad_descriptor, close_descriptor, errno_of, file_of,
+};
 
 /// What calls on a medium return.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -144,7 +146,8 @@ pub struct Stat {
 pub struct Palloc {
     heap: Mutex<Heap<FileMedium>>,
     flags: Flags,
-    descriptor: c_int,
+    /// None where it is not ours: in the second generation.
+    descriptor: Option<Descriptor>,
 }
 
 pub(crate) type Locked<'a> = MutexGuard<'a, Heap<FileMedium>>;
@@ -157,16 +160,16 @@ impl Palloc {
     }
 
     pub(crate) fn open_c(path: &CStr, flags: Flags) -> Result<Palloc> {
-        Palloc::over(open_file(path, flags)?, flags, false)
+        let (medium, descriptor) = open_with_descriptor(path, flags)?;
+        let mut opened = Palloc::over(medium, flags, false)?;
+        opened.descriptor = Some(descriptor);
+        Ok(opened)
     }
 
     /// Opens the medium in the file at `path` if it is one, else only the file. The descriptor is the program's. In exact mode: the
     /// file ends with the last block, at every moment.
     pub(crate) fn open_exact(path: &CStr, flags: Flags) -> Result<(Descriptor, Option<Palloc>)> {
-        let spare = std::fs::File::open("/"); // on Unix, where there is no descriptor for the program, no file is created either
-        let mut medium = open_file(path, flags)?;
-        drop(spare);
-        let descriptor = medium.another_descriptor()?;
+        let (mut medium, descriptor) = open_with_descriptor(path, flags)?;
         if recover::is_initialized(&medium, flags)? {
             return Palloc::over(medium, flags, true).map(|opened| (descriptor, Some(opened)));
         }
@@ -184,11 +187,10 @@ impl Palloc {
     }
 
     fn over(medium: FileMedium, flags: Flags, exact: bool) -> Result<Palloc> {
-        let descriptor = medium.descriptor();
         let (mut heap, stored) = recover::open(medium, flags)?;
         heap.exact = exact;
         let sync = Flags(if recover::is_durable(stored, flags) { format::SYNC } else { 0 });
-        Ok(Palloc { heap: Mutex::new(heap), flags: Flags(stored) | sync, descriptor })
+        Ok(Palloc { heap: Mutex::new(heap), flags: Flags(stored) | sync, descriptor: None })
     }
 
     /// The flags in the medium's header, and SYNC if it was asked for.
@@ -196,9 +198,9 @@ impl Palloc {
         self.flags
     }
 
-    /// The file's descriptor, for reading and writing blobs at their offsets.
+    /// A descriptor of the file, for reading and writing blobs at their offsets. The medium itself does not need it.
     pub fn descriptor(&self) -> c_int {
-        self.descriptor
+        self.descriptor.as_ref().map_or(-1, Descriptor::number)
     }
 
     /// Runs under the lock. After a panic in the middle of an update nothing may be written any more, so this panics too.
@@ -324,6 +326,15 @@ pub fn check(path: impl AsRef<Path>, report: impl FnMut(u64, &CStr)) -> Result<u
 
 pub(crate) fn check_c(path: &CStr, report: impl FnMut(u64, &CStr)) -> Result<u64> {
     Ok(recover::check(&FileMedium::open(path, Flags::READONLY)?, report))
+}
+
+/// Opens and locks the file, and makes a descriptor of it for the program.
+fn open_with_descriptor(path: &CStr, flags: Flags) -> Result<(FileMedium, Descriptor)> {
+    let spare = os::spare_descriptor(); // where there is none for the program, no file is created either
+    let medium = open_file(path, flags)?;
+    drop(spare);
+    let descriptor = medium.descriptor()?;
+    Ok((medium, descriptor))
 }
 
 /// Opens and locks the file, with O_DSYNC if the medium in it asks for that.

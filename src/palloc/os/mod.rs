@@ -8,6 +8,7 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
+use std::ffi::c_int;
 use std::fs::File;
 use std::io;
 
@@ -15,6 +16,33 @@ use std::io;
 pub use unix::*;
 #[cfg(windows)]
 pub use windows::*;
+
+/// A descriptor that the program has, none of stdin, stdout and stderr. When it is dropped it is closed, unless the program did that: its
+/// number may be that of another file by now.
+pub struct Descriptor {
+    number: c_int,
+    of: FileId,
+}
+
+impl Descriptor {
+    pub fn number(&self) -> c_int {
+        self.number
+    }
+
+    /// From here on it is the program's to close.
+    pub fn into_number(self) -> c_int {
+        std::mem::ManuallyDrop::new(self).number
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        if file_of(self.number).is_ok_and(|of| of == self.of) {
+            // SAFETY: open on the file that it was made for, and ours to close.
+            unsafe { close_descriptor(self.number) };
+        }
+    }
+}
 
 /// Writes zeros where zeros or nothing is, and nobody else writes.
 fn write_zeros(file: &File, at: u64, len: u64) -> io::Result<()> {

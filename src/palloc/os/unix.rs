@@ -8,7 +8,7 @@ use std::ffi::{CStr, CString, c_int};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::Deref;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -23,7 +23,7 @@ use libc::{fallocate64 as fallocate, lseek64 as lseek, off64_t as off_t};
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 use libc::{lseek, off_t};
 
-use super::{retry, write_zeros};
+use super::{Descriptor, retry, write_zeros};
 use crate::palloc::{Error, Flags, Result, try_c_string};
 
 /// The window that a small medium gets: address space only, so it costs nothing but page tables.
@@ -64,9 +64,12 @@ impl MappedFile {
         let how = if writable { libc::O_RDWR } else { libc::O_RDONLY } | if durable { libc::O_DSYNC } else { 0 };
         let (file, directory) = match open_file(path, how) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && writable && flags.contains(Flags::DYNAMIC) => {
-                // The directory first: if there is no descriptor for it, there is no new file either.
+                // The directory first, and one for the file: if there are no descriptors for them, there is no new file either.
                 let directory = open_directory_of(path).map_err(Error::system("open the directory of the file"))?;
-                (open_file(path, how | libc::O_CREAT), directory)
+                drop(open_file(c"/", libc::O_RDONLY).map_err(Error::system("open"))?);
+                let file = open_file(path, how | libc::O_CREAT);
+                // Where that fails, it is for the first flush to do it.
+                (file, directory.filter(|directory| retry(|| directory.sync_all()).is_err()))
             }
             result => (result, None),
         };
@@ -106,15 +109,13 @@ impl MappedFile {
         Ok(MappedFile { file, window, outgrown, end, is_file, unsynced_directory, position })
     }
 
-    /// The descriptor that C programs read and write with.
-    pub fn descriptor(&self) -> c_int {
-        self.file.as_raw_fd()
-    }
-
-    /// Another descriptor of the same open file: beyond those of stdin, stdout and stderr.
-    pub fn another_descriptor(&self) -> Result<Descriptor> {
-        let file = duplicate(self.descriptor()).map_err(Error::system("make another descriptor"))?;
-        Ok(Descriptor(file.into()))
+    /// A descriptor of the same open file for the program, which may close it.
+    pub fn descriptor(&self) -> Result<Descriptor> {
+        let opened = duplicate(self.file.as_raw_fd()).and_then(|file| {
+            let of = file_of(file.as_raw_fd())?;
+            Ok(Descriptor { number: file.into_raw_fd(), of })
+        });
+        opened.map_err(Error::system("make a descriptor"))
     }
 
     /// Dropping this is as a kill: it does not unlock the file.
@@ -125,7 +126,7 @@ impl MappedFile {
     /// Whether what the program writes with its descriptor is on the disk at once.
     pub fn writes_through(&self) -> bool {
         // SAFETY: fcntl takes a descriptor, which the file keeps open, and integers.
-        check(unsafe { libc::fcntl(self.descriptor(), libc::F_GETFL) })
+        check(unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_GETFL) })
             .is_ok_and(|how| how as c_int & libc::O_DSYNC == libc::O_DSYNC)
     }
 
@@ -283,25 +284,19 @@ impl Drop for LockedFile {
     }
 }
 
-/// A file descriptor, closed when it is dropped.
-pub struct Descriptor(OwnedFd);
+/// Closes a descriptor.
+///
+/// # Safety
+/// Nobody uses it any more.
+pub unsafe fn close_descriptor(fd: c_int) {
+    // SAFETY: passed on to the caller.
+    unsafe { libc::close(fd) };
+}
 
-impl Descriptor {
-    /// # Safety
-    /// `fd` is open, and from here on nobody else's.
-    pub unsafe fn from_number(fd: c_int) -> Descriptor {
-        // SAFETY: passed on to the caller.
-        Descriptor(unsafe { OwnedFd::from_raw_fd(fd) })
-    }
-
-    pub fn number(&self) -> c_int {
-        self.0.as_raw_fd()
-    }
-
-    /// From here on the program's.
-    pub fn into_number(self) -> c_int {
-        self.0.into_raw_fd()
-    }
+/// Has these called round every fork(2): before it, and after it in the parent and in the child.
+pub fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
+    // SAFETY: the functions have no preconditions. (It fails only for lack of memory; then fork is as safe as without it.)
+    unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) };
 }
 
 pub fn bad_descriptor() -> io::Error {
@@ -311,6 +306,20 @@ pub fn bad_descriptor() -> io::Error {
 /// The error's number in C.
 pub fn errno_of(error: &io::Error) -> c_int {
     error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+/// The absolute path without links, or the path as it is where the system can't tell.
+pub fn absolute_path(path: &CStr) -> Result<CString> {
+    // SAFETY: takes a C string; what it returns is NULL, or a C string that is to be given to free.
+    unsafe {
+        let absolute = libc::realpath(path.as_ptr(), std::ptr::null_mut());
+        if absolute.is_null() && io::Error::last_os_error().raw_os_error() == Some(libc::ENOMEM) {
+            return Err(Error::OutOfMemory);
+        }
+        let copy = try_c_string(if absolute.is_null() { path } else { CStr::from_ptr(absolute) }.to_bytes());
+        libc::free(absolute.cast());
+        Ok(copy?.expect("a C string has no NUL in it"))
+    }
 }
 
 /// The path as C programs have it.
@@ -465,7 +474,8 @@ fn within_file_size_limit(end: u64) -> Result<()> {
     Ok(())
 }
 
-/// open(2), on a path that needs no copy. Does not wait for the other end of a pipe.
+/// open(2), on a path that needs no copy. Does not wait for the other end of a pipe. The descriptor is none of stdin, stdout and stderr:
+/// what the program writes to these must not go to the file.
 fn open_file(path: &CStr, how: c_int) -> io::Result<File> {
     #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
     use libc::open;
@@ -474,10 +484,18 @@ fn open_file(path: &CStr, how: c_int) -> io::Result<File> {
     let how = how | libc::O_CLOEXEC | libc::O_NONBLOCK;
     let mode: libc::c_uint = 0o660;
     // SAFETY: open takes a C string, flags and a mode; a descriptor that it returns is nobody else's. fcntl takes integers.
-    let file = retry(|| unsafe { check(open(path.as_ptr(), how, mode)).map(|fd| File::from_raw_fd(fd as c_int)) })?;
+    let mut file = retry(|| unsafe { check(open(path.as_ptr(), how, mode)).map(|fd| File::from_raw_fd(fd as c_int)) })?;
+    if file.as_raw_fd() < FIRST_DESCRIPTOR {
+        file = duplicate(file.as_raw_fd())?;
+    }
     // SAFETY: as above. Of the flags, those that can be changed are set: none of ours but O_NONBLOCK.
     check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, how & !libc::O_NONBLOCK) })?;
     Ok(file)
+}
+
+/// Some file, so that its descriptor can be had again.
+pub fn spare_descriptor() -> Option<File> {
+    open_file(c"/", libc::O_RDONLY).ok()
 }
 
 /// What tells a file from all others that are open: device and number.
@@ -496,9 +514,19 @@ pub fn file_of(fd: c_int) -> io::Result<FileId> {
     Ok((info.st_dev as u64, info.st_ino as u64))
 }
 
+/// The first descriptor that is none of stdin, stdout and stderr.
+const FIRST_DESCRIPTOR: c_int = libc::STDERR_FILENO + 1;
+
 fn duplicate(fd: c_int) -> io::Result<File> {
     // SAFETY: fcntl takes integers; a descriptor that it returns is nobody else's.
-    check(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) }).map(|fd| unsafe { File::from_raw_fd(fd as c_int) })
+    let copy = check(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, FIRST_DESCRIPTOR) });
+    match copy {
+        // SAFETY: as above.
+        Ok(fd) => Ok(unsafe { File::from_raw_fd(fd as c_int) }),
+        // The process may have no more than those three.
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Err(io::Error::from_raw_os_error(libc::EMFILE)),
+        Err(e) => Err(e),
+    }
 }
 
 /// The directory that holds the file, to be synced with the file's first sync. None where it may not be read.

@@ -28,7 +28,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 };
 use windows_sys::Win32::System::IO::{OVERLAPPED, OVERLAPPED_0, OVERLAPPED_0_0};
 
-use super::{retry, write_zeros};
+use super::{Descriptor, retry, write_zeros};
 use crate::palloc::{Error, Flags, Result, try_c_string};
 
 const NO_FILE: &str = "neither a file nor a block device";
@@ -40,7 +40,6 @@ pub struct MappedFile {
     window: MmapRaw,
     outgrown: Vec<MmapRaw>,
     file: File,
-    descriptor: Descriptor,
     /// How long the file is, and the window.
     end: u64,
     /// A growth that failed left zeros behind the end, which could not be cut off yet.
@@ -91,12 +90,9 @@ impl MappedFile {
         }
         lock(&file, writable)?;
         let end = file.metadata().map_err(Error::system("find the end of the file"))?.len();
-        let opened =
-            open_again(file.as_raw_handle(), writable, durable).and_then(|own| Descriptor::over(own, writable));
         Ok(MappedFile {
             window: map(&file, end, writable)?,
             outgrown: Vec::new(),
-            descriptor: opened.map_err(Error::system("make a descriptor"))?,
             file,
             end,
             overlong: false,
@@ -106,18 +102,13 @@ impl MappedFile {
         })
     }
 
-    /// The descriptor that C programs read and write with.
-    pub fn descriptor(&self) -> c_int {
-        self.descriptor.number()
-    }
-
-    /// Another descriptor of the same file: beyond those of stdin, stdout and stderr.
-    pub fn another_descriptor(&self) -> Result<Descriptor> {
+    /// A descriptor of the same file for the program, which may close it.
+    pub fn descriptor(&self) -> Result<Descriptor> {
         let file = open_again(self.file.as_raw_handle(), self.writable, self.durable);
-        let opened = file.and_then(|file| Descriptor::over(file, self.writable));
-        let opened = opened.map_err(Error::system("make another descriptor"))?;
-        // One of those three is not had again as long as `opened` has it.
-        if opened.number() > 2 { Ok(opened) } else { self.another_descriptor() }
+        let opened = file.and_then(|file| descriptor_over(file, self.writable));
+        let opened = opened.map_err(Error::system("make a descriptor"))?;
+        // One of stdin, stdout and stderr is not had again as long as `opened` has it.
+        if opened.number > 2 { Ok(opened) } else { self.descriptor() }
     }
 
     /// Dropping this is as a kill.
@@ -308,47 +299,38 @@ impl MappedFile {
     pub fn punch_hole(&self, _at: u64, _len: u64) {}
 }
 
-/// A descriptor of the C runtime that this library is linked with, closed when it is dropped.
-pub struct Descriptor(c_int);
-
-impl Descriptor {
-    /// # Safety
-    /// `fd` is open, and from here on nobody else's.
-    pub unsafe fn from_number(fd: c_int) -> Descriptor {
-        Descriptor(fd)
+/// A descriptor of the C runtime that this library is linked with.
+fn descriptor_over(file: File, writable: bool) -> io::Result<Descriptor> {
+    let flags = libc::O_BINARY | libc::O_NOINHERIT | if writable { libc::O_RDWR } else { libc::O_RDONLY };
+    let handle = file.into_raw_handle();
+    // SAFETY: the handle is open, nobody else's, and the descriptor's from here on.
+    let number = unsafe { libc::open_osfhandle(handle as isize, flags) };
+    if number < 0 {
+        // SAFETY: open, and still ours.
+        drop(unsafe { File::from_raw_handle(handle) });
+        return Err(io::Error::from_raw_os_error(ERROR_TOO_MANY_OPEN_FILES as i32));
     }
-
-    fn over(file: File, writable: bool) -> io::Result<Descriptor> {
-        let flags = libc::O_BINARY | libc::O_NOINHERIT | if writable { libc::O_RDWR } else { libc::O_RDONLY };
-        let handle = file.into_raw_handle();
-        // SAFETY: the handle is open, nobody else's, and the descriptor's from here on.
-        let fd = unsafe { libc::open_osfhandle(handle as isize, flags) };
-        if fd < 0 {
-            // SAFETY: open, and still ours.
-            drop(unsafe { File::from_raw_handle(handle) });
-            return Err(io::Error::from_raw_os_error(ERROR_TOO_MANY_OPEN_FILES as i32));
+    match file_of(number) {
+        Ok(of) => Ok(Descriptor { number, of }),
+        Err(error) => {
+            // SAFETY: open, and ours.
+            unsafe { close_descriptor(number) };
+            Err(error)
         }
-        Ok(Descriptor(fd))
-    }
-
-    pub fn number(&self) -> c_int {
-        self.0
-    }
-
-    /// From here on the program's.
-    pub fn into_number(self) -> c_int {
-        let fd = self.0;
-        std::mem::forget(self);
-        fd
     }
 }
 
-impl Drop for Descriptor {
-    fn drop(&mut self) {
-        // SAFETY: open, unless the program closed it, and ours.
-        unsafe { libc::close(self.0) };
-    }
+/// Closes a descriptor.
+///
+/// # Safety
+/// Nobody uses it any more.
+pub unsafe fn close_descriptor(fd: c_int) {
+    // SAFETY: passed on to the caller.
+    unsafe { libc::close(fd) };
 }
+
+/// There is no fork.
+pub fn at_fork(_before: extern "C" fn(), _parent: extern "C" fn(), _child: extern "C" fn()) {}
 
 pub fn bad_descriptor() -> io::Error {
     io::Error::from_raw_os_error(ERROR_INVALID_HANDLE as i32)
@@ -376,6 +358,13 @@ pub fn errno_of(error: &io::Error) -> c_int {
         io::ErrorKind::InvalidInput => libc::EINVAL,
         _ => libc::EIO,
     }
+}
+
+/// The absolute path, or the path as it is where the system can't tell.
+pub fn absolute_path(path: &CStr) -> Result<CString> {
+    let absolute = path.to_str().ok().and_then(|path| std::path::absolute(path).ok());
+    let path = absolute.as_deref().and_then(Path::to_str).map_or(path.to_bytes(), str::as_bytes);
+    Ok(try_c_string(path)?.expect("a C string has no NUL in it"))
 }
 
 /// The path as C programs have it.
@@ -462,6 +451,9 @@ fn is_writable(handle: RawHandle) -> bool {
     // SAFETY: takes a handle that is open; writes no byte, so that the position stays.
     unsafe { WriteFile(handle, [].as_ptr(), 0, &mut written, std::ptr::null_mut()) != 0 }
 }
+
+/// There are many.
+pub fn spare_descriptor() {}
 
 /// What tells a file from all others that are open: volume and number.
 pub type FileId = (u64, u64);

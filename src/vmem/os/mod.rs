@@ -13,11 +13,20 @@ pub(super) use unix::*;
 #[cfg(windows)]
 pub(super) use windows::*;
 
+use std::fmt;
+
 use super::Protect;
+use crate::system_text;
 
 /// A number that the system gave as the reason of a failure (errno, GetLastError). Its text needs no heap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SystemError(pub i32);
+
+impl fmt::Display for SystemError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        system_text::write(f, self.0)
+    }
+}
 
 /// What a system call returned.
 pub(super) type Result<T> = std::result::Result<T, SystemError>;

@@ -1,7 +1,7 @@
 //! mmap, mprotect, madvise, mlock. What only Linux has is in `linux`.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
-use std::{fmt, ptr};
+use std::ffi::{CStr, c_int, c_void};
+use std::ptr;
 
 use super::{Result, Space, SystemError};
 use crate::vmem::{Protect, UsageStatus};
@@ -15,20 +15,6 @@ impl SystemError {
     /// The reason why the last system call of this thread failed.
     pub(super) fn last() -> Self {
         SystemError(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
-    }
-}
-
-impl fmt::Display for SystemError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text: [c_char; 128] = [0; 128];
-        // SAFETY: the buffer is as long as is said, and ended by a NUL if there is any text.
-        let known = unsafe { libc::strerror_r(self.0, text.as_mut_ptr(), text.len()) } == 0;
-        // SAFETY: filled by strerror_r, or all zero.
-        let text = unsafe { CStr::from_ptr(text.as_ptr()) };
-        match text.to_str() {
-            Ok(text) if known => write!(f, "{text} (error {})", self.0),
-            _ => write!(f, "error {}", self.0),
-        }
     }
 }
 

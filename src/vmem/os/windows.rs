@@ -2,12 +2,10 @@
 
 use std::ffi::{CStr, c_void};
 use std::mem::MaybeUninit;
-use std::{fmt, ptr};
+use std::ptr;
 
 use windows_sys::Win32::Foundation::{ERROR_INVALID_ADDRESS, ERROR_NOT_ENOUGH_MEMORY, GetLastError};
-use windows_sys::Win32::System::Diagnostics::Debug::{
-    FORMAT_MESSAGE_FROM_SYSTEM, FORMAT_MESSAGE_IGNORE_INSERTS, FlushInstructionCache, FormatMessageA,
-};
+use windows_sys::Win32::System::Diagnostics::Debug::FlushInstructionCache;
 use windows_sys::Win32::System::Memory::{
     MEM_COMMIT, MEM_DECOMMIT, MEM_FREE, MEM_RELEASE, MEM_RESERVE, MEM_RESET, MEMORY_BASIC_INFORMATION, PAGE_EXECUTE,
     PAGE_EXECUTE_READ, PAGE_EXECUTE_READWRITE, PAGE_EXECUTE_WRITECOPY, PAGE_GUARD, PAGE_NOACCESS,
@@ -25,21 +23,6 @@ impl SystemError {
     fn last() -> Self {
         // SAFETY: no preconditions.
         SystemError(unsafe { GetLastError() } as i32)
-    }
-}
-
-impl fmt::Display for SystemError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0_u8; 256];
-        let flags = FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS;
-        // SAFETY: the buffer is as long as is said, and without inserts there are no arguments.
-        let len = unsafe {
-            FormatMessageA(flags, ptr::null(), self.0 as u32, 0, text.as_mut_ptr(), text.len() as u32, ptr::null())
-        };
-        match std::str::from_utf8(&text[..len as usize]) {
-            Ok(text) if !text.is_empty() => write!(f, "{} (error {})", text.trim_end(), self.0),
-            _ => write!(f, "error {}", self.0),
-        }
     }
 }
 
