@@ -53,5 +53,29 @@ while IFS='|' read -r compiler suffix standard header; do
     esac
 done <"$WORK/matrix"
 
+# What the originals' headers bring, and which names are macros there.
+brings() { # HEADER MACRO...
+    echo "#include <$1>" >"$WORK/brings.c"
+    shift
+    printf '#ifndef %s\n#error no macro\n#endif\n' "$@" >>"$WORK/brings.c"
+    cat >>"$WORK/brings.c" <<'PROGRAM'
+int main(void)
+{
+    bool failed = true;
+    uint8_t *bytes = (uint8_t *)malloc(1);
+
+    failed = bytes == NULL;
+    free(bytes);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+PROGRAM
+    # shellcheck disable=SC2086
+    $CC -std=c99 -pedantic-errors $STRICT -I"$ROOT/include" "$WORK/brings.c" -o "$WORK/program" && "$WORK/program"
+}
+
+check "palloc.h brings what the original's does" brings palloc.h PALLOC_DEFAULT PALLOC_DYNAMIC PALLOC_SYNC PALLOC_EXTENDED
+check "finwo/palloc.h brings what the original's does" brings finwo/palloc.h \
+    PALLOC_OK PALLOC_ERR PALLOC_FD PALLOC_FLAGS PALLOC_RESPONSE PALLOC_OFFSET PALLOC_SIZE
+
 [ -n "$cxx_compilers" ] || skip "headers in C++" "no C++ compiler"
 finish

@@ -58,7 +58,9 @@
  *
  *   A function that fails returns NULL, 0 or -1, as said with it, sets errno, and leaves a line of
  *   text for palloc_error(). "Fails iff" lists all the cases. A call that succeeds leaves errno
- *   alone. Nothing is printed, and nothing ends the program.
+ *   alone. Nothing is printed, and nothing ends the program, not for want of memory either.
+ *   Print palloc_error(): perror(3) has no words for some of it, and speaks of multibyte characters
+ *   where a medium is damaged (EILSEQ).
  *
  * Threads
  *
@@ -67,7 +69,11 @@
  *   The bytes of a blob are not protected, nor is a blob that one thread uses while another frees or
  *   moves it. No thread may be cancelled within a call.
  *   After fork(2), one of the two processes may go on with the medium; the other may read and write
- *   blobs' bytes, but must not use its functions, not even to close it. None of the functions may be called in a signal handler.
+ *   blobs' bytes, but must not use its functions, not even to close it. It is the parent that goes on
+ *   if another thread was in a call at the fork. A child may use media of its own in any case.
+ *   None of the functions may be called in a signal handler. Nor may exit(3), if a function given to
+ *   atexit(3) closes a medium: it would wait for ever for the call that the signal interrupted. Set a
+ *   flag, or call _exit(2): a kill loses nothing.
  *
  * Crashes
  *
@@ -78,6 +84,13 @@
  *   returns. Without, palloc_sync brings to the disk all that was done up to then; after a power cut
  *   between two of these, palloc_init recovers the medium or refuses it (EILSEQ), and if it recovers,
  *   every blob that was synced and not freed since is there.
+ *
+ * Backups
+ *
+ *   A copy of a medium that is in use can be refused, or open with blobs that never were together: cp
+ *   reads the file piece by piece. Copy it while it is closed, or while it is open with
+ *   PALLOC_READONLY, which keeps writers out and lets cp read; or keep all threads from using the
+ *   medium and storing to blobs, call palloc_sync, and let them go on when the copy is made.
  *
  * Windows
  *
@@ -98,8 +111,9 @@
  *   PostgreSQL has other functions of the same names: code that runs inside its server links a build of
  *   this library whose names have a prefix (make PREFIX_SYMBOLS=my_).
  */
-#include <stddef.h>
+#include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "palloc_version.h"
 
@@ -148,11 +162,15 @@ extern "C" {
  * only.
  */
 struct palloc_t {
-    /* The path that was given to palloc_init. */
+    /*
+     * The absolute path, without symbolic links, `.` and `..`; the path that was given to
+     * palloc_init where the system can't tell it.
+     */
     char *filename;
     /*
      * The file, for reading and writing blobs with pread(2), pwrite(2), or lseek(2) with read(2)
-     * and write(2).
+     * and write(2). It is larger than 2. The library uses one of its own: a program that closes
+     * this one, by mistake or to save it, harms nothing.
      */
     int descriptor;
     /* PALLOC_DYNAMIC if the medium grows; PALLOC_SYNC if every operation is durable. */
@@ -219,14 +237,16 @@ typedef void (*palloc_report_fn)(void *user, uint64_t offset, const char *what);
  * With PALLOC_READONLY only a medium can be opened. The medium is locked (flock(2)) until
  * palloc_close; with PALLOC_READONLY the lock is shared.
  *
- * Returns the open medium, NULL on failure; a file that was created for it may remain, empty. Fails
- * iff:
+ * Returns the open medium, NULL on failure; a file that was created for it may remain, empty, but
+ * not for want of descriptors. Fails iff:
  * - EINVAL: one of the cases above; filename is NULL; flags that are unknown or contradict each
  *   other; neither a file nor a block device.
  * - EWOULDBLOCK: the medium is open already, in this process or another.
  * - EILSEQ: the chain of blocks is damaged (palloc_error() says where); nothing was written.
  * - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set.
- * - ENOMEM: memory or address space ran out. ENOSPC: the disk is full.
+ * - ENOMEM: memory or address space ran out. ENOSPC: the disk is full. EMFILE: it takes two
+ *   descriptors, three for a moment to create a file.
+ * - ENODEV: the file system has no shared mappings.
  * - whatever else open(2), mmap(2) and their like say.
  */
 struct palloc_t *palloc_init(const char *filename, uint32_t flags);
@@ -326,7 +346,8 @@ uint64_t prealloc(struct palloc_t *pt, uint64_t ptr, size_t size);
  * Returns NULL on failure. Fails iff:
  * - EINVAL: no allocated blob starts at `ptr`, or `pt` is NULL.
  * - ENOSPC, EDQUOT, EIO: the file is sparse under the blob, and the disk is full or fails.
- * - EILSEQ: a marker was overwritten since the medium was opened.
+ * - EILSEQ: the marker right before the blob was overwritten since the medium was opened. The one
+ *   behind it is not looked at.
  */
 void *palloc_data(struct palloc_t *pt, uint64_t ptr);
 
@@ -376,8 +397,8 @@ int64_t palloc_check(const char *filename, palloc_report_fn report, void *user);
 
 /*
  * What went wrong in the last call that failed in this thread, as one line that names the function,
- * the file and the offset or argument. Never NULL; "" if nothing failed yet. It changes with the
- * next failure in this thread.
+ * the file and the offset or argument. Never NULL; "" if nothing failed yet. The system's own words
+ * in it are those of strerror(3). It changes with the next failure in this thread.
  */
 const char *palloc_error(void);
 

@@ -41,14 +41,17 @@
  * file. Up to then calls with the number act on the medium, not on what else has that number by now.
  * (To ask the system at each call would make a palloc several times slower.)
  *
- * After fork(2), one of the two processes may go on with the medium, and the other must not use
- * these functions on it.
+ * After fork(2), one of the two processes may go on with the medium (the parent, if another thread
+ * was in a call at the fork), and the other must not use these functions on it. A child may use media
+ * of its own in any case: fork waits for a palloc_open or palloc_init of another thread.
  *
  * The names of the functions are those of palloc.h with other parameters: macros at the end of this
  * file map them to others, and a source file can include one of the two headers only. Both may be
  * used in one program, for different media.
  */
+#include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #ifdef LIBPALLOC_PALLOC_H
 #error "palloc.h and finwo/palloc.h can't be included in the same source file"
@@ -121,7 +124,8 @@ typedef uint64_t PALLOC_SIZE;
  * - EILSEQ: the chain of blocks is damaged (palloc_error() says where); nothing was written.
  * - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set.
  * - ENOMEM: memory or address space ran out. ENOSPC: the disk is full. EMFILE: it takes two
- *   descriptors, three for a new file.
+ *   descriptors, three for a moment to create a file.
+ * - ENODEV: the file system has no shared mappings.
  * - whatever else open(2), mmap(2) and their like say.
  */
 PALLOC_FD palloc_fd_open(const char *filename, PALLOC_FLAGS flags);
@@ -216,7 +220,12 @@ PALLOC_OFFSET palloc_fd_next(PALLOC_FD fd, PALLOC_OFFSET ptr);
 /* As in palloc.h: what went wrong in the last call that failed in this thread. Never NULL. */
 const char *palloc_error(void);
 
-/* The documented names. */
+/* The documented names. Those of the types are macros too, for #ifdef. */
+#define PALLOC_FD PALLOC_FD
+#define PALLOC_FLAGS PALLOC_FLAGS
+#define PALLOC_RESPONSE PALLOC_RESPONSE
+#define PALLOC_OFFSET PALLOC_OFFSET
+#define PALLOC_SIZE PALLOC_SIZE
 #define palloc_open palloc_fd_open
 #define palloc_init palloc_fd_init
 #define palloc_close palloc_fd_close
