@@ -143,8 +143,8 @@ static void palloc_script(uint32_t flags)
 {
     struct palloc_t *pt = NULL;
     struct palloc_stat stat;
-    uint64_t ptr = 0, many[300];
-    int i, fd = 0, count = flags & PALLOC_SYNC ? 20 : 300;
+    uint64_t ptr = 0, many[60];
+    int i, fd = 0, count = flags & PALLOC_SYNC ? 10 : 60;
 
     unlink("malloc.pba");
     DO((pt = palloc_init("malloc.pba", flags)) != NULL);
@@ -153,8 +153,8 @@ static void palloc_script(uint32_t flags)
         DO((many[i] = palloc(pt, (size_t)(i * 40))) != 0);
     for (i = 0; i < count; i += 2)
         DO(frees(pt, many[i]));
-    DO((ptr = palloc(pt, 5000000)) != 0);
-    DO((ptr = prealloc(pt, ptr, 9000000)) != 0);
+    DO((ptr = palloc(pt, 50000)) != 0);
+    DO((ptr = prealloc(pt, ptr, 90000)) != 0);
     DO(palloc_data(pt, ptr) != NULL);
     DO(palloc_size(pt, ptr) != 0);
     DO(palloc_first(pt) != 0);
