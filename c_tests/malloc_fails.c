@@ -303,7 +303,7 @@ static void vmem_failures(void)
 
     memset(&grow, 0, sizeof grow);
     REQUIRE(p != NULL);
-    FAILS(vmem_reserve(SIZE_MAX / 2) != NULL, vmem_get_error_message(), "Cannot allocate memory");
+    FAILS(vmem_reserve(SIZE_MAX / 2 - (1 << 20)) != NULL, vmem_get_error_message(), "Cannot allocate memory");
     FAILS(vmem_reserve(0) != NULL, vmem_get_error_message(), "the size is 0");
     FAILS(vmem_reserve_aligned(page, 3) != NULL, vmem_get_error_message(), "alignment");
     FAILS(vmem_reserve_guarded(0) != NULL, vmem_get_error_message(), "the size is 0");

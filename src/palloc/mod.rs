@@ -40,9 +40,7 @@ use std::sync::{Mutex, MutexGuard};
 pub use error::Error;
 use heap::Heap;
 use medium::{FileMedium, Medium};
-pub(crate) use os::{
-    Descriptor, FileId, absolute_path, at_fork, bad_descriptor, close_descriptor, errno_of, file_of,
-};
+pub(crate) use os::{Descriptor, FileId, absolute_path, at_fork, bad_descriptor, close_descriptor, errno_of, file_of};
 
 /// What calls on a medium return.
 pub type Result<T> = std::result::Result<T, Error>;
