@@ -396,7 +396,7 @@ int main(void)
                 fired = 0;
                 until_failure = n;
                 script(engine);
-                n++;
+                n += n < 100 ? 1 : 9; /* the later ones are in the same places */
             } while (fired > 0 && n < 2000);
             until_failure = NEVER;
             CHECK_EQ_U(wrong, 0);
