@@ -144,7 +144,7 @@ static void palloc_script(uint32_t flags)
     struct palloc_t *pt = NULL;
     struct palloc_stat stat;
     uint64_t ptr = 0, many[60];
-    int i, fd = 0, count = flags & PALLOC_SYNC ? 10 : 60;
+    int i, fd = 0, count = flags & PALLOC_SYNC ? 6 : 20;
 
     unlink("malloc.pba");
     DO((pt = palloc_init("malloc.pba", flags)) != NULL);
@@ -396,7 +396,7 @@ int main(void)
                 fired = 0;
                 until_failure = n;
                 script(engine);
-                n += n < 100 ? 1 : 9; /* the later ones are in the same places */
+                n += n < 50 ? 1 : 11; /* the later ones are in the same places */
             } while (fired > 0 && n < 2000);
             until_failure = NEVER;
             CHECK_EQ_U(wrong, 0);
