@@ -37,8 +37,9 @@ impl Descriptor {
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        if file_of(self.number).is_ok_and(|of| of == self.of) {
-            // SAFETY: open on the file that it was made for, and ours to close.
+        let is_ours = file_of(self.number).map_or_else(|e| errno_of(&e) != libc::EBADF, |of| of == self.of);
+        if is_ours {
+            // SAFETY: open on the file that it was made for, as far as the system tells, and ours to close.
             unsafe { close_descriptor(self.number) };
         }
     }
