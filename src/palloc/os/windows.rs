@@ -452,8 +452,10 @@ fn is_writable(handle: RawHandle) -> bool {
     unsafe { WriteFile(handle, [].as_ptr(), 0, &mut written, std::ptr::null_mut()) != 0 }
 }
 
-/// There are many.
-pub fn spare_descriptor() {}
+/// None is needed: there are many.
+pub fn spare_descriptor() -> Option<File> {
+    None
+}
 
 /// What tells a file from all others that are open: volume and number.
 pub type FileId = (u64, u64);
