@@ -38,6 +38,7 @@ static struct {
     int error;
     unsigned left;        /* calls of that kind that still succeed */
     int fired;
+    int for_ever;         /* not once */
     int no_fallocate;     /* the file system can't */
 } fault;
 
@@ -45,7 +46,7 @@ static unsigned long faults_total;
 
 static int fails(enum call call)
 {
-    if (!fault.armed || call != fault.call || fault.fired || fault.error == SHORT_COUNT)
+    if (!fault.armed || call != fault.call || (fault.fired && !fault.for_ever) || fault.error == SHORT_COUNT)
         return 0;
     if (fault.left > 0) {
         fault.left--;
@@ -176,6 +177,7 @@ int fstatvfs(int fd, struct statvfs *info)
         return -1;
     memset(info, 0, sizeof *info);
     info->f_frsize = (unsigned long)fs.f_bsize;
+    info->f_blocks = fs.f_blocks;
     info->f_bfree = fs.f_bfree;
     return 0;
 }
@@ -246,7 +248,8 @@ static int open_handle(struct handle *h, const struct kind *k)
         if (h->fd != 0 && palloc_fd_init(h->fd, k->flags) != 0) {
             int error = errno;
             fault.armed = 0;
-            CHECK_EQ_I(palloc_fd_close(h->fd), 0);
+            if (palloc_fd_close(h->fd) != 0) /* a sync failed */
+                CHECK_ERRNO(EIO);
             fault.armed = was_armed;
             h->fd = 0;
             errno = error;
@@ -495,6 +498,17 @@ static int with_fault(const struct kind *k, enum call call, int error, unsigned 
                 CHECK_MEM(&is, &was, sizeof is);
         }
         intact(&h);
+        if (call == FDATASYNC || call == FSYNC) { /* until it is opened anew */
+            errno = 0;
+            CHECK(!run_step(&h, &script[s]));
+            CHECK_ERRNO(EIO);
+            CHECK_STR_CONTAINS(palloc_error(), "a sync failed before: ");
+            errno = 0;
+            CHECK(!close_handle(&h));
+            CHECK_ERRNO(EIO);
+            REQUIRE(open_handle(&h, k));
+            intact(&h);
+        }
         if (!CHECK(run_step(&h, &script[s]))) /* the handle works on */
             DIAG("again: %s", palloc_error());
         if (tap_.bad != seen)
@@ -523,6 +537,52 @@ static int with_fault(const struct kind *k, enum call call, int error, unsigned 
     if (tap_.bad != seen)
         DIAG("%s medium: call %u of %s, errno %d", is_new ? "new" : "existing", n + 1, call_names[call], error);
     return fault.fired && tap_.bad == seen;
+}
+
+/* A system call that is interrupted each time. */
+static void interrupted_for_ever(void)
+{
+    static const enum call calls[] = {OPEN, FALLOCATE, FTRUNCATE, FDATASYNC, FSYNC, FLOCK, PREAD, PWRITE};
+    size_t i, k, s;
+
+    for (i = 0; i < sizeof calls / sizeof *calls; i++) {
+        TESTF("a-call-that-is-interrupted-for-ever-comes-to-an-end-%s", call_names[calls[i]]);
+        for (k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+            struct handle h;
+
+            alarm(tap_seconds(120));
+            prepare(&kinds[k]);
+            memset(&fault, 0, sizeof fault);
+            fault.call = calls[i];
+            fault.error = EINTR;
+            fault.for_ever = 1;
+            fault.no_fallocate = kinds[k].no_fallocate;
+            errno = UNTOUCHED;
+            fault.armed = 1;
+            if (!open_handle(&h, &kinds[k])) {
+                CHECK_ERRNO(EINTR);
+                fault.armed = 0;
+                REQUIRE(open_handle(&h, &kinds[k]));
+            }
+            for (s = 0; s < sizeof script / sizeof *script; s++) {
+                if (script[s].operation != ALLOC && blobs[script[s].blob].ptr == 0)
+                    continue;
+                errno = UNTOUCHED;
+                fault.armed = 1;
+                if (!run_step(&h, &script[s]) && !CHECK(errno == EINTR || errno == EIO))
+                    DIAG("step %u, errno %d: %s", (unsigned)s, errno, palloc_error());
+            }
+            fault.armed = 1;
+            close_handle(&h);
+            fault.armed = 0;
+            alarm(0);
+            REQUIRE(open_handle(&h, &kinds[k]));
+            intact(&h);
+            CHECK(close_handle(&h));
+            CHECK_SOUND(FILE_NAME);
+        }
+    }
+    memset(&fault, 0, sizeof fault);
 }
 
 int main(void)
@@ -559,6 +619,7 @@ int main(void)
             }
             CHECK(faults_total > before);
         }
+    interrupted_for_ever();
     if (in_memory) {
         unlink(FILE_NAME);
         rmdir(directory);

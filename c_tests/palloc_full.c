@@ -69,6 +69,8 @@ int main(void)
 
 #else
 #include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/statvfs.h>
 #include <time.h>
@@ -104,6 +106,14 @@ static double seconds(void)
 
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void limit(int what, uint64_t bytes)
+{
+    struct rlimit l;
+
+    l.rlim_cur = l.rlim_max = (rlim_t)bytes;
+    REQUIRE(setrlimit(what, &l) == 0);
 }
 
 /* ---------------------------------------------------------------------------------------------------------------- a disk of 1 MiB */
@@ -476,6 +486,296 @@ static void sparse_blob(void)
     CHECK_SOUND(ON_DISK);
 }
 
+/* ----------------------------------------------------------------------------------------------------- disks of other file systems */
+
+/* A file system in a file of 16 MiB (or what it needs), on a loop device, as DISK/fs. 0 if that is not to be had. */
+static int mount_image(const char *type, const char *options, uint64_t size)
+{
+    char command[300];
+
+    unlink("image");
+    file_zeros("image", size);
+    mkdir(DISK "/fs", 0777);
+    snprintf(command, sizeof command, "{ mkfs.%s %s image && mount -o loop,noatime image " DISK "/fs; } >mkfs.log 2>&1", type, options);
+    return system(command) == 0;
+}
+
+static void unmount(void)
+{
+    CHECK_EQ_I(umount2(DISK "/fs", MNT_DETACH), 0);
+    unlink("image");
+}
+
+#define ON_FS DISK "/fs/medium.db"
+
+/* Takes what is left of the file system, to the last block, by a writer that a full disk is nothing to. */
+static void fill_fs(void)
+{
+    static const char zeros[4096] = {1};
+    size_t n;
+    int fd = open(DISK "/fs/ballast", O_WRONLY | O_CREAT | O_CLOEXEC, 0666), k;
+
+    if (fd < 0) { /* not even for that there is room */
+        CHECK_ERRNO(ENOSPC);
+        return;
+    }
+    for (k = 0; k < 3; k++) { /* what is given back by writing late, too */
+        for (n = sizeof zeros; n >= 512; n /= 2)
+            while (write(fd, zeros, n) > 0)
+                ;
+        fsync(fd);
+    }
+    close(fd);
+}
+
+/* Every byte of a blob that has an address. */
+static void store_all(struct palloc_t *pt, uint64_t ptr, int value)
+{
+    void *data = palloc_data(pt, ptr);
+
+    if (data != NULL)
+        memset(data, value, palloc_size(pt, ptr));
+    else
+        CHECK_ERRNO(ENOSPC);
+}
+
+/* All functions, on a medium whose file has holes in the pages of its markers; each succeeds or is ENOSPC. */
+static void restored_sparse(void)
+{
+    struct palloc_t *pt = palloc_init(ON_FS, PALLOC_DYNAMIC);
+    uint64_t blobs[60], ptr;
+    struct bytes b;
+    unsigned i, refused = 0;
+    int fd;
+    size_t at;
+
+    REQUIRE(pt != NULL);
+    for (i = 0; i < 60; i++)
+        REQUIRE((blobs[i] = palloc(pt, 200 + 1500 * (i % 5))) != 0);
+    palloc_close(pt);
+    b = file_read(ON_FS);
+    unlink(ON_FS);
+    fd = open(ON_FS, O_WRONLY | O_CREAT | O_CLOEXEC, 0666); /* restored: blocks of zeros are holes */
+    REQUIRE(fd >= 0 && ftruncate(fd, (off_t)b.size) == 0);
+    for (at = 0; at < b.size; at += 1024) {
+        size_t n = b.size - at < 1024 ? b.size - at : 1024, k;
+        for (k = 0; k < n && b.at[at + k] == 0; k++)
+            ;
+        if (k < n)
+            REQUIRE(pwrite(fd, b.at + at, n, (off_t)at) == (ssize_t)n);
+    }
+    fsync(fd);
+    close(fd);
+    bytes_free(&b);
+    fill_fs();
+    pt = palloc_init(ON_FS, PALLOC_DEFAULT);
+    if (!CHECK(pt != NULL)) {
+        DIAG("%s", palloc_error());
+        return;
+    }
+    for (i = 0; i < 60; i++) {
+        errno = 0;
+        if (i % 3 == 0)
+            pfree(pt, blobs[i]);
+        else if (i % 3 == 1)
+            (void)(prealloc(pt, blobs[i], 40) || CHECK_ERRNO(ENOSPC));
+        else if ((ptr = prealloc(pt, blobs[i], palloc_size(pt, blobs[i]) + 100)) != 0)
+            store_all(pt, ptr, 0x55);
+        if (errno != 0 && CHECK_ERRNO(ENOSPC))
+            refused++;
+    }
+    for (i = 0; i < 20; i++)
+        if ((ptr = palloc(pt, 100 + i * 50)) != 0)
+            store_all(pt, ptr, 0x55);
+    CHECK(refused > 0);
+    CHECK_VIEW(pt);
+    if (palloc_sync(pt) != 0)
+        CHECK_ERRNO(ENOSPC);
+    palloc_close(pt);
+    unlink(DISK "/fs/ballast");
+    pt = palloc_init(ON_FS, PALLOC_DEFAULT);
+    CHECK(pt != NULL);
+    palloc_close(pt);
+    CHECK_SOUND(ON_FS);
+}
+
+/* A sparse file of zeros becomes a medium, or ENOSPC says why not; what is handed out can be written. */
+static void init_sparse(void)
+{
+    struct palloc_t *pt;
+    uint64_t ptr;
+    unsigned written = 0;
+
+    file_zeros(ON_FS, 4 * MIB);
+    fill_fs();
+    errno = 0;
+    pt = palloc_init(ON_FS, PALLOC_DEFAULT);
+    if (pt == NULL) {
+        CHECK_ERRNO(ENOSPC);
+        unlink(DISK "/fs/ballast");
+        fill_fs();
+        unlink(DISK "/fs/ballast");
+        pt = palloc_init(ON_FS, PALLOC_DEFAULT);
+    }
+    REQUIRE(pt != NULL);
+    fill_fs();
+    for (;;) {
+        errno = 0;
+        ptr = palloc(pt, 3000);
+        if (ptr == 0 || written == 2000)
+            break;
+        store_all(pt, ptr, 0x55);
+        written++;
+    }
+    CHECK(written < 2000);
+    CHECK_ERRNO(ENOSPC);
+    CHECK_VIEW(pt);
+    pfree(pt, palloc_first(pt));
+    palloc_close(pt);
+}
+
+static void fill_dynamic(void)
+{
+    struct palloc_t *pt = palloc_init(ON_FS, PALLOC_DYNAMIC);
+    uint64_t ptr, n = 0;
+    unsigned k;
+
+    REQUIRE(pt != NULL);
+    while ((ptr = palloc(pt, 20000)) != 0 && n++ < 100000)
+        store_all(pt, ptr, 0x55);
+    CHECK_ERRNO(ENOSPC);
+    CHECK(n > 10);
+    palloc_sync(pt);
+    fill_fs();
+    for (k = 0; k < 3; k++) { /* on a full disk, what is allocated is stored to again and again */
+        for (ptr = palloc_first(pt); ptr != 0; ptr = palloc_next(pt, ptr))
+            store_all(pt, ptr, (int)k);
+        palloc_sync(pt);
+    }
+    for (ptr = palloc_first(pt), k = 0; ptr != 0; ptr = palloc_next(pt, ptr), k++)
+        if (k % 3 == 0)
+            pfree(pt, ptr);
+    CHECK_VIEW(pt);
+    palloc_close(pt);
+    CHECK_SOUND(ON_FS);
+}
+
+/* A limit of file size is no signal when holes are filled. */
+static void holes_beyond_the_limit(void)
+{
+    struct palloc_t *pt;
+    uint64_t ptr;
+    unsigned n = 0;
+
+    signal(SIGXFSZ, SIG_DFL);
+    file_zeros(ON_FS, 4 * MIB);
+    limit(RLIMIT_FSIZE, 100000);
+    pt = palloc_init(ON_FS, PALLOC_DEFAULT);
+    REQUIRE(pt != NULL);
+    do {
+        errno = 0;
+        ptr = palloc(pt, 10000);
+        if (ptr != 0)
+            store_all(pt, ptr, 0x55);
+    } while (ptr != 0 && ++n < 50);
+    if (ptr == 0)
+        CHECK_ERRNO(EFBIG);
+    CHECK(n >= 5);
+    CHECK_VIEW(pt);
+    palloc_close(pt);
+}
+
+static void is_not_copied_on_write(void)
+{
+    struct palloc_t *pt = palloc_init(ON_FS, PALLOC_DYNAMIC);
+    int flags[2] = {0, 0};
+
+    REQUIRE(pt != NULL);
+    CHECK_EQ_I(ioctl(pt->descriptor, _IOR('f', 1, long), flags), 0);
+    CHECK(flags[0] & 0x00800000);
+    palloc_close(pt);
+}
+
+static void other_disks(void)
+{
+    static const struct {
+        const char *name, *type, *options;
+        uint64_t size;
+        void (*part)(void);
+    } disks[] = {
+        {"a-restored-sparse-medium-ext4-with-blocks-of-1-KiB", "ext4", "-q -F -b 1024", 8 * MIB, restored_sparse},
+        {"a-restored-sparse-medium-ext4", "ext4", "-q -F -b 4096", 8 * MIB, restored_sparse},
+        {"a-restored-sparse-medium-ext2-with-blocks-of-1-KiB", "ext2", "-q -F -b 1024", 8 * MIB, restored_sparse},
+        {"a-sparse-file-of-zeros-ext2", "ext2", "-q -F -b 4096", 8 * MIB, init_sparse},
+        {"a-sparse-file-of-zeros-ext2-with-blocks-of-1-KiB", "ext2", "-q -F -b 1024", 8 * MIB, init_sparse},
+        {"a-sparse-file-of-zeros-ext3", "ext3", "-q -F -b 4096", 8 * MIB, init_sparse},
+        {"a-sparse-file-of-zeros-ext3-with-blocks-of-1-KiB", "ext3", "-q -F -b 1024", 8 * MIB, init_sparse},
+        {"a-sparse-file-of-zeros-ext4-with-blocks-of-1-KiB", "ext4", "-q -F -b 1024", 8 * MIB, init_sparse},
+        {"a-dynamic-medium-ext4-with-blocks-of-1-KiB", "ext4", "-q -F -b 1024", 8 * MIB, fill_dynamic},
+        {"a-dynamic-medium-ext2", "ext2", "-q -F -b 1024", 8 * MIB, fill_dynamic},
+        {"a-dynamic-medium-btrfs", "btrfs", "-q -f -M", 128 * MIB, fill_dynamic},
+        {"a-file-that-the-library-makes-is-not-copied-on-write-btrfs", "btrfs", "-q -f -M", 128 * MIB, is_not_copied_on_write},
+        {"the-limit-of-file-size-is-no-signal-ext2", "ext2", "-q -F -b 4096", 8 * MIB, holes_beyond_the_limit},
+        {"the-limit-of-file-size-is-no-signal-ext4", "ext4", "-q -F -b 4096", 8 * MIB, holes_beyond_the_limit},
+    };
+    size_t i;
+
+    for (i = 0; i < sizeof disks / sizeof disks[0]; i++) {
+        TESTF("no-signal-on-a-full-disk-%s", disks[i].name);
+        if (why_no_disk != NULL)
+            SKIP(why_no_disk);
+        else if (!mount_image(disks[i].type, disks[i].options, disks[i].size))
+            SKIP("no such file system can be made and mounted here");
+        else {
+            in_child(disks[i].part);
+            unmount();
+        }
+    }
+
+    TEST("no-signal-on-a-full-disk-a-sparse-file-of-zeros-on-an-overlay-over-tmpfs");
+    if (why_no_disk != NULL)
+        SKIP(why_no_disk);
+    else {
+        empty_disk();
+        mkdir(DISK "/fs", 0777);
+        mkdir(DISK "/upper", 0777);
+        mkdir(DISK "/work", 0777);
+        mkdir("lower", 0777);
+        if (mount("overlay", DISK "/fs", "overlay", 0, "lowerdir=lower,upperdir=" DISK "/upper,workdir=" DISK "/work") != 0)
+            SKIP("an overlay cannot be mounted here");
+        else {
+            in_child(init_sparse);
+            unlink(DISK "/fs/ballast");
+            unlink(ON_FS);
+            in_child(restored_sparse);
+            unmount();
+        }
+    }
+    system("rm -rf " DISK "/*");
+
+    TEST("a-file-system-that-reports-no-size-has-no-limit");
+    if (why_no_disk != NULL)
+        SKIP(why_no_disk);
+    else {
+        static const char *const types[] = {"tmpfs", "ramfs"};
+
+        mkdir(DISK "/fs", 0777);
+        for (i = 0; i < 2; i++) {
+            struct palloc_t *pt;
+
+            if (mount(types[i], DISK "/fs", types[i], 0, i == 0 ? "size=0" : NULL) != 0) {
+                DIAG("%s cannot be mounted here", types[i]);
+                continue;
+            }
+            pt = palloc_init(ON_FS, PALLOC_DYNAMIC);
+            if (!CHECK(pt != NULL) || !CHECK(palloc(pt, 17 * MIB) != 0))
+                DIAG("%s: %s", types[i], palloc_error());
+            palloc_close(pt);
+            unmount();
+        }
+    }
+}
+
 /* ------------------------------------------------------------------------------------------------------------- large and sparse */
 
 static int can_be_mapped(const char *path, uint64_t size)
@@ -538,14 +838,6 @@ static void large(uint64_t size, int header_only)
 
 /* ------------------------------------------------------------------------------------------------------------------------ limits */
 
-static void limit(int what, uint64_t bytes)
-{
-    struct rlimit l;
-
-    l.rlim_cur = l.rlim_max = (rlim_t)bytes;
-    REQUIRE(setrlimit(what, &l) == 0);
-}
-
 static void file_size_limit(void)
 {
     struct palloc_t *pt;
@@ -594,6 +886,62 @@ static void file_size_limit_of_0(void)
     errno = 0;
     CHECK(palloc_init("limited.db", PALLOC_DYNAMIC) == NULL);
     CHECK_ERRNO(EFBIG);
+}
+
+/* No errno stands for two things: EAGAIN is that of a medium that is open elsewhere. */
+static void locked_memory(void)
+{
+    struct palloc_t *pt;
+    unsigned k;
+
+    unlink("limited.db");
+    REQUIRE(chmod(".", 0777) == 0);
+    limit(RLIMIT_MEMLOCK, 65536);
+    if (setgid(65534) != 0 || setuid(65534) != 0)
+        DIAG("as the user that this is");
+    if (mlockall(MCL_FUTURE) != 0) {
+        DIAG("memory cannot be locked here");
+        return;
+    }
+    for (k = 0; k < 1000; k++) /* all that may be */
+        if (mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED)
+            break;
+    CHECK(k < 1000);
+    errno = 0;
+    pt = palloc_init("limited.db", PALLOC_DYNAMIC);
+    CHECK(pt == NULL);
+    CHECK_ERRNO(ENOMEM);
+    palloc_close(pt);
+}
+
+/* The window on a file that has no name any more counts as memory of the process: a core file would have all of it. */
+static void core_files(void)
+{
+    struct palloc_t *pt;
+    char line[500];
+    int in_window = 0, windows = 0;
+    FILE *f;
+
+    unlink("unlinked.db");
+    pt = palloc_init("unlinked.db", PALLOC_DYNAMIC);
+    REQUIRE(pt != NULL && unlink("unlinked.db") == 0);
+    f = fopen("/proc/self/smaps", "r");
+    if (f == NULL)
+        SKIP("no /proc/self/smaps here");
+    while (f != NULL && fgets(line, sizeof line, f) != NULL) {
+        if (strstr(line, "unlinked.db") != NULL)
+            in_window = 1;
+        else if (in_window && strncmp(line, "VmFlags:", 8) == 0) {
+            CHECK_STR_CONTAINS(line, " dd");
+            in_window = 0;
+            windows++;
+        }
+    }
+    if (f != NULL) {
+        fclose(f);
+        CHECK_EQ_I(windows, 1);
+    }
+    palloc_close(pt);
 }
 
 static uint64_t address_space(void)
@@ -765,6 +1113,8 @@ int main(void)
             SKIP(why_no_disk);
     }
 
+    other_disks();
+
     TEST("opening-8-GiB-of-zeros-is-quick-and-takes-little-space");
     large(8 * GIB, 0);
     TEST("opening-64-GiB-of-zeros-is-quick-and-takes-little-space");
@@ -786,6 +1136,10 @@ int main(void)
     in_child(many_small_blobs);
     TEST("a-large-static-medium-in-little-address-space-works-or-is-ENOMEM");
     in_child(large_in_little_address_space);
+    TEST("a-limit-of-locked-memory-is-ENOMEM");
+    in_child(locked_memory);
+    TEST("the-window-is-not-in-core-files");
+    core_files();
     TEST("no-descriptor-left-is-EMFILE");
     in_child(few_descriptors);
     return tap_done();

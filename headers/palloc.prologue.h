@@ -78,7 +78,12 @@
  *   To have the same after a power cut: with PALLOC_SYNC each operation is on the disk when it
  *   returns. Without, palloc_sync brings to the disk all that was done up to then; after a power cut
  *   between two of these, palloc_init recovers the medium or refuses it (EILSEQ), and if it recovers,
- *   every blob that was synced and not freed since is there.
+ *   every blob that was synced and not freed or moved since is there. One that prealloc moved may be
+ *   at neither place. A new medium is on the disk, with nothing in it, when palloc_init returns.
+ *   After a sync has failed, nobody knows what is on the disk: the system may have dropped what it
+ *   could not write. From then on all that changes the medium or makes it durable fails with EIO, "a
+ *   sync failed before: ...", until it is closed and opened anew; reading goes on. With PALLOC_SYNC,
+ *   the operation whose sync failed is undone here, and may be done on the disk.
  *
  * Backups
  *

@@ -83,7 +83,12 @@
  *   To have the same after a power cut: with PALLOC_SYNC each operation is on the disk when it
  *   returns. Without, palloc_sync brings to the disk all that was done up to then; after a power cut
  *   between two of these, palloc_init recovers the medium or refuses it (EILSEQ), and if it recovers,
- *   every blob that was synced and not freed since is there.
+ *   every blob that was synced and not freed or moved since is there. One that prealloc moved may be
+ *   at neither place. A new medium is on the disk, with nothing in it, when palloc_init returns.
+ *   After a sync has failed, nobody knows what is on the disk: the system may have dropped what it
+ *   could not write. From then on all that changes the medium or makes it durable fails with EIO, "a
+ *   sync failed before: ...", until it is closed and opened anew; reading goes on. With PALLOC_SYNC,
+ *   the operation whose sync failed is undone here, and may be done on the disk.
  *
  * Backups
  *
@@ -272,7 +277,8 @@ void palloc_close(struct palloc_t *pt);
  * - EROFS: opened with PALLOC_READONLY. EINVAL: `pt` is NULL.
  * - EFBIG: the file would exceed what the file system or RLIMIT_FSIZE allows.
  * - EILSEQ: a marker was overwritten since the medium was opened (palloc_error() says where).
- * - EIO, EDQUOT, ...: what fallocate(2) says, and with PALLOC_SYNC fdatasync(2).
+ * - EIO, EDQUOT, ...: what ftruncate(2), fallocate(2) and fdatasync(2) say. EIO: a sync failed
+ *   before.
  */
 uint64_t palloc(struct palloc_t *pt, size_t size);
 
@@ -287,7 +293,7 @@ uint64_t palloc(struct palloc_t *pt, size_t size);
  * - EROFS: opened with PALLOC_READONLY.
  * - EILSEQ: a marker was overwritten since the medium was opened (the one at the end of a blob of
  *   up to 512 bytes is not looked at).
- * - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says.
+ * - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says. EIO: a sync failed before.
  */
 void pfree(struct palloc_t *pt, uint64_t ptr);
 
@@ -358,7 +364,7 @@ void *palloc_data(struct palloc_t *pt, uint64_t ptr);
  *
  * Returns 0, or -1 on failure. Fails iff:
  * - EINVAL: `pt` is NULL.
- * - EIO, ENOSPC, ...: what fdatasync(2) and ftruncate(2) say.
+ * - EIO, ENOSPC, ...: what fdatasync(2) and ftruncate(2) say. EIO: a sync failed before.
  */
 int palloc_sync(struct palloc_t *pt);
 

@@ -181,7 +181,8 @@ PALLOC_RESPONSE palloc_fd_close(PALLOC_FD fd);
  * - EROFS: opened with PALLOC_READONLY.
  * - EFBIG: the file would exceed what the file system or RLIMIT_FSIZE allows.
  * - EILSEQ: a marker was overwritten since the medium was opened (palloc_error() says where).
- * - EIO, EDQUOT, ...: what fallocate(2) says, and with PALLOC_SYNC fdatasync(2).
+ * - EIO, EDQUOT, ...: what ftruncate(2), fallocate(2) and fdatasync(2) say. EIO: a sync failed
+ *   before.
  */
 PALLOC_OFFSET palloc_fd_alloc(PALLOC_FD fd, PALLOC_SIZE size);
 
@@ -194,7 +195,7 @@ PALLOC_OFFSET palloc_fd_alloc(PALLOC_FD fd, PALLOC_SIZE size);
  * - EROFS: opened with PALLOC_READONLY.
  * - EILSEQ: a marker was overwritten since the medium was opened (the one at the end of a blob of
  *   up to 512 bytes is not looked at).
- * - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says.
+ * - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says. EIO: a sync failed before.
  */
 PALLOC_RESPONSE palloc_fd_free(PALLOC_FD fd, PALLOC_OFFSET ptr);
 

@@ -126,6 +126,7 @@ fn errno_of(error: &Error) -> c_int {
         Error::Damaged { .. } => libc::EILSEQ,
         Error::Full { .. } => libc::ENOSPC,
         Error::ReadOnly => libc::EROFS,
+        Error::SyncFailed(_) => libc::EIO,
     }
 }
 
@@ -284,7 +285,7 @@ pub unsafe extern "C" fn palloc_close(pt: *mut palloc_t) {
 /// - EROFS: opened with PALLOC_READONLY. EINVAL: `pt` is NULL.
 /// - EFBIG: the file would exceed what the file system or RLIMIT_FSIZE allows.
 /// - EILSEQ: a marker was overwritten since the medium was opened (palloc_error() says where).
-/// - EIO, EDQUOT, ...: what fallocate(2) says, and with PALLOC_SYNC fdatasync(2).
+/// - EIO, EDQUOT, ...: what ftruncate(2), fallocate(2) and fdatasync(2) say. EIO: a sync failed before.
 ///
 /// # Safety
 /// `pt` is NULL or a live handle.
@@ -300,7 +301,7 @@ pub unsafe extern "C" fn palloc(pt: *mut palloc_t, size: size_t) -> u64 {
 /// - EINVAL: no allocated blob starts at `ptr` (0, a stray offset, inside a blob, freed already), or `pt` is NULL.
 /// - EROFS: opened with PALLOC_READONLY.
 /// - EILSEQ: a marker was overwritten since the medium was opened (the one at the end of a blob of up to 512 bytes is not looked at).
-/// - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says.
+/// - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says. EIO: a sync failed before.
 ///
 /// # Safety
 /// `pt` is NULL or a live handle.
@@ -395,7 +396,7 @@ pub unsafe extern "C" fn palloc_data(pt: *mut palloc_t, ptr: u64) -> *mut c_void
 ///
 /// Returns 0, or -1 on failure. Fails iff:
 /// - EINVAL: `pt` is NULL.
-/// - EIO, ENOSPC, ...: what fdatasync(2) and ftruncate(2) say.
+/// - EIO, ENOSPC, ...: what fdatasync(2) and ftruncate(2) say. EIO: a sync failed before.
 ///
 /// # Safety
 /// `pt` is NULL or a live handle.

@@ -368,7 +368,7 @@ fn close(fd: c_int) -> engine::Result<()> {
 /// - EROFS: opened with PALLOC_READONLY.
 /// - EFBIG: the file would exceed what the file system or RLIMIT_FSIZE allows.
 /// - EILSEQ: a marker was overwritten since the medium was opened (palloc_error() says where).
-/// - EIO, EDQUOT, ...: what fallocate(2) says, and with PALLOC_SYNC fdatasync(2).
+/// - EIO, EDQUOT, ...: what ftruncate(2), fallocate(2) and fdatasync(2) say. EIO: a sync failed before.
 #[unsafe(no_mangle)]
 pub extern "C" fn palloc_fd_alloc(fd: PALLOC_FD, size: PALLOC_SIZE) -> PALLOC_OFFSET {
     with("palloc", fd, 0, |medium| medium.alloc(size))
@@ -381,7 +381,7 @@ pub extern "C" fn palloc_fd_alloc(fd: PALLOC_FD, size: PALLOC_SIZE) -> PALLOC_OF
 /// - EINVAL: no allocated blob starts at `ptr` (0, a stray offset, inside a blob, freed already).
 /// - EROFS: opened with PALLOC_READONLY.
 /// - EILSEQ: a marker was overwritten since the medium was opened (the one at the end of a blob of up to 512 bytes is not looked at).
-/// - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says.
+/// - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says. EIO: a sync failed before.
 #[unsafe(no_mangle)]
 pub extern "C" fn palloc_fd_free(fd: PALLOC_FD, ptr: PALLOC_OFFSET) -> PALLOC_RESPONSE {
     with("pfree", fd, -1, |medium| medium.free(ptr).map(|()| 0))

@@ -56,6 +56,8 @@ pub enum Error {
     },
     /// The medium was opened for reading only.
     ReadOnly,
+    /// A sync failed since the medium was opened, with this error of the system. What is on the disk is not known.
+    SyncFailed(i32),
 }
 
 impl Error {
@@ -89,6 +91,10 @@ impl fmt::Display for Error {
             Error::TooLarge(size) => write!(f, "no medium can hold a blob of {size} bytes"),
             Error::Full { size } => write!(f, "no free block holds {size} bytes, and the medium does not grow"),
             Error::ReadOnly => f.write_str("the medium was opened with PALLOC_READONLY"),
+            Error::SyncFailed(code) => {
+                f.write_str("a sync failed before: ")?;
+                system_text::write(f, *code)
+            }
         }
     }
 }

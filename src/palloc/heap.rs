@@ -11,8 +11,11 @@
 //! ```
 //!
 //! A dynamic medium that is open may end in slack: a free block that is not in the index nor counted, space reserved ahead or given
-//! back. `size` is the end of what the program can see. In exact mode it has none between operations: the file ends with the last
-//! block.
+//! back. `size` is the end of what the program can see. The slack has no end marker, so that behind the chain there are zeros where no
+//! blob was. In exact mode there is none between operations: the file ends with the last block.
+//!
+//! After a failed sync nobody knows what is on the disk, and the kernel may have dropped what was to be written. From then on nothing
+//! is changed or promised, until the medium is opened anew.
 
 use std::ptr::NonNull;
 
@@ -34,6 +37,10 @@ pub struct Heap<M> {
     pub(super) writable: bool,
     pub(super) first_free: u64,
     pub(super) exact: bool,
+    /// Behind this there are zeros only, on the disk too, but for the start marker of the slack.
+    pub(super) used: u64,
+    /// The system's error if a sync failed: then the heap is not `writable` any more.
+    pub(super) failed_sync: Option<i32>,
 }
 
 /// Where a blob can be made: a free block at `at`, of which a block with `take` bytes of data is used.
@@ -89,6 +96,7 @@ impl<M: Medium> Heap<M> {
         if self.medium.load(block.start) != Marker::free(block.data_len).0 {
             return None;
         }
+        self.medium.reserve(block.start, WORD).ok()?;
         self.medium.reserve_free(block.blob(), block.data_len).ok()?;
         self.medium.store(block.start, Marker::live(block.data_len).0);
         self.index.take_recent(block);
@@ -128,6 +136,9 @@ impl<M: Medium> Heap<M> {
     fn free_alone(&mut self, ptr: u64) -> bool {
         let at = ptr.wrapping_sub(WORD);
         if at > self.size - WORD || !self.writable || self.medium.is_durable() {
+            return false;
+        }
+        if self.medium.reserve(at, WORD).is_err() {
             return false;
         }
         // The marker, which often is a cache miss, is compared only: nothing waits for it.
@@ -238,9 +249,10 @@ impl<M: Medium> Heap<M> {
 
     /// The file is exactly the format and on the disk.
     pub fn sync(&mut self) -> Result<()> {
+        self.check_synced()?;
         if self.writable {
             self.tidy()?;
-            self.medium.flush()?;
+            self.flush()?;
         }
         Ok(())
     }
@@ -248,7 +260,7 @@ impl<M: Medium> Heap<M> {
     /// The file is exactly the format, and nothing is written to it from here on.
     pub fn close(&mut self) -> Result<()> {
         self.medium.end_addresses();
-        let result = if self.writable { self.tidy().and_then(|()| self.medium.barrier()) } else { Ok(()) };
+        let result = if self.writable { self.tidy().and_then(|()| self.barrier()) } else { self.check_synced() };
         self.writable = false;
         result
     }
@@ -319,7 +331,40 @@ impl<M: Medium> Heap<M> {
     }
 
     fn check_writable(&self) -> Result<()> {
+        self.check_synced()?;
         if self.writable { Ok(()) } else { Err(Error::ReadOnly) }
+    }
+
+    /// Fails if a sync failed.
+    pub(super) fn check_synced(&self) -> Result<()> {
+        self.failed_sync.map_or(Ok(()), |code| Err(Error::SyncFailed(code)))
+    }
+
+    /// If the medium is durable: what was stored before this is on the disk before anything that is stored after it.
+    pub(super) fn barrier(&mut self) -> Result<()> {
+        let result = self.medium.barrier();
+        result.inspect_err(|error| self.note_failed_sync(error))
+    }
+
+    /// The same in any mode.
+    fn order(&mut self) -> Result<()> {
+        if self.medium.is_durable() { self.barrier() } else { self.flush() }
+    }
+
+    /// Everything stored is on the disk.
+    fn flush(&mut self) -> Result<()> {
+        let result = self.medium.flush();
+        result.inspect_err(|error| self.note_failed_sync(error))
+    }
+
+    #[cold]
+    fn note_failed_sync(&mut self, error: &Error) {
+        let code = match error {
+            Error::System { source, .. } => source.raw_os_error(),
+            _ => None,
+        };
+        self.failed_sync = Some(code.unwrap_or(libc::EIO));
+        self.writable = false;
     }
 
     fn marker(&self, at: u64) -> Marker {
@@ -439,7 +484,8 @@ impl<M: Medium> Heap<M> {
         }
         if at < self.size {
             let bytes = (need + 3 * WORD).min(self.size - WORD) - at - WORD;
-            if let Err(error) = self.medium.reserve_free(at + WORD, bytes) {
+            let markers = self.reserve_words([Some(at), Some(self.size - WORD)]);
+            if let Err(error) = markers.and_then(|()| self.medium.reserve_free(at + WORD, bytes)) {
                 let _ = self.medium.set_end(before);
                 return Err(error);
             }
@@ -449,8 +495,13 @@ impl<M: Medium> Heap<M> {
             self.forget_first_free(at);
         }
         self.mark_slack();
-        // On the disk before anything but zeros is behind it: else the chain would break there.
-        if before < self.medium.end() { self.medium.barrier() } else { Ok(()) }
+        // On the disk before anything but zeros is behind it: else the chain would break there. In any mode, as it is seldom; but in
+        // exact mode each blob would wait for the disk.
+        match before < self.medium.end() {
+            true if self.exact => self.barrier(),
+            true => self.order(),
+            false => Ok(()),
+        }
     }
 
     /// Runs `operation`. If it fails and a free tail had become slack for it, that is a free tail again; in exact mode the file ends
@@ -488,7 +539,14 @@ impl<M: Medium> Heap<M> {
     fn commit(&mut self, at: u64, marker: Marker) -> Result<()> {
         let before = self.medium.load(at);
         self.medium.store(at, marker.0);
-        self.medium.barrier().inspect_err(|_| self.medium.store(at, before))
+        self.barrier().inspect_err(|_| self.medium.store(at, before))
+    }
+
+    /// Makes sure that stores of these words cannot fail for want of space: in a file with holes, a page in which there is a marker may
+    /// have some.
+    #[inline]
+    fn reserve_words<const N: usize>(&mut self, places: [Option<u64>; N]) -> Result<()> {
+        places.into_iter().flatten().try_for_each(|at| self.medium.reserve(at, WORD))
     }
 
     /// Clears start markers that no block begins with any more. Without barriers, a split's first part may be on the disk before the
@@ -517,6 +575,10 @@ impl<M: Medium> Heap<M> {
         if splits && !is_slack {
             self.index.prepare(rest)?;
         }
+        if is_slack {
+            self.used = self.used.max(rest);
+        }
+        self.reserve_words([Some(at), Some(free), (!is_slack).then_some(end - WORD)])?;
         self.medium.reserve_free(free + WORD, (rest + 3 * WORD).min(end - WORD) - free - WORD)?;
 
         if splits {
@@ -525,7 +587,7 @@ impl<M: Medium> Heap<M> {
         self.medium.store(rest - WORD, end_word);
         // A whole block needs nothing before its commit, but for the data and the intent of a move.
         let prepared = splits || end_word != Marker::live(take).0;
-        let ordered = if prepared { self.medium.barrier() } else { Ok(()) };
+        let ordered = if prepared { self.barrier() } else { Ok(()) };
         if let Err(error) = ordered.and_then(|()| self.commit(at, Marker::live(take))) {
             // Of a recent block too: only a durable medium gets here, where nothing is allocated in the short way.
             self.medium.store(end - WORD, Marker::free(free_n).0);
@@ -535,9 +597,6 @@ impl<M: Medium> Heap<M> {
         self.erase([(at != free).then_some(free)]);
 
         if is_slack {
-            if splits {
-                self.medium.store(end - WORD, Marker::free(end - rest - OVERHEAD).0);
-            }
             self.size = rest;
         } else {
             self.take_from_index(free, free_n);
@@ -560,6 +619,9 @@ impl<M: Medium> Heap<M> {
     /// ```
     fn release(&mut self, at: u64, n: u64) -> Result<()> {
         let joined = self.joined(at, n)?;
+        let slack = self.slack_before(joined.end);
+        let next = joined.behind.map(|(next, _)| next);
+        self.reserve_words([Some(joined.start), Some(at), next, slack, Some(joined.end - WORD)])?;
         self.commit(joined.start, joined.marker())?;
         self.erase([joined.before.map(|_| at), joined.behind.map(|(next, _)| next), self.slack_before(joined.end)]);
         self.note_released(at, joined);
@@ -599,7 +661,6 @@ impl<M: Medium> Heap<M> {
             self.take_from_index(at, n);
         }
         if self.dynamic && end == self.medium.end() {
-            self.medium.store(end - WORD, Marker::free(end - start - OVERHEAD).0);
             self.size = start;
             self.forget_first_free(start);
             self.trim_slack();
@@ -651,10 +712,12 @@ impl<M: Medium> Heap<M> {
         }
         let ahead = self.reserve_ahead(self.size);
         if self.medium.end() - self.size > 4 * ahead && self.medium.set_end(self.size + ahead).is_ok() {
+            let end = self.medium.end();
             // Shorter on the disk before the marker says so: else bytes that are no block would be behind it.
-            let _ = self.medium.barrier();
+            if self.used > end && self.order().is_ok() {
+                self.used = end;
+            }
             self.mark_slack();
-            self.medium.store(self.medium.end() - WORD, self.medium.load(self.size));
         }
     }
 
@@ -663,7 +726,9 @@ impl<M: Medium> Heap<M> {
         if self.size == self.medium.end() || !self.medium.can_be_cut() {
             return Ok(());
         }
-        let cut = if self.medium.is_durable() { self.prepare_cut() } else { Ok(()) };
+        // Without PALLOC_SYNC nobody waits for the disk in exact mode, nor where no blob was.
+        let is_cared_for = self.medium.is_durable() || (!self.exact && self.used > self.size);
+        let cut = if is_cared_for && self.failed_sync.is_none() { self.prepare_cut() } else { Ok(()) };
         cut.and_then(|()| self.medium.set_end(self.size)).inspect_err(|_| self.mark_slack())
     }
 
@@ -673,10 +738,16 @@ impl<M: Medium> Heap<M> {
         let behind = self.size + WORD;
         let page_end = behind.next_multiple_of(LARGEST_PAGE).min(self.medium.end());
         if page_end < self.medium.end() {
+            if !self.medium.is_durable() {
+                self.flush()?; // the chain does not lead there any more
+            }
             self.medium.set_end(page_end)?;
         }
+        self.medium.reserve(behind, page_end - behind)?;
         self.medium.clear(behind, page_end - behind);
-        self.medium.barrier()
+        self.order()?;
+        self.used = self.size;
+        Ok(())
     }
 
     /// Gives back the end of the live block at `at`: `want` bytes of data remain.
@@ -690,11 +761,12 @@ impl<M: Medium> Heap<M> {
         let (end, behind) = self.free_space_behind(at + OVERHEAD + n)?;
         self.index.prepare(rest)?;
         self.medium.reserve(rest - WORD, 4 * WORD)?;
+        self.reserve_words([Some(at), behind.map(|(next, _)| next), self.slack_before(end), Some(end - WORD)])?;
         let given_up = [rest - WORD, rest].map(|at| (at, self.medium.load(at)));
         let marker = Marker::free(end - rest - OVERHEAD);
         self.medium.store(rest - WORD, Marker::live(want).0);
         self.medium.store(rest, marker.0);
-        let ordered = self.medium.barrier();
+        let ordered = self.barrier();
         if let Err(error) = ordered.and_then(|()| self.commit(at, Marker::live(want))) {
             for (at, word) in given_up {
                 self.medium.store(at, word);

@@ -4,9 +4,10 @@
 //! [`FileMedium`] is a locked file under one shared mapping; `os` has the system calls.
 //!
 //! A store to a page for which the disk has no room would be a SIGBUS. So growth allocates before it is used, and in a file with
-//! holes every range is allocated before the first store to it. Pages of what is allocated are then made writable at once: some file
-//! systems can fail at that too (ext4, in a file of very many pieces), and it is cheaper than a fault for each. (On tmpfs a load from
-//! a hole takes space too: there, holes are read by system calls.)
+//! holes every range is allocated before the first store to it, in whole pages: blocks may be smaller. Pages of what is allocated are
+//! then made writable at once: some file systems can fail at that too (ext4, in a file of very many pieces), others can't allocate in
+//! another way (ext2), and it is cheaper than a fault for each. (On tmpfs a load from a hole takes space too: there, holes are read by
+//! system calls.)
 
 use std::ffi::{CStr, c_int};
 use std::ptr::NonNull;
@@ -122,6 +123,15 @@ impl FileMedium {
         unsafe { self.file.start().add(at as usize) }
     }
 
+    /// reserve where it may take a system call.
+    #[cold]
+    fn fill_holes(&mut self, at: u64, len: u64) -> Result<()> {
+        match &mut self.holes {
+            Some(holes) if self.writable => holes.fill(&self.file, at, len).map(drop),
+            _ => Ok(()),
+        }
+    }
+
     /// reserve_free where it takes a system call.
     #[cold]
     fn prepare_free(&mut self, at: u64, len: u64) -> Result<()> {
@@ -200,6 +210,9 @@ impl Medium for FileMedium {
     }
 
     fn read(&self, at: u64, bytes: &mut [u8]) {
+        if self.holes.as_ref().is_some_and(|holes| holes.loads_fill) && self.file.read_exact(bytes, at).is_ok() {
+            return;
+        }
         // SAFETY: a mapped range, and a slice that is no part of it.
         unsafe { self.pointer(at, bytes.len() as u64).copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) }
     }
@@ -244,11 +257,9 @@ impl Medium for FileMedium {
         Ok(())
     }
 
+    #[inline]
     fn reserve(&mut self, at: u64, len: u64) -> Result<()> {
-        match &mut self.holes {
-            Some(holes) if self.writable => holes.fill(&self.file, at, len).map(drop),
-            _ => Ok(()),
-        }
+        if self.holes.is_none() { Ok(()) } else { self.fill_holes(at, len) }
     }
 
     #[inline]
@@ -333,7 +344,8 @@ impl Holes {
         if !self.loads_fill || (self.is_filled(at / PIECE) && self.is_filled((at + 7) / PIECE)) {
             return None;
         }
-        file.read_word(at)
+        let mut word = [0; 8];
+        file.read_exact(&mut word, at).ok().map(|()| u64::from_be_bytes(word))
     }
 
     fn is_filled(&self, piece: u64) -> bool {
@@ -352,23 +364,26 @@ impl Holes {
         self.filled[word] |= 1 << (piece % 64);
     }
 
-    /// Fills whole pieces round the range, or where the disk has no room for that the range alone. False where the file system can't.
+    /// Fills whole pieces round the range, or where the disk has no room for that its pages alone. False where the system can't.
     fn fill(&mut self, file: &MappedFile, at: u64, len: u64) -> Result<bool> {
         let pieces = at / PIECE..(at + len).div_ceil(PIECE);
         let Some(first) = pieces.clone().find(|&piece| !self.is_filled(piece)) else { return Ok(true) };
         let last = pieces.rev().find(|&piece| !self.is_filled(piece)).unwrap_or(first);
         let (start, stop) = (first * PIECE, ((last + 1) * PIECE).min(file.end()));
         let there = file.allocated();
-        let whole = match file.allocate(start, stop - start, (stop - start).saturating_sub(there)) {
-            Ok(false) => return Ok(false),
-            whole => whole.and_then(|_| file.populate(start, stop - start)),
+        let take = |start: u64, stop: u64| {
+            let allocated = file.allocate(start, stop - start, (stop - start).saturating_sub(there))?;
+            Ok(file.populate(start, stop - start)? || allocated)
         };
-        if whole.is_ok() {
-            (first..=last).for_each(|piece| self.set_filled(piece));
-            return Ok(true);
+        match take(start, stop) {
+            Ok(true) => (first..=last).for_each(|piece| self.set_filled(piece)),
+            Ok(false) => return Ok(false),
+            Err(_) => {
+                let page = file.page();
+                return take(at / page * page, (at + len).next_multiple_of(page).min(file.end()));
+            }
         }
-        file.allocate(at, len, len.saturating_sub(there))?;
-        file.populate(at, len).map(|()| true)
+        Ok(true)
     }
 
     /// Gives the range back to the disk, as far as the system can.

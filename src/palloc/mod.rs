@@ -171,7 +171,7 @@ impl Palloc {
         if recover::is_initialized(&medium, flags)? {
             return Palloc::over(medium, flags, true).map(|opened| (descriptor, Some(opened)));
         }
-        medium.barrier().map(|()| (descriptor, None)) // the entry of a new file in its directory, too
+        medium.flush().map(|()| (descriptor, None)) // the entry of a new file in its directory, too
     }
 
     /// Opens the medium that the program's descriptor is open on, in exact mode, after making one where that is called for.
@@ -290,8 +290,9 @@ impl Palloc {
     /// From here on every operation is on the disk when it returns, and so is what was done before.
     pub(crate) fn make_durable(&self) -> Result<()> {
         let mut heap = self.lock();
+        heap.check_synced()?;
         heap.medium.make_durable();
-        heap.medium.barrier()
+        heap.barrier()
     }
 
     /// Lets go of the medium as a kill would: nothing is written, and the lock stays with those who share the open file.

@@ -86,10 +86,11 @@ fn is_dynamic(medium: &impl Medium, stored: u32) -> bool {
 fn heap<M: Medium>(medium: M, index: FreeIndex, size: u64, stored: u32, writable: bool) -> (Heap<M>, u32) {
     let first_free = index.first_free().unwrap_or(0);
     let dynamic = is_dynamic(&medium, stored);
-    (Heap { medium, index, size, dynamic, writable, first_free, exact: false }, stored)
+    (Heap { medium, index, size, dynamic, writable, first_free, exact: false, used: size, failed_sync: None }, stored)
 }
 
 /// Makes a medium of zeros, or of the beginning of a header. The header comes first: with zeros behind it, it is a medium already.
+/// It is on the disk in any mode.
 fn initialize(medium: &mut impl Medium, flags: Flags) -> Result<()> {
     let wanted = match medium.end() {
         0..HEADER => HEADER,
@@ -106,9 +107,9 @@ fn initialize(medium: &mut impl Medium, flags: Flags) -> Result<()> {
     if wanted > medium.end() {
         medium.set_end(wanted)?;
     }
-    medium.reserve(0, HEADER)?;
+    medium.reserve_free(0, HEADER)?; // which is all zeros
     medium.store(0, header(flags.bits() & DYNAMIC));
-    medium.barrier()
+    medium.flush()
 }
 
 /// Makes a medium of whatever the file holds. The header comes last: until then the file is what it was, no medium or a damaged one.
@@ -124,7 +125,7 @@ fn overwrite(medium: &mut impl Medium, flags: Flags) -> Result<()> {
     }
     medium.reserve(0, HEADER)?;
     medium.store(0, header(flags.bits() & DYNAMIC));
-    medium.barrier()
+    medium.flush()
 }
 
 /// One free block from `at` to `end`.
@@ -272,6 +273,7 @@ fn claim_rest(medium: &mut impl Medium, found: &Survey, dynamic: bool) -> Result
     let last = Marker(medium.load(found.last));
     let n = end - found.last - OVERHEAD;
     let longer = if last.is_free() { Marker::free(n) } else { Marker::live(n) };
+    medium.reserve(found.last, WORD)?;
     medium.reserve(at, end - at)?;
     medium.store(found.last, longer.0);
     Ok(end)

@@ -55,18 +55,33 @@ fn write_zeros(file: &File, at: u64, len: u64) -> io::Result<()> {
         let n = (ZEROS.len() as u64 - at % ZEROS.len() as u64).min(stop - at) as usize;
         let there = retry(|| read_at(file, &mut buffer[..n], at))?;
         if buffer[..there].iter().all(|&b| b == 0) {
-            retry(|| write_all_at(file, &ZEROS[..n], at))?;
+            write_all(file, &ZEROS[..n], at)?;
         }
         at += n as u64;
     }
     Ok(())
 }
 
+fn write_all(file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let n = retry(|| write_at(file, bytes, at))?;
+        if n == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        (bytes, at) = (&bytes[n..], at + n as u64);
+    }
+    Ok(())
+}
+
+/// How often a call that was interrupted starts anew: some file systems would answer so for ever.
+const RETRIES: u32 = 1000;
+
 fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
+    for _ in 0..RETRIES {
         match call() {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             result => return result,
         }
     }
+    call()
 }

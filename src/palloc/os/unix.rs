@@ -19,9 +19,9 @@ use memmap2::{MmapOptions, MmapRaw};
 #[cfg(any(target_os = "android", all(target_os = "linux", not(target_env = "gnu"))))]
 use libc::fallocate;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-use libc::{fallocate64 as fallocate, lseek64 as lseek, off64_t as off_t};
+use libc::{fallocate64 as fallocate, ftruncate64 as ftruncate, lseek64 as lseek, off64_t as off_t};
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-use libc::{lseek, off_t};
+use libc::{ftruncate, lseek, off_t};
 
 use super::{Descriptor, retry, write_zeros};
 use crate::palloc::{Error, Flags, Result, try_c_string};
@@ -65,11 +65,9 @@ impl MappedFile {
         let (file, directory) = match open_file(path, how) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && writable && flags.contains(Flags::DYNAMIC) => {
                 // The directory first, and one for the file: if there are no descriptors for them, there is no new file either.
-                let directory = open_directory_of(path).map_err(Error::system("open the directory of the file"))?;
+                let directory = open_directory_of(path)?;
                 drop(open_file(c"/", libc::O_RDONLY).map_err(Error::system("open"))?);
-                let file = open_file(path, how | libc::O_CREAT);
-                // Where that fails, it is for the first flush to do it.
-                (file, directory.filter(|directory| retry(|| directory.sync_all()).is_err()))
+                (open_file(path, how | libc::O_CREAT).inspect(avoid_copies), directory)
             }
             result => (result, None),
         };
@@ -154,9 +152,14 @@ impl MappedFile {
             self.outgrown.push(std::mem::replace(&mut self.window, longer));
         }
         let (at, len) = (self.end, end - self.end);
-        if let Err(error) = self.allocate(at, len, len).and_then(|done| self.zeros_unless(done, at, len)) {
+        // The length first. Where blocks are smaller than pages, some kernels lose what is stored in the page at the old end if it is
+        // fallocate(2) that makes the file longer (ext4, Linux 6.1).
+        let longer = set_length(&self.file, end).map_err(Error::system("grow the file"));
+        let filled =
+            longer.and_then(|()| self.allocate(at, len, len)).and_then(|done| self.zeros_unless(done, at, len));
+        if let Err(error) = filled {
             // What was allocated before it failed goes back. If that fails too, the bytes are zeros behind the chain.
-            let _ = self.file.set_len(self.end);
+            let _ = set_length(&self.file, self.end);
             return Err(error);
         }
         self.end = end;
@@ -165,7 +168,7 @@ impl MappedFile {
 
     /// Moves the end down.
     pub fn cut(&mut self, end: u64) -> Result<()> {
-        retry(|| self.file.set_len(end)).map_err(Error::system("cut the file"))?;
+        set_length(&self.file, end).map_err(Error::system("cut the file"))?;
         self.end = end;
         Ok(())
     }
@@ -182,9 +185,9 @@ impl MappedFile {
 
     /// Everything stored is on the disk.
     pub fn flush(&mut self) -> Result<()> {
-        retry(|| self.file.sync_data()).map_err(Error::system("write the file to the disk"))?;
+        sync_data(&self.file).map_err(Error::system("write the file to the disk"))?;
         if let Some(directory) = &self.unsynced_directory {
-            retry(|| directory.sync_all()).map_err(Error::system("write the file's directory to the disk"))?;
+            sync_all(directory).map_err(Error::system("write the file's directory to the disk"))?;
             self.unsynced_directory = None;
         }
         Ok(())
@@ -210,13 +213,23 @@ impl MappedFile {
 
     /// Whether a load from a hole through the mapping would take space on the disk, and be a SIGBUS where there is none.
     pub fn do_loads_fill_holes(&self) -> bool {
-        is_tmpfs(&self.file)
+        // The file system under an overlay, where the file is, may be a tmpfs.
+        #[cfg(target_os = "linux")]
+        return [libc::TMPFS_MAGIC as i64, libc::OVERLAYFS_SUPER_MAGIC as i64].contains(&file_system(&self.file));
+        #[cfg(not(target_os = "linux"))]
+        return false;
     }
 
-    /// Reads the word at `at` by a system call.
-    pub fn read_word(&self, at: u64) -> Option<u64> {
-        let mut bytes = [0; 8];
-        self.file.read_exact_at(&mut bytes, at).ok().map(|()| u64::from_be_bytes(bytes))
+    /// Reads by system calls.
+    pub fn read_exact(&self, mut bytes: &mut [u8], mut at: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let n = retry(|| self.file.read_at(bytes, at))?;
+            if n == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            (bytes, at) = (&mut bytes[n..], at + n as u64);
+        }
+        Ok(())
     }
 
     /// How much of it is allocated on the disk, at most.
@@ -244,33 +257,47 @@ impl MappedFile {
 
     /// Fills the range by hand where the file system could not allocate it: zeros, which nobody else writes to.
     pub fn zeros_unless(&self, allocated: bool, at: u64, len: u64) -> Result<()> {
-        if allocated { Ok(()) } else { write_zeros(&self.file, at, len).map_err(Error::system(ALLOCATING)) }
+        if allocated {
+            return Ok(());
+        }
+        within_file_size_limit(at + len)?;
+        write_zeros(&self.file, at, len).map_err(Error::system(ALLOCATING))
     }
 
-    /// Makes the pages of the range, which is allocated, writable, where the system can.
-    pub fn populate(&self, at: u64, len: u64) -> Result<()> {
+    /// Makes the pages of the range writable. False where the system can't.
+    pub fn populate(&self, at: u64, len: u64) -> Result<bool> {
         #[cfg(target_os = "linux")]
         match self.window.advise_range(memmap2::Advice::PopulateWrite, at as usize, len as usize) {
+            Ok(()) => return Ok(true),
             Err(e) if e.raw_os_error() == Some(libc::EFAULT) => {
                 // What would be a SIGBUS.
                 let source = io::Error::from_raw_os_error(libc::ENOSPC);
                 return Err(Error::System { doing: ALLOCATING, source });
             }
-            _ => {} // an old system does not know it
+            Err(_) => {} // an old system does not know it
         }
         let _ = (at, len);
-        Ok(())
+        Ok(false)
     }
 
-    /// Gives the range back to the disk, as far as the system can. It is zeros then.
+    /// Space on the disk is needed for whole pages: a store to one needs all blocks of it.
+    pub fn page(&self) -> u64 {
+        const SMALLEST: u64 = 4096;
+        // SAFETY: takes an integer.
+        u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(SMALLEST).max(SMALLEST)
+    }
+
+    /// Gives the pages that are wholly in the range back to the disk, as far as the system can. They are zeros then.
     pub fn punch_hole(&self, at: u64, len: u64) {
+        let page = self.page();
+        let (from, to) = (at.next_multiple_of(page), (at + len) / page * page);
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        // SAFETY: fallocate takes a descriptor, which the file keeps open, and integers.
-        unsafe {
+        if from < to {
             let how = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-            fallocate(self.file.as_raw_fd(), how, at as off_t, len as off_t);
+            // SAFETY: fallocate takes a descriptor, which the file keeps open, and integers.
+            unsafe { fallocate(self.file.as_raw_fd(), how, from as off_t, (to - from) as off_t) };
         }
-        let _ = (at, len);
+        let _ = (from, to);
     }
 }
 
@@ -331,28 +358,66 @@ pub(super) fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usiz
     file.read_at(bytes, at)
 }
 
-pub(super) fn write_all_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
-    file.write_all_at(bytes, at)
+pub(super) fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
+    file.write_at(bytes, at)
 }
 
+fn set_length(file: &File, len: u64) -> io::Result<()> {
+    // SAFETY: ftruncate takes a descriptor, which `file` keeps open, and an integer.
+    retry(|| check(unsafe { ftruncate(file.as_raw_fd(), len as off_t) })).map(drop)
+}
+
+fn sync_data(file: &File) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    // SAFETY: fdatasync takes a descriptor, which `file` keeps open.
+    return retry(|| check(unsafe { libc::fdatasync(file.as_raw_fd()) })).map(drop);
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    return file.sync_data();
+}
+
+fn sync_all(file: &File) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    // SAFETY: fsync takes a descriptor, which `file` keeps open.
+    return retry(|| check(unsafe { libc::fsync(file.as_raw_fd()) })).map(drop);
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    return file.sync_all();
+}
+
+/// The kind of file system that the file is on, by its number in statfs(2); 0 if that fails.
 #[cfg(target_os = "linux")]
-fn is_tmpfs(file: &File) -> bool {
+fn file_system(file: &File) -> i64 {
     let mut info = std::mem::MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: the out parameter is a local, which a call that succeeds fills.
     let info = unsafe {
         if libc::fstatfs(file.as_raw_fd(), info.as_mut_ptr()) != 0 {
-            return false;
+            return 0;
         }
         info.assume_init()
     };
     #[allow(clippy::unnecessary_cast)] // not everywhere the same type
-    return info.f_type as i64 == libc::TMPFS_MAGIC as i64;
+    return info.f_type as i64;
+}
+
+/// btrfs writes each page to a new place, for which a full disk has no room: a store would be a SIGBUS. Not so in a file which had
+/// this attribute when it was empty.
+#[cfg(target_os = "linux")]
+fn avoid_copies(file: &File) {
+    const NOCOW: c_int = 0x0080_0000; // FS_NOCOW_FL of <linux/fs.h>
+    if file_system(file) != libc::BTRFS_SUPER_MAGIC as i64 {
+        return;
+    }
+    let mut flags: [c_int; 2] = [0; 2]; // the numbers of these calls say a long, the kernel reads and writes an int
+    // SAFETY: both calls take a descriptor, which `file` keeps open, and a local that is large enough.
+    unsafe {
+        if libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS, flags.as_mut_ptr()) == 0 {
+            flags[0] |= NOCOW;
+            libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, flags.as_ptr());
+        }
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn is_tmpfs(_: &File) -> bool {
-    false
-}
+fn avoid_copies(_: &File) {}
 
 fn lock(file: &File, how: c_int) -> Result<()> {
     // SAFETY: flock takes a descriptor, which `file` keeps open, and flags.
@@ -422,7 +487,14 @@ fn map_window(file: &File, end: u64, writable: bool) -> Result<MmapRaw> {
         let mut options = MmapOptions::new();
         options.len(len);
         match if writable { options.map_raw(file) } else { options.map_raw_read_only(file) } {
-            Ok(window) => return Ok(window),
+            Ok(window) => {
+                // Of a file that has no name any more, a core file would have the whole window.
+                #[cfg(target_os = "linux")]
+                let _ = window.advise(memmap2::Advice::DontDump);
+                return Ok(window);
+            }
+            // A limit of locked memory. EAGAIN stands for a medium that is open elsewhere.
+            Err(e) if e.raw_os_error() == Some(libc::EAGAIN) => {}
             Err(e) if e.raw_os_error().is_some() => failure = e,
             Err(_) => {} // more than the address space holds
         }
@@ -456,6 +528,9 @@ fn free_space(file: &File) -> Option<u64> {
         }
         info.assume_init()
     };
+    if info.f_blocks == 0 {
+        return None; // tmpfs without a limit, ramfs, some in user space
+    }
     #[allow(clippy::unnecessary_cast)] // not everywhere u64
     (info.f_bfree as u64).checked_mul(info.f_frsize as u64)
 }
@@ -529,21 +604,50 @@ fn duplicate(fd: c_int) -> io::Result<File> {
     }
 }
 
-/// The directory that holds the file, to be synced with the file's first sync. None where it may not be read.
-fn open_directory_of(path: &CStr) -> io::Result<Option<File>> {
-    let mut directory = [0; libc::PATH_MAX as usize];
-    let path = path.to_bytes();
-    let name = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
-    match directory.get_mut(..name) {
-        None => return Ok(None), // too long for open(2) too
-        Some([]) => directory[0] = b'.',
-        Some(start) => start.copy_from_slice(&path[..name]),
+/// The directory that the file at `path`, which does not exist, is to be in: if that is a symbolic link, where it leads to. To be
+/// synced with the file's first sync. None where it may not be read.
+fn open_directory_of(path: &CStr) -> Result<Option<File>> {
+    const LINKS: u32 = 40; // as open(2) follows
+    const NO_NUL: Error = Error::Incompatible("its path has a NUL in it");
+    let mut path = try_c_string(path.to_bytes())?.ok_or(NO_NUL)?;
+    for _ in 0..LINKS {
+        let Some(target) = read_link(&path)? else { break };
+        let directory = directory_of(&path).len();
+        let mut joined = path.into_bytes();
+        joined.truncate(if target.starts_with(b"/") { 0 } else { directory });
+        joined.try_reserve_exact(target.len())?;
+        joined.extend_from_slice(&target);
+        path = try_c_string(&joined)?.ok_or(NO_NUL)?;
     }
-    let directory = CStr::from_bytes_until_nul(&directory).map_err(io::Error::other)?;
-    match open_file(directory, libc::O_RDONLY | libc::O_DIRECTORY) {
+    let directory = match directory_of(&path) {
+        [] => b".",
+        directory => directory,
+    };
+    let directory = try_c_string(directory)?.ok_or(NO_NUL)?;
+    match open_file(&directory, libc::O_RDONLY | libc::O_DIRECTORY) {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(None),
-        result => result.map(Some),
+        result => result.map(Some).map_err(Error::system("open the directory of the file")),
     }
+}
+
+/// The path up to the last slash, which it has in it.
+fn directory_of(path: &CStr) -> &[u8] {
+    let path = path.to_bytes();
+    &path[..path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1)]
+}
+
+/// Where the symbolic link at `path` leads to; None if there is none.
+fn read_link(path: &CStr) -> Result<Option<Vec<u8>>> {
+    let mut target = Vec::<u8>::new();
+    target.try_reserve_exact(libc::PATH_MAX as usize)?;
+    // SAFETY: readlink takes a C string, and room for as many bytes as said, of which it writes as many as it returns.
+    unsafe {
+        match libc::readlink(path.as_ptr(), target.as_mut_ptr().cast(), target.capacity()) {
+            len @ 0.. => target.set_len(len as usize),
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(target))
 }
 
 fn check(result: impl Into<i64>) -> io::Result<i64> {

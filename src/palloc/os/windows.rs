@@ -262,8 +262,8 @@ impl MappedFile {
         false
     }
 
-    pub fn read_word(&self, _at: u64) -> Option<u64> {
-        None
+    pub fn read_exact(&self, _bytes: &mut [u8], _at: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// How much of it is allocated on the disk, at most.
@@ -292,8 +292,13 @@ impl MappedFile {
         if allocated { Ok(()) } else { write() }
     }
 
-    pub fn populate(&self, _at: u64, _len: u64) -> Result<()> {
-        Ok(())
+    pub fn populate(&self, _at: u64, _len: u64) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Space on the disk is needed for whole pages.
+    pub fn page(&self) -> u64 {
+        4096
     }
 
     pub fn punch_hole(&self, _at: u64, _len: u64) {}
@@ -377,12 +382,8 @@ pub(super) fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usiz
     file.seek_read(bytes, at)
 }
 
-pub(super) fn write_all_at(file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let n = file.seek_write(bytes, at)?;
-        (bytes, at) = (&bytes[n..], at + n as u64);
-    }
-    Ok(())
+pub(super) fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
+    file.seek_write(bytes, at)
 }
 
 /// Locks a byte far beyond every file: a lock on what the program reads and writes would keep its descriptor from it.

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{
-    Blobs, Flags, Heap, MemMedium, Operation, Random, blobs, check_killed, fill, is_deep, open, random_operation,
-    recover,
+    Blobs, Flags, Heap, MemMedium, Operation, Random, blobs, check_killed, closed, fill, is_deep, open,
+    random_operation, recover,
 };
 use crate::palloc::medium::Medium;
 
@@ -240,6 +240,12 @@ fn short_medium(start: Vec<u8>, flags: Flags, exact: bool) -> Durable {
         medium.fill(ptr, i as u8 + 1);
     }
     let second = *blobs(&medium.heap).keys().nth(1).unwrap();
+    if flags == Flags::DYNAMIC && !exact {
+        // Slack that is not all zeros.
+        let last = medium.heap.alloc(2000).unwrap();
+        fill(&mut medium.heap, last, 4);
+        medium.heap.free(last).unwrap();
+    }
     medium.heap.free(second).unwrap();
     medium.since = vec![medium.heap.medium.bytes.clone()];
     medium.heap.medium.barriers = Some(Vec::new());
@@ -421,5 +427,67 @@ fn a_marker_of_a_block_that_was_joined_does_not_come_back() {
             }
         });
         assert!((3..5000).contains(&images));
+    }
+}
+
+/// Without PALLOC_SYNC: cuts the power before, between and after the syncs in `operate`. Every image opens, with these blobs.
+fn every_cut_opens(heap: &mut Heap<MemMedium>, kept: &[u64], operate: impl FnOnce(&mut Heap<MemMedium>)) -> usize {
+    let before = blobs(heap);
+    heap.medium.syncs.clear();
+    heap.medium.before_each_change = Some(Vec::new());
+    operate(heap);
+    let mut states = heap.medium.before_each_change.take().unwrap();
+    states.push(heap.medium.bytes.clone());
+    let syncs = std::mem::take(&mut heap.medium.syncs);
+    let (mut from, mut images) = (0, 0);
+    for to in syncs.into_iter().chain([states.len() - 1]) {
+        images += power_cuts(&states[from..=to], 20_000, &mut Random(7), |image| {
+            let found = blobs(&open(image, Flags::DEFAULT).expect("a medium whose power was cut opens"));
+            for ptr in kept {
+                let n = before[ptr].len();
+                assert_eq!(found[ptr][..n], before[ptr][..], "the blob at {ptr}");
+            }
+        });
+        from = to;
+    }
+    images
+}
+
+#[test]
+fn a_power_cut_while_a_sync_cuts_the_file_leaves_a_medium_that_opens() {
+    for freed in [600, 3000, 9000, 100_000] {
+        for others in [[100, 100], [2000, 4500]] {
+            let mut heap = open(Vec::new(), Flags::DYNAMIC).unwrap();
+            let kept = others.map(|size| heap.alloc(size).unwrap());
+            let large = heap.alloc(freed).unwrap();
+            kept.into_iter().chain([large]).zip(1..).for_each(|(ptr, value)| fill(&mut heap, ptr, value));
+            heap.sync().unwrap();
+            let images = every_cut_opens(&mut heap, &kept, |heap| {
+                heap.free(large).unwrap();
+                heap.sync().unwrap();
+            });
+            assert!(images > 5, "{images}");
+            assert_eq!(heap.medium.end(), heap.size());
+            let images = every_cut_opens(&mut heap, &kept[..1], |heap| {
+                heap.free(kept[1]).unwrap();
+                heap.close().unwrap();
+            });
+            assert!(images > 1, "{images}");
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_after_growth_leaves_a_medium_that_opens() {
+    for size in [600, 5000, 200_000] {
+        let mut heap = open(Vec::new(), Flags::DYNAMIC).unwrap();
+        let kept = [heap.alloc(100).unwrap(), heap.alloc(480).unwrap()];
+        kept.into_iter().zip(1..).for_each(|(ptr, value)| fill(&mut heap, ptr, value));
+        let mut heap = open(closed(heap), Flags::DEFAULT).unwrap();
+        let images = every_cut_opens(&mut heap, &kept, |heap| {
+            let new = heap.alloc(size).unwrap();
+            fill(heap, new, 9);
+        });
+        assert!(images > 3, "{images}");
     }
 }
