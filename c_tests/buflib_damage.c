@@ -405,6 +405,104 @@ int main(void)
     }
     DIAG("%zu calls", seen);
 
+    TEST("the-length-at-the-end-of-a-free-block-is-not-believed-when-it-is-another");
+    seen = 0;
+    for (int length = 5; length < 12; length++) {
+        intptr_t *last, *end;
+        int a, b, c;
+
+        buflib_init(&ctx, pool, POOL);
+        a = buflib_alloc(&ctx, 10 * W);
+        b = buflib_alloc(&ctx, (size_t)(length - 5) * W);
+        c = buflib_alloc(&ctx, 8 * W);
+        CHECK(buflib_alloc(&ctx, 0) > 0);
+        CHECK_EQ_I(buflib_free(&ctx, b), 0);
+        end = (intptr_t *)buflib_get_data(&ctx, c) - 5;
+        last = end - 1;
+        CHECK_EQ_I(*last, -length);
+        saved_ctx = ctx;
+        memcpy(saved_pool, pool, POOL);
+        for (intptr_t bad = -length - 8; bad < length + 8; bad++) {
+            static char damaged[POOL];
+
+            if (bad == -length)
+                continue;
+            for (int call = 0; call < 3; call++) {
+                restore();
+                *last = bad;
+                if (bad < -1 && -bad < length - 4) /* of old data there, which no node is in */
+                    end[bad] = bad;
+                memcpy(damaged, pool, POOL);
+                panics = 0;
+                if (call == 0)
+                    CHECK_EQ_I(buflib_free(&ctx, c), -3);
+                else if (call == 1)
+                    CHECK(!buflib_shrink(&ctx, c, (char *)buflib_get_data(&ctx, c) + W, W));
+                else
+                    CHECK_EQ_I(buflib_free(&ctx, a), -3);
+                if (!CHECK_EQ_I(panics, 1) || !CHECK_MEM(pool, damaged, POOL))
+                    DIAG("length %d, %d, call %d", length, (int)bad, call);
+                seen++;
+            }
+        }
+    }
+    CHECK(seen > 400);
+
+    TEST("a-call-that-finds-two-damaged-slots-side-by-side-has-changed-nothing");
+    make();
+    seen = 0;
+    for (size_t word = POOL / W - (size_t)table_size(&saved_ctx); word + 1 < POOL / W; word++) {
+        static const intptr_t masks[] = { 1, 6, 0x58, -1, (intptr_t)1 << (8 * W - 3) };
+
+        for (int kind = 0; kind < 5 * 7; kind++) {
+            for (int call = 0; call < 80; call++) {
+                static char damaged[POOL];
+                struct buflib_context was;
+                int h = call % 25;
+
+                restore();
+                for (size_t i = 0; i < 2; i++) {
+                    intptr_t *at = (intptr_t *)pool + word + i;
+                    int how = i == 0 ? kind % 5 : kind / 5;
+
+                    *at = how < 5 ? *at ^ masks[how] : how == 5 ? 0 : *((intptr_t *)saved_pool + word + 1 - i);
+                }
+                memcpy(damaged, pool, POOL);
+                was = ctx;
+                panics = 0;
+                if (call < 25)
+                    buflib_free(&ctx, h);
+                else if (call < 50)
+                    buflib_shrink(&ctx, h, (char *)buflib_get_data(&ctx, h) + 8, 8);
+                else if (call < 66)
+                    buflib_alloc(&ctx, (size_t)(call - 50) * 8);
+                else if (call < 70)
+                    buflib_alloc(&ctx, 1000);
+                else if (call < 72)
+                    buflib_allocatable(&ctx);
+                else if (call < 75)
+                    buflib_pin(&ctx, h);
+                else
+                    buflib_alloc_aligned(&ctx, 8, 64, NULL, NULL);
+                if (panics == 0)
+                    continue;
+                seen++;
+                if (memcmp(&was, &ctx, 6 * W) != 0 || memcmp(pool, damaged, POOL) != 0) {
+                    intptr_t *x = (intptr_t *)pool, *y = (intptr_t *)damaged;
+                    DIAG("slots %d and %d, kind %d, call %d", (int)(POOL / W - word), (int)(POOL / W - word - 1), kind, call);
+                    for (size_t i = 0; i < 6; i++)
+                        if (((intptr_t *)&was)[i] != ((intptr_t *)&ctx)[i])
+                            DIAG("field %d: 0x%jx 0x%jx", (int)i, (intmax_t)((intptr_t *)&was)[i], (intmax_t)((intptr_t *)&ctx)[i]);
+                    for (size_t i = 0; i < POOL / W; i++)
+                        if (x[i] != y[i])
+                            DIAG("word %d of %d: 0x%jx 0x%jx", (int)i, (int)(ctx.alloc_end - ctx.buf_start), (intmax_t)y[i], (intmax_t)x[i]);
+                    CHECK(!"unchanged");
+                }
+            }
+        }
+    }
+    DIAG("%zu calls", seen);
+
     TEST("every-single-byte-beside-a-payload-s-crc-is-seen");
     {
         int pins[] = { 0, 1, 3, 127, 255 };

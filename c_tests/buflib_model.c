@@ -33,6 +33,13 @@ static bool all_agree, moody;
 
 #define EXPECT(cond) (wrong += !CHECK(cond))
 
+static int some_handle(void)
+{
+    int count = table_size(&ctx);
+
+    return count == 0 ? 1 : 1 + (int)rnd((unsigned)count);
+}
+
 static bool intact(int handle)
 {
     for (size_t i = 0; i < twin[handle].size; i++)
@@ -64,10 +71,25 @@ static void sync_it(int handle, bool on)
 static int shrink(int handle, unsigned hints, void *start, size_t size)
 {
     size_t front, back;
+    int other = some_handle();
 
     (void)hints;
     twin[handle].data = buflib_get_data(&ctx, handle);
     EXPECT(twin[handle].data == start && twin[handle].size <= size && size < twin[handle].size + W);
+    if (!all_agree && rnd(8) == 0) { /* first another one, or this one */
+        EXPECT(buflib_free(&ctx, other) == (twin[other].live ? 0 : other));
+        twin[other].live = false;
+        if (other == handle || rnd(2))
+            return BUFLIB_CB_OK;
+    } else if (!all_agree && rnd(8) == 0 && twin[other].live) {
+        twin[other].data = buflib_get_data(&ctx, other);
+        front = rnd((unsigned)twin[other].size + 1);
+        twin[other].size -= front;
+        twin[other].data += front;
+        EXPECT(buflib_shrink(&ctx, other, twin[other].data, twin[other].size));
+        EXPECT(twin[other].data == buflib_get_data(&ctx, other));
+        start = twin[handle].data;
+    }
     switch (all_agree ? 2 : rnd(6)) {
     case 0:
         EXPECT(buflib_free(&ctx, handle) == 0);
@@ -142,13 +164,6 @@ static void born(int handle, size_t size, size_t alignment, const char *name, st
     snprintf(twin[handle].name, sizeof twin[handle].name, "%s", name != NULL ? name : "");
     EXPECT((uintptr_t)twin[handle].data % alignment == 0);
     memset(twin[handle].data, value, size);
-}
-
-static int some_handle(void)
-{
-    int count = table_size(&ctx);
-
-    return count == 0 ? 1 : 1 + (int)rnd((unsigned)count);
 }
 
 static void allocate(size_t limit)

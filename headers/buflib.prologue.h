@@ -65,14 +65,14 @@
  *                    block. `hints & BUFLIB_SHRINK_SIZE_MASK` is how many bytes are wanted, header
  *                    included; `hints & BUFLIB_SHRINK_POS_MASK` is where: at the front, at the back,
  *                    or, to make the most of it, at both. Give any of it by buflib_shrink or
- *                    buflib_free of this handle and return BUFLIB_CB_OK, else
+ *                    buflib_free of this handle, or of others, and return BUFLIB_CB_OK, else
  *                    BUFLIB_CB_CANNOT_SHRINK. It is called again as long as that yields something and
- *                    is not enough; BUFLIB_CB_OK without any progress is taken for CANNOT_SHRINK.
+ *                    is not enough; BUFLIB_CB_OK without any progress counts as CANNOT_SHRINK.
  *
  *   In a move_callback or sync_callback only buflib_get_data, buflib_get_name, buflib_pin_count and
  *   buflib_available may be used on this context; in a shrink_callback also buflib_shrink and
- *   buflib_free of the handle it is called for. All others do nothing and fail: those that return a
- *   handle, and buflib_free, with -3. A callback must return: no longjmp, no buflib_init.
+ *   buflib_free, of any handle. All others do nothing and fail: those that return a handle, and
+ *   buflib_free, with -3. A callback must return: no longjmp, no buflib_init.
  *
  * Damage
  *
@@ -93,6 +93,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* What callbacks return. */
 #define BUFLIB_CB_OK 0
@@ -104,6 +105,11 @@
 #define BUFLIB_SHRINK_POS_BACK (1u << 30)
 #define BUFLIB_SHRINK_POS_MASK (BUFLIB_SHRINK_POS_FRONT | BUFLIB_SHRINK_POS_BACK)
 #define BUFLIB_SHRINK_SIZE_MASK (~BUFLIB_SHRINK_POS_MASK)
+
+/* For core_alloc.h files of the original, which ask whether buflib_print_block_at exists: it always does. */
+#ifndef BUFLIB_DEBUG_BLOCK_SINGLE
+#define BUFLIB_DEBUG_BLOCK_SINGLE
+#endif
 
 /* Bytes that a block without a name takes of the pool beside its payload: the header and the handle. */
 #define BUFLIB_ALLOC_OVERHEAD (6 * sizeof(void *))
@@ -120,6 +126,14 @@ struct buflib_context {
     intptr_t *alloc_end;          /* end of the last allocated block */
     bool compact;                 /* a compaction would not help */
     uintptr_t private_[16 + 8 * sizeof(void *)];
+};
+
+/* A word of a pool: a length, an address of callbacks or of a payload, a slot of the handle table. */
+union buflib_data {
+    intptr_t val;
+    struct buflib_callbacks *ops;
+    char *alloc;
+    union buflib_data *handle;
 };
 
 /* What a block is asked; see "Callbacks" above. Kept by reference. */

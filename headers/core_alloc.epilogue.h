@@ -1,3 +1,17 @@
+/*
+ * In a file that defines MEMORYSIZE (in MiB) before this one, core_allocator_init takes a static pool
+ * of MEMORYSIZE * 1024 - 768 KiB in that file instead.
+ */
+#ifdef MEMORYSIZE
+static inline void core_allocator_init_memorysize_(void)
+{
+    static uint64_t pool[((size_t)(MEMORYSIZE) * 1024 - 768) * 1024 / sizeof(uint64_t)];
+
+    core_allocator_init_pool(pool, sizeof pool);
+}
+#define core_allocator_init core_allocator_init_memorysize_
+#endif
+
 /* buflib_get_data. */
 static inline void *core_get_data(int handle)
 {

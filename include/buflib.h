@@ -70,14 +70,14 @@
  *                    block. `hints & BUFLIB_SHRINK_SIZE_MASK` is how many bytes are wanted, header
  *                    included; `hints & BUFLIB_SHRINK_POS_MASK` is where: at the front, at the back,
  *                    or, to make the most of it, at both. Give any of it by buflib_shrink or
- *                    buflib_free of this handle and return BUFLIB_CB_OK, else
+ *                    buflib_free of this handle, or of others, and return BUFLIB_CB_OK, else
  *                    BUFLIB_CB_CANNOT_SHRINK. It is called again as long as that yields something and
- *                    is not enough; BUFLIB_CB_OK without any progress is taken for CANNOT_SHRINK.
+ *                    is not enough; BUFLIB_CB_OK without any progress counts as CANNOT_SHRINK.
  *
  *   In a move_callback or sync_callback only buflib_get_data, buflib_get_name, buflib_pin_count and
  *   buflib_available may be used on this context; in a shrink_callback also buflib_shrink and
- *   buflib_free of the handle it is called for. All others do nothing and fail: those that return a
- *   handle, and buflib_free, with -3. A callback must return: no longjmp, no buflib_init.
+ *   buflib_free, of any handle. All others do nothing and fail: those that return a handle, and
+ *   buflib_free, with -3. A callback must return: no longjmp, no buflib_init.
  *
  * Damage
  *
@@ -98,6 +98,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* What callbacks return. */
 #define BUFLIB_CB_OK 0
@@ -109,6 +110,11 @@
 #define BUFLIB_SHRINK_POS_BACK (1u << 30)
 #define BUFLIB_SHRINK_POS_MASK (BUFLIB_SHRINK_POS_FRONT | BUFLIB_SHRINK_POS_BACK)
 #define BUFLIB_SHRINK_SIZE_MASK (~BUFLIB_SHRINK_POS_MASK)
+
+/* For core_alloc.h files of the original, which ask whether buflib_print_block_at exists: it always does. */
+#ifndef BUFLIB_DEBUG_BLOCK_SINGLE
+#define BUFLIB_DEBUG_BLOCK_SINGLE
+#endif
 
 /* Bytes that a block without a name takes of the pool beside its payload: the header and the handle. */
 #define BUFLIB_ALLOC_OVERHEAD (6 * sizeof(void *))
@@ -125,6 +131,14 @@ struct buflib_context {
     intptr_t *alloc_end;          /* end of the last allocated block */
     bool compact;                 /* a compaction would not help */
     uintptr_t private_[16 + 8 * sizeof(void *)];
+};
+
+/* A word of a pool: a length, an address of callbacks or of a payload, a slot of the handle table. */
+union buflib_data {
+    intptr_t val;
+    struct buflib_callbacks *ops;
+    char *alloc;
+    union buflib_data *handle;
 };
 
 /* What a block is asked; see "Callbacks" above. Kept by reference. */
@@ -194,10 +208,10 @@ int buflib_alloc_aligned(struct buflib_context *ctx, size_t size, size_t alignme
 
 /*
  * Compacts, asks every block that has a shrink callback for all that it can give, and allocates all
- * that there is then in one place: `*size` bytes. Room for some more handles is left. The name is
- * cut to 15 bytes.
+ * that there is then in one place: `*size` bytes; with `size` NULL they are not reported. Room for
+ * some more handles is left. The name is cut to 15 bytes.
  *
- * Fails iff (`*size` becomes 0)
+ * Fails iff (`*size` becomes 0; `size` NULL is no failure)
  * - there are fewer than 22 words and 16 bytes more at the end, and no other free block in which a
  *   byte has room, or there can be no handle: -1;
  * - a callback is running, or the pool is damaged and the panic handler returned: -3.
@@ -207,12 +221,12 @@ int buflib_alloc_maximum(struct buflib_context *ctx, const char *name, size_t *s
 /*
  * Cuts a block down to the `new_size` bytes from `new_start`, which lie where they are: what should
  * be kept has to be moved there before. Its payload then starts exactly at `new_start`, aligned or
- * not. What was in front and behind is free. No callback runs. A block may grow back to the end of
- * its last word.
+ * not; with NULL where it starts already. What was in front and behind is free. No callback runs. A
+ * block may grow back to the end of its last word.
  *
  * Fails iff (false, and nothing has changed) the handle is bad; the range is not within the
- * payload, rounded up to words; a callback of another block is running; or the pool is damaged and
- * the panic handler returned.
+ * payload, rounded up to words; a move_callback or sync_callback is running; or the pool is damaged
+ * and the panic handler returned.
  */
 bool buflib_shrink(struct buflib_context *ctx, int handle, void *new_start, size_t new_size);
 
@@ -220,8 +234,8 @@ bool buflib_shrink(struct buflib_context *ctx, int handle, void *new_start, size
  * Frees a block, whatever pins it has, and returns 0.
  *
  * Fails iff the handle is bad: what was given is returned, so that `h = buflib_free(ctx, h)` may be
- * repeated; or a callback of another block is running, or the pool is damaged and the panic handler
- * returned: -3.
+ * repeated; or a move_callback or sync_callback is running, or the pool is damaged and the panic
+ * handler returned: -3.
  */
 int buflib_free(struct buflib_context *ctx, int handle);
 
@@ -256,10 +270,12 @@ bool buflib_context_relocate(struct buflib_context *ctx, void *buf);
  * Takes memory away from the free end of the pool, compacting it first if that may help: all blocks
  * move up without being asked, and the start of the pool, which is returned, is the caller's until
  * buflib_buffer_in. `*size` is how many bytes are wanted, 0 for all; then how many they are,
- * rounded up to words, and up to the largest alignment of a block.
+ * rounded up to words, and up to the largest alignment of a block. They are fewer, even 0, if fewer
+ * are free.
  *
- * Fails iff (NULL, `*size` becomes 0, and nothing has changed) a block is pinned, a callback is
- * running, `size` is NULL, or the pool is damaged and the panic handler returned.
+ * Fails iff (NULL, `*size` becomes 0, and nothing has changed) the context has no pool, a block is
+ * pinned, a callback is running, `size` is NULL, or the pool is damaged and the panic handler
+ * returned.
  */
 void *buflib_buffer_out(struct buflib_context *ctx, size_t *size);
 
@@ -280,29 +296,38 @@ const char *buflib_get_name(struct buflib_context *ctx, int handle);
 
 /*
  * Keeps a block where it is, also from compaction, until as many buflib_unpin. Its shrink callback
- * is still asked. The pins end with the block. Does nothing iff the handle is bad, a callback is
- * running, the block has 255 pins (a further one is not counted), or the pool is damaged and the
- * panic handler returned.
+ * is still asked. The pins end with the block.
+ *
+ * Fails iff (nothing has changed) a callback is running; or, which calls the panic handler, the
+ * handle is bad, the block has 2^32 - 1 pins (4095 on 32-bit), or the pool is damaged.
  */
 void buflib_pin(struct buflib_context *ctx, int handle);
 
-/* Takes back one pin. Does nothing iff there is none, or buflib_pin would not. */
+/*
+ * Takes back one pin.
+ *
+ * Fails iff (nothing has changed) a callback is running; or, which calls the panic handler, the
+ * handle is bad, the block has no pin, or the pool is damaged.
+ */
 void buflib_unpin(struct buflib_context *ctx, int handle);
 
 /* How many pins a block has; 0 if the handle is bad. */
 unsigned int buflib_pin_count(struct buflib_context *ctx, int handle);
 
 /*
- * Pins a block and returns its data, which stays there until buflib_put_data_pinned. NULL iff
- * buflib_pin does nothing.
+ * Pins a block and returns its data, which stays there until buflib_put_data_pinned.
+ *
+ * Fails iff (NULL) buflib_pin does; but a bad handle is no matter for the panic handler here.
  */
 void *buflib_get_data_pinned(struct buflib_context *ctx, int handle);
 
 /*
  * Takes back the pin of buflib_get_data_pinned. `data` is what that returned or, when buflib_shrink
- * has cut the front of the block since, what buflib_get_data returns now; anything else is left
- * alone. A shrink callback may be asked while the block is pinned: one that cuts fronts is better
- * served by buflib_unpin.
+ * has cut the front of the block since, what buflib_get_data returns now; anything else is ignored.
+ * A shrink callback may be asked while the block is pinned: one that cuts fronts is better served
+ * by buflib_unpin.
+ *
+ * Fails iff buflib_unpin does.
  */
 void buflib_put_data_pinned(struct buflib_context *ctx, void *data);
 

@@ -44,7 +44,8 @@ extern struct buflib_context core_ctx;
 
 /*
  * core_allocator_init_pool with a static pool of CORE_ALLOC_POOL_SIZE bytes, 7424 KiB, which costs
- * no memory before it is used.
+ * no memory before it is used. In a file that defines MEMORYSIZE it has MEMORYSIZE * 1024 - 768
+ * KiB: see below.
  */
 void core_allocator_init(void);
 
@@ -95,6 +96,20 @@ int core_get_num_blocks(void);
 
 /* buflib_print_block_at. */
 void core_print_block_at(int block_num, char *buf, size_t bufsize);
+
+/*
+ * In a file that defines MEMORYSIZE (in MiB) before this one, core_allocator_init takes a static pool
+ * of MEMORYSIZE * 1024 - 768 KiB in that file instead.
+ */
+#ifdef MEMORYSIZE
+static inline void core_allocator_init_memorysize_(void)
+{
+    static uint64_t pool[((size_t)(MEMORYSIZE) * 1024 - 768) * 1024 / sizeof(uint64_t)];
+
+    core_allocator_init_pool(pool, sizeof pool);
+}
+#define core_allocator_init core_allocator_init_memorysize_
+#endif
 
 /* buflib_get_data. */
 static inline void *core_get_data(int handle)

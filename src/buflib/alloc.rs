@@ -110,6 +110,7 @@ pub(crate) fn alloc(ctx: &Context, request: Request<'_>) -> core::result::Result
 }
 
 fn alloc_words(ctx: &Context, request: Request<'_>, words: usize) -> core::result::Result<usize, Error> {
+    let hint = ctx.first_free_handle.get();
     let handle = loop {
         match handles::reserve(ctx) {
             Some(handle) => break handle,
@@ -124,8 +125,10 @@ fn alloc_words(ctx: &Context, request: Request<'_>, words: usize) -> core::resul
     let placed = place(ctx, request, words, handle);
     if let Err(error) = placed {
         let inner = handles::release(ctx, handle);
-        if inner && error == Error::NoMemory {
-            ctx.compact.set(false);
+        match error {
+            Error::NoMemory if inner => ctx.compact.set(false),
+            Error::Damaged(_) => ctx.first_free_handle.set(hint), // as it was
+            _ => {}
         }
     }
     placed
@@ -262,7 +265,7 @@ fn after(ctx: &Context, pool: Pool, end: usize) -> Result<After> {
 ///
 /// 0 if it is done; the handle if that is bad.
 pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Error> {
-    if !ctx.may_change(handle) {
+    if !ctx.may_give() {
         return Err(Error::InCallback);
     }
     let pool = ctx.pool();
@@ -309,18 +312,19 @@ pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Erro
     Ok(0)
 }
 
-/// Cuts a block's payload to `size` bytes from the address `start`.
+/// Cuts a block's payload to `size` bytes from the address `start`; 0 is where it starts already.
 ///
 /// ```text
 ///     | free: a | header | cut |    payload    | cut | free: c |
 ///     | free: a + cut | header |    payload    | free: cut + c |       or the end space begins behind the payload
 /// ```
 pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> Result<bool> {
-    if !ctx.may_change(handle) {
+    if !ctx.may_give() {
         return Ok(false);
     }
     let pool = ctx.pool();
     let Some(mut block) = block_of(ctx, pool, handle)? else { return Ok(false) };
+    let start = if start == 0 { block.address } else { start };
     let Some(end) = start.checked_add(size) else { return Ok(false) };
     if start < block.address || end > pool.address(block.end()) {
         return Ok(false);

@@ -89,7 +89,7 @@ impl Ops<'_> {
     /// Asks the block to give memory back. True if it says that it did.
     pub fn shrink(self, ctx: &Context, block: &Block, hints: u32) -> bool {
         let handle = block.handle as c_int;
-        during(ctx, block.handle, || match self {
+        during(ctx, SHRINKING, || match self {
             Ops::C(Callbacks { shrink_callback: Some(shrink_callback), .. }) => {
                 let start = ctx.pool().pointer(block.address).cast();
                 // SAFETY: a callback gets its handle, and the start and size of its payload.

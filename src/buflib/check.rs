@@ -75,10 +75,14 @@ impl Block {
         pool.set(self.payload - 1, tail::crc_word(self.start, crc(pool, self.start, self.payload), self.flags));
     }
 
-    /// Writes the flags.
-    pub fn set_flags(&mut self, pool: Pool, flags: Flags) {
-        self.flags = flags;
-        self.send(pool, self.start);
+    /// Writes the number of pins.
+    pub fn set_pins(&mut self, pool: Pool, pins: usize) {
+        self.flags.pins = pins;
+        if tail::length_word(self.name_words(), self.flags) == pool.get(self.payload - 2) {
+            self.send(pool, self.start);
+        } else {
+            self.seal(pool);
+        }
     }
 
     /// Writes the flags as they are right when the block is at `to`. (On 64-bit the crc does not cover them, on 32-bit it does not
@@ -96,7 +100,8 @@ impl Block {
     pub fn set_prev(&mut self, pool: Pool, len: usize) {
         let prev = len.min(NODE);
         if self.flags.prev != prev {
-            self.set_flags(pool, Flags { prev, ..self.flags });
+            self.flags.prev = prev;
+            self.send(pool, self.start);
         }
     }
 }

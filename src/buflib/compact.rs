@@ -2,7 +2,7 @@
 
 use super::alloc::{Error, Request, alloc, end_estimate};
 use super::callbacks::{Ops, ops};
-use super::check::{Any, Block, Result, any_at, block_of, check_headers, free_before, length_at, shape, shape_at};
+use super::check::{Any, Block, Result, any_at, check_headers, free_before, length_at, shape, shape_at};
 use super::layout::*;
 use super::{free_tree, handles};
 
@@ -209,9 +209,17 @@ pub(crate) fn compact_and_shrink(ctx: &Context, hints: u32) -> Result<bool> {
     Ok(true)
 }
 
+/// Asks every block that has a shrink callback. Returns true if one said OK and there was progress: more is free, in whatever block, or
+/// the payload of the block starts elsewhere.
+fn ask_to_shrink(ctx: &Context, hints: u32) -> Result<bool> {
+    let gained = ask_each(ctx, hints);
+    ctx.next_to_ask.set(0);
+    gained
+}
+
 /// Asks in address order. With FRONT alone, the free words before a block are taken off what it and all later ones are asked for, and
 /// it is not asked if they are more than that.
-fn ask_to_shrink(ctx: &Context, hints: u32) -> Result<bool> {
+fn ask_each(ctx: &Context, hints: u32) -> Result<bool> {
     let pool = ctx.pool();
     let position = hints & !SIZE;
     let mut wanted = hints & SIZE;
@@ -230,25 +238,19 @@ fn ask_to_shrink(ctx: &Context, hints: u32) -> Result<bool> {
         if !ops.shrinkable() {
             continue;
         }
-        let before = free_before(ctx, pool, &block)?;
-        if let Some((_, len)) = before.filter(|_| position == FRONT) {
+        if let Some((_, len)) = free_before(ctx, pool, &block)?.filter(|_| position == FRONT) {
             let free = saturate(len);
             if wanted < free {
                 continue;
             }
             wanted -= free;
         }
-        let ok = ops.shrink(ctx, &block, position | wanted);
-        match block_of(ctx, pool, block.handle as i32)? {
-            Some(after) => {
-                gained |= ok && (after.address, after.len) != (block.address, block.len);
-                start = after.end();
-            }
-            None => {
-                gained |= ok;
-                start = before.map_or(block.start, |(start, _)| start);
-            }
-        }
+        let all = || (ctx.free_words.get(), ctx.end(), handles::data(ctx, block.handle as i32).addr());
+        let before = all();
+        // The callback may free and shrink any block, so that a free block comes to reach over this place.
+        ctx.next_to_ask.set(start);
+        gained |= ops.shrink(ctx, &block, position | wanted) && all() != before;
+        start = ctx.next_to_ask.get();
     }
     Ok(gained)
 }

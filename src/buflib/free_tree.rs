@@ -489,6 +489,10 @@ pub(crate) fn exchange<const N: usize>(ctx: &Context, path: &mut Path, changes: 
         if let Some((start, len)) = change.1 {
             sum = sum.wrapping_add(len);
             mark(tree.pool, start, len);
+            let next = ctx.next_to_ask.get();
+            if start < next && next < start + len {
+                ctx.next_to_ask.set(start + len);
+            }
         }
     }
     ctx.free_words.set(sum);

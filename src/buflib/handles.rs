@@ -10,7 +10,7 @@
 //!     table          run: 7f..18  0  7f..a8  0
 //! ```
 
-use super::check::{Block, Result, block_of};
+use super::check::{Block, Fault, Result, block_of};
 use super::layout::*;
 
 const BITS: usize = usize::BITS as usize;
@@ -137,35 +137,56 @@ pub(crate) fn data(ctx: &Context, handle: i32) -> *mut u8 {
     }
 }
 
-/// A handle's block, unless a callback runs or the handle is bad.
-fn idle_block(ctx: &Context, handle: i32) -> Result<Option<Block>> {
-    if ctx.busy.get() != IDLE {
-        return Ok(None);
-    }
-    block_of(ctx, ctx.pool(), handle)
+/// Why a pin was not added or taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoPin {
+    /// No block has the handle.
+    BadHandle,
+    /// The block has as many pins as can be counted.
+    TooMany,
+    /// The block has no pin.
+    None,
+    /// A callback is running.
+    InCallback,
+    /// The pool is damaged.
+    Damaged(Fault),
 }
 
-/// Keeps a block where it is. False if the handle is bad, a callback runs, or the block has as many pins as it can.
-pub(crate) fn pin(ctx: &Context, handle: i32) -> Result<bool> {
-    let Some(mut block) = idle_block(ctx, handle)? else { return Ok(false) };
-    if block.flags.pins == MAX_PINS {
-        return Ok(false);
+impl From<Fault> for NoPin {
+    fn from(fault: Fault) -> Self {
+        NoPin::Damaged(fault)
     }
-    block.set_flags(ctx.pool(), Flags { pins: block.flags.pins + 1, ..block.flags });
-    if block.flags.pins == 1 {
+}
+
+/// The block of a handle, if its pins may change.
+fn block_to_pin(ctx: &Context, handle: i32) -> core::result::Result<Block, NoPin> {
+    if ctx.busy.get() != IDLE {
+        return Err(NoPin::InCallback);
+    }
+    block_of(ctx, ctx.pool(), handle)?.ok_or(NoPin::BadHandle)
+}
+
+/// Keeps a block where it is, until `unpin`.
+pub(crate) fn pin(ctx: &Context, handle: i32) -> core::result::Result<(), NoPin> {
+    let mut block = block_to_pin(ctx, handle)?;
+    let pins = block.flags.pins;
+    if pins == MAX_PINS {
+        return Err(NoPin::TooMany);
+    }
+    block.set_pins(ctx.pool(), pins + 1);
+    if pins == 0 {
         ctx.pinned_blocks.set(ctx.pinned_blocks.get() + 1);
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Takes one pin back.
-pub(crate) fn unpin(ctx: &Context, handle: i32) -> Result<()> {
-    let Some(mut block) = idle_block(ctx, handle)? else { return Ok(()) };
-    if block.flags.pins > 0 {
-        block.set_flags(ctx.pool(), Flags { pins: block.flags.pins - 1, ..block.flags });
-        if block.flags.pins == 0 {
-            ctx.pinned_blocks.set(ctx.pinned_blocks.get().saturating_sub(1));
-        }
+pub(crate) fn unpin(ctx: &Context, handle: i32) -> core::result::Result<(), NoPin> {
+    let mut block = block_to_pin(ctx, handle)?;
+    let pins = block.flags.pins.checked_sub(1).ok_or(NoPin::None)?;
+    block.set_pins(ctx.pool(), pins);
+    if pins == 0 {
+        ctx.pinned_blocks.set(ctx.pinned_blocks.get().saturating_sub(1));
     }
     Ok(())
 }

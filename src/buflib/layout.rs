@@ -67,7 +67,7 @@ pub struct Context {
     pub(crate) words_out: Cell<usize>,
     /// The handle that an allocation in progress has taken, or 0.
     pub(crate) reserved: Cell<usize>,
-    /// What runs: [`IDLE`], [`MOVING`], or the handle whose shrink callback does.
+    /// Which callback runs: [`IDLE`], [`MOVING`] or [`SHRINKING`].
     pub(crate) busy: Cell<usize>,
     /// The last compaction left a block where it was because its callback refused or it was pinned.
     pub(crate) stuck: Cell<bool>,
@@ -77,7 +77,9 @@ pub struct Context {
     pub(crate) run_shift: Cell<usize>,
     /// Bit i: `runs[i]` is not 0.
     pub(crate) summary: Cell<usize>,
-    spare: [Cell<usize>; 6],
+    /// While shrink callbacks are asked: where the next block to ask begins. No free block reaches over it.
+    pub(crate) next_to_ask: Cell<usize>,
+    spare: [Cell<usize>; 5],
     /// Bit i of word j: a handle of run 64 j + i (32 j + i) may be free.
     pub(crate) runs: [Cell<usize>; usize::BITS as usize],
 }
@@ -85,7 +87,9 @@ pub struct Context {
 /// No callback is running.
 pub(crate) const IDLE: usize = 0;
 /// A move or sync callback is running.
-pub(crate) const MOVING: usize = usize::MAX;
+pub(crate) const MOVING: usize = 1;
+/// A shrink callback is running.
+pub(crate) const SHRINKING: usize = 2;
 
 const _: () = {
     assert!(offset_of!(Context, handle_table) == 0);
@@ -124,7 +128,8 @@ impl Context {
             closures: Cell::new(false),
             run_shift: Cell::new(0),
             summary: Cell::new(0),
-            spare: [const { Cell::new(0) }; 6],
+            next_to_ask: Cell::new(0),
+            spare: [const { Cell::new(0) }; 5],
             runs: [const { Cell::new(0) }; usize::BITS as usize],
         }
     }
@@ -143,10 +148,9 @@ impl Context {
         self.key_bits.set((usize::BITS - words.leading_zeros()) as usize);
     }
 
-    /// Whether a block may be shrunk or freed: no callback runs, or its own shrink callback.
-    pub(crate) fn may_change(&self, handle: i32) -> bool {
-        let busy = self.busy.get();
-        busy == IDLE || (handle > 0 && busy == handle as usize)
+    /// Whether blocks may be shrunk and freed: no callback runs, or a shrink callback.
+    pub(crate) fn may_give(&self) -> bool {
+        self.busy.get() != MOVING
     }
 
     /// Moves the start of the pool by `words`, and what lies from there to `alloc_end` with it.
@@ -305,14 +309,16 @@ fn outside() -> ! {
     panic!("buflib: access outside of the pool")
 }
 
-/// What is told of a block apart from its header's frozen words. On 64-bit in the upper half of the crc word, with a check of its own;
-/// on 32-bit in the upper 18 bits of the word with the name's length, covered by the crc.
+/// State of a block that its header's frozen words have no place for. On 64-bit it is in the upper half of the crc word, with a check of
+/// its own; on 32-bit in the upper 22 bits of the word with the name's length, which the crc covers.
 ///
 /// ```text
 ///     bits:   prev   offset   align   pins   check
 ///     64-bit    3       3       6       8     12
-///     32-bit    3       2       5       8      -
+///     32-bit    3       2       5      12      -
 /// ```
+///
+/// On 64-bit the other 24 bits of the pins are in the upper half of the word with the name's length, which the crc covers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flags {
     /// Words of the free block before, [`NODE`] for all that are in the tree; 0 if the block before is allocated. So that a shorter
@@ -329,19 +335,24 @@ pub(crate) struct Flags {
 const WIDE: bool = usize::BITS == 64;
 const OFFSET_BITS: u32 = W.trailing_zeros();
 const ALIGN_BITS: u32 = if WIDE { 6 } else { 5 };
-const PIN_BITS: u32 = 8;
+const PIN_BITS: u32 = if WIDE { 8 } else { 12 };
 const PREV_BITS: u32 = 3;
 const FLAG_BITS: u32 = PREV_BITS + OFFSET_BITS + ALIGN_BITS + PIN_BITS;
 /// The most pins that a block can have.
-pub(crate) const MAX_PINS: usize = (1 << PIN_BITS) - 1;
-/// On 32-bit, the bits of the word with the name's length that the flags leave.
-const NAME_BITS: u32 = 32 - FLAG_BITS;
+pub(crate) const MAX_PINS: usize = if WIDE { u32::MAX as usize } else { (1 << PIN_BITS) - 1 };
+/// The bits of the word with the name's length that are the length. Above them are flags.
+const NAME_BITS: u32 = if WIDE { 32 } else { 32 - FLAG_BITS };
 /// The most words of a name.
-pub(crate) const MAX_NAME: usize = if WIDE { u32::MAX as usize } else { (1 << NAME_BITS) - 2 };
+pub(crate) const MAX_NAME: usize = (1 << NAME_BITS) - 2;
+
+const _: () = {
+    assert!(NODE < 1 << PREV_BITS && W <= 1 << OFFSET_BITS && usize::BITS <= 1 << ALIGN_BITS);
+    assert!(FLAG_BITS <= if WIDE { 20 } else { 32 - 8 }, "12 bits for the check; 8 bits for the length of a name");
+};
 
 impl Flags {
     fn pack(self) -> u32 {
-        let mut bits = self.pins as u32;
+        let mut bits = (self.pins & ((1 << PIN_BITS) - 1)) as u32;
         bits = (bits << ALIGN_BITS) | self.align as u32;
         bits = (bits << OFFSET_BITS) | self.offset as u32;
         (bits << PREV_BITS) | self.prev as u32
@@ -373,14 +384,15 @@ fn with_check(bits: u32, crc: u32, start: usize) -> u32 {
 pub(crate) mod tail {
     use super::*;
 
-    /// What stands in the word of the name's length.
+    /// The word of the name's length.
     pub fn length_word(name_words: usize, flags: Flags) -> usize {
-        if WIDE { name_words + 1 } else { name_words + 1 + ((flags.pack() as usize) << NAME_BITS) }
+        let above = if WIDE { flags.pins >> PIN_BITS } else { flags.pack() as usize };
+        name_words + 1 + (above << NAME_BITS)
     }
 
     /// Words of the name.
     pub fn name_words(length_word: usize) -> usize {
-        (if WIDE { length_word } else { length_word & ((1 << NAME_BITS) - 1) }).wrapping_sub(1)
+        (length_word & ((1 << NAME_BITS) - 1)).wrapping_sub(1)
     }
 
     /// What stands in the crc word of the block at `start`: the crc in the four bytes of the lowest addresses.
@@ -401,7 +413,10 @@ pub(crate) mod tail {
         }
         let (crc, upper) = split(crc_word);
         let bits = upper & ((1 << FLAG_BITS) - 1);
-        (upper == with_check(bits, crc, start)).then(|| Flags::unpack(bits))
+        (upper == with_check(bits, crc, start)).then(|| {
+            let flags = Flags::unpack(bits);
+            Flags { pins: flags.pins | (length_word >> NAME_BITS << PIN_BITS), ..flags }
+        })
     }
 
     fn join(first: u32, second: u32) -> usize {

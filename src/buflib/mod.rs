@@ -362,14 +362,14 @@ impl<'pool> Buflib<'pool> {
         alloc::free(&self.ctx, handle.get()) == Ok(0)
     }
 
-    /// Keeps a block where it is until as many `unpin`s. False iff the handle is bad, or has 255 pins.
+    /// Keeps a block where it is until as many `unpin`s. False iff the handle is bad, or has 2^32 - 1 pins (4095 on 32-bit).
     pub fn pin(&mut self, handle: Handle) -> bool {
-        handles::pin(&self.ctx, handle.get()).unwrap_or(false)
+        handles::pin(&self.ctx, handle.get()).is_ok()
     }
 
-    /// Takes back a pin, if there is one.
-    pub fn unpin(&mut self, handle: Handle) {
-        let _damaged = handles::unpin(&self.ctx, handle.get());
+    /// Takes back a pin. False iff the handle is bad, or the block has no pin.
+    pub fn unpin(&mut self, handle: Handle) -> bool {
+        handles::unpin(&self.ctx, handle.get()).is_ok()
     }
 
     /// How many pins the block has; 0 if the handle is bad.

@@ -10,7 +10,8 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 use crate::buflib::alloc::{self, Error, Request, log2_of_alignment};
 use crate::buflib::check::{self, Any, Fault};
 use crate::buflib::layout::{Callbacks as buflib_callbacks, Context as buflib_context, IDLE, NAME};
-use crate::buflib::{compact, handles};
+use crate::buflib::handles::{self, NoPin};
+use crate::buflib::compact;
 
 type size_t = usize;
 
@@ -107,6 +108,29 @@ fn or_report<T>(ctx: &buflib_context, result: Result<T, Fault>, failed: T) -> T 
         report(ctx, fault);
         failed
     })
+}
+
+/// Adds a pin. Calls the panic handler and returns false if that can't be done; in a callback it only returns false.
+fn pin(ctx: &buflib_context, handle: c_int) -> bool {
+    handles::pin(ctx, handle).map_err(|why| report_no_pin(ctx, handle, why)).is_ok()
+}
+
+/// Takes a pin back. Calls the panic handler if that can't be done, but not in a callback.
+fn unpin(ctx: &buflib_context, handle: c_int) {
+    if let Err(why) = handles::unpin(ctx, handle) {
+        report_no_pin(ctx, handle, why);
+    }
+}
+
+#[cold]
+fn report_no_pin(ctx: &buflib_context, handle: c_int, why: NoPin) {
+    match why {
+        NoPin::InCallback => {}
+        NoPin::BadHandle => panic_for(ctx, format_args!("invalid handle access: {handle}")),
+        NoPin::TooMany => panic_for(ctx, format_args!("too many pins: handle {handle}")),
+        NoPin::None => panic_for(ctx, format_args!("unpin without a pin: handle {handle}")),
+        NoPin::Damaged(fault) => report(ctx, fault),
+    }
 }
 
 fn error_number(ctx: &buflib_context, error: Error) -> c_int {
@@ -230,9 +254,9 @@ pub unsafe extern "C" fn buflib_alloc_aligned(
 }
 
 /// Compacts, asks every block that has a shrink callback for all that it can give, and allocates all that there is then in one place:
-/// `*size` bytes. Room for some more handles is left. The name is cut to 15 bytes.
+/// `*size` bytes; with `size` NULL they are not reported. Room for some more handles is left. The name is cut to 15 bytes.
 ///
-/// Fails iff (`*size` becomes 0)
+/// Fails iff (`*size` becomes 0; `size` NULL is no failure)
 /// - there are fewer than 22 words and 16 bytes more at the end, and no other free block in which a byte has room, or there can be no
 ///   handle: -1;
 /// - a callback is running, or the pool is damaged and the panic handler returned: -3.
@@ -277,11 +301,11 @@ pub unsafe extern "C" fn buflib_get_data(ctx: *mut buflib_context, handle: c_int
 }
 
 /// Cuts a block down to the `new_size` bytes from `new_start`, which lie where they are: what should be kept has to be moved there
-/// before. Its payload then starts exactly at `new_start`, aligned or not. What was in front and behind is free. No callback runs.
-/// A block may grow back to the end of its last word.
+/// before. Its payload then starts exactly at `new_start`, aligned or not; with NULL where it starts already. What was in front and
+/// behind is free. No callback runs. A block may grow back to the end of its last word.
 ///
-/// Fails iff (false, and nothing has changed) the handle is bad; the range is not within the payload, rounded up to words; a callback
-/// of another block is running; or the pool is damaged and the panic handler returned.
+/// Fails iff (false, and nothing has changed) the handle is bad; the range is not within the payload, rounded up to words; a
+/// move_callback or sync_callback is running; or the pool is damaged and the panic handler returned.
 ///
 /// # Safety
 /// `ctx` is NULL or an *initialized context*.
@@ -299,8 +323,8 @@ pub unsafe extern "C" fn buflib_shrink(
 
 /// Frees a block, whatever pins it has, and returns 0.
 ///
-/// Fails iff the handle is bad: what was given is returned, so that `h = buflib_free(ctx, h)` may be repeated; or a callback of another
-/// block is running, or the pool is damaged and the panic handler returned: -3.
+/// Fails iff the handle is bad: what was given is returned, so that `h = buflib_free(ctx, h)` may be repeated; or a move_callback or
+/// sync_callback is running, or the pool is damaged and the panic handler returned: -3.
 ///
 /// # Safety
 /// `ctx` is NULL or an *initialized context*.
@@ -355,10 +379,10 @@ pub unsafe extern "C" fn buflib_context_relocate(ctx: *mut buflib_context, buf: 
 
 /// Takes memory away from the free end of the pool, compacting it first if that may help: all blocks move up without being asked, and
 /// the start of the pool, which is returned, is the caller's until buflib_buffer_in. `*size` is how many bytes are wanted, 0 for all;
-/// then how many they are, rounded up to words, and up to the largest alignment of a block.
+/// then how many they are, rounded up to words, and up to the largest alignment of a block. They are fewer, even 0, if fewer are free.
 ///
-/// Fails iff (NULL, `*size` becomes 0, and nothing has changed) a block is pinned, a callback is running, `size` is NULL, or the pool
-/// is damaged and the panic handler returned.
+/// Fails iff (NULL, `*size` becomes 0, and nothing has changed) the context has no pool, a block is pinned, a callback is running, `size`
+/// is NULL, or the pool is damaged and the panic handler returned.
 ///
 /// # Safety
 /// `ctx` is NULL or an *initialized context*; `size` is NULL or may be read and written.
@@ -400,8 +424,10 @@ pub unsafe extern "C" fn buflib_get_name(ctx: *mut buflib_context, handle: c_int
 }
 
 /// Keeps a block where it is, also from compaction, until as many buflib_unpin. Its shrink callback is still asked. The pins end with
-/// the block. Does nothing iff the handle is bad, a callback is running, the block has 255 pins (a further one is not counted), or the
-/// pool is damaged and the panic handler returned.
+/// the block.
+///
+/// Fails iff (nothing has changed) a callback is running; or, which calls the panic handler, the handle is bad, the block has 2^32 - 1
+/// pins (4095 on 32-bit), or the pool is damaged.
 ///
 /// # Safety
 /// `ctx` is NULL or an *initialized context*.
@@ -409,11 +435,14 @@ pub unsafe extern "C" fn buflib_get_name(ctx: *mut buflib_context, handle: c_int
 pub unsafe extern "C" fn buflib_pin(ctx: *mut buflib_context, handle: c_int) {
     // SAFETY: the caller's.
     if let Some(ctx) = unsafe { context(ctx) } {
-        or_report(ctx, handles::pin(ctx, handle), false);
+        pin(ctx, handle);
     }
 }
 
-/// Takes back one pin. Does nothing iff there is none, or buflib_pin would not.
+/// Takes back one pin.
+///
+/// Fails iff (nothing has changed) a callback is running; or, which calls the panic handler, the handle is bad, the block has no pin, or
+/// the pool is damaged.
 ///
 /// # Safety
 /// `ctx` is NULL or an *initialized context*.
@@ -421,7 +450,7 @@ pub unsafe extern "C" fn buflib_pin(ctx: *mut buflib_context, handle: c_int) {
 pub unsafe extern "C" fn buflib_unpin(ctx: *mut buflib_context, handle: c_int) {
     // SAFETY: the caller's.
     if let Some(ctx) = unsafe { context(ctx) } {
-        or_report(ctx, handles::unpin(ctx, handle), ());
+        unpin(ctx, handle);
     }
 }
 
@@ -436,7 +465,9 @@ pub unsafe extern "C" fn buflib_pin_count(ctx: *mut buflib_context, handle: c_in
     or_report(ctx, handles::pin_count(ctx, handle), 0) as c_uint
 }
 
-/// Pins a block and returns its data, which stays there until buflib_put_data_pinned. NULL iff buflib_pin does nothing.
+/// Pins a block and returns its data, which stays there until buflib_put_data_pinned.
+///
+/// Fails iff (NULL) buflib_pin does; but a bad handle is no matter for the panic handler here.
 ///
 /// # Safety
 /// `ctx` is NULL or an *initialized context*.
@@ -444,12 +475,15 @@ pub unsafe extern "C" fn buflib_pin_count(ctx: *mut buflib_context, handle: c_in
 pub unsafe extern "C" fn buflib_get_data_pinned(ctx: *mut buflib_context, handle: c_int) -> *mut c_void {
     // SAFETY: the caller's.
     let Some(ctx) = (unsafe { context(ctx) }) else { return ptr::null_mut() };
-    if or_report(ctx, handles::pin(ctx, handle), false) { handles::data(ctx, handle).cast() } else { ptr::null_mut() }
+    let data = handles::data(ctx, handle);
+    if data.is_null() || !pin(ctx, handle) { ptr::null_mut() } else { data.cast() }
 }
 
 /// Takes back the pin of buflib_get_data_pinned. `data` is what that returned or, when buflib_shrink has cut the front of the block since,
-/// what buflib_get_data returns now; anything else is left alone. A shrink callback may be asked while the block is pinned: one that
+/// what buflib_get_data returns now; anything else is ignored. A shrink callback may be asked while the block is pinned: one that
 /// cuts fronts is better served by buflib_unpin.
+///
+/// Fails iff buflib_unpin does.
 ///
 /// # Safety
 /// `ctx` is NULL or an *initialized context*.
@@ -457,7 +491,10 @@ pub unsafe extern "C" fn buflib_get_data_pinned(ctx: *mut buflib_context, handle
 pub unsafe extern "C" fn buflib_put_data_pinned(ctx: *mut buflib_context, data: *mut c_void) {
     // SAFETY: the caller's.
     if let Some(ctx) = unsafe { context(ctx) } {
-        or_report(ctx, handles::unpin(ctx, handles::handle_at(ctx, data.addr())), ());
+        let handle = handles::handle_at(ctx, data.addr());
+        if handle > 0 {
+            unpin(ctx, handle);
+        }
     }
 }
 

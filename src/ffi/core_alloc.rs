@@ -33,7 +33,8 @@ fn ctx() -> *mut buflib_context {
     &raw mut core_ctx
 }
 
-/// core_allocator_init_pool with a static pool of CORE_ALLOC_POOL_SIZE bytes, 7424 KiB, which costs no memory before it is used.
+/// core_allocator_init_pool with a static pool of CORE_ALLOC_POOL_SIZE bytes, 7424 KiB, which costs no memory before it is used. In a
+/// file that defines MEMORYSIZE it has MEMORYSIZE * 1024 - 768 KiB: see below.
 ///
 /// # Safety
 /// No block of core_ctx is in use.
