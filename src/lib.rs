@@ -1,29 +1,71 @@
-//! libpalloc: memory that C programs manage in places malloc does not reach.
+//! Three allocators for memory that malloc does not manage. They do not use each other.
 //!
-//! * [`palloc`]: blobs allocated, freed and walked inside a file that outlives the process.
-//! * [`vmem`]: address space reserved, and parts of it committed to memory and given back.
-//! * [`buflib`]: blocks that may be moved together, in one buffer of yours; `no_std`, without the default feature `std`.
+//! * [`palloc`] allocates blobs in a file that outlives the process. Rust programs use [`Palloc`].
+//! * [`vmem`] reserves address space and commits memory to parts of it. Rust programs use [`vmem::Reservation`] and [`vmem::Arena`].
+//! * [`buflib`] allocates blocks in one buffer, and moves them together when space is short. Rust programs use [`buflib::Buflib`]. It
+//!   is `no_std` without the default feature `std`.
 //!
-//! C programs use them through the headers in `include/`, each made from the file of its name in `src/ffi`; Rust programs through
-//! [`Palloc`], [`vmem::Reservation`], [`vmem::Arena`] and [`buflib::Buflib`]. None knows of the others.
+//! C programs use the headers in `include/`. Each header is made from the file of its name in `src/ffi`.
+//!
+//! # Glossary
+//!
+//! Each word has one meaning in code, comments and manuals.
+//!
+//! | word | meaning |
+//! | --- | --- |
+//! | **palloc** | |
+//! | medium | a file or block device that holds a header and blocks |
+//! | static, dynamic | a static medium keeps its length; a dynamic one grows and shrinks |
+//! | block | a start marker, data and an end marker; blocks fill the medium without gaps |
+//! | live, free | a live block holds a blob; a free block can be allocated |
+//! | blob | the data of a live block; the program names it by the offset of its first byte |
+//! | marker | 8 bytes with the size of the data and a bit that is set in free blocks; start marker before the data, end marker behind it |
+//! | chain | the blocks as the start markers lead from one to the next; only the chain is trusted |
+//! | commit | the one store to a start marker that makes an operation happen; also: to write a transaction |
+//! | odd | a size or a medium of the original that is not a multiple of 16; a block at such a place is out of step |
+//! | slack | the free end of an open dynamic medium, which is not counted in its size; close cuts it off |
+//! | recent block | a free block of an exact size that was freed last, and is handed out first |
+//! | exact size | a multiple of 16 bytes up to 512 |
+//! | settle | to make recent blocks ordinary free ones, with their end markers |
+//! | intent | what the end marker of a block holds while an operation changes two start markers |
+//! | barrier | with PALLOC_SYNC, a sync: earlier stores are on the disk before later ones |
+//! | tidy | to make the file exactly the documented format |
+//! | exact mode | the file ends with the last block after each operation, as in the second generation's interface |
+//! | **buflib** | |
+//! | pool | the buffer of a context: blocks from its start, the table of handles from its end |
+//! | handle | a number that stays while the block it stands for moves |
+//! | compaction | moving blocks to lower addresses, so that free space is in one piece |
+//! | pin | a pinned block is not moved |
+//! | seal | bits in a free block's links that show whether the links were overwritten |
+//! | **vmem** | |
+//! | reserve, release | take address space from the system, and give it back |
+//! | commit, decommit | give memory to reserved pages, and take it away |
+//! | run | consecutive pages of the same state |
+//! | registry | the reservations and their runs, as the library made them |
+//! | arena | a reservation that is committed from its start as far as it is used |
 //!
 //! # Words of safety
 //!
-//! `unsafe` stands at the edges only: `src/ffi`, which trusts what a C caller promises; `src/palloc/medium.rs`, which touches mapped
-//! memory, and `os` under it; `src/vmem`, which takes memory away and gives it; in `src/buflib`, `layout.rs` and `alloc.rs`, which touch a
-//! pool's memory, `mod.rs`, which hands it out, `callbacks.rs`, which calls out, and a path in `free_tree.rs`, which is not initialized
-//! before it is used. SAFETY comments refer to these terms:
+//! `unsafe` is at the edges only:
+//!
+//! * `src/ffi` trusts what a C caller promises;
+//! * `src/palloc/medium.rs` and `os` access mapped memory;
+//! * `src/vmem` takes memory away and gives it;
+//! * in `src/buflib`, `layout.rs` and `alloc.rs` access a pool's memory, `mod.rs` hands it out, `callbacks.rs` calls the program, and
+//!   `free_tree.rs` has an array that is initialized while it is used.
+//!
+//! SAFETY comments use these terms:
 //!
 //! * *C string*: a pointer that is NULL or points to bytes ended by a NUL, unchanged during the call.
-//! * *live handle*: a `struct palloc_t *` that palloc_init returned and palloc_close has not been given yet.
+//! * *live handle*: a `struct palloc_t *` that palloc_init returned and that was not given to palloc_close yet.
 //! * *out parameter*: a pointer that is NULL or that the callee may write one value of its type to.
-//! * *initialized context*: a `struct buflib_context` that buflib_init has been given, or one of zeros, and that nobody else uses during
-//!   the call but callbacks that the call makes.
-//! * *pool memory*: words that the owner of a buflib context handed over to it, readable and writable, for as long as the context is
-//!   used, and written by others only in the payloads of live blocks.
+//! * *initialized context*: a `struct buflib_context` that buflib_init was called for, or one of zeros. Nobody else uses it during the
+//!   call but callbacks that the call makes.
+//! * *pool memory*: words that the owner of a buflib context gave to it, readable and writable, for as long as the context is used.
+//!   Others write only to the payloads of live blocks.
 //! * *callbacks*: NULL, or a `struct buflib_callbacks` whose functions follow the rules of buflib.h.
 //! * *mapped range*: bytes below the medium's end, which the current window maps for as long as the medium is open.
-//! * *own range*: a range of addresses whose contents and protection nobody relies on but the caller.
+//! * *own range*: a range of addresses whose contents and protection only the caller relies on.
 
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
 #![deny(missing_docs)]
