@@ -6,6 +6,7 @@ pub mod palloc;
 pub mod palloc_fd;
 #[cfg(one_object)]
 mod panic;
+mod registry;
 pub mod version;
 pub mod vmem;
 

@@ -2,16 +2,12 @@
 //! those here.
 #![allow(non_camel_case_types)]
 
-use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char, c_int};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, RwLock, RwLockWriteGuard};
 
 use super::palloc::{invalid, report, report_on};
+use super::registry::{self, OpenedAs, Opening, Taken};
 use super::{get_errno, set_errno};
-use crate::palloc::{
-    self as engine, Error, FileId, Flags, Locked, Palloc, at_fork, bad_descriptor, close_descriptor, errno_of, file_of,
-};
+use crate::palloc::{self as engine, Error, Flags, Locked, Palloc, close_descriptor};
 
 /// A descriptor on which a medium is open.
 pub type PALLOC_FD = c_int;
@@ -38,172 +34,15 @@ pub const PALLOC_FORCE: u32 = 8;
 /// Reserved. No layout is defined for it; a medium that has it is refused.
 pub const PALLOC_EXTENDED: u32 = 1u32 << 31;
 
-/// The medium that is open on a descriptor, if any.
-type Slot = RwLock<Option<Palloc>>;
-
-/// What is known of a number of a descriptor.
-#[derive(Clone, Copy, Default)]
-struct Number {
-    /// Made for the first medium, and it stays.
-    slot: Option<&'static Slot>,
-    /// GENERATION when the medium was opened.
-    generation: usize,
-    /// Where the medium in the slot is. Set while OPENING is locked; palloc_close takes it away.
-    opened: Option<Opened>,
-}
-
-#[derive(Clone, Copy)]
-struct Opened {
-    file: FileId,
-    read_only: bool,
-}
-
-static NUMBERS: RwLock<Vec<Number>> = RwLock::new(Vec::new());
-
-/// Held while media are looked for, opened and registered: two threads may be at it with one descriptor or one file.
-static OPENING: Mutex<()> = Mutex::new(());
-
-const NO_PANIC: &str = "no thread panicked at work on a medium";
-
-/// How many forks lead from the first process to this one.
-static GENERATION: AtomicUsize = AtomicUsize::new(0);
-
-static FORK_HANDLED: AtomicBool = AtomicBool::new(false);
-
-fn lock_opening() -> MutexGuard<'static, ()> {
-    if !FORK_HANDLED.load(Ordering::Acquire) {
-        // Whoever holds the lock has seen to it that fork(2) waits for it. Two threads may both do so here, which does no harm;
-        // waiting for the other would, in a child of a third one.
-        at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
-        FORK_HANDLED.store(true, Ordering::Release);
-    }
-    OPENING.lock().expect(NO_PANIC)
-}
-
-/// Both locks, while the thread that holds them forks: a child must not find them locked by a thread that it does not have.
-struct Fork {
-    /// Which thread: the address of a variable of its own; 0 for none.
-    thread: AtomicUsize,
-    /// How often `before_fork` ran; more than once if it was registered more than once.
-    depth: AtomicUsize,
-    locks: UnsafeCell<Option<(MutexGuard<'static, ()>, RwLockWriteGuard<'static, Vec<Number>>)>>,
-}
-
-// SAFETY: the cell is touched by the thread only that holds OPENING.
-unsafe impl Sync for Fork {}
-
-static FORK: Fork = Fork { thread: AtomicUsize::new(0), depth: AtomicUsize::new(0), locks: UnsafeCell::new(None) };
-
-extern "C" fn before_fork() {
-    thread_local! {
-        static OWN: AtomicU8 = const { AtomicU8::new(0) };
-    }
-    let this_thread = OWN.with(|own| std::ptr::from_ref(own).addr());
-    if FORK.thread.load(Ordering::Relaxed) != this_thread {
-        let locks = (OPENING.lock().expect(NO_PANIC), NUMBERS.write().expect(NO_PANIC));
-        FORK.thread.store(this_thread, Ordering::Relaxed);
-        // SAFETY: this thread holds OPENING.
-        unsafe { *FORK.locks.get() = Some(locks) };
-    }
-    FORK.depth.fetch_add(1, Ordering::Relaxed);
-}
-
-extern "C" fn after_fork_in_parent() {
-    if FORK.depth.fetch_sub(1, Ordering::Relaxed) == 1 {
-        FORK.thread.store(0, Ordering::Relaxed);
-        // SAFETY: this thread holds OPENING, since `before_fork`.
-        let locks = unsafe { (*FORK.locks.get()).take() };
-        drop(locks);
-    }
-}
-
-extern "C" fn after_fork_in_child() {
-    GENERATION.fetch_add(1, Ordering::Relaxed);
-    after_fork_in_parent();
-}
-
-fn number(fd: c_int) -> Option<Number> {
-    NUMBERS.read().expect(NO_PANIC).get(usize::try_from(fd).ok()?).copied()
-}
-
-/// From here on `medium` is the one of `fd`.
-fn register(fd: c_int, opened: Opened, medium: Palloc) -> engine::Result<()> {
-    let_go(fd);
-    let mut numbers = NUMBERS.write().expect(NO_PANIC);
-    let index = fd as usize; // an open descriptor
-    if index >= numbers.len() {
-        let more = index + 1 - numbers.len();
-        numbers.try_reserve(more)?;
-        numbers.resize(index + 1, Number::default());
-    }
-    let slot = match numbers[index].slot {
-        Some(slot) => slot,
-        None => numbers[index].slot.insert(&Box::leak(engine::try_box(Slot::default())?)[0]),
-    };
-    *slot.write().expect(NO_PANIC) = Some(medium);
-    numbers[index].opened = Some(opened);
-    numbers[index].generation = GENERATION.load(Ordering::Relaxed);
-    Ok(())
-}
-
-/// Forgets the medium of a number whose descriptor the program closed by close(2), as after a kill: the process may be a forked child,
-/// whose parent is at work on the file.
-fn let_go(fd: c_int) {
-    if let Some(Number { slot: Some(slot), opened: Some(_), generation }) = number(fd) {
-        let was_forked = generation != GENERATION.load(Ordering::Relaxed);
-        // A thread that was at work in it at the fork does not exist here, and never ends: the medium is left to it.
-        let lock = if was_forked { slot.try_write().ok() } else { Some(slot.write().expect(NO_PANIC)) };
-        let is_left = lock.is_none();
-        if let Some(medium) = lock.and_then(|mut medium| medium.take()) {
-            medium.forget();
-        }
-        let number = &mut NUMBERS.write().expect(NO_PANIC)[fd as usize];
-        number.opened = None;
-        if is_left {
-            number.slot = None;
-        }
-    }
-}
-
-/// Tries once more after letting go of what the program closed by close(2): the lock, a descriptor or the memory may be what is wanted.
-fn with_retry<T>(attempt: impl Fn() -> engine::Result<T>) -> engine::Result<T> {
-    attempt().or_else(|error| {
-        let count = NUMBERS.read().expect(NO_PANIC).len() as c_int;
-        let closed = (0..count).filter(|&fd| is_stale(fd)).map(let_go).count();
-        if closed > 0 { attempt() } else { Err(error) }
-    })
-}
-
-/// Whether a medium is open on that number, but the descriptor is closed, or that of another file by now.
-fn is_stale(fd: c_int) -> bool {
-    number(fd).and_then(|number| number.opened).is_some_and(|opened| !is_open_on(fd, opened.file))
-}
-
-fn count_open(which: impl Fn(Opened) -> bool) -> usize {
-    let numbers = NUMBERS.read().expect(NO_PANIC);
-    numbers.iter().filter(|number| number.opened.is_some_and(&which)).count()
-}
-
-/// Whether `fd` is open on the file, as far as the system tells.
-fn is_open_on(fd: c_int, file: FileId) -> bool {
-    file_of(fd).map_or_else(|e| errno_of(&e) != libc::EBADF, |of| of == file)
-}
-
-fn no_medium() -> Error {
-    Error::System { doing: "find the medium", source: bad_descriptor() }
-}
-
-/// Runs `f` on the medium of `fd`, or reports why not. errno is left alone on success.
+/// Calls `f` with the medium that is open on `fd`. Returns its value, or `failed` after reporting the error. A successful call leaves
+/// errno alone.
 fn with<T>(function: &str, fd: c_int, failed: T, f: impl FnOnce(&mut Locked<'_>) -> engine::Result<T>) -> T {
-    let before = get_errno();
-    let result = number(fd).and_then(|number| number.slot).ok_or_else(no_medium).and_then(|slot| {
-        let medium = slot.read().expect(NO_PANIC);
-        f(&mut medium.as_ref().ok_or_else(no_medium)?.lock())
-    });
-    told(function, fd, before, failed, result)
+    let errno = get_errno();
+    let result = registry::with_medium(fd, |medium| f(&mut medium.lock()));
+    value_or_report(function, fd, errno, failed, result)
 }
 
-fn told<T>(function: &str, fd: c_int, errno_before: c_int, failed: T, result: engine::Result<T>) -> T {
+fn value_or_report<T>(function: &str, fd: c_int, errno_before: c_int, failed: T, result: engine::Result<T>) -> T {
     match result {
         Ok(value) => {
             set_errno(errno_before);
@@ -257,21 +96,16 @@ pub unsafe extern "C" fn palloc_fd_open(filename: *const c_char, flags: PALLOC_F
 }
 
 fn open(path: &CStr, flags: Flags) -> engine::Result<c_int> {
-    let _opening = lock_opening();
-    with_retry(|| {
+    let opening = Opening::lock();
+    opening.with_retry(|| {
         let (descriptor, medium) = Palloc::open_exact(path, flags)?;
         let fd = descriptor.number();
         match medium {
-            Some(medium) => register(fd, opened(fd, flags)?, medium)?,
-            None => let_go(fd),
+            Some(medium) => opening.register(fd, OpenedAs::of(fd, flags)?, medium)?,
+            None => opening.forget(fd),
         }
         Ok(descriptor.into_number())
     })
-}
-
-fn opened(fd: c_int, flags: Flags) -> engine::Result<Opened> {
-    let file = file_of(fd).map_err(Error::system("use the descriptor"))?;
-    Ok(Opened { file, read_only: flags.contains(Flags::READONLY) })
 }
 
 /// Makes a medium of the file that `fd` is open on, if it is not one yet, and opens it. `fd` comes from palloc_open, or from open(2):
@@ -297,26 +131,22 @@ fn opened(fd: c_int, flags: Flags) -> engine::Result<Opened> {
 pub extern "C" fn palloc_fd_init(fd: PALLOC_FD, flags: PALLOC_FLAGS) -> PALLOC_RESPONSE {
     let before = get_errno();
     let result = init(fd, Flags::from_bits(flags));
-    told("palloc_init", fd, before, -1, result.map(|()| 0))
+    value_or_report("palloc_init", fd, before, -1, result.map(|()| 0))
 }
 
 fn init(fd: c_int, flags: Flags) -> engine::Result<()> {
     flags.check()?;
-    let _opening = lock_opening();
-    with_retry(|| {
-        let wanted = opened(fd, flags)?;
-        let known = number(fd).filter(|number| number.opened.is_some_and(|there| there.file == wanted.file));
-        if let Some(slot) = known.and_then(|number| number.slot) {
-            if let Some(medium) = slot.read().expect(NO_PANIC).as_ref() {
-                return if flags.contains(Flags::SYNC) { medium.make_durable() } else { Ok(()) };
-            }
+    let opening = Opening::lock();
+    opening.with_retry(|| {
+        let wanted = OpenedAs::of(fd, flags)?;
+        let open_again = |medium: &Palloc| if flags.contains(Flags::SYNC) { medium.make_durable() } else { Ok(()) };
+        if let Some(result) = opening.with_medium_of(fd, wanted, open_again) {
+            return result;
         }
-        // Before the lock is asked for, which a dup(2) of a descriptor shares.
-        let excludes = |there: Opened| there.file == wanted.file && !(there.read_only && wanted.read_only);
-        if count_open(excludes) > 0 {
+        if opening.is_excluded(wanted) {
             return Err(Error::Locked);
         }
-        register(fd, wanted, Palloc::attach_exact(fd, flags)?)
+        opening.register(fd, wanted, Palloc::attach_exact(fd, flags)?)
     })
 }
 
@@ -329,31 +159,25 @@ fn init(fd: c_int, flags: Flags) -> engine::Result<()> {
 #[unsafe(no_mangle)]
 pub extern "C" fn palloc_fd_close(fd: PALLOC_FD) -> PALLOC_RESPONSE {
     let before = get_errno();
-    told("palloc_close", fd, before, -1, close(fd).map(|()| 0))
+    value_or_report("palloc_close", fd, before, -1, close(fd).map(|()| 0))
 }
 
 fn close(fd: c_int) -> engine::Result<()> {
-    let Number { slot, opened, .. } = number(fd).unwrap_or_default();
-    let is_ours = match opened {
-        Some(opened) => is_open_on(fd, opened.file),
-        None => fd > 2 && file_of(fd).is_ok(), // 0 is what a palloc_open that failed returned
-    };
-    let medium = slot.and_then(|slot| slot.write().expect(NO_PANIC).take());
-    let mut closed = Ok(());
-    if let (Some(medium), Some(opened)) = (medium, opened) {
-        // Others read the medium too. If they do so by a dup(2) of `fd`, the lock is theirs as well.
-        let is_shared = count_open(|other| other.file == opened.file) > 1;
-        if is_ours && !is_shared {
-            closed = medium.close();
-        } else {
+    let Taken { medium, is_open, is_shared } = registry::take(fd);
+    // A palloc_open that failed returned 0, and a program may pass that on: the standard descriptors stay open.
+    let is_ours = is_open && (medium.is_some() || fd > 2);
+    let closed = match medium {
+        Some(medium) if is_ours && !is_shared => medium.close(),
+        Some(medium) => {
             medium.forget();
+            Ok(())
         }
-        NUMBERS.write().expect(NO_PANIC)[fd as usize].opened = None;
-    }
+        None => Ok(()),
+    };
     if !is_ours {
-        return Err(no_medium());
+        return Err(registry::no_medium());
     }
-    // SAFETY: open, on the caller's word no longer used, and given to us to be closed.
+    // SAFETY: open, no longer used by the caller's word, and given to us to be closed.
     unsafe { close_descriptor(fd) };
     closed
 }
