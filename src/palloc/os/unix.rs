@@ -215,7 +215,7 @@ impl MappedFile {
     pub fn do_loads_fill_holes(&self) -> bool {
         // The file system under an overlay, where the file is, may be a tmpfs.
         #[cfg(target_os = "linux")]
-        return [libc::TMPFS_MAGIC as i64, libc::OVERLAYFS_SUPER_MAGIC as i64].contains(&file_system(&self.file));
+        return [TMPFS, OVERLAYFS].contains(&file_system(&self.file));
         #[cfg(not(target_os = "linux"))]
         return false;
     }
@@ -383,6 +383,17 @@ fn sync_all(file: &File) -> io::Result<()> {
     return file.sync_all();
 }
 
+/// Numbers of file systems. Their type in libc differs between C libraries.
+#[cfg(target_os = "linux")]
+#[allow(clippy::unnecessary_cast)]
+const TMPFS: i64 = libc::TMPFS_MAGIC as i64;
+#[cfg(target_os = "linux")]
+#[allow(clippy::unnecessary_cast)]
+const OVERLAYFS: i64 = libc::OVERLAYFS_SUPER_MAGIC as i64;
+#[cfg(target_os = "linux")]
+#[allow(clippy::unnecessary_cast)]
+const BTRFS: i64 = libc::BTRFS_SUPER_MAGIC as i64;
+
 /// The kind of file system that the file is on, by its number in statfs(2); 0 if that fails.
 #[cfg(target_os = "linux")]
 fn file_system(file: &File) -> i64 {
@@ -403,7 +414,7 @@ fn file_system(file: &File) -> i64 {
 #[cfg(target_os = "linux")]
 fn avoid_copies(file: &File) {
     const NOCOW: c_int = 0x0080_0000; // FS_NOCOW_FL of <linux/fs.h>
-    if file_system(file) != libc::BTRFS_SUPER_MAGIC as i64 {
+    if file_system(file) != BTRFS {
         return;
     }
     let mut flags: [c_int; 2] = [0; 2]; // the numbers of these calls say a long, the kernel reads and writes an int
