@@ -40,15 +40,12 @@ VERSION := $(shell sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
 NAME    := $(PREFIX_SYMBOLS)palloc
 STATIC  := lib$(NAME).a
 SHARED  := $(if $(findstring windows,$(TARGET)),palloc.dll,lib$(NAME).so.$(VERSION))
-MAJOR   := $(firstword $(subst ., ,$(VERSION)))
-SONAME  := lib$(NAME).so.$(MAJOR)
+SONAME  := lib$(NAME).so.$(firstword $(subst ., ,$(VERSION)))
 
 # A build for another machine has a directory of its own. So has one with a prefix, with its own headers and version script.
 BUILD   := build$(if $(TARGET),/$(TARGET))$(if $(PREFIX_SYMBOLS),/$(PREFIX_SYMBOLS))
 INCLUDE := $(if $(PREFIX_SYMBOLS),$(BUILD)/include,include)
 MAP     := $(if $(PREFIX_SYMBOLS),$(BUILD)/lib$(NAME).map,packaging/libpalloc.map)
-HEADERS := $(foreach header,$(patsubst include/%,%,$(shell find include -name '*.h')),\
-    $(dir $(header))$(PREFIX_SYMBOLS)$(notdir $(header)))
 
 CARGO_TARGET_DIR ?= target
 CARGO_OUT  = $(CARGO_TARGET_DIR)/$(if $(TARGET),$(TARGET)/)release
@@ -89,11 +86,11 @@ $(BUILD)/lib/$(STATIC): $(SOURCES)
 
 else
 
-$(BUILD)/exports: packaging/libpalloc.map
+$(BUILD)/exports: packaging/libpalloc.map packaging/exports.sh
 	@mkdir -p $(@D)
-	sed -n 's/^ *\([a-z_]*\);$$/\1/p' $< >$@
+	packaging/exports.sh >$@
 
-# Both libraries are made of one object.
+# Both libraries are made of one object; in the static one its names are weak.
 $(BUILD)/libpalloc.o: $(BUILD)/exports $(SOURCES)
 	$(cargo_build) staticlib -- --cfg one_object
 	packaging/one_object.sh "$(CARGO_OUT)/libpalloc.a" $< $@
@@ -105,16 +102,22 @@ $(BUILD)/lib$(NAME).o: $(BUILD)/libpalloc.o
 	sed 's/.*/& $(PREFIX_SYMBOLS)&/' $(BUILD)/exports >$(BUILD)/renamed
 	$(OBJCOPY) --redefine-syms=$(BUILD)/renamed $< $@
 
-$(MAP): packaging/libpalloc.map
+$(MAP): packaging/libpalloc.map packaging/exports.sh
 	@mkdir -p $(@D)
-	sed 's/^ *\([a-z_]*;\)$$/    $(PREFIX_SYMBOLS)\1/' $< >$@
+	packaging/exports.sh map $(PREFIX_SYMBOLS) >$@
 
-$(BUILD)/include: packaging/prefix.sh packaging/libpalloc.map $(wildcard include/*.h include/*/*.h)
+$(BUILD)/include: packaging/prefix.sh packaging/exports.sh packaging/libpalloc.map $(wildcard include/*.h include/*/*.h)
 	rm -rf $@
 	packaging/prefix.sh $(PREFIX_SYMBOLS) $@
 endif
 
-$(BUILD)/lib/$(STATIC): $(BUILD)/lib$(NAME).o
+# A program may have functions of these names itself.
+$(BUILD)/lib$(NAME)-weak.o: $(BUILD)/lib$(NAME).o packaging/weak.sh
+	@sed 's/^/$(PREFIX_SYMBOLS)/' $(BUILD)/exports >$@.names
+	packaging/weak.sh $@.names $< $@
+	@rm $@.names
+
+$(BUILD)/lib/$(STATIC): $(BUILD)/lib$(NAME)-weak.o
 	@mkdir -p $(@D)
 	@rm -f $@
 	$(AR) rcs $@ $<
@@ -170,54 +173,14 @@ headers:
 abi:
 	packaging/abi.sh packaging/libpalloc.abi
 
-# Files of packaging/NAME.in have variables of this file in them, as @VARIABLE@. What is below PREFIX is named by its place there, so that
-# the installed tree can be moved. (patsubst would take a path with a space for two.)
-below = $(if $(findstring |$(PREFIX)/,|$(1)),$(subst |$(PREFIX)/,,|$(1)))
-in_pc = $(if $(call below,$(1)),$${prefix}/$(call below,$(1)),$(1))
-PC_LIBDIR        = $(call in_pc,$(LIBDIR))
-PC_INCLUDEDIR    = $(call in_pc,$(INCLUDEDIR))
-CMAKE_TO_PREFIX  = $(shell echo "$(call below,$(LIBDIR))" | sed 's|[^/][^/]*|..|g')
-CMAKE_INCLUDEDIR = $(if $(and $(call below,$(LIBDIR)),$(call below,$(INCLUDEDIR))),$\
-    $${_palloc_libdir}/$(CMAKE_TO_PREFIX)/$(call below,$(INCLUDEDIR)),$(INCLUDEDIR))
-CMAKE_LIBS       = $(shell echo $(LIBS) | tr ' ' ';')
-TEMPLATE_VARIABLES = NAME VERSION MAJOR SHARED SONAME STATIC LIBS PREFIX PC_LIBDIR PC_INCLUDEDIR CMAKE_LIBS CMAKE_INCLUDEDIR
-fill_in = @sed $(foreach variable,$(TEMPLATE_VARIABLES),-e 's|@$(variable)@|$($(variable))|g') packaging/palloc$(1).in \
-    >"$(DESTDIR)$(LIBDIR)/$(2)" && chmod 644 "$(DESTDIR)$(LIBDIR)/$(2)"
-PKGCONFIG_FILE = pkgconfig/$(NAME).pc
-CMAKE_FILES    = cmake/$(NAME)/$(NAME)-config.cmake cmake/$(NAME)/$(NAME)-config-version.cmake
-
-# "PAGE FUNCTION" for each function under the NAME of a page: it gets a page that refers to that one, unless an earlier page has it. A
-# build with a prefix has no manual pages.
-MAN_PAGES := $(if $(PREFIX_SYMBOLS),,palloc finwo_palloc palloc_version buflib core_alloc vmem)
-man_names  = for page in $(MAN_PAGES); do \
-    sed -n "/^\.SH NAME/{n;s/ .-.*//;s/,//g;p;}" man/$$page.3 | tr ' ' '\n' | sed "s/^/$$page /"; done | awk '!seen[$$2]++'
+INSTALL_VARIABLES = NAME VERSION STATIC SHARED SONAME LIBS BUILD INCLUDE PREFIX LIBDIR INCLUDEDIR MANDIR DESTDIR PREFIX_SYMBOLS INSTALL
+install uninstall: export_variables = $(foreach variable,$(INSTALL_VARIABLES),$(variable)="$($(variable))")
 
 install: all
-	$(INSTALL) -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(LIBDIR)/cmake/$(NAME)"
-	$(INSTALL) -m 644 $(BUILD)/lib/$(STATIC) "$(DESTDIR)$(LIBDIR)"
-	$(INSTALL) -m 755 $(BUILD)/lib/$(SHARED) "$(DESTDIR)$(LIBDIR)"
-	ln -sf $(SHARED) "$(DESTDIR)$(LIBDIR)/$(SONAME)"
-	ln -sf $(SONAME) "$(DESTDIR)$(LIBDIR)/lib$(NAME).so"
-	for header in $(HEADERS); do \
-	    $(INSTALL) -d "$(DESTDIR)$(INCLUDEDIR)/$$(dirname $$header)" && \
-	    $(INSTALL) -m 644 $(INCLUDE)/$$header "$(DESTDIR)$(INCLUDEDIR)/$$header" || exit; \
-	done
-	$(if $(MAN_PAGES),$(INSTALL) -d "$(DESTDIR)$(MANDIR)/man3")
-	$(if $(MAN_PAGES),$(INSTALL) -m 644 $(MAN_PAGES:%=man/%.3) "$(DESTDIR)$(MANDIR)/man3")
-	$(man_names) | while read -r page name; do \
-	    test $$page = $$name || echo ".so man3/$$page.3" >"$(DESTDIR)$(MANDIR)/man3/$$name.3" || exit; \
-	done
-	$(call fill_in,.pc,$(PKGCONFIG_FILE))
-	$(call fill_in,-config.cmake,$(word 1,$(CMAKE_FILES)))
-	$(call fill_in,-config-version.cmake,$(word 2,$(CMAKE_FILES)))
+	$(export_variables) packaging/install.sh install
 
 uninstall:
-	for file in $(STATIC) $(SHARED) $(SONAME) lib$(NAME).so $(PKGCONFIG_FILE) $(CMAKE_FILES); do \
-	    rm -f "$(DESTDIR)$(LIBDIR)/$$file"; \
-	done
-	$(man_names) | while read -r page name; do rm -f "$(DESTDIR)$(MANDIR)/man3/$$name.3"; done
-	for header in $(HEADERS); do rm -f "$(DESTDIR)$(INCLUDEDIR)/$$header"; done
-	rmdir "$(DESTDIR)$(LIBDIR)/cmake/$(NAME)" "$(DESTDIR)$(INCLUDEDIR)/finwo" 2>/dev/null || true
+	$(export_variables) packaging/install.sh uninstall
 
 # The files that git knows, as they are, and the crates of Cargo.lock. The same tree gives the same bytes.
 DIST := palloc-$(VERSION)

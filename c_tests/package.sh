@@ -29,9 +29,7 @@ same_symbols() { # NM-FLAGS FILE
 
 # Each name that is exported has the version that packaging/libpalloc.map gives it, and begins with one of few words; that file is sorted.
 versions() {
-    sed -n 's/^\([A-Z0-9_.]*\) {$/\1/p; s/^ *\([a-z_]*\);$/\1/p' "$ROOT/packaging/libpalloc.map" |
-        awk '/^[A-Z]/ { node = $0; next } { print $0 "@@" node }' >"$WORK/map"
-    LC_ALL=C sort -c "$WORK/map" || return
+    "$ROOT/packaging/exports.sh" versions >"$WORK/map" && LC_ALL=C sort -c "$WORK/map" || return
     if grep -vE '^(palloc|pfree|prealloc|vmem_|buflib_|core_)' "$WORK/map"; then return 1; fi
     $NM -D --defined-only --with-symbol-versions "$LIB/libpalloc.so" | awk '$2 != "A" { print $3 }' | LC_ALL=C sort | diff "$WORK/map" -
 }
@@ -70,9 +68,12 @@ C
         "$WORK/both"
 }
 
-# below NAME BYTES: not more than the ceiling that docs/PACKAGING.md gives NAME.
+# below NAME BYTES: not more than the ceiling that docs/PACKAGING.md gives NAME, for the compiler at the head of that table. Others, which
+# are not compared with each other, may need a tenth more.
 below() {
     ceiling=$(awk -F ' *[|] *' -v name="$1" '$2 == name { gsub(/,/, "", $4); print $4 }' "$ROOT/docs/PACKAGING.md")
+    grep -q "^| x86_64, Rust $($RUSTC --version | sed 's/^rustc \([0-9]*[.][0-9]*\).*/\1/')," "$ROOT/docs/PACKAGING.md" ||
+        ceiling=$((ceiling + ceiling / 10))
     echo "$1: $2 bytes, at most ${ceiling:?}"
     [ "$2" -le "$ceiling" ]
 }
@@ -266,10 +267,8 @@ C
 # Nothing without the prefix is left to the linker, nor to the preprocessor where it would stand for a function.
 prefixed_names() {
     sed 's/^/my_/' "$WORK/declared" >"$WORK/want"
-    for library in "-D $ROOT/build/my_/lib/libmy_palloc.so" "-g $ROOT/build/my_/lib/libmy_palloc.a"; do
-        # shellcheck disable=SC2086
-        exported $library | diff "$WORK/want" - || return
-    done
+    exported -D "$ROOT/build/my_/lib/libmy_palloc.so" | diff "$WORK/want" - || return
+    exported -g "$ROOT/build/my_/lib/libmy_palloc.a" | diff "$WORK/want" - || return
     ! grep -rnE '^#define [a-z]' "$ROOT/build/my_/include" | grep -v '#define my_'
 }
 
@@ -409,8 +408,18 @@ nothing_left() {
     if find "$1" ! -type d -o -name finwo -o -path '*/cmake/*' | grep .; then return 1; fi
 }
 
+# What a umask of 077 would keep from others.
+all_readable() { # DIRECTORY
+    if find "$1" -type d ! -perm -755 -o -type f ! -perm -644 | grep .; then return 1; fi
+}
+
+install_privately() {
+    (umask 077 && make_quietly install "$@")
+}
+
 installed() {
-    check "make install" make_quietly install DESTDIR="$WORK/dest" PREFIX=/usr
+    check "make install, under umask 077" install_privately DESTDIR="$WORK/dest" PREFIX=/usr
+    check "what is installed can be read by everybody" all_readable "$WORK/dest"
     check "an installed tree links by plain flags" build_and_run -I"$WORK/dest/usr/include" -L"$WORK/dest/usr/lib" -lpalloc
     if have pkg-config; then
         check "pkg-config links the shared library" with_pkg_config --libs

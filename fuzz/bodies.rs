@@ -9,11 +9,11 @@ use palloc::palloc::{Flags, Palloc, check};
 
 const LARGEST: usize = 1 << 20;
 
-/// A file of this thread, in memory where there is such a place.
+/// A file of this thread, in memory where files can be made there.
 fn scratch(name: &str) -> PathBuf {
-    let memory = Path::new("/dev/shm");
-    let dir = if memory.is_dir() { memory.to_owned() } else { env::temp_dir() };
-    dir.join(format!("palloc-{name}-{}-{:?}", process::id(), thread::current().id()))
+    let name = format!("palloc-{name}-{}-{:?}", process::id(), thread::current().id());
+    let in_memory = Path::new("/dev/shm").join(&name);
+    if fs::write(&in_memory, []).is_ok() { in_memory } else { env::temp_dir().join(name) }
 }
 
 type Blobs = BTreeMap<u64, Vec<u8>>;

@@ -9,9 +9,9 @@ cd "$(dirname "$0")/.."
 
 headers=$(find include -name '*.h')
 names=$(
-    sed -n 's/^ *\([a-z_]*\);$/\1/p' packaging/libpalloc.map
+    packaging/exports.sh
     # shellcheck disable=SC2086
-    sed -n 's/^static inline [^(]*[ *]\([a-z_]*\)(.*/\1/p; s/^#define \([a-z_]*\) .*/\1/p' $headers
+    sed -n 's/^static inline [^(]*[ *]\([A-Za-z0-9_]*\)(.*/\1/p; s/^#define \([a-z][A-Za-z0-9_]*\) .*/\1/p' $headers
 )
 for header in $headers; do
     path=${header#include/}

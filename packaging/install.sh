@@ -1,0 +1,112 @@
+#!/bin/sh
+# What `make install` and `make uninstall` do. The Makefile sets the variables; its head says what they are.
+#
+#   install.sh install     puts the libraries, the headers, the manual pages, and what pkg-config and CMake need below DESTDIR
+#   install.sh uninstall   removes the same files, and the directories that are libpalloc's own
+# shellcheck disable=SC2153  # names that the Makefile gives
+set -e
+: "${DESTDIR=}" "${PREFIX_SYMBOLS=}"
+libdir=$DESTDIR$LIBDIR includedir=$DESTDIR$INCLUDEDIR man3=$DESTDIR$MANDIR/man3
+
+# Everybody can read what is installed, whatever the umask of the one who installs it.
+umask 022
+
+# Files of packaging/palloc*.in, and where they go to below LIBDIR, made of them with variables in place of @VARIABLE@.
+templates="palloc.pc.in|pkgconfig/$NAME.pc
+palloc-config.cmake.in|cmake/$NAME/$NAME-config.cmake
+palloc-config-version.cmake.in|cmake/$NAME/$NAME-config-version.cmake"
+
+# below DIRECTORY: its place below PREFIX, or nothing.
+below() {
+    case $1 in
+    "$PREFIX"/*) echo "${1#"$PREFIX/"}" ;;
+    esac
+}
+
+# Directories below PREFIX are named by their place there, so that the installed tree can be moved.
+in_pc() { # DIRECTORY
+    below=$(below "$1")
+    # shellcheck disable=SC2016  # a variable of pkg-config's
+    if [ -n "$below" ]; then echo '${prefix}/'"$below"; else echo "$1"; fi
+}
+
+in_cmake() { # DIRECTORY
+    from=$(below "$LIBDIR") to=$(below "$1")
+    # shellcheck disable=SC2016  # a variable of CMake's
+    if [ -n "$from" ] && [ -n "$to" ]; then echo '${_palloc_libdir}/'"$(echo "$from" | sed 's|[^/][^/]*|..|g')/$to"; else echo "$1"; fi
+}
+
+# The arguments of sed that put VALUE in place of @NAME@.
+value() { # NAME VALUE
+    echo "s|@$1@|$(printf '%s\n' "$2" | sed 's/[&|\\]/\\&/g')|g"
+}
+
+fill_in() { # TEMPLATE FILE
+    rm -f "$2"
+    sed -e "$(value NAME "$NAME")" -e "$(value VERSION "$VERSION")" -e "$(value MAJOR "${VERSION%%.*}")" -e "$(value SHARED "$SHARED")" \
+        -e "$(value SONAME "$SONAME")" -e "$(value STATIC "$STATIC")" -e "$(value LIBS "$LIBS")" -e "$(value PREFIX "$PREFIX")" \
+        -e "$(value PC_LIBDIR "$(in_pc "$LIBDIR")")" -e "$(value PC_INCLUDEDIR "$(in_pc "$INCLUDEDIR")")" \
+        -e "$(value CMAKE_LIBS "$(echo "$LIBS" | tr ' ' ';')")" -e "$(value CMAKE_INCLUDEDIR "$(in_cmake "$INCLUDEDIR")")" "$1" >"$2"
+}
+
+headers() {
+    (cd include && find . -name '*.h') | sed "s|^[.]/||; s|[^/]*\$|$PREFIX_SYMBOLS&|"
+}
+
+# A build with a prefix has no manual pages.
+pages() {
+    [ -n "$PREFIX_SYMBOLS" ] || echo palloc finwo_palloc palloc_version buflib core_alloc vmem
+}
+
+# "PAGE FUNCTION" for each function under the NAME of a page, but for the page's own: it gets a page that refers to that one. Of two
+# pages that have it, the first is meant.
+references() {
+    for page in $(pages); do
+        sed -n "/^\.SH NAME/{n;s/ .-.*//;s/,//g;p;}" "man/$page.3" | tr ' ' '\n' | sed "s/^/$page /"
+    done | awk '!seen[$2]++ && $1 != $2'
+}
+
+# What $INSTALL says may have options.
+# shellcheck disable=SC2086
+put() {
+    ${INSTALL:-install} "$@"
+}
+
+install_() {
+    put -d "$libdir/pkgconfig" "$libdir/cmake/$NAME"
+    put -m 644 "$BUILD/lib/$STATIC" "$libdir"
+    put -m 755 "$BUILD/lib/$SHARED" "$libdir"
+    ln -sf "$SHARED" "$libdir/$SONAME"
+    ln -sf "$SONAME" "$libdir/lib$NAME.so"
+    echo "$templates" | while IFS='|' read -r template file; do fill_in "packaging/$template" "$libdir/$file"; done
+    headers | while read -r header; do
+        put -d "$(dirname "$includedir/$header")"
+        put -m 644 "$INCLUDE/$header" "$includedir/$header"
+    done
+    for page in $(pages); do
+        put -d "$man3"
+        put -m 644 "man/$page.3" "$man3"
+    done
+    references | while read -r page name; do
+        rm -f "$man3/$name.3"
+        echo ".so man3/$page.3" >"$man3/$name.3"
+    done
+}
+
+uninstall() {
+    for file in "$STATIC" "$SHARED" "$SONAME" "lib$NAME.so"; do rm -f "$libdir/$file"; done
+    echo "$templates" | while IFS='|' read -r template file; do rm -f "$libdir/$file"; done
+    headers | while read -r header; do rm -f "$includedir/$header"; done
+    for page in $(pages); do rm -f "$man3/$page.3"; done
+    references | while read -r page name; do rm -f "$man3/$name.3"; done
+    rmdir "$libdir/cmake/$NAME" "$includedir/finwo" 2>/dev/null || true
+}
+
+case $1 in
+install) install_ ;;
+uninstall) uninstall ;;
+*)
+    echo "install.sh: install or uninstall" >&2
+    exit 2
+    ;;
+esac
