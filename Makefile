@@ -79,8 +79,9 @@ $(BUILD)/lib/$(SHARED): $(SOURCES)
 	cp "$(CARGO_OUT)/libpalloc.dll.a" $(@D)
 	cp "$(CARGO_OUT)/palloc.dll" $@
 
+# An object for each file of src/ffi: a linker leaves those out whose functions a program has itself.
 $(BUILD)/lib/$(STATIC): $(SOURCES)
-	$(cargo_build) staticlib
+	$(cargo_build) staticlib -- -Ccodegen-units=256
 	@mkdir -p $(@D)
 	cp "$(CARGO_OUT)/libpalloc.a" $@
 

@@ -53,8 +53,16 @@ rust_tests() { # NAME CARGO-ARGUMENTS...
     count_tests "$name" $? "$WORK/log"
 }
 
+# The tree as it is, without what was built, in a path with a space. Most scripts run there.
+copy_tree() {
+    mkdir -p "$COPY" && tar -c --exclude=./.git --exclude=./build --exclude=target . | tar -x -C "$COPY" &&
+        CARGO_TARGET_DIR=target "$MAKE" --no-print-directory -C "$COPY" all
+}
+
 step "build"
 check "make" "$MAKE" --no-print-directory all
+COPY="$WORK/a copy"
+check "make in a path with a space" copy_tree
 
 step "Rust: format, lints, tests, documentation"
 if has fmt; then check "cargo fmt" "$CARGO" fmt --check -- --color never; else skip "cargo fmt" "not installed"; fi
@@ -80,21 +88,22 @@ fi
 RUSTDOCFLAGS="-D warnings" check "cargo doc" cargo_ doc -q --no-deps
 
 # Runs one of the scripts beside this one, which hands over its totals at its end.
-script() {
+script() { # NAME [TREE]
     before=$(wc -l <"$RESULTS")
-    "c_tests/$1"
+    "${2-.}/c_tests/$1"
     [ "$(wc -l <"$RESULTS")" -gt "$before" ] || fail "$1 stopped before its end"
 }
 
 step "headers"
-script headers.sh
-script vmem_hooks.sh
+script headers.sh "$COPY"
+script vmem_hooks.sh "$COPY"
 
 step "C programs"
 script run.sh
+script own_names.sh "$COPY"
 
 step "libraries and installation"
-script package.sh
+script package.sh "$COPY"
 
 step "the guide"
 script guide.sh
