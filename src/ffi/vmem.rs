@@ -169,6 +169,7 @@ fn reserve(function: &str, request: impl FnOnce() -> Result<Request>) -> *mut c_
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_init() {
     engine::page_size();
+    region::handle_fork();
 }
 
 /// Reserves `num_bytes` of address space, rounded up to whole pages. It takes no memory, and can't be accessed before it is

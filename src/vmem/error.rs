@@ -1,6 +1,5 @@
 //! What can go wrong with virtual memory. The text of an error says what was being done to which range; the C layer adds the function.
 
-use std::collections::TryReserveError;
 use std::fmt;
 
 use super::os::SystemError;
@@ -29,8 +28,6 @@ pub enum Error {
         /// What the system said.
         source: SystemError,
     },
-    /// The heap has no memory to note the change.
-    OutOfMemory,
     /// The pointer is NULL.
     Null,
     /// The size is 0.
@@ -105,19 +102,12 @@ pub enum Error {
     Unsupported(&'static str),
 }
 
-impl From<TryReserveError> for Error {
-    fn from(_: TryReserveError) -> Error {
-        Error::OutOfMemory
-    }
-}
-
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Error::System { doing, range: Some(range), source } => write!(f, "cannot {doing} {range}: {source}"),
             Error::System { doing, range: None, source } => write!(f, "cannot {doing}: {source}"),
             Error::CannotReserve { size, source } => write!(f, "cannot reserve {size} bytes: {source}"),
-            Error::OutOfMemory => f.write_str("out of memory for the registry of reservations"),
             Error::Null => f.write_str("the pointer is NULL"),
             Error::Empty => f.write_str("the size is 0"),
             Error::TooLarge { start: 0, size } => write!(f, "{size} bytes are more than the address space has"),

@@ -1,13 +1,19 @@
 //! An ordered map from ranges of addresses to values, kept as the longest runs of equal values: a treap (a search tree by address, a
-//! heap by random priorities), so that everything is O(log n) in the number of runs. Its nodes lie in one vector, whose growth is
-//! asked for beforehand: [`IntervalMap::make_room`] may fail, a change never does.
+//! heap by random priorities), so that everything is O(log n) in the number of runs. Its nodes lie in one table, which grows
+//! beforehand: [`IntervalMap::make_room`] may fail, a change never does.
 
-use std::collections::TryReserveError;
+use super::error::{Error, Result};
+use super::os;
+use super::table::Table;
 
 const NIL: u32 = u32::MAX;
 
 /// A change makes at most two nodes: one for what sticks out behind, when it falls inside of a run, and one for the new run.
 const NODES_FOR_A_CHANGE: usize = 2;
+
+/// The table grows when fewer nodes are left. It needs a mapping to grow: when the process has none left, these serve the calls that
+/// give some back.
+const SPARE_NODES: usize = 64;
 
 /// Below this many nodes their memory is not given back before the map is dropped.
 const WORTH_SHRINKING: usize = 1024;
@@ -30,7 +36,7 @@ struct Node<V> {
 }
 
 pub struct IntervalMap<V> {
-    nodes: Vec<Node<V>>,
+    nodes: Table<Node<V>>,
     root: u32,
     free: u32,
     live: usize,
@@ -39,13 +45,19 @@ pub struct IntervalMap<V> {
 
 impl<V: Copy + PartialEq> IntervalMap<V> {
     pub const fn new() -> Self {
-        IntervalMap { nodes: Vec::new(), root: NIL, free: NIL, live: 0, random: 0x9e37_79b9 }
+        IntervalMap { nodes: Table::new(), root: NIL, free: NIL, live: 0, random: 0x9e37_79b9 }
     }
 
     /// Fails iff there is no memory for one more change.
-    pub fn make_room(&mut self) -> Result<(), TryReserveError> {
-        let free = self.nodes.len() - self.live;
-        self.nodes.try_reserve(NODES_FOR_A_CHANGE.saturating_sub(free))
+    pub fn make_room(&mut self) -> Result<()> {
+        let free = self.nodes.capacity() - self.live;
+        if free >= SPARE_NODES {
+            return Ok(());
+        }
+        match self.nodes.grow(self.nodes.capacity() * 2) {
+            Err(source) if free < NODES_FOR_A_CHANGE => Err(no_memory(source)),
+            _ => Ok(()),
+        }
     }
 
     /// The run that contains `address`, or else the first one behind it.
@@ -157,7 +169,7 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
         self.live += 1;
         let new = self.free;
         if new == NIL {
-            self.nodes.push(node); // within the capacity, by make_room
+            self.nodes.push(node); // below the capacity, by make_room
             self.set_child(parent, run.start, (self.nodes.len() - 1) as u32);
         } else {
             self.free = self.nodes[new as usize].left;
@@ -232,7 +244,7 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
             return;
         }
         let mut smaller = Self::new();
-        if smaller.nodes.try_reserve(self.live * 2 + NODES_FOR_A_CHANGE).is_err() {
+        if smaller.nodes.grow(self.live * 2 + SPARE_NODES).is_err() {
             return;
         }
         for run in self.runs(0, usize::MAX) {
@@ -240,6 +252,10 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
         }
         *self = smaller;
     }
+}
+
+fn no_memory(source: os::SystemError) -> Error {
+    Error::System { doing: "map pages for the registry of reservations", range: None, source }
 }
 
 #[cfg(test)]

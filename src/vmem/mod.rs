@@ -9,7 +9,8 @@
 //!
 //! An [`Arena`] is a reservation that is used up from its start.
 //!
-//! The modules, from the system up: `os` makes system calls, `interval_map` remembers ranges, `region` knows all reservations of the
+//! The modules, from the system up: `os` makes system calls, `table` is memory for `interval_map`, which
+//! remembers ranges, `region` knows all reservations of the
 //! process and checks every call against them, `arena` stands on it.
 //!
 //! ```
@@ -31,6 +32,7 @@ mod error;
 mod interval_map;
 mod os;
 pub(crate) mod region;
+mod table;
 
 use std::fmt;
 use std::ops::Bound;

@@ -3,14 +3,14 @@
 //! before it becomes a system call.
 //!
 //! There is one lock. It is held during the system call, because what was checked must still be so when the kernel acts, and what it
-//! did must be noted before anyone else looks. That costs no parallelism: these calls wait for each other in the kernel, which has
+//! did must be noted before anyone else looks. Nothing that runs under the lock calls back: no handler, and no malloc. That costs no parallelism: these calls wait for each other in the kernel, which has
 //! one lock for the mappings of a process. Bringing pages in (`prefault`) and asking about the mappings of others run without it.
 
 use std::cell::UnsafeCell;
 use std::ffi::CStr;
+use std::ops::{Deref, DerefMut};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::error::{Error, Result};
 use super::interval_map::{IntervalMap, Run};
@@ -21,6 +21,8 @@ use super::{Pages, Protect, RangeInfo, allocation_granularity, page_size};
 #[derive(Clone, Copy, PartialEq)]
 struct Reserved {
     start: usize,
+    /// The bytes that were asked for; the last page may have more.
+    size: usize,
     guard: usize,
     protect: Protect,
 }
@@ -32,72 +34,145 @@ struct Registry {
     committed: IntervalMap<Protect>,
     /// Those of the committed pages that are locked.
     locked: IntervalMap<()>,
+    /// Pages of reservations that huge pages are advised for, committed or not.
+    huge: IntervalMap<()>,
+    /// Pages of reservations that have a name, committed or not.
+    named: IntervalMap<Name>,
 }
 
-static REGISTRY: Mutex<Registry> =
-    Mutex::new(Registry { reserved: IntervalMap::new(), committed: IntervalMap::new(), locked: IntervalMap::new() });
+const NAME_MAX: usize = 79;
 
-fn registry() -> MutexGuard<'static, Registry> {
-    if !FORK_HANDLED.load(Ordering::Acquire) {
-        // Whoever holds the lock has seen to it that fork(2) waits for it. Two threads may both do so here, which does no harm;
-        // waiting for the other would, in a child of a third one.
-        os::at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
-        FORK_HANDLED.store(true, Ordering::Release);
+/// The name of a mapping, ended by a NUL.
+#[derive(Clone, Copy, PartialEq)]
+struct Name([u8; NAME_MAX + 1]);
+
+impl Name {
+    fn new(text: &CStr) -> Result<Name> {
+        let mut name = Name([0; NAME_MAX + 1]);
+        let good = |&byte: &u8| (b' '..=b'~').contains(&byte) && !b"\\`$[]".contains(&byte);
+        let text = text.to_bytes();
+        let place = name.0[..NAME_MAX].get_mut(..text.len()).filter(|_| text.iter().all(good)).ok_or(Error::BadName)?;
+        place.copy_from_slice(text);
+        Ok(name)
     }
-    lock_registry()
+
+    fn text(&self) -> Option<&CStr> {
+        CStr::from_bytes_until_nul(&self.0).ok()
+    }
 }
 
-fn lock_registry() -> MutexGuard<'static, Registry> {
-    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+/// The registry, its lock, and the thread that holds the lock because it is in fork(2).
+///
+/// While that thread forks, handlers of pthread_atfork(3) that are not ours run in it. They may call malloc, and malloc may be built on
+/// this library: so that thread may enter here although the lock is held.
+struct Shared {
+    registry: UnsafeCell<Registry>,
+    lock: os::Lock,
+    /// The thread that is in fork(2), and holds the lock; 0 if there is none.
+    forking: AtomicUsize,
+    /// How often `before_fork` ran for this fork: as often as the handlers were installed.
+    depth: AtomicUsize,
+    /// The lock, while `forking` is not 0.
+    held: UnsafeCell<Option<os::Held>>,
+}
+
+// SAFETY: the cells are touched only by the thread that holds the lock.
+unsafe impl Sync for Shared {}
+
+static SHARED: Shared = Shared {
+    registry: UnsafeCell::new(Registry {
+        reserved: IntervalMap::new(),
+        committed: IntervalMap::new(),
+        locked: IntervalMap::new(),
+        huge: IntervalMap::new(),
+        named: IntervalMap::new(),
+    }),
+    lock: os::Lock::new(),
+    forking: AtomicUsize::new(0),
+    depth: AtomicUsize::new(0),
+    held: UnsafeCell::new(None),
+};
+
+/// The registry, for as long as this lives.
+struct Access {
+    /// None if the thread holds the lock already, because it is in fork(2).
+    _held: Option<os::Held>,
+}
+
+impl Deref for Access {
+    type Target = Registry;
+
+    fn deref(&self) -> &Registry {
+        // SAFETY: this thread holds the lock. It has one Access at a time: nothing that runs under the lock calls back.
+        unsafe { &*SHARED.registry.get() }
+    }
+}
+
+impl DerefMut for Access {
+    fn deref_mut(&mut self) -> &mut Registry {
+        // SAFETY: as in `deref`.
+        unsafe { &mut *SHARED.registry.get() }
+    }
+}
+
+fn registry() -> Access {
+    if !FORK_HANDLED.load(Ordering::Acquire) {
+        handle_fork();
+    }
+    let forking = SHARED.forking.load(Ordering::Relaxed);
+    if forking != 0 && forking == this_thread() {
+        return Access { _held: None };
+    }
+    Access { _held: Some(SHARED.lock.lock()) }
 }
 
 static FORK_HANDLED: AtomicBool = AtomicBool::new(false);
 
-/// The lock, while the thread that holds it forks.
-struct Fork {
-    /// Which thread: the address of a variable of its own; 0 for none.
-    thread: AtomicUsize,
-    /// How often `before_fork` ran; more than once if it was registered more than once.
-    depth: AtomicUsize,
-    lock: UnsafeCell<Option<MutexGuard<'static, Registry>>>,
+thread_local! {
+    /// Set while this thread installs the handlers. Its address identifies the thread.
+    static INSTALLING: AtomicBool = const { AtomicBool::new(false) };
 }
 
-// SAFETY: the cell is touched by the thread only that holds the registry's lock.
-unsafe impl Sync for Fork {}
-
-static FORK: Fork = Fork { thread: AtomicUsize::new(0), depth: AtomicUsize::new(0), lock: UnsafeCell::new(None) };
+/// Installs handlers that let fork(2) wait for the lock. Every thread that takes the lock first sees to it that they are there.
+///
+/// Two threads may both install them, which does no harm; waiting for the other would hang, in a child that a third one forks. The
+/// system may call malloc for it, which may come back here: then the lock is taken without.
+#[cold]
+pub fn handle_fork() {
+    INSTALLING.with(|installing| {
+        if !installing.swap(true, Ordering::Relaxed) {
+            os::at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
+            FORK_HANDLED.store(true, Ordering::Release);
+            installing.store(false, Ordering::Relaxed);
+        }
+    });
+}
 
 fn this_thread() -> usize {
-    thread_local! {
-        static OWN: AtomicU8 = const { AtomicU8::new(0) };
-    }
-    OWN.with(|own| ptr::from_ref(own).addr())
+    INSTALLING.with(|own| ptr::from_ref(own).addr())
 }
 
 extern "C" fn before_fork() {
-    if FORK.thread.load(Ordering::Relaxed) != this_thread() {
-        let lock = lock_registry();
-        FORK.thread.store(this_thread(), Ordering::Relaxed);
+    if SHARED.forking.load(Ordering::Relaxed) != this_thread() {
+        let held = SHARED.lock.lock();
+        SHARED.forking.store(this_thread(), Ordering::Relaxed);
         // SAFETY: this thread holds the lock.
-        unsafe { *FORK.lock.get() = Some(lock) };
+        unsafe { *SHARED.held.get() = Some(held) };
     }
-    FORK.depth.fetch_add(1, Ordering::Relaxed);
+    SHARED.depth.fetch_add(1, Ordering::Relaxed);
 }
 
 extern "C" fn after_fork_in_parent() {
-    if FORK.depth.fetch_sub(1, Ordering::Relaxed) == 1 {
-        FORK.thread.store(0, Ordering::Relaxed);
+    if SHARED.depth.fetch_sub(1, Ordering::Relaxed) == 1 {
+        SHARED.forking.store(0, Ordering::Relaxed);
         // SAFETY: this thread holds the lock, since `before_fork`.
-        let lock = unsafe { (*FORK.lock.get()).take() };
-        drop(lock);
+        let held = unsafe { (*SHARED.held.get()).take() };
+        drop(held);
     }
 }
 
 extern "C" fn after_fork_in_child() {
-    // SAFETY: this thread holds the lock, since `before_fork`.
-    if let Some(registry) = unsafe { (*FORK.lock.get()).as_mut() } {
-        registry.locked.clear(); // a child does not inherit mlock(2)
-    }
+    registry().locked.clear(); // a child does not inherit mlock(2)
     after_fork_in_parent();
 }
 
@@ -130,6 +205,23 @@ impl Registry {
         }
     }
 
+    /// Has the system take the pages' memory, and gives the fresh ones the advice that the old ones had: the system forgets it with
+    /// them.
+    ///
+    /// # Safety
+    /// Own range, in one reservation.
+    unsafe fn renew(&self, pages: Pages) -> os::Result<()> {
+        // SAFETY: passed on to the caller.
+        unsafe { os::decommit(pages.start, pages.size())? };
+        for run in self.huge.runs(pages.start, pages.end) {
+            let _best_effort = os::advise_huge(run.start, run.end - run.start);
+        }
+        for run in self.named.runs(pages.start, pages.end) {
+            os::set_name(run.start, run.end - run.start, run.value.text());
+        }
+        Ok(())
+    }
+
     /// After a call that failed on its way through several mappings: each page gets back what is known of it. A mapping that was not
     /// reached is as it was, so that nothing is asked of the system there that could fail.
     #[cold]
@@ -141,7 +233,7 @@ impl Registry {
             if gap_end > at {
                 // SAFETY: nobody can rely on pages that are not committed; in one reservation.
                 unsafe {
-                    if os::decommit(at, gap_end - at).is_err() {
+                    if self.renew(Pages { start: at, end: gap_end }).is_err() {
                         let _best_effort = os::protect(at, gap_end - at, Protect::NoAccess);
                     }
                 }
@@ -226,9 +318,9 @@ pub fn reserve(request: Request) -> Result<usize> {
     if let Err(error) = registry.reserved.make_room() {
         // SAFETY: reserved above, and nobody knows of it.
         let _also_fails = unsafe { os::release(first, end - first) };
-        return Err(error.into());
+        return Err(error);
     }
-    registry.reserved.assign(first, end, Some(Reserved { start, guard, protect }));
+    registry.reserved.assign(first, end, Some(Reserved { start, size, guard, protect }));
     Ok(start)
 }
 
@@ -262,7 +354,7 @@ pub unsafe fn set_committed(start: usize, size: usize, before: usize, after: usi
         return Ok(());
     }
     // A page that the region shares with what lies before or behind it in the reservation stays.
-    let shared_end = before < owner.end - owner.value.guard && (start + size) % page != 0;
+    let shared_end = start + size < owner.value.start + owner.value.size && (start + size) % page != 0;
     let before = if shared_end { before.min((start + size) / page * page) } else { before };
     let after = if start > owner.value.start { after.max(start.next_multiple_of(page)) } else { after };
     if after < before {
@@ -299,7 +391,7 @@ pub unsafe fn decommit(address: usize, size: usize) -> Result<()> {
     registry.locked.make_room()?;
     registry.unlock_first(pages);
     // SAFETY: passed on to the caller; in one reservation.
-    unsafe { os::decommit(pages.start, pages.size()) }.map_err(failed("decommit", pages))?;
+    unsafe { registry.renew(pages) }.map_err(failed("decommit", pages))?;
     registry.committed.assign(pages.start, pages.end, None);
     registry.locked.assign(pages.start, pages.end, None);
     Ok(())
@@ -379,12 +471,16 @@ pub unsafe fn release(start: usize, size: usize) -> Result<()> {
     registry.reserved.make_room()?;
     registry.committed.make_room()?;
     registry.locked.make_room()?;
+    registry.huge.make_room()?;
+    registry.named.make_room()?;
     registry.unlock_first(pages);
     // SAFETY: passed on to the caller; a whole reservation.
     unsafe { os::release(run.start, run.end - run.start) }.map_err(failed("release", pages))?;
     registry.reserved.assign(run.start, run.end, None);
     registry.committed.assign(run.start, run.end, None);
     registry.locked.assign(run.start, run.end, None);
+    registry.huge.assign(run.start, run.end, None);
+    registry.named.assign(run.start, run.end, None);
     Ok(())
 }
 
@@ -404,7 +500,9 @@ pub unsafe fn reset(address: usize, size: usize) -> Result<()> {
             return Err(Error::Locked(run.start));
         }
         // SAFETY: committed; passed on to the caller.
-        unsafe { os::reset(slice.start, slice.size()) }.map_err(failed("reset", slice))?;
+        if !unsafe { os::reset(slice.start, slice.size()) }.map_err(failed("reset", slice))? {
+            return Err(Error::Locked(slice.start));
+        }
     }
     Ok(())
 }
@@ -451,25 +549,25 @@ unsafe fn touch(pages: Pages, write: bool) {
 /// Advises huge pages for a part of one reservation.
 pub fn advise_huge(address: usize, size: usize) -> Result<()> {
     let pages = Pages::touched(address, size)?;
-    let registry = registry();
+    let mut registry = registry();
     registry.owner(pages)?;
-    match os::advise_huge(pages.start, pages.size()) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Error::Unsupported("huge pages")),
-        Err(source) => Err(failed("advise huge pages for", pages)(source)),
+    registry.huge.make_room()?;
+    if !os::advise_huge(pages.start, pages.size()).map_err(failed("advise huge pages for", pages))? {
+        return Err(Error::Unsupported("huge pages"));
     }
+    registry.huge.assign(pages.start, pages.end, Some(()));
+    Ok(())
 }
 
 /// Names a part of one reservation, or takes the name away.
 pub fn set_name(address: usize, size: usize, name: Option<&CStr>) -> Result<()> {
     let pages = Pages::touched(address, size)?;
-    let good = |&byte: &u8| (b' '..=b'~').contains(&byte) && !b"\\`$[]".contains(&byte);
-    if name.is_some_and(|name| name.count_bytes() > 79 || !name.to_bytes().iter().all(good)) {
-        return Err(Error::BadName);
-    }
-    let registry = registry();
+    let named = name.map(Name::new).transpose()?;
+    let mut registry = registry();
     registry.owner(pages)?;
+    registry.named.make_room()?;
     os::set_name(pages.start, pages.size(), name);
+    registry.named.assign(pages.start, pages.end, named);
     Ok(())
 }
 

@@ -2,18 +2,10 @@
 
 use std::ffi::{CStr, c_int, c_ulong};
 use std::fmt::{self, Write as _};
-use std::fs::File;
-use std::io::Read;
-use std::os::fd::AsRawFd;
-use std::path::Path;
 use std::ptr;
 
 use super::{Mapping, Result, SystemError};
 use crate::vmem::{Protect, UsageStatus};
-
-fn system_error(error: std::io::Error) -> SystemError {
-    SystemError(error.raw_os_error().unwrap_or(libc::EIO))
-}
 
 fn madvise(start: usize, size: usize, advice: c_int) -> Result<()> {
     // SAFETY: called with advice that changes no contents.
@@ -23,23 +15,24 @@ fn madvise(start: usize, size: usize, advice: c_int) -> Result<()> {
     }
 }
 
-/// A kernel or a configuration without the call says EINVAL.
-fn where_supported(result: Result<()>) -> Result<bool> {
-    match result {
-        Ok(()) => Ok(true),
-        Err(SystemError(libc::EINVAL)) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
 
 pub fn populate(start: usize, size: usize, write: bool) -> Result<bool> {
     const MADV_POPULATE_READ: c_int = 22;
     const MADV_POPULATE_WRITE: c_int = 23;
-    where_supported(madvise(start, size, if write { MADV_POPULATE_WRITE } else { MADV_POPULATE_READ }))
+    match madvise(start, size, if write { MADV_POPULATE_WRITE } else { MADV_POPULATE_READ }) {
+        Ok(()) => Ok(true),
+        // A kernel without it, or a sandbox that forbids it.
+        Err(SystemError(libc::EINVAL | libc::ENOSYS | libc::EPERM | libc::EACCES)) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 pub fn advise_huge(start: usize, size: usize) -> Result<bool> {
-    where_supported(madvise(start, size, libc::MADV_HUGEPAGE))
+    match madvise(start, size, libc::MADV_HUGEPAGE) {
+        Ok(()) => Ok(true),
+        Err(SystemError(libc::EINVAL)) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 pub fn set_name(start: usize, size: usize, name: Option<&CStr>) {
@@ -48,6 +41,31 @@ pub fn set_name(start: usize, size: usize, name: Option<&CStr>) {
     let name = name.map_or(ptr::null(), CStr::as_ptr);
     // SAFETY: names mappings and reads the text; it fails where the kernel has no names, which is no harm.
     unsafe { libc::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, start as c_ulong, size as c_ulong, name) };
+}
+
+/// A file that is open for reading. (std's needs the heap to open a long path.)
+struct File(c_int);
+
+impl File {
+    fn open(path: &CStr) -> Result<File> {
+        // SAFETY: the path is ended by a NUL.
+        let descriptor = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+        if descriptor < 0 { Err(SystemError::last()) } else { Ok(File(descriptor)) }
+    }
+
+    /// Returns how many bytes it read; 0 at the end.
+    fn read(&self, buffer: &mut [u8]) -> Result<usize> {
+        // SAFETY: the buffer is as long as is said.
+        let count = unsafe { libc::read(self.0, buffer.as_mut_ptr().cast(), buffer.len()) };
+        usize::try_from(count).map_err(|_| SystemError::last())
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // SAFETY: this value's own descriptor.
+        unsafe { libc::close(self.0) };
+    }
 }
 
 /// Reads a text a line at a time, with a buffer of its own. Of a line that is too long only the beginning is seen.
@@ -62,8 +80,8 @@ struct Lines {
 }
 
 impl Lines {
-    fn open(path: &Path) -> Result<Lines> {
-        let file = File::open(path).map_err(system_error)?;
+    fn open(path: &CStr) -> Result<Lines> {
+        let file = File::open(path)?;
         Ok(Lines { file, buffer: [0; 1024], from: 0, to: 0, skip: false })
     }
 
@@ -85,7 +103,7 @@ impl Lines {
                     self.buffer.copy_within(from..self.to, 0);
                     self.to -= from;
                     self.from = 0;
-                    match self.file.read(&mut self.buffer[self.to..]).map_err(system_error)? {
+                    match self.file.read(&mut self.buffer[self.to..])? {
                         0 if self.to == 0 => return Ok(None),
                         0 => {
                             self.buffer[self.to] = b'\n'; // the last line has none
@@ -113,6 +131,7 @@ fn text(bytes: &[u8]) -> &str {
 
 /// A path that is put together without the heap; one that does not fit is not a path that exists.
 struct PathText {
+    /// The path, and a NUL at least.
     bytes: [u8; 1024],
     len: usize,
 }
@@ -127,12 +146,17 @@ impl PathText {
     fn as_str(&self) -> &str {
         text(&self.bytes[..self.len])
     }
+
+    fn open(&self) -> Option<Lines> {
+        Lines::open(CStr::from_bytes_until_nul(&self.bytes).ok()?).ok()
+    }
 }
 
 impl fmt::Write for PathText {
     fn write_str(&mut self, s: &str) -> fmt::Result {
         let end = self.len + s.len();
-        self.bytes.get_mut(self.len..end).ok_or(fmt::Error)?.copy_from_slice(s.as_bytes());
+        let room = self.bytes.len() - 1;
+        self.bytes[..room].get_mut(self.len..end).ok_or(fmt::Error)?.copy_from_slice(s.as_bytes());
         self.len = end;
         Ok(())
     }
@@ -153,6 +177,10 @@ enum Source {
     List(Lines, Option<Mapping>),
 }
 
+/// The second is for when the main thread has ended by pthread_exit(3): the first is empty then. (The second alone would not do: it is
+/// missing before Linux 3.17, and emulators replace only the first.)
+const MAPS: [&CStr; 2] = [c"/proc/self/maps", c"/proc/thread-self/maps"];
+
 impl Mappings {
     pub fn new() -> Self {
         Mappings { source: Source::Unopened }
@@ -161,13 +189,13 @@ impl Mappings {
     /// The mapping that contains `address`, or else the first one behind it.
     pub fn at_or_after(&mut self, address: usize) -> Result<Option<Mapping>> {
         if let Source::Unopened = self.source {
-            self.source = Source::Query(File::open(MAPS).map_err(system_error)?);
+            self.source = Source::Query(File::open(MAPS[0])?);
         }
         if let Source::Query(file) = &self.source {
             match query(file, address) {
                 Ok(mapping) => return Ok(Some(mapping)),
                 Err(SystemError(libc::ENOENT)) => return Ok(None),
-                Err(_) => self.read_list()?, // a kernel that has no queries, or a sandbox that refuses them
+                Err(_) => self.read_list(&MAPS)?, // a kernel that has no queries, or a sandbox that refuses them
             }
         }
         let Source::List(lines, last) = &mut self.source else { return Ok(None) };
@@ -178,13 +206,18 @@ impl Mappings {
         Ok(*last)
     }
 
-    fn read_list(&mut self) -> Result<()> {
-        self.source = Source::List(Lines::open(Path::new(MAPS))?, None);
-        Ok(())
+    /// Begins to read the first of these lists that has a mapping in it. A process without any does not exist: if there is none, it fails.
+    fn read_list(&mut self, paths: &[&CStr]) -> Result<()> {
+        for path in paths {
+            let mut lines = Lines::open(path)?;
+            if let Some(first) = lines.next()?.and_then(mapping) {
+                self.source = Source::List(lines, Some(first));
+                return Ok(());
+            }
+        }
+        Err(SystemError(libc::EIO))
     }
 }
-
-const MAPS: &str = "/proc/self/maps";
 
 /// A line of /proc/self/maps: "55d0c8a00000-55d0c8a21000 r-xp 00000000 fe:00 1234  /bin/cat".
 fn mapping(line: &str) -> Option<Mapping> {
@@ -243,7 +276,7 @@ fn query(file: &File, address: usize) -> Result<Mapping> {
         ..Default::default()
     };
     // SAFETY: the number of the request says how many bytes the kernel may read and write: one ProcmapQuery.
-    if unsafe { libc::ioctl(file.as_raw_fd(), PROCMAP_QUERY as _, &raw mut query) } != 0 {
+    if unsafe { libc::ioctl(file.0, PROCMAP_QUERY as _, &raw mut query) } != 0 {
         return Err(SystemError::last());
     }
     let flag = |bit: u64| query.vma_flags & bit != 0;
@@ -265,7 +298,7 @@ fn number(line: &str, key: &str) -> Option<usize> {
 
 pub fn usage_status() -> Result<UsageStatus> {
     let (mut total, mut available, mut free) = (None, None, None);
-    let mut lines = Lines::open(Path::new("/proc/meminfo"))?;
+    let mut lines = Lines::open(c"/proc/meminfo")?;
     while let Some(line) = lines.next()? {
         total = total.or(number(line, "MemTotal"));
         available = available.or(number(line, "MemAvailable"));
@@ -275,36 +308,41 @@ pub fn usage_status() -> Result<UsageStatus> {
         }
     }
     let total = total.ok_or(SystemError(libc::EIO))?;
-    let available =
-        available.or(free).unwrap_or(total).min(cgroup_leaves(Path::new("/proc/self")).unwrap_or(usize::MAX));
+    let limit = cgroup_leaves(&["/proc/thread-self", "/proc/self"]).unwrap_or(usize::MAX);
+    let available = available.or(free).unwrap_or(total).min(limit);
     Ok(UsageStatus { total_physical_bytes: total, avail_physical_bytes: available.min(total) })
 }
 
 /// The files of a cgroup's memory controller.
 struct Controller {
-    limit: &'static str,
+    /// The name of its version in mountinfo.
+    system: &'static str,
+    /// Limits, the lowest of which counts. Beyond memory.high the kernel slows a process down until it is hardly alive.
+    limits: &'static [&'static str],
     usage: &'static str,
     /// Lines of memory.stat that the kernel can reclaim without anyone noticing.
     cache: &'static [&'static str],
 }
 
 const V1: Controller = Controller {
-    limit: "memory.limit_in_bytes",
+    system: "cgroup",
+    limits: &["memory.limit_in_bytes"],
     usage: "memory.usage_in_bytes",
     cache: &["total_inactive_file", "total_active_file"],
 };
 
 const V2: Controller = Controller {
-    limit: "memory.max",
+    system: "cgroup2",
+    limits: &["memory.max", "memory.high"],
     usage: "memory.current",
     cache: &["inactive_file", "active_file", "slab_reclaimable"],
 };
 
-/// How much the process's cgroups and their ancestors leave to it; None without a limit. `process` is its directory in /proc.
-fn cgroup_leaves(process: &Path) -> Option<usize> {
+/// How much the process's cgroups and their ancestors leave to it; None without a limit. The first of `processes` that exists is its
+/// directory in /proc. (That of a process tells of its main thread, which may have ended; that of a thread is missing before Linux 3.17.)
+fn cgroup_leaves(processes: &[&str]) -> Option<usize> {
     let file = |name: &str| {
-        let path = PathText::of(format_args!("{}/{name}", process.display()))?;
-        Lines::open(Path::new(path.as_str())).ok()
+        processes.iter().find_map(|process| PathText::of(format_args!("{process}/{name}"))?.open())
     };
     let mut least = None;
     let mut cgroups = file("cgroup")?;
@@ -337,10 +375,8 @@ fn cgroup_mount<'a>(line: &'a str, kind: &Controller) -> Option<(&'a str, &'a st
     let (place, system) = line.split_once(" - ")?;
     let mut system = system.split(' ');
     let (name, options) = (system.next()?, system.nth(1)?);
-    let wanted = match kind.limit == V1.limit {
-        true => name == "cgroup" && options.split(',').any(|option| option == "memory"),
-        false => name == "cgroup2",
-    };
+    let has_memory = kind.system == V2.system || options.split(',').any(|option| option == "memory");
+    let wanted = name == kind.system && has_memory;
     let mut place = place.split(' ').skip(3);
     wanted.then_some((place.next()?, place.next()?))
 }
@@ -371,12 +407,9 @@ fn walk_up(mount: &str, mut inside: &str, kind: &Controller) -> Option<usize> {
 
 /// What one cgroup leaves; None if it has no limit.
 fn leaves(mount: &str, inside: &str, kind: &Controller) -> Option<usize> {
-    let file = |name: &str| {
-        let path = PathText::of(format_args!("{mount}{inside}/{name}"))?;
-        Lines::open(Path::new(path.as_str())).ok()
-    };
-    let value = |name: &str| file(name)?.next().ok()??.trim().parse::<u64>().ok();
-    let limit = value(kind.limit)?; // "max" is no number
+    let file = |name: &str| PathText::of(format_args!("{mount}{inside}/{name}"))?.open();
+    let value = |name: &str| file(name)?.next().ok()??.trim().parse::<u64>().ok(); // "max" is no number
+    let limit = kind.limits.iter().filter_map(|limit| value(limit)).min()?;
     let used = value(kind.usage)?;
     let mut cache = 0_usize;
     if let Some(mut lines) = file("memory.stat") {
@@ -390,12 +423,15 @@ fn leaves(mount: &str, inside: &str, kind: &Controller) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::CString;
     use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::Path;
 
     #[test]
     fn the_list_and_the_queries_tell_the_same() {
         let mut by_list = Mappings::new();
-        by_list.read_list().unwrap();
+        by_list.read_list(&MAPS).unwrap();
         let mut by_query = Mappings::new();
         let mut address = 0;
         let mut same = 0;
@@ -407,12 +443,39 @@ mod tests {
         assert!(same >= 5, "{same}");
     }
 
+    fn c_path(path: &Path) -> CString {
+        CString::new(path.as_os_str().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn an_empty_list_of_mappings_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            fs::write(&path, text).unwrap();
+            c_path(&path)
+        };
+        let (empty, list) = (file("empty", ""), file("list", "1000-2000 r--p 00000000 00:00 0\n"));
+        let missing = c_path(&directory.path().join("missing"));
+        let first = |paths: &[&CStr]| {
+            let mut mappings = Mappings::new();
+            mappings.read_list(paths)?;
+            mappings.at_or_after(0)
+        };
+        let mapping = Mapping { start: 0x1000, end: 0x2000, protect: Some(Protect::Read) };
+        assert_eq!(first(&[&list]), Ok(Some(mapping)));
+        assert_eq!(first(&[&empty, &list]), Ok(Some(mapping)));
+        assert_eq!(first(&[&empty]), Err(SystemError(libc::EIO)));
+        assert_eq!(first(&[&empty, &empty]), Err(SystemError(libc::EIO)));
+        assert_eq!(first(&[&missing, &list]), Err(SystemError(libc::ENOENT)));
+    }
+
     #[test]
     fn lines_of_any_length_are_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("text");
         fs::write(&path, format!("first\n{}\n\nlast", "x".repeat(10_000))).unwrap();
-        let mut lines = Lines::open(&path).unwrap();
+        let mut lines = Lines::open(&c_path(&path)).unwrap();
         assert_eq!(lines.next(), Ok(Some("first")));
         assert_eq!(lines.next(), Ok(Some("x".repeat(1024).as_str())));
         assert_eq!(lines.next(), Ok(Some("")));
@@ -437,7 +500,7 @@ mod tests {
                  3 1 0:3 /slice {root}/v2 rw - cgroup2 cgroup2 rw\n"
             ),
         );
-        let leaves = || cgroup_leaves(&directory.path().join("proc"));
+        let leaves = || cgroup_leaves(&[&format!("{root}/gone"), &format!("{root}/proc")]);
         assert_eq!(leaves(), None);
         assert_eq!(unescaped("/a\\040b\\134c").unwrap().as_str(), "/a b\\c");
         put("v1/slice/job/memory.limit_in_bytes", "9000\n");
@@ -456,5 +519,10 @@ mod tests {
         assert_eq!(leaves(), Some(350));
         put("v2/memory.current", "800\n");
         assert_eq!(leaves(), Some(0));
+        put("v2/memory.current", "400\n");
+        put("v2/memory.high", "600\n");
+        assert_eq!(leaves(), Some(250));
+        put("v2/memory.high", "max\n");
+        assert_eq!(leaves(), Some(350));
     }
 }

@@ -3,11 +3,13 @@
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux;
+mod lock;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
 mod windows;
 
+pub(super) use lock::{Held, Lock};
 #[cfg(unix)]
 pub(super) use unix::*;
 #[cfg(windows)]

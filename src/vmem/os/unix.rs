@@ -122,15 +122,29 @@ pub unsafe fn protect(start: usize, size: usize, protect: Protect) -> Result<()>
     unsafe { commit(start, size, protect) }
 }
 
-/// Fresh pages over the old ones, because that gives the commit charge back too, in every mode of overcommit, and unlocks.
+/// Fresh pages over the old ones, because that gives the commit charge back too, in every mode of overcommit, and unlocks. It also joins
+/// what the kernel counts as mappings: pages that were only made inaccessible would stay apart for ever.
 ///
 /// # Safety
 /// The range is in one reservation, and nobody relies on what is in it.
 pub unsafe fn decommit(start: usize, size: usize) -> Result<()> {
-    let flags = RESERVED | libc::MAP_FIXED;
-    // SAFETY: passed on to the caller.
-    let at = unsafe { libc::mmap(pointer(start), size, libc::PROT_NONE, flags, -1, 0) };
-    if at == libc::MAP_FAILED { Err(SystemError::last()) } else { Ok(()) }
+    let fresh = || {
+        let flags = RESERVED | libc::MAP_FIXED;
+        // SAFETY: passed on to the caller.
+        let at = unsafe { libc::mmap(pointer(start), size, libc::PROT_NONE, flags, -1, 0) };
+        if at == libc::MAP_FAILED { Err(SystemError::last()) } else { Ok(()) }
+    };
+    match fresh() {
+        // After mlockall(MCL_FUTURE) all that is mapped counts as locked, the old pages and the fresh ones: together they are beyond
+        // RLIMIT_MEMLOCK.
+        Err(SystemError(libc::EAGAIN)) => {
+            unlock(start, size)?;
+            fresh().inspect_err(|_| {
+                let _best_effort = lock(start, size);
+            })
+        }
+        result => result,
+    }
 }
 
 /// When it fails, some pages of the range may be locked.
@@ -144,17 +158,24 @@ pub fn unlock(start: usize, size: usize) -> Result<()> {
     check(unsafe { libc::munlock(pointer(start), size) })
 }
 
+/// Whether the contents were given up; if not, mlockall(2) has locked a page.
+///
 /// # Safety
 /// The range is committed, and nobody relies on what is in it.
-pub unsafe fn reset(start: usize, size: usize) -> Result<()> {
-    // SAFETY: passed on to the caller.
-    let lazily = check(unsafe { libc::madvise(pointer(start), size, libc::MADV_FREE) });
-    if lazily != Err(SystemError(libc::EINVAL)) {
-        return lazily;
+pub unsafe fn reset(start: usize, size: usize) -> Result<bool> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const DONTNEED_LOCKED: &[c_int] = &[24];
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    const DONTNEED_LOCKED: &[c_int] = &[];
+    // The first that the system has: MADV_FREE came with Linux 4.5, MADV_DONTNEED_LOCKED, which takes locked pages too, with 5.18.
+    for &advice in [libc::MADV_FREE, libc::MADV_DONTNEED].iter().chain(DONTNEED_LOCKED) {
+        // SAFETY: passed on to the caller.
+        match check(unsafe { libc::madvise(pointer(start), size, advice) }) {
+            Err(SystemError(libc::EINVAL)) => {}
+            result => return result.map(|()| true),
+        }
     }
-    // A kernel before Linux 4.5.
-    // SAFETY: passed on to the caller.
-    check(unsafe { libc::madvise(pointer(start), size, libc::MADV_DONTNEED) })
+    Ok(false)
 }
 
 /// Whether the system brought the pages in; if not, they have to be touched.

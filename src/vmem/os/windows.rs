@@ -149,13 +149,15 @@ pub fn unlock(start: usize, size: usize) -> Result<()> {
     check(unsafe { VirtualUnlock(pointer(start), size) })
 }
 
+/// Whether the contents were given up.
+///
 /// # Safety
 /// The range is committed, and nobody relies on what is in it.
-pub unsafe fn reset(start: usize, size: usize) -> Result<()> {
+pub unsafe fn reset(start: usize, size: usize) -> Result<bool> {
     // The protection is not used, but has to be one.
     // SAFETY: passed on to the caller.
     let at = unsafe { VirtualAlloc(pointer(start), size, MEM_RESET, PAGE_READWRITE) };
-    if at.is_null() { Err(SystemError::last()) } else { Ok(()) }
+    if at.is_null() { Err(SystemError::last()) } else { Ok(true) }
 }
 
 /// Whether the system brought the pages in; if not, they have to be touched. (PrefetchVirtualMemory reads what was paged out, but makes
