@@ -302,10 +302,53 @@ static void shared_page(void)
     CHECK(vmem_release(p, 1 << 20));
 }
 
+/* The last page of a reservation is not whole: its bytes up to the size that was asked for may be shared, too. */
+static void shared_last_page(void)
+{
+    size_t size = 2 * page + 3000;
+    uint8_t *p = (uint8_t *)vmem_reserve(size);
+    VMemArena a, b;
+
+    TEST("an-arena-that-shrinks-leaves-the-last-page-of-a-reservation-that-it-shares");
+    REQUIRE(p != NULL);
+    a = vmem_arena_init(p, size - 1000);
+    b = vmem_arena_init(p + size - 1000, 1000);
+    CHECK_DOES(vmem_arena_set_commited(&a, size - 1000) && vmem_arena_set_commited(&b, 1000));
+    b.mem[0] = b.mem[999] = 42;
+    CHECK_DOES(vmem_arena_set_commited(&a, 0));
+    CHECK(inaccessible(p) && inaccessible(p + page));
+    is_state(p + 2 * page, 1, VMemProtect_ReadWrite);
+    CHECK(b.mem[0] == 42 && b.mem[999] == 42);
+    CHECK_DOES(vmem_partially_commit_region(p, size - 1000, 0, size - 1000));
+    CHECK_DOES(vmem_partially_commit_region(p, size - 1000, size - 1000, 0));
+    CHECK(inaccessible(p + page));
+    CHECK(b.mem[0] == 42 && b.mem[999] == 42);
+
+    TEST("an-arena-up-to-the-end-of-its-reservation-gives-the-last-page-back");
+    a = vmem_arena_init(p, size);
+    CHECK_DOES(vmem_arena_set_commited(&a, size));
+    CHECK_DOES(vmem_arena_set_commited(&a, 0));
+    CHECK(inaccessible(p + 2 * page));
+    CHECK_DOES(vmem_release(p, size));
+
+    TEST("an-arena-with-a-neighbour-in-the-last-whole-page-leaves-it");
+    p = (uint8_t *)vmem_reserve(page);
+    REQUIRE(p != NULL);
+    a = vmem_arena_init(p, 1000);
+    b = vmem_arena_init(p + 1000, page - 1000);
+    CHECK_DOES(vmem_arena_set_commited(&a, 1000) && vmem_arena_set_commited(&b, page - 1000));
+    b.mem[0] = 42;
+    CHECK_DOES(vmem_arena_set_commited(&a, 0));
+    is_state(p, 1, VMemProtect_ReadWrite);
+    CHECK(b.mem[0] == 42);
+    CHECK_DOES(vmem_release(p, page));
+}
+
 int main(void)
 {
     shared_page();
     page = vmem_get_page_size();
+    shared_last_page();
     arenas();
     growing();
     return tap_done();

@@ -80,7 +80,7 @@ static int same_runs(const VMemRangeInfo *a, const VMemRangeInfo *b, size_t n)
             failures++;                                                                              \
             memset(after, 0, sizeof after);                                                          \
             vmem_query_range_info(p, 16 * page, after, 8);                                           \
-            if (strstr(vmem_get_error_message(), strerror(ENOMEM)) == NULL || until_failure != -1 || \
+            if (strstr(vmem_get_error_message(), "Cannot allocate memory") == NULL || until_failure != -1 || \
                 !same_runs(before, after, 8) || !(call)) {                                           \
                 DIAG("%s: %s", #call, vmem_get_error_message());                                     \
                 wrong++;                                                                             \
@@ -177,8 +177,8 @@ int main(void)
             leaked += vm_size() - before;
     }
     CHECK_EQ_U(wrong, 0);
-    /* Some fail without a word, and where an address is aligned by luck some are not made. */
-    CHECK(failures >= (size_t)calls - 10);
+    /* Some fail without a word: advice, and what is done ahead. And where an address is aligned by luck some are not made. */
+    CHECK(failures >= (size_t)calls - 16);
 
     TEST("no-failure-loses-address-space");
     if (vm_size_is_ours())

@@ -18,6 +18,13 @@ static int limited(int resource, size_t above)
     return setrlimit(resource, &limit);
 }
 
+static size_t data_limit_now(void)
+{
+    struct rlimit limit;
+
+    return getrlimit(RLIMIT_DATA, &limit) == 0 ? (size_t)limit.rlim_cur : 0;
+}
+
 static size_t used_address_space(void)
 {
     return (size_t)proc_number("/proc/self/status", "VmSize:");
@@ -29,8 +36,8 @@ static int address_space(void *unused)
 
     (void)unused;
     CHECK(limited(RLIMIT_AS, used_address_space() + 64 * MIB) == 0);
-    CHECK_FAILS(vmem_reserve(GIB), strerror(ENOMEM));
-    CHECK_FAILS(vmem_reserve_aligned(40 * MIB, 64 * MIB), strerror(ENOMEM));
+    CHECK_FAILS(vmem_reserve(GIB), "Cannot allocate memory");
+    CHECK_FAILS(vmem_reserve_aligned(40 * MIB, 64 * MIB), "Cannot allocate memory");
     p = vmem_reserve(32 * MIB);
     CHECK_DOES(p != NULL);
     CHECK_DOES(vmem_commit(p, 32 * MIB));
@@ -108,6 +115,30 @@ static int half_way(void *unused)
             CHECK(faults(runs[i].ptr, READS));
         }
     CHECK_EQ_U(accessible, 16 * MIB);
+    return tap_done();
+}
+
+/*
+ * The first pages of the range are not committed, and become accessible before the last can't: the call fails behind them, and they
+ * are inaccessible again.
+ */
+static int half_way_behind_a_gap(void *unused)
+{
+    unsigned char *p = vmem_reserve(64 * MIB);
+    VMemRangeInfo runs[8];
+
+    (void)unused;
+    CHECK_DOES(vmem_commit_protect(p + 4 * MIB, 4 * MIB, VMemProtect_Read));
+    CHECK_DOES(vmem_commit_protect(p + 12 * MIB, 4 * MIB, VMemProtect_Read));
+    CHECK(limited(RLIMIT_DATA, (size_t)proc_number("/proc/self/status", "VmData:") + 20 * MIB) == 0);
+    CHECK_FAILS(vmem_commit(p, 64 * MIB), "vmem_commit: cannot commit");
+    CHECK(inaccessible(p) && inaccessible(p + 4 * MIB - 1));
+    CHECK(inaccessible(p + 8 * MIB) && inaccessible(p + 12 * MIB - 1));
+    CHECK(inaccessible(p + 16 * MIB) && inaccessible(p + 64 * MIB - 1));
+    CHECK(faults(p + 4 * MIB, WRITES) && faults(p + 16 * MIB - 1, WRITES));
+    CHECK(p[4 * MIB] == 0 && p[8 * MIB - 1] == 0 && p[12 * MIB] == 0 && p[16 * MIB - 1] == 0);
+    CHECK_EQ_U(vmem_query_range_info(p, 64 * MIB, runs, 8), 5);
+    CHECK_EQ_U(proc_number("/proc/self/status", "VmData:") + 20 * MIB, data_limit_now());
     return tap_done();
 }
 
@@ -278,6 +309,7 @@ int main(void)
         {"without-any-address-space-left-calls-fail-and-the-program-goes-on", no_address_space_at_all},
         {"the-data-limit-is-an-error-of-commit", data_limit},
         {"a-commit-that-fails-half-way-is-known-page-by-page", half_way},
+        {"a-commit-that-fails-half-way-leaves-nothing-accessible-before-or-behind", half_way_behind_a_gap},
         {"the-lock-limit-is-an-error-and-leaves-locks-as-they-were", lock_limit},
         {"the-limit-of-mappings-is-an-error-and-every-answer-was-true", mapping_limit},
         {"what-needs-a-mapping-more-than-there-are-changes-nothing", splits_at_the_limit},

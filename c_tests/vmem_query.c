@@ -73,7 +73,7 @@ static void own(void)
 static void others(void)
 {
     VMemRangeInfo runs[16];
-    unsigned char *hole = mmap(NULL, 64 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *p, *q;
+    unsigned char *hole = mmap(NULL, 64 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *p;
     size_t n, i, size;
 
     REQUIRE(hole != MAP_FAILED);
@@ -100,22 +100,19 @@ static void others(void)
 
     TEST("two-adjacent-reservations-are-two-runs");
     size = vmem_get_allocation_granularity() > 2 * page ? vmem_get_allocation_granularity() : 2 * page;
-    p = vmem_reserve(size);
-    q = vmem_reserve(size);
-    REQUIRE(p != NULL && q != NULL);
-    if (q + size == p || p + size == q) {
-        unsigned char *low = p < q ? p : q;
-        CHECK_EQ_U(vmem_query_range_info(low, 2 * size, runs, 16), 2);
-        is_run(&runs[0], low, 0, size / page, 0, VMemProtect_ReadWrite);
-        is_run(&runs[1], low, size / page, size / page, 0, VMemProtect_ReadWrite);
-        CHECK_DOES(vmem_commit(low, size) && vmem_commit(low + size, size));
-        CHECK_EQ_U(vmem_query_range_info(low, 2 * size, runs, 16), 2);
-        is_run(&runs[0], low, 0, size / page, 1, VMemProtect_ReadWrite);
+    p = adjacent(size);
+    if (p != NULL) {
+        CHECK_EQ_U(vmem_query_range_info(p, 2 * size, runs, 16), 2);
+        is_run(&runs[0], p, 0, size / page, 0, VMemProtect_ReadWrite);
+        is_run(&runs[1], p, size / page, size / page, 0, VMemProtect_ReadWrite);
+        CHECK_DOES(vmem_commit(p, size) && vmem_commit(p + size, size));
+        CHECK_EQ_U(vmem_query_range_info(p, 2 * size, runs, 16), 2);
+        is_run(&runs[0], p, 0, size / page, 1, VMemProtect_ReadWrite);
+        CHECK_DOES(vmem_release(p, size));
+        CHECK_DOES(vmem_release(p + size, size));
     } else {
         SKIP("the system did not place them side by side");
     }
-    CHECK_DOES(vmem_release(p, size));
-    CHECK_DOES(vmem_release(q, size));
 
     TEST("runs-of-the-whole-address-space-leave-no-gap");
     {

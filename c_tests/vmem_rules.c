@@ -94,6 +94,90 @@ static void reserving(void)
 #endif
 }
 
+/* Each function that reserves takes as many bytes as it is asked for. */
+static void sizes(void)
+{
+    size_t size = 5 * page - 100, i;
+    unsigned char *p[6];
+    VMemArena arena = vmem_arena_init_alloc(size);
+    VMemGrowArena grow;
+
+    TEST("every-way-to-reserve-reserves-the-size-that-is-asked-for");
+    p[0] = vmem_reserve(size);
+    p[1] = vmem_alloc(size);
+    p[2] = vmem_alloc_protect(size, VMemProtect_ReadWrite);
+    p[3] = vmem_alloc_commited(size);
+    p[4] = vmem_reserve_aligned(size, 2 * page);
+    p[5] = vmem_reserve_guarded(size);
+    for (i = 0; i < 6; i++) {
+        VMemRangeInfo run;
+        REQUIRE(p[i] != NULL);
+        CHECK_EQ_U(vmem_query_range_info(p[i], 5 * page, &run, 1), 1);
+        CHECK_EQ_U(run.size_bytes, 5 * page);
+        CHECK_EQ_U(run.is_commited, i == 3);
+        CHECK_FAILS(vmem_commit(p[i], 5 * page + 1), "not inside one live reservation");
+        CHECK_DOES(vmem_commit(p[i] + 4 * page, page));
+        p[i][5 * page - 1] = 1;
+        CHECK_DOES(vmem_release(p[i], size));
+    }
+    CHECK_EQ_U(arena.size_bytes, size);
+    CHECK_DOES(vmem_arena_set_commited(&arena, size));
+    arena.mem[size - 1] = 1;
+    CHECK_DOES(vmem_arena_deinit_dealloc(&arena));
+    CHECK_DOES(vmem_grow_init(&grow, size, 0));
+    CHECK_DOES(vmem_grow_push(&grow, size, 1) != NULL);
+    CHECK_DOES(vmem_grow_deinit(&grow));
+}
+
+/* Of the line of /proc/self/smaps of the mapping that begins at p: whether its flags have this one; and whether it has this name. */
+static int mapping_has(void *p, const char *flag, const char *name)
+{
+    char line[512], start[32];
+    FILE *file = fopen("/proc/self/smaps", "r");
+    int inside = 0, flagged = 0, named = 0;
+
+    snprintf(start, sizeof start, "%lx-", (unsigned long)(uintptr_t)p);
+    while (file != NULL && fgets(line, sizeof line, file) != NULL)
+        if (line[0] >= 'A' && line[0] <= 'Z') {
+            flagged |= inside && strncmp(line, "VmFlags:", 8) == 0 && strstr(line, flag) != NULL;
+        } else {
+            inside = strncmp(line, start, strlen(start)) == 0;
+            named |= inside && strstr(line, name) != NULL;
+        }
+    if (file != NULL)
+        fclose(file);
+    return flagged + 2 * named;
+}
+
+/* What this library was asked to advise outlives a decommit, and the reservation's end only. */
+static void advice(void)
+{
+    unsigned char *p = vmem_reserve_aligned(16 * MIB, 2 * MIB);
+    int given;
+
+    REQUIRE(p != NULL);
+    TEST("names-and-huge-page-advice-outlive-a-decommit");
+    vmem_set_name(p + 4 * MIB, 4 * MIB, "kept name");
+    vmem_advise_huge(p + 4 * MIB, 4 * MIB);
+    given = mapping_has(p + 4 * MIB, " hg", "[anon:kept name]");
+    if (given == 0)
+        SKIP("there are no names and no huge pages, or no way to see them");
+    CHECK_DOES(vmem_commit(p, 16 * MIB));
+    memset(p + 6 * MIB, 1, page);
+    CHECK_DOES(vmem_decommit(p, 16 * MIB));
+    CHECK_EQ_I(mapping_has(p + 4 * MIB, " hg", "[anon:kept name]"), given);
+    CHECK_EQ_I(mapping_has(p + 8 * MIB, " hg", "[anon:kept name]"), 0);
+    CHECK_DOES(vmem_set_name(p + 4 * MIB, 4 * MIB, NULL));
+    CHECK_DOES(vmem_commit(p, 16 * MIB));
+    CHECK_DOES(vmem_decommit(p, 16 * MIB));
+    CHECK_EQ_I(mapping_has(p + 4 * MIB, " hg", "[anon:kept name]"), given & 1);
+    CHECK_DOES(vmem_release(p, 16 * MIB));
+#ifndef _WIN32
+    CHECK(mmap(p, 16 * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p);
+    munmap(p, 16 * MIB);
+#endif
+}
+
 static void committing(void)
 {
     unsigned char *p = vmem_reserve(8 * page), *foreign;
@@ -187,7 +271,7 @@ static void committing(void)
 
 static void protecting(void)
 {
-    unsigned char *p = vmem_reserve(6 * page), *q;
+    unsigned char *p = vmem_reserve(6 * page);
     size_t size;
 
     REQUIRE(p != NULL);
@@ -216,27 +300,20 @@ static void protecting(void)
     TEST("two-adjacent-reservations-are-not-one");
     CHECK_DOES(vmem_release(p, 6 * page));
     size = vmem_get_allocation_granularity() > 2 * page ? vmem_get_allocation_granularity() : 2 * page;
-    p = mmap(NULL, 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    munmap(p, 2 * size); /* a hole that two reservations are likely to share */
-    q = vmem_reserve(size);
-    p = vmem_reserve(size);
-    REQUIRE(p != NULL && q != NULL);
-    if (p + size == q || q + size == p) {
-        unsigned char *low = p < q ? p : q;
-        CHECK_FAILS(vmem_commit(low + page, size), "not inside one live reservation");
-        CHECK_FAILS(vmem_release(low, 2 * size), "has");
-        CHECK_DOES(vmem_commit(low, size));
-        CHECK_DOES(vmem_commit(low + size, size));
-        CHECK_FAILS(vmem_protect(low + page, size, VMemProtect_Read), "not inside one live reservation");
-        CHECK_FAILS(vmem_decommit(low + page, size), "not inside one live reservation");
-        memset(low, 1, 2 * size);
-        CHECK_DOES(vmem_release(low, size));
-        CHECK(all_bytes(low + size, size, 1));
-        CHECK_DOES(vmem_release(low + size, size));
+    p = adjacent(size);
+    if (p != NULL) {
+        CHECK_FAILS(vmem_commit(p + page, size), "not inside one live reservation");
+        CHECK_FAILS(vmem_release(p, 2 * size), "has");
+        CHECK_DOES(vmem_commit(p, size));
+        CHECK_DOES(vmem_commit(p + size, size));
+        CHECK_FAILS(vmem_protect(p + page, size, VMemProtect_Read), "not inside one live reservation");
+        CHECK_FAILS(vmem_decommit(p + page, size), "not inside one live reservation");
+        memset(p, 1, 2 * size);
+        CHECK_DOES(vmem_release(p, size));
+        CHECK(all_bytes(p + size, size, 1));
+        CHECK_DOES(vmem_release(p + size, size));
     } else {
         SKIP("the system did not place them side by side");
-        vmem_release(p, size);
-        vmem_release(q, size);
     }
 }
 
@@ -421,10 +498,12 @@ int main(void)
 {
     page = vmem_get_page_size();
     reserving();
+    sizes();
     committing();
     protecting();
     locks();
     releasing();
     contents();
+    advice();
     return tap_done();
 }

@@ -82,6 +82,26 @@ static int child(void *p)
     return tap_done();
 }
 
+/* Forks again and again. Returns how many children could not use the library. */
+static void *forker(void *p)
+{
+    uintptr_t bad = 0;
+    int forks, status;
+
+    for (forks = 0; forks < 60; forks++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            alarm(tap_seconds(20)); /* a lock that nobody holds any more hangs it */
+            _exit(!vmem_commit(p, page) || !vmem_decommit(p, page) || vmem_commit(NULL, page));
+        }
+        if (!vmem_commit((char *)p + page, page) || !vmem_decommit((char *)p + page, page))
+            bad++;
+        if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
+            bad++;
+    }
+    return (void *)bad;
+}
+
 /* A mapping that exists in one of the two processes only. */
 static int sees_its_own_mappings(void *p)
 {
@@ -135,6 +155,17 @@ int main(void)
         pthread_join(threads[i], NULL);
     CHECK_EQ_I(bad, 0);
     CHECK_EQ_U(p[0], 42);
+
+    TEST("threads-that-fork-at-once-wait-for-each-other");
+    alarm(tap_seconds(120));
+    for (i = 0; i < THREADS; i++)
+        REQUIRE(pthread_create(&threads[i], NULL, i % 2 != 0 ? forker : worker, i % 2 != 0 ? shared + i * 64 * page : (void *)i) == 0);
+    for (i = 0; i < THREADS; i++) {
+        void *failed;
+        pthread_join(threads[i], &failed);
+        CHECK(failed == NULL);
+    }
+    alarm(0);
 
     TEST("a-child-sees-its-own-mappings-and-the-parent-its-own");
     foreign = mmap(NULL, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -126,6 +126,24 @@ static inline int all_bytes(const unsigned char *p, size_t size, unsigned char v
     return 1;
 }
 
+/* Two reservations side by side: returns the lower one, or NULL if the system does not place them so. The others go again. */
+static inline unsigned char *adjacent(size_t size)
+{
+    unsigned char *p[64], *low = NULL;
+    size_t i, j, n = 0;
+
+    while (n < 64 && (p[n] = (unsigned char *)vmem_reserve(size)) != NULL)
+        n++;
+    for (i = 0; i < n && low == NULL; i++)
+        for (j = 0; j < n && low == NULL; j++)
+            if (p[i] + size == p[j])
+                low = p[i];
+    for (i = 0; i < n; i++)
+        if (low == NULL || (p[i] != low && p[i] != low + size))
+            vmem_release(p[i], size);
+    return low;
+}
+
 /* The first run at p. */
 static inline VMemRangeInfo info_at(void *p)
 {

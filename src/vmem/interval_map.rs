@@ -340,6 +340,27 @@ mod tests {
     }
 
     #[test]
+    fn one_change_empties_or_fills_a_large_map() {
+        for (value, runs) in [(None, 0), (Some(1_u8), 1)] {
+            let mut map = IntervalMap::new();
+            for at in 0..100_000 {
+                map.make_room().unwrap();
+                map.assign(2 * at + 1, 2 * at + 2, Some(at as u8));
+            }
+            map.make_room().unwrap();
+            map.assign(1, 200_000, value);
+            assert_eq!(map.runs(0, usize::MAX).count(), runs);
+            assert_eq!(map.live, runs);
+            assert!(map.nodes.capacity() < 2 * WORTH_SHRINKING, "{}", map.nodes.capacity());
+            for at in 0..10_000 {
+                map.make_room().unwrap();
+                map.assign(2 * at + 1, 2 * at + 2, Some(7));
+            }
+            assert_eq!(map.live, 10_000 * (1 + runs));
+        }
+    }
+
+    #[test]
     fn the_tree_is_shallow_when_filled_in_order() {
         fn depth<V>(map: &IntervalMap<V>, tree: u32) -> u32 {
             map.nodes.get(tree as usize).map_or(0, |node| 1 + depth(map, node.left).max(depth(map, node.right)))
