@@ -163,43 +163,81 @@ fi
 cat >"$WORK/use.c" <<'C'
 #define VMEM_IMPLEMENTATION
 #include <vmem.h>
+#ifdef __cplusplus
+#define TEXT(p) static_cast<char *>(p)
+#else
+#define TEXT(p) ((char *)(p))
+#endif
 int main(void)
 {
     VMemGrowArena arena;
     VMemArena old = vmem_arena_init_alloc(100);
     VMemUsageStatus status = vmem_query_usage_status();
-    VMemProtect_ protect = VMemProtect_Read;
+    VMemProtect protect = VMemProtect_Read;
+    VMemProtect_ name = VMemProtect_Read;
     VMemResult_ result = VMemResult_Success;
     enum VMemProtect_ tag = VMemProtect_COUNT;
     VMemSize mark;
     char *p;
-    int good = result == 1 && tag == 7 && status.total_physical_bytes != 0;
+    int good = result == 1 && tag == 7 && name == protect && status.total_physical_bytes != 0;
     good = good && vmem_arena_is_valid(&old) && vmem_arena_calc_bytes_used_for_size(1) == vmem_get_page_size();
     good = good && vmem_align_forward_fast(1, 8) == 8 && vmem_align_backward_fast(9, 8) == 8 && vmem_is_aligned_fast(8, 8);
     good = good && vmem_arena_deinit_dealloc(&old) && vmem_grow_init(&arena, 1000000, VMEM_GROW_GUARD);
     mark = vmem_grow_mark(&arena);
-    p = (char *)vmem_grow_push(&arena, 10, 8);
+    p = TEXT(vmem_grow_push(&arena, 10, 8));
     good = good && p && vmem_protect(p, 10, protect) && vmem_protect(p, 10, VMemProtect_ReadWrite);
-    p = (char *)vmem_grow_push_zeroed(&arena, 10, 8);
+    p = TEXT(vmem_grow_push_zeroed(&arena, 10, 8));
     good = good && p && p[9] == 0 && vmem_grow_pop_to(&arena, mark) && vmem_grow_deinit(&arena);
     return !good;
 }
 C
 cp "$WORK/use.c" "$WORK/use.cc"
+# Warnings that C++ programs are compiled with, as far as the compiler knows them.
+cxx_warnings() { # COMPILER
+    for warning in -Wold-style-cast -Wuseless-cast -Wzero-as-null-pointer-constant; do
+        if echo "int one;" | $1 -Werror $warning -x c++ -c - -o "$WORK/one.o" 2>/dev/null; then
+            echo $warning
+        fi
+    done
+}
+# With VMEM_IMPLEMENTATION a file has what it had when the code was in the header.
+source_file includes.c <<'C'
+#define VMEM_IMPLEMENTATION
+#include <vmem.h>
+int main(void)
+{
+    errno = 0;
+#ifndef _WIN32
+    (void)getpid();
+#endif
+#ifdef _WIN32
+    return GetCurrentProcessId() == 0;
+#else
+    return strlen("a") != 1 || errno != 0 || munmap(NULL, 0) == 0;
+#endif
+}
+C
+cp "$WORK/includes.c" "$WORK/includes.cc"
 uses() { # COMPILER STANDARD FILE
+    warnings=
+    case $3 in
+    *.cc) warnings=$(cxx_warnings "$1") ;;
+    esac
     # shellcheck disable=SC2086
-    $1 -std="$2" -O2 -pedantic-errors $STRICT -Wconversion -Wshadow -I"$ROOT/include" "$WORK/$3" "$LIB/libpalloc.a" $LIBS -o "$WORK/use" && "$WORK/use"
+    $1 -std="$2" -O2 -pedantic-errors $STRICT -Wconversion -Wsign-conversion -Wshadow $warnings -I"$ROOT/include" "$WORK/$3" "$LIB/libpalloc.a" $LIBS -o "$WORK/use" && "$WORK/use"
 }
 for compiler in "$CC" clang; do
     have "${compiler%% *}" || continue
     for standard in c99 c11 c17; do
         check "vmem.h in use: $compiler -std=$standard" uses "$compiler" $standard use.c
+        check "what vmem.h includes: $compiler -std=$standard" uses "$compiler" $standard includes.c
     done
 done
 for compiler in "$CXX" clang++; do
     have "${compiler%% *}" || continue
     for standard in c++11 c++17 c++20; do
         check "vmem.h in use: $compiler -std=$standard" uses "$compiler" $standard use.cc
+        check "what vmem.h includes: $compiler -std=$standard" uses "$compiler" $standard includes.cc
     done
 done
 finish

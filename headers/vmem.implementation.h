@@ -1,6 +1,15 @@
 /* A file with VMEM_IMPLEMENTATION has errors handled in its way, from before main on. */
 #if defined(VMEM_IMPLEMENTATION) && !defined(LIBPALLOC_VMEM_IMPLEMENTATION)
 #define LIBPALLOC_VMEM_IMPLEMENTATION
+/* Programs rely on what the implementation included. */
+#include <errno.h>
+#include <string.h>
+#ifdef _WIN32
+#include <windows.h>
+#else
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
 #if !defined(VMEM_NO_ERROR_CHECKING) && (defined(VMEM_ON_ERROR) || defined(VMEM_ASSERT) || !defined(NDEBUG))
 #if !defined(VMEM_ON_ERROR) && !defined(VMEM_ASSERT)
 #include <assert.h>

@@ -530,26 +530,37 @@ VMemResult vmem_grow_reset(struct VMemGrowArena *arena, VMemSize keep_bytes);
  */
 VMemResult vmem_grow_deinit(struct VMemGrowArena *arena);
 
+/* Casts that compilers take without a warning, in C and in C++. */
+#ifdef __cplusplus
+#define LIBPALLOC_CAST_(type, value) static_cast<type>(value)
+#define LIBPALLOC_ADDRESS_(pointer) reinterpret_cast<uintptr_t>(pointer)
+#else
+#define LIBPALLOC_CAST_(type, value) ((type)(value))
+#define LIBPALLOC_ADDRESS_(pointer) ((uintptr_t)(pointer))
+#endif
+
 /* vmem_align_forward, vmem_align_backward and vmem_is_aligned without checks. */
 static inline uintptr_t vmem_align_forward_fast(uintptr_t address, int align)
 {
-    return (address + ((uintptr_t)align - 1)) & ~((uintptr_t)align - 1);
+    const uintptr_t mask = LIBPALLOC_CAST_(uintptr_t, align) - 1;
+
+    return (address + mask) & ~mask;
 }
 
 static inline uintptr_t vmem_align_backward_fast(uintptr_t address, int align)
 {
-    return address & ~((uintptr_t)align - 1);
+    return address & ~(LIBPALLOC_CAST_(uintptr_t, align) - 1);
 }
 
 static inline VMemResult vmem_is_aligned_fast(uintptr_t address, int align)
 {
-    return (address & ((uintptr_t)align - 1)) == 0;
+    return (address & (LIBPALLOC_CAST_(uintptr_t, align) - 1)) == 0;
 }
 
 /* 1 if the arena is initialized and its numbers agree; 0 if not, or if it is NULL. Never fails. */
 static inline VMemResult vmem_arena_is_valid(const VMemArena *arena)
 {
-    return arena != NULL && arena->mem != NULL && arena->size_bytes != 0 && arena->commited <= arena->size_bytes;
+    return arena && arena->mem && arena->size_bytes != 0 && arena->commited <= arena->size_bytes;
 }
 
 /* How many bytes an arena takes of which `num_bytes` are committed: whole pages. Never fails. */
@@ -590,9 +601,9 @@ static inline VMemSize vmem_arena_calc_bytes_used_for_size(VMemSize num_bytes)
  */
 static inline void *vmem_grow_push(VMemGrowArena *arena, VMemSize size, VMemSize align)
 {
-    if (arena != NULL && (align & (align - 1)) == 0) {
-        const VMemSize left = (VMemSize)((uintptr_t)arena->limit - (uintptr_t)arena->next);
-        const VMemSize pad = (VMemSize)(0 - (uintptr_t)arena->next) & (align - 1);
+    if (arena && (align & (align - 1)) == 0) {
+        const VMemSize left = LIBPALLOC_ADDRESS_(arena->limit) - LIBPALLOC_ADDRESS_(arena->next);
+        const VMemSize pad = (0 - LIBPALLOC_ADDRESS_(arena->next)) & (align - 1);
 
         if (size - 1 < left && pad <= left - size) {
             uint8_t *const at = arena->next + pad;
@@ -606,10 +617,10 @@ static inline void *vmem_grow_push(VMemGrowArena *arena, VMemSize size, VMemSize
 /* vmem_grow_push of zeros: only what was in use before is overwritten, as fresh memory is zero. */
 static inline void *vmem_grow_push_zeroed(VMemGrowArena *arena, VMemSize size, VMemSize align)
 {
-    uint8_t *const at = (uint8_t *)vmem_grow_push(arena, size, align);
+    uint8_t *const at = LIBPALLOC_CAST_(uint8_t *, vmem_grow_push(arena, size, align));
 
-    if (at != NULL && at < arena->fresh) {
-        const VMemSize used = (VMemSize)(arena->fresh - at);
+    if (at && at < arena->fresh) {
+        const VMemSize used = LIBPALLOC_CAST_(VMemSize, arena->fresh - at);
         memset(at, 0, used < size ? used : size);
     }
     return at;
@@ -618,8 +629,11 @@ static inline void *vmem_grow_push_zeroed(VMemGrowArena *arena, VMemSize size, V
 /* How many bytes are in use, padding included; for vmem_grow_pop_to. `arena` is initialized. Never fails. */
 static inline VMemSize vmem_grow_mark(const VMemGrowArena *arena)
 {
-    return (VMemSize)(arena->next - arena->mem);
+    return LIBPALLOC_CAST_(VMemSize, arena->next - arena->mem);
 }
+
+#undef LIBPALLOC_CAST_
+#undef LIBPALLOC_ADDRESS_
 
 /* What programs rely on. */
 typedef char vmem_layout_is_as_documented_[
@@ -636,6 +650,15 @@ typedef char vmem_layout_is_as_documented_[
 /* A file with VMEM_IMPLEMENTATION has errors handled in its way, from before main on. */
 #if defined(VMEM_IMPLEMENTATION) && !defined(LIBPALLOC_VMEM_IMPLEMENTATION)
 #define LIBPALLOC_VMEM_IMPLEMENTATION
+/* Programs rely on what the implementation included. */
+#include <errno.h>
+#include <string.h>
+#ifdef _WIN32
+#include <windows.h>
+#else
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
 #if !defined(VMEM_NO_ERROR_CHECKING) && (defined(VMEM_ON_ERROR) || defined(VMEM_ASSERT) || !defined(NDEBUG))
 #if !defined(VMEM_ON_ERROR) && !defined(VMEM_ASSERT)
 #include <assert.h>
