@@ -37,6 +37,25 @@
  *   a size of 0) they fail. A call that fails has changed nothing, unless it is said. vmem_release takes
  *   the start and the size of a reservation, and nothing else.
  *
+ * Memory
+ *
+ *   A reservation is never charged as memory on Linux, whatever its size. For a commit it depends on
+ *   vm.overcommit_memory:
+ *
+ *     0 (usual), 1   Nothing is charged. A commit does not fail for lack of memory; if the program
+ *                    writes more than there is, the kernel ends it.
+ *     2              A commit is charged, and fails beyond the limit. A decommit gives the charge back.
+ *
+ *   Windows charges each commit, too. A decommit replaces the pages by fresh ones. They keep what
+ *   vmem_set_name and vmem_advise_huge gave them, and lose what the program gave them by system calls
+ *   of its own: MADV_DONTDUMP, MADV_WIPEONFORK, MADV_DONTFORK, MADV_MERGEABLE, NUMA policies,
+ *   protection keys, userfaultfd. Give it again after each commit: without MADV_DONTDUMP a secret
+ *   gets into core files. vmem_reset keeps all of it.
+ *
+ *   After mlockall(2) with MCL_FUTURE reserved bytes count as locked ones against RLIMIT_MEMLOCK, and a
+ *   commit brings the pages in. A program that changes pages with mprotect(2) or munmap(2) does so
+ *   behind the library's back: queries and checks go by what these functions did.
+ *
  * Errors
  *
  *   A function that fails returns NULL or 0, as said with it, and leaves a line of text for
@@ -53,7 +72,8 @@
  *     Of several files that differ, one wins. (One in a static library counts only if the linker takes
  *     it: name the object file itself.)
  *
- *   VMEM_IMPLEMENTATION is not needed for anything else: the code is in the library. VMEM_FUNC,
+ *   VMEM_IMPLEMENTATION is not needed for anything else: the code is in the library. A file that has it
+ *   gets <errno.h>, <string.h>, and <sys/mman.h> and <unistd.h> or <windows.h>, as before. VMEM_FUNC,
  *   VMEM_INLINE, VMEM_UNUSED, VMEM_THREAD_LOCAL, VMEM_NO_ERROR_MESSAGES and VMEM_NO_AUTO_PLATFORM are
  *   accepted without effect.
  *
@@ -62,8 +82,12 @@
  *   Every function may be called from any thread at any time; on one VMemArena or VMemGrowArena,
  *   from one thread at a time. Messages are each thread's own. After fork(2) (not _Fork or clone)
  *   the child may use everything; what was reserved is its own copy then, and nothing is locked. (A
- *   child of vfork(2) must not.) None of the functions may be called in a signal handler or a
- *   handler of pthread_atfork(3).
+ *   child of vfork(2) must not.) Handlers of pthread_atfork(3) may call the functions, signal handlers
+ *   must not.
+ *
+ *   malloc may be built on these functions: none of them calls malloc, and none calls back while a
+ *   lock is held. If such a malloc has handlers of pthread_atfork(3), it calls vmem_init first: fork
+ *   then takes malloc's lock before the library's, as malloc does.
  *
  * Origin
  *

@@ -165,7 +165,8 @@ fn reserve(function: &str, request: impl FnOnce() -> Result<Request>) -> *mut c_
     value(function, ptr::null_mut(), request().and_then(region::reserve).map(pointer))
 }
 
-/// Not needed: every function works without it. It is there for programs of the second generation, which call it first.
+/// Not needed: every function works without it. Programs of the second generation call it first. A malloc that is built on vmem.h calls it
+/// before it installs its own handlers of pthread_atfork(3).
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_init() {
     engine::page_size();
@@ -178,7 +179,7 @@ pub extern "C" fn vmem_init() {
 /// Returns its start, a multiple of vmem_get_allocation_granularity(), or NULL on failure. Fails iff:
 /// - `num_bytes` is 0.
 /// - There is no address space of this size, or a limit is in the way (RLIMIT_AS).
-/// - The heap has no memory to note it.
+/// - There is no memory to note it.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_reserve(num_bytes: VMemSize) -> *mut c_void {
     reserve("vmem_reserve", || Ok(Request { size: num_bytes, ..Request::default() }))
@@ -203,7 +204,7 @@ pub extern "C" fn vmem_reserve_guarded(num_bytes: VMemSize) -> *mut c_void {
 /// Fails, and touches nothing, iff:
 /// - `ptr` is not the start of a live reservation: NULL, inside of one, released already, not of this library.
 /// - `num_reserved_bytes`, rounded up to whole pages, is not its size.
-/// - The system has no mappings left to split one that spans neighbouring reservations, or the heap has no memory to note it.
+/// - The system has no mappings left to split one that spans neighbouring reservations, or there is no memory to note it.
 ///
 /// # Safety
 /// Own range.
@@ -274,7 +275,7 @@ pub unsafe extern "C" fn vmem_commit(ptr: *mut c_void, num_bytes: VMemSize) -> V
 /// - Memory is out, or a limit is in the way: RLIMIT_DATA, the commit limit of a system that has one, the number of mappings of
 ///   the process (Linux: vm.max_map_count, usually 65,530; each run of pages with one protection is one).
 /// - The system forbids the protection.
-/// - The heap has no memory to note it.
+/// - There is no memory to note it.
 ///
 /// # Safety
 /// Own range.
@@ -291,12 +292,13 @@ pub unsafe extern "C" fn vmem_commit_protect(
     done("vmem_commit_protect", result)
 }
 
-/// Gives the memory of the pages that the range touches back to the system, and unlocks them; they are reserved again. Pages that are not
-/// committed stay so, which is no error.
+/// Gives the memory of the pages that the range touches back to the system, and unlocks them; they are reserved again. Pages that are
+/// not committed stay as they are. The pages keep the names and the advice that they have from vmem_set_name and vmem_advise_huge,
+/// and lose all other advice: see "Memory" above.
 ///
 /// Fails, and changes nothing, iff:
 /// - The range is empty or not inside one live reservation.
-/// - The process has no mappings left to split one, or the heap no memory to note it.
+/// - The process has no mappings left to split one, or there is no memory to note it.
 ///
 /// # Safety
 /// Own range.
@@ -349,18 +351,19 @@ pub extern "C" fn vmem_lock(ptr: *mut c_void, num_bytes: VMemSize) -> VMemResult
 ///
 /// Fails, and changes nothing, iff:
 /// - The range is empty, or not inside one live reservation; a page is not locked.
-/// - The process has no mappings left to split one, or the heap no memory to note it.
+/// - The process has no mappings left to split one, or there is no memory to note it.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_unlock(ptr: *mut c_void, num_bytes: VMemSize) -> VMemResult {
     done("vmem_unlock", region::unlock(address(ptr), num_bytes))
 }
 
 /// Tells the system that the contents of the pages that the range touches are not needed any more: it may take the memory when it runs short.
-/// They stay committed. Until they are written again, they hold what they held or zeros. Much faster than decommit and commit.
+/// They stay committed. Until they are written again, they hold their old contents or zeros. Much faster than decommit and commit.
 ///
 /// Fails iff:
-/// - The range is empty, or not inside one live reservation; a page is not committed, or locked.
-/// - The system refuses.
+/// - The range is empty, or not inside one live reservation; a page is not committed, or is locked by vmem_lock.
+/// - mlockall(2) has locked a page, and the system is Linux before 5.18.
+/// - The system refuses: a sandbox forbids madvise(2).
 ///
 /// # Safety
 /// Own range.
@@ -371,7 +374,7 @@ pub unsafe extern "C" fn vmem_reset(ptr: *mut c_void, num_bytes: VMemSize) -> VM
 }
 
 /// Brings the pages that the range touches into memory now, so that touching them later costs nothing; contents stay as they are. They must
-/// stay committed during the call. Where the system has no call for it, each page is touched.
+/// stay committed during the call. Where the system has no call for it, or forbids it, each page is touched.
 ///
 /// Fails iff:
 /// - The range is empty, or not inside one live reservation; a page is not committed, or can't be read.
@@ -386,23 +389,24 @@ pub unsafe extern "C" fn vmem_prefault(ptr: *mut c_void, num_bytes: VMemSize) ->
 }
 
 /// Advises the system to use huge pages for the range, committed or not, where they fit: first touch is several times faster then,
-/// but takes memory 2 MiB at a time on most machines. The advice lasts until the pages, once committed, are decommitted. Best with a range that
+/// but takes memory 2 MiB at a time on most machines. The advice lasts until the reservation is released. Best with a range that
 /// vmem_reserve_aligned aligned to 2 MiB.
 ///
 /// Fails iff:
 /// - The range is empty, or not inside one live reservation.
-/// - The system has no huge pages to advise, or no mappings are left.
+/// - The system has no huge pages to advise, or forbids it, or no mappings are left, or there is no memory to note it.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_advise_huge(ptr: *mut c_void, num_bytes: VMemSize) -> VMemResult {
     done("vmem_advise_huge", region::advise_huge(address(ptr), num_bytes))
 }
 
-/// Names the range in /proc/PID/maps, until its pages, once committed, are decommitted; NULL takes the name away. Where the system has no such names (Linux before 5.17, and
-/// others), it succeeds without effect.
+/// Names the range in /proc/PID/maps until the reservation is released; NULL takes the name away. Where the system has no such names
+/// (Linux before 5.17, and others), or forbids them, it succeeds without effect.
 ///
 /// Fails iff:
 /// - The range is empty, or not inside one live reservation.
 /// - `name` has more than 79 bytes, or other than printable ASCII characters, or one of \ ` $ [ ]
+/// - There is no memory to note it.
 ///
 /// # Safety
 /// `name` is a C string.
@@ -438,7 +442,7 @@ pub extern "C" fn vmem_query_allocation_granularity() -> VMemSize {
 }
 
 /// How much memory the machine has, and how much of it the process can still get without swapping; on Linux no more than its
-/// cgroups and their ancestors leave, with cache that can be dropped counted as free.
+/// cgroups and their ancestors leave below memory.max and memory.high, with cache that can be dropped counted as free.
 ///
 /// Returns zeros on failure. Fails iff the system does not tell (Linux: /proc is not mounted).
 #[unsafe(no_mangle)]
@@ -558,6 +562,8 @@ pub extern "C" fn vmem_is_aligned(address: usize, align: c_int) -> VMemResult {
 /// - The region is empty or not inside one live reservation; `prev_commited` or `commited` is more than `num_bytes`. Nothing
 ///   changed.
 /// - vmem_commit or vmem_decommit of the pages would.
+///
+/// A page that the region shares with the bytes before or behind it in the reservation stays committed.
 ///
 /// # Safety
 /// Own range.
