@@ -56,7 +56,7 @@ static void messages(void)
 #ifdef _WIN32
     CHECK_FAILS(vmem_reserve(too_much()), ": ");
 #else
-    CHECK_FAILS(vmem_reserve(too_much()), "Cannot allocate memory");
+    CHECK_FAILS(vmem_reserve(too_much()), strerror(ENOMEM));
 #endif
 
     TEST("messages-are-per-thread");

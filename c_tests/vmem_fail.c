@@ -80,7 +80,7 @@ static int same_runs(const VMemRangeInfo *a, const VMemRangeInfo *b, size_t n)
             failures++;                                                                              \
             memset(after, 0, sizeof after);                                                          \
             vmem_query_range_info(p, 16 * page, after, 8);                                           \
-            if (strstr(vmem_get_error_message(), "Cannot allocate memory") == NULL || until_failure != -1 || \
+            if (strstr(vmem_get_error_message(), strerror(ENOMEM)) == NULL || until_failure != -1 || \
                 !same_runs(before, after, 8) || !(call)) {                                           \
                 DIAG("%s: %s", #call, vmem_get_error_message());                                     \
                 wrong++;                                                                             \

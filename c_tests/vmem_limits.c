@@ -36,8 +36,8 @@ static int address_space(void *unused)
 
     (void)unused;
     CHECK(limited(RLIMIT_AS, used_address_space() + 64 * MIB) == 0);
-    CHECK_FAILS(vmem_reserve(GIB), "Cannot allocate memory");
-    CHECK_FAILS(vmem_reserve_aligned(40 * MIB, 64 * MIB), "Cannot allocate memory");
+    CHECK_FAILS(vmem_reserve(GIB), strerror(ENOMEM));
+    CHECK_FAILS(vmem_reserve_aligned(40 * MIB, 64 * MIB), strerror(ENOMEM));
     p = vmem_reserve(32 * MIB);
     CHECK_DOES(p != NULL);
     CHECK_DOES(vmem_commit(p, 32 * MIB));

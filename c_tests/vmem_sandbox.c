@@ -100,7 +100,7 @@ static int all_locked(void *unused)
     p = vmem_reserve(size);
     if (!CHECK_DOES(p != NULL))
         return tap_done();
-    CHECK_FAILS(vmem_reserve(size), "Resource temporarily unavailable");
+    CHECK_FAILS(vmem_reserve(size), strerror(EAGAIN));
     for (i = 0; i < 3; i++) {
         CHECK_DOES(vmem_commit(p, size));
         memset(p, 1, size);

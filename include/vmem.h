@@ -42,6 +42,25 @@
  *   a size of 0) they fail. A call that fails has changed nothing, unless it is said. vmem_release takes
  *   the start and the size of a reservation, and nothing else.
  *
+ * Memory
+ *
+ *   A reservation is never charged as memory on Linux, whatever its size. For a commit it depends on
+ *   vm.overcommit_memory:
+ *
+ *     0 (usual), 1   Nothing is charged. A commit does not fail for lack of memory; if the program
+ *                    writes more than there is, the kernel ends it.
+ *     2              A commit is charged, and fails beyond the limit. A decommit gives the charge back.
+ *
+ *   Windows charges each commit, too. A decommit replaces the pages by fresh ones. They keep what
+ *   vmem_set_name and vmem_advise_huge gave them, and lose what the program gave them by system calls
+ *   of its own: MADV_DONTDUMP, MADV_WIPEONFORK, MADV_DONTFORK, MADV_MERGEABLE, NUMA policies,
+ *   protection keys, userfaultfd. Give it again after each commit: without MADV_DONTDUMP a secret
+ *   gets into core files. vmem_reset keeps all of it.
+ *
+ *   After mlockall(2) with MCL_FUTURE reserved bytes count as locked ones against RLIMIT_MEMLOCK, and a
+ *   commit brings the pages in. A program that changes pages with mprotect(2) or munmap(2) does so
+ *   behind the library's back: queries and checks go by what these functions did.
+ *
  * Errors
  *
  *   A function that fails returns NULL or 0, as said with it, and leaves a line of text for
@@ -58,7 +77,8 @@
  *     Of several files that differ, one wins. (One in a static library counts only if the linker takes
  *     it: name the object file itself.)
  *
- *   VMEM_IMPLEMENTATION is not needed for anything else: the code is in the library. VMEM_FUNC,
+ *   VMEM_IMPLEMENTATION is not needed for anything else: the code is in the library. A file that has it
+ *   gets <errno.h>, <string.h>, and <sys/mman.h> and <unistd.h> or <windows.h>, as before. VMEM_FUNC,
  *   VMEM_INLINE, VMEM_UNUSED, VMEM_THREAD_LOCAL, VMEM_NO_ERROR_MESSAGES and VMEM_NO_AUTO_PLATFORM are
  *   accepted without effect.
  *
@@ -67,8 +87,12 @@
  *   Every function may be called from any thread at any time; on one VMemArena or VMemGrowArena,
  *   from one thread at a time. Messages are each thread's own. After fork(2) (not _Fork or clone)
  *   the child may use everything; what was reserved is its own copy then, and nothing is locked. (A
- *   child of vfork(2) must not.) None of the functions may be called in a signal handler or a
- *   handler of pthread_atfork(3).
+ *   child of vfork(2) must not.) Handlers of pthread_atfork(3) may call the functions, signal handlers
+ *   must not.
+ *
+ *   malloc may be built on these functions: none of them calls malloc, and none calls back while a
+ *   lock is held. If such a malloc has handlers of pthread_atfork(3), it calls vmem_init first: fork
+ *   then takes malloc's lock before the library's, as malloc does.
  *
  * Origin
  *
@@ -202,8 +226,8 @@ typedef struct VMemGrowArena {
 } VMemGrowArena;
 
 /*
- * Not needed: every function works without it. It is there for programs of the second generation,
- * which call it first.
+ * Not needed: every function works without it. Programs of the second generation call it first. A
+ * malloc that is built on vmem.h calls it before it installs its own handlers of pthread_atfork(3).
  */
 void vmem_init(void);
 
@@ -215,7 +239,7 @@ void vmem_init(void);
  * iff:
  * - `num_bytes` is 0.
  * - There is no address space of this size, or a limit is in the way (RLIMIT_AS).
- * - The heap has no memory to note it.
+ * - There is no memory to note it.
  */
 void *vmem_reserve(VMemSize num_bytes);
 
@@ -239,8 +263,8 @@ void *vmem_reserve_guarded(VMemSize num_bytes);
  * - `ptr` is not the start of a live reservation: NULL, inside of one, released already, not of
  *   this library.
  * - `num_reserved_bytes`, rounded up to whole pages, is not its size.
- * - The system has no mappings left to split one that spans neighbouring reservations, or the heap
- *   has no memory to note it.
+ * - The system has no mappings left to split one that spans neighbouring reservations, or there is
+ *   no memory to note it.
  */
 VMemResult vmem_release(void *ptr, VMemSize num_reserved_bytes);
 
@@ -277,17 +301,19 @@ VMemResult vmem_commit(void *ptr, VMemSize num_bytes);
  *   one, the number of mappings of the process (Linux: vm.max_map_count, usually 65,530; each run
  *   of pages with one protection is one).
  * - The system forbids the protection.
- * - The heap has no memory to note it.
+ * - There is no memory to note it.
  */
 VMemResult vmem_commit_protect(void *ptr, VMemSize num_bytes, VMemProtect protect);
 
 /*
  * Gives the memory of the pages that the range touches back to the system, and unlocks them; they
- * are reserved again. Pages that are not committed stay so, which is no error.
+ * are reserved again. Pages that are not committed stay as they are. The pages keep the names and
+ * the advice that they have from vmem_set_name and vmem_advise_huge, and lose all other advice: see
+ * "Memory" above.
  *
  * Fails, and changes nothing, iff:
  * - The range is empty or not inside one live reservation.
- * - The process has no mappings left to split one, or the heap no memory to note it.
+ * - The process has no mappings left to split one, or there is no memory to note it.
  */
 VMemResult vmem_decommit(void *ptr, VMemSize num_bytes);
 
@@ -324,25 +350,27 @@ VMemResult vmem_lock(void *ptr, VMemSize num_bytes);
  *
  * Fails, and changes nothing, iff:
  * - The range is empty, or not inside one live reservation; a page is not locked.
- * - The process has no mappings left to split one, or the heap no memory to note it.
+ * - The process has no mappings left to split one, or there is no memory to note it.
  */
 VMemResult vmem_unlock(void *ptr, VMemSize num_bytes);
 
 /*
  * Tells the system that the contents of the pages that the range touches are not needed any more:
  * it may take the memory when it runs short. They stay committed. Until they are written again,
- * they hold what they held or zeros. Much faster than decommit and commit.
+ * they hold their old contents or zeros. Much faster than decommit and commit.
  *
  * Fails iff:
- * - The range is empty, or not inside one live reservation; a page is not committed, or locked.
- * - The system refuses.
+ * - The range is empty, or not inside one live reservation; a page is not committed, or is locked
+ *   by vmem_lock.
+ * - mlockall(2) has locked a page, and the system is Linux before 5.18.
+ * - The system refuses: a sandbox forbids madvise(2).
  */
 VMemResult vmem_reset(void *ptr, VMemSize num_bytes);
 
 /*
  * Brings the pages that the range touches into memory now, so that touching them later costs
  * nothing; contents stay as they are. They must stay committed during the call. Where the system
- * has no call for it, each page is touched.
+ * has no call for it, or forbids it, each page is touched.
  *
  * Fails iff:
  * - The range is empty, or not inside one live reservation; a page is not committed, or can't be
@@ -354,23 +382,24 @@ VMemResult vmem_prefault(void *ptr, VMemSize num_bytes);
 /*
  * Advises the system to use huge pages for the range, committed or not, where they fit: first touch
  * is several times faster then, but takes memory 2 MiB at a time on most machines. The advice lasts
- * until the pages, once committed, are decommitted. Best with a range that vmem_reserve_aligned
- * aligned to 2 MiB.
+ * until the reservation is released. Best with a range that vmem_reserve_aligned aligned to 2 MiB.
  *
  * Fails iff:
  * - The range is empty, or not inside one live reservation.
- * - The system has no huge pages to advise, or no mappings are left.
+ * - The system has no huge pages to advise, or forbids it, or no mappings are left, or there is no
+ *   memory to note it.
  */
 VMemResult vmem_advise_huge(void *ptr, VMemSize num_bytes);
 
 /*
- * Names the range in /proc/PID/maps, until its pages, once committed, are decommitted; NULL takes
- * the name away. Where the system has no such names (Linux before 5.17, and others), it succeeds
+ * Names the range in /proc/PID/maps until the reservation is released; NULL takes the name away.
+ * Where the system has no such names (Linux before 5.17, and others), or forbids them, it succeeds
  * without effect.
  *
  * Fails iff:
  * - The range is empty, or not inside one live reservation.
  * - `name` has more than 79 bytes, or other than printable ASCII characters, or one of \ ` $ [ ]
+ * - There is no memory to note it.
  */
 VMemResult vmem_set_name(void *ptr, VMemSize num_bytes, const char *name);
 
@@ -388,8 +417,8 @@ VMemSize vmem_query_allocation_granularity(void);
 
 /*
  * How much memory the machine has, and how much of it the process can still get without swapping;
- * on Linux no more than its cgroups and their ancestors leave, with cache that can be dropped
- * counted as free.
+ * on Linux no more than its cgroups and their ancestors leave below memory.max and memory.high,
+ * with cache that can be dropped counted as free.
  *
  * Returns zeros on failure. Fails iff the system does not tell (Linux: /proc is not mounted).
  */
@@ -457,6 +486,9 @@ VMemResult vmem_is_aligned(uintptr_t address, int align);
  * - The region is empty or not inside one live reservation; `prev_commited` or `commited` is more
  *   than `num_bytes`. Nothing changed.
  * - vmem_commit or vmem_decommit of the pages would.
+ *
+ * A page that the region shares with the bytes before or behind it in the reservation stays
+ * committed.
  */
 VMemResult vmem_partially_commit_region(void *ptr, VMemSize num_bytes, VMemSize prev_commited, VMemSize commited);
 

@@ -4,6 +4,9 @@ use std::fmt;
 
 #[cfg(unix)]
 pub(crate) fn write(f: &mut fmt::Formatter<'_>, code: i32) -> fmt::Result {
+    if let Some(text) = english(code) {
+        return f.write_str(text);
+    }
     let mut text: [std::ffi::c_char; 128] = [0; 128];
     // SAFETY: the buffer is as long as is said.
     let known = unsafe { libc::strerror_r(code, text.as_mut_ptr(), text.len()) } == 0;
@@ -12,6 +15,32 @@ pub(crate) fn write(f: &mut fmt::Formatter<'_>, code: i32) -> fmt::Result {
         Ok(text) if known => f.write_str(text),
         _ => write!(f, "error {code}"),
     }
+}
+
+/// The errors that vmem can meet. strerror_r may call malloc to translate one, and malloc may be built on vmem.
+#[cfg(all(unix, not(target_env = "musl")))]
+fn english(code: i32) -> Option<&'static str> {
+    Some(match code {
+        libc::EPERM => "Operation not permitted",
+        libc::ENOENT => "No such file or directory",
+        libc::ESRCH => "No such process",
+        libc::EIO => "Input/output error",
+        libc::EAGAIN => "Resource temporarily unavailable",
+        libc::ENOMEM => "Cannot allocate memory",
+        libc::EACCES => "Permission denied",
+        libc::EFAULT => "Bad address",
+        libc::EINVAL => "Invalid argument",
+        libc::ENFILE => "Too many open files in system",
+        libc::EMFILE => "Too many open files",
+        libc::ENOSYS => "Function not implemented",
+        _ => return None,
+    })
+}
+
+/// musl's never does.
+#[cfg(all(unix, target_env = "musl"))]
+fn english(_code: i32) -> Option<&'static str> {
+    None
 }
 
 #[cfg(windows)]
