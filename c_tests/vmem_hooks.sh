@@ -213,7 +213,9 @@ int main(void)
 #ifdef _WIN32
     return GetCurrentProcessId() == 0;
 #else
-    return strlen("a") != 1 || errno != 0 || munmap(NULL, 0) == 0;
+    int one = errno;
+
+    return strlen("a") != 1 || one != 0 || munmap(&one, 0) == 0;
 #endif
 }
 C

@@ -15,7 +15,6 @@ fn madvise(start: usize, size: usize, advice: c_int) -> Result<()> {
     }
 }
 
-
 pub fn populate(start: usize, size: usize, write: bool) -> Result<bool> {
     const MADV_POPULATE_READ: c_int = 22;
     const MADV_POPULATE_WRITE: c_int = 23;
@@ -341,9 +340,7 @@ const V2: Controller = Controller {
 /// How much the process's cgroups and their ancestors leave to it; None without a limit. The first of `processes` that exists is its
 /// directory in /proc. (That of a process tells of its main thread, which may have ended; that of a thread is missing before Linux 3.17.)
 fn cgroup_leaves(processes: &[&str]) -> Option<usize> {
-    let file = |name: &str| {
-        processes.iter().find_map(|process| PathText::of(format_args!("{process}/{name}"))?.open())
-    };
+    let file = |name: &str| processes.iter().find_map(|process| PathText::of(format_args!("{process}/{name}"))?.open());
     let mut least = None;
     let mut cgroups = file("cgroup")?;
     while let Ok(Some(line)) = cgroups.next() {
