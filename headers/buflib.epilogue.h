@@ -1,6 +1,6 @@
 /*
  * Where the payload of a block is now. NULL iff the handle is bad. `ctx` must be an initialized
- * context. With DEBUG the panic handler is told first.
+ * context. With DEBUG a bad handle calls the panic handler.
  */
 #ifdef DEBUG
 void *buflib_get_data(struct buflib_context *ctx, int handle);
@@ -15,7 +15,7 @@ static inline void *buflib_get_data(struct buflib_context *ctx, int handle)
 #endif
 
 #ifdef DEBUG
-/* Looks at every header, and tells the panic handler of the first that is damaged. */
+/* Checks every header, and calls the panic handler for the first that is damaged. */
 void buflib_check_valid(struct buflib_context *ctx);
 #endif
 

@@ -77,7 +77,7 @@
  * Damage
  *
  *   Headers lie between the payloads, so a program that writes outside of its blocks destroys them.
- *   They have a checksum, and whatever is used of the pool is checked before. What is found goes to
+ *   They have a checksum, and whatever is used of the pool is checked before. Damage is reported to
  *   the panic handler (buflib_set_panic_handler); without one the message goes to stderr and the
  *   program ends. If the handler returns, the call fails and has changed nothing.
  *
@@ -86,7 +86,7 @@
  *   No locking anywhere. Different contexts don't meet, but for the panic handler. One context may be
  *   used by one thread at a time: the caller sees to that. buflib_get_data is a read.
  *
- * DEBUG defined before this file makes buflib_get_data tell the panic handler of a bad handle, and
+ * DEBUG defined before this file makes buflib_get_data call the panic handler for a bad handle, and
  * declares buflib_check_valid. BUFLIB_DEBUG_BLOCKS declares buflib_print_blocks and
  * buflib_print_allocs. The library is the same.
  */
@@ -95,7 +95,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* What callbacks return. */
+/* Results of callbacks. */
 #define BUFLIB_CB_OK 0
 #define BUFLIB_CB_CANNOT_MOVE 1
 #define BUFLIB_CB_CANNOT_SHRINK 1
@@ -136,7 +136,7 @@ union buflib_data {
     union buflib_data *handle;
 };
 
-/* What a block is asked; see "Callbacks" above. Kept by reference. */
+/* The callbacks of a block; see "Callbacks" above. Kept by reference. */
 struct buflib_callbacks {
     int (*move_callback)(int handle, void *current, void *new_start);
     int (*shrink_callback)(int handle, unsigned hints, void *start, size_t old_size);

@@ -82,7 +82,7 @@
  * Damage
  *
  *   Headers lie between the payloads, so a program that writes outside of its blocks destroys them.
- *   They have a checksum, and whatever is used of the pool is checked before. What is found goes to
+ *   They have a checksum, and whatever is used of the pool is checked before. Damage is reported to
  *   the panic handler (buflib_set_panic_handler); without one the message goes to stderr and the
  *   program ends. If the handler returns, the call fails and has changed nothing.
  *
@@ -91,7 +91,7 @@
  *   No locking anywhere. Different contexts don't meet, but for the panic handler. One context may be
  *   used by one thread at a time: the caller sees to that. buflib_get_data is a read.
  *
- * DEBUG defined before this file makes buflib_get_data tell the panic handler of a bad handle, and
+ * DEBUG defined before this file makes buflib_get_data call the panic handler for a bad handle, and
  * declares buflib_check_valid. BUFLIB_DEBUG_BLOCKS declares buflib_print_blocks and
  * buflib_print_allocs. The library is the same.
  */
@@ -100,7 +100,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* What callbacks return. */
+/* Results of callbacks. */
 #define BUFLIB_CB_OK 0
 #define BUFLIB_CB_CANNOT_MOVE 1
 #define BUFLIB_CB_CANNOT_SHRINK 1
@@ -141,7 +141,7 @@ union buflib_data {
     union buflib_data *handle;
 };
 
-/* What a block is asked; see "Callbacks" above. Kept by reference. */
+/* The callbacks of a block; see "Callbacks" above. Kept by reference. */
 struct buflib_callbacks {
     int (*move_callback)(int handle, void *current, void *new_start);
     int (*shrink_callback)(int handle, unsigned hints, void *start, size_t old_size);
@@ -317,7 +317,7 @@ unsigned int buflib_pin_count(struct buflib_context *ctx, int handle);
 /*
  * Pins a block and returns its data, which stays there until buflib_put_data_pinned.
  *
- * Fails iff (NULL) buflib_pin does; but a bad handle is no matter for the panic handler here.
+ * Fails iff (NULL) buflib_pin does. A bad handle does not call the panic handler here.
  */
 void *buflib_get_data_pinned(struct buflib_context *ctx, int handle);
 
@@ -360,7 +360,7 @@ void buflib_set_panic_handler(buflib_panic_fn handler);
 
 /*
  * Where the payload of a block is now. NULL iff the handle is bad. `ctx` must be an initialized
- * context. With DEBUG the panic handler is told first.
+ * context. With DEBUG a bad handle calls the panic handler.
  */
 #ifdef DEBUG
 void *buflib_get_data(struct buflib_context *ctx, int handle);
@@ -375,7 +375,7 @@ static inline void *buflib_get_data(struct buflib_context *ctx, int handle)
 #endif
 
 #ifdef DEBUG
-/* Looks at every header, and tells the panic handler of the first that is damaged. */
+/* Checks every header, and calls the panic handler for the first that is damaged. */
 void buflib_check_valid(struct buflib_context *ctx);
 #endif
 

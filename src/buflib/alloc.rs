@@ -1,11 +1,10 @@
-//! Where blocks come to lie: first fit by address, taking and giving back memory, what is free.
+//! Allocating, freeing and shrinking blocks. A block is placed first fit by address, and in the end space last.
 
-use super::check::{Any, Block, Fault, Result, any_at, block_at, block_of, free_before};
+use super::block::{Any, Block, Extent, Fault, Result, any_at, block_at, block_of, free_before, walk};
 use super::compact::{FRONT, compact_and_shrink, saturate};
-use super::free_tree::{self, Path};
+use super::free_tree::{self, Change, Path};
 use super::layout::*;
 use super::{compact, handles};
-use core::ptr;
 
 /// Why there is no block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +54,7 @@ pub(crate) unsafe fn init(ctx: *mut Context, buf: *mut u8, size: usize) {
     }
 }
 
-/// What a new block shall be.
+/// The block that is wanted.
 #[derive(Clone, Copy)]
 pub(crate) struct Request<'a> {
     pub size: usize,
@@ -81,7 +80,7 @@ impl Request<'_> {
         self.name.map_or(0, |name| name.len() / W + 1)
     }
 
-    /// Words of the block with its header, unless there are more than an address can tell.
+    /// Words of the block with its header, or None if they are more than a word can count.
     fn words(&self) -> Option<usize> {
         self.size.div_ceil(W).checked_add(HEADER + self.name_words())
     }
@@ -156,7 +155,8 @@ fn find_place(ctx: &Context, path: &mut Path, request: Request<'_>, words: usize
     let pad = |start: usize| (pool.address(start + header) / W).wrapping_neg() % align;
     // A free block of so many words will do, wherever it starts.
     let ample = words.saturating_add(align - 1);
-    if let Some((start, len)) = free_tree::first_fit(ctx, path, ample)? {
+    debug_assert!(!ctx.can_be_searched() || free_tree::first_fit(ctx, path, ample) == slow_first_fit(ctx, ample));
+    if let Some(Extent { start, len }) = free_tree::first_fit(ctx, path, ample)? {
         return Ok(Some(Place { start, pad: pad(start), free: Some(len) }));
     }
     let (start, room) = (ctx.end(), ctx.end_space());
@@ -180,6 +180,18 @@ fn find_place(ctx: &Context, path: &mut Path, request: Request<'_>, words: usize
     Ok(None)
 }
 
+/// The result that `free_tree::first_fit` must have, found by a walk. For debug builds.
+fn slow_first_fit(ctx: &Context, words: usize) -> Result<Option<Extent>> {
+    let mut found = None;
+    walk(ctx, |start, block| {
+        if let Any::Free(len) = block {
+            found = (len >= words).then_some(Extent { start, len });
+        }
+        found.is_none()
+    })?;
+    Ok(found)
+}
+
 /// Writes a block to its place.
 ///
 /// ```text
@@ -189,18 +201,15 @@ fn find_place(ctx: &Context, path: &mut Path, request: Request<'_>, words: usize
 fn put(ctx: &Context, path: &mut Path, request: Request<'_>, words: usize, handle: usize, place: Place) -> Result<()> {
     let pool = ctx.pool();
     let Place { start, pad, free } = place;
-    let front = (pad > 0).then_some((start, pad));
+    let front = (pad > 0).then_some(Extent { start, len: pad });
     match free {
         Some(len) => {
             let rest = len - pad - words;
-            let back = (rest > 0).then_some((start + pad + words, rest));
+            let back = (rest > 0).then_some(Extent { start: start + pad + words, len: rest });
             let mut next = if rest < NODE { Some(block_at(ctx, pool, start + len)?) } else { None };
-            let old = Some((start, len));
-            if pad < NODE {
-                free_tree::exchange(ctx, path, [(old, back), (None, front)])?;
-            } else {
-                free_tree::exchange(ctx, path, [(old, front), (None, back)])?;
-            }
+            let old = Some(Extent { start, len });
+            let (first, second) = if pad < NODE { (back, front) } else { (front, back) };
+            free_tree::exchange(ctx, path, [Change { old, new: first }, Change { old: None, new: second }])?;
             if let Some(next) = &mut next {
                 next.set_prev(pool, rest);
             }
@@ -209,7 +218,7 @@ fn put(ctx: &Context, path: &mut Path, request: Request<'_>, words: usize, handl
             // The tree is changed within the blocks, so they reach over the new one first.
             ctx.set_end(start + pad + words);
             if pad > 0 {
-                if let Err(fault) = free_tree::exchange(ctx, path, [(None, front)]) {
+                if let Err(fault) = free_tree::exchange(ctx, path, [Change { old: None, new: front }]) {
                     ctx.set_end(start);
                     return Err(fault);
                 }
@@ -231,7 +240,7 @@ fn put(ctx: &Context, path: &mut Path, request: Request<'_>, words: usize, handl
     Ok(())
 }
 
-/// What stands behind a block that ends at `end`.
+/// The neighbour behind a block.
 enum After {
     EndSpace,
     Used(Block),
@@ -256,6 +265,14 @@ fn after(ctx: &Context, pool: Pool, end: usize) -> Result<After> {
     })
 }
 
+/// In a shrink callback: the walk that called it goes on behind words that have become free.
+fn skip_when_asking(ctx: &Context, free: Extent) {
+    let next = ctx.next_to_ask.get();
+    if ctx.busy.get() != IDLE && free.start < next && next < free.end() {
+        ctx.next_to_ask.set(free.end());
+    }
+}
+
 /// Frees a block.
 ///
 /// ```text
@@ -272,33 +289,39 @@ pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Erro
     let Some(block) = block_of(ctx, pool, handle)? else { return Ok(handle) };
     let path = &mut Path::new();
     let before = free_before(ctx, pool, &block)?;
-    let start = before.map_or(block.start, |(start, _)| start);
-    match after(ctx, pool, block.end())? {
+    let start = before.map_or(block.start, |before| before.start);
+    let joined = match after(ctx, pool, block.end())? {
         After::EndSpace => {
             if before.is_some() {
-                free_tree::exchange(ctx, path, [(before, None)])?;
+                free_tree::exchange(ctx, path, [Change { old: before, new: None }])?;
             }
             ctx.set_end(start);
+            Extent { start, len: block.end() - start }
         }
         After::Used(mut next) => {
-            free_tree::exchange(ctx, path, [(before, Some((start, block.end() - start)))])?;
-            next.set_prev(pool, block.end() - start);
+            let joined = Extent { start, len: block.end() - start };
+            free_tree::exchange(ctx, path, [Change { old: before, new: Some(joined) }])?;
+            next.set_prev(pool, joined.len);
             ctx.compact.set(false);
+            joined
         }
         After::Free(len, behind) => {
-            let next = Some((block.end(), len));
-            let joined = Some((start, block.end() + len - start));
-            if before.is_some_and(|(_, len)| len >= NODE) {
-                free_tree::exchange(ctx, path, [(next, None), (before, joined)])?;
+            let next = Some(Extent { start: block.end(), len });
+            let joined = Extent { start, len: block.end() + len - start };
+            let changes = if before.is_some_and(|before| before.len >= NODE) {
+                [Change { old: next, new: None }, Change { old: before, new: Some(joined) }]
             } else {
-                free_tree::exchange(ctx, path, [(next, joined), (before, None)])?;
-            }
+                [Change { old: next, new: Some(joined) }, Change { old: before, new: None }]
+            };
+            free_tree::exchange(ctx, path, changes)?;
             if let Some(mut behind) = behind {
                 behind.set_prev(pool, NODE);
             }
             ctx.compact.set(false);
+            joined
         }
-    }
+    };
+    skip_when_asking(ctx, joined);
     if pool.get(block.start) == block.len {
         // Inside of free words now: as in `shrink`.
         pool.set(block.start, 0);
@@ -334,23 +357,24 @@ pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> R
     let front = payload - block.payload;
     let back = block.end() - end;
 
-    let mut lower = (None, None);
+    let mut lower = Change::default();
     if front > 0 {
         let before = free_before(ctx, pool, &block)?;
-        let from = before.map_or(block.start, |(start, _)| start);
-        lower = (before, Some((from, block.start + front - from)));
+        let start = before.map_or(block.start, |before| before.start);
+        lower = Change { old: before, new: Some(Extent { start, len: block.start + front - start }) };
     }
-    let mut upper = (None, None);
+    let mut upper = Change::default();
     let mut next = None;
     if back > 0 {
         match after(ctx, pool, block.end())? {
             After::EndSpace => {}
             After::Used(block_after) => {
-                upper.1 = Some((end, back));
+                upper.new = Some(Extent { start: end, len: back });
                 next = Some(block_after);
             }
             After::Free(len, behind) => {
-                upper = (Some((block.end(), len)), Some((end, back + len)));
+                let old = Some(Extent { start: block.end(), len });
+                upper = Change { old, new: Some(Extent { start: end, len: back + len }) };
                 next = behind;
             }
         }
@@ -363,59 +387,30 @@ pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> R
     let header = block.payload - block.start;
     pool.copy(block.start, block.start + front, header);
     if front > 0 {
-        pool.set(block.start, 0); // what will be a payload there must not look like a block
+        pool.set(block.start, 0); // this word may become payload, which must not look like a block
     }
     block.start += front;
     block.payload += front;
     block.len = end - block.start;
     block.address = start;
     block.flags.offset = start % W;
-    if let Some((_, len)) = lower.1 {
-        block.flags.prev = len.min(NODE);
+    if let Some(free) = lower.new {
+        block.flags.prev = free.len.min(NODE);
     }
     free_tree::exchange(ctx, &mut Path::new(), changes)?;
+    for free in changes.into_iter().filter_map(|change| change.new) {
+        skip_when_asking(ctx, free);
+    }
     if joins_end {
         ctx.set_end(end);
     }
     block.seal(pool);
     pool.set_slot(block.handle, start);
-    if let (Some(next), Some((_, len))) = (&mut next, upper.1) {
-        next.set_prev(pool, len);
+    if let (Some(next), Some(free)) = (&mut next, upper.new) {
+        next.set_prev(pool, free.len);
     }
     if front > 0 || (back > 0 && !joins_end) {
         ctx.compact.set(false);
     }
     Ok(true)
-}
-
-/// Bytes that the end space has for one more block: less room for its header, 16 handles and 16 bytes of name.
-pub(crate) fn end_estimate(ctx: &Context) -> usize {
-    ctx.end_space().saturating_sub(HEADER + 16).saturating_mul(W).saturating_sub(16)
-}
-
-pub(crate) fn available(ctx: &Context) -> usize {
-    ctx.free_words.get() * W + end_estimate(ctx)
-}
-
-/// The name of a block, NULL if it has none.
-pub(crate) fn name(ctx: &Context, handle: i32) -> Result<*const u8> {
-    let pool = ctx.pool();
-    Ok(match block_of(ctx, pool, handle)? {
-        Some(block) if block.name_words() > 0 => pool.pointer(pool.address(block.start + NAME)),
-        _ => ptr::null(),
-    })
-}
-
-/// Visits every block up to `alloc_end`, until `visit` says false.
-pub(crate) fn walk(ctx: &Context, mut visit: impl FnMut(usize, Any) -> bool) -> Result<()> {
-    let pool = ctx.pool();
-    let mut start = 0;
-    while start < ctx.end() {
-        let block = any_at(ctx, pool, start)?;
-        if !visit(start, block) {
-            break;
-        }
-        start += block.len();
-    }
-    Ok(())
 }

@@ -1,6 +1,6 @@
-//! Calls out: what the address of a block's callbacks means, and what may be done while one of them runs.
+//! Calls of a program's callbacks, and the state of the context meanwhile.
 
-use super::check::{Block, Result, check_crc};
+use super::block::{Block, Result, check_crc};
 use super::layout::*;
 use super::{Handle, Hooks};
 use core::ffi::{c_int, c_void};
@@ -14,7 +14,7 @@ pub(crate) enum Ops<'a> {
     Rust(&'a Hooks<'a>),
 }
 
-/// What a block's ops word refers to. The header is checked once more: another block's callback may have run since it was.
+/// The callbacks that a block's ops word refers to. Checks the header once more, because another block's callback may have run since.
 #[inline]
 pub(crate) fn ops<'a>(ctx: &'a Context, block: &Block) -> Result<Ops<'a>> {
     let address = block.ops(ctx.pool());

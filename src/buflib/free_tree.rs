@@ -27,7 +27,7 @@
 //!
 //! Each change first reads all that it needs and then writes: a fault leaves the tree as it was.
 
-use super::check::{Fault, Result, free_at};
+use super::block::{Extent, Fault, Result, free_at};
 use super::layout::*;
 use core::mem::MaybeUninit;
 use core::ops::Range;
@@ -35,6 +35,11 @@ use core::ops::Range;
 const LEFT: usize = 1;
 const RIGHT: usize = 2;
 const LONGEST: usize = 3;
+
+const _: () = {
+    assert!(NODE == LONGEST + 2, "a node has its length at both ends, and its links and `longest` between");
+    assert!(HEADER >= NODE, "a block that is freed is a node, and no block fits into a free one that is not");
+};
 
 /// The nodes from the root to the one in question, as long as the tree does not change.
 pub(crate) struct Path {
@@ -75,7 +80,7 @@ impl Path {
     }
 }
 
-/// What a free block says of itself.
+/// The words of a free block that is a node.
 #[derive(Clone, Copy)]
 struct Node {
     at: usize,
@@ -230,7 +235,7 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// What `longest` becomes at a node at `level` of the path, if it is `len` words long, and `below` that of its child on the path.
+    /// The new `longest` of the node at `level` of the path: the node is `len` words long, and its child on the path has `below`.
     #[inline(always)]
     fn longest_with(&self, path: &Path, level: usize, node: Node, len: usize, below: usize) -> Result<usize> {
         let other = LEFT + RIGHT - self.side(path.at(level + 1), level);
@@ -262,7 +267,8 @@ impl<'a> Tree<'a> {
         Ok(new)
     }
 
-    fn insert(&self, path: &mut Path, key: usize, len: usize) -> Result<()> {
+    fn insert(&self, path: &mut Path, free: Extent) -> Result<()> {
+        let Extent { start: key, len } = free;
         self.descend(path, key)?;
         if path.leads_to(key) {
             return self.fault(key);
@@ -281,9 +287,10 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// `old` becomes the block `key` of `len` words, which may be another key if it may stand in its place. False if it may not.
+    /// `old` becomes the block `new`, which may start elsewhere if the key may stand in the place of the old one. False if it may not.
     /// Without `commit` it is only tried.
-    fn replace(&self, path: &mut Path, old: usize, key: usize, len: usize, commit: bool) -> Result<bool> {
+    fn replace(&self, path: &mut Path, old: usize, new: Extent, commit: bool) -> Result<bool> {
+        let Extent { start: key, len } = new;
         let node = self.find(path, old)?;
         let depth = path.len - 1;
         if !self.akin(old, key, depth) {
@@ -352,12 +359,12 @@ impl<'a> Tree<'a> {
         for &change in changes {
             match in_tree(change) {
                 (None, None) => {}
-                (None, Some((key, _))) => self.walk(key, |_| {})?,
-                (Some((key, _)), None) => self.remove(path, key, false)?,
-                (Some((old, _)), Some((key, len))) => {
-                    if !self.replace(path, old, key, len, false)? {
-                        self.walk(key, |_| {})?;
-                        self.remove(path, old, false)?;
+                (None, Some(new)) => self.walk(new.start, |_| {})?,
+                (Some(old), None) => self.remove(path, old.start, false)?,
+                (Some(old), Some(new)) => {
+                    if !self.replace(path, old.start, new, false)? {
+                        self.walk(new.start, |_| {})?;
+                        self.remove(path, old.start, false)?;
                     }
                 }
             }
@@ -407,8 +414,8 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// What the bits of LEFT and RIGHT that no index needs are, at a node with this first word at this depth. The two uppermost are 01, as
-/// in no number near 0. [`forget`] takes it away when the block is a node no more, so that no words are taken for a node which were one.
+/// The seal of a node with this first word at this depth: the bits of LEFT and RIGHT that no index needs. The two uppermost are 01, as in
+/// no number near 0. [`forget`] removes it when the block stops being a node, so that its old words are not followed as a node.
 #[inline]
 fn seal(node: usize, length: usize, depth: usize) -> usize {
     const ODD: usize = (0x9E37_79B9_7F4A_7C15_u64 >> (u64::BITS - usize::BITS)) as usize | 1;
@@ -424,26 +431,31 @@ pub(crate) fn forget(pool: Pool, start: usize, len: usize) {
 }
 
 /// Writes a free block's length at its ends.
-pub(crate) fn mark(pool: Pool, start: usize, len: usize) {
-    let length = len.wrapping_neg();
-    pool.set(start, length);
-    pool.set(start + len - 1, length);
+pub(crate) fn mark(pool: Pool, free: Extent) {
+    let length = free.len.wrapping_neg();
+    pool.set(free.start, length);
+    pool.set(free.end() - 1, length);
 }
 
-/// The first block of at least `words` words, and its length. `path` leads to it.
-pub(crate) fn first_fit(ctx: &Context, path: &mut Path, words: usize) -> Result<Option<(usize, usize)>> {
+/// The first block of at least `words` words. `path` leads to it.
+pub(crate) fn first_fit(ctx: &Context, path: &mut Path, words: usize) -> Result<Option<Extent>> {
     let tree = Tree::new(ctx);
     let Some(start) = tree.first_fit(path, words)? else { return Ok(None) };
     let len = free_at(ctx, tree.pool, start)?;
-    if len < words { tree.fault(start) } else { Ok(Some((start, len))) }
+    if len < words { tree.fault(start) } else { Ok(Some(Extent { start, len })) }
 }
 
-/// A free block, start and length, and what it becomes: either may be missing.
-pub(crate) type Change = (Option<(usize, usize)>, Option<(usize, usize)>);
+/// A change of one free block: `old` becomes `new`. Without `old` it is added, without `new` it is removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub old: Option<Extent>,
+    pub new: Option<Extent>,
+}
 
-fn in_tree((old, new): Change) -> Change {
-    let large = |block: &(usize, usize)| block.1 >= NODE;
-    (old.filter(large), new.filter(large))
+/// The blocks of a change that are nodes.
+fn in_tree(change: Change) -> (Option<Extent>, Option<Extent>) {
+    let large = |block: &Extent| block.len >= NODE;
+    (change.old.filter(large), change.new.filter(large))
 }
 
 /// Makes sure that `exchange` will not fail.
@@ -451,20 +463,19 @@ pub(crate) fn prepare(ctx: &Context, changes: &[Change]) -> Result<()> {
     Tree::new(ctx).prepare(&mut Path::new(), changes)
 }
 
-/// Some free blocks, start and length, become others in one go: the tree and both ends of the new ones are written, their sum counted.
+/// Some free blocks become others in one go: the tree and both ends of the new ones are written, their sum counted.
 /// A new block beside an old one takes its place in the tree if it can. `path` is a new one, or that of `first_fit`.
 ///
-/// Each change but the first adds a block, or makes one longer at its end: what can't fail any more once it has been tried, even if a
-/// word of the tree is damaged and the first change has been made since. To add a block, the nodes on the way to its place are read; to
-/// make one longer, those on the way to it and its children. (If its `longest` becomes less nevertheless, that word is the damaged one, or
-/// a link that became 0, and all other nodes can be read.) The first change leaves the nodes that were read where they were, or puts in
-/// their place one that it has read or written itself. To take a block out, more is read: what lies beside the way, as far as each
-/// `longest` has to be found anew; and how far that is may depend on the first change.
+/// On a fault nothing has changed, even if one word of the tree is damaged. Order of work: all changes but the first are tried; the
+/// first fails before it writes; the others can't fail then. That holds because each of the others adds a block, or makes one longer at
+/// its end, and so reads the nodes on the way to its place only (and the children of a block that is made longer). The first change leaves
+/// those nodes where they were, or replaces one by a node that it has read or written itself. Removing a block would read more, beside the
+/// way, and how far may depend on the first change: only the first may do that.
 pub(crate) fn exchange<const N: usize>(ctx: &Context, path: &mut Path, changes: [Change; N]) -> Result<()> {
     let tree = Tree::new(ctx);
     let others = changes.get(1..).unwrap_or_default();
     debug_assert!(others.iter().all(|&change| match in_tree(change) {
-        (Some(old), Some(new)) => old.0 == new.0 && old.1 <= new.1,
+        (Some(old), Some(new)) => old.start == new.start && old.len <= new.len,
         (old, _) => old.is_none(),
     }));
     // The first change fails before it writes. Make sure that the others will not.
@@ -473,26 +484,22 @@ pub(crate) fn exchange<const N: usize>(ctx: &Context, path: &mut Path, changes: 
     for change in changes {
         match in_tree(change) {
             (None, None) => {}
-            (None, Some((key, len))) => tree.insert(path, key, len)?,
-            (Some((key, _)), None) => tree.remove(path, key, true)?,
-            (Some((old, _)), Some((key, len))) => {
-                if !tree.replace(path, old, key, len, true)? {
-                    tree.walk(key, |_| {})?;
-                    tree.remove(path, old, true)?;
-                    tree.insert(path, key, len)?;
+            (None, Some(new)) => tree.insert(path, new)?,
+            (Some(old), None) => tree.remove(path, old.start, true)?,
+            (Some(old), Some(new)) => {
+                if !tree.replace(path, old.start, new, true)? {
+                    tree.walk(new.start, |_| {})?;
+                    tree.remove(path, old.start, true)?;
+                    tree.insert(path, new)?;
                 }
             }
         }
-        if let Some((_, len)) = change.0 {
-            sum = sum.wrapping_sub(len);
+        if let Some(old) = change.old {
+            sum = sum.wrapping_sub(old.len);
         }
-        if let Some((start, len)) = change.1 {
-            sum = sum.wrapping_add(len);
-            mark(tree.pool, start, len);
-            let next = ctx.next_to_ask.get();
-            if start < next && next < start + len {
-                ctx.next_to_ask.set(start + len);
-            }
+        if let Some(new) = change.new {
+            sum = sum.wrapping_add(new.len);
+            mark(tree.pool, new);
         }
     }
     ctx.free_words.set(sum);
@@ -500,10 +507,10 @@ pub(crate) fn exchange<const N: usize>(ctx: &Context, path: &mut Path, changes: 
 }
 
 /// Adds a free block that is already counted.
-pub(crate) fn add(ctx: &Context, start: usize, len: usize) -> Result<()> {
+pub(crate) fn add(ctx: &Context, free: Extent) -> Result<()> {
     let tree = Tree::new(ctx);
-    mark(tree.pool, start, len);
-    if len >= NODE { tree.insert(&mut Path::new(), start, len) } else { Ok(()) }
+    mark(tree.pool, free);
+    if free.len >= NODE { tree.insert(&mut Path::new(), free) } else { Ok(()) }
 }
 
 /// The length of the longest free block, 0 if all are shorter than [`NODE`].
@@ -515,7 +522,7 @@ pub(crate) fn longest(ctx: &Context) -> Result<usize> {
     }
 }
 
-/// Checks the node of a free block: that it is found, that each node on the way tells the truth, and how many children it has.
+/// Checks the node of a free block: that it is found, that `longest` is right, and how many children it has.
 pub(crate) fn check_node(ctx: &Context, start: usize) -> Result<usize> {
     let tree = Tree::new(ctx);
     let mut path = Path::new();
@@ -551,30 +558,31 @@ mod tests {
                 (state >> 33) as usize % below
             };
             for _ in 0..20_000 {
-                let some = twin.range(random(WORDS)..).next().map(|(&start, &len)| (start, len));
+                let some = twin.range(random(WORDS)..).next().map(|(&start, &len)| Extent { start, len });
                 // Where a block may be: between its neighbours in the list, and not up to the end of the pool.
                 let at = random(WORDS - 100);
                 let before = twin.range(..=at).next_back().map_or(0, |(start, len)| start + len);
                 let behind = twin.range(at..).next().map_or(WORDS - 1, |(&start, _)| start);
-                let new = (before <= at && at + 1 < behind).then(|| (at, 1 + random((behind - at - 1).min(60))));
+                let new = (before <= at && at + 1 < behind)
+                    .then(|| Extent { start: at, len: 1 + random((behind - at - 1).min(60)) });
                 let change = match (random(3), some, new) {
-                    (0, Some(_), _) => (some, None),
+                    (0, Some(_), _) => Change { old: some, new: None },
                     // A part of it, as an allocation leaves it.
-                    (1, Some((start, len)), _) => {
-                        let cut = random(len);
-                        (some, Some((start + cut, len - cut)))
+                    (1, Some(old), _) => {
+                        let cut = random(old.len);
+                        Change { old: some, new: Some(Extent { start: old.start + cut, len: old.len - cut }) }
                     }
-                    _ => (None, new),
+                    _ => Change { old: None, new },
                 };
                 exchange(&ctx, &mut Path::new(), [change]).unwrap();
-                if let Some((start, _)) = change.0 {
-                    twin.remove(&start);
+                if let Some(old) = change.old {
+                    twin.remove(&old.start);
                 }
-                if let Some((start, len)) = change.1 {
-                    twin.insert(start, len);
+                if let Some(new) = change.new {
+                    twin.insert(new.start, new.len);
                 }
                 let words = NODE + random(70);
-                let want = twin.iter().find(|&(_, &len)| len >= words).map(|(&start, &len)| (start, len));
+                let want = twin.iter().find(|&(_, &len)| len >= words).map(|(&start, &len)| Extent { start, len });
                 assert_eq!(first_fit(&ctx, &mut Path::new(), words), Ok(want));
             }
             let nodes: Vec<_> = twin.iter().filter(|&(_, &len)| len >= NODE).collect();

@@ -10,10 +10,12 @@
 //!     table          run: 7f..18  0  7f..a8  0
 //! ```
 
-use super::check::{Block, Fault, Result, block_of};
+use super::block::{Block, Fault, Result, block_of};
 use super::layout::*;
 
 const BITS: usize = usize::BITS as usize;
+
+const _: () = assert!(BITS == W * 8 && BITS % 2 == 0, "`summary` has a bit for each of `runs`, and `widen` pairs them");
 
 /// Says that a handle may be free.
 fn mark(ctx: &Context, handle: usize) {
@@ -62,6 +64,7 @@ fn lowest_free(ctx: &Context, pool: Pool) -> Option<usize> {
         let first = ((i * BITS + bit) << shift) + 1;
         for handle in first..(first + (1 << shift)).min(ctx.handles() + 1) {
             if pool.slot(handle) == 0 && handle != ctx.reserved.get() {
+                debug_assert!(!ctx.can_be_searched() || (1..handle).all(|lower| pool.slot(lower) != 0));
                 return Some(handle);
             }
         }
@@ -73,7 +76,7 @@ fn lowest_free(ctx: &Context, pool: Pool) -> Option<usize> {
     None
 }
 
-/// Takes the lowest free handle, adding one to the table if there is none. None if there is no word for it.
+/// Takes the lowest free handle, adding one to the table if necessary. None if there is no word for it.
 pub(crate) fn reserve(ctx: &Context) -> Option<usize> {
     let pool = ctx.pool();
     let handle = lowest_free(ctx, pool).or_else(|| {
@@ -195,7 +198,7 @@ pub(crate) fn pin_count(ctx: &Context, handle: i32) -> Result<usize> {
     Ok(block_of(ctx, ctx.pool(), handle)?.map_or(0, |block| block.flags.pins))
 }
 
-/// The handle whose data starts at `address`; 0 if there is none.
+/// The handle whose data starts at `address`, or 0.
 pub(crate) fn handle_at(ctx: &Context, address: usize) -> i32 {
     let pool = ctx.pool();
     let payload = pool.index(address);

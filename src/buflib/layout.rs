@@ -1,4 +1,5 @@
-//! The bytes: what a context and a pool look like, frozen because C code was compiled against them. Nothing here decides anything.
+//! The bytes of a context and of a pool. Those of the documented fields are frozen, because C code was compiled against them. Nothing
+//! here decides anything.
 //!
 //! This is the one file that touches the memory of a pool. An index counts words from `buf_start`, and each access is compared with
 //! the size of the pool, so that whatever a damaged pool says, nothing outside of it is read or written.
@@ -38,7 +39,7 @@ pub struct Callbacks {
     pub sync_callback: Option<unsafe extern "C" fn(handle: c_int, sync_on: bool)>,
 }
 
-/// What `struct buflib_context` is: six documented fields, and ours behind them. All of an allocator's state is here and in its pool.
+/// `struct buflib_context`: six documented fields, and ours behind them. All state of an allocator is here and in its pool.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Context {
@@ -92,13 +93,15 @@ pub(crate) const MOVING: usize = 1;
 pub(crate) const SHRINKING: usize = 2;
 
 const _: () = {
+    assert!(W == 4 || W == 8);
+    assert!(OPS == SLOT + 1 && NAME == OPS + 1 && HEADER == NAME + 2);
     assert!(offset_of!(Context, handle_table) == 0);
     assert!(offset_of!(Context, first_free_handle) == W);
     assert!(offset_of!(Context, last_handle) == 2 * W);
     assert!(offset_of!(Context, buf_start) == 3 * W);
     assert!(offset_of!(Context, alloc_end) == 4 * W);
     assert!(offset_of!(Context, compact) == 5 * W);
-    assert!(offset_of!(Context, root) == 6 * W);
+    assert!(offset_of!(Context, root) == 6 * W, "headers/buflib.prologue.h: private_");
     assert!(size_of::<Context>() == (6 + 16 + 8 * W) * W);
     assert!(size_of::<Context>() <= 1024);
     assert!(size_of::<Callbacks>() == 3 * W);
@@ -153,7 +156,12 @@ impl Context {
         self.busy.get() != MOVING
     }
 
-    /// Moves the start of the pool by `words`, and what lies from there to `alloc_end` with it.
+    /// Whether debug builds compare fast searches with slow ones in this pool: one of `Buflib`, which nothing can damage.
+    pub(crate) fn can_be_searched(&self) -> bool {
+        self.closures.get()
+    }
+
+    /// Moves `buf_start` and `alloc_end` by `words`; the caller moves the blocks.
     pub(crate) fn shift_start(&self, words: isize) {
         self.buf_start.set(self.buf_start.get().wrapping_offset(words));
         self.alloc_end.set(self.alloc_end.get().wrapping_offset(words));
@@ -291,7 +299,7 @@ impl Pool {
         self.address(self.words - handle)
     }
 
-    /// What the slot of a handle of the table says: the address of the payload, or 0.
+    /// The slot of a handle of the table: the address of the payload, or 0.
     #[inline]
     pub fn slot(self, handle: usize) -> usize {
         self.get(self.words.wrapping_sub(handle))
@@ -372,7 +380,7 @@ impl Flags {
 /// positive or negative, looks like flags.
 ///
 /// The 11 bits are the flags folded onto them, so that no change within one byte goes unseen; and a mix of the crc and the block's place,
-/// so that what is right for one header is not for another.
+/// so that the flags of one header are not valid in another.
 fn with_check(bits: u32, crc: u32, start: usize) -> u32 {
     const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
     let mix = ((u64::from(crc) ^ ((start as u64) << 32)).wrapping_mul(ODD) >> 53) as u32;
@@ -395,7 +403,7 @@ pub(crate) mod tail {
         (length_word & ((1 << NAME_BITS) - 1)).wrapping_sub(1)
     }
 
-    /// What stands in the crc word of the block at `start`: the crc in the four bytes of the lowest addresses.
+    /// The crc word of the block at `start`: the crc in the four bytes of the lowest addresses.
     pub fn crc_word(start: usize, crc: u32, flags: Flags) -> usize {
         if WIDE { join(crc, with_check(flags.pack(), crc, start)) } else { crc as usize }
     }

@@ -40,6 +40,20 @@
 //!
 //! Between two calls no free block is next to another one or to the end space.
 //!
+//! # The files
+//!
+//! Each uses those above it only.
+//!
+//! | file | subject |
+//! | --- | --- |
+//! | `layout.rs` | the words of a context, a pool and a header; the only one that touches memory |
+//! | `block.rs` | a block, whether its header is right, the free block before it; walks |
+//! | `free_tree.rs`, `handles.rs` | which blocks are free, which handles; pins |
+//! | `callbacks.rs` | how a program is asked |
+//! | `compact.rs` | moving blocks together, asking blocks to shrink |
+//! | `alloc.rs` | allocating, freeing, shrinking |
+//! | `room.rs`, `relocate.rs`, `verify.rs` | how much is free; moving the whole pool; checking everything |
+//!
 //! # Costs
 //!
 //! | what | how it is found | cost |
@@ -60,8 +74,8 @@
 //! block that it names, a free block with its other end, a link of the tree with the place it leads to; a compaction checks all headers
 //! before it moves a block. Operations read what they need, then write: one that finds damage has changed nothing.
 //!
-//! Payloads may look like anything, above all like what lay there before. So that no payload is taken for a block because of one damaged
-//! word, and written to:
+//! Payloads may look like anything, above all like the headers and nodes that were there before. So that one damaged word never makes
+//! the library write to a payload as if it were a block:
 //!
 //! * a header is right only if the slot that it names leads back to it; the length of one that has become part of free words or of another
 //!   block is made 0, but where a compaction slid blocks: there the slot leads elsewhere;
@@ -69,20 +83,22 @@
 //!   node no more;
 //! * a free block that is too short for a node is known to the block behind by its length.
 //!
-//! What remains: a seal has as many bits as a word has more than an index of the pool, less two: 40 and more on 64-bit in pools up to
-//! 16 MiB, but on 32-bit 8 in a pool of 8 MiB and none in one of 2 GiB. Words that happen to look like a node are taken for one by that
-//! chance. And a slot that is overwritten with just the address that its block had before a compaction may be believed: on 64-bit by a
-//! chance of 1 in 2048, on 32-bit if the old header is still whole.
+//! Two risks remain. A seal has BITS - 2 - (bits of an index) bits: at least 40 on 64-bit up to 16 MiB, 8 on 32-bit at 8 MiB, none at
+//! 2 GiB; words that look like a node by accident pass with that probability. And a slot that is overwritten with exactly the address
+//! that its block had before a compaction may pass: on 64-bit with probability 1 in 2048, on 32-bit if the old header is still whole.
 
 #![allow(clippy::len_without_is_empty)]
 
 pub(crate) mod alloc;
+pub(crate) mod block;
 pub(crate) mod callbacks;
-pub(crate) mod check;
 pub(crate) mod compact;
 pub(crate) mod free_tree;
 pub(crate) mod handles;
 pub(crate) mod layout;
+pub(crate) mod relocate;
+pub(crate) mod room;
+pub(crate) mod verify;
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -90,7 +106,7 @@ use core::num::NonZeroI32;
 use core::ops::Range;
 
 pub use alloc::Error;
-pub use check::Fault;
+pub use block::Fault;
 use layout::{Context, W};
 
 /// Names a block. It stays the same when the block moves; after the block is freed, the handle is given to another one.
@@ -113,7 +129,7 @@ type MoveHook<'c> = dyn Fn(Handle, *const u8, *const u8) -> bool + 'c;
 type ShrinkHook<'c> = dyn Fn(&mut Shrink<'_>) -> bool + 'c;
 type SyncHook<'c> = dyn Fn(Handle, bool) + 'c;
 
-/// What is called when the allocator wants to do something with a block. A block that is allocated without hooks moves freely.
+/// The functions that the allocator calls before it moves or shrinks a block. A block that is allocated without hooks moves freely.
 ///
 /// Hooks can't use the pool that calls them, but for what a [`Shrink`] offers.
 #[derive(Clone, Copy, Default)]
@@ -139,7 +155,7 @@ impl<'c> Hooks<'c> {
         Hooks { moves: Some(hook), ..self }
     }
 
-    /// Asks `hook` to give memory back when there is not enough. True if it did.
+    /// Asks `hook` to give memory back when there is not enough. It returns true if it did.
     pub const fn on_shrink(self, hook: &'c ShrinkHook<'c>) -> Self {
         Hooks { shrinks: Some(hook), ..self }
     }
@@ -216,11 +232,11 @@ impl Shrink<'_> {
 /// The payload of a live block, to the end of its last word.
 fn payload(ctx: &Context, handle: Handle) -> Option<*mut [u8]> {
     let pool = ctx.pool();
-    let block = check::block_of(ctx, pool, handle.get()).ok()??;
+    let block = block::block_of(ctx, pool, handle.get()).ok()??;
     Some(core::ptr::slice_from_raw_parts_mut(pool.pointer(block.address), block.payload_bytes()))
 }
 
-fn keep(ctx: &Context, handle: Handle, range: Range<usize>) -> check::Result<bool> {
+fn keep(ctx: &Context, handle: Handle, range: Range<usize>) -> block::Result<bool> {
     let start = handles::data(ctx, handle.get()).addr();
     let Some(size) = range.end.checked_sub(range.start) else { return Ok(false) };
     if start == 0 {
@@ -239,7 +255,7 @@ pub struct Options<'n, 'pool> {
     pub name: Option<&'n str>,
     /// A power of two, which every move keeps. 0 or up to the size of a word: that of a word.
     pub alignment: usize,
-    /// What is asked before the block is moved or shrunk.
+    /// Called before the block is moved or shrunk.
     pub hooks: Option<&'pool Hooks<'pool>>,
 }
 
@@ -254,7 +270,7 @@ pub struct Options<'n, 'pool> {
 /// assert_eq!(data[0], 0);
 /// ```
 ///
-/// A handle of another pool, or of a block that was freed, is a bad one; every method says what it does with those.
+/// A handle of another pool, or of a block that was freed, is bad; every method says what it does then.
 #[derive(Debug)]
 pub struct Buflib<'pool> {
     ctx: Context,
@@ -308,7 +324,7 @@ impl<'pool> Buflib<'pool> {
         let align = alloc::log2_of_alignment(options.alignment).ok_or(Error::NoMemory)?;
         let ops = options.hooks.map_or(0, |hooks| core::ptr::from_ref(hooks).expose_provenance());
         let name = options.name.map(bytes_of_name);
-        alloc::alloc(&self.ctx, alloc::Request { size, name, ops, align }).map(Handle::of)
+        self.checked(alloc::alloc(&self.ctx, alloc::Request { size, name, ops, align })).map(Handle::of)
     }
 
     /// Allocates all that there is in one place, after asking every shrink hook for all that it can give, and leaves only room for
@@ -323,7 +339,7 @@ impl<'pool> Buflib<'pool> {
             let cut = (0..=name.len().min(15)).rev().find(|&i| name.is_char_boundary(i)).unwrap_or(0);
             bytes_of_name(&name[..cut])
         });
-        compact::alloc_maximum(&self.ctx, name, ops).map(|(handle, size)| (Handle::of(handle), size))
+        self.checked(room::alloc_maximum(&self.ctx, name, ops)).map(|(handle, size)| (Handle::of(handle), size))
     }
 
     /// The payload, to the end of its last word. None iff the handle is bad.
@@ -341,7 +357,7 @@ impl<'pool> Buflib<'pool> {
     /// The name that the block was given. None iff it has none, or the handle is bad.
     pub fn name(&self, handle: Handle) -> Option<&str> {
         let pool = self.ctx.pool();
-        let block = check::block_of(&self.ctx, pool, handle.get()).ok()??;
+        let block = block::block_of(&self.ctx, pool, handle.get()).ok()??;
         if block.name_words() == 0 {
             return None;
         }
@@ -354,22 +370,22 @@ impl<'pool> Buflib<'pool> {
     /// Keeps the bytes in `range` of the payload, where they are, and gives back the others. False iff the handle is bad or there is
     /// no such range; nothing has changed then.
     pub fn shrink(&mut self, handle: Handle, range: Range<usize>) -> bool {
-        keep(&self.ctx, handle, range).unwrap_or(false)
+        self.checked(keep(&self.ctx, handle, range)).unwrap_or(false)
     }
 
     /// Frees a block. False iff the handle is bad.
     pub fn free(&mut self, handle: Handle) -> bool {
-        alloc::free(&self.ctx, handle.get()) == Ok(0)
+        self.checked(alloc::free(&self.ctx, handle.get())) == Ok(0)
     }
 
     /// Keeps a block where it is until as many `unpin`s. False iff the handle is bad, or has 2^32 - 1 pins (4095 on 32-bit).
     pub fn pin(&mut self, handle: Handle) -> bool {
-        handles::pin(&self.ctx, handle.get()).is_ok()
+        self.checked(handles::pin(&self.ctx, handle.get())).is_ok()
     }
 
     /// Takes back a pin. False iff the handle is bad, or the block has no pin.
     pub fn unpin(&mut self, handle: Handle) -> bool {
-        handles::unpin(&self.ctx, handle.get()).is_ok()
+        self.checked(handles::unpin(&self.ctx, handle.get())).is_ok()
     }
 
     /// How many pins the block has; 0 if the handle is bad.
@@ -379,19 +395,25 @@ impl<'pool> Buflib<'pool> {
 
     /// Bytes that are free, wherever they are: less what one more block needs for its header, and 16 handles.
     pub fn available(&self) -> usize {
-        alloc::available(&self.ctx)
+        room::available(&self.ctx)
     }
 
     /// Compacts; then says how many bytes `alloc` gives, if hooks agree to the moves that it takes.
     pub fn allocatable(&mut self) -> usize {
-        compact::allocatable(&self.ctx).unwrap_or(0)
+        self.checked(room::allocatable(&self.ctx)).unwrap_or(0)
+    }
+
+    /// The result of an operation; debug builds check after each one that everything still holds.
+    fn checked<T>(&self, result: T) -> T {
+        debug_assert_eq!(self.check(), Ok(()));
+        result
     }
 
     /// Looks at every block, handle and link. The first damage that is found is the error; there is none without a fault in this
     /// crate, or in unsafe code elsewhere.
     pub fn check(&self) -> Result<(), Fault> {
         let mut first = None;
-        check::check(&self.ctx, |fault| {
+        verify::check(&self.ctx, |fault| {
             first.get_or_insert(fault);
         });
         first.map_or(Ok(()), Err)

@@ -8,10 +8,10 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::buflib::alloc::{self, Error, Request, log2_of_alignment};
-use crate::buflib::check::{self, Any, Fault};
-use crate::buflib::layout::{Callbacks as buflib_callbacks, Context as buflib_context, IDLE, NAME};
+use crate::buflib::block::{self, Any, Fault};
 use crate::buflib::handles::{self, NoPin};
-use crate::buflib::compact;
+use crate::buflib::layout::{Callbacks as buflib_callbacks, Context as buflib_context, IDLE, NAME};
+use crate::buflib::{relocate, room, verify};
 
 type size_t = usize;
 
@@ -67,7 +67,7 @@ const BLANK: [MaybeUninit<u8>; TEXT] = [MaybeUninit::uninit(); TEXT];
 
 static PANIC_HANDLER: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 
-/// Tells the panic handler, or the user.
+/// Calls the panic handler; without one, reports to stderr and aborts.
 #[cold]
 #[inline(never)]
 fn panic_for(ctx: &buflib_context, what: fmt::Arguments<'_>) {
@@ -102,7 +102,7 @@ fn report(ctx: &buflib_context, fault: Fault) {
     panic_for(ctx, format_args!("{fault}"));
 }
 
-/// What the engine found, or `failed` after the panic handler has been told.
+/// The result of the engine; or, after calling the panic handler with the fault, `failed`.
 fn or_report<T>(ctx: &buflib_context, result: Result<T, Fault>, failed: T) -> T {
     result.unwrap_or_else(|fault| {
         report(ctx, fault);
@@ -274,7 +274,7 @@ pub unsafe extern "C" fn buflib_alloc_maximum(
     let (ctx, name) = unsafe { (context(ctx), name_bytes(name)) };
     let Some(ctx) = ctx else { return -1 };
     let name = name.map(|name| &name[..name.len().min(15)]);
-    let (handle, bytes) = match compact::alloc_maximum(ctx, name, ops.expose_provenance()) {
+    let (handle, bytes) = match room::alloc_maximum(ctx, name, ops.expose_provenance()) {
         Ok((handle, bytes)) => (handle as c_int, bytes),
         Err(error) => (error_number(ctx, error), 0),
     };
@@ -285,7 +285,7 @@ pub unsafe extern "C" fn buflib_alloc_maximum(
     handle
 }
 
-/// What buflib_get_data is in a file compiled with DEBUG: a bad handle is told to the panic handler.
+/// buflib_get_data for files compiled with DEBUG: calls the panic handler if the handle is bad.
 ///
 /// # Safety
 /// `ctx` is NULL or an *initialized context*.
@@ -343,7 +343,7 @@ pub unsafe extern "C" fn buflib_free(ctx: *mut buflib_context, handle: c_int) ->
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn buflib_available(ctx: *mut buflib_context) -> size_t {
     // SAFETY: the caller's.
-    unsafe { context(ctx) }.map_or(0, alloc::available)
+    unsafe { context(ctx) }.map_or(0, room::available)
 }
 
 /// Compacts if that may help, and returns how many bytes buflib_alloc gives then, as long as the move callbacks of blocks that are in
@@ -358,7 +358,7 @@ pub unsafe extern "C" fn buflib_available(ctx: *mut buflib_context) -> size_t {
 pub unsafe extern "C" fn buflib_allocatable(ctx: *mut buflib_context) -> size_t {
     // SAFETY: the caller's.
     let Some(ctx) = (unsafe { context(ctx) }) else { return 0 };
-    or_report(ctx, compact::allocatable(ctx), 0)
+    or_report(ctx, room::allocatable(ctx), 0)
 }
 
 /// Prepares the pool for being copied to `buf`: all its pointers are changed to that place, and the pool may not be used before its
@@ -374,7 +374,7 @@ pub unsafe extern "C" fn buflib_allocatable(ctx: *mut buflib_context) -> size_t 
 pub unsafe extern "C" fn buflib_context_relocate(ctx: *mut buflib_context, buf: *mut c_void) -> bool {
     // SAFETY: the caller's.
     let Some(ctx) = (unsafe { context(ctx) }) else { return false };
-    or_report(ctx, compact::relocate(ctx, buf.cast()), false)
+    or_report(ctx, relocate::relocate(ctx, buf.cast()), false)
 }
 
 /// Takes memory away from the free end of the pool, compacting it first if that may help: all blocks move up without being asked, and
@@ -390,7 +390,7 @@ pub unsafe extern "C" fn buflib_context_relocate(ctx: *mut buflib_context, buf: 
 pub unsafe extern "C" fn buflib_buffer_out(ctx: *mut buflib_context, size: *mut size_t) -> *mut c_void {
     // SAFETY: the caller's.
     let (Some(ctx), Some(size)) = (unsafe { (context(ctx), size.as_mut()) }) else { return ptr::null_mut() };
-    let (start, given) = or_report(ctx, compact::buffer_out(ctx, *size), None).unwrap_or((ptr::null_mut(), 0));
+    let (start, given) = or_report(ctx, relocate::buffer_out(ctx, *size), None).unwrap_or((ptr::null_mut(), 0));
     *size = given;
     start.cast()
 }
@@ -407,7 +407,7 @@ pub unsafe extern "C" fn buflib_buffer_out(ctx: *mut buflib_context, size: *mut 
 pub unsafe extern "C" fn buflib_buffer_in(ctx: *mut buflib_context, size: c_int) {
     // SAFETY: the caller's.
     if let (Some(ctx), Ok(size)) = (unsafe { context(ctx) }, usize::try_from(size)) {
-        or_report(ctx, compact::buffer_in(ctx, size), ());
+        or_report(ctx, relocate::buffer_in(ctx, size), ());
     }
 }
 
@@ -420,7 +420,7 @@ pub unsafe extern "C" fn buflib_buffer_in(ctx: *mut buflib_context, size: c_int)
 pub unsafe extern "C" fn buflib_get_name(ctx: *mut buflib_context, handle: c_int) -> *const c_char {
     // SAFETY: the caller's.
     let Some(ctx) = (unsafe { context(ctx) }) else { return ptr::null() };
-    or_report(ctx, alloc::name(ctx, handle), ptr::null()).cast()
+    or_report(ctx, block::name(ctx, handle), ptr::null()).cast()
 }
 
 /// Keeps a block where it is, also from compaction, until as many buflib_unpin. Its shrink callback is still asked. The pins end with
@@ -467,7 +467,7 @@ pub unsafe extern "C" fn buflib_pin_count(ctx: *mut buflib_context, handle: c_in
 
 /// Pins a block and returns its data, which stays there until buflib_put_data_pinned.
 ///
-/// Fails iff (NULL) buflib_pin does; but a bad handle is no matter for the panic handler here.
+/// Fails iff (NULL) buflib_pin does. A bad handle does not call the panic handler here.
 ///
 /// # Safety
 /// `ctx` is NULL or an *initialized context*.
@@ -502,7 +502,7 @@ pub unsafe extern "C" fn buflib_put_data_pinned(ctx: *mut buflib_context, data: 
 fn visit(ctx: &buflib_context, mut f: impl FnMut(usize, usize, Any) -> bool) {
     let mut number = 0;
     if ctx.busy.get() == IDLE {
-        let walked = alloc::walk(ctx, |start, block| {
+        let walked = block::walk(ctx, |start, block| {
             number += 1;
             f(number - 1, start, block)
         });
@@ -530,7 +530,7 @@ pub unsafe extern "C" fn buflib_get_num_blocks(ctx: *mut buflib_context) -> c_in
 const ANONYMOUS: &[u8] = b"<anonymous>";
 
 /// The name of the block at `start`, without its NUL.
-fn push_name(ctx: &buflib_context, text: &mut Text<'_>, block: &check::Block) {
+fn push_name(ctx: &buflib_context, text: &mut Text<'_>, block: &block::Block) {
     if block.name_words() == 0 {
         text.push(ANONYMOUS);
     } else {
@@ -646,7 +646,7 @@ pub unsafe extern "C" fn buflib_print_allocs(
     }
     let pool = ctx.pool();
     for handle in 1..=ctx.handles() as c_int {
-        let Some(block) = or_report(ctx, check::block_of(ctx, pool, handle), None) else { continue };
+        let Some(block) = or_report(ctx, block::block_of(ctx, pool, handle), None) else { continue };
         let mut buffer = BLANK;
         let mut text = Text::new(&mut buffer);
         push_name(ctx, &mut text, &block);
@@ -658,7 +658,7 @@ pub unsafe extern "C" fn buflib_print_allocs(
     }
 }
 
-/// Looks at every header and tells the panic handler of the first that is damaged.
+/// Checks every header, and calls the panic handler for the first that is damaged.
 ///
 /// # Safety
 /// `ctx` is NULL or an *initialized context*.
@@ -666,7 +666,7 @@ pub unsafe extern "C" fn buflib_print_allocs(
 pub unsafe extern "C" fn buflib_check_valid(ctx: *mut buflib_context) {
     // SAFETY: the caller's.
     if let Some(ctx) = unsafe { context(ctx) }.filter(|ctx| ctx.busy.get() == IDLE) {
-        or_report(ctx, check::check_headers(ctx), None);
+        or_report(ctx, block::check_headers(ctx), None);
     }
 }
 
@@ -681,7 +681,7 @@ pub unsafe extern "C" fn buflib_check(ctx: *mut buflib_context, report: buflib_r
     // SAFETY: the caller's.
     let Some(ctx) = (unsafe { context(ctx) }) else { return false };
     ctx.busy.get() == IDLE
-        && check::check(ctx, |fault| {
+        && verify::check(ctx, |fault| {
             if let Some(report) = report {
                 let mut buffer = BLANK;
                 let mut text = Text::new(&mut buffer);

@@ -1,17 +1,18 @@
-//! What is believed of a pool. A header, a slot or a free block is checked here before it is used; and [`check`] looks at everything.
+//! A block: its words, and whether they are right. Nothing of the pool is used before it was checked here.
+//!
+//! A header is compared with its checksum and its slot, a free block with its other end. Its links are `free_tree`'s matter.
 
-use super::free_tree;
 use super::layout::*;
-use core::fmt;
+use core::{fmt, ptr};
 
 /// Something in the pool is not as it was left: a program wrote outside of its blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Where: an address in the pool.
     pub(crate) at: usize,
-    /// What is wrong there.
+    /// The kind of damage.
     pub(crate) what: &'static str,
-    /// The crc that is there and the one that should be, if that is what is wrong.
+    /// If a crc is wrong: the crc that is there, and the right one.
     pub(crate) crc: Option<(u32, u32)>,
 }
 
@@ -36,6 +37,19 @@ impl fmt::Display for Fault {
 impl core::error::Error for Fault {}
 
 pub(crate) type Result<T> = core::result::Result<T, Fault>;
+
+/// Consecutive words of the pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub start: usize,
+    pub len: usize,
+}
+
+impl Extent {
+    pub fn end(&self) -> usize {
+        self.start + self.len
+    }
+}
 
 /// An allocated block whose header has been checked. All but `address` is in words.
 #[derive(Clone, Copy, Debug)]
@@ -115,7 +129,7 @@ fn crc(pool: Pool, start: usize, payload: usize) -> u32 {
     })
 }
 
-/// The length of the block at `start`, which is in front of `end`: what a walk over the pool needs. Negative if it is free.
+/// The length of the block at `start`, which is in front of `end`. Negative if the block is free.
 #[inline]
 pub(crate) fn length_at(pool: Pool, end: usize, start: usize) -> Result<isize> {
     let length = pool.get(start + LENGTH) as isize;
@@ -218,9 +232,9 @@ pub(crate) fn free_at(ctx: &Context, pool: Pool, start: usize) -> Result<usize> 
     Ok(len)
 }
 
-/// Start and length of the free block before a block, if there is one. That a long one is no payload, the tree knows.
+/// The free block before a block, if there is one. Its ends are checked; that a long one is no payload, the tree knows.
 #[inline]
-pub(crate) fn free_before(ctx: &Context, pool: Pool, block: &Block) -> Result<Option<(usize, usize)>> {
+pub(crate) fn free_before(ctx: &Context, pool: Pool, block: &Block) -> Result<Option<Extent>> {
     let (end, prev) = (block.start, block.flags.prev);
     if prev == 0 {
         return Ok(None);
@@ -229,7 +243,7 @@ pub(crate) fn free_before(ctx: &Context, pool: Pool, block: &Block) -> Result<Op
     if len < prev || len > end || free_at(ctx, pool, end - len)? != len {
         return Err(Fault::new(pool, end, "the free block before this one has no end"));
     }
-    Ok(Some((end - len, len)))
+    Ok(Some(Extent { start: end - len, len }))
 }
 
 /// A block of either kind, for a walk.
@@ -286,87 +300,25 @@ pub(crate) fn check_headers(ctx: &Context) -> Result<Option<usize>> {
     Ok(first)
 }
 
-/// Looks at every block, every slot, the tree of free blocks and the books in the context; hands each violation to `report`. True if
-/// there is none.
-pub(crate) fn check(ctx: &Context, mut report: impl FnMut(Fault)) -> bool {
-    let (pool, end) = (ctx.pool(), ctx.end());
-    let mut sound = true;
-    let mut bad = |fault: Fault| {
-        sound = false;
-        report(fault);
-    };
-    if end > pool.words || ctx.handles() > pool.words - end {
-        bad(Fault { at: pool.address(0), what: "the context is damaged", crc: None });
-        return false;
-    }
-    let (mut start, mut prev, mut whole) = (0, 0, true);
-    let (mut free_words, mut nodes, mut links, mut used, mut pinned) = (0, 0, usize::from(ctx.root.get() != 0), 0, 0);
-    while start < end {
-        let len = match any_at(ctx, pool, start) {
-            Ok(Any::Used(block)) => {
-                if block.flags.prev != prev {
-                    bad(Fault::new(pool, start, "a block is wrong about the one before"));
-                }
-                used += 1;
-                pinned += usize::from(block.flags.pins > 0);
-                prev = 0;
-                block.len
-            }
-            Ok(Any::Free(len)) => {
-                if prev > 0 {
-                    bad(Fault::new(pool, start, "two free blocks are neighbours"));
-                }
-                if len >= NODE {
-                    nodes += 1;
-                    match free_tree::check_node(ctx, start) {
-                        Ok(children) => links += children,
-                        Err(fault) => bad(fault),
-                    }
-                }
-                free_words += len;
-                prev = len.min(NODE);
-                len
-            }
-            Err(fault) => {
-                bad(fault);
-                whole = false;
-                // On with the next block, if the length may be right.
-                match length_at(pool, end, start) {
-                    Ok(length) => {
-                        prev = if length < 0 { length.unsigned_abs().min(NODE) } else { 0 };
-                        length.unsigned_abs()
-                    }
-                    Err(_) => break,
-                }
-            }
-        };
-        start += len;
-    }
-    let mut slots = 0;
-    for handle in 1..=ctx.handles() {
-        if pool.slot(handle) == 0 {
-            if handle != ctx.reserved.get() && !super::handles::is_marked(ctx, handle) {
-                bad(Fault::new(pool, pool.words - handle, "a free handle is lost"));
-            }
-            continue;
+/// Visits every block up to `alloc_end`, until `visit` says false.
+pub(crate) fn walk(ctx: &Context, mut visit: impl FnMut(usize, Any) -> bool) -> Result<()> {
+    let pool = ctx.pool();
+    let mut start = 0;
+    while start < ctx.end() {
+        let block = any_at(ctx, pool, start)?;
+        if !visit(start, block) {
+            break;
         }
-        slots += 1;
-        if let Err(fault) = block_of(ctx, pool, handle as i32) {
-            bad(fault);
-        }
+        start += block.len();
     }
-    if whole {
-        let books = [
-            (free_words == ctx.free_words.get(), "the count of free words is wrong"),
-            (links == nodes, "the tree has other blocks than the free ones"),
-            (slots == used, "there are handles without a block"),
-            (pinned == ctx.pinned_blocks.get(), "the count of pinned blocks is wrong"),
-        ];
-        for (right, what) in books {
-            if !right {
-                bad(Fault { at: pool.address(0), what, crc: None });
-            }
-        }
-    }
-    sound
+    Ok(())
+}
+
+/// The name of a block, NULL if it has none.
+pub(crate) fn name(ctx: &Context, handle: i32) -> Result<*const u8> {
+    let pool = ctx.pool();
+    Ok(match block_of(ctx, pool, handle)? {
+        Some(block) if block.name_words() > 0 => pool.pointer(pool.address(block.start + NAME)),
+        _ => ptr::null(),
+    })
 }
