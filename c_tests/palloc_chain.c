@@ -62,8 +62,156 @@ static void iteration(void)
     free_in_the_loop(PALLOC_DEFAULT, 255);
 }
 
+/* ---------------------------------------------------------------------------------------------------------------- overwritten markers */
+
+static unsigned long opened, refused;
+
+/*
+ * The medium `b` with `word` in the place of block k's start marker: it is refused and not written to, or opens with every blob that
+ * it had, but for block k itself where that was a blob.
+ */
+static int overwritten(const struct bytes *b, const struct medium *m, size_t k, uint64_t word)
+{
+    struct bytes damaged = bytes_new(b->size);
+    struct palloc_t *pt;
+    size_t i;
+    int good = 1;
+
+    memcpy(damaged.at, b->at, b->size);
+    put64(damaged.at + m->blocks.at[k].start, word);
+    file_write(FILE_NAME, damaged.at, damaged.size);
+    errno = 0;
+    pt = palloc_init(FILE_NAME, PALLOC_DEFAULT);
+    if (pt == NULL) {
+        refused++;
+        good = CHECK_ERRNO(EILSEQ) && CHECK(file_is(FILE_NAME, &damaged));
+    } else {
+        opened++;
+        for (i = 0; i < m->blocks.count && good; i++) {
+            const struct block *one = &m->blocks.at[i];
+            if (i != k && !one->is_free)
+                good = CHECK_EQ_U(palloc_size(pt, one->start + 8), one->n)
+                    && CHECK_MEM(palloc_data(pt, one->start + 8), b->at + one->start + 8, one->n);
+        }
+    }
+    palloc_close(pt);
+    bytes_free(&damaged);
+    if (!good)
+        DIAG("%#llx in the start marker at %llu", (unsigned long long)word, (unsigned long long)m->blocks.at[k].start);
+    return good;
+}
+
+/* Every power of two, its neighbours, what is near the sizes that there are, and random words; free and live. */
+static void overwrite_markers(const char *name, const struct bytes *b)
+{
+    struct medium m;
+    struct rng rng = {b->size};
+    size_t k;
+    int i, good = 1;
+
+    TESTF("an-overwritten-start-marker-loses-no-other-blob-%s", name);
+    medium_parse(&m, b->at, b->size);
+    for (k = 0; k < m.blocks.count && good; k += m.blocks.count > 60 ? 7 : 1) {
+        for (i = 0; i < 64 * 3 + 100 && good; i++) {
+            uint64_t word = i < 192 ? ((uint64_t)1 << i / 3) + (uint64_t)(i % 3) - 1 : rng_next(&rng) >> rng_below(&rng, 64);
+            uint64_t n = word & ~FREE_BIT, at = m.blocks.at[k].start;
+            size_t later;
+            int leads_to_a_block = 0; /* it may have grown up to there, or been freed together with what is before that */
+            for (later = k + 1; later <= m.blocks.count; later++)
+                leads_to_a_block |= at + 16 + n == (later < m.blocks.count ? m.blocks.at[later].start : b->size);
+            if (!leads_to_a_block)
+                good = overwritten(b, &m, k, word) && overwritten(b, &m, k, word ^ FREE_BIT);
+        }
+    }
+    medium_free(&m);
+}
+
+static void markers(void)
+{
+    static const char *const golden[] = {"g1_02_dynamic_grow", "g1_03_dynamic_fragmented", "g1_06_static_stale_prev",
+        "g1_09_dynamic_sync_flag", "h_04_dynamic_two_lists", "h_05_static_fragmented_4096", "h_07_dynamic_trailing_free"};
+    size_t i;
+    struct bytes b;
+
+    REQUIRE(getenv("TEST_DATA") != NULL);
+    for (i = 0; i < sizeof golden / sizeof golden[0]; i++) {
+        char name[4096];
+        snprintf(name, sizeof name, "%s/palloc/%s.db", getenv("TEST_DATA"), golden[i]);
+        b = file_read(name);
+        overwrite_markers(golden[i], &b);
+        bytes_free(&b);
+    }
+    for (i = 0; i < 4; i++) { /* ours: 40 blobs, of which every third is freed or none */
+        struct palloc_t *pt;
+        uint64_t ptrs[40];
+        int k;
+
+        unlink(FILE_NAME);
+        if (i % 2)
+            file_zeros(FILE_NAME, 8192);
+        pt = palloc_init(FILE_NAME, i % 2 ? PALLOC_DEFAULT : PALLOC_DYNAMIC);
+        REQUIRE(pt != NULL);
+        for (k = 0; k < 40; k++) {
+            ptrs[k] = palloc(pt, (size_t)(k * 37 % 200));
+            REQUIRE(ptrs[k] != 0 && blob_write(pt, ptrs[k], 65536 + (uint64_t)k, 0, palloc_size(pt, ptrs[k]), BY_ADDRESS));
+        }
+        for (k = 1; k < 40 && i >= 2; k += 3)
+            pfree(pt, ptrs[k]);
+        palloc_close(pt);
+        b = file_read(FILE_NAME);
+        overwrite_markers(i % 2 ? i < 2 ? "static" : "static-fragmented" : i < 2 ? "dynamic" : "dynamic-fragmented", &b);
+        if (i == 0) {
+            struct medium m;
+            medium_parse(&m, b.at, b.size);
+            TEST("one-huge-free-word-over-the-first-marker-is-EILSEQ");
+            refused = 0;
+            overwritten(&b, &m, 0, UINT64_C(0x8000010000000000));
+            CHECK_EQ_U(refused, 1);
+            medium_free(&m);
+        }
+        bytes_free(&b);
+    }
+    DIAG("%lu opened, %lu refused", opened, refused);
+}
+
+/* ------------------------------------------------------------------------------------------ an initialization that was cut off */
+
+static void cut_off_initialization(void)
+{
+    static const size_t sizes[] = {40, 48, 56, 512, 1000, 4096, 100000};
+    size_t i;
+    unsigned on_disk;
+
+    TEST("an-initialization-of-which-any-part-is-on-the-disk-opens");
+    for (i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        for (on_disk = 0; on_disk < 8; on_disk++) { /* header, start marker, end marker */
+            struct bytes b = bytes_new(sizes[i]);
+            uint64_t marker = (sizes[i] - 24) | FREE_BIT;
+            struct palloc_t *pt;
+
+            memcpy(b.at, "PBA", on_disk & 1 ? 3 : 0);
+            put64(b.at + 8, on_disk & 2 ? marker : 0);
+            put64(b.at + sizes[i] - 8, on_disk & 4 ? marker : 0);
+            file_write(FILE_NAME, b.at, b.size);
+            bytes_free(&b);
+            if ((on_disk & 1) == 0 && on_disk != 0)
+                continue; /* the header is on the disk before the others are written */
+            pt = palloc_init(FILE_NAME, PALLOC_SYNC);
+            CHECK(pt != NULL);
+            if (pt != NULL) {
+                CHECK_EQ_U(pt->size, sizes[i]);
+                CHECK(palloc(pt, sizes[i] - 24) == 16);
+            }
+            palloc_close(pt);
+            CHECK_SOUND(FILE_NAME);
+        }
+    }
+}
+
 int main(void)
 {
     iteration();
+    markers();
+    cut_off_initialization();
     return tap_done();
 }

@@ -283,14 +283,14 @@ static int verify(const char *path, struct log *log)
     if (in_flight < SLOTS) {
         struct slot *s = &log->slots[in_flight];
         int old_is_there = s->ptr != 0 && live_has(&live, s->ptr);
-        if (old_is_there) { /* undone, or resized in place */
+        if (old_is_there) { /* undone, with every byte that it had, or resized in place */
             shadow_remove(&live, shadow_find(&live, s->ptr));
             if (log->kind == PREALLOC) {
                 uint64_t size = palloc_size(pt, s->ptr);
                 OR_FAIL(CHECK(size == s->size || size >= (log->asked < 16 ? 16 : log->asked)));
-                s->size = size;
-                if (s->sure > log->asked)
+                if (size != s->size && s->sure > log->asked)
                     s->sure = log->asked;
+                s->size = size;
             }
             OR_FAIL(blob_intact(pt, s->ptr, s->id, s->sure, BY_DESCRIPTOR));
         } else if (log->kind == PFREE) {

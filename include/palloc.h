@@ -326,9 +326,9 @@ uint64_t palloc_next(struct palloc_t *pt, uint64_t ptr);
 /*
  * Resizes the blob at `ptr`, in place where there is room and by a move where not, and returns its
  * offset. The first bytes, up to the smaller of both sizes, are kept; a kill during the call leaves
- * either the old blob or the new one, never both or none. If it moves, the old offset and address
- * are dead. With `ptr` 0 it is palloc(pt, size). A size of 0 shrinks to 16 bytes. Space given up is
- * freed when it is worth a block (more than 32 bytes).
+ * either the old blob, with every byte, or the new one, never both or none. If it moves, the old
+ * offset and address are dead. With `ptr` 0 it is palloc(pt, size). A size of 0 shrinks to 16
+ * bytes. Space given up is freed when it is worth a block (more than 32 bytes).
  *
  * Returns 0 on failure, and the blob at `ptr` is as it was. Fails iff:
  * - EINVAL: `ptr` is not 0 and no allocated blob starts there, or `pt` is NULL.

@@ -352,7 +352,7 @@ pub unsafe extern "C" fn palloc_next(pt: *mut palloc_t, ptr: u64) -> u64 {
 }
 
 /// Resizes the blob at `ptr`, in place where there is room and by a move where not, and returns its offset. The first bytes, up
-/// to the smaller of both sizes, are kept; a kill during the call leaves either the old blob or the new one, never both or none. If
+/// to the smaller of both sizes, are kept; a kill during the call leaves either the old blob, with every byte, or the new one, never both or none. If
 /// it moves, the old offset and address are dead.
 /// With `ptr` 0 it is palloc(pt, size). A size of 0 shrinks to 16 bytes. Space given up is freed when it is worth a block
 /// (more than 32 bytes).

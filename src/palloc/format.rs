@@ -110,24 +110,39 @@ impl Marker {
     }
 }
 
-/// What the end marker of a block holds while a blob moves into it: the start of the block that it leaves.
-/// Recovery frees that block if the new one is live. The tag keeps it apart from every size that a file can have.
+/// What the end marker of a live block holds while an operation changes two start markers. It is the commit of the operation:
+/// recovery finishes what it says. The tags keep it apart from every size that a file can have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct MoveIntent(pub u64);
+pub enum Intent {
+    /// The blob moved into this block from the live block that starts there, which is to be freed.
+    Leave(u64),
+    /// The block is to end there, where a free block begins that ends where this one did.
+    ShrinkTo(u64),
+}
 
-impl MoveIntent {
-    const TAG: u64 = 0x4d56 << 48; // "MV", and bit 63 clear
+impl Intent {
+    const LEAVE: u64 = 0x4d56 << 48; // "MV", and bit 63 clear
+    const SHRINK_TO: u64 = 0x5348 << 48; // "SH"
     const MASK: u64 = 0xffff << 48;
-    /// Media up to this offset can have blobs moved in them.
+    /// Media up to this offset can have blobs moved and shrunk in them.
     pub const MAX_OFFSET: u64 = 1 << 48;
 
-    /// The intent to free the block at `from`.
-    pub const fn new(from: u64) -> MoveIntent {
-        MoveIntent(Self::TAG | from)
+    /// The word on the medium. The offset is below MAX_OFFSET.
+    pub const fn word(self) -> u64 {
+        match self {
+            Intent::Leave(from) => Intent::LEAVE | from,
+            Intent::ShrinkTo(end) => Intent::SHRINK_TO | end,
+        }
     }
-    /// The block to be freed, if `word` is an intent.
-    pub const fn from_word(word: u64) -> Option<u64> {
-        if word & Self::MASK == Self::TAG { Some(word & !Self::MASK) } else { None }
+
+    /// The intent that a word is, if it is one.
+    pub const fn from_word(word: u64) -> Option<Intent> {
+        let offset = word & !Intent::MASK;
+        match word & Intent::MASK {
+            Intent::LEAVE => Some(Intent::Leave(offset)),
+            Intent::SHRINK_TO => Some(Intent::ShrinkTo(offset)),
+            _ => None,
+        }
     }
 }
 

@@ -21,11 +21,11 @@ use std::ptr::NonNull;
 
 use super::error::Error;
 use super::format::{
-    Extent, HEADER, MAX_DATA, MIN_BLOCK, MIN_DATA, Marker, MoveIntent, OVERHEAD, SPLIT_ABOVE, STEP, WORD, in_step,
-    round_up,
+    Extent, HEADER, Intent, MAX_DATA, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, SPLIT_ABOVE, STEP, WORD, in_step, round_up,
 };
 use super::free_index::{FreeIndex, MAX_EXACT, State};
 use super::medium::Medium;
+use super::recover::Overlay;
 use super::{Block, Result, Stat};
 
 /// An open medium.
@@ -41,6 +41,8 @@ pub struct Heap<M> {
     pub(super) used: u64,
     /// The system's error if a sync failed: then the heap is not `writable` any more.
     pub(super) failed_sync: Option<i32>,
+    /// On a medium that is read only: what a repair would have changed.
+    pub(super) overlay: Overlay,
 }
 
 /// Where a blob can be made: a free block at `at`, of which a block with `take` bytes of data is used.
@@ -159,7 +161,7 @@ impl<M: Medium> Heap<M> {
         self.check_end(at, n)?;
         let want = round_up(size).ok_or(Error::TooLarge(size))?;
         if size <= n {
-            if split(n, want) == want && want < n {
+            if split(n, want) == want && want < n && at + OVERHEAD + want < Intent::MAX_OFFSET {
                 self.shrink(at, n, want)?;
             }
             return Ok(ptr);
@@ -376,15 +378,19 @@ impl<M: Medium> Heap<M> {
     fn block(&self, at: u64, state: State) -> Result<u64> {
         let damaged = Error::Damaged { offset: at, what: "a start marker was overwritten" };
         let Some(room) = self.size.checked_sub(at + OVERHEAD) else { return Err(damaged) };
-        let marker = self.marker(at);
+        let marker = if self.writable { self.marker(at) } else { self.marker_or_repaired(at) };
         let n = marker.n();
         let next = at + OVERHEAD + n.min(room);
         let fits = n >= MIN_DATA
             && n <= room
             && (next == self.size || self.index.state(next).is_some())
             && (n > MAX_EXACT || self.index.is_next(at, next));
-        // See finish_moves: on a medium that is read only, a block that a move left is free for the index, and not in its marker.
-        if fits && (marker.is_free() == (state == State::Free) || !self.writable) { Ok(n) } else { Err(damaged) }
+        if fits && marker.is_free() == (state == State::Free) { Ok(n) } else { Err(damaged) }
+    }
+
+    #[cold]
+    fn marker_or_repaired(&self, at: u64) -> Marker {
+        self.overlay.iter().find(|(start, _)| *start == at).map_or_else(|| self.marker(at), |(_, marker)| *marker)
     }
 
     /// Start and data size of the allocated block whose data begin at `ptr`.
@@ -710,7 +716,13 @@ impl<M: Medium> Heap<M> {
             let _ = self.cut_slack();
             return;
         }
-        let ahead = self.reserve_ahead(self.size);
+        let mut ahead = self.reserve_ahead(self.size);
+        // A blob that ended there is not to be found by the next open, if this is killed half-way.
+        if self.medium.end() - self.size > 4 * ahead
+            && self.medium.load(self.size + ahead - WORD) == Marker::live(ahead - OVERHEAD).0
+        {
+            ahead += STEP;
+        }
         if self.medium.end() - self.size > 4 * ahead && self.medium.set_end(self.size + ahead).is_ok() {
             let end = self.medium.end();
             // Shorter on the disk before the marker says so: else bytes that are no block would be behind it.
@@ -750,30 +762,33 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    /// Gives back the end of the live block at `at`: `want` bytes of data remain.
+    /// Gives back the end of the live block at `at`: `want` bytes of data remain. The intent in its end marker commits that: the start
+    /// marker of the rest is written where the blob has bytes, and these must be there if it is undone.
     ///
     /// ```text
     ///   before   at: live                | next: free  end      (or next is live, or slack)
     ///   after    at: live, want | rest: free           end
     /// ```
     fn shrink(&mut self, at: u64, n: u64, want: u64) -> Result<()> {
-        let rest = at + OVERHEAD + want;
-        let (end, behind) = self.free_space_behind(at + OVERHEAD + n)?;
+        let (rest, end_marker) = (at + OVERHEAD + want, at + WORD + n);
+        let (end, behind) = self.free_space_behind(end_marker + WORD)?;
         self.index.prepare(rest)?;
         self.medium.reserve(rest - WORD, 4 * WORD)?;
-        self.reserve_words([Some(at), behind.map(|(next, _)| next), self.slack_before(end), Some(end - WORD)])?;
+        self.reserve_words([Some(end_marker), behind.map(|(next, _)| next), self.slack_before(end), Some(end - WORD)])?;
+        self.reserve_words([Some(at)])?;
+        self.commit(end_marker, Marker(Intent::ShrinkTo(rest).word()))?;
         let given_up = [rest - WORD, rest].map(|at| (at, self.medium.load(at)));
-        let marker = Marker::free(end - rest - OVERHEAD);
         self.medium.store(rest - WORD, Marker::live(want).0);
-        self.medium.store(rest, marker.0);
+        self.medium.store(rest, Marker::free(end - rest - OVERHEAD).0);
         let ordered = self.barrier();
         if let Err(error) = ordered.and_then(|()| self.commit(at, Marker::live(want))) {
             for (at, word) in given_up {
                 self.medium.store(at, word);
             }
+            self.medium.store(end_marker, Marker::live(n).0);
             return Err(error);
         }
-        self.erase([behind.map(|(next, _)| next), self.slack_before(end)]);
+        self.erase([Some(end_marker), behind.map(|(next, _)| next), self.slack_before(end)]);
         self.note_free(rest, end, behind.into_iter());
         Ok(())
     }
@@ -811,7 +826,7 @@ impl<M: Medium> Heap<M> {
     /// Moves the blob of the live block at `at` to a place with room for `size` bytes. Two start markers change, so the end marker of
     /// the new block says which block is left until that one is free.
     fn move_blob(&mut self, at: u64, n: u64, size: u64) -> Result<u64> {
-        if at >= MoveIntent::MAX_OFFSET {
+        if at >= Intent::MAX_OFFSET {
             return Err(Error::TooLarge(size));
         }
         self.free_space_behind(at + OVERHEAD + n)?;
@@ -819,7 +834,7 @@ impl<M: Medium> Heap<M> {
         self.medium.reserve(at + WORD, n)?;
         self.medium.reserve_free(new + WORD, take)?;
         self.medium.copy(at + WORD, new + WORD, n);
-        self.claim(new, take, new, end, MoveIntent::new(at).0)?;
+        self.claim(new, take, new, end, Intent::Leave(at).word())?;
         self.release(at, n).inspect_err(|_| {
             let _ = self.release_without_barrier(new, take);
         })?;

@@ -36,8 +36,10 @@ pub trait Medium {
     fn clear(&mut self, at: u64, len: u64);
     /// Copies bytes between ranges that do not overlap.
     fn copy(&mut self, from: u64, to: u64, len: u64);
-    /// Whether all bytes from `at` to the end are zero. Asked while the medium is being opened only.
-    fn is_zero_from(&self, at: u64) -> Result<bool>;
+    /// Whether all bytes from `at` to `stop` are zero. Asked while the medium is being opened only.
+    fn is_zero(&self, at: u64, stop: u64) -> Result<bool>;
+    /// From `at` up to there, all bytes are known to be zero. Asked while the medium is being opened only.
+    fn data_from(&self, at: u64) -> u64;
     /// Whether the end can be moved: it can't on a block device.
     fn has_movable_end(&self) -> bool;
     /// Whether the end can be moved down now.
@@ -235,8 +237,12 @@ impl Medium for FileMedium {
         compiler_fence(Ordering::SeqCst);
     }
 
-    fn is_zero_from(&self, at: u64) -> Result<bool> {
-        self.file.is_zero_from(at)
+    fn is_zero(&self, at: u64, stop: u64) -> Result<bool> {
+        self.file.is_zero(at, stop)
+    }
+
+    fn data_from(&self, at: u64) -> u64 {
+        if self.holes.is_some() { self.file.data_from(at) } else { at }
     }
 
     fn has_movable_end(&self) -> bool {

@@ -101,8 +101,12 @@ impl Medium for MemMedium {
         self.bytes.copy_within(from as usize..(from + len) as usize, to as usize);
     }
 
-    fn is_zero_from(&self, at: u64) -> Result<bool> {
-        Ok(self.bytes[at as usize..].iter().all(|&b| b == 0))
+    fn is_zero(&self, at: u64, stop: u64) -> Result<bool> {
+        Ok(self.bytes[at as usize..stop as usize].iter().all(|&b| b == 0))
+    }
+
+    fn data_from(&self, at: u64) -> u64 {
+        at
     }
 
     fn has_movable_end(&self) -> bool {
@@ -242,11 +246,11 @@ fn check_killed(state: Vec<u8>, before: &Blobs, after: &Blobs, operation: &Opera
             let new: Vec<u64> = after.keys().filter(|ptr| !before.contains_key(ptr)).copied().collect();
             found == *before || same_but(after, &new)
         }
-        // The bytes that are kept are those that both sizes have.
+        // Undone, with every byte, or done, with those that both sizes have.
         Operation::Resize(old, new) => {
             let kept = before[old].len().min(after[new].len());
-            let place = if found.contains_key(old) && same_but(before, &[*old]) { old } else { new };
-            (place == old || same_but(after, &[*new])) && found[place][..kept] == before[old][..kept]
+            let is_done = || found[new].len() == after[new].len() && found[new][..kept] == before[old][..kept];
+            found == *before || (same_but(after, &[*new]) && is_done())
         }
         Operation::Resized(new, kept) => same_but(after, &[*new]) && found[new][..*kept] == after[new][..*kept],
     };

@@ -193,9 +193,9 @@ impl MappedFile {
         Ok(())
     }
 
-    /// Whether all bytes from `at` on are zero. Skips holes: a read through the mapping would fill them on some file systems.
-    pub fn is_zero_from(&self, at: u64) -> Result<bool> {
-        let result = only_zeros(&self.file, at, self.end).map_err(Error::system("read the file"));
+    /// Whether all bytes from `at` to `stop` are zero. Skips holes: a read through the mapping would fill them on some file systems.
+    pub fn is_zero(&self, at: u64, stop: u64) -> Result<bool> {
+        let result = only_zeros(&self.file, at, stop).map_err(Error::system("read the file"));
         self.restore_position()?;
         result
     }
@@ -204,6 +204,16 @@ impl MappedFile {
     pub fn next_data(&self, at: u64) -> io::Result<(u64, u64)> {
         let data = seek(&self.file, at, libc::SEEK_DATA)?;
         Ok((data, seek(&self.file, data, libc::SEEK_HOLE)?))
+    }
+
+    /// Where data begins at or behind `at`, as far as the system tells.
+    pub fn data_from(&self, at: u64) -> u64 {
+        let data = match seek(&self.file, at, libc::SEEK_DATA) {
+            Err(e) if e.raw_os_error() == Some(libc::ENXIO) => self.end,
+            data => data.unwrap_or(at),
+        };
+        let _ = self.restore_position();
+        data
     }
 
     /// The position in the file is the program's; opening leaves it where it was.

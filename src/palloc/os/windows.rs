@@ -230,12 +230,12 @@ impl MappedFile {
         written.and_then(|()| self.file.sync_all()).map_err(Error::system("write the file to the disk"))
     }
 
-    /// Whether all bytes from `at` on are zero.
-    pub fn is_zero_from(&self, at: u64) -> Result<bool> {
+    /// Whether all bytes from `at` to `stop` are zero.
+    pub fn is_zero(&self, at: u64, stop: u64) -> Result<bool> {
         let mut buffer = [0; 32 << 10];
         let mut at = at;
-        while at < self.end {
-            let wanted = (self.end - at).min(buffer.len() as u64) as usize;
+        while at < stop {
+            let wanted = (stop - at).min(buffer.len() as u64) as usize;
             let result = retry(|| read_at(&self.file, &mut buffer[..wanted], at)).and_then(|n| match n {
                 0 => Err(io::ErrorKind::UnexpectedEof.into()),
                 n => Ok(n),
@@ -247,6 +247,11 @@ impl MappedFile {
             at += n as u64;
         }
         Ok(true)
+    }
+
+    /// Where data begins at or behind `at`, as far as the system tells.
+    pub fn data_from(&self, at: u64) -> u64 {
+        at
     }
 
     /// Where data begins at or behind `at`, and where it ends. A file with holes is not asked where they are.

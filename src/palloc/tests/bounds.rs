@@ -2,7 +2,7 @@
 //! bound of memory.)
 
 use super::{Flags, MemMedium, Random};
-use crate::palloc::format::{Marker, MoveIntent, header};
+use crate::palloc::format::{Intent, Marker, header};
 use crate::palloc::recover;
 
 /// Blocks with the smallest data there is: whatever is done for each is done most often here.
@@ -32,8 +32,8 @@ fn opening_takes_loads_in_proportion_to_the_file() {
             dense(len, |_| (free, free)),
             dense(len, |_| (free, 1)),
             dense(len, |at| if at % 64 == 8 { (live, live) } else { (free, live) }),
-            dense(len, |at| (live, MoveIntent::new(at ^ 32).0)),
-            dense(len, |_| (live, MoveIntent::new(8).0)),
+            dense(len, |at| (live, Intent::Leave(at ^ 32).word())),
+            dense(len, |_| (live, Intent::Leave(8).word())),
             [dense(len / 2, |_| (free, free)), vec![0; len / 2]].concat(),
             vec![0; len],
             noise.clone(),
