@@ -299,7 +299,7 @@ impl<M: Medium> Heap<M> {
         let mut indexed = self.index.blocks();
         let mut start = HEADER;
         while start < self.size {
-            let marker = self.marker(start);
+            let marker = self.marker_or_repaired(start);
             let block = Extent { start, data_len: marker.n() };
             assert!(block.data_len >= MIN_DATA && block.end() <= self.size, "{block:?} fits in {}", self.size);
             let (indexed_start, state) = indexed.next().expect("the index has each block");
@@ -314,7 +314,10 @@ impl<M: Medium> Heap<M> {
         }
         assert_eq!(start, self.size, "the chain leads to the end");
         assert_eq!(indexed.next(), None, "the index has the blocks of the chain, and no others");
-        self.index.check_invariants(|start| data_size(&self.medium, start));
+        let data_len = |start| {
+            if self.writable { data_size(&self.medium, start) } else { self.marker_or_repaired(start).n() }
+        };
+        self.index.check_invariants(data_len);
 
         let is_free = self.index.state(self.first_free) == Some(State::Free);
         assert!(if self.first_free == 0 { self.index.any_free().is_none() } else { is_free }, "first_free");
@@ -774,8 +777,8 @@ impl<M: Medium> Heap<M> {
         let (end, behind) = self.free_space_behind(end_marker + WORD)?;
         self.index.prepare(rest)?;
         self.medium.reserve(rest - WORD, 4 * WORD)?;
-        self.reserve_words([Some(end_marker), behind.map(|(next, _)| next), self.slack_before(end), Some(end - WORD)])?;
-        self.reserve_words([Some(at)])?;
+        let next = behind.map(|(next, _)| next);
+        self.reserve_words([Some(at), Some(end_marker), next, self.slack_before(end), Some(end - WORD)])?;
         self.commit(end_marker, Marker(Intent::ShrinkTo(rest).word()))?;
         let given_up = [rest - WORD, rest].map(|at| (at, self.medium.load(at)));
         self.medium.store(rest - WORD, Marker::live(want).0);
