@@ -5,7 +5,8 @@
  */
 #include "palloc_util.h"
 
-#define FILE_NAME "chain.db"
+static char path[64]; /* in memory where there is such a thing: very many files are opened */
+#define FILE_NAME path
 
 /* ------------------------------------------------------------------------------------------------------- freeing while iterating */
 
@@ -17,9 +18,7 @@ static void free_in_the_loop(uint32_t flags, unsigned mask)
     uint64_t ptr, last = 0;
     unsigned i = 0, freed = 0, kept = 0;
 
-    unlink(FILE_NAME);
-    if (flags == PALLOC_DEFAULT)
-        file_zeros(FILE_NAME, MIB);
+    file_zeros(FILE_NAME, flags == PALLOC_DEFAULT ? MIB : 0);
     pt = palloc_init(FILE_NAME, flags);
     REQUIRE(pt != NULL);
     for (i = 0; i < 200; i++)
@@ -146,9 +145,7 @@ static void markers(void)
         uint64_t ptrs[40];
         int k;
 
-        unlink(FILE_NAME);
-        if (i % 2)
-            file_zeros(FILE_NAME, 8192);
+        file_zeros(FILE_NAME, i % 2 ? 8192 : 0);
         pt = palloc_init(FILE_NAME, i % 2 ? PALLOC_DEFAULT : PALLOC_DYNAMIC);
         REQUIRE(pt != NULL);
         for (k = 0; k < 40; k++) {
@@ -210,6 +207,7 @@ static void cut_off_initialization(void)
 
 int main(void)
 {
+    file_in_memory(path, "chain.db");
     iteration();
     markers();
     cut_off_initialization();

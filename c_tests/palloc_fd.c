@@ -317,7 +317,7 @@ static void free_while_iterating(void)
 
 static void errors(void)
 {
-    static const uint8_t damaged[48] = {'P', 'B', 'A', 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 77};
+    static const uint8_t damaged[48] = {'P', 'B', 'A', 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7};
     int fd, other;
     uint64_t ptr;
 

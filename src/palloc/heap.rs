@@ -486,6 +486,7 @@ impl<M: Medium> Heap<M> {
         let before = self.medium.end();
         let fits = before >= need;
         if !fits || (before > need && before - need <= SPLIT_ABOVE && !self.exact) {
+            self.forget_blobs(at)?;
             let ahead = self.medium.set_end(need + self.reserve_ahead(need));
             if ahead.is_err() && !fits {
                 self.medium.set_end(need)?;
@@ -511,6 +512,19 @@ impl<M: Medium> Heap<M> {
             true => self.order(),
             false => Ok(()),
         }
+    }
+
+    /// Before the free block from `at` to the end of the file gets longer: where blobs were in it, their markers are gone on the disk too.
+    /// The longer start marker may be there before the longer file is, and would seem to hide them.
+    fn forget_blobs(&mut self, at: u64) -> Result<()> {
+        let end = self.medium.end();
+        let is_ordered = self.medium.is_durable() || !self.exact;
+        if !is_ordered || at >= end || self.used <= at {
+            return Ok(());
+        }
+        self.reserve_words([Some(end - WORD)])?;
+        self.medium.store(end - WORD, Marker::free(Extent::between(at, end).data_len).0);
+        self.order()
     }
 
     /// Runs `operation`. If it fails and a free tail had become slack for it, that is a free tail again; in exact mode the file ends
