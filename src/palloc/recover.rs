@@ -199,7 +199,7 @@ fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Result<
         let marker = Marker(if room >= WORD { medium.load(at) } else { 0 });
         let n = marker.n();
         if room < MIN_BLOCK || n < MIN_DATA || n > room - OVERHEAD {
-            survey.rest = if dynamic && (is_sure || marker.is_free()) && was_cut_off(medium, at, marker) {
+            survey.rest = if dynamic && is_sure && was_cut_off(medium, at, marker) {
                 Rest::CutOff(marker)
             } else if marker.0 == 0 && is_unclaimed(medium, at)? {
                 Rest::Zeros
@@ -209,7 +209,7 @@ fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Result<
             break;
         }
         let (next, end_marker) = (at + OVERHEAD + n, Marker(medium.load(at + WORD + n)));
-        is_sure = end_marker.n() == n || Intent::from_word(end_marker.0).is_some();
+        is_sure = end_marker == marker || has_end_of(medium, at, marker, end_marker);
         if end_marker != marker {
             survey.untidy = true;
             // One blob may have been there, which was freed and whose space was handed out again just before the power was cut.
@@ -229,6 +229,19 @@ fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Result<
         survey.end = next;
     }
     Ok(survey)
+}
+
+/// Whether an operation that was cut off can leave that end marker in the block at `at`: its own but for the bit that says free, an intent,
+/// or that of the last block which a free one took up.
+fn has_end_of(medium: &impl Medium, at: u64, marker: Marker, end_marker: Marker) -> bool {
+    let (n, taken) = (marker.n(), end_marker.n());
+    let took_up = || {
+        let start = Marker(medium.load(at + n - taken));
+        start.0 == 0 || start.n() == taken
+    };
+    n == taken
+        || Intent::from_word(end_marker.0).is_some()
+        || (marker.is_free() && taken >= MIN_DATA && taken <= n.saturating_sub(MIN_BLOCK) && took_up())
 }
 
 /// Whether the bytes from `at` to the end of the file are a dynamic medium's last block, which was being given back, or was growing
