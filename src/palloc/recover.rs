@@ -7,8 +7,7 @@ use std::ffi::CStr;
 
 use super::error::Error;
 use super::format::{
-    DYNAMIC, EXTENDED, Extent, HEADER, Intent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, SYNC, WORD, header,
-    header_flags,
+    DYNAMIC, EXTENDED, Extent, HEADER, Intent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, SYNC, WORD, header, header_flags,
 };
 use super::free_index::{FreeIndex, State};
 use super::heap::Heap;
