@@ -116,6 +116,14 @@ const _: () = {
     assert!(size_of::<VMemProtect>() == 1 && size_of::<VMemResult>() == 4);
     assert!(size_of::<VMemUsageStatus>() == 2 * word && size_of::<VMemArena>() == 3 * word);
     assert!(size_of::<VMemRangeInfo>() == 3 * word && size_of::<VMemGrowArena>() == 7 * word);
+    // cbindgen needs the numbers written out here.
+    assert!(VMemProtect_::VMemProtect_NoAccess as u8 == Protect::NoAccess as u8);
+    assert!(VMemProtect_::VMemProtect_Read as u8 == Protect::Read as u8);
+    assert!(VMemProtect_::VMemProtect_ReadWrite as u8 == Protect::ReadWrite as u8);
+    assert!(VMemProtect_::VMemProtect_Execute as u8 == Protect::Execute as u8);
+    assert!(VMemProtect_::VMemProtect_ExecuteRead as u8 == Protect::ExecuteRead as u8);
+    assert!(VMemProtect_::VMemProtect_ExecuteReadWrite as u8 == Protect::ExecuteReadWrite as u8);
+    assert!(VMemProtect_::VMemProtect_COUNT as usize == 1 + Protect::ALL.len());
 };
 
 const SUCCESS: VMemResult = VMemResult_::VMemResult_Success as VMemResult;
@@ -513,13 +521,8 @@ pub extern "C" fn vmem_set_error_handler(handler: vmem_error_fn) -> vmem_error_f
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_get_protect_name(protect: VMemProtect) -> *const c_char {
     let name = match Protect::from_number(protect) {
-        Ok(Protect::NoAccess) => c"NoAccess",
-        Ok(Protect::Read) => c"Read",
-        Ok(Protect::ReadWrite) => c"ReadWrite",
-        Ok(Protect::Execute) => c"Execute",
-        Ok(Protect::ExecuteRead) => c"ExecuteRead",
-        Ok(Protect::ExecuteReadWrite) => c"ExecuteReadWrite",
-        Err(_) if protect == 0 => c"INVALID",
+        Ok(protect) => protect.c_name(),
+        Err(_) if protect == VMemProtect_::VMemProtect_Invalid as VMemProtect => c"INVALID",
         Err(_) => c"<Unknown>",
     };
     name.as_ptr()

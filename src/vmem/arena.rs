@@ -1,6 +1,6 @@
-//! The growing arena: a reservation that is used up from its start, and committed ahead of what is used, in steps that double, so that
-//! growth costs a system call seldom and memory follows use. Taking bytes that are committed is an addition; it is done in the header
-//! for C, in [`Arena::alloc`] for Rust. Here is the rest, for both.
+//! The growing arena: a reservation that is used up from its start. It commits memory ahead of use, in steps that double: growth seldom
+//! costs a system call, and memory follows use. Taking committed bytes is one addition, which the C header does inline. This file does
+//! the rest, for C and for Rust.
 
 use std::alloc::Layout;
 use std::cell::Cell;
@@ -15,8 +15,10 @@ use super::{Pages, page_size, region};
 const FIRST_STEP: usize = 64 << 10;
 const LAST_STEP: usize = 2 << 20;
 
-/// Where the processor has huge pages, most have this size.
+/// The usual size of a huge page.
 const HUGE_PAGE: usize = 2 << 20;
+
+const _: () = assert!(FIRST_STEP <= LAST_STEP && HUGE_PAGE <= LAST_STEP && HUGE_PAGE.is_power_of_two());
 
 /// Addresses, in this order, none of them behind the next: `start`, `next`, `limit`, `end`.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +31,7 @@ pub struct Bump {
     pub limit: usize,
     /// Behind the reservation.
     pub end: usize,
-    /// From here on, no byte was taken since it was committed, unless it is below `next`: they are zero.
+    /// Bytes at or above max(fresh, next) have never been handed out since they were committed, so they are zero.
     pub fresh: usize,
     /// How much is committed next.
     pub step: usize,
@@ -47,7 +49,7 @@ impl Bump {
         Ok(Bump { start, next: start, limit: start, end, fresh: start, step, huge })
     }
 
-    /// A C program may have written over them.
+    /// Fails iff the fields contradict each other or the registry: a C program may have written over them.
     fn check(&self) -> Result<()> {
         self.check_order()?;
         region::check_owner(self.start, self.end - self.start)
@@ -75,8 +77,7 @@ impl Bump {
         }
         self.check()?;
         let full = Error::ArenaFull { size, align, left: self.end - self.next };
-        let at = self.next.checked_next_multiple_of(align).ok_or(full)?;
-        let next = at.checked_add(size).filter(|&next| next <= self.end).ok_or(full)?;
+        let (at, next) = self.place(size, align).filter(|&(_, next)| next <= self.end).ok_or(full)?;
         if next > self.limit {
             self.commit(next)?;
         }
@@ -84,7 +85,24 @@ impl Bump {
         Ok(at)
     }
 
-    /// Commits at least up to `needed`.
+    /// Fast path of `push`: one addition. Returns None, unchanged, if the committed bytes do not suffice or the size is 0; the caller
+    /// then uses `push`. Precondition: `align` is a power of two. (vmem_grow_push in headers/vmem.epilogue.h does the same in C.)
+    #[inline]
+    fn push_committed(&mut self, size: usize, align: usize) -> Option<usize> {
+        let (at, next) = self.place(size, align).filter(|&(_, next)| next <= self.limit && size > 0)?;
+        debug_assert_eq!({ *self }.push(size, align), Ok(at));
+        self.next = next;
+        Some(at)
+    }
+
+    /// Start and end of the next bytes of this size and alignment; None beyond the address space.
+    #[inline]
+    fn place(&self, size: usize, align: usize) -> Option<(usize, usize)> {
+        let at = self.next.checked_add(align - 1)? & !(align - 1);
+        Some((at, at.checked_add(size)?))
+    }
+
+    /// Commits up to `needed` at least, and ahead of it if the system has the memory. Fails iff it can't commit up to `needed`.
     fn commit(&mut self, needed: usize) -> Result<()> {
         let needed = needed.next_multiple_of(page_size());
         let step = self.step.clamp(FIRST_STEP, LAST_STEP);
@@ -187,13 +205,9 @@ impl Arena {
     #[inline]
     pub fn alloc(&self, layout: Layout) -> Result<NonNull<u8>> {
         let mut bump = self.bump.get();
-        let at = bump.next.wrapping_add(layout.align() - 1) & !(layout.align() - 1);
-        let at = match at.checked_add(layout.size()) {
-            Some(next) if next <= bump.limit && layout.size() > 0 && at >= bump.next => {
-                bump.next = next;
-                at
-            }
-            _ => bump.push(layout.size(), layout.align())?,
+        let at = match bump.push_committed(layout.size(), layout.align()) {
+            Some(at) => at,
+            None => bump.push(layout.size(), layout.align())?,
         };
         self.bump.set(bump);
         NonNull::new(ptr::with_exposed_provenance_mut(at)).ok_or(Error::Null)

@@ -1,6 +1,7 @@
-//! An ordered map from ranges of addresses to values, kept as the longest runs of equal values: a treap (a search tree by address, a
-//! heap by random priorities), so that everything is O(log n) in the number of runs. Its nodes lie in one table, which grows
-//! beforehand: [`IntervalMap::make_room`] may fail, a change never does.
+//! An ordered map from ranges of addresses to values. It keeps the longest runs of equal values as nodes of a treap: a search tree by
+//! address, and a heap by random priorities. Each operation is O(log n) in the number of runs.
+//!
+//! The nodes lie in one table. [`IntervalMap::make_room`] lets it grow, and may fail. A change that follows never fails.
 
 use super::error::{Error, Result};
 use super::os;
@@ -8,14 +9,15 @@ use super::table::Table;
 
 const NIL: u32 = u32::MAX;
 
-/// A change makes at most two nodes: one for what sticks out behind, when it falls inside of a run, and one for the new run.
+/// A change inside of a run makes at most two nodes: one for the new run, and one for the rest of the old run behind it.
 const NODES_FOR_A_CHANGE: usize = 2;
 
 /// The table grows when fewer nodes are left. It needs a mapping to grow: when the process has none left, these serve the calls that
 /// give some back.
 const SPARE_NODES: usize = 64;
+const _: () = assert!(NODES_FOR_A_CHANGE < SPARE_NODES && SPARE_NODES < WORTH_SHRINKING);
 
-/// Below this many nodes their memory is not given back before the map is dropped.
+/// A smaller table keeps its size until the map is dropped.
 const WORTH_SHRINKING: usize = 1024;
 
 /// The addresses from `start` up to `end`, exclusive, and their value.
@@ -30,16 +32,20 @@ pub struct Run<V> {
 struct Node<V> {
     run: Run<V>,
     priority: u32,
-    /// Runs below this one; in a free node, the next free node.
+    /// The tree of lower runs; in a free node, the next free node.
     left: u32,
+    /// The tree of higher runs.
     right: u32,
 }
 
 pub struct IntervalMap<V> {
     nodes: Table<Node<V>>,
     root: u32,
+    /// The first free node.
     free: u32,
+    /// How many nodes are in the tree.
     live: usize,
+    /// State of the generator of priorities (xorshift), never 0.
     random: u32,
 }
 
@@ -107,7 +113,7 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
         (at < end).then_some(at)
     }
 
-    /// Gives the range this value; with None it is in no run afterwards. `make_room` succeeded since the last change.
+    /// Gives the range this value; None removes it from all runs. Precondition: `make_room` succeeded since the last change.
     pub fn assign(&mut self, start: usize, end: usize, value: Option<V>) {
         debug_assert!(start < end);
         while let Some(index) = self.find(start) {
@@ -129,6 +135,47 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
             self.join(Run { start, end, value });
         }
         self.shrink();
+        if cfg!(debug_assertions) && self.is_checked_now() {
+            self.check_invariants();
+        }
+    }
+
+    /// Whether debug builds check now: always while the map is small, now and then when it is large. A check visits every node.
+    pub fn is_checked_now(&self) -> bool {
+        self.live <= 64 || self.random % 1024 == 0
+    }
+
+    /// Panics if the map is not as the functions here rely on:
+    /// - Runs are not empty, ascend, and do not touch a run of the same value.
+    /// - No node has a higher priority than its parent.
+    /// - Each node is in the tree or in the list of free nodes, and `live` counts those in the tree.
+    pub fn check_invariants(&self) {
+        let mut last: Option<Run<V>> = None;
+        let live = self.check_tree(self.root, u32::MAX, &mut last);
+        assert_eq!(live, self.live);
+        let mut free = 0;
+        let mut next = self.free;
+        while let Some(node) = self.nodes.get(next as usize) {
+            free += 1;
+            assert!(live + free <= self.nodes.len(), "the list of free nodes has a circle or a live node");
+            next = node.left;
+        }
+        assert!(next == NIL && live + free == self.nodes.len());
+    }
+
+    /// Checks a tree, and returns how many nodes it has. `last` is the run before it, and becomes its last one.
+    fn check_tree(&self, tree: u32, priority: u32, last: &mut Option<Run<V>>) -> usize {
+        if tree == NIL {
+            return 0;
+        }
+        let node = self.nodes[tree as usize];
+        assert!(node.priority <= priority);
+        let below = self.check_tree(node.left, node.priority, last);
+        let apart =
+            |last: &Run<V>| last.end < node.run.start || (last.end == node.run.start && last.value != node.run.value);
+        assert!(node.run.start < node.run.end && last.as_ref().is_none_or(apart));
+        *last = Some(node.run);
+        below + 1 + self.check_tree(node.right, node.priority, last)
     }
 
     /// Inserts a run that none overlaps; neighbours of the same value become one with it.
@@ -238,7 +285,7 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
         }
     }
 
-    /// Gives memory back when most nodes are free.
+    /// Moves the nodes to a smaller table when most are free. If there is no memory for that, the large one stays.
     fn shrink(&mut self) {
         if self.nodes.len() < WORTH_SHRINKING || self.live > self.nodes.len() / 4 {
             return;

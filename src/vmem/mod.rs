@@ -34,6 +34,7 @@ mod os;
 pub(crate) mod region;
 mod table;
 
+use std::ffi::CStr;
 use std::fmt;
 use std::ops::Bound;
 use std::ops::{Range, RangeBounds};
@@ -64,39 +65,74 @@ pub enum Protect {
 }
 
 impl Protect {
+    /// Every protection; that with the number n is at n - 1.
+    pub(crate) const ALL: [Protect; 6] = [
+        Protect::NoAccess,
+        Protect::Read,
+        Protect::ReadWrite,
+        Protect::Execute,
+        Protect::ExecuteRead,
+        Protect::ExecuteReadWrite,
+    ];
+
     /// The protection that has this number in C.
     pub fn from_number(number: u8) -> Result<Protect> {
-        Ok(match number {
-            1 => Protect::NoAccess,
-            2 => Protect::Read,
-            3 => Protect::ReadWrite,
-            4 => Protect::Execute,
-            5 => Protect::ExecuteRead,
-            6 => Protect::ExecuteReadWrite,
-            _ => return Err(Error::BadProtect(number)),
-        })
+        Self::ALL.get(usize::from(number).wrapping_sub(1)).copied().ok_or(Error::BadProtect(number))
     }
 
     /// Its name.
     pub const fn name(self) -> &'static str {
-        match self {
-            Protect::NoAccess => "NoAccess",
-            Protect::Read => "Read",
-            Protect::ReadWrite => "ReadWrite",
-            Protect::Execute => "Execute",
-            Protect::ExecuteRead => "ExecuteRead",
-            Protect::ExecuteReadWrite => "ExecuteReadWrite",
+        match self.c_name().to_str() {
+            Ok(name) => name,
+            Err(_) => unreachable!(), // ASCII
         }
     }
 
-    fn reads(self) -> bool {
+    pub(crate) const fn c_name(self) -> &'static CStr {
+        match self {
+            Protect::NoAccess => c"NoAccess",
+            Protect::Read => c"Read",
+            Protect::ReadWrite => c"ReadWrite",
+            Protect::Execute => c"Execute",
+            Protect::ExecuteRead => c"ExecuteRead",
+            Protect::ExecuteReadWrite => c"ExecuteReadWrite",
+        }
+    }
+
+    /// The protection that permits this. None writes without reading: with `write` set, `read` makes no difference.
+    const fn of(read: bool, write: bool, execute: bool) -> Protect {
+        match (read, write, execute) {
+            (false, false, false) => Protect::NoAccess,
+            (true, false, false) => Protect::Read,
+            (_, true, false) => Protect::ReadWrite,
+            (false, false, true) => Protect::Execute,
+            (true, false, true) => Protect::ExecuteRead,
+            (_, true, true) => Protect::ExecuteReadWrite,
+        }
+    }
+
+    const fn reads(self) -> bool {
         !matches!(self, Protect::NoAccess | Protect::Execute)
     }
 
-    fn writes(self) -> bool {
+    const fn writes(self) -> bool {
         matches!(self, Protect::ReadWrite | Protect::ExecuteReadWrite)
     }
+
+    const fn executes(self) -> bool {
+        self as u8 >= Protect::Execute as u8
+    }
 }
+
+const _: () = {
+    let mut i = 0;
+    while i < Protect::ALL.len() {
+        let protect = Protect::ALL[i];
+        assert!(protect as usize == i + 1);
+        assert!(Protect::of(protect.reads(), protect.writes(), protect.executes()) as u8 == protect as u8);
+        i += 1;
+    }
+};
 
 /// Whole pages: from `start` up to `end`, exclusive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,10 +1,11 @@
-//! All reservations of the process, and what of them is committed, with which protection, and what is locked. The kernel does not tell
-//! a page that is reserved from one that is committed without access, nor one reservation from the next; so every call is checked here
-//! before it becomes a system call.
+//! The registry: all reservations of the process, their committed pages with their protection, and their locked pages. The kernel does
+//! not distinguish a reserved page from one that is committed without access, nor one reservation from the next. So each call is checked
+//! here before it becomes a system call.
 //!
-//! There is one lock. It is held during the system call, because what was checked must still be so when the kernel acts, and what it
-//! did must be noted before anyone else looks. Nothing that runs under the lock calls back: no handler, and no malloc. That costs no parallelism: these calls wait for each other in the kernel, which has
-//! one lock for the mappings of a process. Bringing pages in (`prefault`) and asking about the mappings of others run without it.
+//! The registry has one lock. A thread holds it during the system call: the checked state must still hold when the kernel acts, and the
+//! result must be noted before another thread looks. Nothing that runs under the lock calls back: no handler, and no malloc. The lock
+//! costs no parallelism, because the kernel has one lock for the mappings of a process. `prefault` and `query`, which may take long, do
+//! their system calls without it.
 
 use std::cell::UnsafeCell;
 use std::ffi::CStr;
@@ -17,7 +18,7 @@ use super::interval_map::{IntervalMap, Run};
 use super::os::{self, Space, SystemError};
 use super::{Pages, Protect, RangeInfo, allocation_granularity, page_size};
 
-/// What is known of one reservation. The start makes each different from its neighbours.
+/// One reservation. Its start makes it differ from its neighbours, so that two runs of the map never join.
 #[derive(Clone, Copy, PartialEq)]
 struct Reserved {
     start: usize,
@@ -176,7 +177,53 @@ extern "C" fn after_fork_in_child() {
     after_fork_in_parent();
 }
 
+impl Drop for Access {
+    fn drop(&mut self) {
+        if cfg!(debug_assertions) && self.committed.is_checked_now() {
+            self.check_invariants();
+        }
+    }
+}
+
 impl Registry {
+    /// Panics if the maps contradict each other. Each operation relies on this, and debug builds check it after each:
+    /// - A reservation's run is the reservation with its guards, in whole pages.
+    /// - Committed pages are in reservations, and not in guards. So are pages with advice or a name.
+    /// - Locked pages are committed.
+    fn check_invariants(&self) {
+        let page = page_size();
+        for Run { start, end, value } in self.reserved.runs(0, usize::MAX) {
+            assert!(start % page == 0 && end % page == 0);
+            assert!(value.start == start + value.guard && value.size > 0);
+            assert!(value.start + value.size.next_multiple_of(page) == end - value.guard);
+        }
+        for run in self.committed.runs(0, usize::MAX) {
+            assert!(run.start % page == 0 && run.end % page == 0 && self.all_reserved(run.start, run.end));
+        }
+        for run in self.locked.runs(0, usize::MAX) {
+            assert!(self.committed.first_gap(run.start, run.end).is_none());
+        }
+        for run in self.huge.runs(0, usize::MAX) {
+            assert!(self.all_reserved(run.start, run.end));
+        }
+        for run in self.named.runs(0, usize::MAX) {
+            assert!(self.all_reserved(run.start, run.end));
+        }
+    }
+
+    /// Every page of the range is in a reservation, and in no guard.
+    fn all_reserved(&self, mut start: usize, end: usize) -> bool {
+        while start < end {
+            match self.reserved.at(start) {
+                Some(run) if (run.start + run.value.guard..run.end - run.value.guard).contains(&start) => {
+                    start = run.end - run.value.guard;
+                }
+                _ => return false,
+            }
+        }
+        true
+    }
+
     /// The reservation that all of `pages` are in, guards apart.
     fn owner(&self, pages: Pages) -> Result<Run<Reserved>> {
         let inside =
@@ -196,7 +243,7 @@ impl Registry {
         }
     }
 
-    /// Before pages go, on systems where locked ones would not.
+    /// Unlocks pages that are about to be given back, on systems that refuse to take locked ones.
     fn unlock_first(&self, pages: Pages) {
         if os::UNLOCK_FIRST {
             for run in self.locked.runs(pages.start, pages.end) {
@@ -222,8 +269,8 @@ impl Registry {
         Ok(())
     }
 
-    /// After a call that failed on its way through several mappings: each page gets back what is known of it. A mapping that was not
-    /// reached is as it was, so that nothing is asked of the system there that could fail.
+    /// After a system call that failed half-way through several mappings: makes each page again as the registry has it. Pages that the
+    /// call did not reach are still so; asking for that once more does not fail.
     #[cold]
     fn restore(&self, pages: Pages) {
         let mut at = pages.start;
@@ -248,7 +295,7 @@ impl Registry {
         }
     }
 
-    /// Has the system commit or protect the pages, and notes it.
+    /// Calls the system to commit or protect the pages, and notes the result. Does nothing if the pages are so already.
     ///
     /// # Safety
     /// Own range, in one reservation.
@@ -261,6 +308,7 @@ impl Registry {
     ) -> Result<()> {
         let same = |run: Run<Protect>| run.end >= pages.end && run.value == protect;
         if self.committed.at(pages.start).is_some_and(same) {
+            debug_assert!(self.check_access(pages, |now| now == protect).is_ok());
             return Ok(());
         }
         self.committed.make_room()?;
@@ -279,16 +327,16 @@ fn failed(doing: &'static str, pages: Pages) -> impl FnOnce(SystemError) -> Erro
     move |source| Error::System { doing, range: Some(pages), source }
 }
 
-/// What is to be reserved.
+/// A reservation that is asked for.
 #[derive(Clone, Copy)]
 pub struct Request {
     /// In bytes; rounded up to whole pages.
     pub size: usize,
-    /// What the range query says of pages that are not committed.
+    /// The protection that the range query reports for pages that are not committed.
     pub protect: Protect,
-    /// Of the start, a power of two.
+    /// Alignment of the start, a power of two.
     pub align: usize,
-    /// Between two guards that can't be accessed.
+    /// Between two guards that can never be accessed.
     pub guarded: bool,
 }
 
@@ -336,8 +384,8 @@ pub unsafe fn commit(address: usize, size: usize, protect: Protect) -> Result<()
     unsafe { registry.set(pages, protect, "commit", os::commit) }
 }
 
-/// Of a region whose first `before` bytes are committed, has the first `after` bytes committed, to read and write: the pages between are
-/// committed, but for those that are already, or decommitted.
+/// Changes how many bytes at the start of a region are committed from `before` to `after`: commits the pages between to read and write,
+/// except those that are committed already, or decommits them.
 ///
 /// # Safety
 /// Own range, what is behind `after`.
@@ -364,7 +412,7 @@ pub unsafe fn set_committed(start: usize, size: usize, before: usize, after: usi
     Ok(())
 }
 
-/// Commits, to read and write, those pages of the range that are not; with one system call for each gap.
+/// Commits those pages of the range that are not committed, to read and write, with one system call for each gap.
 pub fn commit_missing(pages: Pages) -> Result<()> {
     let mut registry = registry();
     registry.owner(pages)?;
@@ -484,7 +532,7 @@ pub unsafe fn release(start: usize, size: usize) -> Result<()> {
     Ok(())
 }
 
-/// Tells the system that the contents of committed pages are not needed.
+/// Gives up the contents of committed pages, which stay committed.
 ///
 /// # Safety
 /// Own range.
@@ -583,10 +631,11 @@ pub fn check_owner(address: usize, size: usize) -> Result<()> {
     registry().owner(pages).map(drop)
 }
 
-/// What the registry knows about an address.
+/// The registry's answer about an address.
 enum Known {
+    /// The run of pages in one state that begins here.
     Ours(RangeInfo),
-    /// Nothing up to here.
+    /// No reservation from here up to this address.
     Foreign(usize),
 }
 
@@ -643,4 +692,19 @@ pub fn query(range: Pages, mut visit: impl FnMut(RangeInfo) -> bool) -> Result<(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_thread_that_lives_has_a_number_of_its_own() {
+        let own = this_thread();
+        assert!(own != 0 && own == this_thread());
+        std::thread::scope(|scope| {
+            let other = scope.spawn(this_thread).join().unwrap();
+            assert!(other != 0 && other != own);
+        });
+    }
 }

@@ -226,20 +226,8 @@ fn mapping(line: &str) -> Option<Mapping> {
     Some(Mapping {
         start: usize::from_str_radix(start, 16).ok()?,
         end: usize::from_str_radix(end, 16).ok()?,
-        protect: Some(protect_of(has(b'r'), has(b'w'), has(b'x'))),
+        protect: Some(Protect::of(has(b'r'), has(b'w'), has(b'x'))),
     })
-}
-
-/// There is no protection that writes and does not read: what can be written counts as readable.
-fn protect_of(read: bool, write: bool, execute: bool) -> Protect {
-    match (read, write, execute) {
-        (false, false, false) => Protect::NoAccess,
-        (true, false, false) => Protect::Read,
-        (_, true, false) => Protect::ReadWrite,
-        (false, false, true) => Protect::Execute,
-        (true, false, true) => Protect::ExecuteRead,
-        (_, true, true) => Protect::ExecuteReadWrite,
-    }
 }
 
 /// struct procmap_query of the kernel.
@@ -282,7 +270,7 @@ fn query(file: &File, address: usize) -> Result<Mapping> {
     Ok(Mapping {
         start: query.vma_start as usize,
         end: query.vma_end as usize,
-        protect: Some(protect_of(flag(1), flag(2), flag(4))),
+        protect: Some(Protect::of(flag(1), flag(2), flag(4))),
     })
 }
 

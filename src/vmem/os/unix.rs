@@ -27,15 +27,13 @@ fn check(status: c_int) -> Result<()> {
 }
 
 fn bits(protect: Protect) -> c_int {
-    match protect {
-        Protect::NoAccess => libc::PROT_NONE,
-        Protect::Read => libc::PROT_READ,
-        Protect::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
-        Protect::Execute => libc::PROT_EXEC,
-        Protect::ExecuteRead => libc::PROT_READ | libc::PROT_EXEC,
-        Protect::ExecuteReadWrite => libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC,
-    }
+    let bit = |has: bool, bit: c_int| if has { bit } else { libc::PROT_NONE };
+    bit(protect.reads(), libc::PROT_READ)
+        | bit(protect.writes(), libc::PROT_WRITE)
+        | bit(protect.executes(), libc::PROT_EXEC)
 }
+
+const _: () = assert!(libc::PROT_NONE == 0);
 
 /// Address space that is charged to nobody.
 const RESERVED: c_int = libc::MAP_PRIVATE | libc::MAP_ANON | UNCHARGED;
@@ -64,8 +62,7 @@ pub fn allocation_granularity() -> usize {
 }
 
 fn map(size: usize, protect: Protect) -> Result<usize> {
-    let executable = bits(protect) & libc::PROT_EXEC != 0;
-    let flags = RESERVED | if executable { FOR_CODE } else { 0 };
+    let flags = RESERVED | if protect.executes() { FOR_CODE } else { 0 };
     // SAFETY: a new mapping at an address of the system's choice touches nothing that exists.
     let start = unsafe { libc::mmap(ptr::null_mut(), size, libc::PROT_NONE, flags, -1, 0) };
     if start == libc::MAP_FAILED { Err(SystemError::last()) } else { Ok(start.expose_provenance()) }
