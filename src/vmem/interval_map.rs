@@ -66,6 +66,10 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
     /// The run that contains `address`, or else the first one behind it.
     pub fn at_or_after(&self, address: usize) -> Option<Run<V>> {
         self.find(address).map(|index| self.nodes[index].run)

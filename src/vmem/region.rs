@@ -179,7 +179,7 @@ extern "C" fn after_fork_in_child() {
 
 impl Drop for Access {
     fn drop(&mut self) {
-        if cfg!(debug_assertions) && self.committed.is_checked_now() {
+        if cfg!(debug_assertions) && self.reserved.is_checked_now() && self.committed.is_checked_now() {
             self.check_invariants();
         }
     }
@@ -260,6 +260,9 @@ impl Registry {
     unsafe fn renew(&self, pages: Pages) -> os::Result<()> {
         // SAFETY: passed on to the caller.
         unsafe { os::decommit(pages.start, pages.size())? };
+        if self.huge.is_empty() && self.named.is_empty() {
+            return Ok(());
+        }
         for run in self.huge.runs(pages.start, pages.end) {
             let _best_effort = os::advise_huge(run.start, run.end - run.start);
         }
