@@ -114,8 +114,9 @@ static struct buflib_callbacks movable = { move, NULL, sync_it }, shrinkable = {
 /* What must hold between two calls, from nothing but the pool. */
 static void look(void)
 {
+    struct buflib_stat stat;
     intptr_t sum = 0;
-    int live = 0;
+    int live = 0, next = 0;
     intptr_t end = ctx.last_handle - ctx.alloc_end;
 
     EXPECT(end >= 0);
@@ -128,6 +129,11 @@ static void look(void)
         if (wrong)
             return;
     }
+    EXPECT(buflib_get_stat(&ctx, &stat));
+    EXPECT(stat.pool == (size_t)((char *)ctx.handle_table - (char *)ctx.buf_start));
+    EXPECT(stat.pool == stat.live + stat.free + stat.handles * W && stat.handles == (size_t)table_size(&ctx));
+    EXPECT(stat.free == (size_t)(sum + end) * W && stat.holes == (size_t)sum * W);
+    EXPECT((int)(stat.blocks + stat.free_blocks) == buflib_get_num_blocks(&ctx));
     end = (end - 21) * (intptr_t)W - 16;
     EXPECT((intptr_t)buflib_available(&ctx) == sum * (intptr_t)W + (end > 0 ? end : 0));
     for (int h = 1; h < HANDLES; h++) {
@@ -136,6 +142,8 @@ static void look(void)
         if (data == NULL || wrong)
             continue;
         live++;
+        EXPECT((next = buflib_next(&ctx, next)) == h);
+        EXPECT(buflib_get_size(&ctx, h) >= twin[h].size && buflib_get_size(&ctx, h) < twin[h].size + 2 * W);
         if (twin[h].pins > 0)
             EXPECT(data == twin[h].data);
         twin[h].data = data;
@@ -146,6 +154,7 @@ static void look(void)
         else
             EXPECT(buflib_get_name(&ctx, h) == NULL);
     }
+    EXPECT(buflib_next(&ctx, next) == 0 && (size_t)live == stat.blocks);
     EXPECT(buflib_check(&ctx, note_damage, (void *)""));
 }
 
@@ -212,7 +221,7 @@ static void operate(size_t limit)
     size_t size, front, back;
     char *data;
 
-    switch (rnd(16)) {
+    switch (rnd(18)) {
     default:
         allocate(limit);
         break;
@@ -269,6 +278,30 @@ static void operate(size_t limit)
             buflib_unpin(&ctx, h);
             twin[h].pins--;
         }
+        break;
+    case 16: /* a step or some of a compaction */
+        for (int n = (int)rnd(4); n >= 0; n--) {
+            struct buflib_stat before, after;
+            size_t most = rnd(3) ? rnd(3000) : 0;
+            EXPECT(buflib_get_stat(&ctx, &before));
+            size = buflib_compact_step(&ctx, most);
+            EXPECT(buflib_get_stat(&ctx, &after));
+            EXPECT(size == 0 || size == after.holes);
+            EXPECT(after.moves - before.moves <= 1 || after.moved_bytes - before.moved_bytes <= most);
+            EXPECT(after.live == before.live && after.free == before.free && after.handles == before.handles);
+        }
+        break;
+    case 17: /* a pool that ends elsewhere for a while */
+        size = (size_t)((char *)ctx.handle_table - (char *)ctx.buf_start);
+        if (buflib_resize(&ctx, size - rnd((unsigned)size / 2))) {
+            if (rnd(2)) {
+                look();
+                allocate(limit);
+            }
+            look();
+            EXPECT(buflib_resize(&ctx, size));
+        }
+        EXPECT((size_t)((char *)ctx.handle_table - (char *)ctx.buf_start) == size);
         break;
     case 15:
         size = rnd(300);

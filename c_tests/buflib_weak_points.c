@@ -443,6 +443,7 @@ static void try_everything(int own, int in_shrink)
 {
     size_t size = 0;
     char text[100] = "x";
+    struct buflib_stat stat;
 
     tried++;
     remember();
@@ -460,6 +461,11 @@ static void try_everything(int own, int in_shrink)
     CHECK(!buflib_shrink(&ctx, 1, buflib_get_data(&ctx, 2), 0));
     CHECK(!buflib_context_relocate(&ctx, pool));
     CHECK_EQ_U(buflib_allocatable(&ctx), 0);
+    CHECK_EQ_U(buflib_compact_step(&ctx, 100), 0);
+    CHECK(!buflib_get_stat(&ctx, &stat));
+    CHECK(!buflib_resize(&ctx, 4000));
+    CHECK(buflib_get_size(&ctx, own) > 0);
+    CHECK_EQ_I(buflib_next(&ctx, 1), 2);
     CHECK(buflib_buffer_out(&ctx, &size) == NULL);
     CHECK_EQ_U(size, 0);
     buflib_buffer_in(&ctx, 0);

@@ -52,8 +52,8 @@
  * Addresses
  *
  *   What buflib_get_data returns is right until the next call that may move blocks: buflib_alloc and
- *   its variants, buflib_allocatable, buflib_buffer_out, buflib_buffer_in, buflib_context_relocate,
- *   and buflib_shrink of this block. Ask anew after those, or pin the block. buflib_free moves nothing.
+ *   its variants, buflib_allocatable, buflib_compact_step, buflib_resize, buflib_buffer_out,
+ *   buflib_buffer_in, buflib_context_relocate, and buflib_shrink of this block. Ask anew after those, or pin the block. buflib_free moves nothing.
  *
  * Callbacks
  *
@@ -76,8 +76,19 @@
  *
  *   In a move_callback or sync_callback only buflib_get_data, buflib_get_name, buflib_pin_count and
  *   buflib_available may be used on this context; in a shrink_callback also buflib_shrink and
- *   buflib_free, of any handle. All others do nothing and fail: those that return a handle, and
+ *   buflib_free, of any handle, and in all of them buflib_get_size and buflib_next. All others do nothing and fail: those that return a handle, and
  *   buflib_free, with -3. A callback must return: no longjmp, no buflib_init.
+ *
+ * Time
+ *
+ *   An allocation that compacts moves as many blocks as it takes. A program that has no time for that,
+ *   but has some now and then, calls buflib_compact_step with the bytes that may be moved: in each
+ *   frame, say, or when idle. buflib_get_stat shows how much allocations had to move nevertheless.
+ *
+ * Growing
+ *
+ *   buflib_resize makes the pool longer or shorter at its place. With vmem.h: reserve address space,
+ *   commit a part and make it the pool; when an allocation fails, commit more and resize.
  *
  * Damage
  *
@@ -104,6 +115,11 @@
 #define BUFLIB_CB_OK 0
 #define BUFLIB_CB_CANNOT_MOVE 1
 #define BUFLIB_CB_CANNOT_SHRINK 1
+
+/* Negative results of functions that return a handle. */
+#define BUFLIB_NO_HANDLE (-1)  /* no handle is free, and there is no word for one */
+#define BUFLIB_NO_MEMORY (-2)  /* there is no place, even after compaction and shrinking */
+#define BUFLIB_REFUSED (-3)    /* a callback is running, or the pool is damaged */
 
 /* The hints of a shrink_callback: where memory is wanted, and how many bytes. */
 #define BUFLIB_SHRINK_POS_FRONT (1u << 31)
@@ -146,6 +162,22 @@ struct buflib_callbacks {
     int (*move_callback)(int handle, void *current, void *new_start);
     int (*shrink_callback)(int handle, unsigned hints, void *start, size_t old_size);
     void (*sync_callback)(int handle, bool sync_on);
+};
+
+/* The result of buflib_get_stat. Sizes are in bytes. */
+struct buflib_stat {
+    size_t pool;          /* live + free + a word for each of `handles` */
+    size_t live;          /* blocks with their headers */
+    size_t free;          /* in holes and at the end */
+    size_t largest_free;  /* the longest free piece */
+    size_t holes;         /* free pieces between blocks */
+    size_t blocks, free_blocks; /* how many blocks and how many holes there are */
+    size_t pinned, locked; /* blocks with pins; blocks with callbacks but without a move_callback */
+    size_t handles;       /* words of the handle table */
+    /* Since buflib_init; on 32-bit these three wrap at 2^32. */
+    uint64_t moves, moved_bytes; /* blocks that compactions and steps moved, and their bytes */
+    uint64_t refused;     /* moves that a move_callback refused */
+    uint64_t worst_alloc_move; /* the most bytes that were moved within one allocation */
 };
 
 /* Called when a pool turns out to be damaged, or a program to be wrong. */
@@ -254,6 +286,56 @@ size_t buflib_available(struct buflib_context *ctx);
  * running, or the pool is damaged and the panic handler returned.
  */
 size_t buflib_allocatable(struct buflib_context *ctx);
+
+/*
+ * Compacts in steps, for those who can't wait for all of it: moves blocks together as compaction
+ * does, at most `max_bytes` of them but at least one block, and asks their callbacks. Blocks keep
+ * their order: a hole before a block that stays remains. Returns the bytes that still lie in holes
+ * if a further step may close one; 0 when no step can before the next buflib_alloc, buflib_free,
+ * buflib_shrink or buflib_unpin. A block whose move_callback refused is asked again only after one
+ * of these.
+ *
+ * A step also ends after looking at blocks that stay for as long as moving `max_bytes` takes: then
+ * it may have moved none.
+ *
+ * Fails iff (0) a callback is running, or the pool is damaged and the panic handler returned.
+ * Blocks that were moved before the damage was found remain moved.
+ */
+size_t buflib_compact_step(struct buflib_context *ctx, size_t max_bytes);
+
+/*
+ * Writes sums over all blocks, and counters since buflib_init, to `*out`. Looks at every block.
+ *
+ * Fails iff (false, `*out` is unchanged) `out` is NULL, a callback is running, or the pool is
+ * damaged and the panic handler returned.
+ */
+bool buflib_get_stat(struct buflib_context *ctx, struct buflib_stat *out);
+
+/*
+ * Makes the pool `size` bytes long, rounded down to words, more or less than before, at the same
+ * place: counted from the first whole word that buflib_init was given. The handle table moves to
+ * the new end. Compacts if that is necessary. Before a pool becomes longer the memory behind it
+ * must be there; after it became shorter the rest is the caller's.
+ *
+ * Fails iff (false, and the pool is as long as before) the blocks and handles in use do not fit,
+ * because of pins and locked blocks perhaps; `size` is less than a word or beyond the end of the
+ * address space; the context has no pool; a callback is running; or the pool is damaged and the
+ * panic handler returned.
+ */
+bool buflib_resize(struct buflib_context *ctx, size_t size);
+
+/*
+ * Bytes of a block's payload, up to the end of the block: what was asked for, rounded up to words.
+ *
+ * Fails iff (0) the handle is bad, or the pool is damaged and the panic handler returned.
+ */
+size_t buflib_get_size(struct buflib_context *ctx, int handle);
+
+/*
+ * The next handle in use after `handle`, which need not be in use; 0 or less: the first. Returns 0
+ * at the end.
+ */
+int buflib_next(struct buflib_context *ctx, int handle);
 
 /*
  * Prepares the pool for being copied to `buf`: all its pointers are changed to that place, and the

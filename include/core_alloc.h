@@ -79,6 +79,21 @@ size_t core_available(void);
 /* buflib_allocatable. */
 size_t core_allocatable(void);
 
+/* buflib_compact_step. */
+size_t core_compact_step(size_t max_bytes);
+
+/* buflib_get_stat. */
+bool core_get_stat(struct buflib_stat *out);
+
+/* buflib_resize. */
+bool core_resize(size_t size);
+
+/* buflib_get_size. */
+size_t core_get_size(int handle);
+
+/* buflib_next. */
+int core_next(int handle);
+
 /* buflib_get_name, but `<anonymous>` where that is NULL. */
 const char *core_get_name(int handle);
 

@@ -61,7 +61,7 @@ fn random_operations_keep_every_payload_name_and_alignment() {
                 let nth = random.below(shadow.len().max(1));
                 shadow.keys().nth(nth).copied()
             };
-            match (random.below(8), some) {
+            match (random.below(10), some) {
                 (0..2, Some(handle)) => {
                     assert!(pool.free(handle));
                     assert!(!pool.free(handle));
@@ -82,6 +82,21 @@ fn random_operations_keep_every_payload_name_and_alignment() {
                         }
                     }
                     assert!(!pool.shrink(handle, 0..bytes.len() + 8));
+                }
+                (8, _) => {
+                    let before = pool.stat();
+                    let left = pool.compact_step(random.below(1000));
+                    let after = pool.stat();
+                    assert!(left == 0 || left == after.holes);
+                    assert_eq!((before.live, before.blocks), (after.live, after.blocks));
+                    assert_eq!(pool.handles().collect::<Vec<_>>(), shadow.borrow().keys().copied().collect::<Vec<_>>());
+                }
+                (9, _) if random.below(4) == 0 => {
+                    let size = pool.stat().pool;
+                    if pool.resize(size - random.below(size / 2)) {
+                        assert!(pool.resize(size));
+                    }
+                    assert!(!pool.resize(size + size_of::<usize>()) && pool.stat().pool == size);
                 }
                 (3, Some(handle)) => {
                     assert!(pool.pin(handle));

@@ -102,7 +102,11 @@ pub(crate) fn alloc(ctx: &Context, request: Request<'_>) -> core::result::Result
     if request.name_words() > MAX_NAME || 1 << request.align > ctx.pool().words {
         return Err(Error::NoMemory);
     }
+    let moved = ctx.moved_words.get();
     let result = alloc_words(ctx, request, words);
+    if ctx.moved_words.get() != moved {
+        ctx.worst_alloc.set(ctx.worst_alloc.get().max(ctx.moved_words.get().wrapping_sub(moved)));
+    }
     ctx.reserved.set(0);
     compact::settle(ctx);
     result
@@ -225,6 +229,7 @@ fn put(ctx: &Context, path: &mut Path, request: Request<'_>, words: usize, handl
             }
         }
     }
+    ctx.changed_at(start);
     let start = start + pad;
     let name_words = request.name_words();
     let payload = start + HEADER + name_words;
@@ -322,6 +327,7 @@ pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Erro
         }
     };
     skip_when_asking(ctx, joined);
+    ctx.changed_at(start);
     if pool.get(block.start) == block.len {
         // Inside of free words now: as in `shrink`.
         pool.set(block.start, 0);
@@ -400,9 +406,11 @@ pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> R
     free_tree::exchange(ctx, &mut Path::new(), changes)?;
     for free in changes.into_iter().filter_map(|change| change.new) {
         skip_when_asking(ctx, free);
+        ctx.changed_at(free.start);
     }
     if joins_end {
         ctx.set_end(end);
+        ctx.changed_at(end);
     }
     block.seal(pool);
     pool.set_slot(block.handle, start);

@@ -40,7 +40,8 @@ pub(crate) fn compact(ctx: &Context) -> Result<bool> {
     ctx.stuck.set(false);
     let Some(first) = first else { return Ok(trimmed) };
     ctx.root.set(0);
-    let mut pass = Pass { ctx, pool: ctx.pool(), space: Space::default(), run: Extent::default(), moved: false };
+    ctx.step_from.set(0);
+    let mut pass = Pass { ctx, pool: ctx.pool(), space: Space::default(), run: Extent::default(), moved: (0, 0) };
     let walked = pass.run(first);
     pass.finish(walked).map(|gained| gained || trimmed)
 }
@@ -116,7 +117,8 @@ struct Pass<'a> {
     space: Space,
     /// Blocks without callbacks that move down by the gap, in one piece and soon: their handles say that they have.
     run: Extent,
-    moved: bool,
+    /// Blocks and words.
+    moved: (usize, usize),
 }
 
 impl Pass<'_> {
@@ -158,7 +160,8 @@ impl Pass<'_> {
             block.flags.prev = 0;
             block.send(self.pool, start - self.space.gap);
             self.pool.set_slot(block.handle, block.address - self.space.gap * W);
-            self.moved = true;
+            self.moved.0 += 1;
+            self.moved.1 += len;
             return Ok(len);
         }
         self.move_run();
@@ -195,6 +198,7 @@ impl Pass<'_> {
             if !ops.agrees(self.ctx, &block, address) {
                 ops.sync(self.ctx, &block, false);
                 self.ctx.stuck.set(true);
+                self.ctx.refused.set(self.ctx.refused.get().wrapping_add(1));
                 return Ok(false);
             }
         }
@@ -205,7 +209,8 @@ impl Pass<'_> {
         if to + block.len <= from {
             self.pool.set(from, 0); // as in `shrink`
         }
-        self.moved = true;
+        self.moved.0 += 1;
+        self.moved.1 += block.len;
         if !matches!(ops, Ops::None) {
             ops.sync(self.ctx, &block, false);
         }
@@ -227,6 +232,7 @@ impl Pass<'_> {
     /// Gives the gap to the end space. If a callback damaged the pool meanwhile, the pass ended early, and the gap remains free there.
     fn finish(mut self, (end, walked): (usize, Result<()>)) -> Result<bool> {
         self.move_run();
+        self.ctx.count_moves(self.moved.0, self.moved.1);
         let hole = core::mem::take(&mut self.space.hole);
         let left = self.leave(hole);
         let gap = self.space.gap;
@@ -238,7 +244,7 @@ impl Pass<'_> {
         }
         self.ctx.set_end(end - gap);
         self.ctx.free_words.set(self.ctx.free_words.get() - gap);
-        Ok(self.moved || gap > 0)
+        Ok(self.moved.0 > 0 || gap > 0)
     }
 }
 

@@ -513,6 +513,16 @@ pub(crate) fn add(ctx: &Context, free: Extent) -> Result<()> {
     if free.len >= NODE { tree.insert(&mut Path::new(), free) } else { Ok(()) }
 }
 
+/// Takes a free block out of the tree, as it may be gone or longer soon. It stays counted.
+pub(crate) fn take(ctx: &Context, free: Extent) -> Result<()> {
+    if free.len >= NODE { Tree::new(ctx).remove(&mut Path::new(), free.start, true) } else { Ok(()) }
+}
+
+/// Makes sure that a free block can be added at `start` while no other one is.
+pub(crate) fn check_way(ctx: &Context, start: usize) -> Result<()> {
+    Tree::new(ctx).walk(start, |_| {})
+}
+
 /// The length of the longest free block, 0 if all are shorter than [`NODE`].
 pub(crate) fn longest(ctx: &Context) -> Result<usize> {
     let tree = Tree::new(ctx);

@@ -126,6 +126,14 @@ pub(crate) fn trim(ctx: &Context) -> bool {
     handles < before
 }
 
+/// The lowest handle above `handle` that names a block; 0 if there is none.
+pub(crate) fn next(ctx: &Context, handle: i32) -> i32 {
+    let pool = ctx.pool();
+    let first = usize::try_from(handle).unwrap_or(0).saturating_add(1);
+    let found = (first..=ctx.handles()).find(|&handle| pool.slot(handle) != 0);
+    found.map_or(0, |handle| handle as i32)
+}
+
 /// The address of a handle's payload, NULL if it is free or outside of the table.
 #[inline]
 pub(crate) fn data(ctx: &Context, handle: i32) -> *mut u8 {
@@ -190,6 +198,7 @@ pub(crate) fn unpin(ctx: &Context, handle: i32) -> core::result::Result<(), NoPi
     block.set_pins(ctx.pool(), pins);
     if pins == 0 {
         ctx.pinned_blocks.set(ctx.pinned_blocks.get().saturating_sub(1));
+        ctx.changed_at(block.start);
     }
     Ok(())
 }

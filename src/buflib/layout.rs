@@ -74,13 +74,24 @@ pub struct Context {
     pub(crate) stuck: Cell<bool>,
     /// The blocks' callbacks are Rust closures.
     pub(crate) closures: Cell<bool>,
+    /// A step left a hole because a callback refused or a pin was in the way: it is tried again after the next change.
+    pub(crate) retry: Cell<bool>,
     /// Each bit of `runs` stands for 1 << `run_shift` handles.
     pub(crate) run_shift: Cell<usize>,
     /// Bit i: `runs[i]` is not 0.
     pub(crate) summary: Cell<usize>,
     /// While shrink callbacks are asked: where the next block to ask begins. No free block reaches over it.
     pub(crate) next_to_ask: Cell<usize>,
-    spare: [Cell<usize>; 5],
+    /// Where the next step of a compaction begins: a block's start, or at or behind the end. Before it are only holes that a step could
+    /// not close.
+    pub(crate) step_from: Cell<usize>,
+    /// How many times a block was moved by a compaction or a step, and the words moved. They wrap.
+    pub(crate) moves: Cell<usize>,
+    pub(crate) moved_words: Cell<usize>,
+    /// How many times a callback refused a move. Wraps.
+    pub(crate) refused: Cell<usize>,
+    /// The most words that were moved within one allocation.
+    pub(crate) worst_alloc: Cell<usize>,
     /// Bit i of word j: a handle of run 64 j + i (32 j + i) may be free.
     pub(crate) runs: [Cell<usize>; usize::BITS as usize],
 }
@@ -129,10 +140,15 @@ impl Context {
             busy: Cell::new(IDLE),
             stuck: Cell::new(false),
             closures: Cell::new(false),
+            retry: Cell::new(false),
             run_shift: Cell::new(0),
             summary: Cell::new(0),
             next_to_ask: Cell::new(0),
-            spare: [const { Cell::new(0) }; 5],
+            step_from: Cell::new(0),
+            moves: Cell::new(0),
+            moved_words: Cell::new(0),
+            refused: Cell::new(0),
+            worst_alloc: Cell::new(0),
             runs: [const { Cell::new(0) }; usize::BITS as usize],
         }
     }
@@ -148,12 +164,28 @@ impl Context {
         self.last_handle.set(end);
         self.buf_start.set(start);
         self.alloc_end.set(start);
-        self.key_bits.set((usize::BITS - words.leading_zeros()) as usize);
+        self.key_bits.set(bits_of_index(words));
     }
 
     /// Whether blocks may be shrunk and freed: no callback runs, or a shrink callback.
     pub(crate) fn may_give(&self) -> bool {
         self.busy.get() != MOVING
+    }
+
+    /// Notes that `start` is where words became free, or a block was placed, for the next step of a compaction.
+    #[inline]
+    pub(crate) fn changed_at(&self, start: usize) {
+        let from = if self.retry.get() { 0 } else { start };
+        if from < self.step_from.get() {
+            self.step_from.set(from);
+            self.retry.set(false);
+        }
+    }
+
+    /// Counts blocks that were moved.
+    pub(crate) fn count_moves(&self, blocks: usize, words: usize) {
+        self.moves.set(self.moves.get().wrapping_add(blocks));
+        self.moved_words.set(self.moved_words.get().wrapping_add(words));
     }
 
     /// Whether debug builds compare fast searches with slow ones in this pool: one of `Buflib`, which nothing can damage.
@@ -180,6 +212,16 @@ impl Context {
         Pool { base, words: (self.handle_table.get().addr().wrapping_sub(base.addr())) / W }
     }
 
+    /// Makes the pool `words` words long, with the table of `handles` slots at its new end.
+    pub(crate) fn set_table(&self, words: usize, handles: usize) {
+        let first_free = self.handle_table.get().addr().wrapping_sub(self.first_free_handle.get().addr());
+        let end = self.buf_start.get().wrapping_add(words);
+        self.handle_table.set(end);
+        self.first_free_handle.set(end.wrapping_byte_sub(first_free));
+        self.set_handles(handles);
+        self.key_bits.set(bits_of_index(words + self.words_out.get()));
+    }
+
     /// Index of `alloc_end`.
     pub(crate) fn end(&self) -> usize {
         self.alloc_end.get().addr().wrapping_sub(self.buf_start.get().addr()) / W
@@ -204,6 +246,11 @@ impl Context {
     }
 }
 
+/// Bits of the indexes of a pool, and of the one behind it.
+fn bits_of_index(words: usize) -> usize {
+    (usize::BITS - words.leading_zeros()) as usize
+}
+
 impl Default for Context {
     fn default() -> Self {
         Self::new()
@@ -218,6 +265,11 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
+    /// The pool as if it were so long. The caller vouches for the memory.
+    pub fn with_words(self, words: usize) -> Pool {
+        Pool { words, ..self }
+    }
+
     #[inline]
     pub fn get(self, index: usize) -> usize {
         if index >= self.words {

@@ -52,7 +52,8 @@
 //! | `callbacks.rs` | how a program is asked |
 //! | `compact.rs` | moving blocks together, asking blocks to shrink |
 //! | `alloc.rs` | allocating, freeing, shrinking |
-//! | `room.rs`, `relocate.rs`, `verify.rs` | how much is free; moving the whole pool; checking everything |
+//! | `step.rs` | compaction in steps |
+//! | `room.rs`, `relocate.rs`, `verify.rs` | how much is free; moving and resizing the whole pool; checking everything |
 //!
 //! # Costs
 //!
@@ -98,6 +99,7 @@ pub(crate) mod handles;
 pub(crate) mod layout;
 pub(crate) mod relocate;
 pub(crate) mod room;
+pub(crate) mod step;
 pub(crate) mod verify;
 
 use core::fmt;
@@ -108,6 +110,7 @@ use core::ops::Range;
 pub use alloc::Error;
 pub use block::Fault;
 use layout::{Context, W};
+pub use room::Stat;
 
 /// Names a block. It stays the same when the block moves; after the block is freed, the handle is given to another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -274,6 +277,8 @@ pub struct Options<'n, 'pool> {
 #[derive(Debug)]
 pub struct Buflib<'pool> {
     ctx: Context,
+    /// Bytes of the whole words that it borrows.
+    capacity: usize,
     pool: PhantomData<(&'pool mut [u8], Hooks<'pool>)>,
 }
 
@@ -284,7 +289,7 @@ impl<'pool> Buflib<'pool> {
         // SAFETY: the memory is borrowed for 'pool, and what refers to it does so through the result.
         unsafe { alloc::init(&mut ctx, memory.as_mut_ptr(), memory.len()) };
         ctx.closures.set(true);
-        Buflib { ctx, pool: PhantomData }
+        Buflib { capacity: ctx.pool().words * W, ctx, pool: PhantomData }
     }
 
     /// Allocates `size` bytes, rounded up to words. Fails iff a handle or the memory is missing, even after compacting, and after
@@ -407,6 +412,48 @@ impl<'pool> Buflib<'pool> {
     fn checked<T>(&self, result: T) -> T {
         debug_assert_eq!(self.check(), Ok(()));
         result
+    }
+
+    /// Moves blocks together, at most `max_bytes` of them but at least one, asking their hooks. Returns the bytes in holes if a further step
+    /// may close one, else 0. A hook that refused is called again only after the next allocation, `free`, `shrink` or `unpin`.
+    ///
+    /// ```
+    /// let mut memory = [0u8; 4096];
+    /// let mut pool = palloc::buflib::Buflib::new(&mut memory);
+    /// let (a, b) = (pool.alloc(100)?, pool.alloc(100)?);
+    /// pool.free(a);
+    /// while pool.compact_step(1024) > 0 {}
+    /// assert_eq!(pool.stat().holes, 0);
+    /// assert!(pool.size(b) >= Some(100));
+    /// # Ok::<(), palloc::buflib::Error>(())
+    /// ```
+    pub fn compact_step(&mut self, max_bytes: usize) -> usize {
+        self.checked(step::step(&self.ctx, max_bytes)).unwrap_or(0)
+    }
+
+    /// Sums over all blocks, and counters since `new`.
+    pub fn stat(&self) -> Stat {
+        room::stat(&self.ctx).ok().flatten().unwrap_or_default()
+    }
+
+    /// Uses `size` bytes of the memory that `new` was given, from its first whole word on; compacts if that is necessary. False iff the blocks
+    /// and handles in use do not fit, the memory is not as long, or `size` is less than a word.
+    pub fn resize(&mut self, size: usize) -> bool {
+        size <= self.capacity && self.checked(relocate::resize(&self.ctx, size)).unwrap_or(false)
+    }
+
+    /// Bytes of the payload, to the end of its last word. None iff the handle is bad.
+    pub fn size(&self, handle: Handle) -> Option<usize> {
+        room::size(&self.ctx, handle.get()).ok().flatten()
+    }
+
+    /// The handles in use, lowest first.
+    pub fn handles(&self) -> impl Iterator<Item = Handle> + '_ {
+        let next = |handle| match handles::next(&self.ctx, handle) {
+            0 => None,
+            handle => Some(handle),
+        };
+        core::iter::successors(next(0), move |&handle| next(handle)).map(|handle| Handle::of(handle as usize))
     }
 
     /// Looks at every block, handle and link. The first damage that is found is the error; there is none without a fault in this

@@ -1,8 +1,9 @@
-//! Moving the whole pool: to another place, or up by memory that is taken away at its start.
+//! Moving the whole pool: to another place, or up by memory that is taken away at its start; and moving its end.
 
-use super::block::{Any, Result, check_headers, length_at, shape_at, walk};
+use super::block::{Any, Extent, Result, check_headers, length_at, shape_at, walk};
 use super::compact::{compact, settle};
 use super::layout::*;
+use super::{free_tree, handles};
 
 /// The largest alignment of a block, in words, after checking all headers.
 fn largest_alignment(ctx: &Context) -> Result<usize> {
@@ -94,5 +95,58 @@ pub(crate) fn relocate(ctx: &Context, buf: *mut u8) -> Result<bool> {
     }
     shift_handles(ctx, distance);
     ctx.rebase(buf.cast());
+    Ok(true)
+}
+
+/// Makes the pool `size` bytes long, at the same place, from where it was before memory was taken out. False if that can't be.
+///
+/// ```text
+///     | blocks | end space | table |
+///     | blocks | end space                | table |       the table moves, so all headers change: they say where their slot is
+/// ```
+pub(crate) fn resize(ctx: &Context, size: usize) -> Result<bool> {
+    let Some(words) = (size / W).checked_sub(ctx.words_out.get()) else { return Ok(false) };
+    let old = ctx.pool();
+    if ctx.busy.get() != IDLE || old.words == 0 || old.address(0).checked_add(words.saturating_mul(W)).is_none() {
+        return Ok(false);
+    }
+    check_headers(ctx)?;
+    handles::trim(ctx);
+    let fits = || ctx.end() + ctx.handles() <= words;
+    if !fits() && !ctx.compact.get() {
+        compact(ctx)?;
+        settle(ctx);
+    }
+    if words == 0 || !fits() {
+        return Ok(false);
+    }
+    let (handles, end) = (ctx.handles(), ctx.end());
+    // The new table is not beyond the old pool where that is shorter, so read and write through the longer one.
+    let both = old.with_words(words.max(old.words));
+    both.copy(old.words - handles, words - handles, handles);
+    let new = old.with_words(words);
+    ctx.set_table(words, handles);
+    // Nodes are placed by the bits of an index, of which there may be more or fewer now.
+    ctx.root.set(0);
+    let mut start = 0;
+    while start < end {
+        let length = length_at(new, end, start)?;
+        if length > 0 {
+            let slot = new.get(start + SLOT);
+            new.set(start + SLOT, slot.wrapping_add(new.address(words)).wrapping_sub(old.address(old.words)));
+            shape_at(ctx, new, start)?.seal(new);
+        } else {
+            free_tree::forget(new, start, length.unsigned_abs());
+        }
+        start += length.unsigned_abs();
+    }
+    start = 0;
+    while start < end {
+        let length = length_at(new, end, start)?;
+        if length < 0 {
+            free_tree::add(ctx, Extent { start, len: length.unsigned_abs() })?;
+        }
+        start += length.unsigned_abs();
+    }
     Ok(true)
 }

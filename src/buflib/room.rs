@@ -1,7 +1,7 @@
 //! How much is free, and how much of it one allocation can have.
 
 use super::alloc::{Error, Request, alloc};
-use super::block::{Result, check_headers, length_at, shape};
+use super::block::{Any, Result, block_of, check_headers, length_at, shape, walk};
 use super::callbacks::ops;
 use super::compact::{BACK, FRONT, compact, compact_and_shrink, saturate, settle};
 use super::layout::*;
@@ -53,6 +53,87 @@ pub(crate) fn allocatable(ctx: &Context) -> Result<usize> {
         longest = longest.min(piece.max(compaction::longest_if_all_agree(ctx)?));
     }
     Ok(end_estimate(ctx).max(longest.saturating_sub(HEADER) * W))
+}
+
+/// What is in a pool and what was done to it. Sizes are in bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stat {
+    /// The whole pool: `live`, `free` and a word for each of `handles`.
+    pub pool: usize,
+    /// Allocated blocks, with their headers.
+    pub live: usize,
+    /// All that is free: holes and the end.
+    pub free: usize,
+    /// The longest free piece.
+    pub largest_free: usize,
+    /// Free pieces between blocks.
+    pub holes: usize,
+    /// How many allocated blocks there are.
+    pub blocks: usize,
+    /// How many holes there are.
+    pub free_blocks: usize,
+    /// How many blocks are pinned.
+    pub pinned: usize,
+    /// How many blocks never move, because they have callbacks but none for moves.
+    pub locked: usize,
+    /// Words of the handle table, in use or not.
+    pub handles: usize,
+    /// How many times a compaction or a step moved a block. This number and the next two wrap at 2^32 on 32-bit.
+    pub moves: u64,
+    /// The bytes of those blocks.
+    pub moved_bytes: u64,
+    /// How many times a callback refused a move.
+    pub refused: u64,
+    /// The most bytes that were moved within one allocation.
+    pub worst_alloc_move: u64,
+}
+
+/// Looks at all blocks and sums up. None if a callback runs.
+pub(crate) fn stat(ctx: &Context) -> Result<Option<Stat>> {
+    if ctx.busy.get() != IDLE {
+        return Ok(None);
+    }
+    check_headers(ctx)?;
+    let bytes = |words: usize| words as u64 * W as u64;
+    let mut stat = Stat {
+        pool: ctx.pool().words * W,
+        free: ctx.end_space() * W,
+        largest_free: ctx.end_space() * W,
+        handles: ctx.handles(),
+        moves: ctx.moves.get() as u64,
+        moved_bytes: bytes(ctx.moved_words.get()),
+        refused: ctx.refused.get() as u64,
+        worst_alloc_move: bytes(ctx.worst_alloc.get()),
+        ..Stat::default()
+    };
+    let mut damage = Ok(());
+    walk(ctx, |_, block| {
+        match block {
+            Any::Free(len) => {
+                stat.free_blocks += 1;
+                stat.holes += len * W;
+                stat.free += len * W;
+                stat.largest_free = stat.largest_free.max(len * W);
+            }
+            Any::Used(block) => {
+                stat.blocks += 1;
+                stat.live += block.len * W;
+                stat.pinned += usize::from(block.flags.pins > 0);
+                match ops(ctx, &block) {
+                    Ok(ops) => stat.locked += usize::from(!ops.movable()),
+                    Err(fault) => damage = Err(fault),
+                }
+            }
+        }
+        damage.is_ok()
+    })?;
+    damage.map(|()| Some(stat))
+}
+
+/// Bytes of a payload, up to the end of its block. None if the handle is bad.
+pub(crate) fn size(ctx: &Context, handle: i32) -> Result<Option<usize>> {
+    Ok(block_of(ctx, ctx.pool(), handle)?.map(|block| block.payload_bytes()))
 }
 
 /// Allocates as much as there is in one place, after asking for all that can be given. Returns the handle and the size.

@@ -11,7 +11,8 @@ use crate::buflib::alloc::{self, Error, Request, log2_of_alignment};
 use crate::buflib::block::{self, Any, Fault};
 use crate::buflib::handles::{self, NoPin};
 use crate::buflib::layout::{Callbacks as buflib_callbacks, Context as buflib_context, IDLE, NAME};
-use crate::buflib::{relocate, room, verify};
+use crate::buflib::room::{self, Stat as buflib_stat};
+use crate::buflib::{relocate, step, verify};
 
 type size_t = usize;
 
@@ -359,6 +360,85 @@ pub unsafe extern "C" fn buflib_allocatable(ctx: *mut buflib_context) -> size_t 
     // SAFETY: the caller's.
     let Some(ctx) = (unsafe { context(ctx) }) else { return 0 };
     or_report(ctx, room::allocatable(ctx), 0)
+}
+
+/// Compacts in steps, for those who can't wait for all of it: moves blocks together as compaction does, at most `max_bytes` of them but at
+/// least one block, and asks their callbacks. Blocks keep their order: a hole before a block that stays remains. Returns the bytes that
+/// still lie in holes if a further step may close one; 0 when no step can before the next buflib_alloc, buflib_free, buflib_shrink or
+/// buflib_unpin. A block whose move_callback refused is asked again only after one of these.
+///
+/// A step also ends after looking at blocks that stay for as long as moving `max_bytes` takes: then it may have moved none.
+///
+/// Fails iff (0) a callback is running, or the pool is damaged and the panic handler returned. Blocks that were moved before the damage was
+/// found remain moved.
+///
+/// # Safety
+/// `ctx` is NULL or an *initialized context*.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn buflib_compact_step(ctx: *mut buflib_context, max_bytes: size_t) -> size_t {
+    // SAFETY: the caller's.
+    let Some(ctx) = (unsafe { context(ctx) }) else { return 0 };
+    or_report(ctx, step::step(ctx, max_bytes), 0)
+}
+
+/// Writes sums over all blocks, and counters since buflib_init, to `*out`. Looks at every block.
+///
+/// Fails iff (false, `*out` is unchanged) `out` is NULL, a callback is running, or the pool is damaged and the panic handler returned.
+///
+/// # Safety
+/// `ctx` is NULL or an *initialized context*; `out` is NULL or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn buflib_get_stat(ctx: *mut buflib_context, out: *mut buflib_stat) -> bool {
+    // SAFETY: the caller's.
+    let Some(ctx) = (unsafe { context(ctx) }) else { return false };
+    match or_report(ctx, room::stat(ctx), None) {
+        Some(stat) if !out.is_null() => {
+            // SAFETY: the caller's.
+            unsafe { out.write(stat) };
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Makes the pool `size` bytes long, rounded down to words, more or less than before, at the same place: counted from the first whole word
+/// that buflib_init was given. The handle table moves to the new end. Compacts if that is necessary. Before a pool becomes longer the memory
+/// behind it must be there; after it became shorter the rest is the caller's.
+///
+/// Fails iff (false, and the pool is as long as before) the blocks and handles in use do not fit, because of pins and locked blocks perhaps;
+/// `size` is less than a word or beyond the end of the address space; the context has no pool; a callback is running; or the pool is
+/// damaged and the panic handler returned.
+///
+/// # Safety
+/// `ctx` is NULL or an *initialized context*; the bytes up to `size` are *pool memory* of it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn buflib_resize(ctx: *mut buflib_context, size: size_t) -> bool {
+    // SAFETY: the caller's.
+    let Some(ctx) = (unsafe { context(ctx) }) else { return false };
+    or_report(ctx, relocate::resize(ctx, size), false)
+}
+
+/// Bytes of a block's payload, up to the end of the block: what was asked for, rounded up to words.
+///
+/// Fails iff (0) the handle is bad, or the pool is damaged and the panic handler returned.
+///
+/// # Safety
+/// `ctx` is NULL or an *initialized context*.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn buflib_get_size(ctx: *mut buflib_context, handle: c_int) -> size_t {
+    // SAFETY: the caller's.
+    let Some(ctx) = (unsafe { context(ctx) }) else { return 0 };
+    or_report(ctx, room::size(ctx, handle), None).unwrap_or(0)
+}
+
+/// The next handle in use after `handle`, which need not be in use; 0 or less: the first. Returns 0 at the end.
+///
+/// # Safety
+/// `ctx` is NULL or an *initialized context*.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn buflib_next(ctx: *mut buflib_context, handle: c_int) -> c_int {
+    // SAFETY: the caller's.
+    unsafe { context(ctx) }.map_or(0, |ctx| handles::next(ctx, handle))
 }
 
 /// Prepares the pool for being copied to `buf`: all its pointers are changed to that place, and the pool may not be used before its

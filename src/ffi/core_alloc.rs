@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicI32, Ordering};
 
 use super::buflib::*;
 use crate::buflib::layout::{Callbacks as buflib_callbacks, Context as buflib_context};
+use crate::buflib::room::Stat as buflib_stat;
 
 type size_t = usize;
 
@@ -140,6 +141,56 @@ pub unsafe extern "C" fn core_available() -> size_t {
 pub unsafe extern "C" fn core_allocatable() -> size_t {
     // SAFETY: the caller's.
     unsafe { buflib_allocatable(ctx()) }
+}
+
+/// buflib_compact_step.
+///
+/// # Safety
+/// As for buflib_compact_step.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn core_compact_step(max_bytes: size_t) -> size_t {
+    // SAFETY: the caller's.
+    unsafe { buflib_compact_step(ctx(), max_bytes) }
+}
+
+/// buflib_get_stat.
+///
+/// # Safety
+/// As for buflib_get_stat.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn core_get_stat(out: *mut buflib_stat) -> bool {
+    // SAFETY: the caller's.
+    unsafe { buflib_get_stat(ctx(), out) }
+}
+
+/// buflib_resize.
+///
+/// # Safety
+/// As for buflib_resize.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn core_resize(size: size_t) -> bool {
+    // SAFETY: the caller's.
+    unsafe { buflib_resize(ctx(), size) }
+}
+
+/// buflib_get_size.
+///
+/// # Safety
+/// As for buflib_get_size.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn core_get_size(handle: c_int) -> size_t {
+    // SAFETY: the caller's.
+    unsafe { buflib_get_size(ctx(), handle) }
+}
+
+/// buflib_next.
+///
+/// # Safety
+/// As for buflib_next.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn core_next(handle: c_int) -> c_int {
+    // SAFETY: the caller's.
+    unsafe { buflib_next(ctx(), handle) }
 }
 
 /// buflib_get_name, but `<anonymous>` where that is NULL.

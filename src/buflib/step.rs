@@ -1,0 +1,181 @@
+//! Compaction in steps: blocks slide down one by one, as many as the caller has time for.
+//!
+//! ```text
+//!     | a | hole | b | c | locked | free | d |
+//!     | a | b |  gap | c | locked | free | d |        one block, 16 bytes: enough for this step
+//!     | a | b | c |  gap | locked | free | d |        the next step goes on here: `step_from`
+//! ```
+//!
+//! Blocks keep their order: no hole is filled with a block from behind a block that stays, as a full compaction does. A block is checked
+//! before it moves, and every block that has moved is where its handle says: damage or a full budget ends the step between two blocks.
+
+use super::block::{Any, Block, Extent, Result, any_at, block_at};
+use super::callbacks::{Ops, ops};
+use super::free_tree;
+use super::layout::*;
+
+/// Words that a step pays for a block that it only looks at: about the time of moving so many.
+const LOOK: usize = 64 / W;
+
+/// Slides blocks of `max_bytes` together, but at least one. Returns the bytes in holes, or 0 if no step can close any of them.
+pub(crate) fn step(ctx: &Context, max_bytes: usize) -> Result<usize> {
+    if ctx.busy.get() != IDLE {
+        return Ok(0);
+    }
+    let mut step = Step { ctx, pool: ctx.pool(), budget: max_bytes / W, moved: 0, looked: 0 };
+    let mut full = false;
+    while !full && ctx.free_words.get() > 0 && ctx.step_from.get() < ctx.end() {
+        let start = ctx.step_from.get();
+        match any_at(ctx, step.pool, start)? {
+            Any::Used(block) => {
+                full = step.look();
+                if !full {
+                    ctx.step_from.set(block.end());
+                }
+            }
+            Any::Free(len) => full = step.close(Extent { start, len })?,
+        }
+    }
+    let more = full && ctx.step_from.get() < ctx.end();
+    Ok(if more { ctx.free_words.get() * W } else { 0 })
+}
+
+struct Step<'a> {
+    ctx: &'a Context,
+    pool: Pool,
+    /// Words that may be moved.
+    budget: usize,
+    /// Words that have been moved.
+    moved: usize,
+    /// Blocks that were looked at and stayed.
+    looked: usize,
+}
+
+impl Step<'_> {
+    /// Counts a block that stays. True if there is no time for another one.
+    fn look(&mut self) -> bool {
+        self.looked += 1;
+        // Without a block that moved there is time for 64 looks, however small the budget is.
+        self.moved + self.looked * LOOK > self.budget.max(64 * LOOK)
+    }
+
+    /// Moves blocks down to a hole, the tree apart until the end. True if the budget is used up.
+    fn close(&mut self, hole: Extent) -> Result<bool> {
+        // Find the damage of the first blocks while nothing has changed.
+        let first = block_at(self.ctx, self.pool, hole.end())?;
+        if first.end() < self.ctx.end() {
+            any_at(self.ctx, self.pool, first.end())?;
+        }
+        free_tree::take(self.ctx, hole)?;
+        let mut gap = hole;
+        let outcome = self.slide_blocks(&mut gap);
+        self.ctx.step_from.set(match outcome {
+            Ok(End::Barrier(after)) => after,
+            _ => gap.start,
+        });
+        self.put_down(gap)?;
+        Ok(matches!(outcome?, End::Budget))
+    }
+
+    /// Moves the blocks behind `gap` down, so that it moves up and joins the holes on its way.
+    fn slide_blocks(&mut self, gap: &mut Extent) -> Result<End> {
+        while gap.end() < self.ctx.end() {
+            let mut block = block_at(self.ctx, self.pool, gap.end())?;
+            if self.moved > 0 && self.moved + block.len + self.looked * LOOK > self.budget {
+                return Ok(End::Budget);
+            }
+            let by = gap.len - gap.len % (1 << block.flags.align);
+            let ops = ops(self.ctx, &block)?;
+            if by == 0 || block.flags.pins > 0 || !ops.movable() {
+                if block.flags.pins > 0 {
+                    self.ctx.retry.set(true);
+                }
+                return Ok(if self.look() { End::Budget } else { End::Barrier(block.end()) });
+            }
+            // All that can fail comes before the move.
+            let next = match block.end() < self.ctx.end() {
+                true => Some(any_at(self.ctx, self.pool, block.end())?),
+                false => None,
+            };
+            free_tree::check_way(self.ctx, block.end() - by)?;
+            let rest = Extent { start: gap.start, len: gap.len - by };
+            if rest.len > 0 {
+                free_tree::check_way(self.ctx, rest.start)?;
+            }
+            if let Some(Any::Free(len)) = next {
+                free_tree::take(self.ctx, Extent { start: block.end(), len })?;
+            }
+            let moved = self.slide(&mut block, ops, by, rest.len);
+            if moved {
+                *gap = Extent { start: block.end() - by, len: by };
+                if rest.len > 0 {
+                    free_tree::add(self.ctx, rest)?;
+                }
+            }
+            if let Some(Any::Free(len)) = next {
+                if !moved {
+                    free_tree::add(self.ctx, Extent { start: block.end(), len })?;
+                } else {
+                    gap.len += len;
+                }
+            }
+            if !moved {
+                return Ok(End::Barrier(block.end()));
+            }
+        }
+        Ok(End::Pool)
+    }
+
+    /// Moves one block down, if its callback agrees.
+    fn slide(&mut self, block: &mut Block, ops: Ops<'_>, by: usize, free_before: usize) -> bool {
+        let (ctx, pool) = (self.ctx, self.pool);
+        let address = block.address - by * W;
+        let asked = !matches!(ops, Ops::None);
+        if asked {
+            ops.sync(ctx, block, true);
+        }
+        let agrees = !asked || ops.agrees(ctx, block, address);
+        if agrees {
+            let to = block.start - by;
+            let mut sent = *block;
+            sent.flags.prev = free_before.min(NODE);
+            sent.send(pool, to);
+            pool.set_slot(block.handle, address);
+            pool.copy(block.start, to, block.len);
+            if by >= block.len {
+                pool.set(block.start, 0); // as in `shrink`
+            }
+            self.moved += block.len;
+            ctx.count_moves(1, block.len);
+        } else {
+            ctx.retry.set(true);
+            ctx.refused.set(ctx.refused.get().wrapping_add(1));
+        }
+        if asked {
+            ops.sync(ctx, block, false);
+        }
+        agrees
+    }
+
+    /// Puts the gap among the free blocks, or into the end space.
+    fn put_down(&mut self, gap: Extent) -> Result<()> {
+        if gap.end() == self.ctx.end() {
+            self.ctx.set_end(gap.start);
+            self.ctx.free_words.set(self.ctx.free_words.get() - gap.len);
+            return Ok(());
+        }
+        free_tree::add(self.ctx, gap)?;
+        block_at(self.ctx, self.pool, gap.end())?.set_prev(self.pool, gap.len);
+        Ok(())
+    }
+}
+
+/// Why blocks stopped sliding.
+enum End {
+    /// Those moved so far are enough.
+    Budget,
+    /// A block can't move. The next one begins here.
+    Barrier(usize),
+    /// The gap has reached the end space.
+    Pool,
+}
