@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Puts what `make bench` printed into docs/PERFORMANCE.md, between its <!-- generated: NAME --> and <!-- end -->, and draws
-docs/performance/*.svg. What stands outside of these marks is written by hand and stays."""
+"""Puts the output of `make bench` into docs/PERFORMANCE.md, between <!-- generated: NAME --> and <!-- end -->, and draws
+docs/performance/*.svg. The text outside of these marks is written by hand and does not change."""
 
 import datetime
 import html
@@ -54,7 +54,7 @@ tables = tables_of("\n".join(texts.values()))
 
 
 def get(title, row, column):
-    """None where it was not measured."""
+    """The figure in a table, or None if it was not measured."""
     return next((cells.get(column) for label, cells in tables.get(title, []) if label == row), None)
 
 
@@ -96,7 +96,7 @@ GOALS = []
 
 
 def goal(text, measured, met):
-    """`measured` is None where a peer is missing."""
+    """Adds a line to the goals. `measured` is None if a peer is missing."""
     GOALS.append((text, measured or "not measured", "" if measured is None else "met" if met else "**missed**"))
 
 
@@ -172,7 +172,7 @@ def all_goals():
     return "| goal | measured | |\n| --- | --- | --- |\n" + "\n".join(f"| {' | '.join(row)} |" for row in GOALS)  # fmt: skip
 
 
-# -- plots: on a card of their own, light or dark as the reader's system, so that they can be read on any page
+# -- plots: on a card with a background of its own, light or dark as the reader's system, so that they are readable on any page
 
 OURS, OTHER = "ours", "c0"
 COLOURS = {OURS: ("#d6336c", "#ff7aa8"), "c0": ("#1c6fb8", "#6cb6ff"), "c1": ("#2b8a3e", "#69db7c"), "c2": ("#b35900", "#ffa94d"),
@@ -210,7 +210,7 @@ def svg(name, width, height, title, body):
 
 
 def logarithmic(name, title, series):
-    """Cost over N. `series` are (label, [(n, cost)]). Labels stand at the ends of the lines."""
+    """Plots cost over N. `series` are (label, [(n, cost)]). A label is at the end of its line."""
     series = [(label, points) for label, points in series if points]
     xs, ys = ([math.log10(point[i]) for _, points in series for point in points] for i in (0, 1))
     width, height, left, right, top, bottom = 720, 400, 64, 160, 44, 44
@@ -251,7 +251,7 @@ def logarithmic(name, title, series):
 
 
 def bars(name, title, rows, mark):
-    """One bar for each (label, ratio), with lines at 1 and at `mark`; those beyond it stand out."""
+    """Plots one bar for each (label, ratio), with lines at 1 and at `mark`. Bars beyond `mark` have another colour."""
     width, left, right, top, step = 720, 330, 70, 44, 22
     height, most = top + step * len(rows) + 34, max([mark] + [value for _, value in rows])
     end, body = top + step * len(rows) + 4, []
