@@ -13,7 +13,7 @@
 . "$(dirname "$0")/lib.sh"
 : "${POWER_SECONDS:=900}" "${POWER_SEED:=1}" "${POWER_ONLY=}" "${POWER_KERNEL=}" "${MUTANT=}"
 # A round is a run of the guest, and a check of images of its log beside the next run.
-: "${ROUND_SECONDS:=15}" "${ROUND_IMAGES:=400}"
+: "${ROUND_SECONDS:=15}" "${ROUND_IMAGES:=600}"
 POWER=$ROOT/build/power
 
 # Sets, for the disk $1: fs, size, mkfs, guest_options of mount, host_options. The guest's kernel writes its journal every second, so
@@ -191,7 +191,7 @@ run_guest() {
 # check_log DISK MODE SEED LOG: by several processes where a file system can be mounted several times.
 check_log() {
     disk "$1"
-    jobs=4
+    jobs=6
     [ "$fs" != btrfs ] || jobs=1
     nice -n 10 "$POWER/images" "$POWER/base.$1" "$4" "$fs" "$host_options" "$2" "$3" "$POWER" "$ROUND_IMAGES" $jobs >"$POWER/images.log" 2>&1 \
         </dev/null
@@ -316,18 +316,15 @@ columns() {
 
 # ---------------------------------------------------------------------------------------------------------------------------- the checks
 
-# The loss that needs no power cut: bytes are stored, synced, and read again when the cache was dropped.
+# The loss that needs no power cut: bytes are stored, synced, and read again when the cache was dropped. Blocks smaller than pages had it.
 check_loss() {
-    for d in ext4-1k ext4 xfs btrfs; do
-        can $d || continue
-        if run_guest $d loss 0 "$POWER_SEED" "$POWER/log.0" "" 300 >"$WORK/loss" 2>&1 && check_log $d loss 1 "$POWER/log.0" &&
-            grep -q '^loss 0 of' "$POWER/images.log"; then
-            pass
-        else
-            grep -E '^(loss|failed)' "$POWER/images.log" >>"$WORK/loss"
-            fail "what was stored and synced is there when the cache was dropped: $d" "$WORK/loss"
-        fi
-    done
+    if run_guest ext4-1k loss 0 "$POWER_SEED" "$POWER/log.0" "" 300 >"$WORK/loss" 2>&1 && check_log ext4-1k loss 1 "$POWER/log.0" &&
+        grep -q '^loss 0 of' "$POWER/images.log"; then
+        pass
+    else
+        grep -E '^(loss|failed)' "$POWER/images.log" >>"$WORK/loss"
+        fail "what was stored and synced is there when the cache was dropped" "$WORK/loss"
+    fi
 }
 
 check_cuts() {

@@ -66,7 +66,7 @@ static void acknowledge(struct op done, struct op next)
 /* Nothing more can be done. */
 static void stop(uint64_t kind, const char *format, ...)
 {
-    struct op none = {OP_NONE, 0, 0, 0, 0, 0, 0}, last = none;
+    struct op none = {OP_NONE, 0, 0, 0, 0, 0, 0, 0}, last = none;
     va_list args;
 
     va_start(args, format);
@@ -111,12 +111,12 @@ static int open_medium(struct medium_of *m)
     return m->pt != NULL;
 }
 
-static void close_medium(struct medium_of *m)
+static int close_medium(struct medium_of *m)
 {
     if (mode == MODE_SECOND)
-        palloc_fd_close(m->fd);
-    else
-        palloc_close(m->pt);
+        return palloc_fd_close(m->fd) == 0;
+    palloc_close(m->pt);
+    return errno == 0;
 }
 
 static int descriptor(const struct medium_of *m)
@@ -151,10 +151,10 @@ static int run(struct medium_of *m, struct op *op)
     syncs = 0;
     switch (op->kind) {
     case OP_REOPEN:
-        close_medium(m);
+        good = close_medium(m);
         /* fall through */
     case OP_INIT:
-        good = open_medium(m);
+        good = open_medium(m) && good;
         op->size = good ? size_of_medium(m) : 0;
         break;
     case OP_ALLOC:
@@ -186,7 +186,7 @@ static int run(struct medium_of *m, struct op *op)
         good = op->result != 0 || errno == ENOSPC;
         op->size = op->result != 0 ? size_of_blob(m, op->result) : 0;
     }
-    op->barriers = syncs;
+    op->syncs = syncs;
     return good;
 }
 
@@ -202,9 +202,10 @@ static void operate(struct op *op, uint64_t old_size)
         BROKEN("operation %d on the twin: %s", (int)op->kind, palloc_error());
     on_twin = 0;
     left_out = 0;
-    if (sscanf(mutant, "%15[a-z]:%u/%u", operation, &k, &n) == 3 && rehearsed.barriers == n
+    if (sscanf(mutant, "%15[a-z]:%u/%u", operation, &k, &n) == 3 && rehearsed.syncs == n
         && strcmp(operation, operation_name(&rehearsed, old_size)) == 0)
         left_out = k;
+    op->left_out = left_out != 0;
     if (!run(&real, op))
         BROKEN("operation %d: %s", (int)op->kind, palloc_error());
     if (op->result != rehearsed.result || op->size != rehearsed.size)
@@ -237,7 +238,7 @@ static uint64_t any_size(struct rng *rng)
 static struct op choose(struct rng *rng)
 {
     static unsigned until = 20, growing = 1, since_sync;
-    struct op op = {OP_ALLOC, 0, 0, 0, 0, 0, 0};
+    struct op op = {OP_ALLOC, 0, 0, 0, 0, 0, 0, 0};
     unsigned i = (unsigned)rng_below(rng, blob_count), choice = (unsigned)rng_below(rng, 100);
 
     if (until-- == 0) {
@@ -321,7 +322,7 @@ static void *write_back(void *unused)
 static void work(uint64_t seed, int busy)
 {
     struct rng rng = {seed};
-    struct op done = {OP_MADE, 0, 0, 0, 0, 0, 0}, next = {OP_INIT, 0, 0, 0, 0, 0, 0};
+    struct op done = {OP_MADE, 0, 0, 0, 0, 0, 0, 0}, next = {OP_INIT, 0, 0, 0, 0, 0, 0, 0};
     pthread_t thread;
 
     if (busy)
@@ -392,7 +393,7 @@ static int is_lost(struct rng *rng, const char *fs, const char *options)
 static void lose(uint64_t seed, const char *fs, const char *options)
 {
     struct rng rng = {seed};
-    struct op done = {OP_LOSS, 0, 0, 0, 0, 0, 0}, next = {OP_LOSS, 0, 0, 0, 0, 0, 0};
+    struct op done = {OP_LOSS, 0, 0, 0, 0, 0, 0, 0}, next = {OP_LOSS, 0, 0, 0, 0, 0, 0, 0};
 
     mode = MODE_PLAIN;
     for (done.asked = 1; done.asked <= LOSS_MEDIA; done.asked++) {

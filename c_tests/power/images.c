@@ -46,7 +46,8 @@ enum cause {
     CAUSE_COUNT
 };
 
-enum verdict { GOOD, REFUSED, UNMOUNTED, FAILED };
+enum verdict { GOOD, REFUSED, UNMOUNTED, FAILED, VERDICT_COUNT };
+static const char *const verdict_names[VERDICT_COUNT] = {"good", "refused", "unmounted", "failed"};
 
 struct outcome {
     enum verdict verdict;
@@ -191,7 +192,7 @@ static void tally(const struct op *op)
     while (t->name != NULL && strcmp(t->name, name) != 0)
         t++;
     t->name = name;
-    t->count[op->barriers < MOST_SYNCS ? op->barriers : MOST_SYNCS]++;
+    t->count[op->syncs < MOST_SYNCS ? op->syncs : MOST_SYNCS]++;
 }
 
 static void print_tallies(void)
@@ -604,10 +605,10 @@ static struct counts {
     uint64_t images, failures, unmounted, refused[CAUSE_COUNT];
 } *counts; /* of this process, for each `how` */
 
-static void print_operation(void)
+static void print_outcome(const char *what, size_t place, enum how how)
 {
-    printf("in flight: kind %d, ptr %llu, asked %llu; %u blobs\n", (int)in_flight.kind, (unsigned long long)in_flight.ptr,
-           (unsigned long long)in_flight.asked, now.count);
+    printf("%s: at %zu %s: %s; %s in flight, of the blob at %llu, asked for %llu bytes; %u blobs\n", what, place, how_names[how], outcome->text,
+           operation_name(&in_flight, 0), (unsigned long long)in_flight.ptr, (unsigned long long)in_flight.asked, now.count);
 }
 
 /* One image, which is made again if it fails. */
@@ -631,13 +632,10 @@ static void cut(size_t place, enum how how, uint64_t seed, const struct op *done
     counts[how].unmounted += outcome->verdict == UNMOUNTED;
     if (outcome->verdict == REFUSED)
         counts[how].refused[outcome->cause]++;
-    if (outcome->verdict == FAILED) {
-        printf("failed: at %zu %s: %s\n", place, how_names[how], outcome->text);
-        print_operation();
-    } else if (keep || getenv("POWER_VERBOSE") != NULL) {
-        printf("at %zu %s: verdict %d, cause %d: %s\n", place, how_names[how], (int)outcome->verdict, (int)outcome->cause, outcome->text);
-        print_operation();
-    }
+    if (outcome->verdict == FAILED)
+        print_outcome("failed", place, how);
+    else if (keep)
+        print_outcome(verdict_names[outcome->verdict], place, how);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------------------- log */
@@ -731,24 +729,50 @@ static int by_value(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Places just before a flush and just after a record, where most is open, and any others. The last is the end, where the guest was killed. */
+/* Places from the beginning of an operation that lacks a sync to the end of the one behind it. */
+static size_t places_of_mutant(size_t *places)
+{
+    size_t before = 0, i, n = 0;
+    struct record record;
+    int more = 0;
+
+    for (i = 0; i < entry_count; i++) {
+        if (entries[i]->type != ENTRY_RECORD)
+            continue;
+        record_at(i, &record);
+        more = record.done.left_out ? 2 : more;
+        for (; before <= i && more > 0; before++)
+            places[n++] = before + 1;
+        before = i + 1;
+        more -= more > 0;
+    }
+    return n;
+}
+
+/* The end, where the guest was killed; the first places, where the medium is made; places just before a flush and just after a record,
+   where most is open; and any others. With a mutant, places where it matters. */
 static size_t choose_places(size_t *places, size_t wanted, struct rng *rng)
 {
     size_t first = 0, count = 0, n = 0, i;
+    size_t *all = xmalloc((entry_count + 1) * sizeof *all), all_count = places_of_mutant(all);
 
     while (first < entry_count && entries[first]->type != ENTRY_RECORD)
         first++;
     if (first >= entry_count)
         return 0;
     places[count++] = entry_count;
+    for (i = first + 1; i < entry_count && entries[i]->type != ENTRY_RECORD && count < wanted / 4 && all_count == 0; i++)
+        places[count++] = i;
     while (count < wanted) {
         size_t place = first + 1 + rng_below(rng, entry_count - first);
-        if (rng_below(rng, 4) != 0) {
+        if (all_count > 0)
+            place = all[rng_below(rng, all_count)];
+        else if (rng_below(rng, 4) != 0)
             while (place < entry_count && entries[place]->type != ENTRY_FLUSH && entries[place - 1]->type != ENTRY_RECORD)
                 place++;
-        }
         places[count++] = place;
     }
+    free(all);
     qsort(places, count, sizeof *places, by_value);
     for (i = 0; i < count; i++)
         if (i == 0 || places[i] != places[i - 1])

@@ -10,7 +10,7 @@
 
 #define SECTOR 512
 
-/* One operation on the medium; as an intent, without `result`, `size` and `barriers`. */
+/* One operation on the medium; as an intent, without `result` and what follows it. `left_out`: so many of its `syncs` were left out. */
 enum kind {
     OP_NONE,
     OP_MADE,   /* the file system is mounted; where the medium is static, its file of zeros is on the disk */
@@ -29,7 +29,7 @@ enum kind {
 };
 
 struct op {
-    uint64_t kind, ptr, asked, id, result, size, barriers;
+    uint64_t kind, ptr, asked, id, result, size, syncs, left_out;
 };
 
 /* An acknowledgement: `done` returned, `next` begins when this is on the disk. */
@@ -54,6 +54,8 @@ static inline const char *operation_name(const struct op *op, uint64_t old_size)
     case OP_REOPEN:
         return "reopen";
     case OP_RESIZE:
+        if (op->result == 0)
+            return "resize";
         return op->result != op->ptr ? "move" : op->size < old_size ? "shrink" : "grow";
     default:
         return "write";
