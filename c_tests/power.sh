@@ -49,8 +49,9 @@ alloc:2/2 the commit where a part of a free block is allocated
 alloc:1/3 the marker of the slack where the file grows
 alloc:2/3 the rest of the slack where the file grows
 alloc:3/3 the commit where the file grows
-shrink:1/2 the rest where a blob shrinks
-shrink:2/2 the commit where a blob shrinks
+shrink:1/3 the intent where a blob shrinks
+shrink:2/3 the rest where a blob shrinks
+shrink:3/3 the marker where a blob shrinks
 grow:1/2 the rest where a blob grows in place
 grow:2/2 the commit where a blob grows in place
 move:1/3 data and intent of a move
@@ -170,7 +171,7 @@ run_guest() {
         tcg) patience=300 ;;
         esac
         [ "$accelerator" = tcg ] || [ -w /dev/kvm ] || continue
-        if nice -n 10 "$POWER/disk" "$POWER/base.$1" "$5" "$POWER/socket" "$7" "$patience" \
+        if "$POWER/disk" "$POWER/base.$1" "$5" "$POWER/socket" "$7" "$patience" \
             qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot -m 256 -smp 2 -accel "$accelerator" \
             -kernel "$vmlinuz" -initrd "$POWER/initrd.$fs" -serial "file:$POWER/console" \
             -append "console=ttyS0 quiet panic=-1 POWER_FS=$fs POWER_OPTIONS=$guest_options POWER_MODE=$2 POWER_BUSY=$3 POWER_SEED=$4 POWER_MUTANT=$6" \
@@ -193,7 +194,7 @@ check_log() {
     disk "$1"
     jobs=6
     [ "$fs" != btrfs ] || jobs=1
-    nice -n 10 "$POWER/images" "$POWER/base.$1" "$4" "$fs" "$host_options" "$2" "$3" "$POWER" "$ROUND_IMAGES" $jobs >"$POWER/images.log" 2>&1 \
+    "$POWER/images" "$POWER/base.$1" "$4" "$fs" "$host_options" "$2" "$3" "$POWER" "$ROUND_IMAGES" $jobs >"$POWER/images.log" 2>&1 \
         </dev/null
 }
 
@@ -350,7 +351,7 @@ check_mutants() {
         images=$(awk '{ n += $5 } END { print n + 0 }' "$POWER/results")
         if [ "$failures" -gt 0 ]; then
             pass
-            echo "without $barrier, $text: found in $images images on $d, $m: $(sed -n 's/^failed: //p' "$POWER/images.log" | head -n 1)"
+            echo "without $barrier, $text: shown by $failures of $images images, on $d, $m: $(sed -n 's/^failed: //p' "$POWER/images.log" | head -n 1)"
         else
             fail "without $barrier, $text: not found in $images images"
         fi
