@@ -74,7 +74,7 @@ struct expected {
 struct state {
     struct expected blobs[MOST_BLOBS + 1];
     unsigned count;
-    int is_made, is_medium;
+    int is_medium;
     uint64_t end; /* of the medium, at the last sync or opening */
 };
 
@@ -107,9 +107,6 @@ static void apply(struct state *s, const struct op *op)
     unsigned i;
 
     switch (op->kind) {
-    case OP_MADE:
-        s->is_made = 1;
-        break;
     case OP_INIT:
     case OP_REOPEN:
         s->is_medium = 1;
@@ -406,7 +403,7 @@ static enum cause cause_of(const char *text, int error)
         }
         bytes_free(&file);
     }
-    return offset >= now.end || offset >= synced.end ? GROWTH : MARKERS;
+    return offset >= now.end ? GROWTH : MARKERS;
 }
 
 static void check_medium(const struct op *done, uint64_t seed)
