@@ -257,7 +257,12 @@ end_round() {
     return 1
 }
 
-# Goes through the plan again and again for POWER_SECONDS, or with a mutant up to the first failure.
+is_time_left() {
+    [ "$(date +%s)" -lt "$end" ]
+}
+
+# Goes through the plan again and again for POWER_SECONDS; the next guest runs beside the check of a log. With a mutant, up to the first
+# failure, and one after the other.
 run_plan() { # [OPERATION:K/N]
     mutant=${1-}
     end=$(($(date +%s) + POWER_SECONDS))
@@ -268,28 +273,29 @@ run_plan() { # [OPERATION:K/N]
         end_round
         has_log=$?
         d=$round_disk m=$round_mode busy=$round_busy seed=$round_seed log=$round_log
-        going_on=0
-        if [ "$(date +%s)" -lt $end ] && { [ -z "$mutant" ] || [ $failures -eq 0 ]; }; then
-            going_on=1
+        runs=0
+        if [ -z "$mutant" ] && is_time_left; then
             start_round
+            runs=1
         fi
-        if [ $has_log -eq 0 ]; then
-            if ! check_log "$d" "$m" "$seed" "$log"; then
-                failures=$((failures + $(grep -c '^failed' "$POWER/images.log")))
-                if [ -z "$mutant" ]; then
-                    echo "failed: $d, $m"
-                    sed 's/^/    /' "$POWER/images.log" | head -n 20
-                    keep "$d" "$m" "$seed" "$log"
-                fi
-            fi
-            note "$d" "$m" "$busy"
-        fi
-        [ $going_on -eq 1 ] || return
-        if [ -n "$mutant" ] && [ $failures -gt 0 ]; then
-            wait "$guest"
-            return
-        fi
+        [ $has_log -ne 0 ] || check_round
+        [ $runs -eq 0 ] || continue
+        [ -n "$mutant" ] && [ $failures -eq 0 ] && is_time_left || return
+        start_round
     done
+}
+
+# Checks the log `log` of disk `d` in mode `m`, and counts its failures.
+check_round() {
+    if ! check_log "$d" "$m" "$seed" "$log"; then
+        failures=$((failures + $(grep -c '^failed' "$POWER/images.log")))
+        if [ -z "$mutant" ]; then
+            echo "failed: $d, $m"
+            sed 's/^/    /' "$POWER/images.log" | head -n 20
+            keep "$d" "$m" "$seed" "$log"
+        fi
+    fi
+    note "$d" "$m" "$busy"
 }
 
 # ------------------------------------------------------------------------------------------------------------------------------- tables
@@ -302,6 +308,7 @@ tables() {
         awk '{ images += $5; failed += $6; unmounted += $7; cuts += $13; kills += $14 }
             END { print "all", "", images, cuts, kills, failed, unmounted }' FS=' ' OFS=' ' "$POWER/results" | sed 's/^all /all -/'
     } | columns
+    grep -q ' plain ' "$POWER/results" || return 0
     echo
     echo "Without PALLOC_SYNC, refused, by cause (c_tests/power/images.c):"
     {
