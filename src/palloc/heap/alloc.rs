@@ -1,0 +1,162 @@
+//! Allocating: finds free space, and makes a live block of it or of its first part.
+
+use super::{Heap, data_len_at};
+use crate::palloc::Result;
+use crate::palloc::error::Error;
+use crate::palloc::format::{Extent, MIN_DATA, Marker, SPLIT_ABOVE, WORD, in_step, round_up};
+use crate::palloc::format::{HEADER, MAX_DATA, OVERHEAD, STEP};
+use crate::palloc::free_index::{MAX_EXACT, State};
+use crate::palloc::medium::Medium;
+
+/// Where a block can be made.
+pub(super) struct Place {
+    /// The block: all of the free one, or its first part.
+    pub(super) block: Extent,
+    /// The free block, or the slack.
+    pub(super) free: Extent,
+}
+
+impl<M: Medium> Heap<M> {
+    /// Allocates a blob of at least `requested` bytes. Returns its offset. Fails iff there is no space on the medium, on the disk or
+    /// in memory, or the medium can't be changed; then nothing changed.
+    #[inline]
+    pub fn alloc(&mut self, requested: u64) -> Result<u64> {
+        match self.alloc_recent(requested) {
+            Some(blob) => Ok(blob),
+            None => self.alloc_any(requested),
+        }
+    }
+
+    /// Fast path: reuses the block of this size that was freed last, with one store. Its end marker is that of a live block already.
+    /// Returns None, unchanged, if the medium is durable or read only, if there is no such block, if its marker was overwritten, or if
+    /// the disk has no space; the caller then uses `alloc_any`.
+    #[inline]
+    fn alloc_recent(&mut self, requested: u64) -> Option<u64> {
+        if requested > MAX_EXACT || !self.has_fast_paths() {
+            return None;
+        }
+        let data_len = round_up(requested)?;
+        let block = self.index.recent(data_len, data_len + SPLIT_ABOVE)?;
+        if self.medium.load(block.start) != Marker::free(block.data_len).0 {
+            return None;
+        }
+        debug_assert_eq!(
+            self.index.find(data_len, requested, |start| data_len_at(&self.medium, start)),
+            Ok(Some(block)),
+            "both ways find the same block"
+        );
+        self.medium.reserve(block.start, WORD).ok()?;
+        self.medium.reserve_free(block.blob(), block.data_len).ok()?;
+        self.medium.store(block.start, Marker::live(block.data_len).0);
+        self.index.take_recent(block);
+        if self.first_free == block.start {
+            self.first_free = self.index.any_free().unwrap_or(0);
+        }
+        Some(block.blob())
+    }
+
+    #[inline(never)]
+    fn alloc_any(&mut self, requested: u64) -> Result<u64> {
+        self.check_writable()?;
+        self.growing(|heap| {
+            let Place { block, free } = heap.place(requested)?;
+            heap.claim(block, free, Marker::live(block.data_len).0)?;
+            Ok(block.blob())
+        })
+    }
+
+    /// Finds a free block for `requested` bytes. If there is none in a dynamic medium, grows the slack so that it holds them.
+    pub(super) fn place(&mut self, requested: u64) -> Result<Place> {
+        let data_len = round_up(requested).ok_or(Error::TooLarge(requested))?;
+        let found = self
+            .index
+            .find(data_len, requested.max(MIN_DATA), |start| data_len_at(&self.medium, start))
+            .map_err(|offset| Error::Damaged { offset, what: "the start marker of a free block was overwritten" })?;
+        if let Some(free) = found {
+            self.block(free.start, State::Free)?;
+            self.check_end(free)?;
+            return Ok(Place { block: Extent { start: free.start, data_len: split(free.data_len, data_len) }, free });
+        }
+        if !self.dynamic {
+            return Err(Error::Full { size: requested });
+        }
+        let start = match self.slack() {
+            Some(slack) => slack.start,
+            None => self.free_before(self.size).map_or(self.size, |free| free.start),
+        };
+        let data_len = data_len_in_step(start, requested).ok_or(Error::TooLarge(requested))?;
+        self.extend_tail(start, Extent { start, data_len }.end())?;
+        let free = Extent::between(start, self.medium.end());
+        Ok(Place { block: Extent { start, data_len: split(free.data_len, data_len) }, free })
+    }
+
+    /// Makes `block` a live one, with `end_word` as its end marker. It takes the first part of `free` or all of it. It starts where
+    /// `free` does; or a live block that ends there grows. The rest of `free` becomes a free block.
+    ///
+    /// ```text
+    ///   before   free                      end        live         | free              end
+    ///   after    block: live | rest: free  end        block: live        | rest: free  end
+    /// ```
+    ///
+    /// Fails iff there is no memory, no space on the disk, or a barrier fails. The medium is then as it was.
+    pub(super) fn claim(&mut self, block: Extent, free: Extent, end_word: u64) -> Result<()> {
+        let is_slack = free.start == self.size;
+        let rest = (block.end() != free.end()).then(|| Extent::between(block.end(), free.end()));
+        if is_slack {
+            self.used = self.used.max(block.end());
+        } else if rest.is_some() {
+            self.index.prepare(block.end())?;
+        }
+        let free_end_marker = (!is_slack).then_some(free.end_marker());
+        self.reserve_words([Some(block.start), Some(free.start), free_end_marker])?;
+        // Of the rest: its start marker and its links.
+        let reserve_to = (block.end() + 3 * WORD).min(free.end_marker());
+        self.medium.reserve_free(free.blob(), reserve_to - free.blob())?;
+
+        if let Some(rest) = rest {
+            self.medium.store(rest.start, Marker::free(rest.data_len).0);
+        }
+        self.medium.store(block.end_marker(), end_word);
+        // A whole block needs no barrier before its commit, unless its data or the intent of a move must be on the disk first.
+        let needs_order = rest.is_some() || end_word != Marker::live(block.data_len).0;
+        let ordered = if needs_order { self.barrier() } else { Ok(()) };
+        if let Err(error) = ordered.and_then(|()| self.commit(block.start, Marker::live(block.data_len))) {
+            // A recent block had the end marker of a live one, which the fast path of allocating relies on.
+            debug_assert!(!self.writable, "nothing is allocated after a failed sync");
+            self.medium.store(free.end_marker(), Marker::free(free.data_len).0);
+            self.erase([rest.map(|rest| rest.start)]);
+            return Err(error);
+        }
+        self.erase([(block.start != free.start).then_some(free.start)]);
+
+        if is_slack {
+            self.size = block.end();
+        } else {
+            self.take_from_index(free);
+            if let Some(rest) = rest {
+                self.enter(rest);
+            }
+            if self.first_free == free.start {
+                self.first_free = rest.map_or_else(|| self.index.any_free().unwrap_or(0), |rest| rest.start);
+            }
+        }
+        self.index.put_live(block.start);
+        Ok(())
+    }
+}
+
+/// How much of a free block with `free_len` bytes is used for `data_len`: all of it if the rest is not worth a block.
+pub(super) fn split(free_len: u64, data_len: u64) -> u64 {
+    if free_len > data_len && free_len - data_len > SPLIT_ABOVE { data_len } else { free_len }
+}
+
+/// The data size for `requested` bytes in a block at `start` that is to be the last one of a dynamic medium: the next block is in
+/// step. None near 2^63.
+pub(super) fn data_len_in_step(start: u64, requested: u64) -> Option<u64> {
+    let data_len = round_up(requested)?;
+    if in_step(start) {
+        return Some(data_len);
+    }
+    let end = start.checked_add(OVERHEAD + requested.max(MIN_DATA)).filter(|&end| end <= MAX_DATA)?;
+    Some(Extent::between(start, (end - HEADER).next_multiple_of(STEP) + HEADER).data_len)
+}

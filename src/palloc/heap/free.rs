@@ -1,0 +1,123 @@
+//! Freeing: makes a live block a free one, joined with its free neighbours.
+
+use super::Heap;
+use crate::palloc::Result;
+use crate::palloc::format::{Extent, Marker, WORD};
+use crate::palloc::medium::Medium;
+
+/// A live block that is freed, and the free blocks that it is joined with.
+struct Joined {
+    /// The free block that they become. It reaches to the end of the slack if the live block is the last one.
+    whole: Extent,
+    before: Option<Extent>,
+    behind: Option<Extent>,
+}
+
+impl<M: Medium> Heap<M> {
+    /// Frees the blob at this offset. Fails iff no blob starts there, its markers or those of a neighbour were overwritten, or the
+    /// medium can't be changed; then nothing changed.
+    #[inline]
+    pub fn free(&mut self, blob: u64) -> Result<()> {
+        if self.free_between_live(blob) { Ok(()) } else { self.free_any(blob) }
+    }
+
+    #[inline(never)]
+    fn free_any(&mut self, blob: u64) -> Result<()> {
+        self.check_writable()?;
+        let block = self.live(blob)?;
+        self.check_end(block)?;
+        self.release(block)
+    }
+
+    /// Fast path: frees a blob of an exact size between two live ones, with one store. Its end marker stays that of a live block.
+    /// Returns false, unchanged, if the medium is durable or read only, if there is no such blob, or if its marker was overwritten; the
+    /// caller then uses `free_any`.
+    #[inline]
+    fn free_between_live(&mut self, blob: u64) -> bool {
+        let start = blob.wrapping_sub(WORD);
+        if start > self.size - WORD || !self.has_fast_paths() || self.medium.reserve(start, WORD).is_err() {
+            return false;
+        }
+        // The load is often a cache miss. The index finds the size, so that nothing waits for it but the comparison.
+        let marker = self.medium.load(start);
+        let confirm = |data_len| marker == Marker::live(data_len).0;
+        let Some(data_len) = self.index.free_between_live(start, confirm) else { return false };
+        let block = Extent { start, data_len };
+        debug_assert!(
+            !matches!(self.joined(block), Ok(joined) if joined.whole != block),
+            "the other way joins nothing either"
+        );
+        self.medium.store(start, Marker::free(data_len).0);
+        self.note_first_free(start);
+        true
+    }
+
+    /// Frees a live block: joins it with free neighbours, and with the slack if it is then the last block of a dynamic medium.
+    ///
+    /// ```text
+    ///   before   free | block: live | free  end      (without a free neighbour, the joined block starts or ends where the block does)
+    ///   after    free                       end
+    /// ```
+    pub(super) fn release(&mut self, block: Extent) -> Result<()> {
+        let joined = self.joined(block)?;
+        let slack = self.slack_before(joined.whole.end());
+        let behind = joined.behind.map(|behind| behind.start);
+        let whole = joined.whole;
+        self.reserve_words([Some(whole.start), Some(block.start), behind, slack, Some(whole.end_marker())])?;
+        self.commit(whole.start, Marker::free(whole.data_len))?;
+        self.erase([joined.before.map(|_| block.start), behind, slack]);
+        self.note_released(block, joined);
+        Ok(())
+    }
+
+    /// Frees a live block without a barrier: for an operation that is undone because a sync failed.
+    pub(super) fn release_without_barrier(&mut self, block: Extent) -> Result<()> {
+        let joined = self.joined(block)?;
+        self.medium.store(joined.whole.start, Marker::free(joined.whole.data_len).0);
+        self.note_released(block, joined);
+        Ok(())
+    }
+
+    fn joined(&self, block: Extent) -> Result<Joined> {
+        let (end, behind) = self.free_space_behind(block.end())?;
+        let before = self.free_before(block.start);
+        let start = before.map_or(block.start, |before| before.start);
+        Ok(Joined { whole: Extent::between(start, end), before, behind })
+    }
+
+    fn note_released(&mut self, block: Extent, joined: Joined) {
+        self.index.remove_live(block.start);
+        self.note_free(joined.whole, joined.before.into_iter().chain(joined.behind));
+    }
+
+    /// The free space that a block which ends at `end` can be joined with: where it ends, and the free block of the index in it.
+    pub(super) fn free_space_behind(&self, end: u64) -> Result<(u64, Option<Extent>)> {
+        let behind = self.free_at(end)?;
+        let end = behind.map_or(end, Extent::end);
+        Ok((if end == self.size { self.medium.end() } else { end }, behind))
+    }
+
+    /// Enters a free block that took the place of those in `joined`. At the end of a dynamic medium it becomes slack.
+    pub(super) fn note_free(&mut self, block: Extent, joined: impl Iterator<Item = Extent>) {
+        joined.for_each(|old| self.take_from_index(old));
+        if self.dynamic && block.end() == self.medium.end() {
+            self.size = block.start;
+            self.forget_first_free(block.start);
+            self.trim_slack();
+        } else {
+            self.enter(block);
+            self.note_first_free(block.start);
+        }
+    }
+
+    /// Enters a free block into the index and writes its end marker: if it is a recent one, that of a live block, as `alloc_recent`
+    /// expects.
+    pub(super) fn enter(&mut self, block: Extent) {
+        let is_recent = self.index.add_recent(block);
+        if !is_recent {
+            self.index.add_free(block);
+        }
+        let marker = if is_recent { Marker::live(block.data_len) } else { Marker::free(block.data_len) };
+        self.medium.store(block.end_marker(), marker.0);
+    }
+}

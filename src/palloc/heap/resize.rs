@@ -1,0 +1,115 @@
+//! Resizing: shrinks in place, grows in place into free space behind the blob, or moves the blob.
+
+use super::Heap;
+use super::alloc::{Place, data_len_in_step, split};
+use crate::palloc::Result;
+use crate::palloc::error::Error;
+use crate::palloc::format::{Extent, Intent, MIN_BLOCK, Marker, OVERHEAD, STEP, WORD, round_up};
+use crate::palloc::medium::Medium;
+
+impl<M: Medium> Heap<M> {
+    /// Resizes a blob to at least `requested` bytes. Returns its offset, a new one if it was moved. Offset 0 allocates. Fails as `alloc`
+    /// and `free` do; then the blob is as it was.
+    pub fn resize(&mut self, blob: u64, requested: u64) -> Result<u64> {
+        if blob == 0 {
+            return self.alloc(requested);
+        }
+        self.check_writable()?;
+        let block = self.live(blob)?;
+        self.check_end(block)?;
+        let data_len = round_up(requested).ok_or(Error::TooLarge(requested))?;
+        if requested <= block.data_len {
+            let kept = Extent { start: block.start, data_len };
+            let is_worth_it = data_len < block.data_len && split(block.data_len, data_len) == data_len;
+            if is_worth_it && kept.end() < Intent::MAX_OFFSET {
+                self.shrink(block, kept)?;
+            }
+            return Ok(blob);
+        }
+        self.growing(|heap| match heap.grow_in_place(block, requested, data_len)? {
+            true => Ok(blob),
+            false => heap.move_blob(block, requested),
+        })
+    }
+
+    /// Gives back the end of a live block: `kept` remains. Commits by an intent in the old end marker. The start marker of the rest
+    /// is written where the blob has bytes, and an undone shrink must leave them.
+    ///
+    /// ```text
+    ///   before   block: live             | free  end      (or a live block is behind, or slack)
+    ///   after    kept: live | rest: free         end
+    /// ```
+    fn shrink(&mut self, block: Extent, kept: Extent) -> Result<()> {
+        let (end, behind) = self.free_space_behind(block.end())?;
+        let rest = Extent::between(kept.end(), end);
+        self.index.prepare(rest.start)?;
+        self.medium.reserve(kept.end_marker(), 4 * WORD)?; // and the rest's start marker and links
+        let (behind_start, slack) = (behind.map(|behind| behind.start), self.slack_before(end));
+        let old_end_marker = block.end_marker();
+        self.reserve_words([Some(block.start), Some(old_end_marker), behind_start, slack, Some(rest.end_marker())])?;
+
+        self.commit(old_end_marker, Marker(Intent::ShrinkTo(rest.start).word()))?;
+        let overwritten = [kept.end_marker(), rest.start].map(|at| (at, self.medium.load(at)));
+        self.medium.store(kept.end_marker(), Marker::live(kept.data_len).0);
+        self.medium.store(rest.start, Marker::free(rest.data_len).0);
+        let ordered = self.barrier();
+        if let Err(error) = ordered.and_then(|()| self.commit(block.start, Marker::live(kept.data_len))) {
+            overwritten.into_iter().for_each(|(at, word)| self.medium.store(at, word));
+            self.medium.store(old_end_marker, Marker::live(block.data_len).0);
+            return Err(error);
+        }
+        self.erase([Some(old_end_marker), behind_start, slack]);
+        self.note_free(rest, behind.into_iter());
+        Ok(())
+    }
+
+    /// Grows a live block into free space behind it. Returns false, unchanged, if there is not enough.
+    fn grow_in_place(&mut self, block: Extent, requested: u64, data_len: u64) -> Result<bool> {
+        let free_start = block.end();
+        let free_end = self.free_at(free_start)?.map_or(free_start, Extent::end);
+        let room = Extent::between(block.start, free_end).data_len;
+        let (new_len, free_end) = if room >= requested {
+            (split(room, data_len), free_end)
+        } else if self.dynamic && free_end == self.size {
+            let data_len = data_len_in_step(block.start, requested).ok_or(Error::TooLarge(requested))?;
+            if data_len - block.data_len < STEP {
+                return Ok(false);
+            }
+            // The space that the file grows by is a block until it is joined.
+            let at_least = if data_len - block.data_len < MIN_BLOCK { data_len + STEP } else { data_len };
+            if self.extend_tail(free_start, block.start + OVERHEAD + at_least).is_err() {
+                return Ok(false);
+            }
+            let room = Extent::between(block.start, self.medium.end()).data_len;
+            (split(room, data_len), self.medium.end())
+        } else {
+            return Ok(false);
+        };
+        // A new end marker less than 16 bytes behind the old one would overwrite the next start marker. Only odd media have that.
+        if new_len - block.data_len < STEP {
+            return Ok(false);
+        }
+        let grown = Extent { start: block.start, data_len: new_len };
+        self.claim(grown, Extent::between(free_start, free_end), Marker::live(new_len).0)?;
+        Ok(true)
+    }
+
+    /// Moves the blob of a live block to a place with room for `requested` bytes. Returns its new offset. Two start markers change:
+    /// the end marker of the new block holds the intent to free the old one until that is done.
+    fn move_blob(&mut self, old: Extent, requested: u64) -> Result<u64> {
+        if old.start >= Intent::MAX_OFFSET {
+            return Err(Error::TooLarge(requested));
+        }
+        self.free_space_behind(old.end())?; // fails before anything is changed
+        let Place { block: new, free } = self.place(requested)?;
+        self.medium.reserve(old.blob(), old.data_len)?;
+        self.medium.reserve_free(new.blob(), new.data_len)?;
+        self.medium.copy(old.blob(), new.blob(), old.data_len);
+        self.claim(new, free, Intent::Leave(old.start).word())?;
+        self.release(old).inspect_err(|_| {
+            let _ = self.release_without_barrier(new);
+        })?;
+        self.medium.store(new.end_marker(), Marker::live(new.data_len).0);
+        Ok(new.blob())
+    }
+}

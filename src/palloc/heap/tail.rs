@@ -1,0 +1,181 @@
+//! The end of a dynamic medium: slack, growth and cuts.
+//!
+//! A dynamic medium that is open may end in slack: a free block that is not in the index and not counted in `size`. Growth makes it
+//! ahead of need; freeing the last block makes it too. It has a start marker and no end marker, so behind that there are zeros where
+//! no blob was. In exact mode there is none between operations.
+
+use super::Heap;
+use crate::palloc::Result;
+use crate::palloc::format::{Extent, Marker, OVERHEAD, SPLIT_ABOVE, STEP, WORD};
+use crate::palloc::medium::Medium;
+
+/// No file system has larger pages or blocks, up to the end of which it may clear bytes when a file is cut.
+const LARGEST_PAGE: u64 = 64 << 10;
+
+/// Growth makes slack of 1/8 of the medium, between these limits.
+const LEAST_AHEAD: u64 = 64 << 10;
+const MOST_AHEAD: u64 = 64 << 20;
+
+/// Slack is cut when it is more than so many times the slack that growth makes.
+const TRIM_ABOVE: u64 = 4;
+
+const _: () = assert!(LEAST_AHEAD % STEP == 0 && MOST_AHEAD % STEP == 0, "blocks behind the slack are in step");
+
+impl<M: Medium> Heap<M> {
+    /// The slack, if there is any.
+    pub(super) fn slack(&self) -> Option<Extent> {
+        (self.size < self.medium.end()).then(|| Extent::between(self.size, self.medium.end()))
+    }
+
+    /// The start of the slack, if there is any and it ends at `end`.
+    pub(super) fn slack_before(&self, end: u64) -> Option<u64> {
+        self.slack().filter(|slack| slack.end() == end).map(|slack| slack.start)
+    }
+
+    /// Writes the start marker of the slack, if there is any.
+    pub(super) fn mark_slack(&mut self) {
+        if let Some(slack) = self.slack() {
+            self.medium.store(slack.start, Marker::free(slack.data_len).0);
+        }
+    }
+
+    /// Makes slack of all space from `start` on. It ends at `end` or far enough behind that a block up to `end` can be split off it.
+    /// Grows the file if need be; ahead of need if the disk has space. Fails iff there is no memory, no space on the disk, or a barrier
+    /// fails.
+    ///
+    /// Precondition: from `start` to the end of the medium there is one free block, or slack, or nothing. See `growing`.
+    pub(super) fn extend_tail(&mut self, start: u64, end: u64) -> Result<()> {
+        self.index.prepare(start)?;
+        let end_before = self.medium.end();
+        let fits = end_before >= end;
+        let leaves_too_little = end_before > end && end_before - end <= SPLIT_ABOVE && !self.exact;
+        if !fits || leaves_too_little {
+            self.forget_blobs(start)?;
+            let ahead = self.medium.set_end(end + self.growth_ahead(end));
+            if ahead.is_err() && !fits {
+                self.medium.set_end(end)?;
+            }
+        }
+        if start < self.size {
+            let tail = Extent::between(start, self.size);
+            let reserve_to = (end + 3 * WORD).min(tail.end_marker());
+            let reserved = self.reserve_words([Some(start), Some(tail.end_marker())]);
+            if let Err(error) = reserved.and_then(|()| self.medium.reserve_free(tail.blob(), reserve_to - tail.blob()))
+            {
+                let _ = self.medium.set_end(end_before);
+                return Err(error);
+            }
+            let data_len = self.marker(start).n();
+            self.take_from_index(Extent { start, data_len });
+            self.size = start;
+            self.forget_first_free(start);
+        }
+        self.mark_slack();
+        // The longer slack is on the disk before blobs are in it: else the chain could end in bytes that are no block. Growth is seldom,
+        // so this is done in any mode; in exact mode each allocation grows the file, and only a durable medium waits for the disk.
+        match end_before < self.medium.end() {
+            true if self.exact => self.barrier(),
+            true => self.order(),
+            false => Ok(()),
+        }
+    }
+
+    /// Writes an end marker to the space from `start` to the end of the medium and makes it durable, if blobs were there.
+    ///
+    /// Growth writes a longer start marker, which may be on the disk before the longer file is. Opening then looks for blobs that the
+    /// start marker hides. Old markers of blobs, on the disk or not, must not look like hidden ones.
+    fn forget_blobs(&mut self, start: u64) -> Result<()> {
+        let end = self.medium.end();
+        let is_ordered = self.medium.is_durable() || !self.exact;
+        if !is_ordered || start >= end || self.used <= start {
+            return Ok(());
+        }
+        let space = Extent::between(start, end);
+        self.reserve_words([Some(space.end_marker())])?;
+        self.medium.store(space.end_marker(), Marker::free(space.data_len).0);
+        self.order()
+    }
+
+    /// Calls `operation`, which may call `extend_tail`. If it fails after the last free block had become slack, that is a free block
+    /// again. In exact mode cuts off the slack that is left.
+    pub(super) fn growing<T>(&mut self, operation: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let size = self.size;
+        let result = operation(self);
+        if result.is_err() && self.size < size {
+            let tail = Extent::between(self.size, size);
+            self.size = size;
+            self.mark_slack();
+            self.medium.store(tail.start, Marker::free(tail.data_len).0);
+            self.medium.store(tail.end_marker(), Marker::free(tail.data_len).0);
+            self.index.add_free(tail);
+            if self.first_free == 0 {
+                self.first_free = tail.start;
+            }
+        }
+        if self.exact {
+            let _ = self.cut_slack(); // if that fails, a later operation does it
+        }
+        result
+    }
+
+    /// The length of the slack that growth makes behind the last block of a medium of `size` bytes.
+    fn growth_ahead(&self, size: u64) -> u64 {
+        if self.exact { 0 } else { (size / 8).clamp(LEAST_AHEAD, MOST_AHEAD) / STEP * STEP }
+    }
+
+    /// Cuts slack that is much longer than growth makes it. If that fails, close does it.
+    pub(super) fn trim_slack(&mut self) {
+        if self.exact {
+            let _ = self.cut_slack();
+            return;
+        }
+        let mut ahead = self.growth_ahead(self.size);
+        if self.medium.end() - self.size <= TRIM_ABOVE * ahead {
+            return;
+        }
+        // A kill before mark_slack leaves a start marker that leads beyond the end. If the last words of the file then look like the end
+        // marker of a blob that starts where the slack does, the next open could take the bytes for that blob. So they must not.
+        if self.medium.load(self.size + ahead - WORD) == Marker::live(ahead - OVERHEAD).0 {
+            ahead += STEP;
+        }
+        if self.medium.set_end(self.size + ahead).is_ok() {
+            let end = self.medium.end();
+            // The file is shorter on the disk before the marker is: else bytes that are no block would be behind the slack.
+            if self.used > end && self.order().is_ok() {
+                self.used = end;
+            }
+            self.mark_slack();
+        }
+    }
+
+    /// Cuts the file at the end of the last block. Does nothing if the system can't cut it now. On failure the slack remains.
+    pub(super) fn cut_slack(&mut self) -> Result<()> {
+        if self.slack().is_none() || !self.medium.can_be_cut() {
+            return Ok(());
+        }
+        // Without PALLOC_SYNC, exact mode does not wait for the disk; and where no blob was, there are zeros already.
+        let is_ordered = self.medium.is_durable() || (!self.exact && self.used > self.size);
+        let prepared = if is_ordered && self.failed_sync.is_none() { self.prepare_cut() } else { Ok(()) };
+        prepared.and_then(|()| self.medium.set_end(self.size)).inspect_err(|_| self.mark_slack())
+    }
+
+    /// Clears the part of the slack that is in the same page as its start, and makes that durable.
+    ///
+    /// A file system clears the last page of a file that is cut, and that may be on the disk before the new length is. The slack is
+    /// then without a start marker. Opening accepts that if only zeros are behind it.
+    fn prepare_cut(&mut self) -> Result<()> {
+        let behind = self.size + WORD;
+        let page_end = behind.next_multiple_of(LARGEST_PAGE).min(self.medium.end());
+        if page_end < self.medium.end() {
+            if !self.medium.is_durable() {
+                self.flush()?; // the chain on the disk does not lead there any more
+            }
+            self.medium.set_end(page_end)?;
+        }
+        self.medium.reserve(behind, page_end - behind)?;
+        self.medium.clear(behind, page_end - behind);
+        self.order()?;
+        self.used = self.size;
+        Ok(())
+    }
+}
