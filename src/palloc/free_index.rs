@@ -71,10 +71,16 @@ impl FreeIndex {
     }
 
     /// Makes room for a block that starts at `start`. Fails iff there is no memory; then nothing changed that can be seen.
+    #[inline]
     pub fn prepare(&mut self, start: u64) -> Result<(), TryReserveError> {
+        if self.slots.is_prepared(start) { Ok(()) } else { self.prepare_region(start) }
+    }
+
+    #[cold]
+    fn prepare_region(&mut self, start: u64) -> Result<(), TryReserveError> {
         self.recent.prepare()?;
         self.sets.prepare(start)?;
-        self.slots.prepare(start)
+        self.slots.prepare(start) // the last one: `prepare` asks only the slot map
     }
 
     /// The state of the block that starts at `start`, None if no block does.

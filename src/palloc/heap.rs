@@ -256,7 +256,13 @@ impl<M: Medium> Heap<M> {
     }
 
     /// If the medium is durable: earlier stores are on the disk before later ones. Else does nothing.
+    #[inline]
     pub(super) fn barrier(&mut self) -> Result<()> {
+        if self.medium.is_durable() { self.durable_barrier() } else { Ok(()) }
+    }
+
+    #[inline(never)]
+    fn durable_barrier(&mut self) -> Result<()> {
         let result = self.medium.barrier();
         result.inspect_err(|error| self.note_failed_sync(error))
     }
@@ -406,8 +412,14 @@ impl<M: Medium> Heap<M> {
 
     /// Makes sure that stores to these words cannot fail for want of space on the disk. In a file with holes, the page of a marker may
     /// be one.
-    #[inline]
+    #[inline(always)]
     fn reserve_words<const N: usize>(&mut self, places: [Option<u64>; N]) -> Result<()> {
+        if self.medium.has_holes() { self.fill_holes_at(places) } else { Ok(()) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn fill_holes_at<const N: usize>(&mut self, places: [Option<u64>; N]) -> Result<()> {
         places.into_iter().flatten().try_for_each(|at| self.medium.reserve(at, WORD))
     }
 

@@ -49,6 +49,8 @@ pub trait Medium {
     /// Moves the end, up perhaps further than asked for where addresses are in use. New bytes are zero and have space on the disk. On
     /// failure the end is where it was.
     fn set_end(&mut self, end: u64) -> Result<()>;
+    /// Whether there may be ranges for which `reserve` has something to do.
+    fn has_holes(&self) -> bool;
     /// Makes sure that stores to the range cannot fail for want of space.
     fn reserve(&mut self, at: u64, len: u64) -> Result<()>;
     /// The same for bytes that mean nothing (so never those of a marker): on failure, what was taken from the disk is given back, and
@@ -261,6 +263,11 @@ impl Medium for FileMedium {
             self.populated = self.populated.min(end);
         }
         Ok(())
+    }
+
+    #[inline]
+    fn has_holes(&self) -> bool {
+        self.holes.is_some()
     }
 
     #[inline]

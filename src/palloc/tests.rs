@@ -124,6 +124,10 @@ impl Medium for MemMedium {
         Ok(())
     }
 
+    fn has_holes(&self) -> bool {
+        true
+    }
+
     fn reserve(&mut self, at: u64, len: u64) -> Result<()> {
         assert!(at + len <= self.end(), "reserves {at}+{len} of {}", self.end());
         self.call()

@@ -116,6 +116,12 @@ impl SlotMap {
         Ok(())
     }
 
+    /// Whether `prepare` succeeded for this start.
+    #[inline]
+    pub fn is_prepared(&self, start: u64) -> bool {
+        self.region(start).is_some()
+    }
+
     fn region(&self, offset: u64) -> Option<&[u8; SLOTS]> {
         self.regions.get(region_of(offset))?.as_ref().map(|one| &one[0])
     }
