@@ -93,6 +93,7 @@ impl<M: Medium> Heap<M> {
         let space = Extent::between(start, end);
         self.reserve_words([Some(space.end_marker())])?;
         self.medium.store(space.end_marker(), Marker::free(space.data_len).0);
+        self.used = end;
         self.order()
     }
 
