@@ -74,6 +74,12 @@ __attribute__((constructor)) static void portable_stdout_start_(void)
     InitializeCriticalSection(&portable_stdout_);
 }
 
+/* Only with `resolved` NULL. */
+static inline char *realpath(const char *path, char *resolved)
+{
+    return _fullpath(resolved, path, 0);
+}
+
 static inline void flockfile(FILE *file)
 {
     (void)file;
