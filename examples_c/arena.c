@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A growing arena: everything that a job allocates is given back in one step, and scratch memory within it by a mark. Nothing that was
- * pushed ever moves, so that words can point to each other.
+ * A growing arena. One call frees everything that a job has pushed; a mark frees scratch memory within the job. Pushed memory never moves,
+ * so the words can point to each other.
  */
 #include <stdio.h>
 #include <string.h>
@@ -15,7 +15,7 @@ struct word {
 
 static const char text[] = "the quick brown fox jumps over the lazy dog and the dog sleeps on";
 
-/* The words of the text, counted, the latest new one first; NULL if memory is out. */
+/* Counts the words of the text. Returns a list, the last new word first; NULL if memory runs out. */
 static struct word *count_words(VMemGrowArena *arena)
 {
     struct word *words = NULL;
@@ -33,7 +33,7 @@ static struct word *count_words(VMemGrowArena *arena)
         for (word = words; word != NULL && strcmp(word->text, copy) != 0; word = word->next)
             ;
         if (word != NULL) {
-            vmem_grow_pop_to(arena, mark); /* it is known: the copy is not needed */
+            vmem_grow_pop_to(arena, mark); /* the word is in the list already: frees the copy */
         } else {
             word = (struct word *)vmem_grow_push_zeroed(arena, sizeof *word, sizeof(void *));
             if (word == NULL)
@@ -54,7 +54,7 @@ int main(void)
     const struct word *word;
     int job;
 
-    if (!vmem_grow_init(&arena, (VMemSize)1 << 30, 0)) { /* at most 1 GiB; memory is taken as it is needed */
+    if (!vmem_grow_init(&arena, (VMemSize)1 << 30, 0)) { /* at most 1 GiB; memory is committed as the arena grows */
         fprintf(stderr, "%s\n", vmem_get_error_message());
         return 1;
     }
@@ -69,7 +69,7 @@ int main(void)
             if (word->count > 1)
                 printf(" %s %u", word->text, word->count);
         putchar('\n');
-        vmem_grow_pop_to(&arena, 0); /* the next job begins with an empty arena, whose memory is warm */
+        vmem_grow_pop_to(&arena, 0); /* the next job starts with an empty arena, whose memory stays committed */
     }
     return !vmem_grow_deinit(&arena);
 }

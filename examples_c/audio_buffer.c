@@ -1,6 +1,6 @@
 /*
- * An audio player takes all the memory there is for its buffer, and gives back what others need: its shrink callback keeps the part
- * that is still to be played.
+ * An audio player uses all free memory for its buffer, and gives back as much as others need: its shrink callback keeps the part that is
+ * still to be played.
  */
 #include <buflib.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* An array that grows in place: pointers to its elements stay good, nothing is copied, and memory is what the elements take. */
+/* An array that grows in place: pointers to its elements stay valid, nothing is copied, and it uses memory only for its elements. */
 #include <stdio.h>
 #include <vmem.h>
 
@@ -9,7 +9,7 @@ struct array {
     VMemArena memory;
 };
 
-/* For at most `max` elements. */
+/* Makes an empty array for at most `max` elements. */
 static int array_init(struct array *array, size_t max)
 {
     array->memory = vmem_arena_init_alloc(max * sizeof *array->items);
@@ -18,7 +18,7 @@ static int array_init(struct array *array, size_t max)
     return vmem_arena_is_valid(&array->memory);
 }
 
-/* The new element, or NULL if memory or the maximum is used up. */
+/* Adds an element and returns it; NULL if memory runs out or the array has its maximum. */
 static int *array_add(struct array *array, int value)
 {
     VMemSize need = (array->count + 1) * sizeof *array->items;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A stack for a thread between two guard pages: running over its end is a fault at once, and not damage to something else. It is large,
- * but takes only the memory that it uses.
+ * A thread's stack between two guard pages: an overflow is a fault at once, and damages no other memory. The stack is large, but only its
+ * used pages take memory.
  */
 #include <pthread.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What is in a medium: its blocks, figures, a map of how they lie, and whether the file is sound. The file is only read.
+ * Shows the contents of a medium: its blocks, figures, a map, and whether the file is sound. The file is only read.
  *
  *     inspect [-a] FILE        -a lists all blocks, not only the first 40
  *
@@ -20,7 +20,7 @@ struct view {
     struct palloc_t *pt;
     unsigned long long blocks, most;
     char map[CELLS];
-    uint64_t cell; /* bytes of the medium to a character of the map */
+    uint64_t cell; /* bytes of the medium for each character of the map */
 };
 
 /* Enters the bytes from `start` to `end` into the map. */
@@ -59,7 +59,7 @@ static void violation(void *user, uint64_t offset, const char *what)
     printf("%12llu  %s\n", (unsigned long long)offset, what);
 }
 
-/* A medium with some history, to have something to look at. */
+/* Makes a medium with some live and some free blocks. */
 static int make_sample(const char *file)
 {
     struct palloc_t *pt;
@@ -100,7 +100,7 @@ static int inspect(const char *file, unsigned long long most)
     v.pt = palloc_init(file, PALLOC_READONLY);
     opened = v.pt != NULL;
     if (!opened) {
-        printf("%s\n", palloc_error()); /* the check below may tell more */
+        printf("%s\n", palloc_error()); /* the check below may report more */
     } else {
         v.cell = v.pt->size / CELLS + 1;
         if (v.cell < 16)

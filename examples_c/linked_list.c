@@ -4,15 +4,15 @@
  *
  *     linked_list [FILE]       FILE is list.db if it is not given
  *
- * Three things to learn from it:
+ * It shows three things:
  *
- * Links are offsets. Addresses differ from run to run, offsets do not; palloc_data() turns one into the other.
+ * Links are offsets. Addresses differ from run to run, offsets do not. palloc_data() turns an offset into an address.
  *
- * The root is found again by palloc_first(). It was the first blob of the medium and is never freed, so no other can lie before it.
+ * palloc_first() finds the root again. The root was the first blob of the medium and is never freed, so no other blob can lie before it.
  *
- * A kill at any moment leaves a list that is whole. A node is complete before one store of eight bytes links it in; and one such
- * store takes it out before it is freed. What a kill can leave is a blob that no link leads to: it is found at the next start and freed.
- * (Against a power cut palloc_sync() must stand before each such store, and after the last.)
+ * A kill at any moment leaves a whole list. A node is complete before one store of eight bytes links it in, and one such store removes it
+ * from the list before it is freed. A kill can leave a blob that no link leads to; the next start finds and frees it. (For power cuts, call
+ * palloc_sync() before each such store, and after the last.)
  */
 #include <palloc.h>
 #include <stdio.h>
@@ -20,7 +20,7 @@
 
 #define MAGIC UINT64_C(0x6c697374726f6f74)
 
-/* In the byte order of this machine: choose one, if the file is to travel. */
+/* In the byte order of this machine. Choose a fixed byte order if other machines use the file. */
 struct root {
     uint64_t magic; /* set once the rest is valid */
     uint64_t first; /* offset of the first node, 0 = none */
@@ -61,7 +61,7 @@ static struct root *find_root(struct palloc_t *pt)
     if (offset == 0 && (offset = palloc(pt, sizeof *root)) == 0)
         fail();
     root = at(pt, offset);
-    if (root->magic != MAGIC) { /* new, or killed before it was filled: the bytes of a new blob can be anything */
+    if (root->magic != MAGIC) { /* new, or a kill came before it was filled: the bytes of a new blob are undefined */
         root->first = 0;
         root->runs = 0;
         commit(&root->magic, MAGIC);
@@ -102,14 +102,14 @@ static int is_linked(struct palloc_t *pt, struct root *root, uint64_t offset)
     return 0;
 }
 
-/* Frees what a kill left between palloc() and the link, or between the link and pfree(). Returns how many blobs that were. */
+/* Frees blobs that no link leads to: a kill came between palloc() and the link, or between the unlink and pfree(). Returns their number. */
 static int sweep(struct palloc_t *pt, struct root *root)
 {
     uint64_t offset, next;
     int swept = 0;
 
     for (offset = palloc_next(pt, palloc_first(pt)); offset != 0; offset = next) { /* all but the root */
-        next = palloc_next(pt, offset); /* asked for before the blob is gone */
+        next = palloc_next(pt, offset);
         if (!is_linked(pt, root, offset)) {
             pfree(pt, offset);
             swept++;

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The answer to any failure: palloc_error() says what went wrong, and where. */
+/* Prints the error: palloc_error() names the function, the file and the reason. */
 static int failed(void)
 {
     fprintf(stderr, "%s\n", palloc_error());
@@ -23,14 +23,14 @@ int main(int argc, char **argv)
     uint64_t ptr;
     int count = 0;
 
-    /* Opens the medium in the file, or makes one. DYNAMIC: it grows with what is put into it. */
+    /* Opens the medium in the file, or makes one. DYNAMIC: it grows with its blobs. */
     pt = palloc_init(file, PALLOC_DYNAMIC);
     if (pt == NULL)
         return failed();
 
-    /* A blob is known by its offset in the file, which is the same in every run. These are all blobs that there are: */
+    /* The name of a blob is its offset in the file, which is the same in every run. This loop visits all blobs. */
     for (ptr = palloc_first(pt); ptr != 0; ptr = palloc_next(pt, ptr)) {
-        note = palloc_data(pt, ptr); /* its bytes, in memory; pread() on pt->descriptor would read them too */
+        note = palloc_data(pt, ptr); /* the address of its bytes; pread() on pt->descriptor would read them too */
         if (note == NULL)
             return failed();
         printf("found at offset %4llu: %.*s\n", (unsigned long long)ptr, (int)palloc_size(pt, ptr), note);
@@ -39,7 +39,7 @@ int main(int argc, char **argv)
     if (count == 0)
         printf("%s holds no notes yet\n", file);
 
-    /* A new blob. Once palloc() has returned it is in the file, whatever happens to this program; its bytes are for us to write. */
+    /* A new blob. When palloc() has returned, a kill of this program does not lose it. The program writes its bytes. */
     snprintf(text, sizeof text, "this is note number %d", count + 1);
     ptr = palloc(pt, strlen(text) + 1);
     if (ptr == 0)
@@ -47,10 +47,10 @@ int main(int argc, char **argv)
     note = palloc_data(pt, ptr);
     if (note == NULL)
         return failed();
-    strcpy(note, text); /* pwrite(pt->descriptor, text, strlen(text) + 1, ptr) would do as well */
+    strcpy(note, text); /* or: pwrite(pt->descriptor, text, strlen(text) + 1, ptr) */
     printf("added at offset %4llu: %s\n", (unsigned long long)ptr, text);
 
-    /* palloc_sync() here would wait until the note is on the disk; close leaves that to the operating system. */
+    /* palloc_sync() here would wait until the note is on the disk. palloc_close() leaves that to the operating system. */
     palloc_close(pt);
     return 0;
 }

@@ -1,6 +1,6 @@
 /*
- * A cache of records in a fixed amount of memory. Records come and go and have all sizes; the allocator moves them together when a
- * new one would not fit otherwise, so that no memory is lost between them. When there is really no room, the oldest goes.
+ * A cache of records in a fixed amount of memory. Records have different sizes and are deleted at any time. If a new record does not fit,
+ * the allocator moves the others together, so no memory is lost between them. If it still does not fit, the oldest record is deleted.
  */
 #include <buflib.h>
 #include <stdio.h>
@@ -13,7 +13,7 @@ static struct buflib_context pool;
 static int cache[RECORDS]; /* handles, the oldest first */
 static int count, evicted, moved;
 
-/* Called before a record moves; BUFLIB_CB_CANNOT_MOVE would keep it where it is. */
+/* Called before a record moves; BUFLIB_CB_CANNOT_MOVE would prevent the move. */
 static int may_move(int handle, void *current, void *new_start)
 {
     (void)handle, (void)current, (void)new_start;
@@ -47,7 +47,7 @@ static void put(const char *key, char letter, size_t size)
     cache[count++] = handle;
 }
 
-/* The record is right until the next put, which may move it. */
+/* The address is valid until the next put, which may move the record. */
 static const char *get(const char *key)
 {
     for (int i = 0; i < count; i++)
@@ -66,7 +66,7 @@ int main(void)
         snprintf(key, sizeof key, "record %d", i);
         put(key, (char)('a' + i % 26), (size_t)(20 + i * 37 % 300));
         if (i % 3 == 0 && count > 4)
-            evict(count / 2); /* somebody deletes a record in the middle */
+            evict(count / 2); /* deletes a record in the middle */
     }
     record = get("record 199");
     if (record == NULL || !buflib_check(&pool, NULL, NULL))

@@ -1,22 +1,24 @@
 /*
  * palloc.h: blobs of bytes, allocated and freed inside a file that outlives the process.
  *
- * What malloc and free do with memory, palloc and pfree do with a file: when it is opened the next
- * time, by this program or another, the blobs are where they were. Link with -lpalloc.
+ * palloc and pfree do with a file what malloc and free do with memory. The blobs outlive the
+ * process: when the file is opened again, by this program or another, they are where they were. Link
+ * with -lpalloc.
  *
  * Terms
  *
  *   medium   The file or block device that holds the blobs. A dynamic medium grows and shrinks with
- *            them, a static one keeps the size that it has.
- *   blob     What palloc allocates: a run of bytes, named by the offset of its first byte in the
- *            medium. The offset stays the same while the blob lives, so that one blob can refer to
- *            another by it. No blob has the offset 0.
+ *            them, a static one keeps its size.
+ *   blob     The bytes that one call of palloc allocates. The offset of its first byte in the medium
+ *            is its name. The offset does not change while the blob exists, so blobs can refer to
+ *            each other by offsets. No blob has the offset 0.
  *   block    A part of the medium that holds one blob or is free. Blocks leave no gaps.
- *   marker   The 8 bytes at each end of a block that tell its size and whether it is free. They lie
- *            right before and after a blob's bytes: a program that writes outside of its blobs
- *            destroys them.
+ *   marker   8 bytes at each end of a block, with its size and whether it is free. They are directly
+ *            before and after a blob's bytes: a program that writes outside of its blobs overwrites
+ *            them.
+ *   chain    The blocks as the start markers lead from one to the next.
  *
- * A program: it keeps one more line with each run, and prints all of them.
+ * This program adds one line with each run, and prints all of them.
  *
  *   #include <palloc.h>
  *   #include <stdio.h>
@@ -41,66 +43,68 @@
  *       return 0;
  *   }
  *
- * A blob is read and written through the address that palloc_data gives, or with pread(2) and
- * pwrite(2) on the medium's descriptor at the blob's offset; both show the same bytes.
+ * A program reads and writes a blob through the address that palloc_data returns, or with pread(2)
+ * and pwrite(2) on the medium's descriptor at the blob's offset. Both show the same bytes.
  *
- * To find its blobs again, a program allocates a root first: the first blob of an empty medium has
- * the lowest offset there is, 16, and palloc_first finds it as long as it is neither freed nor moved
- * by prealloc. The root holds the offsets of other blobs, and these of others; addresses are good
- * for one run only. What bytes mean, their order included, is the program's business.
+ * To find its blobs again, a program allocates a root first. The first blob of an empty medium has
+ * the lowest possible offset, 16, and palloc_first returns it as long as it is neither freed nor moved
+ * by prealloc. The root holds the offsets of other blobs, and these of more. Addresses are valid in
+ * one run only. The program decides the meaning of the bytes and their byte order.
  *
  * Errors
  *
- *   A function that fails returns NULL, 0 or -1, as said with it, sets errno, and leaves a line of
- *   text for palloc_error(). "Fails iff" lists all the cases. A call that succeeds leaves errno
- *   alone. Nothing is printed, and nothing ends the program, not for want of memory either.
- *   Print palloc_error(): perror(3) has no words for some of it, and speaks of multibyte characters
- *   where a medium is damaged (EILSEQ).
+ *   A function that fails returns NULL, 0 or -1, as its manual says, sets errno, and leaves a line of
+ *   text for palloc_error(). "Fails iff" lists all the cases. A call that succeeds does not change
+ *   errno. The library never prints and never ends the program, even if memory runs out.
+ *   Print palloc_error(), not perror(3): errno alone does not name the place, and the system's text
+ *   for a damaged medium (EILSEQ) is about multibyte characters.
  *
  * Threads
  *
- *   Any number of threads may use one medium at a time, except palloc_close, which must be the last
- *   use. Different media do not wait for each other. errno and palloc_error() are each thread's own.
- *   The bytes of a blob are not protected, nor is a blob that one thread uses while another frees or
- *   moves it. No thread may be cancelled within a call.
- *   After fork(2), one of the two processes may go on with the medium; the other may read and write
- *   blobs' bytes, but must not use its functions, not even to close it. It is the parent that goes on
- *   if another thread was in a call at the fork. A child may use media of its own in any case.
- *   None of the functions may be called in a signal handler. Nor may exit(3), if a function given to
- *   atexit(3) closes a medium: it would wait for ever for the call that the signal interrupted. Set a
+ *   Any number of threads may use one medium at a time. palloc_close must be the last use. Calls on
+ *   different media do not wait for each other. Each thread has its own errno and palloc_error().
+ *   The program itself must protect the bytes of a blob, and must not free or move a blob that another
+ *   thread uses. No thread may be cancelled within a call.
+ *   After fork(2), one of the two processes may call functions on the medium. The other may only read
+ *   and write the bytes of blobs; it must not even call palloc_close. If another thread was in a call
+ *   at the fork, the process that continues must be the parent. A child may always use media that it
+ *   opens itself.
+ *   No function may be called in a signal handler. Nor may exit(3), if a function registered by
+ *   atexit(3) closes a medium: it would wait forever for the call that the signal interrupted. Set a
  *   flag, or call _exit(2): a kill loses nothing.
  *
  * Crashes
  *
  *   A process may be killed (kill -9) at any moment. The next palloc_init then finds every blob whose
  *   palloc had returned and whose pfree had not been called, with its bytes as the program had
- *   written them; the operation in flight is done or undone, and no space is lost.
- *   To have the same after a power cut: with PALLOC_SYNC each operation is on the disk when it
- *   returns. Without, palloc_sync brings to the disk all that was done up to then; after a power cut
- *   between two of these, palloc_init recovers the medium or refuses it (EILSEQ), and if it recovers,
- *   every blob that was synced and not freed or moved since is there. One that prealloc moved may be
- *   at neither place. A new medium is on the disk, with nothing in it, when palloc_init returns.
- *   After a sync has failed, nobody knows what is on the disk: the system may have dropped what it
- *   could not write. From then on all that changes the medium or makes it durable fails with EIO, "a
- *   sync failed before: ...", until it is closed and opened anew; reading goes on. With PALLOC_SYNC,
- *   the operation whose sync failed is undone here, and may be done on the disk.
+ *   written them. The operation in flight is done or undone, and no space is lost.
+ *   For the same after a power cut, use PALLOC_SYNC: each operation is on the disk when it returns.
+ *   Without it, palloc_sync brings everything done before to the disk. After a power cut between two
+ *   syncs, palloc_init recovers the medium or refuses it (EILSEQ). If it recovers the medium, every
+ *   blob is there that was synced, and not freed or moved since. A blob that prealloc moved may be at
+ *   neither place. A new medium is on the disk, empty, when palloc_init returns.
+ *   After a sync has failed, the contents of the disk are unknown: the system may have dropped data
+ *   that it could not write. From then on every call that changes the medium or makes it durable
+ *   fails with EIO, "a sync failed before: ...", until the medium is closed and opened again. Reading
+ *   still works. With PALLOC_SYNC, the operation whose sync failed is undone in this process, and may
+ *   be done on the disk.
  *
  * Backups
  *
- *   A copy of a medium that is in use can be refused, or open with blobs that never were together: cp
- *   reads the file piece by piece. Copy it while it is closed, or while it is open with
- *   PALLOC_READONLY, which keeps writers out and lets cp read; or keep all threads from using the
- *   medium and storing to blobs, call palloc_sync, and let them go on when the copy is made.
+ *   cp reads a file piece by piece. So a copy of a medium in use may be refused, or may open with
+ *   blobs that never existed at the same time. Copy a medium while it is closed, or while it is open
+ *   with PALLOC_READONLY, which keeps writers out and lets cp read. Or stop all threads that use the
+ *   medium or store to its blobs, call palloc_sync, copy, and let the threads continue.
  *
  * Windows
  *
- *   Paths are UTF-8. `descriptor` is one of the C runtime that the library is linked with, which has
- *   to be the program's; it is in binary mode. LockFileEx, file mappings and FlushFileBuffers stand
- *   for the system calls that are named here, and errno has the number that suits their error.
- *   A file that is mapped can't be cut, and can't be mapped beyond its end. So palloc_data may answer
- *   with another address after the medium has grown: both are good until palloc_close. And once it
- *   was called the file is not cut before palloc_close: after palloc_sync too it may end in a free
- *   block that `size` does not count.
+ *   Paths are UTF-8. `descriptor` belongs to the C runtime that the library is linked with, which must
+ *   be the program's; it is in binary mode. LockFileEx, file mappings and FlushFileBuffers replace the
+ *   system calls that are named here, and errno has the number that fits their error.
+ *   A mapped file can't be cut, and can't be mapped beyond its end. So palloc_data may return another
+ *   address after the medium has grown; both are valid until palloc_close. And once palloc_data was
+ *   called, the file is not cut before palloc_close: even after palloc_sync it may end in a free block
+ *   that `size` does not count.
  *
  * Origin
  *
@@ -108,8 +112,8 @@
  *   palloc_init, palloc_close, palloc, pfree, palloc_size, palloc_first and palloc_next are those that
  *   palloc.c documents, and the media are byte-compatible with it, both ways. The rest is an addition.
  *
- *   PostgreSQL has other functions of the same names: code that runs inside its server links a build of
- *   this library whose names have a prefix (make PREFIX_SYMBOLS=my_).
+ *   PostgreSQL has other functions with the same names. Code that runs inside its server links a build
+ *   of this library whose names have a prefix (make PREFIX_SYMBOLS=my_).
  */
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,7 +1,7 @@
-/* As in palloc.h: what went wrong in the last call that failed in this thread. Never NULL. */
+/* As in palloc.h: the text of the last error in this thread. Never NULL. */
 const char *palloc_error(void);
 
-/* The documented names. Those of the types are macros too, for #ifdef. */
+/* The documented names. The types are macros too, for #ifdef. */
 #define PALLOC_FD PALLOC_FD
 #define PALLOC_FLAGS PALLOC_FLAGS
 #define PALLOC_RESPONSE PALLOC_RESPONSE

@@ -6,22 +6,24 @@
 /*
  * palloc.h: blobs of bytes, allocated and freed inside a file that outlives the process.
  *
- * What malloc and free do with memory, palloc and pfree do with a file: when it is opened the next
- * time, by this program or another, the blobs are where they were. Link with -lpalloc.
+ * palloc and pfree do with a file what malloc and free do with memory. The blobs outlive the
+ * process: when the file is opened again, by this program or another, they are where they were. Link
+ * with -lpalloc.
  *
  * Terms
  *
  *   medium   The file or block device that holds the blobs. A dynamic medium grows and shrinks with
- *            them, a static one keeps the size that it has.
- *   blob     What palloc allocates: a run of bytes, named by the offset of its first byte in the
- *            medium. The offset stays the same while the blob lives, so that one blob can refer to
- *            another by it. No blob has the offset 0.
+ *            them, a static one keeps its size.
+ *   blob     The bytes that one call of palloc allocates. The offset of its first byte in the medium
+ *            is its name. The offset does not change while the blob exists, so blobs can refer to
+ *            each other by offsets. No blob has the offset 0.
  *   block    A part of the medium that holds one blob or is free. Blocks leave no gaps.
- *   marker   The 8 bytes at each end of a block that tell its size and whether it is free. They lie
- *            right before and after a blob's bytes: a program that writes outside of its blobs
- *            destroys them.
+ *   marker   8 bytes at each end of a block, with its size and whether it is free. They are directly
+ *            before and after a blob's bytes: a program that writes outside of its blobs overwrites
+ *            them.
+ *   chain    The blocks as the start markers lead from one to the next.
  *
- * A program: it keeps one more line with each run, and prints all of them.
+ * This program adds one line with each run, and prints all of them.
  *
  *   #include <palloc.h>
  *   #include <stdio.h>
@@ -46,66 +48,68 @@
  *       return 0;
  *   }
  *
- * A blob is read and written through the address that palloc_data gives, or with pread(2) and
- * pwrite(2) on the medium's descriptor at the blob's offset; both show the same bytes.
+ * A program reads and writes a blob through the address that palloc_data returns, or with pread(2)
+ * and pwrite(2) on the medium's descriptor at the blob's offset. Both show the same bytes.
  *
- * To find its blobs again, a program allocates a root first: the first blob of an empty medium has
- * the lowest offset there is, 16, and palloc_first finds it as long as it is neither freed nor moved
- * by prealloc. The root holds the offsets of other blobs, and these of others; addresses are good
- * for one run only. What bytes mean, their order included, is the program's business.
+ * To find its blobs again, a program allocates a root first. The first blob of an empty medium has
+ * the lowest possible offset, 16, and palloc_first returns it as long as it is neither freed nor moved
+ * by prealloc. The root holds the offsets of other blobs, and these of more. Addresses are valid in
+ * one run only. The program decides the meaning of the bytes and their byte order.
  *
  * Errors
  *
- *   A function that fails returns NULL, 0 or -1, as said with it, sets errno, and leaves a line of
- *   text for palloc_error(). "Fails iff" lists all the cases. A call that succeeds leaves errno
- *   alone. Nothing is printed, and nothing ends the program, not for want of memory either.
- *   Print palloc_error(): perror(3) has no words for some of it, and speaks of multibyte characters
- *   where a medium is damaged (EILSEQ).
+ *   A function that fails returns NULL, 0 or -1, as its manual says, sets errno, and leaves a line of
+ *   text for palloc_error(). "Fails iff" lists all the cases. A call that succeeds does not change
+ *   errno. The library never prints and never ends the program, even if memory runs out.
+ *   Print palloc_error(), not perror(3): errno alone does not name the place, and the system's text
+ *   for a damaged medium (EILSEQ) is about multibyte characters.
  *
  * Threads
  *
- *   Any number of threads may use one medium at a time, except palloc_close, which must be the last
- *   use. Different media do not wait for each other. errno and palloc_error() are each thread's own.
- *   The bytes of a blob are not protected, nor is a blob that one thread uses while another frees or
- *   moves it. No thread may be cancelled within a call.
- *   After fork(2), one of the two processes may go on with the medium; the other may read and write
- *   blobs' bytes, but must not use its functions, not even to close it. It is the parent that goes on
- *   if another thread was in a call at the fork. A child may use media of its own in any case.
- *   None of the functions may be called in a signal handler. Nor may exit(3), if a function given to
- *   atexit(3) closes a medium: it would wait for ever for the call that the signal interrupted. Set a
+ *   Any number of threads may use one medium at a time. palloc_close must be the last use. Calls on
+ *   different media do not wait for each other. Each thread has its own errno and palloc_error().
+ *   The program itself must protect the bytes of a blob, and must not free or move a blob that another
+ *   thread uses. No thread may be cancelled within a call.
+ *   After fork(2), one of the two processes may call functions on the medium. The other may only read
+ *   and write the bytes of blobs; it must not even call palloc_close. If another thread was in a call
+ *   at the fork, the process that continues must be the parent. A child may always use media that it
+ *   opens itself.
+ *   No function may be called in a signal handler. Nor may exit(3), if a function registered by
+ *   atexit(3) closes a medium: it would wait forever for the call that the signal interrupted. Set a
  *   flag, or call _exit(2): a kill loses nothing.
  *
  * Crashes
  *
  *   A process may be killed (kill -9) at any moment. The next palloc_init then finds every blob whose
  *   palloc had returned and whose pfree had not been called, with its bytes as the program had
- *   written them; the operation in flight is done or undone, and no space is lost.
- *   To have the same after a power cut: with PALLOC_SYNC each operation is on the disk when it
- *   returns. Without, palloc_sync brings to the disk all that was done up to then; after a power cut
- *   between two of these, palloc_init recovers the medium or refuses it (EILSEQ), and if it recovers,
- *   every blob that was synced and not freed or moved since is there. One that prealloc moved may be
- *   at neither place. A new medium is on the disk, with nothing in it, when palloc_init returns.
- *   After a sync has failed, nobody knows what is on the disk: the system may have dropped what it
- *   could not write. From then on all that changes the medium or makes it durable fails with EIO, "a
- *   sync failed before: ...", until it is closed and opened anew; reading goes on. With PALLOC_SYNC,
- *   the operation whose sync failed is undone here, and may be done on the disk.
+ *   written them. The operation in flight is done or undone, and no space is lost.
+ *   For the same after a power cut, use PALLOC_SYNC: each operation is on the disk when it returns.
+ *   Without it, palloc_sync brings everything done before to the disk. After a power cut between two
+ *   syncs, palloc_init recovers the medium or refuses it (EILSEQ). If it recovers the medium, every
+ *   blob is there that was synced, and not freed or moved since. A blob that prealloc moved may be at
+ *   neither place. A new medium is on the disk, empty, when palloc_init returns.
+ *   After a sync has failed, the contents of the disk are unknown: the system may have dropped data
+ *   that it could not write. From then on every call that changes the medium or makes it durable
+ *   fails with EIO, "a sync failed before: ...", until the medium is closed and opened again. Reading
+ *   still works. With PALLOC_SYNC, the operation whose sync failed is undone in this process, and may
+ *   be done on the disk.
  *
  * Backups
  *
- *   A copy of a medium that is in use can be refused, or open with blobs that never were together: cp
- *   reads the file piece by piece. Copy it while it is closed, or while it is open with
- *   PALLOC_READONLY, which keeps writers out and lets cp read; or keep all threads from using the
- *   medium and storing to blobs, call palloc_sync, and let them go on when the copy is made.
+ *   cp reads a file piece by piece. So a copy of a medium in use may be refused, or may open with
+ *   blobs that never existed at the same time. Copy a medium while it is closed, or while it is open
+ *   with PALLOC_READONLY, which keeps writers out and lets cp read. Or stop all threads that use the
+ *   medium or store to its blobs, call palloc_sync, copy, and let the threads continue.
  *
  * Windows
  *
- *   Paths are UTF-8. `descriptor` is one of the C runtime that the library is linked with, which has
- *   to be the program's; it is in binary mode. LockFileEx, file mappings and FlushFileBuffers stand
- *   for the system calls that are named here, and errno has the number that suits their error.
- *   A file that is mapped can't be cut, and can't be mapped beyond its end. So palloc_data may answer
- *   with another address after the medium has grown: both are good until palloc_close. And once it
- *   was called the file is not cut before palloc_close: after palloc_sync too it may end in a free
- *   block that `size` does not count.
+ *   Paths are UTF-8. `descriptor` belongs to the C runtime that the library is linked with, which must
+ *   be the program's; it is in binary mode. LockFileEx, file mappings and FlushFileBuffers replace the
+ *   system calls that are named here, and errno has the number that fits their error.
+ *   A mapped file can't be cut, and can't be mapped beyond its end. So palloc_data may return another
+ *   address after the medium has grown; both are valid until palloc_close. And once palloc_data was
+ *   called, the file is not cut before palloc_close: even after palloc_sync it may end in a free block
+ *   that `size` does not count.
  *
  * Origin
  *
@@ -113,8 +117,8 @@
  *   palloc_init, palloc_close, palloc, pfree, palloc_size, palloc_first and palloc_next are those that
  *   palloc.c documents, and the media are byte-compatible with it, both ways. The rest is an addition.
  *
- *   PostgreSQL has other functions of the same names: code that runs inside its server links a build of
- *   this library whose names have a prefix (make PREFIX_SYMBOLS=my_).
+ *   PostgreSQL has other functions with the same names. Code that runs inside its server links a build
+ *   of this library whose names have a prefix (make PREFIX_SYMBOLS=my_).
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -130,52 +134,52 @@
 extern "C" {
 #endif
 
-/* No flags: a static medium, whose size is that of the file and does not change. */
+/* No flags: a static medium, which keeps the size of the file. */
 #define PALLOC_DEFAULT 0
 
 /*
- * The medium grows and shrinks with its blobs. A medium that is already initialized knows whether
- * it does; its own bit wins.
+ * The medium grows and shrinks with its blobs. For a medium that is already initialized, the bit in
+ * its header counts.
  */
 #define PALLOC_DYNAMIC 1
 
 /*
- * Every operation is on the disk when it returns. `descriptor` carries O_DSYNC, so that what the
- * program writes with it is on the disk too. What it stores through palloc_data is not: that needs
- * palloc_sync.
+ * Every operation is on the disk when it returns. `descriptor` has O_DSYNC, so the program's writes
+ * with it are on the disk when they return, too. Stores through the address that palloc_data
+ * returned are on the disk after palloc_sync.
  */
 #define PALLOC_SYNC 2
 
 /*
- * Open with a shared lock and write nothing at all, not even a repair; palloc, pfree and prealloc
- * fail with EROFS.
+ * Open with a shared lock. Nothing is written, not even a repair; palloc, pfree and prealloc fail
+ * with EROFS.
  */
 #define PALLOC_READONLY 4
 
 /*
- * Initialize a file that holds something else, or a damaged medium. A good medium is kept. One that
- * is open elsewhere, or has PALLOC_EXTENDED, is refused all the same.
+ * Make a medium of a file that holds something else, or of a damaged medium. A sound medium is
+ * kept. A medium that is open elsewhere, or has PALLOC_EXTENDED, is still refused.
  */
 #define PALLOC_FORCE 8
 
-/* Reserved. No layout is defined for it; a medium that has it is refused. */
+/* Reserved: its layout is not defined. A medium that has it is refused. */
 #define PALLOC_EXTENDED (1u << 31)
 
 /*
- * An open medium. Read the fields, never write them; first_free and size may change with each call.
- * The struct is made by palloc_init and may be longer than what is shown here: handle it by pointer
- * only.
+ * An open medium. A program may read the fields and must not write them; first_free and size may
+ * change with each call. palloc_init makes the struct, which may be longer than shown here: use it
+ * by pointer only.
  */
 struct palloc_t {
     /*
-     * The absolute path, without symbolic links, `.` and `..`; the path that was given to
-     * palloc_init where the system can't tell it.
+     * The absolute path, without symbolic links, `.` and `..`. If the system can't find it, the
+     * path that was given to palloc_init.
      */
     char *filename;
     /*
-     * The file, for reading and writing blobs with pread(2), pwrite(2), or lseek(2) with read(2)
-     * and write(2). It is larger than 2. The library uses one of its own: a program that closes
-     * this one, by mistake or to save it, harms nothing.
+     * A descriptor of the file, larger than 2, for reading and writing blobs with pread(2),
+     * pwrite(2), or lseek(2) with read(2) and write(2). The library uses another one, so a program
+     * may close this one.
      */
     int descriptor;
     /* PALLOC_DYNAMIC if the medium grows; PALLOC_SYNC if every operation is durable. */
@@ -183,7 +187,8 @@ struct palloc_t {
     /* Where the first block begins: 8. */
     uint32_t header_size;
     /*
-     * Start of a free block, 0 if there is none; the lowest one after palloc_init and palloc_sync.
+     * Start of a free block, 0 if no block is free. After palloc_init and palloc_sync it is the
+     * lowest one.
      */
     uint64_t first_free;
     /* End of the last block. A dynamic medium's file may be longer while it is open. */
@@ -191,8 +196,8 @@ struct palloc_t {
 };
 
 /*
- * What palloc_stat tells of a medium. Bytes are those of data sections, without the 16 bytes of
- * markers of each block.
+ * Counts of a medium. Bytes are those of blocks' data, without the 16 bytes of markers of each
+ * block.
  */
 struct palloc_stat {
     /* End of the last block, as `size` in struct palloc_t. */
@@ -206,99 +211,103 @@ struct palloc_stat {
     /* Sum of their sizes. */
     uint64_t free_bytes;
     /*
-     * The size of the largest of them. A static medium cannot give a larger blob; a dynamic one
-     * grows.
+     * The size of the largest of them: the largest blob that a static medium can allocate. A
+     * dynamic one grows.
      */
     uint64_t largest_free;
 };
 
 /*
- * Called for each block: `ptr` is the offset of its data, `size` that of its data section,
- * `is_free` 1 or 0. Non-zero ends the walk. It has to return: no longjmp, no exception.
+ * Called for each block: `ptr` is the offset of its data, `size` the size of its data, `is_free` 1
+ * or 0. A result other than 0 ends the walk. The function must return: no longjmp, no exception.
  */
 typedef int (*palloc_walk_fn)(void *user, uint64_t ptr, uint64_t size, int is_free);
 
 /*
- * Called for each violation of the format: the offset of the block, and what is wrong, valid during
- * the call. It has to return: no longjmp, no exception.
+ * Called for each violation of the format: `offset` is that of the block, `what` describes the
+ * violation and is valid during the call. The function must return: no longjmp, no exception.
  */
 typedef void (*palloc_report_fn)(void *user, uint64_t offset, const char *what);
 
 /*
- * Opens the medium in `filename`, and makes one where there is none:
+ * Opens the medium in `filename`, and makes one first if the file holds none:
  *
- *   the file          PALLOC_DYNAMIC                                          otherwise
- *   ----------------  ------------------------------------------------------  -------------
- *   does not exist    created, mode 0660 minus the umask                      fails, ENOENT
- *   is empty          a medium of 8 bytes that grows                          fails, EINVAL
- *   is all zeros      initialized, one free block                             the same
- *   is a medium       opened; repaired if a process was killed at work in it  the same
- *   is anything else  fails, EINVAL; initialized with PALLOC_FORCE            the same
+ *   the file          PALLOC_DYNAMIC                                                        otherwise
+ *   ----------------  --------------------------------------------------------------------  -------------
+ *   does not exist    created, mode 0660 minus the umask                                    fails, ENOENT
+ *   is empty          a medium of 8 bytes that grows                                        fails, EINVAL
+ *   is all zeros      initialized, one free block                                           the same
+ *   is a medium       opened; repaired if a process was killed while it changed the medium  the same
+ *   is anything else  fails, EINVAL; initialized with PALLOC_FORCE                          the same
  *
- * A file of zeros must have 8 bytes, or at least 40; a smaller one is made that long with
- * PALLOC_DYNAMIC and refused without (EINVAL). So `truncate -s 1M FILE` and palloc_init(FILE,
+ * A file of zeros must have 8 bytes, or at least 40. With PALLOC_DYNAMIC a shorter one is made
+ * longer; without, it is refused (EINVAL). So `truncate -s 1M FILE` and palloc_init(FILE,
  * PALLOC_DEFAULT) make a static medium of 1 MiB.
  *
- * With PALLOC_READONLY only a medium can be opened. The medium is locked (flock(2)) until
- * palloc_close; with PALLOC_READONLY the lock is shared.
+ * PALLOC_READONLY opens media only. The medium is locked (flock(2)) until palloc_close; with
+ * PALLOC_READONLY the lock is shared.
  *
- * Returns the open medium, NULL on failure; a file that was created for it may remain, empty, but
- * not for want of descriptors. Fails iff:
- * - EINVAL: one of the cases above; filename is NULL; flags that are unknown or contradict each
+ * Returns the open medium, or NULL on failure. An empty file that the call created may then remain,
+ * but not after EMFILE. Fails iff:
+ * - EINVAL: one of the cases above; `filename` is NULL; `flags` are unknown or contradict each
  *   other; neither a file nor a block device.
- * - EWOULDBLOCK: the medium is open already, in this process or another.
- * - EILSEQ: the chain of blocks is damaged (palloc_error() says where); nothing was written.
+ * - ENOENT: the file does not exist, and PALLOC_DYNAMIC is not given.
+ * - EWOULDBLOCK: the medium is open already, in this process or another, unless both are
+ *   PALLOC_READONLY.
+ * - EILSEQ: the chain of blocks is damaged (palloc_error() names the offset); nothing was written.
  * - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set.
- * - ENOMEM: memory or address space ran out. ENOSPC: the disk is full. EMFILE: it takes two
- *   descriptors, three for a moment to create a file.
+ * - ENOMEM: memory or address space ran out. ENOSPC: the disk is full.
+ * - EMFILE: the process has not enough descriptors. The call needs two, and three for a moment to
+ *   create a file.
  * - ENODEV: the file system has no shared mappings.
- * - whatever else open(2), mmap(2) and their like say.
+ * - any other error of open(2), mmap(2) and the like.
  */
 struct palloc_t *palloc_init(const char *filename, uint32_t flags);
 
 /*
- * Closes the medium: gives back what was reserved ahead, and leaves the file exactly in the
- * documented format. NULL is accepted. No other thread may be using the medium, and pointers from
- * palloc_data end here. It walks all free blocks.
+ * Closes the medium. The file is then exactly in the documented format, without space reserved
+ * ahead. If `pt` is NULL, nothing happens. No other thread may be using the medium, and addresses
+ * from palloc_data are not valid any more. The call walks all free blocks.
  *
- * What could not be written is reported in errno and palloc_error(), and made good by the next
- * palloc_init; the medium is closed all the same.
+ * Returns nothing. If something could not be written, errno and palloc_error() report it, and the
+ * next palloc_init repairs it. The medium is closed in any case.
  */
 void palloc_close(struct palloc_t *pt);
 
 /*
- * Allocates a blob of at least `size` bytes and returns the offset of its first byte, 16-byte
- * aligned on media that this library made. What the bytes hold is not defined. A size of 0 gives a
- * blob of 16 bytes.
+ * Allocates a blob of at least `size` bytes and returns the offset of its first byte. The offset is
+ * a multiple of 16 on media that this library made. The contents of the bytes are undefined. A size
+ * of 0 gives a blob of 16 bytes.
  *
  * Returns 0 on failure, and the medium is as it was. Fails iff:
  * - ENOSPC: no free block is large enough and the medium is static, or the disk is full.
  * - ENOMEM: no medium can hold `size` bytes, or memory or address space ran out.
  * - EROFS: opened with PALLOC_READONLY. EINVAL: `pt` is NULL.
  * - EFBIG: the file would exceed what the file system or RLIMIT_FSIZE allows.
- * - EILSEQ: a marker was overwritten since the medium was opened (palloc_error() says where).
- * - EIO, EDQUOT, ...: what ftruncate(2), fallocate(2) and fdatasync(2) say. EIO: a sync failed
- *   before.
+ * - EILSEQ: a marker was overwritten since the medium was opened (palloc_error() names the offset).
+ * - EIO, EDQUOT, ...: an error of ftruncate(2), fallocate(2) or fdatasync(2). EIO also if a sync
+ *   failed before.
  */
 uint64_t palloc(struct palloc_t *pt, size_t size);
 
 /*
- * Frees the blob at `ptr`. On a dynamic medium, freeing the last one gives its space back to the
- * file system.
+ * Frees the blob at `ptr`. If it is the last of a dynamic medium, `size` shrinks at once; the file
+ * is cut by palloc_sync and palloc_close, and when much space is free at its end.
  *
  * Returns nothing: to see a failure, set errno to 0 before the call. Fails, and changes nothing,
  * iff:
  * - EINVAL: no allocated blob starts at `ptr` (0, a stray offset, inside a blob, freed already), or
  *   `pt` is NULL.
  * - EROFS: opened with PALLOC_READONLY.
- * - EILSEQ: a marker was overwritten since the medium was opened (the one at the end of a blob of
- *   up to 512 bytes is not looked at).
- * - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says. EIO: a sync failed before.
+ * - EILSEQ: a marker was overwritten since the medium was opened. The end marker of a blob of up to
+ *   512 bytes is not read.
+ * - EIO, ...: with PALLOC_SYNC, an error of fdatasync(2). EIO also if a sync failed before.
  */
 void pfree(struct palloc_t *pt, uint64_t ptr);
 
 /*
- * The size of the data section at `ptr`: what was asked for or more. Answers for free blocks too.
+ * Returns the size of the block's data at `ptr`: the size that was asked for, or more. The block
+ * may be free.
  *
  * Returns 0 on failure. Fails iff:
  * - EINVAL: no block's data starts at `ptr`, or `pt` is NULL.
@@ -307,71 +316,75 @@ void pfree(struct palloc_t *pt, uint64_t ptr);
 uint64_t palloc_size(struct palloc_t *pt, uint64_t ptr);
 
 /*
- * The allocated blob with the lowest offset, 0 if there is none. Fails (0 too: set errno to 0
- * before to tell) iff:
+ * Returns the allocated blob with the lowest offset, 0 if there is no blob.
+ *
+ * Returns 0 on failure too: to see a failure, set errno to 0 before the call. Fails iff:
  * - EINVAL: `pt` is NULL.
  * - EILSEQ: a marker was overwritten since the medium was opened.
  */
 uint64_t palloc_first(struct palloc_t *pt);
 
 /*
- * The allocated blob with the lowest offset above `ptr`, 0 if there is none. `ptr` can be any
- * number: 0 gives the first blob, and that of a blob which was freed the one behind it, so a
- * program may free blobs while it iterates. Fails (0 too: set errno to 0 before to tell) iff:
+ * Returns the allocated blob with the lowest offset above `ptr`, 0 if there is no such blob. `ptr`
+ * may be any number: 0 gives the first blob, and the offset of a freed blob gives the blob behind
+ * it. So a program may free blobs while it iterates.
+ *
+ * Returns 0 on failure too: to see a failure, set errno to 0 before the call. Fails iff:
  * - EINVAL: `pt` is NULL.
  * - EILSEQ: a marker was overwritten since the medium was opened.
  */
 uint64_t palloc_next(struct palloc_t *pt, uint64_t ptr);
 
 /*
- * Resizes the blob at `ptr`, in place where there is room and by a move where not, and returns its
- * offset. The first bytes, up to the smaller of both sizes, are kept; a kill during the call leaves
- * either the old blob, with every byte, or the new one, never both or none. If it moves, the old
- * offset and address are dead. With `ptr` 0 it is palloc(pt, size). A size of 0 shrinks to 16
- * bytes. Space given up is freed when it is worth a block (more than 32 bytes).
+ * Resizes the blob at `ptr` and returns its offset. The blob stays in place if there is space for
+ * it, else it moves; the old offset and address are then invalid. The first bytes, up to the
+ * smaller of both sizes, are kept. A kill during the call leaves either the old blob, with every
+ * byte, or the new one; never both, and always one of them. With `ptr` 0 the call is palloc(pt,
+ * size). A size of 0 shrinks to 16 bytes. A shorter blob frees the space behind it if that is more
+ * than 32 bytes; otherwise the blob keeps it.
  *
  * Returns 0 on failure, and the blob at `ptr` is as it was. Fails iff:
  * - EINVAL: `ptr` is not 0 and no allocated blob starts there, or `pt` is NULL.
  * - ENOSPC, ENOMEM, EFBIG, EIO, ...: as with palloc.
  * - EROFS: opened with PALLOC_READONLY.
- * - EILSEQ: a marker was overwritten since the medium was opened (the one at the end of a blob of
- *   up to 512 bytes is not looked at).
+ * - EILSEQ: a marker was overwritten since the medium was opened. The end marker of a blob of up to
+ *   512 bytes is not read.
  */
 uint64_t prealloc(struct palloc_t *pt, uint64_t ptr, size_t size);
 
 /*
- * The address of the blob's bytes, palloc_size of them, to read and (except with PALLOC_READONLY)
- * write. It stays valid until palloc_close, whatever the medium does, as long as the blob is not
- * freed or moved; it shows the same bytes as pread(2) and pwrite(2) on `descriptor`. What is stored
- * here is safe from a kill at once, and from a power cut after palloc_sync only, with PALLOC_SYNC
- * too.
+ * Returns the address of the blob's bytes, palloc_size of them. The program may read them and,
+ * except with PALLOC_READONLY, write them. The address is valid until palloc_close, also when the
+ * medium grows, unless the blob is freed or moved. It shows the same bytes as pread(2) and
+ * pwrite(2) on `descriptor`. A store there is safe from a kill at once, and from a power cut after
+ * the next palloc_sync, also with PALLOC_SYNC.
  *
  * The address is 16-byte aligned on media that this library made. On media of the original it can
  * be odd: use memcpy there.
  *
  * Returns NULL on failure. Fails iff:
  * - EINVAL: no allocated blob starts at `ptr`, or `pt` is NULL.
- * - ENOSPC, EDQUOT, EIO: the file is sparse under the blob, and the disk is full or fails.
- * - EILSEQ: the marker right before the blob was overwritten since the medium was opened. The one
- *   behind it is not looked at.
+ * - ENOSPC, EDQUOT, EIO: the file is sparse at the blob, and the disk is full or fails.
+ * - EILSEQ: the start marker of the blob was overwritten since the medium was opened. The end
+ *   marker is not read.
  */
 void *palloc_data(struct palloc_t *pt, uint64_t ptr);
 
 /*
- * Makes everything done so far durable, blobs' bytes included, and the file exactly the documented
- * format: nothing behind the last block, free blocks linked in order. It walks all free blocks.
- * With PALLOC_READONLY it does nothing and succeeds.
+ * Makes everything done so far durable, with the bytes of blobs. The file is then exactly in the
+ * documented format: it ends with the last block, and free blocks are linked in order. The call
+ * walks all free blocks. With PALLOC_READONLY it does nothing and succeeds.
  *
  * Returns 0, or -1 on failure. Fails iff:
  * - EINVAL: `pt` is NULL.
- * - EIO, ENOSPC, ...: what fdatasync(2) and ftruncate(2) say. EIO: a sync failed before.
+ * - EIO, ENOSPC, ...: an error of fdatasync(2) or ftruncate(2). EIO also if a sync failed before.
  */
 int palloc_sync(struct palloc_t *pt);
 
 /*
- * Counts blocks and bytes into `out`, by a walk over all blocks.
+ * Counts blocks and bytes into `out`. The call walks all blocks.
  *
- * Returns 0, or -1 on failure, with `out` untouched. Fails iff:
+ * Returns 0, or -1 on failure, and then `out` is unchanged. Fails iff:
  * - EINVAL: `pt` or `out` is NULL.
  * - EILSEQ: a marker was overwritten since the medium was opened.
  */
@@ -379,32 +392,32 @@ int palloc_stat(struct palloc_t *pt, struct palloc_stat *out);
 
 /*
  * Calls `fn` for every block, allocated or free, by ascending offset. The medium is not locked
- * during the call of `fn`, which may use it in every way except palloc_close: blocks that exist
- * throughout are seen once.
+ * during the call of `fn`, which may call every function on it except palloc_close. Blocks that
+ * exist during the whole walk are visited once.
  *
- * Returns what `fn` returned last; 0 when the end was reached or there is no block. Fails (-1, with
- * errno set; a walk that ends well leaves errno alone) iff:
+ * Returns the last result of `fn`; 0 at the end of the medium. Returns -1 on failure too: to see a
+ * failure, set errno to 0 before the call. Fails iff:
  * - EINVAL: `pt` or `fn` is NULL.
  * - EILSEQ: a marker was overwritten since the medium was opened.
  */
 int palloc_walk(struct palloc_t *pt, palloc_walk_fn fn, void *user);
 
 /*
- * Reads the medium in `filename`, without opening it or writing to it, and calls `report` (if not
- * NULL) for every violation of the format: wrong or missing markers, gaps, free blocks that are
- * side by side, links that do not form the sorted list. While it runs the file has a shared lock.
+ * Reads the medium in `filename`, without opening it or writing to it, and calls `report`, if not
+ * NULL, for every violation of the format: wrong or missing markers, gaps, adjacent free blocks,
+ * links that do not form the sorted list. The file has a shared lock during the call.
  *
- * Returns how many there are, 0 for a sound medium; -1 if it can't be read. Fails iff:
+ * Returns the number of violations, 0 for a sound medium; -1 on failure. Fails iff:
  * - EINVAL: `filename` is NULL, or names neither a file nor a block device.
  * - EWOULDBLOCK: the medium is open for writing.
- * - ENOENT, EACCES, EIO, ENOMEM, ...: what open(2), mmap(2) and their like say.
+ * - ENOENT, EACCES, EIO, ENOMEM, ...: an error of open(2), mmap(2) and the like.
  */
 int64_t palloc_check(const char *filename, palloc_report_fn report, void *user);
 
 /*
- * What went wrong in the last call that failed in this thread, as one line that names the function,
- * the file and the offset or argument. Never NULL; "" if nothing failed yet. The system's own words
- * in it are those of strerror(3). It changes with the next failure in this thread.
+ * Returns the text of the last error in this thread: one line that names the function, the file and
+ * the offset or argument. The system's part of it is the text of strerror(3). Never NULL; "" if no
+ * call has failed yet. The next failure in this thread changes it.
  */
 const char *palloc_error(void);
 

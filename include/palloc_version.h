@@ -17,9 +17,9 @@ extern "C" {
 #endif
 
 /*
- * The version of the library that the program runs with, as PALLOC_VERSION is that of the one it
- * was compiled for. With the same PALLOC_VERSION_MAJOR, a later one has all that an earlier one
- * has. Never fails.
+ * Returns the version of the library that the program runs with. PALLOC_VERSION is the version that
+ * the program was compiled for. With the same PALLOC_VERSION_MAJOR, a later version has everything
+ * that an earlier one has. Never fails.
  */
 const char *palloc_version(void);
 

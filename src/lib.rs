@@ -5,7 +5,7 @@
 //! * [`buflib`] allocates blocks in one buffer, and moves them together when space is short. Rust programs use [`buflib::Buflib`]. It
 //!   is `no_std` without the default feature `std`.
 //!
-//! C programs use the headers in `include/`. Each header is made from the file of its name in `src/ffi`.
+//! C programs use the headers in `include/`. Each header is generated from a file in `src/ffi`.
 //!
 //! # Glossary
 //!
@@ -21,13 +21,19 @@
 //! | blob | the data of a live block; the program names it by the offset of its first byte |
 //! | marker | 8 bytes with the size of the data and a bit that is set in free blocks; start marker before the data, end marker behind it |
 //! | chain | the blocks as the start markers lead from one to the next; only the chain is trusted |
-//! | commit | the one store to a start marker that makes an operation happen; also: to write a transaction |
+//! | derived | end markers and links are derived from the chain: they can be written again at any time |
+//! | index | the blocks of an open medium, in memory |
+//! | commit | the one store that makes an operation happen, to a start marker, or of an intent; also: to write a transaction |
 //! | odd | a size or a medium of the original that is not a multiple of 16; a block at such a place is out of step |
 //! | slack | the free end of an open dynamic medium, which is not counted in its size; close cuts it off |
 //! | recent block | a free block of an exact size that was freed last, and is handed out first |
 //! | exact size | a multiple of 16 bytes up to 512 |
 //! | settle | to make recent blocks ordinary free ones, with their end markers |
-//! | intent | what the end marker of a block holds while an operation changes two start markers |
+//! | intent | a word in the end marker of a live block while an operation changes two start markers: "MV", a move, or "SH", a shrink |
+//! | damaged | a medium whose chain is broken; opening refuses it (EILSEQ) |
+//! | repair | to finish an operation that a kill or a power cut interrupted, and to write derived data again; part of opening |
+//! | hole | a range of a sparse file without space on the disk; to fill a hole is to allocate it |
+//! | window | a mapping of the file from its start, which may be longer than the file |
 //! | barrier | with PALLOC_SYNC, a sync: earlier stores are on the disk before later ones |
 //! | tidy | to make the file exactly the documented format |
 //! | exact mode | the file ends with the last block after each operation, as in the second generation's interface |

@@ -4,10 +4,9 @@
 #define LIBPALLOC_FINWO_PALLOC_H
 
 /*
- * finwo/palloc.h: the second generation of palloc's functions, which take a file descriptor where
- * those of palloc.h take a struct palloc_t *. The media are the same; palloc.h explains the terms,
- * what happens in a crash, and the rules for threads, which hold here with "descriptor" for "medium".
- * Link with -lpalloc.
+ * finwo/palloc.h: the second generation of palloc's functions. They take a file descriptor, and those
+ * of palloc.h a struct palloc_t *. The media are the same. palloc.h explains the terms, crashes, and
+ * the rules for threads, which hold here for each descriptor. Link with -lpalloc.
  *
  *   #include <finwo/palloc.h>
  *   #include <stdio.h>
@@ -30,24 +29,24 @@
  *       return palloc_close(fd) == PALLOC_OK ? 0 : 1;
  *   }
  *
- * The file of a dynamic medium ends with its last block at every moment, so that lseek(fd, 0,
- * SEEK_END) tells the size of the medium. Growth thus costs some system calls with each palloc that
- * finds no free block; palloc.h reserves space ahead.
+ * The file of a dynamic medium ends with its last block after each call, so lseek(fd, 0, SEEK_END)
+ * returns the size of the medium. Therefore each palloc that finds no free block makes some system
+ * calls. The functions of palloc.h reserve space ahead.
  *
- * The position of `fd` in the file is the program's. The library works on descriptors of its own,
- * so a program that closes `fd` by close(2) harms nothing. But it leaves the medium open and locked:
- * the library lets go of it, as if the process had been killed, when a later palloc_open or
- * palloc_init in this process would fail otherwise, or returns or is given its number for another
- * file. Up to then calls with the number act on the medium, not on what else has that number by now.
- * (To ask the system at each call would make a palloc several times slower.)
+ * The position of `fd` in the file stays as the program left it. The library works on descriptors of
+ * its own, so a program that closes `fd` by close(2) harms no medium. But the medium stays open and locked. The
+ * library abandons it, as if the process had been killed, when a later palloc_open or palloc_init in
+ * this process would fail otherwise, or when one of them gets its number for another file. Until then
+ * calls with the number act on the medium, not on another file that has the number by now. (A system
+ * call in each function to check would make palloc several times slower.)
  *
- * After fork(2), one of the two processes may go on with the medium (the parent, if another thread
- * was in a call at the fork), and the other must not use these functions on it. A child may use media
- * of its own in any case: fork waits for a palloc_open or palloc_init of another thread.
+ * After fork(2), one of the two processes may use these functions on the medium: the parent, if another
+ * thread was in a call at the fork. The other process must not. A child may always use media that it
+ * opens itself: fork waits for a palloc_open or palloc_init of another thread.
  *
- * The names of the functions are those of palloc.h with other parameters: macros at the end of this
- * file map them to others, and a source file can include one of the two headers only. Both may be
- * used in one program, for different media.
+ * The functions have the names of those of palloc.h, with other parameters: macros at the end of this
+ * file map the names. So a source file can include only one of the two headers. A program may use both,
+ * for different media.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -57,7 +56,7 @@
 #error "palloc.h and finwo/palloc.h can't be included in the same source file"
 #endif
 
-/* What functions return. */
+/* The values of PALLOC_RESPONSE. */
 #define PALLOC_OK 0
 #define PALLOC_ERR (-1)
 
@@ -65,34 +64,36 @@
 extern "C" {
 #endif
 
-/* No flags: a static medium, whose size is that of the file and does not change. */
+/* No flags: a static medium, which keeps the size of the file. */
 #define PALLOC_DEFAULT 0
 
 /*
- * The medium grows and shrinks with its blobs. A medium that is already initialized knows whether
- * it does; its own bit wins.
+ * The medium grows and shrinks with its blobs. For a medium that is already initialized, the bit in
+ * its header counts.
  */
 #define PALLOC_DYNAMIC 1
 
 /*
- * Every operation is on the disk when it returns. The descriptor that palloc_open returns carries
- * O_DSYNC, so that what the program writes with it is on the disk too.
+ * Every operation is on the disk when it returns. The descriptor that palloc_open returns has
+ * O_DSYNC, so the program's writes with it are on the disk when they return, too.
  */
 #define PALLOC_SYNC 2
 
 /*
- * Open with a shared lock and write nothing at all, not even a repair; palloc and pfree fail with
- * EROFS.
+ * Open with a shared lock. Nothing is written, not even a repair; palloc and pfree fail with EROFS.
  */
 #define PALLOC_READONLY 4
 
-/* Initialize a file that holds something else, or a damaged medium. A good medium is kept. */
+/*
+ * Make a medium of a file that holds something else, or of a damaged medium. A sound medium is
+ * kept.
+ */
 #define PALLOC_FORCE 8
 
-/* Reserved. No layout is defined for it; a medium that has it is refused. */
+/* Reserved: its layout is not defined. A medium that has it is refused. */
 #define PALLOC_EXTENDED (1u << 31)
 
-/* A descriptor on which a medium is open. */
+/* A descriptor that a medium is open on. */
 typedef int PALLOC_FD;
 
 /* PALLOC_DYNAMIC and the others, combined with |. */
@@ -101,78 +102,81 @@ typedef uint32_t PALLOC_FLAGS;
 /* PALLOC_OK or PALLOC_ERR. */
 typedef int PALLOC_RESPONSE;
 
-/* Where a blob is in the medium; 0 is none. */
+/* The offset of a blob in the medium; 0 is no blob. */
 typedef uint64_t PALLOC_OFFSET;
 
-/* How many bytes. */
+/* A number of bytes. */
 typedef uint64_t PALLOC_SIZE;
 
 /*
- * Opens the file, and the medium in it if it is one: for that no palloc_init is needed. In a file
- * that is empty or all zeros, palloc_init makes one. A file that does not exist is created with
- * PALLOC_DYNAMIC, mode 0660 minus the umask. The medium is locked (flock(2)) until palloc_close.
+ * Opens the file, and the medium in it, if it holds one; then palloc_init is not needed. If the
+ * file is empty or all zeros, palloc_init makes a medium. With PALLOC_DYNAMIC, a file that does not
+ * exist is created, mode 0660 minus the umask. The medium is locked (flock(2)) until palloc_close.
  *
- * Returns a descriptor that has O_CLOEXEC and is larger than 2; 0 on failure; a file that was
- * created for it may remain, empty, where memory ran out, but not for want of descriptors. Fails
- * iff:
+ * Returns a descriptor that has O_CLOEXEC and is larger than 2; 0 on failure. If memory ran out, an
+ * empty file that the call created may remain. Fails iff:
  * - ENOENT: the file does not exist, and PALLOC_DYNAMIC is not given.
- * - EINVAL: the file holds something else (palloc_init makes a medium of it if PALLOC_FORCE is
- *   given to both); filename is NULL; flags that are unknown or contradict each other; neither a
- *   file nor a block device.
+ * - EINVAL: the file holds something else (with PALLOC_FORCE palloc_open succeeds, and palloc_init
+ *   with PALLOC_FORCE makes a medium); `filename` is NULL; `flags` are unknown or contradict each
+ *   other; neither a file nor a block device.
  * - EWOULDBLOCK: the medium is open already, in this process or another, unless both are
  *   PALLOC_READONLY.
- * - EILSEQ: the chain of blocks is damaged (palloc_error() says where); nothing was written.
+ * - EILSEQ: the chain of blocks is damaged (palloc_error() names the offset); nothing was written.
  * - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set.
- * - ENOMEM: memory or address space ran out. ENOSPC: the disk is full. EMFILE: it takes two
- *   descriptors, three for a moment to create a file.
+ * - ENOMEM: memory or address space ran out. ENOSPC: the disk is full.
+ * - EMFILE: the process has not enough descriptors. The call needs two, and three for a moment to
+ *   create a file.
  * - ENODEV: the file system has no shared mappings.
- * - whatever else open(2), mmap(2) and their like say.
+ * - any other error of open(2), mmap(2) and the like.
  */
 PALLOC_FD palloc_fd_open(const char *filename, PALLOC_FLAGS flags);
 
 /*
- * Makes a medium of the file that `fd` is open on, if it is not one yet, and opens it. `fd` comes
- * from palloc_open, or from open(2): then for reading and writing (for reading only with
- * PALLOC_READONLY) and without O_APPEND. What the file may hold is as with palloc_open; also:
+ * Opens the medium in the file that `fd` is open on, and makes one first if the file holds none.
+ * `fd` comes from palloc_open or from open(2). A descriptor from open(2) must be open for reading
+ * and writing (with PALLOC_READONLY for reading at least), without O_APPEND:
  *
- *   the file      PALLOC_DYNAMIC                  otherwise
- *   ------------  ------------------------------  -------------
- *   is empty      a medium of 8 bytes that grows  fails, EINVAL
- *   is all zeros  initialized, one free block     the same
- *   is a medium   opened; its own flags win       the same
+ *   the file          PALLOC_DYNAMIC                                otherwise
+ *   ----------------  --------------------------------------------  -------------
+ *   is empty          a medium of 8 bytes that grows                fails, EINVAL
+ *   is all zeros      initialized, one free block                   the same
+ *   is a medium       opened; the flags in its header count         the same
+ *   is anything else  fails, EINVAL; initialized with PALLOC_FORCE  the same
  *
- * palloc and pfree are durable with PALLOC_SYNC, and if `fd` has O_DSYNC (as that of a palloc_open
- * with PALLOC_SYNC has); the program's own writes are if it has O_DSYNC. A new file's entry in its
- * directory is palloc_open's matter.
+ * palloc and pfree are durable with PALLOC_SYNC, and if `fd` has O_DSYNC (as after palloc_open with
+ * PALLOC_SYNC). The program's own writes are durable if `fd` has O_DSYNC. Only palloc_open makes
+ * the entry of a new file in its directory durable.
  *
- * Returns PALLOC_OK, also if the medium is open on `fd` already (with PALLOC_SYNC it is durable
- * from then on); PALLOC_ERR on failure, and `fd` stays open. A flock(2) that `fd` had is then as it
- * was, on Linux with /proc; elsewhere it may be gone. Fails iff:
+ * Returns PALLOC_OK, also if the medium is already open on `fd`; then PALLOC_SYNC makes it durable
+ * from now on. Returns PALLOC_ERR on failure, and `fd` stays open. A flock(2) that `fd` had is then
+ * as before on Linux with /proc; on other systems it may be gone. Fails iff:
  * - EBADF: `fd` is not open, or not for reading and writing.
- * - EINVAL: one of the cases above; the file holds something else and PALLOC_FORCE is not given;
- *   flags as with palloc_open; O_APPEND.
- * - EROFS, EWOULDBLOCK, EILSEQ, ENOTSUP, ENOMEM, ENOSPC, ...: as with palloc_open. EWOULDBLOCK also
- *   for a dup(2) of a descriptor that a medium is open on, unless both are PALLOC_READONLY.
+ * - EINVAL: one of the cases above; `flags` are unknown or contradict each other; O_APPEND; neither
+ *   a file nor a block device.
+ * - EWOULDBLOCK: the medium is open already, unless both are PALLOC_READONLY. This includes a
+ *   dup(2) of a descriptor that a medium is open on.
+ * - EILSEQ, ENOTSUP, ENOMEM, ENOSPC, ...: as with palloc_open.
  */
 PALLOC_RESPONSE palloc_fd_init(PALLOC_FD fd, PALLOC_FLAGS flags);
 
 /*
- * Closes the medium, which leaves the file exactly in the documented format, and the descriptor,
- * wherever that came from. A descriptor from palloc_open whose file was never made a medium is
- * closed too. No other thread may be using them.
+ * Closes the medium and the descriptor, whether it came from palloc_open or open(2). The file is
+ * then exactly in the documented format. A descriptor from palloc_open whose file holds no medium
+ * is closed too. No other thread may be using either.
  *
- * Returns PALLOC_OK; PALLOC_ERR on failure, and both are closed all the same, as far as they were
- * open. Fails iff:
- * - EBADF: `fd` is not open; or it was closed by close(2), and its number now is that of another
- *   file, which stays open.
- * - EIO, ENOSPC, ...: what could not be written; the next palloc_open makes it good.
+ * Returns PALLOC_OK, or PALLOC_ERR on failure; even then both are closed, if they were open. Fails
+ * iff:
+ * - EBADF: `fd` is not open; or the program closed it by close(2) and its number now belongs to
+ *   another file, which stays open.
+ * - EIO, ENOSPC, ...: something could not be written; the next palloc_open repairs it. EIO also if
+ *   a sync failed before.
  */
 PALLOC_RESPONSE palloc_fd_close(PALLOC_FD fd);
 
 /*
- * Allocates a blob of at least `size` bytes and returns the offset of its first byte, 16-byte
- * aligned on media that this library made. What the bytes hold is not defined. A size of 0 gives a
- * blob of 16 bytes.
+ * Allocates a blob of at least `size` bytes and returns the offset of its first byte. The offset is
+ * a multiple of 16 on media that this library made. The contents of the bytes are undefined. A size
+ * of 0 gives a blob of 16 bytes.
  *
  * Returns 0 on failure, and the medium is as it was. Fails iff:
  * - EBADF: no medium is open on `fd`.
@@ -180,27 +184,28 @@ PALLOC_RESPONSE palloc_fd_close(PALLOC_FD fd);
  * - ENOMEM: no medium can hold `size` bytes, or memory or address space ran out.
  * - EROFS: opened with PALLOC_READONLY.
  * - EFBIG: the file would exceed what the file system or RLIMIT_FSIZE allows.
- * - EILSEQ: a marker was overwritten since the medium was opened (palloc_error() says where).
- * - EIO, EDQUOT, ...: what ftruncate(2), fallocate(2) and fdatasync(2) say. EIO: a sync failed
- *   before.
+ * - EILSEQ: a marker was overwritten since the medium was opened (palloc_error() names the offset).
+ * - EIO, EDQUOT, ...: an error of ftruncate(2), fallocate(2) or fdatasync(2). EIO also if a sync
+ *   failed before.
  */
 PALLOC_OFFSET palloc_fd_alloc(PALLOC_FD fd, PALLOC_SIZE size);
 
 /*
  * Frees the blob at `ptr`. If it is the last of a dynamic medium, the file is cut.
  *
- * Returns PALLOC_OK; PALLOC_ERR on failure, and nothing was changed. Fails iff:
+ * Returns PALLOC_OK, or PALLOC_ERR on failure, and then nothing has changed. Fails iff:
  * - EBADF: no medium is open on `fd`.
  * - EINVAL: no allocated blob starts at `ptr` (0, a stray offset, inside a blob, freed already).
  * - EROFS: opened with PALLOC_READONLY.
- * - EILSEQ: a marker was overwritten since the medium was opened (the one at the end of a blob of
- *   up to 512 bytes is not looked at).
- * - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says. EIO: a sync failed before.
+ * - EILSEQ: a marker was overwritten since the medium was opened. The end marker of a blob of up to
+ *   512 bytes is not read.
+ * - EIO, ...: with PALLOC_SYNC, an error of fdatasync(2). EIO also if a sync failed before.
  */
 PALLOC_RESPONSE palloc_fd_free(PALLOC_FD fd, PALLOC_OFFSET ptr);
 
 /*
- * The size of the data section at `ptr`: what was asked for or more. Answers for free blocks too.
+ * Returns the size of the block's data at `ptr`: the size that was asked for, or more. The block
+ * may be free.
  *
  * Returns 0 on failure. Fails iff:
  * - EBADF: no medium is open on `fd`.
@@ -210,18 +215,20 @@ PALLOC_RESPONSE palloc_fd_free(PALLOC_FD fd, PALLOC_OFFSET ptr);
 PALLOC_SIZE palloc_fd_size(PALLOC_FD fd, PALLOC_OFFSET ptr);
 
 /*
- * The allocated blob with the lowest offset above `ptr`, 0 if there is none. `ptr` can be any
- * number: 0 gives the first blob, and that of a blob which was freed the one behind it, so a
- * program may free blobs while it iterates. Fails (0 too: set errno to 0 before to tell) iff:
+ * Returns the allocated blob with the lowest offset above `ptr`, 0 if there is no such blob. `ptr`
+ * may be any number: 0 gives the first blob, and the offset of a freed blob gives the blob behind
+ * it. So a program may free blobs while it iterates.
+ *
+ * Returns 0 on failure too: to see a failure, set errno to 0 before the call. Fails iff:
  * - EBADF: no medium is open on `fd`.
  * - EILSEQ: a marker was overwritten since the medium was opened.
  */
 PALLOC_OFFSET palloc_fd_next(PALLOC_FD fd, PALLOC_OFFSET ptr);
 
-/* As in palloc.h: what went wrong in the last call that failed in this thread. Never NULL. */
+/* As in palloc.h: the text of the last error in this thread. Never NULL. */
 const char *palloc_error(void);
 
-/* The documented names. Those of the types are macros too, for #ifdef. */
+/* The documented names. The types are macros too, for #ifdef. */
 #define PALLOC_FD PALLOC_FD
 #define PALLOC_FLAGS PALLOC_FLAGS
 #define PALLOC_RESPONSE PALLOC_RESPONSE

@@ -44,7 +44,8 @@ fn set_errno(value: c_int) {
     unsafe { *errno() = value }
 }
 
-/// A thread's last error text: NUL terminated, cut where it does not fit, and never on the heap, so that "out of memory" can be told.
+/// A thread's last error text: ends with a NUL, and is cut if it is too long. It is never on the heap, so that "out of memory" can be
+/// reported.
 struct ErrorText {
     bytes: UnsafeCell<[u8; 1024]>,
 }
@@ -55,8 +56,8 @@ impl ErrorText {
     }
 
     fn set(&self, text: fmt::Arguments<'_>) {
-        // SAFETY: the cell is a thread-local and no reference into it outlives this function; formatting our errors does not
-        // come back here. C holds only a pointer, and may read it between calls of its own thread.
+        // SAFETY: the cell is a thread-local and no reference into it outlives this function. Formatting our errors does not call
+        // this function. C has only a pointer, and reads through it between calls of its own thread.
         let bytes = unsafe { &mut *self.bytes.get() };
         let mut cursor = Cursor { bytes, len: 0 };
         let _cut = cursor.write_fmt(text);

@@ -1,4 +1,4 @@
-//! `palloc.h`: the documented functions of palloc over a `struct palloc_t *`, and ours beside them.
+//! `palloc.h`: the documented functions of palloc over a `struct palloc_t *`, and our additions.
 #![allow(non_camel_case_types)]
 
 use std::cell::UnsafeCell;
@@ -12,40 +12,40 @@ use libc::size_t;
 use super::{ErrorText, get_errno, set_errno};
 use crate::palloc::{self as engine, Error, Flags, Locked, Palloc};
 
-/// No flags: a static medium, whose size is that of the file and does not change.
+/// No flags: a static medium, which keeps the size of the file.
 pub const PALLOC_DEFAULT: u32 = 0;
-/// The medium grows and shrinks with its blobs. A medium that is already initialized knows whether it does; its own bit wins.
+/// The medium grows and shrinks with its blobs. For a medium that is already initialized, the bit in its header counts.
 pub const PALLOC_DYNAMIC: u32 = 1;
-/// Every operation is on the disk when it returns. `descriptor` carries O_DSYNC, so that what the program writes with it is on the
-/// disk too. What it stores through palloc_data is not: that needs palloc_sync.
+/// Every operation is on the disk when it returns. `descriptor` has O_DSYNC, so the program's writes with it are on the disk when they
+/// return, too. Stores through the address that palloc_data returned are on the disk after palloc_sync.
 pub const PALLOC_SYNC: u32 = 2;
-/// Open with a shared lock and write nothing at all, not even a repair; palloc, pfree and prealloc fail with EROFS.
+/// Open with a shared lock. Nothing is written, not even a repair; palloc, pfree and prealloc fail with EROFS.
 pub const PALLOC_READONLY: u32 = 4;
-/// Initialize a file that holds something else, or a damaged medium. A good medium is kept. One that is open elsewhere, or has
-/// PALLOC_EXTENDED, is refused all the same.
+/// Make a medium of a file that holds something else, or of a damaged medium. A sound medium is kept. A medium that is open elsewhere, or
+/// has PALLOC_EXTENDED, is still refused.
 pub const PALLOC_FORCE: u32 = 8;
-/// Reserved. No layout is defined for it; a medium that has it is refused.
+/// Reserved: its layout is not defined. A medium that has it is refused.
 pub const PALLOC_EXTENDED: u32 = 1u32 << 31;
 
-/// An open medium. Read the fields, never write them; first_free and size may change with each call. The struct is made by palloc_init and may be longer than what is shown here: handle it by pointer only.
+/// An open medium. A program may read the fields and must not write them; first_free and size may change with each call. palloc_init makes the struct, which may be longer than shown here: use it by pointer only.
 #[repr(C)]
 pub struct palloc_t {
-    /// The absolute path, without symbolic links, `.` and `..`; the path that was given to palloc_init where the system can't tell it.
+    /// The absolute path, without symbolic links, `.` and `..`. If the system can't find it, the path that was given to palloc_init.
     pub filename: *mut c_char,
-    /// The file, for reading and writing blobs with pread(2), pwrite(2), or lseek(2) with read(2) and write(2). It is larger than 2. The
-    /// library uses one of its own: a program that closes this one, by mistake or to save it, harms nothing.
+    /// A descriptor of the file, larger than 2, for reading and writing blobs with pread(2), pwrite(2), or lseek(2) with read(2) and
+    /// write(2). The library uses another one, so a program may close this one.
     pub descriptor: c_int,
     /// PALLOC_DYNAMIC if the medium grows; PALLOC_SYNC if every operation is durable.
     pub flags: u32,
     /// Where the first block begins: 8.
     pub header_size: u32,
-    /// Start of a free block, 0 if there is none; the lowest one after palloc_init and palloc_sync.
+    /// Start of a free block, 0 if no block is free. After palloc_init and palloc_sync it is the lowest one.
     pub first_free: u64,
     /// End of the last block. A dynamic medium's file may be longer while it is open.
     pub size: u64,
 }
 
-/// What palloc_stat tells of a medium. Bytes are those of data sections, without the 16 bytes of markers of each block.
+/// Counts of a medium. Bytes are those of blocks' data, without the 16 bytes of markers of each block.
 #[repr(C)]
 pub struct palloc_stat {
     /// End of the last block, as `size` in struct palloc_t.
@@ -58,19 +58,19 @@ pub struct palloc_stat {
     pub free_blocks: u64,
     /// Sum of their sizes.
     pub free_bytes: u64,
-    /// The size of the largest of them. A static medium cannot give a larger blob; a dynamic one grows.
+    /// The size of the largest of them: the largest blob that a static medium can allocate. A dynamic one grows.
     pub largest_free: u64,
 }
 
-/// Called for each block: `ptr` is the offset of its data, `size` that of its data section, `is_free` 1 or 0. Non-zero ends the walk.
-/// It has to return: no longjmp, no exception.
+/// Called for each block: `ptr` is the offset of its data, `size` the size of its data, `is_free` 1 or 0. A result other than 0 ends the
+/// walk. The function must return: no longjmp, no exception.
 pub type palloc_walk_fn = Option<unsafe extern "C" fn(user: *mut c_void, ptr: u64, size: u64, is_free: c_int) -> c_int>;
 
-/// Called for each violation of the format: the offset of the block, and what is wrong, valid during the call. It has to return: no
-/// longjmp, no exception.
+/// Called for each violation of the format: `offset` is that of the block, `what` describes the violation and is valid during the call.
+/// The function must return: no longjmp, no exception.
 pub type palloc_report_fn = Option<unsafe extern "C" fn(user: *mut c_void, offset: u64, what: *const c_char)>;
 
-/// What palloc_init hands out: the documented fields, and behind them what is ours.
+/// The memory behind the pointer that palloc_init returns: the documented fields, then private ones.
 #[repr(C, align(8))] // the atomic fields of `public`; 32-bit machines align a u64 to 4
 struct Handle {
     public: UnsafeCell<palloc_t>,
@@ -82,7 +82,7 @@ thread_local! {
     static ERROR: ErrorText = const { ErrorText::new() };
 }
 
-/// Leaves `error` in errno and in palloc_error(). Of a long path the end is told: what is wrong must fit too.
+/// Leaves `error` in errno and in palloc_error(). A long path is cut at its start, so that the error fits too.
 pub(super) fn report(function: &str, path: &CStr, error: &Error) {
     let path = path.to_bytes();
     let end = &path[path.len().saturating_sub(500)..];
@@ -136,7 +136,7 @@ pub(super) fn invalid(function: &str, what: &str) {
 }
 
 impl Handle {
-    /// Brings the documented fields up to date; the lock is held, so that threads do not undo each other's.
+    /// Updates the documented fields. The caller holds the lock, so the last call's values stay.
     fn publish(&self, medium: &Locked<'_>) {
         let public = self.public.get();
         // SAFETY: `public` is in a live handle; each field is aligned for its type. Atomic, because other threads of the program
@@ -148,7 +148,8 @@ impl Handle {
     }
 }
 
-/// Runs `f` on the locked medium, or reports why not. errno is left alone on success.
+/// Calls `f` with the locked medium. Returns the value of `f`, or `failed` after reporting the error. A call that succeeds does not change
+/// errno.
 ///
 /// # Safety
 /// `pt` is NULL or a live handle.
@@ -181,33 +182,31 @@ unsafe fn with<T>(
     }
 }
 
-/// Opens the medium in `filename`, and makes one where there is none:
+/// Opens the medium in `filename`, and makes one first if the file holds none:
 ///
 /// | the file | PALLOC_DYNAMIC | otherwise |
 /// | --- | --- | --- |
 /// | does not exist | created, mode 0660 minus the umask | fails, ENOENT |
 /// | is empty | a medium of 8 bytes that grows | fails, EINVAL |
 /// | is all zeros | initialized, one free block | the same |
-/// | is a medium | opened; repaired if a process was killed at work in it | the same |
+/// | is a medium | opened; repaired if a process was killed while it changed the medium | the same |
 /// | is anything else | fails, EINVAL; initialized with PALLOC_FORCE | the same |
 ///
-/// A file of zeros must have 8 bytes, or at least 40; a smaller one is made that long with PALLOC_DYNAMIC and refused without
-/// (EINVAL). So `truncate -s 1M FILE` and palloc_init(FILE, PALLOC_DEFAULT) make a static medium of 1 MiB.
+/// A file of zeros must have 8 bytes, or at least 40. With PALLOC_DYNAMIC a shorter one is made longer; without, it is refused (EINVAL).
+/// So `truncate -s 1M FILE` and palloc_init(FILE, PALLOC_DEFAULT) make a static medium of 1 MiB.
 ///
-/// With PALLOC_READONLY only a medium can be opened. The medium is locked (flock(2)) until palloc_close; with PALLOC_READONLY the
-/// lock is shared.
+/// PALLOC_READONLY opens media only. The medium is locked (flock(2)) until palloc_close; with PALLOC_READONLY the lock is shared.
 ///
-/// Returns the open medium, NULL on failure; a file that was created for it may remain, empty, but not for want of descriptors. Fails
-/// iff:
-/// - EINVAL: one of the cases above; filename is NULL; flags that are unknown or contradict each other; neither a file nor a block
-///   device.
-/// - EWOULDBLOCK: the medium is open already, in this process or another.
-/// - EILSEQ: the chain of blocks is damaged (palloc_error() says where); nothing was written.
+/// Returns the open medium, or NULL on failure. An empty file that the call created may then remain, but not after EMFILE. Fails iff:
+/// - EINVAL: one of the cases above; `filename` is NULL; `flags` are unknown or contradict each other; neither a file nor a block device.
+/// - ENOENT: the file does not exist, and PALLOC_DYNAMIC is not given.
+/// - EWOULDBLOCK: the medium is open already, in this process or another, unless both are PALLOC_READONLY.
+/// - EILSEQ: the chain of blocks is damaged (palloc_error() names the offset); nothing was written.
 /// - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set.
-/// - ENOMEM: memory or address space ran out. ENOSPC: the disk is full. EMFILE: it takes two descriptors, three for a moment to create
-///   a file.
+/// - ENOMEM: memory or address space ran out. ENOSPC: the disk is full.
+/// - EMFILE: the process has not enough descriptors. The call needs two, and three for a moment to create a file.
 /// - ENODEV: the file system has no shared mappings.
-/// - whatever else open(2), mmap(2) and their like say.
+/// - any other error of open(2), mmap(2) and the like.
 ///
 /// # Safety
 /// `filename` is a C string.
@@ -248,11 +247,11 @@ fn open(path: &CStr, flags: u32) -> engine::Result<*mut palloc_t> {
     Ok(Box::into_raw(handle).cast())
 }
 
-/// Closes the medium: gives back what was reserved ahead, and leaves the file exactly in the documented format. NULL is accepted.
-/// No other thread may be using the medium, and pointers from palloc_data end here. It walks all free blocks.
+/// Closes the medium. The file is then exactly in the documented format, without space reserved ahead. If `pt` is NULL, nothing happens.
+/// No other thread may be using the medium, and addresses from palloc_data are not valid any more. The call walks all free blocks.
 ///
-/// What could not be written is reported in errno and palloc_error(), and made good by the next palloc_init; the medium is closed
-/// all the same.
+/// Returns nothing. If something could not be written, errno and palloc_error() report it, and the next palloc_init repairs it. The
+/// medium is closed in any case.
 ///
 /// # Safety
 /// `pt` is NULL or a live handle, which no other thread uses.
@@ -276,16 +275,16 @@ pub unsafe extern "C" fn palloc_close(pt: *mut palloc_t) {
     set_errno(errno);
 }
 
-/// Allocates a blob of at least `size` bytes and returns the offset of its first byte, 16-byte aligned on media that this
-/// library made. What the bytes hold is not defined. A size of 0 gives a blob of 16 bytes.
+/// Allocates a blob of at least `size` bytes and returns the offset of its first byte. The offset is a multiple of 16 on media that this
+/// library made. The contents of the bytes are undefined. A size of 0 gives a blob of 16 bytes.
 ///
 /// Returns 0 on failure, and the medium is as it was. Fails iff:
 /// - ENOSPC: no free block is large enough and the medium is static, or the disk is full.
 /// - ENOMEM: no medium can hold `size` bytes, or memory or address space ran out.
 /// - EROFS: opened with PALLOC_READONLY. EINVAL: `pt` is NULL.
 /// - EFBIG: the file would exceed what the file system or RLIMIT_FSIZE allows.
-/// - EILSEQ: a marker was overwritten since the medium was opened (palloc_error() says where).
-/// - EIO, EDQUOT, ...: what ftruncate(2), fallocate(2) and fdatasync(2) say. EIO: a sync failed before.
+/// - EILSEQ: a marker was overwritten since the medium was opened (palloc_error() names the offset).
+/// - EIO, EDQUOT, ...: an error of ftruncate(2), fallocate(2) or fdatasync(2). EIO also if a sync failed before.
 ///
 /// # Safety
 /// `pt` is NULL or a live handle.
@@ -295,13 +294,14 @@ pub unsafe extern "C" fn palloc(pt: *mut palloc_t, size: size_t) -> u64 {
     unsafe { with("palloc", pt, 0, |medium| medium.alloc(size as u64)) }
 }
 
-/// Frees the blob at `ptr`. On a dynamic medium, freeing the last one gives its space back to the file system.
+/// Frees the blob at `ptr`. If it is the last of a dynamic medium, `size` shrinks at once; the file is cut by palloc_sync and
+/// palloc_close, and when much space is free at its end.
 ///
 /// Returns nothing: to see a failure, set errno to 0 before the call. Fails, and changes nothing, iff:
 /// - EINVAL: no allocated blob starts at `ptr` (0, a stray offset, inside a blob, freed already), or `pt` is NULL.
 /// - EROFS: opened with PALLOC_READONLY.
-/// - EILSEQ: a marker was overwritten since the medium was opened (the one at the end of a blob of up to 512 bytes is not looked at).
-/// - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says. EIO: a sync failed before.
+/// - EILSEQ: a marker was overwritten since the medium was opened. The end marker of a blob of up to 512 bytes is not read.
+/// - EIO, ...: with PALLOC_SYNC, an error of fdatasync(2). EIO also if a sync failed before.
 ///
 /// # Safety
 /// `pt` is NULL or a live handle.
@@ -311,7 +311,7 @@ pub unsafe extern "C" fn pfree(pt: *mut palloc_t, ptr: u64) {
     unsafe { with("pfree", pt, (), |medium| medium.free(ptr)) }
 }
 
-/// The size of the data section at `ptr`: what was asked for or more. Answers for free blocks too.
+/// Returns the size of the block's data at `ptr`: the size that was asked for, or more. The block may be free.
 ///
 /// Returns 0 on failure. Fails iff:
 /// - EINVAL: no block's data starts at `ptr`, or `pt` is NULL.
@@ -325,7 +325,9 @@ pub unsafe extern "C" fn palloc_size(pt: *mut palloc_t, ptr: u64) -> u64 {
     unsafe { with("palloc_size", pt, 0, |medium| medium.size_of(ptr)) }
 }
 
-/// The allocated blob with the lowest offset, 0 if there is none. Fails (0 too: set errno to 0 before to tell) iff:
+/// Returns the allocated blob with the lowest offset, 0 if there is no blob.
+///
+/// Returns 0 on failure too: to see a failure, set errno to 0 before the call. Fails iff:
 /// - EINVAL: `pt` is NULL.
 /// - EILSEQ: a marker was overwritten since the medium was opened.
 ///
@@ -337,9 +339,10 @@ pub unsafe extern "C" fn palloc_first(pt: *mut palloc_t) -> u64 {
     unsafe { with("palloc_first", pt, 0, |medium| medium.first()) }
 }
 
-/// The allocated blob with the lowest offset above `ptr`, 0 if there is none. `ptr` can be any number: 0 gives the first blob, and
-/// that of a blob which was freed the one behind it, so a program may free blobs while it iterates. Fails (0 too: set errno to 0 before
-/// to tell) iff:
+/// Returns the allocated blob with the lowest offset above `ptr`, 0 if there is no such blob. `ptr` may be any number: 0 gives the first
+/// blob, and the offset of a freed blob gives the blob behind it. So a program may free blobs while it iterates.
+///
+/// Returns 0 on failure too: to see a failure, set errno to 0 before the call. Fails iff:
 /// - EINVAL: `pt` is NULL.
 /// - EILSEQ: a marker was overwritten since the medium was opened.
 ///
@@ -351,17 +354,17 @@ pub unsafe extern "C" fn palloc_next(pt: *mut palloc_t, ptr: u64) -> u64 {
     unsafe { with("palloc_next", pt, 0, |medium| medium.next(ptr)) }
 }
 
-/// Resizes the blob at `ptr`, in place where there is room and by a move where not, and returns its offset. The first bytes, up
-/// to the smaller of both sizes, are kept; a kill during the call leaves either the old blob, with every byte, or the new one, never both or none. If
-/// it moves, the old offset and address are dead.
-/// With `ptr` 0 it is palloc(pt, size). A size of 0 shrinks to 16 bytes. Space given up is freed when it is worth a block
-/// (more than 32 bytes).
+/// Resizes the blob at `ptr` and returns its offset. The blob stays in place if there is space for it, else it moves; the old offset and
+/// address are then invalid. The first bytes, up to the smaller of both sizes, are kept. A kill during the call leaves either the old
+/// blob, with every byte, or the new one; never both, and always one of them.
+/// With `ptr` 0 the call is palloc(pt, size). A size of 0 shrinks to 16 bytes. A shorter blob frees the space behind it if that is more
+/// than 32 bytes; otherwise the blob keeps it.
 ///
 /// Returns 0 on failure, and the blob at `ptr` is as it was. Fails iff:
 /// - EINVAL: `ptr` is not 0 and no allocated blob starts there, or `pt` is NULL.
 /// - ENOSPC, ENOMEM, EFBIG, EIO, ...: as with palloc.
 /// - EROFS: opened with PALLOC_READONLY.
-/// - EILSEQ: a marker was overwritten since the medium was opened (the one at the end of a blob of up to 512 bytes is not looked at).
+/// - EILSEQ: a marker was overwritten since the medium was opened. The end marker of a blob of up to 512 bytes is not read.
 ///
 /// # Safety
 /// `pt` is NULL or a live handle.
@@ -371,17 +374,17 @@ pub unsafe extern "C" fn prealloc(pt: *mut palloc_t, ptr: u64, size: size_t) -> 
     unsafe { with("prealloc", pt, 0, |medium| medium.resize(ptr, size as u64)) }
 }
 
-/// The address of the blob's bytes, palloc_size of them, to read and (except with PALLOC_READONLY) write. It stays valid until
-/// palloc_close, whatever the medium does, as long as the blob is not freed or moved; it shows the same bytes as pread(2) and
-/// pwrite(2) on `descriptor`. What is stored here is safe from a kill at once, and from a power cut after palloc_sync only, with
-/// PALLOC_SYNC too.
+/// Returns the address of the blob's bytes, palloc_size of them. The program may read them and, except with PALLOC_READONLY, write them.
+/// The address is valid until palloc_close, also when the medium grows, unless the blob is freed or moved. It shows the same bytes as
+/// pread(2) and pwrite(2) on `descriptor`. A store there is safe from a kill at once, and from a power cut after the next palloc_sync,
+/// also with PALLOC_SYNC.
 ///
 /// The address is 16-byte aligned on media that this library made. On media of the original it can be odd: use memcpy there.
 ///
 /// Returns NULL on failure. Fails iff:
 /// - EINVAL: no allocated blob starts at `ptr`, or `pt` is NULL.
-/// - ENOSPC, EDQUOT, EIO: the file is sparse under the blob, and the disk is full or fails.
-/// - EILSEQ: the marker right before the blob was overwritten since the medium was opened. The one behind it is not looked at.
+/// - ENOSPC, EDQUOT, EIO: the file is sparse at the blob, and the disk is full or fails.
+/// - EILSEQ: the start marker of the blob was overwritten since the medium was opened. The end marker is not read.
 ///
 /// # Safety
 /// `pt` is NULL or a live handle.
@@ -391,12 +394,12 @@ pub unsafe extern "C" fn palloc_data(pt: *mut palloc_t, ptr: u64) -> *mut c_void
     unsafe { with("palloc_data", pt, ptr::null_mut(), |medium| Ok(medium.data(ptr)?.cast().as_ptr())) }
 }
 
-/// Makes everything done so far durable, blobs' bytes included, and the file exactly the documented format: nothing behind the last
-/// block, free blocks linked in order. It walks all free blocks. With PALLOC_READONLY it does nothing and succeeds.
+/// Makes everything done so far durable, with the bytes of blobs. The file is then exactly in the documented format: it ends with the
+/// last block, and free blocks are linked in order. The call walks all free blocks. With PALLOC_READONLY it does nothing and succeeds.
 ///
 /// Returns 0, or -1 on failure. Fails iff:
 /// - EINVAL: `pt` is NULL.
-/// - EIO, ENOSPC, ...: what fdatasync(2) and ftruncate(2) say. EIO: a sync failed before.
+/// - EIO, ENOSPC, ...: an error of fdatasync(2) or ftruncate(2). EIO also if a sync failed before.
 ///
 /// # Safety
 /// `pt` is NULL or a live handle.
@@ -406,9 +409,9 @@ pub unsafe extern "C" fn palloc_sync(pt: *mut palloc_t) -> c_int {
     unsafe { with("palloc_sync", pt, -1, |medium| medium.sync().map(|()| 0)) }
 }
 
-/// Counts blocks and bytes into `out`, by a walk over all blocks.
+/// Counts blocks and bytes into `out`. The call walks all blocks.
 ///
-/// Returns 0, or -1 on failure, with `out` untouched. Fails iff:
+/// Returns 0, or -1 on failure, and then `out` is unchanged. Fails iff:
 /// - EINVAL: `pt` or `out` is NULL.
 /// - EILSEQ: a marker was overwritten since the medium was opened.
 ///
@@ -439,11 +442,11 @@ pub unsafe extern "C" fn palloc_stat(pt: *mut palloc_t, out: *mut palloc_stat) -
     }
 }
 
-/// Calls `fn` for every block, allocated or free, by ascending offset. The medium is not locked during the call of `fn`, which may
-/// use it in every way except palloc_close: blocks that exist throughout are seen once.
+/// Calls `fn` for every block, allocated or free, by ascending offset. The medium is not locked during the call of `fn`, which may call
+/// every function on it except palloc_close. Blocks that exist during the whole walk are visited once.
 ///
-/// Returns what `fn` returned last; 0 when the end was reached or there is no block. Fails (-1, with errno set; a walk that ends well
-/// leaves errno alone) iff:
+/// Returns the last result of `fn`; 0 at the end of the medium. Returns -1 on failure too: to see a failure, set errno to 0 before the
+/// call. Fails iff:
 /// - EINVAL: `pt` or `fn` is NULL.
 /// - EILSEQ: a marker was overwritten since the medium was opened.
 ///
@@ -473,14 +476,14 @@ pub unsafe extern "C" fn palloc_walk(pt: *mut palloc_t, r#fn: palloc_walk_fn, us
     }
 }
 
-/// Reads the medium in `filename`, without opening it or writing to it, and calls `report` (if not NULL) for every violation of
-/// the format: wrong or missing markers, gaps, free blocks that are side by side, links that do not form the sorted list. While it
-/// runs the file has a shared lock.
+/// Reads the medium in `filename`, without opening it or writing to it, and calls `report`, if not NULL, for every violation of the
+/// format: wrong or missing markers, gaps, adjacent free blocks, links that do not form the sorted list. The file has a shared lock
+/// during the call.
 ///
-/// Returns how many there are, 0 for a sound medium; -1 if it can't be read. Fails iff:
+/// Returns the number of violations, 0 for a sound medium; -1 on failure. Fails iff:
 /// - EINVAL: `filename` is NULL, or names neither a file nor a block device.
 /// - EWOULDBLOCK: the medium is open for writing.
-/// - ENOENT, EACCES, EIO, ENOMEM, ...: what open(2), mmap(2) and their like say.
+/// - ENOENT, EACCES, EIO, ENOMEM, ...: an error of open(2), mmap(2) and the like.
 ///
 /// # Safety
 /// `filename` is a C string; `report` is NULL or callable with `user`.
@@ -511,8 +514,8 @@ pub unsafe extern "C" fn palloc_check(filename: *const c_char, report: palloc_re
     }
 }
 
-/// What went wrong in the last call that failed in this thread, as one line that names the function, the file and the offset or
-/// argument. Never NULL; "" if nothing failed yet. The system's own words in it are those of strerror(3). It changes with the next failure in this thread.
+/// Returns the text of the last error in this thread: one line that names the function, the file and the offset or argument. The
+/// system's part of it is the text of strerror(3). Never NULL; "" if no call has failed yet. The next failure in this thread changes it.
 #[unsafe(no_mangle)]
 pub extern "C" fn palloc_error() -> *const c_char {
     ERROR.with(ErrorText::as_ptr)

@@ -9,33 +9,33 @@ use super::registry::{self, OpenedAs, Opening, Taken};
 use super::{get_errno, set_errno};
 use crate::palloc::{self as engine, Error, Flags, Locked, Palloc, close_descriptor};
 
-/// A descriptor on which a medium is open.
+/// A descriptor that a medium is open on.
 pub type PALLOC_FD = c_int;
 /// PALLOC_DYNAMIC and the others, combined with |.
 pub type PALLOC_FLAGS = u32;
 /// PALLOC_OK or PALLOC_ERR.
 pub type PALLOC_RESPONSE = c_int;
-/// Where a blob is in the medium; 0 is none.
+/// The offset of a blob in the medium; 0 is no blob.
 pub type PALLOC_OFFSET = u64;
-/// How many bytes.
+/// A number of bytes.
 pub type PALLOC_SIZE = u64;
 
-/// No flags: a static medium, whose size is that of the file and does not change.
+/// No flags: a static medium, which keeps the size of the file.
 pub const PALLOC_DEFAULT: u32 = 0;
-/// The medium grows and shrinks with its blobs. A medium that is already initialized knows whether it does; its own bit wins.
+/// The medium grows and shrinks with its blobs. For a medium that is already initialized, the bit in its header counts.
 pub const PALLOC_DYNAMIC: u32 = 1;
-/// Every operation is on the disk when it returns. The descriptor that palloc_open returns carries O_DSYNC, so that what the program
-/// writes with it is on the disk too.
+/// Every operation is on the disk when it returns. The descriptor that palloc_open returns has O_DSYNC, so the program's writes with it
+/// are on the disk when they return, too.
 pub const PALLOC_SYNC: u32 = 2;
-/// Open with a shared lock and write nothing at all, not even a repair; palloc and pfree fail with EROFS.
+/// Open with a shared lock. Nothing is written, not even a repair; palloc and pfree fail with EROFS.
 pub const PALLOC_READONLY: u32 = 4;
-/// Initialize a file that holds something else, or a damaged medium. A good medium is kept.
+/// Make a medium of a file that holds something else, or of a damaged medium. A sound medium is kept.
 pub const PALLOC_FORCE: u32 = 8;
-/// Reserved. No layout is defined for it; a medium that has it is refused.
+/// Reserved: its layout is not defined. A medium that has it is refused.
 pub const PALLOC_EXTENDED: u32 = 1u32 << 31;
 
-/// Calls `f` with the medium that is open on `fd`. Returns its value, or `failed` after reporting the error. A successful call leaves
-/// errno alone.
+/// Calls `f` with the locked medium that is open on `fd`. Returns the value of `f`, or `failed` after reporting the error. A call that
+/// succeeds does not change errno.
 fn with<T>(function: &str, fd: c_int, failed: T, f: impl FnOnce(&mut Locked<'_>) -> engine::Result<T>) -> T {
     let errno = get_errno();
     let result = registry::with_medium(fd, |medium| f(&mut medium.lock()));
@@ -55,22 +55,22 @@ fn value_or_report<T>(function: &str, fd: c_int, errno_before: c_int, failed: T,
     }
 }
 
-/// Opens the file, and the medium in it if it is one: for that no palloc_init is needed. In a file that is empty or all zeros,
-/// palloc_init makes one. A file that does not exist is created with PALLOC_DYNAMIC, mode 0660 minus the umask. The medium is locked
-/// (flock(2)) until palloc_close.
+/// Opens the file, and the medium in it, if it holds one; then palloc_init is not needed. If the file is empty or all zeros, palloc_init
+/// makes a medium. With PALLOC_DYNAMIC, a file that does not exist is created, mode 0660 minus the umask. The medium is locked (flock(2))
+/// until palloc_close.
 ///
-/// Returns a descriptor that has O_CLOEXEC and is larger than 2; 0 on failure; a file that was created for it may remain, empty, where
-/// memory ran out, but not for want of descriptors. Fails iff:
+/// Returns a descriptor that has O_CLOEXEC and is larger than 2; 0 on failure. If memory ran out, an empty file that the call created may
+/// remain. Fails iff:
 /// - ENOENT: the file does not exist, and PALLOC_DYNAMIC is not given.
-/// - EINVAL: the file holds something else (palloc_init makes a medium of it if PALLOC_FORCE is given to both); filename is NULL;
-///   flags that are unknown or contradict each other; neither a file nor a block device.
+/// - EINVAL: the file holds something else (with PALLOC_FORCE palloc_open succeeds, and palloc_init with PALLOC_FORCE makes a medium);
+///   `filename` is NULL; `flags` are unknown or contradict each other; neither a file nor a block device.
 /// - EWOULDBLOCK: the medium is open already, in this process or another, unless both are PALLOC_READONLY.
-/// - EILSEQ: the chain of blocks is damaged (palloc_error() says where); nothing was written.
+/// - EILSEQ: the chain of blocks is damaged (palloc_error() names the offset); nothing was written.
 /// - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set.
-/// - ENOMEM: memory or address space ran out. ENOSPC: the disk is full. EMFILE: it takes two descriptors, three for a moment to create
-///   a file.
+/// - ENOMEM: memory or address space ran out. ENOSPC: the disk is full.
+/// - EMFILE: the process has not enough descriptors. The call needs two, and three for a moment to create a file.
 /// - ENODEV: the file system has no shared mappings.
-/// - whatever else open(2), mmap(2) and their like say.
+/// - any other error of open(2), mmap(2) and the like.
 ///
 /// # Safety
 /// `filename` is a C string.
@@ -108,25 +108,27 @@ fn open(path: &CStr, flags: Flags) -> engine::Result<c_int> {
     })
 }
 
-/// Makes a medium of the file that `fd` is open on, if it is not one yet, and opens it. `fd` comes from palloc_open, or from open(2):
-/// then for reading and writing (for reading only with PALLOC_READONLY) and without O_APPEND. What the file may hold is
-/// as with palloc_open; also:
+/// Opens the medium in the file that `fd` is open on, and makes one first if the file holds none. `fd` comes from palloc_open or from
+/// open(2). A descriptor from open(2) must be open for reading and writing (with PALLOC_READONLY for reading at least), without O_APPEND:
 ///
 /// | the file | PALLOC_DYNAMIC | otherwise |
 /// | --- | --- | --- |
 /// | is empty | a medium of 8 bytes that grows | fails, EINVAL |
 /// | is all zeros | initialized, one free block | the same |
-/// | is a medium | opened; its own flags win | the same |
+/// | is a medium | opened; the flags in its header count | the same |
+/// | is anything else | fails, EINVAL; initialized with PALLOC_FORCE | the same |
 ///
-/// palloc and pfree are durable with PALLOC_SYNC, and if `fd` has O_DSYNC (as that of a palloc_open with PALLOC_SYNC has); the program's
-/// own writes are if it has O_DSYNC. A new file's entry in its directory is palloc_open's matter.
+/// palloc and pfree are durable with PALLOC_SYNC, and if `fd` has O_DSYNC (as after palloc_open with PALLOC_SYNC). The program's own
+/// writes are durable if `fd` has O_DSYNC. Only palloc_open makes the entry of a new file in its directory durable.
 ///
-/// Returns PALLOC_OK, also if the medium is open on `fd` already (with PALLOC_SYNC it is durable from then on); PALLOC_ERR on failure,
-/// and `fd` stays open. A flock(2) that `fd` had is then as it was, on Linux with /proc; elsewhere it may be gone. Fails iff:
+/// Returns PALLOC_OK, also if the medium is already open on `fd`; then PALLOC_SYNC makes it durable from now on. Returns PALLOC_ERR on
+/// failure, and `fd` stays open. A flock(2) that `fd` had is then as before on Linux with /proc; on other systems it may be gone. Fails
+/// iff:
 /// - EBADF: `fd` is not open, or not for reading and writing.
-/// - EINVAL: one of the cases above; the file holds something else and PALLOC_FORCE is not given; flags as with palloc_open; O_APPEND.
-/// - EROFS, EWOULDBLOCK, EILSEQ, ENOTSUP, ENOMEM, ENOSPC, ...: as with palloc_open. EWOULDBLOCK also for a dup(2) of a descriptor that
-///   a medium is open on, unless both are PALLOC_READONLY.
+/// - EINVAL: one of the cases above; `flags` are unknown or contradict each other; O_APPEND; neither a file nor a block device.
+/// - EWOULDBLOCK: the medium is open already, unless both are PALLOC_READONLY. This includes a dup(2) of a descriptor that a medium is
+///   open on.
+/// - EILSEQ, ENOTSUP, ENOMEM, ENOSPC, ...: as with palloc_open.
 #[unsafe(no_mangle)]
 pub extern "C" fn palloc_fd_init(fd: PALLOC_FD, flags: PALLOC_FLAGS) -> PALLOC_RESPONSE {
     let before = get_errno();
@@ -150,12 +152,12 @@ fn init(fd: c_int, flags: Flags) -> engine::Result<()> {
     })
 }
 
-/// Closes the medium, which leaves the file exactly in the documented format, and the descriptor, wherever that came from. A
-/// descriptor from palloc_open whose file was never made a medium is closed too. No other thread may be using them.
+/// Closes the medium and the descriptor, whether it came from palloc_open or open(2). The file is then exactly in the documented format. A
+/// descriptor from palloc_open whose file holds no medium is closed too. No other thread may be using either.
 ///
-/// Returns PALLOC_OK; PALLOC_ERR on failure, and both are closed all the same, as far as they were open. Fails iff:
-/// - EBADF: `fd` is not open; or it was closed by close(2), and its number now is that of another file, which stays open.
-/// - EIO, ENOSPC, ...: what could not be written; the next palloc_open makes it good.
+/// Returns PALLOC_OK, or PALLOC_ERR on failure; even then both are closed, if they were open. Fails iff:
+/// - EBADF: `fd` is not open; or the program closed it by close(2) and its number now belongs to another file, which stays open.
+/// - EIO, ENOSPC, ...: something could not be written; the next palloc_open repairs it. EIO also if a sync failed before.
 #[unsafe(no_mangle)]
 pub extern "C" fn palloc_fd_close(fd: PALLOC_FD) -> PALLOC_RESPONSE {
     let before = get_errno();
@@ -164,7 +166,7 @@ pub extern "C" fn palloc_fd_close(fd: PALLOC_FD) -> PALLOC_RESPONSE {
 
 fn close(fd: c_int) -> engine::Result<()> {
     let Taken { medium, is_open, is_shared } = registry::take(fd);
-    // A palloc_open that failed returned 0, and a program may pass that on: the standard descriptors stay open.
+    // A palloc_open that failed returned 0, and the program may pass 0 to palloc_close: the standard descriptors stay open.
     let is_ours = is_open && (medium.is_some() || fd > 2);
     let closed = match medium {
         Some(medium) if is_ours && !is_shared => medium.close(),
@@ -177,13 +179,13 @@ fn close(fd: c_int) -> engine::Result<()> {
     if !is_ours {
         return Err(registry::no_medium());
     }
-    // SAFETY: open, no longer used by the caller's word, and given to us to be closed.
+    // SAFETY: open. The caller promises that nobody uses it any more, and asks to close it.
     unsafe { close_descriptor(fd) };
     closed
 }
 
-/// Allocates a blob of at least `size` bytes and returns the offset of its first byte, 16-byte aligned on media that this
-/// library made. What the bytes hold is not defined. A size of 0 gives a blob of 16 bytes.
+/// Allocates a blob of at least `size` bytes and returns the offset of its first byte. The offset is a multiple of 16 on media that this
+/// library made. The contents of the bytes are undefined. A size of 0 gives a blob of 16 bytes.
 ///
 /// Returns 0 on failure, and the medium is as it was. Fails iff:
 /// - EBADF: no medium is open on `fd`.
@@ -191,8 +193,8 @@ fn close(fd: c_int) -> engine::Result<()> {
 /// - ENOMEM: no medium can hold `size` bytes, or memory or address space ran out.
 /// - EROFS: opened with PALLOC_READONLY.
 /// - EFBIG: the file would exceed what the file system or RLIMIT_FSIZE allows.
-/// - EILSEQ: a marker was overwritten since the medium was opened (palloc_error() says where).
-/// - EIO, EDQUOT, ...: what ftruncate(2), fallocate(2) and fdatasync(2) say. EIO: a sync failed before.
+/// - EILSEQ: a marker was overwritten since the medium was opened (palloc_error() names the offset).
+/// - EIO, EDQUOT, ...: an error of ftruncate(2), fallocate(2) or fdatasync(2). EIO also if a sync failed before.
 #[unsafe(no_mangle)]
 pub extern "C" fn palloc_fd_alloc(fd: PALLOC_FD, size: PALLOC_SIZE) -> PALLOC_OFFSET {
     with("palloc", fd, 0, |medium| medium.alloc(size))
@@ -200,18 +202,18 @@ pub extern "C" fn palloc_fd_alloc(fd: PALLOC_FD, size: PALLOC_SIZE) -> PALLOC_OF
 
 /// Frees the blob at `ptr`. If it is the last of a dynamic medium, the file is cut.
 ///
-/// Returns PALLOC_OK; PALLOC_ERR on failure, and nothing was changed. Fails iff:
+/// Returns PALLOC_OK, or PALLOC_ERR on failure, and then nothing has changed. Fails iff:
 /// - EBADF: no medium is open on `fd`.
 /// - EINVAL: no allocated blob starts at `ptr` (0, a stray offset, inside a blob, freed already).
 /// - EROFS: opened with PALLOC_READONLY.
-/// - EILSEQ: a marker was overwritten since the medium was opened (the one at the end of a blob of up to 512 bytes is not looked at).
-/// - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says. EIO: a sync failed before.
+/// - EILSEQ: a marker was overwritten since the medium was opened. The end marker of a blob of up to 512 bytes is not read.
+/// - EIO, ...: with PALLOC_SYNC, an error of fdatasync(2). EIO also if a sync failed before.
 #[unsafe(no_mangle)]
 pub extern "C" fn palloc_fd_free(fd: PALLOC_FD, ptr: PALLOC_OFFSET) -> PALLOC_RESPONSE {
     with("pfree", fd, -1, |medium| medium.free(ptr).map(|()| 0))
 }
 
-/// The size of the data section at `ptr`: what was asked for or more. Answers for free blocks too.
+/// Returns the size of the block's data at `ptr`: the size that was asked for, or more. The block may be free.
 ///
 /// Returns 0 on failure. Fails iff:
 /// - EBADF: no medium is open on `fd`.
@@ -222,9 +224,10 @@ pub extern "C" fn palloc_fd_size(fd: PALLOC_FD, ptr: PALLOC_OFFSET) -> PALLOC_SI
     with("palloc_size", fd, 0, |medium| medium.size_of(ptr))
 }
 
-/// The allocated blob with the lowest offset above `ptr`, 0 if there is none. `ptr` can be any number: 0 gives the first blob, and
-/// that of a blob which was freed the one behind it, so a program may free blobs while it iterates. Fails (0 too: set errno to 0 before
-/// to tell) iff:
+/// Returns the allocated blob with the lowest offset above `ptr`, 0 if there is no such blob. `ptr` may be any number: 0 gives the first
+/// blob, and the offset of a freed blob gives the blob behind it. So a program may free blobs while it iterates.
+///
+/// Returns 0 on failure too: to see a failure, set errno to 0 before the call. Fails iff:
 /// - EBADF: no medium is open on `fd`.
 /// - EILSEQ: a marker was overwritten since the medium was opened.
 #[unsafe(no_mangle)]

@@ -1,18 +1,19 @@
-//! What can go wrong with a medium. The text of an error names the offset or the argument; the C layer adds the function and the path.
+//! The errors of calls on a medium. The text of an error names the offset or the argument; the C layer adds the function and the path.
 
 use std::{fmt, io};
 
 use crate::system_text;
 
-/// Why a call on a medium failed. A failed call changed nothing, but for the empty file that opening may have created.
+/// The reason why a call on a medium failed. A call that fails changes nothing, except that opening may leave an empty file that it
+/// created.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// A system call failed.
     System {
-        /// What was being done.
+        /// The action that failed.
         doing: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// Memory for the index of the blocks ran out.
@@ -29,22 +30,22 @@ pub enum Error {
     Locked,
     /// The chain of blocks is broken.
     Damaged {
-        /// Where the broken start marker is.
+        /// The offset of the damaged start marker.
         offset: u64,
-        /// What is wrong with it.
+        /// A description of the damage.
         what: &'static str,
     },
-    /// The offset given is not one that an allocation returned, or its blob was freed.
+    /// No live block has its data at the offset given: no allocation returned it, or the blob was freed.
     NoBlob(u64),
-    /// No block, allocated or free, has its data at the offset given.
+    /// No block, live or free, has its data at the offset given.
     NoBlock(u64),
     /// The bytes to be read or written are not all in the blob.
     OutOfBlob {
         /// The blob.
         ptr: u64,
-        /// Where in it the bytes begin.
+        /// The offset of the first byte in the blob.
         offset: u64,
-        /// How many they are.
+        /// The number of bytes.
         len: u64,
     },
     /// No medium can hold a blob of this size.
@@ -56,7 +57,7 @@ pub enum Error {
     },
     /// The medium was opened for reading only.
     ReadOnly,
-    /// A sync failed since the medium was opened, with this error of the system. What is on the disk is not known.
+    /// A sync has failed since the medium was opened, with this error number of the system. The contents of the disk are unknown.
     SyncFailed(i32),
 }
 

@@ -1,19 +1,5 @@
-//! The bytes on the medium, and nothing else. All integers are big-endian, whatever the host.
-//!
-//! ```text
-//! offset 0   "PBA\0"
-//! offset 4   flags, u32
-//! offset 8   blocks without gaps, to the end of the medium
-//!
-//!            start                                                  end
-//!   block    | marker (8) | data (n bytes, n >= 16)    | marker (8) |
-//!   free     | marker (8) | prev (8) | next (8) | ...  | marker (8) |
-//!
-//!   marker = n, with bit 63 set when the block is free; both markers of a block are equal
-//!   prev, next = start of the free block before and after in the file, 0 = none
-//! ```
-//!
-//! A blob is named by the offset of its data, which is the block's start + 8.
+//! The bytes on the medium: constants and types, without access to a medium. docs/FORMAT.md describes them under "Bytes". All integers
+//! on the medium are big-endian.
 
 /// Magic and flags.
 pub const HEADER: u64 = 8;
@@ -25,9 +11,9 @@ pub const OVERHEAD: u64 = 2 * WORD;
 pub const MIN_DATA: u64 = 16;
 /// The smallest block.
 pub const MIN_BLOCK: u64 = OVERHEAD + MIN_DATA;
-/// Sizes of blocks that we create are multiples of this, so that their data offsets are too.
+/// The data sizes of blocks that this library makes are multiples of this. So are the offsets of their data.
 pub const STEP: u64 = 16;
-/// A free block is split when at least more than this is left over, else handed out whole.
+/// A free block is split if more than this number of bytes is left over, else it is allocated whole.
 pub const SPLIT_ABOVE: u64 = 32;
 
 /// The first four bytes of every medium.
@@ -40,20 +26,20 @@ pub const SYNC: u32 = 2;
 pub const EXTENDED: u32 = 1 << 31;
 
 const FREE: u64 = 1 << 63;
-/// The largest data section for which offsets, sizes and sums of them stay far from overflow.
+/// The largest data size. Sums of offsets and sizes up to this do not overflow.
 pub const MAX_DATA: u64 = 1 << 62;
 
-/// The header of a medium with these flags, as the big-endian number it is.
+/// The header of a medium with these flags, as a number.
 pub const fn header(flags: u32) -> u64 {
     (u32::from_be_bytes(MAGIC) as u64) << 32 | flags as u64
 }
 
-/// The flags in a header, or None without the magic.
+/// The flags in a header. Returns None iff it does not have the magic.
 pub const fn header_flags(header: u64) -> Option<u32> {
     if (header >> 32) as u32 == u32::from_be_bytes(MAGIC) { Some(header as u32) } else { None }
 }
 
-/// A block: where its start marker is, and how many bytes of data it has.
+/// A block, by its start and its data size.
 ///
 /// ```text
 ///   start           start + 8                    end_marker       end
@@ -64,7 +50,7 @@ pub const fn header_flags(header: u64) -> Option<u32> {
 pub struct Extent {
     /// The offset of the start marker.
     pub start: u64,
-    /// The size of the data section.
+    /// The size of the data.
     pub data_len: u64,
 }
 
@@ -73,7 +59,7 @@ impl Extent {
     pub const fn between(start: u64, end: u64) -> Extent {
         Extent { start, data_len: end - start - OVERHEAD }
     }
-    /// The offset of the data, by which programs name a blob.
+    /// The offset of the data: the name of the blob.
     pub const fn blob(self) -> u64 {
         self.start + WORD
     }
@@ -92,15 +78,15 @@ impl Extent {
 pub struct Marker(pub u64);
 
 impl Marker {
-    /// The marker of a block that is handed out.
+    /// The marker of a live block with `n` bytes of data.
     pub const fn live(n: u64) -> Marker {
         Marker(n)
     }
-    /// The marker of a free block.
+    /// The marker of a free block with `n` bytes of data.
     pub const fn free(n: u64) -> Marker {
         Marker(n | FREE)
     }
-    /// The size of the data section.
+    /// The size of the data.
     pub const fn n(self) -> u64 {
         self.0 & !FREE
     }
@@ -110,13 +96,13 @@ impl Marker {
     }
 }
 
-/// What the end marker of a live block holds while an operation changes two start markers. It is the commit of the operation:
-/// recovery finishes what it says. The tags keep it apart from every size that a file can have.
+/// A word that the end marker of a live block holds while an operation changes two start markers: docs/FORMAT.md. Recovery finishes the
+/// operation. No size that a file can have has the bits of the tags.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Intent {
-    /// The blob moved into this block from the live block that starts there, which is to be freed.
+    /// The blob has moved into this block. The live block that starts at this offset is still to be freed.
     Leave(u64),
-    /// The block is to end there, where a free block begins that ends where this one did.
+    /// The block is to end at this offset. The bytes from there to its end become a free block.
     ShrinkTo(u64),
 }
 
@@ -124,10 +110,10 @@ impl Intent {
     const LEAVE: u64 = 0x4d56 << 48; // "MV", and bit 63 clear
     const SHRINK_TO: u64 = 0x5348 << 48; // "SH"
     const MASK: u64 = 0xffff << 48;
-    /// Media up to this offset can have blobs moved and shrunk in them.
+    /// The offset in an intent is below this. So blobs behind it can be neither moved nor shrunk.
     pub const MAX_OFFSET: u64 = 1 << 48;
 
-    /// The word on the medium. The offset is below MAX_OFFSET.
+    /// The word on the medium. Precondition: the offset is below MAX_OFFSET.
     pub const fn word(self) -> u64 {
         match self {
             Intent::Leave(from) => Intent::LEAVE | from,
@@ -135,7 +121,7 @@ impl Intent {
         }
     }
 
-    /// The intent that a word is, if it is one.
+    /// The intent in a word. Returns None iff the word has no tag of an intent.
     pub const fn from_word(word: u64) -> Option<Intent> {
         let offset = word & !Intent::MASK;
         match word & Intent::MASK {
@@ -146,7 +132,7 @@ impl Intent {
     }
 }
 
-/// `size` rounded up to a size that we create; None near 2^63.
+/// `size` rounded up to a data size that this library makes. Returns None iff `size` is above MAX_DATA.
 pub const fn round_up(size: u64) -> Option<u64> {
     if size > MAX_DATA {
         return None;
@@ -155,7 +141,7 @@ pub const fn round_up(size: u64) -> Option<u64> {
     Some(if n < MIN_DATA { MIN_DATA } else { n })
 }
 
-/// Whether a block boundary at this offset keeps data offsets 16-byte aligned.
+/// Whether the data of a block that starts at this offset is 16-byte aligned.
 pub const fn in_step(offset: u64) -> bool {
     offset % STEP == HEADER
 }

@@ -1,13 +1,13 @@
-//! Where the bytes of a medium are: length, loads and stores, space behind them, order and durability of writes. What the bytes
-//! mean is not known here.
+//! Access to the bytes of a medium: its length, loads and stores, space on the disk, order and durability of writes. This file does not
+//! know the meaning of the bytes.
 //!
-//! [`FileMedium`] is a locked file under one shared mapping; `os` has the system calls.
+//! [`FileMedium`] is a locked file under one shared mapping. `os` has the system calls.
 //!
-//! A store to a page for which the disk has no room would be a SIGBUS. So growth allocates before it is used, and in a file with
-//! holes every range is allocated before the first store to it, in whole pages: blocks may be smaller. Pages of what is allocated are
-//! then made writable at once: some file systems can fail at that too (ext4, in a file of very many pieces), others can't allocate in
-//! another way (ext2), and it is cheaper than a fault for each. (On tmpfs a load from a hole takes space too: there, holes are read by
-//! system calls.)
+//! A store to a page is a SIGBUS if the disk has no space for it. So growth allocates space before anything uses it. In a file with
+//! holes, each range is allocated before the first store to it, in whole pages, because the file system's blocks may be smaller. The
+//! pages of an allocated range are then made writable in one call, for three reasons: some file systems can still fail there (ext4, in a
+//! file of very many pieces), others can't allocate otherwise (ext2), and it costs less than a fault for each page. On tmpfs a load from
+//! a hole takes space too: there, holes are read by system calls.
 
 use std::ffi::{CStr, c_int};
 use std::ptr::NonNull;
@@ -16,17 +16,18 @@ use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 use super::os::{Descriptor, MappedFile};
 use super::{Flags, Result};
 
-/// What the heap needs of the bytes under it. Offsets are below [`Medium::end`]; words are big-endian on the medium.
+/// The bytes of a medium, as the heap uses them. Precondition of all functions: ranges are below [`Medium::end`]. Words are big-endian
+/// on the medium.
 pub trait Medium {
     /// The length of the file.
     fn end(&self) -> u64;
-    /// The first 8 bytes as a word, padded with zeros where the file is shorter.
+    /// The first 8 bytes as a word, padded with zeros if the file is shorter.
     fn head(&self) -> u64;
     /// Reads the word at `at`.
     fn load(&self, at: u64) -> u64;
-    /// Writes the word at `at` by one store, after all stores before it as seen after a kill.
+    /// Writes the word at `at` by one store. A kill that leaves this store leaves all stores before it.
     fn store(&mut self, at: u64, word: u64);
-    /// Words in this range will be read soon: fetches it from memory in one stream, not one dependent miss after the other.
+    /// Fetches a range that will be read soon from memory, in one stream and not by one dependent cache miss after the other.
     fn prefetch(&self, from: u64, to: u64);
     /// Reads bytes.
     fn read(&self, at: u64, bytes: &mut [u8]);
@@ -36,35 +37,35 @@ pub trait Medium {
     fn clear(&mut self, at: u64, len: u64);
     /// Copies bytes between ranges that do not overlap.
     fn copy(&mut self, from: u64, to: u64, len: u64);
-    /// Whether all bytes from `at` to `stop` are zero. Asked while the medium is being opened only.
+    /// Whether all bytes from `at` to `stop` are zero. Precondition: the medium is being opened.
     fn is_zero(&self, at: u64, stop: u64) -> Result<bool>;
-    /// From `at` up to there, all bytes are known to be zero. Asked while the medium is being opened only.
+    /// Returns an offset such that all bytes from `at` up to it are zero. Precondition: the medium is being opened.
     fn data_from(&self, at: u64) -> u64;
-    /// Whether the end can be moved: it can't on a block device.
+    /// Whether the length can change: not on a block device.
     fn has_movable_end(&self) -> bool;
     /// Whether the end can be moved down now.
     fn can_be_cut(&self) -> bool {
         true
     }
-    /// Moves the end, up perhaps further than asked for where addresses are in use. New bytes are zero and have space on the disk. On
-    /// failure the end is where it was.
+    /// Moves the end. If it moves up while addresses are in use, it may move further than `end`. New bytes are zero and have space on the
+    /// disk. On failure the end does not change.
     fn set_end(&mut self, end: u64) -> Result<()>;
-    /// Whether there may be ranges for which `reserve` has something to do.
+    /// Whether `reserve` may have holes to fill.
     fn has_holes(&self) -> bool;
-    /// Makes sure that stores to the range cannot fail for want of space.
+    /// Makes sure that the disk has space for stores to the range.
     fn reserve(&mut self, at: u64, len: u64) -> Result<()>;
-    /// The same for bytes that mean nothing (so never those of a marker): on failure, what was taken from the disk is given back, and
-    /// they may be zeros.
+    /// The same for bytes without meaning, which never include a marker. On failure the space goes back to the disk, and the bytes may
+    /// become zeros.
     fn reserve_free(&mut self, at: u64, len: u64) -> Result<()>;
-    /// Whether every operation is to be on the disk when it returns.
+    /// Whether every operation is on the disk when it returns.
     fn is_durable(&self) -> bool;
-    /// If the medium is durable: what was stored before this is on the disk before anything that is stored after it.
+    /// On a durable medium, brings all stores so far to the disk, before any later store.
     fn barrier(&mut self) -> Result<()>;
-    /// Everything stored is on the disk.
+    /// Brings all stores so far to the disk.
     fn flush(&mut self) -> Result<()>;
-    /// Where the range is in memory. The address stays good up to end_addresses.
+    /// The address of the range in memory, valid until end_addresses.
     fn address(&self, at: u64, len: u64) -> NonNull<[u8]>;
-    /// Addresses that were handed out are not used any more.
+    /// Ends the use of addresses that were returned. Precondition: the program uses none of them any more.
     fn end_addresses(&mut self) {}
 }
 
@@ -76,7 +77,7 @@ pub struct FileMedium {
     file: MappedFile,
     writable: bool,
     durable: bool,
-    /// Pages of growth up to here are writable, as far as that was worth it.
+    /// Pages of growth up to here were made writable, or would have cost too much.
     populated: u64,
     holes: Option<Holes>,
 }
@@ -87,8 +88,8 @@ impl FileMedium {
         FileMedium::over(MappedFile::open(path, flags)?, flags)
     }
 
-    /// The same for the file that a descriptor of the program is open on, which stays the program's, with its position in the file. It
-    /// is durable too if the program's own writes are.
+    /// The same for the file that the program's descriptor is open on. The descriptor stays open, with its position in the file. The medium
+    /// is durable if `flags` has SYNC or the descriptor has O_DSYNC.
     pub fn of_descriptor(fd: c_int, flags: Flags) -> Result<FileMedium> {
         let file = MappedFile::of_descriptor(fd, flags)?;
         let sync = if file.writes_through() { Flags::SYNC } else { Flags::DEFAULT };
@@ -103,17 +104,17 @@ impl FileMedium {
         Ok(FileMedium { file, writable, durable: flags.contains(Flags::SYNC) && writable, populated, holes })
     }
 
-    /// A descriptor of the file for the program, which may close it.
+    /// A new descriptor of the file for the program, which may close it.
     pub fn descriptor(&self) -> Result<Descriptor> {
         self.file.descriptor()
     }
 
-    /// From here on every operation is on the disk when it returns.
+    /// From now on every operation is on the disk when it returns.
     pub fn make_durable(&mut self) {
         self.durable = self.writable;
     }
 
-    /// Dropping this is as a kill: the lock stays with others who share the open file.
+    /// From now on, a drop of this is like a kill: the lock stays with other owners of the open file.
     pub fn forget(&mut self) {
         self.file.forget();
     }
@@ -123,11 +124,11 @@ impl FileMedium {
         if len > end || at > end - len {
             out_of_range(at, len, end);
         }
-        // SAFETY: the file is mapped up to its end, so the result is inside the mapping.
+        // SAFETY: the file is mapped up to its end, so the result is in the mapping.
         unsafe { self.file.start().add(at as usize) }
     }
 
-    /// reserve where it may take a system call.
+    /// The slow path of reserve: fills holes in the range.
     #[cold]
     fn fill_holes(&mut self, at: u64, len: u64) -> Result<()> {
         match &mut self.holes {
@@ -136,7 +137,7 @@ impl FileMedium {
         }
     }
 
-    /// reserve_free where it takes a system call.
+    /// The slow path of reserve_free: makes pages writable, and fills holes in the range.
     #[cold]
     fn prepare_free(&mut self, at: u64, len: u64) -> Result<()> {
         if at + len > self.populated {
@@ -193,8 +194,7 @@ impl Medium for FileMedium {
         // SAFETY: a mapped range, writable (a heap that is read only stores nothing).
         unsafe {
             if word.is_aligned() {
-                // Release: no store that stands before this one in the program is moved behind it. A kill is an interrupt, it needs
-                // no more than that.
+                // Release: no earlier store of the program moves behind this one. A kill is an interrupt, so this is enough.
                 (*word).store(value, Ordering::Release);
             } else {
                 compiler_fence(Ordering::SeqCst);
@@ -207,7 +207,7 @@ impl Medium for FileMedium {
     fn prefetch(&self, from: u64, to: u64) {
         let mut at = from;
         while at < to.min(self.end()) && self.holes.is_none() {
-            // SAFETY: a byte of a mapped range. Volatile, so that the read is done though its result is not used.
+            // SAFETY: a byte of a mapped range. Volatile, so that the compiler keeps the read although its result is unused.
             unsafe { self.pointer(at, 1).read_volatile() };
             at += 64;
         }
@@ -217,7 +217,7 @@ impl Medium for FileMedium {
         if self.holes.as_ref().is_some_and(|holes| holes.loads_fill) && self.file.read_exact(bytes, at).is_ok() {
             return;
         }
-        // SAFETY: a mapped range, and a slice that is no part of it.
+        // SAFETY: a mapped range, and a slice outside of it.
         unsafe { self.pointer(at, bytes.len() as u64).copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) }
     }
 
@@ -303,36 +303,37 @@ impl Medium for FileMedium {
     }
 }
 
-/// One instruction, between the halves of which no kill can come.
+/// Stores a word by one instruction, so that a kill cannot divide it.
 ///
 /// # Safety
 ///
 /// As with [`ptr::write_unaligned`](std::ptr::write_unaligned).
 #[inline]
 unsafe fn store_unaligned(word: *mut u64, value: u64) {
-    // SAFETY: the caller's. Of this machine's registers only those of SSE2 hold a whole word, and the compiler prefers the others.
+    // SAFETY: passed on to the caller. Only SSE2 registers have 64 bits on this machine, and the compiler would use others.
     #[cfg(all(target_arch = "x86", target_feature = "sse2"))]
     unsafe {
         use std::arch::x86::_mm_loadl_epi64;
         let value = _mm_loadl_epi64((&raw const value).cast());
         std::arch::asm!("movq [{}], {}", in(reg) word, in(xmm_reg) value, options(nostack, preserves_flags));
     }
-    // SAFETY: the caller's.
+    // SAFETY: passed on to the caller.
     #[cfg(not(all(target_arch = "x86", target_feature = "sse2")))]
     unsafe {
         word.write_unaligned(value);
     }
 }
 
-/// Which pieces of a file with holes have been filled.
+/// The pieces of a file with holes, and which of them have space on the disk.
 struct Holes {
     filled: Vec<u64>,
-    /// A load from a hole through the mapping would take space on the disk, and be a SIGBUS where there is none.
+    /// Whether a load from a hole through the mapping takes space on the disk, and is a SIGBUS if the disk is full.
     loads_fill: bool,
 }
 
 impl Holes {
-    /// None if the file has none, as an empty one. Allocated space that was never written counts as a hole: it costs a call, no harm.
+    /// Returns None iff the file has no holes; an empty file has none. Allocated space that was never written counts as a hole: this costs
+    /// one call later.
     fn find(file: &MappedFile) -> Option<Holes> {
         let (mut at, end) = (0, file.end());
         if end == 0 {
@@ -340,7 +341,7 @@ impl Holes {
         }
         let mut holes = Holes { filled: Vec::new(), loads_fill: file.do_loads_fill_holes() };
         while at < end {
-            // Beyond the last data there is only a hole. Other errors: not told, so nothing is known to be filled.
+            // ENXIO: behind the last data there is only a hole. Other errors: the system does not know, so nothing more counts as filled.
             let Ok((data, hole)) = file.next_data(at) else { return Some(holes) };
             if data == 0 && hole >= end {
                 return None;
@@ -351,7 +352,7 @@ impl Holes {
         Some(holes)
     }
 
-    /// Reads the word at `at`, if that is not to be done through the mapping.
+    /// Reads the word at `at` by a system call, if a load through the mapping would fill a hole; else returns None.
     #[cold]
     fn read(&self, file: &MappedFile, at: u64) -> Option<u64> {
         if !self.loads_fill || (self.is_filled(at / PIECE) && self.is_filled((at + 7) / PIECE)) {
@@ -370,14 +371,15 @@ impl Holes {
         if word >= self.filled.len() {
             let more = word + 1 - self.filled.len();
             if self.filled.try_reserve(more).is_err() {
-                return; // it will be filled again: a call, no harm
+                return; // the piece counts as a hole, and is filled again: one more call
             }
             self.filled.resize(word + 1, 0);
         }
         self.filled[word] |= 1 << (piece % 64);
     }
 
-    /// Fills whole pieces round the range, or where the disk has no room for that its pages alone. False where the system can't.
+    /// Fills the whole pieces around the range; if the disk has no space for these, only the pages of the range. Returns false if the
+    /// system can't allocate.
     fn fill(&mut self, file: &MappedFile, at: u64, len: u64) -> Result<bool> {
         let pieces = at / PIECE..(at + len).div_ceil(PIECE);
         let Some(first) = pieces.clone().find(|&piece| !self.is_filled(piece)) else { return Ok(true) };
@@ -399,7 +401,7 @@ impl Holes {
         Ok(true)
     }
 
-    /// Gives the range back to the disk, as far as the system can.
+    /// Gives the space of the range back to the disk, if the system can.
     fn open_again(&mut self, file: &MappedFile, at: u64, len: u64) {
         for piece in at / PIECE..(at + len).div_ceil(PIECE) {
             if let Some(word) = self.filled.get_mut((piece / 64) as usize) {
@@ -410,6 +412,6 @@ impl Holes {
     }
 }
 
-/// How far beyond what is needed pages of growth are made writable, and how many it pays for: a large blob may never be written whole.
+/// How far beyond a request pages of growth are made writable, and for how many bytes this pays: a large blob may never be written whole.
 const POPULATE_AHEAD: u64 = 256 << 10;
 const POPULATE_AT_MOST: u64 = 1 << 20;

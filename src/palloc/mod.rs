@@ -1,8 +1,8 @@
-//! Blobs in a file that outlives the process: allocate, free, resize and walk them; survive a kill at any moment.
+//! Blobs in a file that outlives the process: allocate, free, resize and walk them. A kill at any moment loses nothing.
 //!
-//! docs/FORMAT.md has the bytes of the file, and the order of stores. The modules, from the bytes up: `format` says what they mean,
-//! `medium` where they are, by the system calls in `os`, `free_index` which blocks there are, `heap` works on them, `recover` opens and
-//! repairs. A [`Palloc`] puts one lock round a heap.
+//! docs/FORMAT.md describes the bytes of the file and the order of stores. The modules, from the bytes up: `format` has the bytes'
+//! constants and types, `medium` gives access to the bytes by the system calls in `os`, `free_index` is the index of the blocks, `heap`
+//! works on the blocks, `recover` opens and repairs a medium. A [`Palloc`] is a heap with a lock.
 //!
 //! ```
 //! use palloc::{Flags, Palloc};
@@ -42,10 +42,10 @@ use heap::Heap;
 use medium::{FileMedium, Medium};
 pub(crate) use os::{Descriptor, FileId, absolute_path, at_fork, bad_descriptor, close_descriptor, errno_of, file_of};
 
-/// What calls on a medium return.
+/// The result of a call on a medium.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Where the first block begins.
+/// The start of the first block.
 pub const HEADER_SIZE: u32 = format::HEADER as u32;
 
 impl From<TryReserveError> for Error {
@@ -54,28 +54,28 @@ impl From<TryReserveError> for Error {
     }
 }
 
-/// How a medium is opened. Combine with `|`.
+/// Flags for opening a medium. Combine them with `|`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Flags(u32);
 
 impl Flags {
     /// A static medium, as large as its file.
     pub const DEFAULT: Flags = Flags(0);
-    /// The medium grows, unless it is initialized already and says that it does not.
+    /// The medium grows and shrinks. For a medium that is already initialized, the bit in its header counts.
     pub const DYNAMIC: Flags = Flags(format::DYNAMIC);
     /// Every operation is on the disk when it returns.
     pub const SYNC: Flags = Flags(format::SYNC);
-    /// A shared lock, and no write of any kind.
+    /// A shared lock. Nothing is written.
     pub const READONLY: Flags = Flags(4);
-    /// Initialize a file that holds something else or a damaged medium.
+    /// Make a medium of a file that holds something else, or of a damaged medium.
     pub const FORCE: Flags = Flags(8);
 
-    /// Flags from their numbers in C. [`Palloc::open`] refuses those that are not defined.
+    /// Flags from their bits in C. [`Palloc::open`] refuses bits that are not defined.
     pub const fn from_bits(bits: u32) -> Flags {
         Flags(bits)
     }
 
-    /// The numbers in C.
+    /// The bits in C.
     pub const fn bits(self) -> u32 {
         self.0
     }
@@ -105,7 +105,7 @@ impl BitOr for Flags {
     }
 }
 
-/// A block, allocated or free.
+/// A block, live or free.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Block {
     /// Offset of its data.
@@ -117,22 +117,22 @@ pub struct Block {
 }
 
 impl Block {
-    /// Where the next block begins.
+    /// The start of the next block.
     pub(crate) fn end(&self) -> u64 {
         self.ptr + self.size + format::WORD
     }
 }
 
-/// What a medium holds. Bytes are those of data sections.
+/// Counts of a medium. Bytes are those of blocks' data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stat {
     /// End of the last block.
     pub medium_size: u64,
-    /// How many blobs are allocated.
+    /// Number of blobs.
     pub live_blobs: u64,
     /// Sum of their sizes.
     pub live_bytes: u64,
-    /// How many blocks are free.
+    /// Number of free blocks.
     pub free_blocks: u64,
     /// Sum of their sizes.
     pub free_bytes: u64,
@@ -144,15 +144,16 @@ pub struct Stat {
 pub struct Palloc {
     heap: Mutex<Heap<FileMedium>>,
     flags: Flags,
-    /// None where it is not ours: in the second generation.
+    /// For the program. None in the second generation, where the descriptor is not ours.
     descriptor: Option<Descriptor>,
 }
 
 pub(crate) type Locked<'a> = MutexGuard<'a, Heap<FileMedium>>;
 
 impl Palloc {
-    /// Opens the medium in the file at `path`, after making one or repairing it where that is called for. Fails if it is open
-    /// already, if the file holds something else or a damaged medium, and where the system does.
+    /// Opens the medium in the file at `path`. Makes one if the file is empty, all zeros, or does not exist (with DYNAMIC). Repairs the
+    /// medium if a process was killed while it changed it. Fails iff the medium is open already, the file holds something else or a
+    /// damaged medium (without FORCE), `flags` are not valid, or the system fails.
     pub fn open(path: impl AsRef<Path>, flags: Flags) -> Result<Palloc> {
         Palloc::open_c(&os::c_path(path.as_ref())?, flags)
     }
@@ -164,8 +165,7 @@ impl Palloc {
         Ok(opened)
     }
 
-    /// Opens the medium in the file at `path` if it is one, else only the file. The descriptor is the program's. In exact mode: the
-    /// file ends with the last block, at every moment.
+    /// Opens the file at `path`, and the medium in it, if it holds one, in exact mode. Returns a descriptor for the program, and the medium.
     pub(crate) fn open_exact(path: &CStr, flags: Flags) -> Result<(Descriptor, Option<Palloc>)> {
         let (mut medium, descriptor) = open_with_descriptor(path, flags)?;
         if recover::is_initialized(&medium, flags)? {
@@ -174,7 +174,7 @@ impl Palloc {
         medium.flush().map(|()| (descriptor, None)) // the entry of a new file in its directory, too
     }
 
-    /// Opens the medium that the program's descriptor is open on, in exact mode, after making one where that is called for.
+    /// Opens the medium in the file that the program's descriptor is open on, in exact mode. Makes one if the file is empty or all zeros.
     pub(crate) fn attach_exact(fd: c_int, flags: Flags) -> Result<Palloc> {
         flags.check()?;
         let mut medium = FileMedium::of_descriptor(fd, flags)?;
@@ -191,17 +191,17 @@ impl Palloc {
         Ok(Palloc { heap: Mutex::new(heap), flags: Flags(stored) | sync, descriptor: None })
     }
 
-    /// The flags in the medium's header, and SYNC if it was asked for.
+    /// The flags in the medium's header, and SYNC if the medium was opened with it.
     pub fn flags(&self) -> Flags {
         self.flags
     }
 
-    /// A descriptor of the file, for reading and writing blobs at their offsets. The medium itself does not need it.
+    /// A descriptor of the file, for reading and writing blobs at their offsets. The library itself does not use it.
     pub fn descriptor(&self) -> c_int {
         self.descriptor.as_ref().map_or(-1, Descriptor::number)
     }
 
-    /// Runs under the lock. After a panic in the middle of an update nothing may be written any more, so this panics too.
+    /// Locks the medium. Panics if a thread panicked with the lock: after half an update, nothing may be written any more.
     pub(crate) fn lock(&self) -> Locked<'_> {
         self.heap.lock().expect("no thread panicked at work on the medium")
     }
@@ -221,18 +221,18 @@ impl Palloc {
         self.lock().resize(ptr, size)
     }
 
-    /// The size of the blob at `ptr`.
+    /// The size of the data at `ptr`, of a live or a free block.
     pub fn size_of(&self, ptr: u64) -> Result<u64> {
         self.lock().size_of(ptr)
     }
 
-    /// The allocated blob with the lowest offset above `ptr`, whatever `ptr` is; None if there is none. 0 is the beginning.
+    /// The blob with the lowest offset above `ptr`; None if there is no such blob. `ptr` may be any number; 0 gives the first blob.
     pub fn next(&self, ptr: u64) -> Result<Option<u64>> {
         self.lock().next(ptr).map(|next| (next != 0).then_some(next))
     }
 
-    /// The allocated blobs, by ascending offset. The medium may be changed meanwhile: the walk goes on behind where it stands, if that
-    /// blob was freed too.
+    /// The blobs, by ascending offset. The medium may change during the iteration, which continues behind its last offset, even if that
+    /// blob was freed.
     pub fn iter(&self) -> impl Iterator<Item = Result<u64>> + '_ {
         let mut last = Some(0);
         std::iter::from_fn(move || {
@@ -245,23 +245,24 @@ impl Palloc {
         })
     }
 
-    /// Copies bytes of the blob at `ptr`, from `offset` in it on, to `bytes`. Fails if it is not that long.
+    /// Copies bytes of the blob at `ptr`, from `offset` in it on, to `bytes`. Fails iff the blob is too short, or there is no blob.
     pub fn read(&self, ptr: u64, offset: u64, bytes: &mut [u8]) -> Result<()> {
         self.lock().read(ptr, offset, bytes)
     }
 
-    /// Copies `bytes` to the blob at `ptr`, from `offset` in it on. Fails if it is not that long.
+    /// Copies `bytes` to the blob at `ptr`, from `offset` in it on. Fails iff the blob is too short, there is no blob, the medium is read
+    /// only, a sync failed before, or the disk has no space for bytes in a hole.
     pub fn write(&self, ptr: u64, offset: u64, bytes: &[u8]) -> Result<()> {
         self.lock().write(ptr, offset, bytes)
     }
 
-    /// Where the bytes of the blob at `ptr` are in memory. The address stays valid until the medium is closed, as long as the blob is
-    /// not freed or moved; whoever uses it answers for races with other threads and with the descriptor.
+    /// The bytes of the blob at `ptr`, in memory. The address is valid until the medium is closed, or the blob is freed or moved. The user
+    /// of the address must prevent races with other threads and with the descriptor.
     pub fn data(&self, ptr: u64) -> Result<NonNull<[u8]>> {
         self.lock().data(ptr)
     }
 
-    /// Makes everything done so far durable, and the file exactly the documented format.
+    /// Makes everything done so far durable. The file is then exactly in the documented format.
     pub fn sync(&self) -> Result<()> {
         self.lock().sync()
     }
@@ -271,7 +272,7 @@ impl Palloc {
         self.lock().stat()
     }
 
-    /// Every block, allocated or free, by ascending offset. The medium may be changed meanwhile.
+    /// The blocks, live and free, by ascending offset. The medium may change during the iteration.
     pub fn blocks(&self) -> impl Iterator<Item = Result<Block>> + '_ {
         let mut from = 0;
         std::iter::from_fn(move || {
@@ -281,13 +282,13 @@ impl Palloc {
         })
     }
 
-    /// Panics if the medium and what is known of it in memory do not agree: for tests and fuzzing. Reads the whole chain.
+    /// Panics if the medium and its index do not agree: for tests and fuzzing. Reads the whole chain.
     #[doc(hidden)]
     pub fn check_invariants(&self) {
         self.lock().check_invariants();
     }
 
-    /// From here on every operation is on the disk when it returns, and so is what was done before.
+    /// Makes everything done so far durable, and from now on each operation when it returns. Fails iff a sync fails or failed before.
     pub(crate) fn make_durable(&self) -> Result<()> {
         let mut heap = self.lock();
         heap.check_synced()?;
@@ -295,14 +296,14 @@ impl Palloc {
         heap.barrier()
     }
 
-    /// Lets go of the medium as a kill would: nothing is written, and the lock stays with those who share the open file.
+    /// Abandons the medium as a kill would: nothing is written, and the lock stays with other owners of the open file.
     pub(crate) fn forget(self) {
         let mut heap = self.lock();
         heap.writable = false;
         heap.medium.forget();
     }
 
-    /// Closes the medium and tells what could not be written.
+    /// Closes the medium. Fails iff something could not be written; the medium is closed in any case.
     pub fn close(self) -> Result<()> {
         self.lock().close()
     }
@@ -311,14 +312,14 @@ impl Palloc {
 impl Drop for Palloc {
     fn drop(&mut self) {
         if let Ok(heap) = self.heap.get_mut() {
-            // What could not be written is derived from the chain: the next open makes it good.
+            // On failure only data derived from the chain is missing, and the next open repairs it.
             let _ = heap.close();
         }
     }
 }
 
-/// Reads the medium in the file at `path` without opening it, and tells `report` of everything that is not exactly the format: the
-/// offset of the block, and what is wrong. Returns how much there was.
+/// Reads the medium in the file at `path` without opening it. Calls `report` for each violation of the format, with the offset of the
+/// block and a description. Returns the number of violations.
 pub fn check(path: impl AsRef<Path>, report: impl FnMut(u64, &CStr)) -> Result<u64> {
     check_c(&os::c_path(path.as_ref())?, report)
 }
@@ -329,7 +330,7 @@ pub(crate) fn check_c(path: &CStr, report: impl FnMut(u64, &CStr)) -> Result<u64
 
 /// Opens and locks the file, and makes a descriptor of it for the program.
 fn open_with_descriptor(path: &CStr, flags: Flags) -> Result<(FileMedium, Descriptor)> {
-    let spare = os::spare_descriptor(); // where there is none for the program, no file is created either
+    let spare = os::spare_descriptor(); // kept for the program, so that no file is created without a descriptor for it
     let medium = open_file(path, flags)?;
     drop(spare);
     let descriptor = medium.descriptor()?;
@@ -343,12 +344,12 @@ fn open_file(path: &CStr, flags: Flags) -> Result<FileMedium> {
     if flags.contains(Flags::SYNC) || !recover::is_durable(recover::stored_flags(&medium), flags) {
         return Ok(medium);
     }
-    // O_DSYNC can't be set later. Nothing that was read until now is used any more.
+    // O_DSYNC can't be set on an open file. Nothing read so far is used any more.
     drop(medium);
     FileMedium::open(path, flags | Flags::SYNC)
 }
 
-/// A copy as a C string, or None with a NUL in `bytes`; an error, not an abort, when memory runs out.
+/// Copies `bytes` to a C string. Returns None if they contain a NUL. Fails iff memory runs out.
 pub(crate) fn try_c_string(bytes: &[u8]) -> std::result::Result<Option<CString>, TryReserveError> {
     let mut copy = Vec::new();
     copy.try_reserve_exact(bytes.len() + 1)?;
@@ -357,7 +358,7 @@ pub(crate) fn try_c_string(bytes: &[u8]) -> std::result::Result<Option<CString>,
     Ok(CString::from_vec_with_nul(copy).ok())
 }
 
-/// A box, or an error, not an abort, when memory runs out: only slices have that.
+/// Fallible Box::new: fails iff memory runs out. Returns a slice of one, because stable Rust has fallible allocation only through Vec.
 pub(crate) fn try_box<T>(value: T) -> std::result::Result<Box<[T]>, TryReserveError> {
     let mut one = Vec::new();
     one.try_reserve_exact(1)?;

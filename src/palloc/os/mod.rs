@@ -1,7 +1,7 @@
-//! The file under a medium, as each operating system has it: opening and locking, mapping, growth and cuts, space on the disk, and the
-//! descriptor that C programs get. Every system has the same functions; what they are for stands in `medium.rs`.
+//! The file of a medium on each operating system: opening and locking, mapping, growth and cuts, space on the disk, and the descriptor
+//! for C programs. Every system has the same functions. `medium.rs` describes their purpose.
 //!
-//! A [`MappedFile`] is open, locked and mapped up to its end throughout.
+//! A [`MappedFile`] is always open, locked and mapped up to its end.
 
 #[cfg(unix)]
 mod unix;
@@ -17,8 +17,8 @@ pub use unix::*;
 #[cfg(windows)]
 pub use windows::*;
 
-/// A descriptor that the program has, none of stdin, stdout and stderr. When it is dropped it is closed, unless the program did that: its
-/// number may be that of another file by now.
+/// A descriptor for the program, above those of stdin, stdout and stderr. A drop closes it, unless the program has closed it and its number
+/// now belongs to another file.
 pub struct Descriptor {
     number: c_int,
     of: FileId,
@@ -29,7 +29,7 @@ impl Descriptor {
         self.number
     }
 
-    /// From here on it is the program's to close.
+    /// Leaves the descriptor open. The program must close it.
     pub fn into_number(self) -> c_int {
         std::mem::ManuallyDrop::new(self).number
     }
@@ -39,13 +39,13 @@ impl Drop for Descriptor {
     fn drop(&mut self) {
         let is_ours = file_of(self.number).map_or_else(|e| errno_of(&e) != libc::EBADF, |of| of == self.of);
         if is_ours {
-            // SAFETY: open on the file that it was made for, as far as the system tells, and ours to close.
+            // SAFETY: still open on its file, or the system cannot report it; and ours to close.
             unsafe { close_descriptor(self.number) };
         }
     }
 }
 
-/// Writes zeros where zeros or nothing is, and nobody else writes.
+/// Writes zeros to the parts of the range that are zeros, so that the file system allocates them. Precondition: nobody else writes there.
 fn write_zeros(file: &File, at: u64, len: u64) -> io::Result<()> {
     const ZEROS: [u8; 4096] = [0; 4096];
     let mut buffer = ZEROS;
@@ -73,7 +73,7 @@ fn write_all(file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// How often a call that was interrupted starts anew: some file systems would answer so for ever.
+/// How often a call that was interrupted is repeated. Some file systems would return EINTR forever.
 const RETRIES: u32 = 1000;
 
 fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {

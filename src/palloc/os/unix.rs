@@ -1,8 +1,8 @@
 //! open(2), flock(2), mmap(2), fallocate(2) and their like.
 //!
-//! The mapping is a window much longer than the file, so that growth moves nothing; a file that outgrows it gets a longer window
-//! beside the old one, which stays until close, so that addresses handed out stay good. A window may reach beyond the end of the file:
-//! nothing there is ever touched.
+//! The mapping is a window that is much longer than the file, so growth moves nothing. A file that outgrows its window gets a longer one.
+//! The old window stays until close, so addresses that the program has stay valid. A window may reach beyond the end of the file; the
+//! library accesses nothing there.
 
 use std::ffi::{CStr, CString, c_int};
 use std::fs::File;
@@ -26,7 +26,7 @@ use libc::{ftruncate, lseek, off_t};
 use super::{Descriptor, retry, write_zeros};
 use crate::palloc::{Error, Flags, Result, try_c_string};
 
-/// The window that a small medium gets: address space only, so it costs nothing but page tables.
+/// The length of a small medium's window. It takes address space only, and no memory except page tables.
 #[cfg(target_pointer_width = "64")]
 const WINDOW: u64 = 4 << 30;
 #[cfg(not(target_pointer_width = "64"))]
@@ -41,11 +41,12 @@ pub struct MappedFile {
     is_file: bool,
     /// The directory whose entry for the file is not on the disk yet.
     unsynced_directory: Option<File>,
-    /// The descriptor's position when it was given to us, where opening leaves it.
+    /// The position in the file when it was opened. Opening restores it.
     position: u64,
 }
 
-/// When it is dropped, the lock is as it was before, or stays with others who have the open file where that is None.
+/// A locked file. A drop sets the lock to the second field, its state before. If that is None, the lock stays with other owners of the
+/// open file.
 struct LockedFile(File, Option<c_int>);
 
 impl Deref for LockedFile {
@@ -64,7 +65,7 @@ impl MappedFile {
         let how = if writable { libc::O_RDWR } else { libc::O_RDONLY } | if durable { libc::O_DSYNC } else { 0 };
         let (file, directory) = match open_file(path, how) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && writable && flags.contains(Flags::DYNAMIC) => {
-                // The directory first, and one for the file: if there are no descriptors for them, there is no new file either.
+                // Open the directory first, and try one descriptor for the file: without both, no file is created.
                 let directory = open_directory_of(path)?;
                 drop(open_file(c"/", libc::O_RDONLY).map_err(Error::system("open"))?);
                 (open_file(path, how | libc::O_CREAT).inspect(avoid_copies), directory)
@@ -75,7 +76,7 @@ impl MappedFile {
         MappedFile::over(file, writable, directory)
     }
 
-    /// The same for the file that a descriptor of the program is open on, which stays the program's, with its position in the file.
+    /// The same for the file that the program's descriptor is open on. The descriptor stays open, with its position in the file.
     pub fn of_descriptor(fd: c_int, flags: Flags) -> Result<MappedFile> {
         let file = duplicate(fd).map_err(Error::system("use the descriptor"))?;
         // SAFETY: fcntl takes a descriptor, which `file` keeps open, and integers.
@@ -116,19 +117,19 @@ impl MappedFile {
         opened.map_err(Error::system("make a descriptor"))
     }
 
-    /// Dropping this is as a kill: it does not unlock the file.
+    /// From now on, a drop of this is like a kill: it does not unlock the file.
     pub fn forget(&mut self) {
         self.file.1 = None;
     }
 
-    /// Whether what the program writes with its descriptor is on the disk at once.
+    /// Whether the program's writes with its descriptor are on the disk when they return.
     pub fn writes_through(&self) -> bool {
         // SAFETY: fcntl takes a descriptor, which the file keeps open, and integers.
         check(unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_GETFL) })
             .is_ok_and(|how| how as c_int & libc::O_DSYNC == libc::O_DSYNC)
     }
 
-    /// Where the file is in memory: readable, and writable unless it was opened for reading only, up to its end.
+    /// The address of the file in memory. Up to its end it is readable and, unless the file was opened for reading only, writable.
     #[inline]
     pub fn start(&self) -> *mut u8 {
         self.window.as_mut_ptr()
@@ -143,7 +144,7 @@ impl MappedFile {
         self.is_file
     }
 
-    /// Moves the end up. New bytes are zero and have space on the disk.
+    /// Moves the end up. New bytes are zero and have space on the disk. On failure the end does not change.
     pub fn grow(&mut self, end: u64) -> Result<()> {
         within_file_size_limit(end)?;
         if end > self.window.len() as u64 {
@@ -152,13 +153,13 @@ impl MappedFile {
             self.outgrown.push(std::mem::replace(&mut self.window, longer));
         }
         let (at, len) = (self.end, end - self.end);
-        // The length first. Where blocks are smaller than pages, some kernels lose what is stored in the page at the old end if it is
-        // fallocate(2) that makes the file longer (ext4, Linux 6.1).
+        // The length first. If fallocate(2) makes the file longer and its blocks are smaller than pages, some kernels lose stores to the
+        // page at the old end (ext4, Linux 6.1).
         let longer = set_length(&self.file, end).map_err(Error::system("grow the file"));
         let filled =
             longer.and_then(|()| self.allocate(at, len, len)).and_then(|done| self.zeros_unless(done, at, len));
         if let Err(error) = filled {
-            // What was allocated before it failed goes back. If that fails too, the bytes are zeros behind the chain.
+            // Gives back the space that was allocated. If that fails too, the bytes are zeros behind the chain.
             let _ = set_length(&self.file, self.end);
             return Err(error);
         }
@@ -177,13 +178,13 @@ impl MappedFile {
         true
     }
 
-    /// From here on addresses in it are in use by others.
+    /// From now on the program may use addresses in the file.
     pub fn share(&self) {}
 
-    /// They are in use no more.
+    /// From now on it uses none of them.
     pub fn unshare(&mut self) {}
 
-    /// Everything stored is on the disk.
+    /// Brings all stores so far to the disk, and the entry of a new file in its directory.
     pub fn flush(&mut self) -> Result<()> {
         sync_data(&self.file).map_err(Error::system("write the file to the disk"))?;
         if let Some(directory) = &self.unsynced_directory {
@@ -200,13 +201,13 @@ impl MappedFile {
         result
     }
 
-    /// Where data begins at or behind `at`, and where it ends.
+    /// The first data at or behind `at`: its start and its end.
     pub fn next_data(&self, at: u64) -> io::Result<(u64, u64)> {
         let data = seek(&self.file, at, libc::SEEK_DATA)?;
         Ok((data, seek(&self.file, data, libc::SEEK_HOLE)?))
     }
 
-    /// Where data begins at or behind `at`, as far as the system tells.
+    /// The start of the first data at or behind `at`; `at` if the system does not know.
     pub fn data_from(&self, at: u64) -> u64 {
         let data = match seek(&self.file, at, libc::SEEK_DATA) {
             Err(e) if e.raw_os_error() == Some(libc::ENXIO) => self.end,
@@ -216,14 +217,14 @@ impl MappedFile {
         data
     }
 
-    /// The position in the file is the program's; opening leaves it where it was.
+    /// Sets the position in the file back to its place before opening. The program uses the position.
     pub fn restore_position(&self) -> Result<()> {
         seek(&self.file, self.position, libc::SEEK_SET).map(drop).map_err(Error::system("lseek"))
     }
 
-    /// Whether a load from a hole through the mapping would take space on the disk, and be a SIGBUS where there is none.
+    /// Whether a load from a hole through the mapping takes space on the disk, and is a SIGBUS if the disk is full.
     pub fn do_loads_fill_holes(&self) -> bool {
-        // The file system under an overlay, where the file is, may be a tmpfs.
+        // The file of an overlay may be on a tmpfs.
         #[cfg(target_os = "linux")]
         return [TMPFS, OVERLAYFS].contains(&file_system(&self.file));
         #[cfg(not(target_os = "linux"))]
@@ -242,16 +243,16 @@ impl MappedFile {
         Ok(())
     }
 
-    /// How much of it is allocated on the disk, at most.
+    /// An upper bound of the bytes that are allocated on the disk.
     pub fn allocated(&self) -> u64 {
         self.file.metadata().map_or(u64::MAX, |meta| meta.blocks() * 512)
     }
 
-    /// Allocates the range on the disk; bytes that were not there read as zero. At least `new` bytes of it are not allocated yet. False
-    /// where the file system can't.
+    /// Allocates the range on the disk; new bytes are zero. Returns false if the file system can't. Precondition: at least `new` bytes of
+    /// the range are not allocated yet.
     pub fn allocate(&self, at: u64, len: u64, new: u64) -> Result<bool> {
         if new > AT_ONCE && free_space(&self.file).is_some_and(|free| free < new) {
-            // What can't be had is not taken for a moment from others either.
+            // Don't use up the disk, not even for a moment, for an allocation that must fail.
             let source = io::Error::from_raw_os_error(libc::ENOSPC);
             return Err(Error::System { doing: ALLOCATING, source });
         }
@@ -265,7 +266,7 @@ impl MappedFile {
         Ok(true)
     }
 
-    /// Fills the range by hand where the file system could not allocate it: zeros, which nobody else writes to.
+    /// Writes zeros to the range unless it is `allocated`. Precondition: the range is zeros, and nobody else writes there.
     pub fn zeros_unless(&self, allocated: bool, at: u64, len: u64) -> Result<()> {
         if allocated {
             return Ok(());
@@ -274,13 +275,13 @@ impl MappedFile {
         write_zeros(&self.file, at, len).map_err(Error::system(ALLOCATING))
     }
 
-    /// Makes the pages of the range writable. False where the system can't.
+    /// Makes the pages of the range writable. Returns false if the system can't.
     pub fn populate(&self, at: u64, len: u64) -> Result<bool> {
         #[cfg(target_os = "linux")]
         match self.window.advise_range(memmap2::Advice::PopulateWrite, at as usize, len as usize) {
             Ok(()) => return Ok(true),
             Err(e) if e.raw_os_error() == Some(libc::EFAULT) => {
-                // What would be a SIGBUS.
+                // A store would be a SIGBUS.
                 let source = io::Error::from_raw_os_error(libc::ENOSPC);
                 return Err(Error::System { doing: ALLOCATING, source });
             }
@@ -290,14 +291,14 @@ impl MappedFile {
         Ok(false)
     }
 
-    /// Space on the disk is needed for whole pages: a store to one needs all blocks of it.
+    /// The page size. A store needs space on the disk for its whole page.
     pub fn page(&self) -> u64 {
         const SMALLEST: u64 = 4096;
         // SAFETY: takes an integer.
         u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(SMALLEST).max(SMALLEST)
     }
 
-    /// Gives the pages that are wholly in the range back to the disk, as far as the system can. They are zeros then.
+    /// Gives the pages that are wholly in the range back to the disk, if the system can. They are zeros then.
     pub fn punch_hole(&self, at: u64, len: u64) {
         let page = self.page();
         let (from, to) = (at.next_multiple_of(page), (at + len) / page * page);
@@ -313,7 +314,7 @@ impl MappedFile {
 
 impl Drop for LockedFile {
     fn drop(&mut self) {
-        // Not left to close(2): a forked child's copy of the descriptor, or the program's own, would keep the lock.
+        // close(2) is not enough: a copy of the descriptor, in a forked child or in the program, would keep the lock.
         if let Some(before) = self.1 {
             // SAFETY: flock takes a descriptor, which the file keeps open, and flags.
             unsafe { libc::flock(self.0.as_raw_fd(), before | libc::LOCK_NB) };
@@ -330,9 +331,9 @@ pub unsafe fn close_descriptor(fd: c_int) {
     unsafe { libc::close(fd) };
 }
 
-/// Has these called round every fork(2): before it, and after it in the parent and in the child.
+/// Registers functions that every fork(2) calls: one before it, one after it in the parent, one after it in the child.
 pub fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
-    // SAFETY: the functions have no preconditions. (It fails only for lack of memory; then fork is as safe as without it.)
+    // SAFETY: the functions have no preconditions. (It fails only if memory runs out; then fork is as safe as without it.)
     unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) };
 }
 
@@ -345,9 +346,9 @@ pub fn errno_of(error: &io::Error) -> c_int {
     error.raw_os_error().unwrap_or(libc::EIO)
 }
 
-/// The absolute path without links, or the path as it is where the system can't tell.
+/// The absolute path without symbolic links; `path` itself if the system can't find it.
 pub fn absolute_path(path: &CStr) -> Result<CString> {
-    // SAFETY: takes a C string; what it returns is NULL, or a C string that is to be given to free.
+    // SAFETY: realpath takes a C string. It returns NULL, or a C string that the caller must free.
     unsafe {
         let absolute = libc::realpath(path.as_ptr(), std::ptr::null_mut());
         if absolute.is_null() && io::Error::last_os_error().raw_os_error() == Some(libc::ENOMEM) {
@@ -359,7 +360,7 @@ pub fn absolute_path(path: &CStr) -> Result<CString> {
     }
 }
 
-/// The path as C programs have it.
+/// The path as a C string.
 pub fn c_path(path: &Path) -> Result<CString> {
     try_c_string(path.as_os_str().as_bytes())?.ok_or(Error::Incompatible("its path has a NUL in it"))
 }
@@ -415,19 +416,19 @@ fn file_system(file: &File) -> i64 {
         }
         info.assume_init()
     };
-    #[allow(clippy::unnecessary_cast)] // not everywhere the same type
+    #[allow(clippy::unnecessary_cast)] // its type differs between systems
     return info.f_type as i64;
 }
 
-/// btrfs writes each page to a new place, for which a full disk has no room: a store would be a SIGBUS. Not so in a file which had
-/// this attribute when it was empty.
+/// Sets the attribute NOCOW on an empty file on btrfs. Without it btrfs writes each page to a new place, and a store is a SIGBUS if the
+/// disk is full.
 #[cfg(target_os = "linux")]
 fn avoid_copies(file: &File) {
     const NOCOW: c_int = 0x0080_0000; // FS_NOCOW_FL of <linux/fs.h>
     if file_system(file) != BTRFS {
         return;
     }
-    let mut flags: [c_int; 2] = [0; 2]; // the numbers of these calls say a long, the kernel reads and writes an int
+    let mut flags: [c_int; 2] = [0; 2]; // these calls are declared with a long, but the kernel reads and writes an int
     // SAFETY: both calls take a descriptor, which `file` keeps open, and a local that is large enough.
     unsafe {
         if libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS, flags.as_mut_ptr()) == 0 {
@@ -449,7 +450,7 @@ fn lock(file: &File, how: c_int) -> Result<()> {
     }
 }
 
-/// The flock(2) that the open file has: LOCK_UN where the system does not tell.
+/// The flock(2) that the open file has; LOCK_UN if the system does not report it.
 fn lock_of(file: &File) -> c_int {
     let (mut path, mut text) = ([0; 64], [0; 1024]);
     let _fits = write!(&mut path[..], "/proc/self/fdinfo/{}\0", file.as_raw_fd());
@@ -465,7 +466,7 @@ fn lock_of(file: &File) -> c_int {
     }
 }
 
-/// lseek(2). Used only while the medium is being opened: from then on the position in the file is the program's.
+/// lseek(2). Precondition: the medium is being opened. After that only the program moves the position in the file.
 fn seek(file: &File, at: u64, whence: c_int) -> io::Result<u64> {
     // SAFETY: lseek takes a descriptor, which `file` keeps open, and integers.
     check(unsafe { lseek(file.as_raw_fd(), at as off_t, whence) }).map(|offset| offset as u64)
@@ -479,7 +480,7 @@ fn only_zeros(file: &File, at: u64, end: u64) -> io::Result<bool> {
         match seek(file, at, libc::SEEK_DATA) {
             Ok(data) => at = data,
             Err(e) if e.raw_os_error() == Some(libc::ENXIO) => return Ok(true),
-            Err(_) => {} // not told: read on
+            Err(_) => {} // the system does not know: read on
         }
         let wanted = (end - at).min(buffer.len() as u64) as usize;
         let n = retry(|| file.read_at(&mut buffer[..wanted], at))?;
@@ -509,12 +510,12 @@ fn map_window(file: &File, end: u64, writable: bool) -> Result<MmapRaw> {
         options.len(len);
         match if writable { options.map_raw(file) } else { options.map_raw_read_only(file) } {
             Ok(window) => {
-                // Of a file that has no name any more, a core file would have the whole window.
+                // For an unlinked file, a core file would contain the whole window.
                 #[cfg(target_os = "linux")]
                 let _ = window.advise(memmap2::Advice::DontDump);
                 return Ok(window);
             }
-            // A limit of locked memory. EAGAIN stands for a medium that is open elsewhere.
+            // A limit of locked memory. The error is ENOMEM then: as an errno, EAGAIN means that the medium is open elsewhere.
             Err(e) if e.raw_os_error() == Some(libc::EAGAIN) => {}
             Err(e) if e.raw_os_error().is_some() => failure = e,
             Err(_) => {} // more than the address space holds
@@ -525,7 +526,7 @@ fn map_window(file: &File, end: u64, writable: bool) -> Result<MmapRaw> {
 
 const ALLOCATING: &str = "allocate space for the file";
 
-/// A call that a signal interrupts starts anew, and a program may have timers: so that it comes to an end.
+/// The bytes that one call allocates. A signal makes a call start again, so a long call might never end in a program with timers.
 const AT_ONCE: u64 = 16 << 20;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -539,7 +540,7 @@ fn allocate_at_once(_: &File, _: u64, _: u64) -> io::Result<()> {
     Err(io::Error::from_raw_os_error(libc::ENOSYS))
 }
 
-/// What the file system has left, if it tells.
+/// The free bytes of the file system; None if it does not report them.
 fn free_space(file: &File) -> Option<u64> {
     let mut info = std::mem::MaybeUninit::<libc::statvfs>::uninit();
     // SAFETY: the out parameter is a local, which a call that succeeds fills.
@@ -552,16 +553,16 @@ fn free_space(file: &File) -> Option<u64> {
     if info.f_blocks == 0 {
         return None; // tmpfs without a limit, ramfs, some in user space
     }
-    #[allow(clippy::unnecessary_cast)] // not everywhere u64
+    #[allow(clippy::unnecessary_cast)] // not u64 on all systems
     (info.f_bfree as u64).checked_mul(info.f_frsize as u64)
 }
 
-/// Beyond RLIMIT_FSIZE the kernel would send a signal; here it is an error.
+/// Fails iff `end` is above RLIMIT_FSIZE. The kernel would send a signal.
 fn within_file_size_limit(end: u64) -> Result<()> {
     let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: the out parameter is a local.
     let known = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) } == 0;
-    #[allow(clippy::unnecessary_cast)] // not everywhere a u64
+    #[allow(clippy::unnecessary_cast)] // not u64 on all systems
     let limit_bytes = limit.rlim_cur as u64;
     if known && limit.rlim_cur != libc::RLIM_INFINITY && end > limit_bytes {
         let source = io::Error::from_raw_os_error(libc::EFBIG);
@@ -570,8 +571,8 @@ fn within_file_size_limit(end: u64) -> Result<()> {
     Ok(())
 }
 
-/// open(2), on a path that needs no copy. Does not wait for the other end of a pipe. The descriptor is none of stdin, stdout and stderr:
-/// what the program writes to these must not go to the file.
+/// open(2) without a copy of the path on the heap. It does not wait for the other end of a pipe. The descriptor is above those of stdin,
+/// stdout and stderr: output to these must not go to the file.
 fn open_file(path: &CStr, how: c_int) -> io::Result<File> {
     #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
     use libc::open;
@@ -579,22 +580,22 @@ fn open_file(path: &CStr, how: c_int) -> io::Result<File> {
     use libc::open64 as open;
     let how = how | libc::O_CLOEXEC | libc::O_NONBLOCK;
     let mode: libc::c_uint = 0o660;
-    // SAFETY: open takes a C string, flags and a mode; a descriptor that it returns is nobody else's. fcntl takes integers.
+    // SAFETY: open takes a C string, flags and a mode. Nobody else has the descriptor that it returns.
     let mut file = retry(|| unsafe { check(open(path.as_ptr(), how, mode)).map(|fd| File::from_raw_fd(fd as c_int)) })?;
     if file.as_raw_fd() < FIRST_DESCRIPTOR {
         file = duplicate(file.as_raw_fd())?;
     }
-    // SAFETY: as above. Of the flags, those that can be changed are set: none of ours but O_NONBLOCK.
+    // SAFETY: fcntl takes integers. It changes O_NONBLOCK only: the other flags in `how` can't be changed, or are set already.
     check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, how & !libc::O_NONBLOCK) })?;
     Ok(file)
 }
 
-/// Some file, so that its descriptor can be had again.
+/// Opens some file, to keep a descriptor free.
 pub fn spare_descriptor() -> Option<File> {
     open_file(c"/", libc::O_RDONLY).ok()
 }
 
-/// What tells a file from all others that are open: device and number.
+/// Identifies a file among all open files: device and number.
 pub type FileId = (u64, u64);
 
 /// The file that a descriptor is open on.
@@ -606,29 +607,29 @@ pub fn file_of(fd: c_int) -> io::Result<FileId> {
     let mut info = std::mem::MaybeUninit::<stat>::uninit();
     // SAFETY: the out parameter is a local, which a call that succeeds fills.
     let info = unsafe { check(fstat(fd, info.as_mut_ptr())).map(|_| info.assume_init()) }?;
-    #[allow(clippy::unnecessary_cast)] // not everywhere u64
+    #[allow(clippy::unnecessary_cast)] // not u64 on all systems
     Ok((info.st_dev as u64, info.st_ino as u64))
 }
 
-/// The first descriptor that is none of stdin, stdout and stderr.
+/// The first descriptor above stdin, stdout and stderr.
 const FIRST_DESCRIPTOR: c_int = libc::STDERR_FILENO + 1;
 
 fn duplicate(fd: c_int) -> io::Result<File> {
-    // SAFETY: fcntl takes integers; a descriptor that it returns is nobody else's.
+    // SAFETY: fcntl takes integers. Nobody else has the descriptor that it returns.
     let copy = check(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, FIRST_DESCRIPTOR) });
     match copy {
         // SAFETY: as above.
         Ok(fd) => Ok(unsafe { File::from_raw_fd(fd as c_int) }),
-        // The process may have no more than those three.
+        // The limit of the process is three descriptors or fewer.
         Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Err(io::Error::from_raw_os_error(libc::EMFILE)),
         Err(e) => Err(e),
     }
 }
 
-/// The directory that the file at `path`, which does not exist, is to be in: if that is a symbolic link, where it leads to. To be
-/// synced with the file's first sync. None where it may not be read.
+/// Opens the directory in which a new file at `path` will be, to be synced with the file's first sync. If `path` is a symbolic link, it is
+/// the directory of its target. Returns None if the process may not read the directory.
 fn open_directory_of(path: &CStr) -> Result<Option<File>> {
-    const LINKS: u32 = 40; // as open(2) follows
+    const LINKS: u32 = 40; // as many as open(2) follows
     const NO_NUL: Error = Error::Incompatible("its path has a NUL in it");
     let mut path = try_c_string(path.to_bytes())?.ok_or(NO_NUL)?;
     for _ in 0..LINKS {
@@ -651,17 +652,17 @@ fn open_directory_of(path: &CStr) -> Result<Option<File>> {
     }
 }
 
-/// The path up to the last slash, which it has in it.
+/// The path up to and including the last slash.
 fn directory_of(path: &CStr) -> &[u8] {
     let path = path.to_bytes();
     &path[..path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1)]
 }
 
-/// Where the symbolic link at `path` leads to; None if there is none.
+/// The target of the symbolic link at `path`; None if it is no symbolic link.
 fn read_link(path: &CStr) -> Result<Option<Vec<u8>>> {
     let mut target = Vec::<u8>::new();
     target.try_reserve_exact(libc::PATH_MAX as usize)?;
-    // SAFETY: readlink takes a C string, and room for as many bytes as said, of which it writes as many as it returns.
+    // SAFETY: readlink takes a C string and a buffer of the given size. It writes as many bytes as it returns.
     unsafe {
         match libc::readlink(path.as_ptr(), target.as_mut_ptr().cast(), target.capacity()) {
             len @ 0.. => target.set_len(len as usize),

@@ -1,10 +1,10 @@
 //! CreateFile, LockFileEx, file mappings, and descriptors of the C runtime.
 //!
-//! A mapping can't reach beyond the end of its file, and a file that is mapped can't be cut. So growth maps the file anew, and a cut
-//! takes the mapping away for the moment. Where addresses were handed out neither may be: then the old mapping stays beside the new
-//! one, which is longer than needed so that there are few of them, and the file can't be cut before it is closed.
+//! A mapping can't reach beyond the end of its file, and a mapped file can't be cut. So growth maps the file again, and a cut removes the
+//! mapping for a moment. If the program has addresses, the mapping must stay. Then growth leaves the old mapping beside the new one,
+//! which is longer than needed, so that there are few mappings; and the file can't be cut before it is closed.
 //!
-//! All work is done on a file object of our own: the position of the descriptor that the program has is the program's.
+//! All work is done on a file object of our own, so the position of the program's descriptor does not change.
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_int};
@@ -36,17 +36,17 @@ const SHARE_ALL: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
 
 /// A file.
 pub struct MappedFile {
-    // First, because they go first: a mapping holds the lock.
+    // First, because fields are dropped in this order: a mapping keeps the lock.
     window: MmapRaw,
     outgrown: Vec<MmapRaw>,
     file: File,
-    /// How long the file is, and the window.
+    /// The length of the file and of the window.
     end: u64,
-    /// A growth that failed left zeros behind the end, which could not be cut off yet.
+    /// Whether a failed growth left zeros behind the end that could not be cut off yet.
     overlong: bool,
     writable: bool,
     durable: bool,
-    /// Addresses in the window are in use.
+    /// Whether the program may use addresses in the window.
     shared: Cell<bool>,
 }
 
@@ -69,7 +69,7 @@ impl MappedFile {
         MappedFile::over(file, writable, durable)
     }
 
-    /// The same for the file that a descriptor of the program is open on, which stays the program's, with its position in the file.
+    /// The same for the file that the program's descriptor is open on. The descriptor stays open, with its position in the file.
     pub fn of_descriptor(fd: c_int, flags: Flags) -> Result<MappedFile> {
         const USING: &str = "use the descriptor";
         let handle = handle_of(fd).map_err(Error::system(USING))?;
@@ -107,21 +107,22 @@ impl MappedFile {
         let file = open_again(self.file.as_raw_handle(), self.writable, self.durable);
         let opened = file.and_then(|file| descriptor_over(file, self.writable));
         let opened = opened.map_err(Error::system("make a descriptor"))?;
-        // One of stdin, stdout and stderr is not had again as long as `opened` has it.
+        // If it is one of stdin, stdout and stderr, `opened` keeps it, so the next call gets another.
         if opened.number > 2 { Ok(opened) } else { self.descriptor() }
     }
 
-    /// Dropping this is as a kill.
+    /// From now on, a drop of this is like a kill.
     pub fn forget(&mut self) {
         self.overlong = false;
     }
 
-    /// Whether what the program writes with its descriptor is on the disk at once: not told of a descriptor that is the program's.
+    /// Whether the program's writes with its descriptor are on the disk when they return. False for a descriptor that the program opened:
+    /// the system does not report it.
     pub fn writes_through(&self) -> bool {
         self.durable
     }
 
-    /// Where the file is in memory: readable, and writable unless it was opened for reading only, up to its end.
+    /// The address of the file in memory. Up to its end it is readable and, unless the file was opened for reading only, writable.
     #[inline]
     pub fn start(&self) -> *mut u8 {
         self.window.as_mut_ptr()
@@ -136,7 +137,8 @@ impl MappedFile {
         true
     }
 
-    /// Moves the end up, further than asked for where old mappings stay. New bytes are zero and have space on the disk.
+    /// Moves the end up, further than `end` if the old mapping stays. New bytes are zero and have space on the disk. On failure the end does
+    /// not change.
     pub fn grow(&mut self, end: u64) -> Result<()> {
         if !self.shared.get() {
             return self.grow_to(end);
@@ -156,7 +158,7 @@ impl MappedFile {
                 if self.shared.replace(false) {
                     self.outgrown.push(old);
                 }
-                // An attempt to grow further may have left the file longer.
+                // A failed attempt to grow further may have left the file longer.
                 self.overlong = self.file.metadata().map_or(true, |file| file.len() > end);
                 self.end = end;
                 Ok(())
@@ -200,31 +202,31 @@ impl MappedFile {
         if cut.is_ok() {
             self.end = end;
         }
-        // The address space and the memory that it needs were its own a moment ago. If they are gone, the process ends.
+        // The file was mapped a moment ago. If the address space or the memory is gone since, the process ends.
         self.window = map(&self.file, self.end, true).expect("a file that was mapped can be mapped again");
         cut
     }
 
-    /// A file that is mapped can't be.
+    /// False if a mapping must stay.
     pub fn can_be_cut(&self) -> bool {
         !self.shared.get() && self.outgrown.is_empty()
     }
 
-    /// From here on addresses in it are in use by others.
+    /// From now on the program may use addresses in the file.
     pub fn share(&self) {
         self.shared.set(true);
     }
 
-    /// They are in use no more.
+    /// From now on it uses none of them.
     pub fn unshare(&mut self) {
         self.shared.set(false);
         self.outgrown.clear();
         self.take_back();
     }
 
-    /// Everything stored is on the disk.
+    /// Brings all stores so far to the disk.
     pub fn flush(&mut self) -> Result<()> {
-        // Each view knows which pages were stored to through it.
+        // Each mapping has its own record of changed pages.
         let mut views = self.outgrown.iter().chain([&self.window]);
         let written = views.try_for_each(|view| view.flush_async());
         written.and_then(|()| self.file.sync_all()).map_err(Error::system("write the file to the disk"))
@@ -249,12 +251,12 @@ impl MappedFile {
         Ok(true)
     }
 
-    /// Where data begins at or behind `at`, as far as the system tells.
+    /// The start of the first data at or behind `at`; always `at` here.
     pub fn data_from(&self, at: u64) -> u64 {
         at
     }
 
-    /// Where data begins at or behind `at`, and where it ends. A file with holes is not asked where they are.
+    /// The first data at or behind `at`: its start and its end. Fails iff the file has holes: their places are not asked for.
     pub fn next_data(&self, at: u64) -> io::Result<(u64, u64)> {
         if self.allocated() < self.end { Err(io::ErrorKind::Unsupported.into()) } else { Ok((at, u64::MAX)) }
     }
@@ -271,7 +273,7 @@ impl MappedFile {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// How much of it is allocated on the disk, at most.
+    /// An upper bound of the bytes that are allocated on the disk.
     pub fn allocated(&self) -> u64 {
         let mut info = MaybeUninit::<FILE_STANDARD_INFO>::uninit();
         let size = size_of::<FILE_STANDARD_INFO>() as u32;
@@ -286,12 +288,12 @@ impl MappedFile {
         }
     }
 
-    /// No system call allocates space that is then readable as zeros, in the middle of a file.
+    /// Always false: no system call allocates space in the middle of a file that then reads as zeros.
     pub fn allocate(&self, _at: u64, _len: u64, _new: u64) -> Result<bool> {
         Ok(false)
     }
 
-    /// Fills the range by hand where the file system could not allocate it: zeros, which nobody else writes to.
+    /// Writes zeros to the range unless it is `allocated`. Precondition: the range is zeros, and nobody else writes there.
     pub fn zeros_unless(&self, allocated: bool, at: u64, len: u64) -> Result<()> {
         let write = || write_zeros(&self.file, at, len).map_err(Error::system("allocate space for the file"));
         if allocated { Ok(()) } else { write() }
@@ -301,7 +303,7 @@ impl MappedFile {
         Ok(false)
     }
 
-    /// Space on the disk is needed for whole pages.
+    /// The page size. A store needs space on the disk for its whole page.
     pub fn page(&self) -> u64 {
         4096
     }
@@ -313,7 +315,7 @@ impl MappedFile {
 fn descriptor_over(file: File, writable: bool) -> io::Result<Descriptor> {
     let flags = libc::O_BINARY | libc::O_NOINHERIT | if writable { libc::O_RDWR } else { libc::O_RDONLY };
     let handle = file.into_raw_handle();
-    // SAFETY: the handle is open, nobody else's, and the descriptor's from here on.
+    // SAFETY: the handle is open, and nobody else has it. From now on it belongs to the descriptor.
     let number = unsafe { libc::open_osfhandle(handle as isize, flags) };
     if number < 0 {
         // SAFETY: open, and still ours.
@@ -339,7 +341,7 @@ pub unsafe fn close_descriptor(fd: c_int) {
     unsafe { libc::close(fd) };
 }
 
-/// There is no fork.
+/// Does nothing: the system has no fork.
 pub fn at_fork(_before: extern "C" fn(), _parent: extern "C" fn(), _child: extern "C" fn()) {}
 
 pub fn bad_descriptor() -> io::Error {
@@ -370,14 +372,14 @@ pub fn errno_of(error: &io::Error) -> c_int {
     }
 }
 
-/// The absolute path, or the path as it is where the system can't tell.
+/// The absolute path; `path` itself if the system can't find it.
 pub fn absolute_path(path: &CStr) -> Result<CString> {
     let absolute = path.to_str().ok().and_then(|path| std::path::absolute(path).ok());
     let path = absolute.as_deref().and_then(Path::to_str).map_or(path.to_bytes(), str::as_bytes);
     Ok(try_c_string(path)?.expect("a C string has no NUL in it"))
 }
 
-/// The path as C programs have it.
+/// The path as a C string.
 pub fn c_path(path: &Path) -> Result<CString> {
     let path = path.to_str().ok_or(Error::Incompatible("its path is not Unicode"))?;
     try_c_string(path.as_bytes())?.ok_or(Error::Incompatible("its path has a NUL in it"))
@@ -391,7 +393,7 @@ pub(super) fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> 
     file.seek_write(bytes, at)
 }
 
-/// Locks a byte far beyond every file: a lock on what the program reads and writes would keep its descriptor from it.
+/// Locks one byte far beyond every file. A lock on the file's bytes would also exclude the program's descriptor.
 fn lock(file: &File, exclusive: bool) -> Result<()> {
     let how = LOCKFILE_FAIL_IMMEDIATELY | if exclusive { LOCKFILE_EXCLUSIVE_LOCK } else { 0 };
     let at = OVERLAPPED_0_0 { Offset: u32::MAX - 1, OffsetHigh: i32::MAX as u32 };
@@ -409,7 +411,7 @@ fn lock(file: &File, exclusive: bool) -> Result<()> {
 const MAPPING: &str = "map the file";
 const CUTTING: &str = "cut the file";
 
-/// Nothing can be mapped of an empty file: there a page of memory stands in, which is not used.
+/// Maps the file. An empty file can't be mapped: a page of memory, which is not used, replaces it.
 fn map(file: &File, len: u64, writable: bool) -> Result<MmapRaw> {
     let mut options = MmapOptions::new();
     let mapped = match usize::try_from(len) {
@@ -421,17 +423,17 @@ fn map(file: &File, len: u64, writable: bool) -> Result<MmapRaw> {
     mapped.map_err(Error::system(MAPPING))
 }
 
-/// The same file by a file object of its own: what is locked or where its position is does not matter to it.
+/// Opens the same file with a new file object, which has a lock and a position of its own.
 fn open_again(handle: RawHandle, writable: bool, durable: bool) -> io::Result<File> {
     let access = GENERIC_READ | if writable { GENERIC_WRITE } else { 0 };
-    // SAFETY: takes a handle that is open, and integers; a handle that it returns is nobody else's.
+    // SAFETY: takes an open handle, and integers. Nobody else has the handle that it returns.
     unsafe {
         let new = ReOpenFile(handle, access, SHARE_ALL, if durable { FILE_FLAG_WRITE_THROUGH } else { 0 });
         if new == INVALID_HANDLE_VALUE { Err(io::Error::last_os_error()) } else { Ok(File::from_raw_handle(new)) }
     }
 }
 
-/// The handle under a descriptor, which keeps it open.
+/// The handle of a descriptor. It is open as long as the descriptor.
 fn handle_of(fd: c_int) -> io::Result<RawHandle> {
     // SAFETY: takes an integer.
     let handle = unsafe { libc::get_osfhandle(fd) };
@@ -444,29 +446,29 @@ fn is_file(handle: RawHandle) -> bool {
     unsafe { GetFileType(handle) == FILE_TYPE_DISK }
 }
 
-/// Whether the handle may be read with.
+/// Whether the handle allows reading.
 fn is_readable(handle: RawHandle) -> bool {
     let mut read = 0;
     // SAFETY: takes a handle that is open; reads no byte, so that the position stays.
     unsafe { ReadFile(handle, [].as_mut_ptr(), 0, &mut read, std::ptr::null_mut()) != 0 }
 }
 
-/// Whether it may be written with.
+/// Whether the handle allows writing.
 fn is_writable(handle: RawHandle) -> bool {
     let mut written = 0;
     // SAFETY: takes a handle that is open; writes no byte, so that the position stays.
     unsafe { WriteFile(handle, [].as_ptr(), 0, &mut written, std::ptr::null_mut()) != 0 }
 }
 
-/// None is needed: there are many.
+/// None: there are enough descriptors.
 pub fn spare_descriptor() -> Option<File> {
     None
 }
 
-/// What tells a file from all others that are open: volume and number.
+/// Identifies a file among all open files: volume and number.
 pub type FileId = (u64, u64);
 
-/// The file that a descriptor is open on; zeros where that is a pipe or the like.
+/// The file that a descriptor is open on; zeros for a pipe or the like.
 pub fn file_of(fd: c_int) -> io::Result<FileId> {
     let mut info = MaybeUninit::<BY_HANDLE_FILE_INFORMATION>::uninit();
     let handle = handle_of(fd)?;
