@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A compacting heap that grows: its pool lies in reserved address space, of which more is committed when an allocation fails. When
- * there is time, blocks are moved together in small steps; then what is free at the end is given back.
+ * A compacting heap that grows. Its pool is in reserved address space, and a failed allocation commits more of it. When the program is
+ * idle, it moves blocks together in small steps, and then decommits the free end.
  */
 #include <buflib.h>
 #include <stdio.h>
@@ -30,7 +30,7 @@ static int heap_alloc(size_t size)
     return handle;
 }
 
-/* Gives back whole steps of the free end, but for one. */
+/* Decommits the free end, except one to two steps. */
 static void heap_trim(void)
 {
     struct buflib_stat stat;
