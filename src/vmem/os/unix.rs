@@ -12,7 +12,6 @@ use super::linux;
 pub use super::linux::Mappings;
 
 impl SystemError {
-    /// The reason why the last system call of this thread failed.
     pub(super) fn last() -> Self {
         SystemError(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
     }
@@ -49,7 +48,6 @@ const FOR_CODE: c_int = libc::MAP_JIT;
 #[cfg(not(target_vendor = "apple"))]
 const FOR_CODE: c_int = 0;
 
-/// Locked pages can be unmapped.
 pub const UNLOCK_FIRST: bool = false;
 
 pub fn page_size() -> usize {
@@ -68,7 +66,6 @@ fn map(size: usize, protect: Protect) -> Result<usize> {
     if start == libc::MAP_FAILED { Err(SystemError::last()) } else { Ok(start.expose_provenance()) }
 }
 
-/// Returns the address of the first usable byte.
 pub fn reserve(space: &Space, protect: Protect) -> Result<usize> {
     let no_memory = SystemError(libc::ENOMEM);
     let total = space.total().ok_or(no_memory)?;
@@ -101,8 +98,6 @@ pub unsafe fn release(start: usize, size: usize) -> Result<()> {
     check(unsafe { libc::munmap(pointer(start), size) })
 }
 
-/// Makes pages accessible, or changes their protection. When it fails, pages at the start of the range may have changed.
-///
 /// # Safety
 /// The range is in one reservation, and nobody relies on more access than `protect` gives.
 pub unsafe fn commit(start: usize, size: usize, protect: Protect) -> Result<()> {
@@ -119,8 +114,8 @@ pub unsafe fn protect(start: usize, size: usize, protect: Protect) -> Result<()>
     unsafe { commit(start, size, protect) }
 }
 
-/// Fresh pages over the old ones, because that gives the commit charge back too, in every mode of overcommit, and unlocks. It also joins
-/// what the kernel counts as mappings: pages that were only made inaccessible would stay apart for ever.
+/// Maps fresh pages over the old ones. Unlike madvise and mprotect that gives the commit charge back in every mode of overcommit, and
+/// unlocks. It also lets the kernel join mappings, which it limits: pages that are only made inaccessible may stay apart for ever.
 ///
 /// # Safety
 /// The range is in one reservation, and nobody relies on what is in it.
@@ -144,7 +139,6 @@ pub unsafe fn decommit(start: usize, size: usize) -> Result<()> {
     }
 }
 
-/// When it fails, some pages of the range may be locked.
 pub fn lock(start: usize, size: usize) -> Result<()> {
     // SAFETY: mlock changes nothing that a program could rely on.
     check(unsafe { libc::mlock(pointer(start), size) })
@@ -155,8 +149,6 @@ pub fn unlock(start: usize, size: usize) -> Result<()> {
     check(unsafe { libc::munlock(pointer(start), size) })
 }
 
-/// Whether the contents were given up; if not, mlockall(2) has locked a page.
-///
 /// # Safety
 /// The range is committed, and nobody relies on what is in it.
 pub unsafe fn reset(start: usize, size: usize) -> Result<bool> {
@@ -175,7 +167,6 @@ pub unsafe fn reset(start: usize, size: usize) -> Result<bool> {
     Ok(false)
 }
 
-/// Whether the system brought the pages in; if not, they have to be touched.
 pub fn populate(start: usize, size: usize, write: bool) -> Result<bool> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
@@ -188,7 +179,6 @@ pub fn populate(start: usize, size: usize, write: bool) -> Result<bool> {
     }
 }
 
-/// Whether the system has huge pages that can be advised.
 pub fn advise_huge(start: usize, size: usize) -> Result<bool> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
@@ -201,7 +191,6 @@ pub fn advise_huge(start: usize, size: usize) -> Result<bool> {
     }
 }
 
-/// Names the mapping where the system can, for /proc/PID/maps.
 pub fn set_name(start: usize, size: usize, name: Option<&CStr>) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     linux::set_name(start, size, name);
@@ -209,7 +198,6 @@ pub fn set_name(start: usize, size: usize, name: Option<&CStr>) {
     let _ = (start, size, name);
 }
 
-/// After code was written: what the processor has read ahead of the old bytes is dropped.
 pub fn flush_instruction_cache(start: usize, size: usize) {
     #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
     {
@@ -237,13 +225,12 @@ pub fn usage_status() -> Result<UsageStatus> {
     Ok(UsageStatus { total_physical_bytes: total, avail_physical_bytes: total })
 }
 
-/// Has these called round every fork(2): before it, and after it in the parent and in the child.
 pub fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
     // SAFETY: the functions have no preconditions. (It fails only for lack of memory; then fork is as safe as without it.)
     unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) };
 }
 
-/// The mappings of other systems are not told.
+/// Other systems have no portable list of mappings.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub struct Mappings;
 

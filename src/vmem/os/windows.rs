@@ -19,8 +19,7 @@ use super::{Mapping, Result, Space, SystemError};
 use crate::vmem::{Protect, UsageStatus};
 
 impl SystemError {
-    /// The reason why the last system call of this thread failed.
-    fn last() -> Self {
+    pub(super) fn last() -> Self {
         // SAFETY: no preconditions.
         SystemError(unsafe { GetLastError() } as i32)
     }
@@ -83,7 +82,6 @@ fn reserve_at(address: usize, size: usize, protect: Protect) -> Result<usize> {
     if start.is_null() { Err(SystemError::last()) } else { Ok(start.expose_provenance()) }
 }
 
-/// Returns the address of the first usable byte.
 pub fn reserve(space: &Space, protect: Protect) -> Result<usize> {
     let no_memory = SystemError(ERROR_NOT_ENOUGH_MEMORY as i32);
     let total = space.total().ok_or(no_memory)?;
@@ -149,8 +147,6 @@ pub fn unlock(start: usize, size: usize) -> Result<()> {
     check(unsafe { VirtualUnlock(pointer(start), size) })
 }
 
-/// Whether the contents were given up.
-///
 /// # Safety
 /// The range is committed, and nobody relies on what is in it.
 pub unsafe fn reset(start: usize, size: usize) -> Result<bool> {
@@ -160,21 +156,17 @@ pub unsafe fn reset(start: usize, size: usize) -> Result<bool> {
     if at.is_null() { Err(SystemError::last()) } else { Ok(true) }
 }
 
-/// Whether the system brought the pages in; if not, they have to be touched. (PrefetchVirtualMemory reads what was paged out, but makes
-/// no fresh page.)
+/// PrefetchVirtualMemory would read what was paged out, but makes no fresh page.
 pub fn populate(_start: usize, _size: usize, _write: bool) -> Result<bool> {
     Ok(false)
 }
 
-/// Whether the system has huge pages that can be advised.
 pub fn advise_huge(_start: usize, _size: usize) -> Result<bool> {
     Ok(false)
 }
 
-/// The system has no names for mappings.
 pub fn set_name(_start: usize, _size: usize, _name: Option<&CStr>) {}
 
-/// After code was written: what the processor has read ahead of the old bytes is dropped.
 pub fn flush_instruction_cache(start: usize, size: usize) {
     // SAFETY: the range is the caller's own.
     unsafe { FlushInstructionCache(GetCurrentProcess(), pointer(start), size) };
@@ -196,7 +188,6 @@ pub fn usage_status() -> Result<UsageStatus> {
 /// There is no fork.
 pub fn at_fork(_before: extern "C" fn(), _parent: extern "C" fn(), _child: extern "C" fn()) {}
 
-/// The mappings of the process.
 pub struct Mappings;
 
 impl Mappings {
@@ -204,7 +195,6 @@ impl Mappings {
         Mappings
     }
 
-    /// The mapping that contains `address`, or else the first one behind it.
     pub fn at_or_after(&mut self, mut address: usize) -> Result<Option<Mapping>> {
         loop {
             let mut info = MaybeUninit::<MEMORY_BASIC_INFORMATION>::uninit();
