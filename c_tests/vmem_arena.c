@@ -302,6 +302,29 @@ static void shared_page(void)
     CHECK(vmem_release(p, 1 << 20));
 }
 
+/* The push in the header takes the same bytes as the one in the library. */
+static void two_ways_to_push(void)
+{
+    VMemGrowArena ours, theirs;
+    size_t i, different = 0;
+    unsigned random = 1;
+
+    TEST("the-push-of-the-header-and-that-of-the-library-are-the-same");
+    REQUIRE(vmem_grow_init(&ours, 64 * MIB, 0));
+    for (i = 0; i < 20000; i++) {
+        size_t size, align;
+        random = random * 1664525u + 1013904223u;
+        size = (random >> 16) % 3000; /* 0 fails */
+        align = (size_t)1 << (random >> 8) % 8;
+        theirs = ours;
+        different += vmem_grow_push(&ours, size, align) != vmem_grow_push_more(&theirs, size, align);
+        different += ours.next != theirs.next || ours.limit != theirs.limit || ours.step != theirs.step;
+    }
+    CHECK_EQ_U(different, 0);
+    CHECK(ours.next > ours.mem + 10 * MIB);
+    CHECK_DOES(vmem_grow_deinit(&ours));
+}
+
 /* The last page of a reservation is not whole: its bytes up to the size that was asked for may be shared, too. */
 static void shared_last_page(void)
 {
@@ -349,6 +372,7 @@ int main(void)
     shared_page();
     page = vmem_get_page_size();
     shared_last_page();
+    two_ways_to_push();
     arenas();
     growing();
     return tap_done();
