@@ -26,7 +26,7 @@
 //! | commit | the one store that makes an operation happen, to a start marker, or of an intent; also: to write a transaction |
 //! | odd | a size or a medium of the original that is not a multiple of 16; a block at such a place is out of step |
 //! | slack | the free end of an open dynamic medium, which is not counted in its size; close cuts it off |
-//! | recent block | a free block of an exact size that was freed last, and is handed out first |
+//! | recent block | a free block of an exact size that was freed last, is allocated first, and keeps the end marker of a live one |
 //! | exact size | a multiple of 16 bytes up to 512 |
 //! | settle | to make recent blocks ordinary free ones, with their end markers |
 //! | intent | a word in the end marker of a live block while an operation changes two start markers: "MV", a move, or "SH", a shrink |
@@ -48,7 +48,7 @@
 //! | commit, decommit | give memory to reserved pages, and take it away |
 //! | run | consecutive pages of the same state |
 //! | registry | the reservations and their runs, as the library made them |
-//! | arena | a reservation that is committed from its start as far as it is used |
+//! | arena | a reservation that is committed from its start up to the end of its used part |
 //!
 //! # Words of safety
 //!

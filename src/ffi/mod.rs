@@ -1,4 +1,4 @@
-//! The C layer: one file for each header. It converts and reports; what it calls is safe Rust.
+//! The C layer: one file for each header. It converts arguments, calls safe Rust, and reports errors.
 
 pub mod buflib;
 pub mod core_alloc;
