@@ -52,15 +52,15 @@
  * and pwrite(2) on the medium's descriptor at the blob's offset. Both show the same bytes.
  *
  * To find its blobs again, a program allocates a root first. The first blob of an empty medium has
- * the lowest possible offset, 16, and palloc_first returns it as long as it is neither freed nor moved
- * by prealloc. The root holds the offsets of other blobs, and these of more. Addresses are valid in
- * one run only. The program decides the meaning of the bytes and their byte order.
+ * the lowest possible offset, 16, and palloc_first returns it as long as it is neither freed nor
+ * moved by prealloc. The root holds the offsets of other blobs, and these of more. Addresses are
+ * valid in one run only. The program decides the meaning of the bytes and their byte order.
  *
  * Errors
  *
- *   A function that fails returns NULL, 0 or -1, as its manual says, sets errno, and leaves a line of
- *   text for palloc_error(). "Fails iff" lists all the cases. A call that succeeds does not change
- *   errno. The library never prints and never ends the program, even if memory runs out.
+ *   A function that fails returns NULL, 0 or -1, as its manual says, sets errno, and leaves a line
+ *   of text for palloc_error(). "Fails iff" lists all the cases. A call that succeeds does not
+ *   change errno. The library never prints and never ends the program, even if memory runs out.
  *   Print palloc_error(), not perror(3): errno alone does not name the place, and the system's text
  *   for a damaged medium (EILSEQ) is about multibyte characters.
  *
@@ -68,31 +68,31 @@
  *
  *   Any number of threads may use one medium at a time. palloc_close must be the last use. Calls on
  *   different media do not wait for each other. Each thread has its own errno and palloc_error().
- *   The program itself must protect the bytes of a blob, and must not free or move a blob that another
- *   thread uses. No thread may be cancelled within a call.
- *   After fork(2), one of the two processes may call functions on the medium. The other may only read
- *   and write the bytes of blobs; it must not even call palloc_close. If another thread was in a call
- *   at the fork, the process that continues must be the parent. A child may always use media that it
- *   opens itself.
+ *   The program itself must protect the bytes of a blob, and must not free or move a blob that
+ *   another thread uses. No thread may be cancelled within a call.
+ *   After fork(2), one of the two processes may call functions on the medium. The other may only
+ *   read and write the bytes of blobs; it must not even call palloc_close. If another thread was in
+ *   a call at the fork, the process that continues must be the parent. A child may always use media
+ *   that it opens itself.
  *   No function may be called in a signal handler. Nor may exit(3), if a function registered by
- *   atexit(3) closes a medium: it would wait forever for the call that the signal interrupted. Set a
- *   flag, or call _exit(2): a kill loses nothing.
+ *   atexit(3) closes a medium: it would wait forever for the call that the signal interrupted. Set
+ *   a flag, or call _exit(2): a kill loses nothing.
  *
  * Crashes
  *
- *   A process may be killed (kill -9) at any moment. The next palloc_init then finds every blob whose
- *   palloc had returned and whose pfree had not been called, with its bytes as the program had
- *   written them. The operation in flight is done or undone, and no space is lost.
+ *   A process may be killed (kill -9) at any moment. The next palloc_init then finds every blob
+ *   whose palloc had returned and whose pfree had not been called, with its bytes as the program
+ *   had written them. The operation in flight is done or undone, and no space is lost.
  *   For the same after a power cut, use PALLOC_SYNC: each operation is on the disk when it returns.
- *   Without it, palloc_sync brings everything done before to the disk. After a power cut between two
- *   syncs, palloc_init recovers the medium or refuses it (EILSEQ). If it recovers the medium, every
- *   blob is there that was synced, and not freed or moved since. A blob that prealloc moved may be at
- *   neither place. A new medium is on the disk, empty, when palloc_init returns.
+ *   Without it, palloc_sync brings everything done before to the disk. After a power cut between
+ *   two syncs, palloc_init recovers the medium or refuses it (EILSEQ). If it recovers the medium,
+ *   every blob is there that was synced, and not freed or moved since. A blob that prealloc moved
+ *   may be at neither place. A new medium is on the disk, empty, when palloc_init returns.
  *   After a sync has failed, the contents of the disk are unknown: the system may have dropped data
  *   that it could not write. From then on every call that changes the medium or makes it durable
- *   fails with EIO, "a sync failed before: ...", until the medium is closed and opened again. Reading
- *   still works. With PALLOC_SYNC, the operation whose sync failed is undone in this process, and may
- *   be done on the disk.
+ *   fails with EIO, "a sync failed before: ...", until the medium is closed and opened again.
+ *   Reading still works. With PALLOC_SYNC, the operation whose sync failed is undone in this
+ *   process, and may be done on the disk.
  *
  * Backups
  *
@@ -103,22 +103,23 @@
  *
  * Windows
  *
- *   Paths are UTF-8. `descriptor` belongs to the C runtime that the library is linked with, which must
- *   be the program's; it is in binary mode. LockFileEx, file mappings and FlushFileBuffers replace the
- *   system calls that are named here, and errno has the number that fits their error.
- *   A mapped file can't be cut, and can't be mapped beyond its end. So palloc_data may return another
- *   address after the medium has grown; both are valid until palloc_close. And once palloc_data was
- *   called, the file is not cut before palloc_close: even after palloc_sync it may end in a free block
- *   that `size` does not count.
+ *   Paths are UTF-8. `descriptor` belongs to the C runtime that the library is linked with, which
+ *   must be the program's; it is in binary mode. LockFileEx, file mappings and FlushFileBuffers
+ *   replace the system calls that are named here, and errno has the number that fits their error.
+ *   A mapped file can't be cut, and can't be mapped beyond its end. So palloc_data may return
+ *   another address after the medium has grown; both are valid until palloc_close. And once
+ *   palloc_data was called, the file is not cut before palloc_close: even after palloc_sync it may
+ *   end in a free block that `size` does not count.
  *
  * Origin
  *
- *   PALLOC_DEFAULT, PALLOC_DYNAMIC, PALLOC_SYNC, PALLOC_EXTENDED, struct palloc_t, and the functions
- *   palloc_init, palloc_close, palloc, pfree, palloc_size, palloc_first and palloc_next are those that
- *   palloc.c documents, and the media are byte-compatible with it, both ways. The rest is an addition.
+ *   PALLOC_DEFAULT, PALLOC_DYNAMIC, PALLOC_SYNC, PALLOC_EXTENDED, struct palloc_t, and the
+ *   functions palloc_init, palloc_close, palloc, pfree, palloc_size, palloc_first and palloc_next
+ *   are those that palloc.c documents, and the media are byte-compatible with it, both ways. The
+ *   rest is an addition.
  *
- *   PostgreSQL has other functions with the same names. Code that runs inside its server links a build
- *   of this library whose names have a prefix (make PREFIX_SYMBOLS=my_).
+ *   PostgreSQL has other functions with the same names. Code that runs inside its server links a
+ *   build of this library whose names have a prefix (make PREFIX_SYMBOLS=my_).
  */
 #include <stdbool.h>
 #include <stdint.h>

@@ -4,9 +4,9 @@
 #define LIBPALLOC_FINWO_PALLOC_H
 
 /*
- * finwo/palloc.h: the second generation of palloc's functions. They take a file descriptor, and those
- * of palloc.h a struct palloc_t *. The media are the same. palloc.h explains the terms, crashes, and
- * the rules for threads, which hold here for each descriptor. Link with -lpalloc.
+ * finwo/palloc.h: the second generation of palloc's functions. They take a file descriptor, and
+ * those of palloc.h a struct palloc_t *. The media are the same. palloc.h explains the terms,
+ * crashes, and the rules for threads, which hold here for each descriptor. Link with -lpalloc.
  *
  *   #include <finwo/palloc.h>
  *   #include <stdio.h>
@@ -33,20 +33,21 @@
  * returns the size of the medium. Therefore each palloc that finds no free block makes some system
  * calls. The functions of palloc.h reserve space ahead.
  *
- * The position of `fd` in the file stays as the program left it. The library works on descriptors of
- * its own, so a program that closes `fd` by close(2) harms no medium. But the medium stays open and locked. The
- * library abandons it, as if the process had been killed, when a later palloc_open or palloc_init in
- * this process would fail otherwise, or when one of them gets its number for another file. Until then
- * calls with the number act on the medium, not on another file that has the number by now. (A system
- * call in each function to check would make palloc several times slower.)
+ * The position of `fd` in the file stays as the program left it. The library works on descriptors
+ * of its own, so a program that closes `fd` by close(2) harms no medium. But the medium stays open
+ * and locked. The library abandons it, as if the process had been killed, when a later palloc_open
+ * or palloc_init in this process would fail otherwise, or when one of them gets its number for
+ * another file. Until then calls with the number act on the medium, not on another file that has
+ * the number by now. (A system call in each function to check would make palloc several times
+ * slower.)
  *
- * After fork(2), one of the two processes may use these functions on the medium: the parent, if another
- * thread was in a call at the fork. The other process must not. A child may always use media that it
- * opens itself: fork waits for a palloc_open or palloc_init of another thread.
+ * After fork(2), one of the two processes may use these functions on the medium: the parent, if
+ * another thread was in a call at the fork. The other process must not. A child may always use
+ * media that it opens itself: fork waits for a palloc_open or palloc_init of another thread.
  *
- * The functions have the names of those of palloc.h, with other parameters: macros at the end of this
- * file map the names. So a source file can include only one of the two headers. A program may use both,
- * for different media.
+ * The functions have the names of those of palloc.h, with other parameters: macros at the end of
+ * this file map the names. So a source file can include only one of the two headers. A program may
+ * use both, for different media.
  */
 #include <stdbool.h>
 #include <stdint.h>
