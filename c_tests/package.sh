@@ -205,6 +205,34 @@ C
     (cd "$WORK" && strict_cc first.c second.c $LDFLAGS "$LIB/libpalloc.a" $LIBS -o generations && ./generations)
 }
 
+# The same for buflib, with one pool.
+both_generations_of_buflib() {
+    cat >"$WORK/named.c" <<'C'
+#include <core_alloc.h>
+int named(void);
+int named(void)
+{
+    return core_alloc("name", 100);
+}
+C
+    cat >"$WORK/later.c" <<'C'
+#include <rockbox/chunk_alloc.h>
+int named(void);
+int main(void)
+{
+    struct chunk_alloc_header chunks;
+    int first, second;
+    core_allocator_init();
+    first = named();
+    second = core_alloc(100);
+    return first == 1 && second == 2 && core_ctx.handle_table[-first].alloc == core_get_data(first) &&
+                   core_chunk_alloc_init(&chunks, 100, 1) && chunk_alloc(&chunks, 8) == 0 ? 0 : 1;
+}
+C
+    # shellcheck disable=SC2086
+    (cd "$WORK" && strict_cc named.c later.c $LDFLAGS "$LIB/libpalloc.a" $LIBS -o generations && ./generations)
+}
+
 only_one_header() {
     printf '#include <finwo/palloc.h>\n#include <palloc.h>\n' >"$WORK/clash.c"
     ! strict_cc -c "$WORK/clash.c" -o "$WORK/clash.o" 2>"$WORK/clash.log" && grep -q "same source file" "$WORK/clash.log"
@@ -405,7 +433,7 @@ only_statically() {
 
 # Nothing but directories that others use too.
 nothing_left() {
-    if find "$1" ! -type d -o -name finwo -o -path '*/cmake/*' | grep .; then return 1; fi
+    if find "$1" ! -type d -o -name finwo -o -name rockbox -o -path '*/cmake/*' | grep .; then return 1; fi
 }
 
 # What a umask of 077 would keep from others.
@@ -480,6 +508,7 @@ done
 check "a panic says where, and ends the process" panics
 check "one object of an archive with other names" other_names
 check "both generations of palloc in one program" both_generations
+check "both generations of buflib in one program" both_generations_of_buflib
 check "both headers in one source file are refused" only_one_header
 prefixed
 installed

@@ -2,19 +2,25 @@
  * Where the payload of a block is now. NULL iff the handle is bad. `ctx` must be an initialized
  * context. With DEBUG a bad handle calls the panic handler.
  */
-#ifdef DEBUG
+#if defined DEBUG || defined BUFLIB_DEBUG_GET_DATA
 void *buflib_get_data(struct buflib_context *ctx, int handle);
 #else
 static inline void *buflib_get_data(struct buflib_context *ctx, int handle)
 {
-    intptr_t *table = ctx->handle_table;
+    buflib_word_ *table = ctx->handle_table;
 
     /* 0 and negative handles become the largest numbers. */
-    return (size_t)handle - 1 < (size_t)(table - ctx->last_handle) ? (void *)table[-handle] : (void *)0;
+    if ((size_t)handle - 1 >= (size_t)(table - ctx->last_handle))
+        return (void *)0;
+#ifdef LIBPALLOC_BUFLIB_LATER
+    return table[-handle].alloc;
+#else
+    return (void *)table[-handle];
+#endif
 }
 #endif
 
-#ifdef DEBUG
+#if defined DEBUG || defined BUFLIB_DEBUG_CHECK_VALID
 /* Checks every header, and calls the panic handler for the first that is damaged. */
 void buflib_check_valid(struct buflib_context *ctx);
 #endif

@@ -135,26 +135,34 @@
 /* Bytes that a block without a name takes of the pool beside its payload: the header and the handle. */
 #define BUFLIB_ALLOC_OVERHEAD (6 * sizeof(void *))
 
+/* A word of a pool: a length, an address of callbacks or of a payload, a slot of the handle table. */
+union buflib_data {
+    intptr_t val;
+    volatile unsigned pincount;
+    struct buflib_callbacks *ops;
+    char *alloc;
+    union buflib_data *handle;
+};
+
+/* rockbox/buflib.h, for the later generation, has the context's pointers point to the union. */
+#ifdef LIBPALLOC_BUFLIB_LATER
+typedef union buflib_data buflib_word_;
+#else
+typedef intptr_t buflib_word_;
+#endif
+
 /*
  * One pool's state, made by buflib_init. Read the fields, never write them: they are public so that
  * buflib_get_data can be inlined. All pointers are to words of the pool.
  */
 struct buflib_context {
-    intptr_t *handle_table;       /* end of the pool; handle n is the word n words below */
-    intptr_t *first_free_handle;  /* no handle of a lower number is free */
-    intptr_t *last_handle;        /* lowest word of the handle table */
-    intptr_t *buf_start;          /* first block */
-    intptr_t *alloc_end;          /* end of the last allocated block */
+    buflib_word_ *handle_table;       /* end of the pool; handle n is the word n words below */
+    buflib_word_ *first_free_handle;  /* no handle of a lower number is free */
+    buflib_word_ *last_handle;        /* lowest word of the handle table */
+    buflib_word_ *buf_start;          /* first block */
+    buflib_word_ *alloc_end;          /* end of the last allocated block */
     bool compact;                 /* a compaction would not help */
     uintptr_t private_[16 + 8 * sizeof(void *)];
-};
-
-/* A word of a pool: a length, an address of callbacks or of a payload, a slot of the handle table. */
-union buflib_data {
-    intptr_t val;
-    struct buflib_callbacks *ops;
-    char *alloc;
-    union buflib_data *handle;
 };
 
 /* The callbacks of a block; see "Callbacks" above. Kept by reference. */
@@ -444,19 +452,25 @@ void buflib_set_panic_handler(buflib_panic_fn handler);
  * Where the payload of a block is now. NULL iff the handle is bad. `ctx` must be an initialized
  * context. With DEBUG a bad handle calls the panic handler.
  */
-#ifdef DEBUG
+#if defined DEBUG || defined BUFLIB_DEBUG_GET_DATA
 void *buflib_get_data(struct buflib_context *ctx, int handle);
 #else
 static inline void *buflib_get_data(struct buflib_context *ctx, int handle)
 {
-    intptr_t *table = ctx->handle_table;
+    buflib_word_ *table = ctx->handle_table;
 
     /* 0 and negative handles become the largest numbers. */
-    return (size_t)handle - 1 < (size_t)(table - ctx->last_handle) ? (void *)table[-handle] : (void *)0;
+    if ((size_t)handle - 1 >= (size_t)(table - ctx->last_handle))
+        return (void *)0;
+#ifdef LIBPALLOC_BUFLIB_LATER
+    return table[-handle].alloc;
+#else
+    return (void *)table[-handle];
+#endif
 }
 #endif
 
-#ifdef DEBUG
+#if defined DEBUG || defined BUFLIB_DEBUG_CHECK_VALID
 /* Checks every header, and calls the panic handler for the first that is damaged. */
 void buflib_check_valid(struct buflib_context *ctx);
 #endif

@@ -132,7 +132,7 @@ static inline void *core_get_data(int handle)
     return buflib_get_data(&core_ctx, handle);
 }
 
-#ifdef DEBUG
+#if defined DEBUG || defined BUFLIB_DEBUG_CHECK_VALID
 /* buflib_check_valid. */
 void core_check_valid(void);
 #endif

@@ -55,7 +55,8 @@ headers() {
 
 # A build with a prefix has no manual pages.
 pages() {
-    [ -n "$PREFIX_SYMBOLS" ] || echo palloc finwo_palloc palloc_version buflib core_alloc vmem
+    [ -n "$PREFIX_SYMBOLS" ] || echo palloc finwo_palloc palloc_version buflib core_alloc vmem \
+        rockbox_buflib rockbox_core_alloc rockbox_chunk_alloc
 }
 
 # "PAGE FUNCTION" for each function under the NAME of a page, but for the page's own: it gets a page that refers to that one. Of two
@@ -99,7 +100,7 @@ uninstall() {
     headers | while read -r header; do rm -f "$includedir/$header"; done
     for page in $(pages); do rm -f "$man3/$page.3"; done
     references | while read -r page name; do rm -f "$man3/$name.3"; done
-    rmdir "$libdir/cmake/$NAME" "$includedir/finwo" 2>/dev/null || true
+    rmdir "$libdir/cmake/$NAME" "$includedir/finwo" "$includedir/rockbox" 2>/dev/null || true
 }
 
 case $1 in

@@ -69,6 +69,8 @@
 //!   call but callbacks that the call makes.
 //! * *pool memory*: words that the owner of a buflib context gave to it, readable and writable, for as long as the context is used.
 //!   Others write only to the payloads of live blocks.
+//! * *chunk header*: a `struct chunk_alloc_header` of zeros, or one that chunk_alloc_init has been given, that nobody else uses during the
+//!   call.
 //! * *callbacks*: NULL, or a `struct buflib_callbacks` whose functions follow the rules of buflib.h.
 //! * *mapped range*: bytes below the medium's end, which the current window maps for as long as the medium is open.
 //! * *own range*: a range of addresses whose contents and protection only the caller relies on.
@@ -85,6 +87,9 @@ pub mod ffi {
     //! The C layer: one file for each header.
     pub mod buflib;
     pub mod core_alloc;
+    pub mod rockbox_buflib;
+    pub mod rockbox_chunk_alloc;
+    pub mod rockbox_core_alloc;
 }
 #[cfg(feature = "std")]
 pub mod palloc;

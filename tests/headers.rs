@@ -17,6 +17,9 @@ const HEADERS: &[(&str, &str)] = &[
     ("vmem", "include/vmem.h"),
     ("buflib", "include/buflib.h"),
     ("core_alloc", "include/core_alloc.h"),
+    ("rockbox_buflib", "include/rockbox/buflib.h"),
+    ("rockbox_core_alloc", "include/rockbox/core_alloc.h"),
+    ("rockbox_chunk_alloc", "include/rockbox/chunk_alloc.h"),
 ];
 
 /// Comments are wrapped so that no line is longer.

@@ -17,6 +17,9 @@ const PAGES: &[(&str, &str)] = &[
     ("palloc_version", "palloc_version.h"),
     ("buflib", "buflib.h"),
     ("core_alloc", "core_alloc.h"),
+    ("rockbox_buflib", "rockbox/buflib.h"),
+    ("rockbox_core_alloc", "rockbox/core_alloc.h"),
+    ("rockbox_chunk_alloc", "rockbox/chunk_alloc.h"),
     ("vmem", "vmem.h"),
 ];
 

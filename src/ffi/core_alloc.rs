@@ -30,7 +30,7 @@ static POOL: StaticPool = StaticPool(UnsafeCell::new([0; CORE_ALLOC_POOL_SIZE]))
 /// The test allocation, 0 when it is gone.
 static TEST: AtomicI32 = AtomicI32::new(0);
 
-fn ctx() -> *mut buflib_context {
+pub(crate) fn ctx() -> *mut buflib_context {
     &raw mut core_ctx
 }
 

@@ -1,0 +1,22 @@
+/* chunk_alloc_init on core_ctx. */
+static inline bool rockbox_core_chunk_alloc_init_(struct chunk_alloc_header *hdr, size_t chunk_size, size_t max_chunks)
+{
+    return rockbox_chunk_alloc_init(hdr, &core_ctx, chunk_size, max_chunks);
+}
+
+/* Whether chunk_alloc_init has been called with success, and chunk_alloc_free not since. */
+static inline bool rockbox_chunk_alloc_is_initialized_(struct chunk_alloc_header *hdr)
+{
+    return hdr->chunk_handle > 0;
+}
+
+/* The documented names. */
+#define chunk_alloc_init rockbox_chunk_alloc_init
+#define chunk_realloc rockbox_chunk_realloc
+#define chunk_alloc_free rockbox_chunk_alloc_free
+#define chunk_alloc_finalize rockbox_chunk_alloc_finalize
+#define chunk_alloc rockbox_chunk_alloc
+#define chunk_get_data rockbox_chunk_get_data
+#define chunk_put_data rockbox_chunk_put_data
+#define core_chunk_alloc_init rockbox_core_chunk_alloc_init_
+#define chunk_alloc_is_initialized rockbox_chunk_alloc_is_initialized_
