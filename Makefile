@@ -6,6 +6,7 @@
 ##   make check-deep      many more power cuts, kills, faults and mutants; sanitizers, source archive, packages: half an hour
 ##   make check-power     the power of a virtual machine is cut on real file systems: POWER_SECONDS (900) of it, MUTANT=N without a barrier
 ##   make check-cross     the tests on other machines and systems, by emulators, as far as they are here: an hour
+##   make check-mutants   how many small changes of the code the tests catch: a random sample, MUTANTS_SECONDS (3600); needs cargo-mutants
 ##   make fuzz            cargo-fuzz, FUZZ_SECONDS (120) for each target; new inputs end up in build/fuzz
 ##   make bench           figures beside those of other allocators, as far as they are installed; decides nothing
 ##   make bench-report    the same, and docs/PERFORMANCE.md of them (needs python3)
@@ -148,6 +149,9 @@ check-deep:
 
 check-power: all
 	@+MAKE="$(MAKE)" c_tests/power.sh
+
+check-mutants:
+	@+MAKE="$(MAKE)" c_tests/mutants.sh
 
 check-cross:
 	@+MAKE="$(MAKE)" c_tests/cross.sh
