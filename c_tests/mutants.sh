@@ -38,23 +38,40 @@ TREE=$WORK/tree
 mkdir "$TREE" && tar -c --exclude=./.git --exclude=./build --exclude=target . | tar -x -C "$TREE"
 cd "$TREE" || exit
 unset MAKEFLAGS MAKELEVEL RESULTS
-export CARGO_TARGET_DIR=target KINDS=static TEST_TIMEOUT="${TEST_TIMEOUT:-300}" SKIP_C_PROGRAMS=1 RUST_BACKTRACE=0
+export CARGO_TARGET_DIR="$ROOT/target/mutants" KINDS=static TEST_TIMEOUT="${TEST_TIMEOUT:-300}" SKIP_C_PROGRAMS=1 RUST_BACKTRACE=0
 
-rust_tests() {
-    # shellcheck disable=SC2086
-    limited $CARGO test $CARGOFLAGS -q --lib --test buflib --test fuzz --test memory
+# What FILE is a part of: palloc, vmem, buflib, or nothing of these.
+engine_of() { # FILE
+    case $1 in
+    src/palloc/* | src/ffi/palloc*) echo palloc ;;
+    src/vmem/* | src/ffi/vmem*) echo vmem ;;
+    src/buflib/* | src/ffi/buflib* | src/ffi/core*) echo buflib ;;
+    esac
 }
 
-# The names of the C programs of what FILE is a part of.
-programs_of() { # FILE
-    case $1 in
-    src/palloc/* | src/ffi/palloc*) pattern='palloc_*' ;;
-    src/vmem/* | src/ffi/vmem*) pattern='vmem_*' ;;
-    src/buflib/* | src/ffi/buflib* | src/ffi/core*) pattern='buflib_* core_alloc' ;;
-    *) pattern='*' ;;
+# The Rust tests of the engine, beside the code and in tests/.
+rust_tests() { # FILE
+    case $(engine_of "$1") in
+    palloc) set -- palloc:: fuzz memory ;;
+    buflib) set -- buflib:: buflib ;;
+    vmem) set -- vmem:: ;;
+    *) set -- "" fuzz memory buflib ;;
     esac
-    for name in $pattern; do
-        for program in c_tests/$name.c; do basename "$program" .c; done
+    # shellcheck disable=SC2086
+    limited $CARGO test $CARGOFLAGS -q --lib "$1" || return
+    shift
+    # shellcheck disable=SC2086
+    for target; do limited $CARGO test $CARGOFLAGS -q --test "$target" || return; done
+}
+
+# The C programs of the engine.
+programs_of() { # FILE
+    engine=$(engine_of "$1")
+    for program in c_tests/"$engine"*.c c_tests/core_alloc.c; do
+        case $engine-$program in
+        palloc-*core_alloc.c | vmem-*core_alloc.c) ;;
+        *) basename "$program" .c ;;
+        esac
     done
 }
 
@@ -68,7 +85,7 @@ try() { # FILE
     # shellcheck disable=SC2086
     if ! $CARGO test $CARGOFLAGS -q --no-run --lib >"$WORK/log" 2>&1; then
         echo "does not compile"
-    elif ! rust_tests >"$WORK/log" 2>&1 </dev/null; then
+    elif ! rust_tests "$1" >"$WORK/log" 2>&1 </dev/null; then
         echo "caught by the Rust tests"
     elif ! c_programs "$1" >"$WORK/log" 2>&1 </dev/null; then
         echo "caught by a C program"
@@ -78,7 +95,9 @@ try() { # FILE
 }
 
 echo "== without a mutant"
-verdict=$(try src/lib.rs)
+first=$(head -n 1 "$MUTANTS/1") # of PATH's files, if there is a PATH
+[ "$*" != src ] || first=src/lib.rs
+verdict=$(try "${first%%:*}")
 if [ "$verdict" != "not caught" ]; then
     fail "the tests of the tree as it is: $verdict" "$WORK/log"
     finish

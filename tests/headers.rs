@@ -5,6 +5,7 @@
 //! headers/NAME.toml, and headers/NAME.epilogue.h where there is one (macros and inline functions). Behind the guard comes
 //! headers/NAME.implementation.h, for a header that can be included once more to the effect of a macro.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs, mem};
@@ -64,6 +65,79 @@ fn every_header_has_a_source() {
     for path in found {
         assert!(HEADERS.iter().any(|(_, header)| root().join(header) == path), "{}: made from nothing", path.display());
     }
+}
+
+/// What src/ffi/NAME.rs exports.
+fn exports(name: &str) -> BTreeSet<String> {
+    let source = fs::read_to_string(root().join(format!("src/ffi/{name}.rs"))).unwrap();
+    let mut found = BTreeSet::new();
+    let mut lines = source.lines();
+    while lines.by_ref().any(|line| line.starts_with("#[unsafe(no_mangle)]")) {
+        let item = lines.by_ref().find(|line| line.starts_with("pub ")).unwrap();
+        let name = item.split(&[' ', '(', ':']).skip_while(|word| !["fn", "static", "mut"].contains(word));
+        found.insert(name.skip_while(|word| ["fn", "static", "mut"].contains(word)).next().unwrap().to_owned());
+    }
+    found
+}
+
+/// The name by which a C program calls an exported function: the second generation of palloc has macros.
+fn called(name: &str) -> String {
+    match name.strip_prefix("palloc_fd_") {
+        Some("alloc") => "palloc".to_owned(),
+        Some("free") => "pfree".to_owned(),
+        Some(other) => format!("palloc_{other}"),
+        None => name.to_owned(),
+    }
+}
+
+/// Whoever adds a function learns here which files still lack it. CONTRIBUTING.md has the steps.
+#[test]
+fn a_new_function_is_in_every_file() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let mut faults = String::new();
+    for entry in fs::read_dir(root().join("src/ffi")).unwrap() {
+        let name = entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned();
+        if !HEADERS.iter().any(|(known, _)| *known == name) && !exports(&name).is_empty() {
+            writeln!(faults, "tests/headers.rs: HEADERS lacks src/ffi/{name}.rs").unwrap();
+        }
+    }
+    let (map, abi, epilogue) =
+        (read("packaging/libpalloc.map"), read("packaging/libpalloc.abi"), read("headers/palloc_fd.epilogue.h"));
+    let mut tests = String::new();
+    for entry in fs::read_dir(root().join("c_tests")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| ["c", "h", "sh"].iter().any(|known| extension == *known)) {
+            tests += &fs::read_to_string(path).unwrap();
+        }
+    }
+    let tests: BTreeSet<&str> = tests.split(|c: char| c != '_' && !c.is_ascii_alphanumeric()).collect();
+    let mut all = BTreeSet::new();
+    for (source, header) in HEADERS {
+        let text = read(header);
+        for name in exports(source) {
+            let mut lacks = |lacking: bool, what: &str| {
+                if lacking {
+                    writeln!(faults, "{what}: lacks {name} of src/ffi/{source}.rs").unwrap();
+                }
+            };
+            let words: BTreeSet<&str> = text.split(|c: char| c != '_' && !c.is_ascii_alphanumeric()).collect();
+            lacks(!words.contains(&*name), &format!("{header} (`make headers`)"));
+            lacks(!map.contains(&format!(" {name};")), "packaging/libpalloc.map");
+            lacks(!abi.contains(&format!("'{name}'")), "packaging/libpalloc.abi (`make abi`)");
+            let define = format!("#define {} {name}\n", called(&name));
+            lacks(name.starts_with("palloc_fd_") && !epilogue.contains(&define), "headers/palloc_fd.epilogue.h");
+            lacks(!tests.contains(&*called(&name)), "c_tests/ (no test)");
+            all.insert(name);
+        }
+    }
+    for name in map.lines().filter_map(|line| line.strip_prefix("    ")?.strip_suffix(';')).filter(|name| *name != "*")
+    {
+        if !all.contains(name) {
+            writeln!(faults, "packaging/libpalloc.map: has {name}, which nothing in src/ffi exports").unwrap();
+        }
+    }
+    assert!(all.len() > 100 && all.contains("core_ctx"), "src/ffi was not read");
+    assert!(faults.is_empty(), "\n{faults}");
 }
 
 fn render(name: &str, header: &str) -> String {
