@@ -56,10 +56,14 @@ with_thread_sanitizer() {
     RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread" $CARGO rustc -q --lib --crate-type staticlib -Zbuild-std=std,panic_abort --target "$HOST" \
         --release --config 'profile.release.lto=false' --target-dir "$ROOT/target/thread" || return
     for program in palloc_threads palloc_fd; do
+        for source in "c_tests/$program.c" c_tests/support/*.c; do
+            # shellcheck disable=SC2086
+            $CC -O1 -g -std=c99 -D_GNU_SOURCE -fsanitize=thread -I"$ROOT/include" -c "$source" -o "$WORK/thread_$(basename "$source" .c).o" || return
+        done
         # shellcheck disable=SC2086
-        $CC -O1 -g -std=c99 -D_GNU_SOURCE -fsanitize=thread -I"$ROOT/include" -c "c_tests/$program.c" -o "$WORK/$program.o" &&
-            $CXX -no-pie "$WORK/$program.o" "$ROOT/target/thread/$HOST/release/libpalloc.a" -Wl,--whole-archive \
+        $CXX -no-pie "$WORK"/thread_*.o "$ROOT/target/thread/$HOST/release/libpalloc.a" -Wl,--whole-archive \
                 "$SYSROOT/lib/rustlib/$HOST/lib"/librustc*_rt.tsan.a -Wl,--no-whole-archive $LIBS -o "$WORK/$program" || return
+        rm "$WORK/thread_$program.o"
         (mkdir -p "$WORK/$program.dir" && cd "$WORK/$program.dir" && TEST_DATA=$ROOT/c_tests/golden "$WORK/$program") || return
     done
 }

@@ -2,7 +2,7 @@
 # shellcheck shell=sh
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
-: "${CC:=cc}" "${CXX:=g++}" "${CFLAGS=-O2 -g}" "${LDFLAGS=}" "${LIBS=-lpthread -lm -ldl}" "${NM:=nm}" "${MAKE:=make}" "${RUSTC:=rustc}"
+: "${CC:=cc}" "${CXX:=g++}" "${AR:=ar}" "${CFLAGS=-O2 -g}" "${LDFLAGS=}" "${LIBS=-lpthread -lm -ldl}" "${NM:=nm}" "${MAKE:=make}" "${RUSTC:=rustc}"
 LIB=$ROOT/build${TARGET:+/$TARGET}/lib
 STRICT="-Wall -Wextra -Wpedantic -Werror"
 
@@ -58,15 +58,25 @@ strict_cc() {
     $CC $CFLAGS -std=c99 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 $STRICT -I"$ROOT/include" "$@"
 }
 
+# Makes $SUPPORT, the library of what the C tests share, when it is not there yet.
+SUPPORT=$WORK/libsupport.a
+support() {
+    [ -f "$SUPPORT" ] || for part in "$ROOT"/c_tests/support/*.c; do
+        object=$WORK/support_$(basename "$part" .c).o
+        strict_cc -c "$part" -o "$object" && $AR rcs "$SUPPORT" "$object" || return
+    done
+}
+
 # link static|shared OBJECT PROGRAM
 link() {
+    support || return
     # shellcheck disable=SC2086
     case $1-${TARGET-} in
-    static-*) $CC $CFLAGS "$2" $LDFLAGS "$LIB/libpalloc.a" $LIBS -o "$3" ;;
+    static-*) $CC $CFLAGS "$2" "$SUPPORT" $LDFLAGS "$LIB/libpalloc.a" $LIBS -o "$3" ;;
     shared-*windows*)
-        cp "$LIB/palloc.dll" "$(dirname "$3")" && $CC $CFLAGS "$2" $LDFLAGS "$LIB/libpalloc.dll.a" $LIBS -o "$3"
+        cp "$LIB/palloc.dll" "$(dirname "$3")" && $CC $CFLAGS "$2" "$SUPPORT" $LDFLAGS "$LIB/libpalloc.dll.a" $LIBS -o "$3"
         ;;
-    shared-*) $CC $CFLAGS "$2" $LDFLAGS "$LIB/libpalloc.so" -Wl,-rpath,"$LIB" -lpthread -o "$3" ;;
+    shared-*) $CC $CFLAGS "$2" "$SUPPORT" $LDFLAGS "$LIB/libpalloc.so" -Wl,-rpath,"$LIB" -lpthread -o "$3" ;;
     esac
 }
 

@@ -31,7 +31,9 @@ own_names() {
 }
 
 with_own_names() { # PROGRAM
-    strict_cc -c "$ROOT/c_tests/$1.c" -o "$WORK/$1.o" && own_names "$1" >"$WORK/own" && [ -s "$WORK/own" ] || return
+    # shellcheck disable=SC2086  # flags are lists
+    strict_cc -c "$ROOT/c_tests/$1.c" -o "$WORK/alone.o" && support && $CC $CFLAGS -r -nostdlib "$WORK/alone.o" "$SUPPORT" -o "$WORK/$1.o" &&
+        own_names "$1" >"$WORK/own" && [ -s "$WORK/own" ] || return
     {
         echo '#include <stdlib.h>'
         echo '#include <stdio.h>'

@@ -127,7 +127,7 @@ compile() {
     program=$1
     shift
     # shellcheck disable=SC2086  # flags are lists
-    strict_cc "$@" "$ROOT/c_tests/power/$program.c" $LDFLAGS "$LIB/libpalloc.a" $LIBS -o "$POWER/$program"
+    support && strict_cc "$@" "$ROOT/c_tests/power/$program.c" "$SUPPORT" $LDFLAGS "$LIB/libpalloc.a" $LIBS -o "$POWER/$program"
 }
 
 # Puts modules into the guest's /modules, under numbers, each after those that it needs.

@@ -145,6 +145,10 @@ fn compile(source: &Path, program: &Path) -> Result<(), String> {
         .args(["-std=c99", "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64"])
         .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I"])
         .arg(root().join("include"));
+    if source.parent().unwrap().ends_with("c_tests") {
+        let support = fs::read_dir(root().join("c_tests/support")).unwrap().map(|entry| entry.unwrap().path());
+        command.args(support.filter(|path| path.extension().is_some_and(|extension| extension == "c")));
+    }
     command.arg(source).arg(library).args(LIBS).arg("-o").arg(program);
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
