@@ -16,6 +16,7 @@ static void print(const char *text)
 
 int main(void)
 {
+    struct buflib_stat stat;
     static char pool[4096];
     char text[100];
     size_t size;
@@ -58,6 +59,15 @@ int main(void)
     CHECK_EQ_I(core_get_num_blocks(), buflib_get_num_blocks(&core_ctx));
     core_print_block_at(0, text, sizeof text);
     CHECK_STR_CONTAINS(text, "(name first)");
+    CHECK_EQ_U(core_get_size(a), buflib_get_size(&core_ctx, a));
+    CHECK_EQ_I(core_next(0), a);
+    CHECK_EQ_I(core_next(a), 2);
+    CHECK_EQ_I(core_next(2), 0);
+    CHECK(core_get_stat(&stat) && stat.blocks == 2 && stat.pool <= sizeof pool);
+    CHECK(core_resize(sizeof pool - 64));
+    CHECK(core_get_stat(&stat) && stat.pool <= sizeof pool - 64);
+    CHECK(core_resize(sizeof pool));
+    CHECK_EQ_U(core_compact_step(sizeof pool), 0); /* the first block is locked, and no hole is between the two */
     core_check_valid();
     CHECK_EQ_I(panics, 0);
     core_ctx.buf_start[3] ^= 1;
