@@ -68,8 +68,12 @@ int vmem_commit(void);
 int vmem_commit(void) { return 77; }
 C
 program_wins() {
+    case ${TARGET-} in
+    *windows*) set -- wins.o other.o "$LIB/libpalloc.a" ;; # there the first definition counts
+    *) set -- wins.o "$LIB/libpalloc.a" other.o ;;
+    esac
     # shellcheck disable=SC2086
-    (cd "$WORK" && strict_cc -c wins.c && strict_cc -c other.c && $CC $CFLAGS wins.o $LDFLAGS "$LIB/libpalloc.a" other.o $LIBS -o wins$EXEEXT &&
+    (cd "$WORK" && strict_cc -c wins.c && strict_cc -c other.c && $CC $CFLAGS $LDFLAGS "$@" $LIBS -o wins$EXEEXT &&
         limited ${RUNNER-} ./wins$EXEEXT)
 }
 
