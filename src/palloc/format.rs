@@ -73,6 +73,16 @@ impl Extent {
     }
 }
 
+/// The offset of the link of the free block at `start` to the free block before it.
+pub const fn prev_link(start: u64) -> u64 {
+    start + WORD
+}
+
+/// The offset of the link of the free block at `start` to the free block behind it.
+pub const fn next_link(start: u64) -> u64 {
+    start + 2 * WORD
+}
+
 /// A start or end marker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Marker(pub u64);

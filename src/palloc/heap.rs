@@ -21,7 +21,7 @@ mod tail;
 use std::ptr::NonNull;
 
 use super::error::Error;
-use super::format::{Extent, HEADER, MIN_DATA, Marker, OVERHEAD, WORD};
+use super::format::{Extent, HEADER, MIN_DATA, Marker, OVERHEAD, WORD, next_link, prev_link};
 use super::free_index::{FreeIndex, MAX_EXACT, State};
 use super::medium::Medium;
 use super::recover::Overlay;
@@ -435,16 +435,6 @@ impl<M: Medium> Heap<M> {
 /// The size in the start marker at `start`. The marker may have been overwritten, so the size is any number.
 fn data_len_at(medium: &impl Medium, start: u64) -> u64 {
     if start <= medium.end() - WORD { Marker(medium.load(start)).n() } else { 0 }
-}
-
-/// The offset of a free block's link to the free block before it.
-fn prev_link(start: u64) -> u64 {
-    start + WORD
-}
-
-/// The offset of a free block's link to the free block behind it.
-fn next_link(start: u64) -> u64 {
-    start + 2 * WORD
 }
 
 fn put_link(medium: &mut impl Medium, at: u64, link: u64) -> Result<()> {

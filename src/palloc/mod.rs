@@ -20,6 +20,7 @@
 //! # Ok::<(), palloc::Error>(())
 //! ```
 
+mod chain;
 mod error;
 mod format;
 mod free_index;

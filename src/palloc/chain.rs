@@ -1,0 +1,63 @@
+//! The chain: the blocks as their start markers lead from one to the next. Here is the one test of whether a block can be at a place.
+
+use super::format::{Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD};
+use super::medium::Medium;
+
+/// A block of the chain, as its start marker has it.
+#[derive(Clone, Copy)]
+pub struct Link {
+    pub block: Extent,
+    pub is_free: bool,
+}
+
+impl Link {
+    /// The block's start marker.
+    pub fn marker(self) -> Marker {
+        if self.is_free { Marker::free(self.block.data_len) } else { Marker::live(self.block.data_len) }
+    }
+
+    /// The block's end marker, which may be another one.
+    pub fn end_marker(self, medium: &impl Medium) -> Marker {
+        Marker(medium.load(self.block.end_marker()))
+    }
+}
+
+/// The block that the word at `start` is the start marker of. Returns None if that leads to no place at or before `stop`.
+#[inline]
+pub fn link_at(medium: &impl Medium, start: u64, stop: u64) -> Option<Link> {
+    let room = stop.checked_sub(start).filter(|&room| room >= MIN_BLOCK)?;
+    let marker = Marker(medium.load(start));
+    let fits = (MIN_DATA..=room - OVERHEAD).contains(&marker.n());
+    fits.then(|| Link { block: Extent { start, data_len: marker.n() }, is_free: marker.is_free() })
+}
+
+/// The blocks of the chain from one place on.
+pub struct Chain<'a, M> {
+    medium: &'a M,
+    /// Where the next block starts. After the last item: where the chain ends.
+    pub end: u64,
+    stop: u64,
+}
+
+impl<'a, M: Medium> Chain<'a, M> {
+    /// The chain from `start` on, as far as it leads to places at or before `stop`.
+    pub fn new(medium: &'a M, start: u64, stop: u64) -> Self {
+        Chain { medium, end: start, stop }
+    }
+
+    /// Whether the chain led exactly to `stop`. Precondition: there is no further item.
+    pub fn is_whole(&self) -> bool {
+        self.end == self.stop
+    }
+}
+
+impl<M: Medium> Iterator for Chain<'_, M> {
+    type Item = Link;
+
+    #[inline]
+    fn next(&mut self) -> Option<Link> {
+        let link = link_at(self.medium, self.end, self.stop)?;
+        self.end = link.block.end();
+        Some(link)
+    }
+}

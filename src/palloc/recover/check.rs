@@ -1,0 +1,52 @@
+//! Compares a medium with the format.
+
+use std::ffi::CStr;
+
+use crate::palloc::chain::{Chain, Link};
+use crate::palloc::format::{EXTENDED, Extent, HEADER, WORD, header_flags, next_link, prev_link};
+use crate::palloc::medium::Medium;
+
+/// Reports each violation of the format with the offset of its block. Returns how many there are. Reads only.
+pub fn check(medium: &impl Medium, mut report: impl FnMut(u64, &CStr)) -> u64 {
+    let mut count = 0;
+    let mut found = |offset, what: &CStr| {
+        count += 1;
+        report(offset, what);
+    };
+    match if medium.end() < HEADER { None } else { header_flags(medium.head()) } {
+        None => found(0, c"there is no palloc header"),
+        Some(flags) if flags & EXTENDED != 0 => found(WORD / 2, c"the EXTENDED flag is set"),
+        Some(_) => check_chain(medium, found),
+    }
+    count
+}
+
+fn check_chain(medium: &impl Medium, mut found: impl FnMut(u64, &CStr)) {
+    let mut chain = Chain::new(medium, HEADER, medium.end());
+    let mut last_free: Option<Extent> = None;
+    let mut after_free = false;
+    for link in &mut chain {
+        let Link { block, is_free } = link;
+        if link.end_marker(medium) != link.marker() {
+            found(block.start, c"the end marker differs from the start marker");
+        }
+        if is_free {
+            if after_free {
+                found(block.start, c"a free block stands beside a free block");
+            }
+            if let Some(last) = last_free.filter(|last| medium.load(next_link(last.start)) != block.start) {
+                found(last.start, c"the next link is not the next free block");
+            }
+            if medium.load(prev_link(block.start)) != last_free.map_or(0, |last| last.start) {
+                found(block.start, c"the prev link is not the free block before");
+            }
+            last_free = Some(block);
+        }
+        after_free = is_free;
+    }
+    if !chain.is_whole() {
+        found(chain.end, c"no block begins here, the rest cannot be read");
+    } else if let Some(last) = last_free.filter(|last| medium.load(next_link(last.start)) != 0) {
+        found(last.start, c"the last free block has a next link");
+    }
+}

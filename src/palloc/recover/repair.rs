@@ -1,0 +1,182 @@
+//! Repair: finishes the operation that was cut off, makes the chain reach the end of the file, and corrects end markers.
+
+use super::survey::{Rest, Survey};
+use super::{NO_OVERLAY, Opened};
+use crate::palloc::Result;
+use crate::palloc::chain::{Chain, link_at};
+use crate::palloc::format::{Extent, HEADER, Intent, MIN_BLOCK, Marker, OVERHEAD, WORD};
+use crate::palloc::free_index::{FreeIndex, State};
+use crate::palloc::medium::Medium;
+
+/// An operation that committed by an intent and was cut off before all of its start markers were stored.
+pub struct Unfinished {
+    /// The start of the block that gets another start marker.
+    start: u64,
+    marker: Marker,
+    /// The free block that starts in its data then.
+    rest: Option<Extent>,
+}
+
+/// Finds the operation that was cut off; there is one at most.
+///
+/// A program's bytes may look like an intent, so the operation must be possible: the block that a blob was moved out of still has the
+/// same bytes.
+pub fn find_unfinished(medium: &impl Medium, index: &FreeIndex, end: u64) -> Option<Unfinished> {
+    for link in Chain::new(medium, HEADER, end).filter(|link| !link.is_free) {
+        let block = link.block;
+        match Intent::from_word(link.end_marker(medium).0) {
+            Some(Intent::Leave(left)) if left != block.start && index.state(left) == Some(State::Live) => {
+                let left = Extent { start: left, data_len: Marker(medium.load(left)).n() };
+                if left.data_len <= block.data_len && has_same_bytes(medium, left, block) {
+                    return Some(Unfinished { start: left.start, marker: Marker::free(left.data_len), rest: None });
+                }
+            }
+            Some(Intent::ShrinkTo(rest))
+                if rest >= block.start + MIN_BLOCK && rest <= block.end().saturating_sub(MIN_BLOCK) =>
+            {
+                let kept = Extent::between(block.start, rest);
+                let rest = Some(Extent::between(rest, block.end()));
+                return Some(Unfinished { start: block.start, marker: Marker::live(kept.data_len), rest });
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Whether the data of `shorter` is the beginning of that of `longer`.
+fn has_same_bytes(medium: &impl Medium, shorter: Extent, longer: Extent) -> bool {
+    let last_word = shorter.data_len - WORD;
+    let mut words = (0..=last_word).step_by(WORD as usize).chain([last_word]);
+    words.all(|offset| medium.load(shorter.blob() + offset) == medium.load(longer.blob() + offset))
+}
+
+/// Stores the markers of an operation that was cut off, in its own order.
+pub fn finish(medium: &mut impl Medium, unfinished: &Unfinished) -> Result<()> {
+    if let Some(rest) = unfinished.rest {
+        medium.reserve(rest.start - WORD, OVERHEAD)?;
+        medium.store(rest.start - WORD, unfinished.marker.0);
+        medium.store(rest.start, Marker::free(rest.data_len).0);
+        medium.barrier()?;
+    }
+    medium.reserve(unfinished.start, WORD)?;
+    medium.store(unfinished.start, unfinished.marker.0);
+    Ok(())
+}
+
+/// Stores all markers that a repair needs. Returns the end of the chain. On failure the chain leads to the same blobs as before.
+pub fn repair(
+    medium: &mut impl Medium,
+    mut found: Survey,
+    unfinished: Option<Unfinished>,
+    dynamic: bool,
+) -> Result<u64> {
+    if let Some(unfinished) = unfinished {
+        finish(medium, &unfinished)?;
+        found.last = found.last.max(unfinished.rest.map_or(0, |rest| rest.start));
+    }
+    medium.barrier()?;
+    let end = claim_rest(medium, &found, dynamic)?;
+    tidy_markers(medium, end)?;
+    medium.barrier()?;
+    Ok(end)
+}
+
+/// The chain of a medium that needs repair and is read only: as a repair would leave it.
+pub fn read_only_chain(
+    medium: &impl Medium,
+    mut index: FreeIndex,
+    found: &Survey,
+    unfinished: Option<Unfinished>,
+) -> Result<Opened> {
+    let (mut overlay, mut size) = (NO_OVERLAY, found.end);
+    if let Some(Unfinished { start, marker, rest }) = unfinished {
+        overlay[0] = (start, marker);
+        if marker.is_free() {
+            index.add_free(Extent { start, data_len: marker.n() });
+        }
+        if let Some(rest) = rest {
+            overlay[1] = (rest.start, Marker::free(rest.data_len));
+            index.prepare(rest.start)?;
+            index.add_free(rest);
+        }
+    }
+    if let Rest::CutOff(marker) = found.rest {
+        if !marker.is_free() {
+            let last = Extent::between(found.end, medium.end());
+            overlay[2] = (last.start, Marker::live(last.data_len));
+            index.prepare(last.start)?;
+            index.put_live(last.start);
+            size = last.end();
+        }
+    }
+    Ok(Opened { index, size, overlay })
+}
+
+/// Stores both markers of a block.
+pub fn make_block(medium: &mut impl Medium, block: Extent, is_free: bool) -> Result<()> {
+    let marker = if is_free { Marker::free(block.data_len) } else { Marker::live(block.data_len) };
+    medium.reserve(block.start, OVERHEAD + WORD)?;
+    medium.reserve(block.end_marker(), WORD)?;
+    medium.store(block.start, marker.0);
+    medium.store(block.end_marker(), marker.0);
+    Ok(())
+}
+
+/// Makes the chain reach the end of the file: bytes that belong to no block become a block, or are cut off. Returns the end.
+///
+/// | the bytes | static medium | dynamic medium |
+/// | --- | --- | --- |
+/// | a block that leads beyond the end | does not occur | that block, up to the end |
+/// | 32 or more, and there is no block yet | a free block | a free block |
+/// | 32 or more | a free block | cut off |
+/// | fewer | the last block gets them | cut off |
+fn claim_rest(medium: &mut impl Medium, found: &Survey, dynamic: bool) -> Result<u64> {
+    let (start, end) = (found.end, medium.end());
+    if start == end {
+        return Ok(end);
+    }
+    if end - start >= MIN_BLOCK {
+        let is_free = match found.rest {
+            Rest::CutOff(marker) => Some(marker.is_free()),
+            _ => (!dynamic || start == HEADER).then_some(true),
+        };
+        if let Some(is_free) = is_free {
+            make_block(medium, Extent::between(start, end), is_free)?;
+            return Ok(end);
+        }
+    }
+    if dynamic {
+        medium.set_end(start)?;
+        return Ok(start);
+    }
+    let data_len = Extent::between(found.last, end).data_len;
+    let is_free = Marker(medium.load(found.last)).is_free();
+    medium.reserve(found.last, WORD)?;
+    medium.reserve(start, end - start)?;
+    medium.store(found.last, if is_free { Marker::free(data_len) } else { Marker::live(data_len) }.0);
+    Ok(end)
+}
+
+/// Joins free blocks that are side by side, and makes end markers equal to start markers.
+fn tidy_markers(medium: &mut impl Medium, end: u64) -> Result<()> {
+    let mut start = HEADER;
+    while let Some(first) = link_at(medium, start, end) {
+        let mut joined = first;
+        if first.is_free {
+            let run = Chain::new(medium, first.block.end(), end).take_while(|link| link.is_free);
+            if let Some(last) = run.last() {
+                joined.block = Extent::between(start, last.block.end());
+            }
+        }
+        for place in [start, joined.block.end_marker()] {
+            if medium.load(place) != joined.marker().0 {
+                medium.reserve(place, WORD)?;
+                medium.store(place, joined.marker().0);
+            }
+        }
+        start = joined.block.end();
+    }
+    debug_assert_eq!(start, end, "the chain was whole");
+    Ok(())
+}

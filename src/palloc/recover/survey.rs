@@ -1,0 +1,184 @@
+//! The survey: walks the chain of a medium that is opened, and finds out what the end of the chain is. Reads only.
+//!
+//! A start marker that the program overwrote must not make blobs disappear without a word. It is accepted only if it fits what an
+//! operation that was cut off can leave.
+
+use crate::palloc::Result;
+use crate::palloc::chain::{Chain, Link, link_at};
+use crate::palloc::error::Error;
+use crate::palloc::format::{Extent, HEADER, Intent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, WORD};
+use crate::palloc::free_index::FreeIndex;
+use crate::palloc::medium::Medium;
+
+/// What a walk along the chain found.
+pub struct Survey {
+    /// Where the chain ends; behind it there may be bytes that belong to no block.
+    pub end: u64,
+    /// The start of the last block.
+    pub last: u64,
+    /// The bytes between the end of the chain and the end of the file.
+    pub rest: Rest,
+    /// Whether an end marker differs from its start marker, or free blocks are side by side.
+    pub untidy: bool,
+}
+
+/// The bytes behind the chain.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Rest {
+    /// There are none.
+    Nothing,
+    /// Zeros, and perhaps the end marker of a free block that they would be.
+    Zeros,
+    /// A block with this start marker, which leads beyond the end of the file.
+    CutOff(Marker),
+}
+
+/// A start marker that leads farther than any file is long was overwritten.
+const LONGEST: u64 = 1 << 48;
+
+/// Where blocks are smaller than this, the rest of a page is fetched when the walk comes to it. Where they are larger, no page is read
+/// that has no marker.
+const DENSE: u64 = 1024;
+const PAGE: u64 = 4096;
+
+/// Walks the chain and enters its blocks into the index. Fails iff the chain ends in bytes that no operation leaves, or there is no
+/// memory.
+pub fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Result<Survey> {
+    let end = medium.end();
+    let mut survey = Survey { end: HEADER, last: 0, rest: Rest::Nothing, untidy: false };
+    let mut after_free = false;
+    let mut fetched = 0;
+    // Whether the end marker of the block before shows that its start marker is right.
+    let mut is_sure = true;
+    while survey.end < end {
+        let start = survey.end;
+        if start >= fetched && start - survey.last < DENSE {
+            fetched = (start + 1).next_multiple_of(PAGE);
+            medium.prefetch(start, fetched);
+        }
+        let Some(link) = link_at(medium, start, end) else {
+            survey.rest = rest_at(medium, start, dynamic && is_sure)?;
+            break;
+        };
+        let Link { block, is_free } = link;
+        let end_marker = link.end_marker(medium);
+        is_sure = end_marker == link.marker() || can_have_end_marker(medium, link, end_marker);
+        if end_marker != link.marker() {
+            survey.untidy = true;
+            // An operation can hide one blob: it was freed, and its space was allocated again just before the power was cut.
+            if !is_free && !is_sure && hides_blobs(medium, link.marker(), start, block.end(), 2) {
+                return Err(Error::Damaged { offset: start, what: "the start marker was overwritten" });
+            }
+        }
+        survey.untidy |= after_free && is_free;
+        after_free = is_free;
+        index.prepare(start)?;
+        if is_free {
+            index.add_free(block)
+        } else {
+            index.put_live(start)
+        }
+        survey.last = start;
+        survey.end = block.end();
+    }
+    Ok(survey)
+}
+
+/// Whether an operation that was cut off can leave this end marker in a block: its own, but for the bit of free blocks; an intent; or,
+/// in a free block, that of the last block which was joined.
+fn can_have_end_marker(medium: &impl Medium, Link { block, is_free }: Link, end_marker: Marker) -> bool {
+    let joined_len = end_marker.n();
+    let was_joined = || {
+        let joined_start = Marker(medium.load(block.start + block.data_len - joined_len));
+        joined_start.0 == 0 || joined_start.n() == joined_len
+    };
+    joined_len == block.data_len
+        || Intent::from_word(end_marker.0).is_some()
+        || (is_free && joined_len >= MIN_DATA && joined_len <= block.data_len.saturating_sub(MIN_BLOCK) && was_joined())
+}
+
+/// What the bytes from `start` to the end of the file are, where no block can be. Fails iff they are nothing that an operation leaves.
+fn rest_at(medium: &impl Medium, start: u64, can_be_cut_off: bool) -> Result<Rest> {
+    let marker = Marker(if medium.end() - start >= WORD { medium.load(start) } else { 0 });
+    if can_be_cut_off && was_cut_off(medium, start, marker) {
+        Ok(Rest::CutOff(marker))
+    } else if marker.0 == 0 && is_unclaimed(medium, start)? {
+        Ok(Rest::Zeros)
+    } else {
+        Err(Error::Damaged { offset: start, what: "no block begins here" })
+    }
+}
+
+/// Whether the bytes from `start` to the end of the file can be the last block of a dynamic medium: it was being given back, or it was
+/// growing when the power was cut.
+fn was_cut_off(medium: &impl Medium, start: u64, marker: Marker) -> bool {
+    let end = medium.end();
+    (MIN_DATA..LONGEST).contains(&marker.n())
+        && (marker.is_free() || end - start >= MIN_BLOCK)
+        && !hides_blobs(medium, marker, start, end, 1)
+}
+
+/// Whether the bytes from `start` to the end of the file are zeros, as growth or an initialization that was cut off leaves them. The end
+/// marker of the free block that was to be there may be on the disk without the start marker.
+fn is_unclaimed(medium: &impl Medium, start: u64) -> Result<bool> {
+    let end = medium.end();
+    let has_end_marker =
+        end - start >= MIN_BLOCK && medium.load(end - WORD) == Marker::free(Extent::between(start, end).data_len).0;
+    medium.is_zero(start, if has_end_marker { end - WORD } else { end })
+}
+
+/// Whether the start marker at `start`, which leads to `stop` or beyond, hides `least` live blocks or more.
+///
+/// It does if the end marker of a shorter block is in the bytes, from which a chain leads exactly to `stop`. The shorter block may be odd
+/// and end at any byte. It counts as hidden if it is live and the start marker is that of a free block.
+fn hides_blobs(medium: &impl Medium, marker: Marker, start: u64, stop: u64, least: u64) -> bool {
+    let last_word = stop - WORD;
+    // Crafted bytes may begin very many chains. Beyond so many blocks, in proportion to the bytes, the medium counts as damaged.
+    let mut budget = 64 + (stop - start) / WORD;
+    let mut place = start + WORD + MIN_DATA;
+    let mut here = if place <= last_word { medium.load(place) } else { 0 };
+    while place <= last_word {
+        // The bytes behind the word at `place`, as far as there are any.
+        let behind = match last_word - place {
+            0 => 0,
+            more if more >= WORD => medium.load(place + WORD),
+            more => medium.load(last_word) << (8 * (WORD - more)),
+        };
+        for shift in 0..WORD.min(last_word - place + 1) {
+            let bits = 8 * shift as u32;
+            let word = Marker(here << bits | behind.checked_shr(64 - bits).unwrap_or(0));
+            let end = place + shift + WORD;
+            if word.n() == end - start - OVERHEAD {
+                let shorter = u64::from(marker.is_free() && !word.is_free());
+                if blobs_between(medium, end, stop, &mut budget).is_some_and(|blobs| shorter + blobs >= least) {
+                    return true;
+                }
+            }
+        }
+        place += WORD;
+        here = behind;
+        if here == 0 && place % PAGE < WORD {
+            // Zeros are no marker. The file may be sparse, so holes are skipped.
+            let data = medium.data_from(place).min(stop);
+            if data > place + WORD {
+                place = data - WORD;
+                here = medium.load(place);
+            }
+        }
+    }
+    false
+}
+
+/// How many live blocks the chain from `from` has, if it leads exactly to `stop`. More than any file has if the budget runs out.
+fn blobs_between(medium: &impl Medium, from: u64, stop: u64, budget: &mut u64) -> Option<u64> {
+    let mut chain = Chain::new(medium, from, stop);
+    let mut blobs = 0;
+    for link in &mut chain {
+        if *budget == 0 {
+            return Some(u64::MAX >> 1);
+        }
+        *budget -= 1;
+        blobs += u64::from(!link.is_free);
+    }
+    chain.is_whole().then_some(blobs)
+}
