@@ -219,6 +219,7 @@ static struct {
     uint64_t ptr, size;
 } blobs[MOST_BLOBS];
 static unsigned blob_count;
+static uint64_t fresh; /* the blob that the last operation allocated, resized or moved, 0: none */
 static uint64_t next_id = 65536;
 
 static uint64_t any_size(struct rng *rng)
@@ -246,6 +247,12 @@ static struct op choose(struct rng *rng)
         until = 10 + (unsigned)rng_below(rng, 60);
     }
     since_sync++;
+    if (fresh != 0 && rng_below(rng, 3) != 0) { /* as programs do; else its bytes are those that were there */
+        op.kind = mode != MODE_SECOND && rng_below(rng, mode == MODE_PLAIN ? 2 : 8) == 0 ? OP_STORE : OP_WRITE;
+        op.ptr = fresh;
+        op.id = next_id++;
+        return op;
+    }
     if (mode == MODE_PLAIN ? since_sync > 4 && choice < 10 : mode != MODE_SECOND && choice < 3) {
         since_sync = 0;
         op.kind = OP_SYNC;
@@ -268,11 +275,11 @@ static struct op choose(struct rng *rng)
             for (i = 0; i < blob_count; i++)
                 if (blobs[i].ptr > op.ptr)
                     op.ptr = blobs[i].ptr;
-    } else if (choice < 75 && mode != MODE_SECOND) {
+    } else if (choice < 85 && mode != MODE_SECOND) {
         op.kind = OP_RESIZE;
-        op.asked = choice < 62 ? rng_below(rng, blobs[i].size + 1) : choice < 68 ? blobs[i].size + 1 + rng_below(rng, 600) : any_size(rng);
+        op.asked = choice < 66 ? rng_below(rng, blobs[i].size + 1) : choice < 76 ? blobs[i].size + 1 + rng_below(rng, 600) : any_size(rng);
     } else {
-        op.kind = choice < (mode == MODE_PLAIN ? 92 : 80) && mode != MODE_SECOND ? OP_STORE : OP_WRITE;
+        op.kind = choice < (mode == MODE_PLAIN ? 95 : 87) && mode != MODE_SECOND ? OP_STORE : OP_WRITE;
         op.id = next_id++;
     }
     return op;
@@ -291,6 +298,7 @@ static void note(const struct op *op)
 {
     unsigned i = find(op->ptr);
 
+    fresh = op->result;
     if (op->kind == OP_ALLOC && op->result != 0) {
         blobs[blob_count].ptr = op->result;
         blobs[blob_count++].size = op->size;
