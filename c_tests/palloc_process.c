@@ -10,7 +10,7 @@ static int open_descriptors(void)
 #ifdef _WIN32
     DWORD n = 0;
 
-    return GetProcessHandleCount(GetCurrentProcess(), &n) ? (int)n : -1;
+    return GetProcessHandleCount(GetCurrentProcess(), &n) && n > 0 ? (int)n : -1; /* Wine counts none */
 #else
     DIR *dir = opendir("/proc/self/fd");
     int n = 0;
