@@ -33,6 +33,11 @@ mkdir "$MUTANTS"
     }
     file != "" { print >file }'
 total=$(find "$MUTANTS" -type f | wc -l)
+if [ "$total" -eq 0 ]; then
+    fail "there are mutants of $*"
+    finish
+    exit
+fi
 
 TREE=$WORK/tree
 mkdir "$TREE" && tar -c --exclude=./.git --exclude=./build --exclude=target . | tar -x -C "$TREE"

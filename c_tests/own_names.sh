@@ -14,7 +14,7 @@ export TEST_DATA
 
 # The header that an exported name is of: what it has to be beside on Windows.
 header() {
-    sed 's/^palloc_fd_.*/& fd/; t; s/^vmem_.*/& vmem/; t; s/^buflib_.*/& buflib/; t; s/^core_.*/& core/; t; s/.*/& palloc/'
+    sed 's/^rockbox_\([a-z]*\)_.*/& rockbox_\1/; t; s/^palloc_fd_.*/& fd/; t; s/^vmem_.*/& vmem/; t; s/^buflib_.*/& buflib/; t; s/^core_.*/& core/; t; s/.*/& palloc/'
 }
 
 # own_names PROGRAM: the exported names that it does not use.

@@ -2,14 +2,14 @@
 
 pub mod buflib;
 pub mod core_alloc;
-pub mod rockbox_buflib;
-pub mod rockbox_chunk_alloc;
-pub mod rockbox_core_alloc;
 pub mod palloc;
 pub mod palloc_fd;
 #[cfg(one_object)]
 mod panic;
 mod registry;
+pub mod rockbox_buflib;
+pub mod rockbox_chunk_alloc;
+pub mod rockbox_core_alloc;
 pub mod version;
 pub mod vmem;
 
