@@ -383,7 +383,7 @@ manual_pages() {
             if grep . "$WORK/warnings" || grep -E '.{81}' "$page.text"; then return 1; fi
         fi
     done
-    grep -v -e '^core_ctx$' -e '^buflib_ops_locked$' -e '^palloc_fd_' "$WORK/declared" | while read -r name; do
+    grep -v -e '^core_ctx$' -e '^buflib_ops_locked$' -e '^palloc_fd_' -e '^rockbox_' "$WORK/declared" | while read -r name; do
         page=$(sed -n 's/^[.]so man3[/]//p' "$man3/$name.3")
         grep -q "[ *]$name(" "$man3/${page:-$name.3}.text" || {
             echo "nothing of $name in ${page:-$name.3}"
