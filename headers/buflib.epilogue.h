@@ -35,3 +35,94 @@ void buflib_print_blocks(struct buflib_context *ctx, void (*print)(int number, c
  */
 void buflib_print_allocs(struct buflib_context *ctx, void (*print)(int number, const char *text));
 #endif
+
+#ifdef BUFLIB_DEBUG
+/*
+ * What is free is made accessible for a call and inaccessible behind it, but not in a callback, where
+ * the library is at work: private_[6] is not 0 then.
+ */
+static inline void buflib_debug_open_(struct buflib_context *ctx)
+{
+    if (ctx != (void *)0 && ctx->buf_start != (void *)0)
+        BUFLIB_DEBUG_UNPOISON_(ctx->buf_start, (size_t)((char *)ctx->handle_table - (char *)ctx->buf_start));
+}
+
+static inline void buflib_debug_close_(struct buflib_context *ctx)
+{
+    buflib_word_ *block;
+
+    if (ctx == (void *)0 || ctx->buf_start == (void *)0 || ctx->private_[6] != 0)
+        return;
+    for (block = ctx->buf_start; block < ctx->alloc_end;) {
+        intptr_t length = *(intptr_t *)(void *)block, words = length < 0 ? -length : length;
+
+        if (words <= 0 || words > ctx->alloc_end - block)
+            return; /* damaged */
+        if (length < 0)
+            BUFLIB_DEBUG_POISON_(block, (size_t)words * sizeof *block);
+        block += words;
+    }
+    BUFLIB_DEBUG_POISON_(ctx->alloc_end, (size_t)((char *)ctx->last_handle - (char *)ctx->alloc_end));
+}
+
+static inline void buflib_init_debug_(struct buflib_context *ctx, void *buf, size_t size)
+{
+    buflib_init(ctx, buf, size);
+    buflib_debug_close_(ctx);
+}
+
+/* The caller copies the pool then: nothing is closed before the next call. */
+static inline bool buflib_context_relocate_debug_(struct buflib_context *ctx, void *buf)
+{
+    buflib_debug_open_(ctx);
+    return buflib_context_relocate(ctx, buf);
+}
+
+static inline int buflib_alloc_debug_(struct buflib_context *ctx, size_t size) BUFLIB_DEBUG_CALL_(ctx, int, buflib_alloc(ctx, size))
+static inline int buflib_alloc_ex_debug_(struct buflib_context *ctx, size_t size, const char *name, struct buflib_callbacks *ops) BUFLIB_DEBUG_CALL_(ctx, int, buflib_alloc_ex(ctx, size, name, ops))
+static inline int buflib_alloc_aligned_debug_(struct buflib_context *ctx, size_t size, size_t alignment, const char *name, struct buflib_callbacks *ops) BUFLIB_DEBUG_CALL_(ctx, int, buflib_alloc_aligned(ctx, size, alignment, name, ops))
+static inline int buflib_alloc_maximum_debug_(struct buflib_context *ctx, const char *name, size_t *size, struct buflib_callbacks *ops) BUFLIB_DEBUG_CALL_(ctx, int, buflib_alloc_maximum(ctx, name, size, ops))
+static inline bool buflib_shrink_debug_(struct buflib_context *ctx, int handle, void *new_start, size_t new_size) BUFLIB_DEBUG_CALL_(ctx, bool, buflib_shrink(ctx, handle, new_start, new_size))
+static inline int buflib_free_debug_(struct buflib_context *ctx, int handle) BUFLIB_DEBUG_CALL_(ctx, int, buflib_free(ctx, handle))
+static inline size_t buflib_allocatable_debug_(struct buflib_context *ctx) BUFLIB_DEBUG_CALL_(ctx, size_t, buflib_allocatable(ctx))
+static inline size_t buflib_compact_step_debug_(struct buflib_context *ctx, size_t max_bytes) BUFLIB_DEBUG_CALL_(ctx, size_t, buflib_compact_step(ctx, max_bytes))
+static inline bool buflib_get_stat_debug_(struct buflib_context *ctx, struct buflib_stat *out) BUFLIB_DEBUG_CALL_(ctx, bool, buflib_get_stat(ctx, out))
+static inline bool buflib_resize_debug_(struct buflib_context *ctx, size_t size) BUFLIB_DEBUG_CALL_(ctx, bool, buflib_resize(ctx, size))
+static inline size_t buflib_get_size_debug_(struct buflib_context *ctx, int handle) BUFLIB_DEBUG_CALL_(ctx, size_t, buflib_get_size(ctx, handle))
+static inline void *buflib_buffer_out_debug_(struct buflib_context *ctx, size_t *size) BUFLIB_DEBUG_CALL_(ctx, void *, buflib_buffer_out(ctx, size))
+static inline void buflib_buffer_in_debug_(struct buflib_context *ctx, int size) BUFLIB_DEBUG_VOID_(ctx, buflib_buffer_in(ctx, size))
+static inline const char *buflib_get_name_debug_(struct buflib_context *ctx, int handle) BUFLIB_DEBUG_CALL_(ctx, const char *, buflib_get_name(ctx, handle))
+static inline void buflib_pin_debug_(struct buflib_context *ctx, int handle) BUFLIB_DEBUG_VOID_(ctx, buflib_pin(ctx, handle))
+static inline void buflib_unpin_debug_(struct buflib_context *ctx, int handle) BUFLIB_DEBUG_VOID_(ctx, buflib_unpin(ctx, handle))
+static inline unsigned buflib_pin_count_debug_(struct buflib_context *ctx, int handle) BUFLIB_DEBUG_CALL_(ctx, unsigned, buflib_pin_count(ctx, handle))
+static inline void *buflib_get_data_pinned_debug_(struct buflib_context *ctx, int handle) BUFLIB_DEBUG_CALL_(ctx, void *, buflib_get_data_pinned(ctx, handle))
+static inline void buflib_put_data_pinned_debug_(struct buflib_context *ctx, void *data) BUFLIB_DEBUG_VOID_(ctx, buflib_put_data_pinned(ctx, data))
+static inline int buflib_get_num_blocks_debug_(struct buflib_context *ctx) BUFLIB_DEBUG_CALL_(ctx, int, buflib_get_num_blocks(ctx))
+static inline void buflib_print_block_at_debug_(struct buflib_context *ctx, int block_num, char *buf, size_t bufsize) BUFLIB_DEBUG_VOID_(ctx, buflib_print_block_at(ctx, block_num, buf, bufsize))
+static inline bool buflib_check_debug_(struct buflib_context *ctx, buflib_report_fn report, void *user) BUFLIB_DEBUG_CALL_(ctx, bool, buflib_check(ctx, report, user))
+
+#define buflib_init buflib_init_debug_
+#define buflib_alloc buflib_alloc_debug_
+#define buflib_alloc_ex buflib_alloc_ex_debug_
+#define buflib_alloc_aligned buflib_alloc_aligned_debug_
+#define buflib_alloc_maximum buflib_alloc_maximum_debug_
+#define buflib_shrink buflib_shrink_debug_
+#define buflib_free buflib_free_debug_
+#define buflib_allocatable buflib_allocatable_debug_
+#define buflib_compact_step buflib_compact_step_debug_
+#define buflib_get_stat buflib_get_stat_debug_
+#define buflib_resize buflib_resize_debug_
+#define buflib_get_size buflib_get_size_debug_
+#define buflib_buffer_out buflib_buffer_out_debug_
+#define buflib_buffer_in buflib_buffer_in_debug_
+#define buflib_get_name buflib_get_name_debug_
+#define buflib_pin buflib_pin_debug_
+#define buflib_unpin buflib_unpin_debug_
+#define buflib_pin_count buflib_pin_count_debug_
+#define buflib_get_data_pinned buflib_get_data_pinned_debug_
+#define buflib_put_data_pinned buflib_put_data_pinned_debug_
+#define buflib_get_num_blocks buflib_get_num_blocks_debug_
+#define buflib_print_block_at buflib_print_block_at_debug_
+#define buflib_check buflib_check_debug_
+#define buflib_context_relocate buflib_context_relocate_debug_
+#endif

@@ -97,6 +97,14 @@
  *   No locking anywhere. Different contexts don't meet, but for the panic handler. One context may be
  *   used by one thread at a time: the caller sees to that. buflib_get_data is a read.
  *
+ * Debugging
+ *
+ *   With BUFLIB_DEBUG defined in all files of a program, every use of what is free is reported, so of
+ *   the old address of a block that was freed, moved or cut: by AddressSanitizer in a program that is
+ *   compiled with it, else by valgrind if <valgrind/memcheck.h> is there. Each call then takes time
+ *   that grows with the number of blocks, and memory that was a pool can be used for something else
+ *   only after it was given back to malloc or the system. The library is the same.
+ *
  * DEBUG defined before this file makes buflib_get_data call the panic handler for a bad handle, and
  * declares buflib_check_valid. BUFLIB_DEBUG_BLOCKS declares buflib_print_blocks and
  * buflib_print_allocs. The library is the same.
@@ -105,6 +113,45 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#ifdef BUFLIB_DEBUG
+#if defined __SANITIZE_ADDRESS__
+#define BUFLIB_DEBUG_ASAN_
+#elif defined __has_feature
+#if __has_feature(address_sanitizer)
+#define BUFLIB_DEBUG_ASAN_
+#endif
+#endif
+#if defined BUFLIB_DEBUG_ASAN_
+#include <sanitizer/asan_interface.h>
+#define BUFLIB_DEBUG_POISON_(start, bytes) ASAN_POISON_MEMORY_REGION(start, bytes)
+#define BUFLIB_DEBUG_UNPOISON_(start, bytes) ASAN_UNPOISON_MEMORY_REGION(start, bytes)
+#elif defined __has_include
+#if __has_include(<valgrind/memcheck.h>)
+#include <valgrind/memcheck.h>
+#define BUFLIB_DEBUG_POISON_(start, bytes) ((void)VALGRIND_MAKE_MEM_NOACCESS(start, bytes))
+#define BUFLIB_DEBUG_UNPOISON_(start, bytes) ((void)VALGRIND_MAKE_MEM_DEFINED(start, bytes))
+#endif
+#endif
+#ifndef BUFLIB_DEBUG_POISON_
+#define BUFLIB_DEBUG_POISON_(start, bytes) ((void)(start), (void)(bytes))
+#define BUFLIB_DEBUG_UNPOISON_(start, bytes) ((void)(start), (void)(bytes))
+#endif
+#define BUFLIB_DEBUG_CALL_(ctx, type, call) \
+    { \
+        type result_; \
+        buflib_debug_open_(ctx); \
+        result_ = call; \
+        buflib_debug_close_(ctx); \
+        return result_; \
+    }
+#define BUFLIB_DEBUG_VOID_(ctx, call) \
+    { \
+        buflib_debug_open_(ctx); \
+        call; \
+        buflib_debug_close_(ctx); \
+    }
+#endif
 
 /* Results of callbacks. */
 #define BUFLIB_CB_OK 0

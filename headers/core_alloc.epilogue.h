@@ -1,3 +1,46 @@
+#ifdef BUFLIB_DEBUG
+/* As in buflib.h: what is free is accessible during a call only. */
+static inline int core_alloc_debug_(const char *name, size_t size) BUFLIB_DEBUG_CALL_(&core_ctx, int, core_alloc(name, size))
+static inline int core_alloc_ex_debug_(const char *name, size_t size, struct buflib_callbacks *ops) BUFLIB_DEBUG_CALL_(&core_ctx, int, core_alloc_ex(name, size, ops))
+static inline int core_alloc_maximum_debug_(const char *name, size_t *size, struct buflib_callbacks *ops) BUFLIB_DEBUG_CALL_(&core_ctx, int, core_alloc_maximum(name, size, ops))
+static inline int core_free_debug_(int handle) BUFLIB_DEBUG_CALL_(&core_ctx, int, core_free(handle))
+static inline bool core_shrink_debug_(int handle, void *new_start, size_t new_size) BUFLIB_DEBUG_CALL_(&core_ctx, bool, core_shrink(handle, new_start, new_size))
+static inline size_t core_allocatable_debug_(void) BUFLIB_DEBUG_CALL_(&core_ctx, size_t, core_allocatable())
+static inline size_t core_compact_step_debug_(size_t max_bytes) BUFLIB_DEBUG_CALL_(&core_ctx, size_t, core_compact_step(max_bytes))
+static inline bool core_get_stat_debug_(struct buflib_stat *out) BUFLIB_DEBUG_CALL_(&core_ctx, bool, core_get_stat(out))
+static inline bool core_resize_debug_(size_t size) BUFLIB_DEBUG_CALL_(&core_ctx, bool, core_resize(size))
+static inline size_t core_get_size_debug_(int handle) BUFLIB_DEBUG_CALL_(&core_ctx, size_t, core_get_size(handle))
+static inline const char *core_get_name_debug_(int handle) BUFLIB_DEBUG_CALL_(&core_ctx, const char *, core_get_name(handle))
+static inline void core_pin_debug_(int handle) BUFLIB_DEBUG_VOID_(&core_ctx, core_pin(handle))
+static inline void core_unpin_debug_(int handle) BUFLIB_DEBUG_VOID_(&core_ctx, core_unpin(handle))
+static inline unsigned core_pin_count_debug_(int handle) BUFLIB_DEBUG_CALL_(&core_ctx, unsigned, core_pin_count(handle))
+static inline int core_get_num_blocks_debug_(void) BUFLIB_DEBUG_CALL_(&core_ctx, int, core_get_num_blocks())
+static inline void core_print_block_at_debug_(int block_num, char *buf, size_t bufsize) BUFLIB_DEBUG_VOID_(&core_ctx, core_print_block_at(block_num, buf, bufsize))
+static inline bool core_test_free_debug_(void) BUFLIB_DEBUG_CALL_(&core_ctx, bool, core_test_free())
+static inline void core_allocator_init_pool_debug_(void *buf, size_t size) BUFLIB_DEBUG_VOID_(&core_ctx, core_allocator_init_pool(buf, size))
+static inline void core_allocator_init_debug_(void) BUFLIB_DEBUG_VOID_(&core_ctx, core_allocator_init())
+
+#define core_alloc core_alloc_debug_
+#define core_alloc_ex core_alloc_ex_debug_
+#define core_alloc_maximum core_alloc_maximum_debug_
+#define core_free core_free_debug_
+#define core_shrink core_shrink_debug_
+#define core_allocatable core_allocatable_debug_
+#define core_compact_step core_compact_step_debug_
+#define core_get_stat core_get_stat_debug_
+#define core_resize core_resize_debug_
+#define core_get_size core_get_size_debug_
+#define core_get_name core_get_name_debug_
+#define core_pin core_pin_debug_
+#define core_unpin core_unpin_debug_
+#define core_pin_count core_pin_count_debug_
+#define core_get_num_blocks core_get_num_blocks_debug_
+#define core_print_block_at core_print_block_at_debug_
+#define core_test_free core_test_free_debug_
+#define core_allocator_init_pool core_allocator_init_pool_debug_
+#define core_allocator_init core_allocator_init_debug_
+#endif
+
 /*
  * In a file that defines MEMORYSIZE (in MiB) before this one, core_allocator_init takes a static pool
  * of MEMORYSIZE * 1024 - 768 KiB in that file instead.
@@ -9,6 +52,7 @@ static inline void core_allocator_init_memorysize_(void)
 
     core_allocator_init_pool(pool, sizeof pool);
 }
+#undef core_allocator_init
 #define core_allocator_init core_allocator_init_memorysize_
 #endif
 

@@ -102,6 +102,14 @@
  *   No locking anywhere. Different contexts don't meet, but for the panic handler. One context may be
  *   used by one thread at a time: the caller sees to that. buflib_get_data is a read.
  *
+ * Debugging
+ *
+ *   With BUFLIB_DEBUG defined in all files of a program, every use of what is free is reported, so of
+ *   the old address of a block that was freed, moved or cut: by AddressSanitizer in a program that is
+ *   compiled with it, else by valgrind if <valgrind/memcheck.h> is there. Each call then takes time
+ *   that grows with the number of blocks, and memory that was a pool can be used for something else
+ *   only after it was given back to malloc or the system. The library is the same.
+ *
  * DEBUG defined before this file makes buflib_get_data call the panic handler for a bad handle, and
  * declares buflib_check_valid. BUFLIB_DEBUG_BLOCKS declares buflib_print_blocks and
  * buflib_print_allocs. The library is the same.
@@ -110,6 +118,45 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#ifdef BUFLIB_DEBUG
+#if defined __SANITIZE_ADDRESS__
+#define BUFLIB_DEBUG_ASAN_
+#elif defined __has_feature
+#if __has_feature(address_sanitizer)
+#define BUFLIB_DEBUG_ASAN_
+#endif
+#endif
+#if defined BUFLIB_DEBUG_ASAN_
+#include <sanitizer/asan_interface.h>
+#define BUFLIB_DEBUG_POISON_(start, bytes) ASAN_POISON_MEMORY_REGION(start, bytes)
+#define BUFLIB_DEBUG_UNPOISON_(start, bytes) ASAN_UNPOISON_MEMORY_REGION(start, bytes)
+#elif defined __has_include
+#if __has_include(<valgrind/memcheck.h>)
+#include <valgrind/memcheck.h>
+#define BUFLIB_DEBUG_POISON_(start, bytes) ((void)VALGRIND_MAKE_MEM_NOACCESS(start, bytes))
+#define BUFLIB_DEBUG_UNPOISON_(start, bytes) ((void)VALGRIND_MAKE_MEM_DEFINED(start, bytes))
+#endif
+#endif
+#ifndef BUFLIB_DEBUG_POISON_
+#define BUFLIB_DEBUG_POISON_(start, bytes) ((void)(start), (void)(bytes))
+#define BUFLIB_DEBUG_UNPOISON_(start, bytes) ((void)(start), (void)(bytes))
+#endif
+#define BUFLIB_DEBUG_CALL_(ctx, type, call) \
+    { \
+        type result_; \
+        buflib_debug_open_(ctx); \
+        result_ = call; \
+        buflib_debug_close_(ctx); \
+        return result_; \
+    }
+#define BUFLIB_DEBUG_VOID_(ctx, call) \
+    { \
+        buflib_debug_open_(ctx); \
+        call; \
+        buflib_debug_close_(ctx); \
+    }
+#endif
 
 /* Results of callbacks. */
 #define BUFLIB_CB_OK 0
@@ -484,6 +531,97 @@ void buflib_print_blocks(struct buflib_context *ctx, void (*print)(int number, c
  * and the address of the block, the address of the payload, the bytes of the whole block.
  */
 void buflib_print_allocs(struct buflib_context *ctx, void (*print)(int number, const char *text));
+#endif
+
+#ifdef BUFLIB_DEBUG
+/*
+ * What is free is made accessible for a call and inaccessible behind it, but not in a callback, where
+ * the library is at work: private_[6] is not 0 then.
+ */
+static inline void buflib_debug_open_(struct buflib_context *ctx)
+{
+    if (ctx != (void *)0 && ctx->buf_start != (void *)0)
+        BUFLIB_DEBUG_UNPOISON_(ctx->buf_start, (size_t)((char *)ctx->handle_table - (char *)ctx->buf_start));
+}
+
+static inline void buflib_debug_close_(struct buflib_context *ctx)
+{
+    buflib_word_ *block;
+
+    if (ctx == (void *)0 || ctx->buf_start == (void *)0 || ctx->private_[6] != 0)
+        return;
+    for (block = ctx->buf_start; block < ctx->alloc_end;) {
+        intptr_t length = *(intptr_t *)(void *)block, words = length < 0 ? -length : length;
+
+        if (words <= 0 || words > ctx->alloc_end - block)
+            return; /* damaged */
+        if (length < 0)
+            BUFLIB_DEBUG_POISON_(block, (size_t)words * sizeof *block);
+        block += words;
+    }
+    BUFLIB_DEBUG_POISON_(ctx->alloc_end, (size_t)((char *)ctx->last_handle - (char *)ctx->alloc_end));
+}
+
+static inline void buflib_init_debug_(struct buflib_context *ctx, void *buf, size_t size)
+{
+    buflib_init(ctx, buf, size);
+    buflib_debug_close_(ctx);
+}
+
+/* The caller copies the pool then: nothing is closed before the next call. */
+static inline bool buflib_context_relocate_debug_(struct buflib_context *ctx, void *buf)
+{
+    buflib_debug_open_(ctx);
+    return buflib_context_relocate(ctx, buf);
+}
+
+static inline int buflib_alloc_debug_(struct buflib_context *ctx, size_t size) BUFLIB_DEBUG_CALL_(ctx, int, buflib_alloc(ctx, size))
+static inline int buflib_alloc_ex_debug_(struct buflib_context *ctx, size_t size, const char *name, struct buflib_callbacks *ops) BUFLIB_DEBUG_CALL_(ctx, int, buflib_alloc_ex(ctx, size, name, ops))
+static inline int buflib_alloc_aligned_debug_(struct buflib_context *ctx, size_t size, size_t alignment, const char *name, struct buflib_callbacks *ops) BUFLIB_DEBUG_CALL_(ctx, int, buflib_alloc_aligned(ctx, size, alignment, name, ops))
+static inline int buflib_alloc_maximum_debug_(struct buflib_context *ctx, const char *name, size_t *size, struct buflib_callbacks *ops) BUFLIB_DEBUG_CALL_(ctx, int, buflib_alloc_maximum(ctx, name, size, ops))
+static inline bool buflib_shrink_debug_(struct buflib_context *ctx, int handle, void *new_start, size_t new_size) BUFLIB_DEBUG_CALL_(ctx, bool, buflib_shrink(ctx, handle, new_start, new_size))
+static inline int buflib_free_debug_(struct buflib_context *ctx, int handle) BUFLIB_DEBUG_CALL_(ctx, int, buflib_free(ctx, handle))
+static inline size_t buflib_allocatable_debug_(struct buflib_context *ctx) BUFLIB_DEBUG_CALL_(ctx, size_t, buflib_allocatable(ctx))
+static inline size_t buflib_compact_step_debug_(struct buflib_context *ctx, size_t max_bytes) BUFLIB_DEBUG_CALL_(ctx, size_t, buflib_compact_step(ctx, max_bytes))
+static inline bool buflib_get_stat_debug_(struct buflib_context *ctx, struct buflib_stat *out) BUFLIB_DEBUG_CALL_(ctx, bool, buflib_get_stat(ctx, out))
+static inline bool buflib_resize_debug_(struct buflib_context *ctx, size_t size) BUFLIB_DEBUG_CALL_(ctx, bool, buflib_resize(ctx, size))
+static inline size_t buflib_get_size_debug_(struct buflib_context *ctx, int handle) BUFLIB_DEBUG_CALL_(ctx, size_t, buflib_get_size(ctx, handle))
+static inline void *buflib_buffer_out_debug_(struct buflib_context *ctx, size_t *size) BUFLIB_DEBUG_CALL_(ctx, void *, buflib_buffer_out(ctx, size))
+static inline void buflib_buffer_in_debug_(struct buflib_context *ctx, int size) BUFLIB_DEBUG_VOID_(ctx, buflib_buffer_in(ctx, size))
+static inline const char *buflib_get_name_debug_(struct buflib_context *ctx, int handle) BUFLIB_DEBUG_CALL_(ctx, const char *, buflib_get_name(ctx, handle))
+static inline void buflib_pin_debug_(struct buflib_context *ctx, int handle) BUFLIB_DEBUG_VOID_(ctx, buflib_pin(ctx, handle))
+static inline void buflib_unpin_debug_(struct buflib_context *ctx, int handle) BUFLIB_DEBUG_VOID_(ctx, buflib_unpin(ctx, handle))
+static inline unsigned buflib_pin_count_debug_(struct buflib_context *ctx, int handle) BUFLIB_DEBUG_CALL_(ctx, unsigned, buflib_pin_count(ctx, handle))
+static inline void *buflib_get_data_pinned_debug_(struct buflib_context *ctx, int handle) BUFLIB_DEBUG_CALL_(ctx, void *, buflib_get_data_pinned(ctx, handle))
+static inline void buflib_put_data_pinned_debug_(struct buflib_context *ctx, void *data) BUFLIB_DEBUG_VOID_(ctx, buflib_put_data_pinned(ctx, data))
+static inline int buflib_get_num_blocks_debug_(struct buflib_context *ctx) BUFLIB_DEBUG_CALL_(ctx, int, buflib_get_num_blocks(ctx))
+static inline void buflib_print_block_at_debug_(struct buflib_context *ctx, int block_num, char *buf, size_t bufsize) BUFLIB_DEBUG_VOID_(ctx, buflib_print_block_at(ctx, block_num, buf, bufsize))
+static inline bool buflib_check_debug_(struct buflib_context *ctx, buflib_report_fn report, void *user) BUFLIB_DEBUG_CALL_(ctx, bool, buflib_check(ctx, report, user))
+
+#define buflib_init buflib_init_debug_
+#define buflib_alloc buflib_alloc_debug_
+#define buflib_alloc_ex buflib_alloc_ex_debug_
+#define buflib_alloc_aligned buflib_alloc_aligned_debug_
+#define buflib_alloc_maximum buflib_alloc_maximum_debug_
+#define buflib_shrink buflib_shrink_debug_
+#define buflib_free buflib_free_debug_
+#define buflib_allocatable buflib_allocatable_debug_
+#define buflib_compact_step buflib_compact_step_debug_
+#define buflib_get_stat buflib_get_stat_debug_
+#define buflib_resize buflib_resize_debug_
+#define buflib_get_size buflib_get_size_debug_
+#define buflib_buffer_out buflib_buffer_out_debug_
+#define buflib_buffer_in buflib_buffer_in_debug_
+#define buflib_get_name buflib_get_name_debug_
+#define buflib_pin buflib_pin_debug_
+#define buflib_unpin buflib_unpin_debug_
+#define buflib_pin_count buflib_pin_count_debug_
+#define buflib_get_data_pinned buflib_get_data_pinned_debug_
+#define buflib_put_data_pinned buflib_put_data_pinned_debug_
+#define buflib_get_num_blocks buflib_get_num_blocks_debug_
+#define buflib_print_block_at buflib_print_block_at_debug_
+#define buflib_check buflib_check_debug_
+#define buflib_context_relocate buflib_context_relocate_debug_
 #endif
 
 #ifdef __cplusplus

@@ -132,6 +132,22 @@ fn items(header: &str) -> Vec<Item> {
     items
 }
 
+/// The header without what it has for BUFLIB_DEBUG: the same functions once more, wrapped.
+fn without_debugging(header: &str) -> String {
+    let (mut out, mut depth) = (String::new(), 0);
+    for line in header.lines() {
+        if line == "#ifdef BUFLIB_DEBUG" || (depth > 0 && line.starts_with("#if")) {
+            depth += 1;
+        }
+        if depth == 0 {
+            writeln!(out, "{line}").unwrap();
+        } else if line == "#endif" {
+            depth -= 1;
+        }
+    }
+    out
+}
+
 fn is_complete(code: &[String]) -> bool {
     let count = |c: char| code.iter().map(|line| line.matches(c).count()).sum::<usize>();
     code.last().unwrap().ends_with(';') && count('{') == count('}')
@@ -139,7 +155,7 @@ fn is_complete(code: &[String]) -> bool {
 
 fn render(page: &str, header: &str, text: &str, date: &str) -> String {
     // What is behind the guard is for files that define a macro.
-    let items = items(text.split_once("\n#ifdef __cplusplus\n}\n").unwrap().0);
+    let items = items(&without_debugging(text.split_once("\n#ifdef __cplusplus\n}\n").unwrap().0));
     // The second comment says where the header comes from; the third is the manual.
     let manual = &items[2].comment;
     // palloc_version.h has macros right behind it.

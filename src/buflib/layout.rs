@@ -114,6 +114,7 @@ const _: () = {
     assert!(offset_of!(Context, compact) == 5 * W);
     assert!(offset_of!(Context, root) == 6 * W, "headers/buflib.prologue.h: private_");
     assert!(size_of::<Context>() == (6 + 16 + 8 * W) * W);
+    assert!(offset_of!(Context, busy) == (6 + 6) * W, "headers/buflib.epilogue.h: private_[6]");
     assert!(size_of::<Context>() <= 1024);
     assert!(size_of::<Callbacks>() == 3 * W);
     assert!(offset_of!(Callbacks, move_callback) == 0);
