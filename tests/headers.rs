@@ -74,7 +74,7 @@ fn exports(name: &str) -> BTreeSet<String> {
     let mut lines = source.lines();
     while lines.by_ref().any(|line| line.starts_with("#[unsafe(no_mangle)]")) {
         let item = lines.by_ref().find(|line| !line.starts_with('#') && !line.starts_with("//")).unwrap();
-        let name = item.split(&[' ', '(', ':']).skip_while(|word| !["fn", "static", "mut"].contains(word));
+        let mut name = item.split(&[' ', '(', ':']).skip_while(|word| !["fn", "static", "mut"].contains(word));
         let name = name.find(|word| !["fn", "static", "mut"].contains(word)).unwrap();
         if !item.starts_with("extern \"Rust\"") {
             found.insert(name.to_owned());
