@@ -4,25 +4,23 @@
  *
  *     linked_list [FILE]       FILE is list.db if it is not given
  *
- * It shows three things:
+ * Three things to learn from it:
  *
- * Links are offsets. Addresses differ from run to run, offsets do not. palloc_data() turns an offset into an address.
+ * Links are offsets. Addresses differ from run to run, offsets do not; palloc_data() turns one into the other.
  *
- * palloc_first() finds the root again. The root was the first blob of the medium and is never freed, so no other blob can lie before it.
+ * The root is found again by palloc_first(). It was the first blob of the medium and is never freed, so no other can lie before it.
  *
- * A kill at any moment leaves a whole list. A node is complete before one store of eight bytes links it in, and one such store removes it
- * from the list before it is freed. A kill can leave a blob that no link leads to; the next start finds and frees it. (For power cuts, call
- * palloc_sync() before each such store, and after the last.)
+ * Each change is a transaction: a node is allocated, filled and linked in, or taken out and freed, in one step. A kill at any moment
+ * leaves a list that is whole, and no blob that nothing leads to. (To have the same after a power cut, open it with PALLOC_SYNC too.)
  */
 #include <palloc.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-#define MAGIC UINT64_C(0x6c697374726f6f74)
-
-/* In the byte order of this machine. Choose a fixed byte order if other machines use the file. */
+/* In the byte order of this machine: choose one, if the file is to travel. */
 struct root {
-    uint64_t magic; /* set once the rest is valid */
     uint64_t first; /* offset of the first node, 0 = none */
     uint64_t runs;
 };
@@ -47,96 +45,80 @@ static void *at(struct palloc_t *pt, uint64_t offset)
     return data;
 }
 
-/* The store that makes a change count, after everything that was written before it. */
-static void commit(uint64_t *link, uint64_t offset)
+static void must(int good)
 {
-    __atomic_store_n(link, offset, __ATOMIC_RELEASE);
+    if (!good)
+        fail();
 }
 
-static struct root *find_root(struct palloc_t *pt)
+/* By the commit, the 8 bytes at `place` become the offset. */
+static void set_link(struct palloc_tx *tx, uint64_t place, uint64_t offset)
+{
+    must(palloc_tx_store(tx, place, &offset, sizeof offset) == 0);
+}
+
+static uint64_t find_root(struct palloc_t *pt)
 {
     uint64_t offset = palloc_first(pt);
-    struct root *root;
 
-    if (offset == 0 && (offset = palloc(pt, sizeof *root)) == 0)
-        fail();
-    root = at(pt, offset);
-    if (root->magic != MAGIC) { /* new, or a kill came before it was filled: the bytes of a new blob are undefined */
-        root->first = 0;
-        root->runs = 0;
-        commit(&root->magic, MAGIC);
+    if (offset == 0) { /* a new medium */
+        struct palloc_tx *tx = palloc_begin(pt);
+        must(tx != NULL && (offset = palloc_tx_alloc(tx, sizeof(struct root))) != 0);
+        memset(palloc_tx_data(tx, offset), 0, sizeof(struct root));
+        must(palloc_commit(tx) == 0);
     }
-    return root;
+    return offset;
 }
 
-static void insert(struct palloc_t *pt, struct root *root, uint64_t number)
+static void insert(struct palloc_t *pt, uint64_t root, uint64_t number)
 {
-    uint64_t *link = &root->first, offset = palloc(pt, sizeof(struct node));
+    struct palloc_tx *tx = palloc_begin(pt);
+    uint64_t place = root + offsetof(struct root, first), next = ((struct root *)at(pt, root))->first, offset;
     struct node *node;
 
-    if (offset == 0)
-        fail();
-    node = at(pt, offset);
-    while (*link != 0 && ((struct node *)at(pt, *link))->number < number)
-        link = &((struct node *)at(pt, *link))->next;
-    node->number = number;
-    node->next = *link;
-    commit(link, offset);
-}
-
-static void delete_first(struct palloc_t *pt, struct root *root)
-{
-    uint64_t offset = root->first;
-
-    commit(&root->first, ((struct node *)at(pt, offset))->next);
-    pfree(pt, offset);
-}
-
-static int is_linked(struct palloc_t *pt, struct root *root, uint64_t offset)
-{
-    uint64_t node;
-
-    for (node = root->first; node != 0; node = ((struct node *)at(pt, node))->next)
-        if (node == offset)
-            return 1;
-    return 0;
-}
-
-/* Frees blobs that no link leads to: a kill came between palloc() and the link, or between the unlink and pfree(). Returns their number. */
-static int sweep(struct palloc_t *pt, struct root *root)
-{
-    uint64_t offset, next;
-    int swept = 0;
-
-    for (offset = palloc_next(pt, palloc_first(pt)); offset != 0; offset = next) { /* all but the root */
-        next = palloc_next(pt, offset);
-        if (!is_linked(pt, root, offset)) {
-            pfree(pt, offset);
-            swept++;
-        }
+    while (next != 0 && ((struct node *)at(pt, next))->number < number) {
+        place = next + offsetof(struct node, next);
+        next = ((struct node *)at(pt, next))->next;
     }
-    return swept;
+    must(tx != NULL && (offset = palloc_tx_alloc(tx, sizeof *node)) != 0);
+    node = palloc_tx_data(tx, offset); /* nobody sees it before the commit */
+    node->number = number;
+    node->next = next;
+    set_link(tx, place, offset);
+    must(palloc_commit(tx) == 0);
+}
+
+static void delete_first(struct palloc_t *pt, uint64_t root)
+{
+    struct palloc_tx *tx = palloc_begin(pt);
+    uint64_t offset = ((struct root *)at(pt, root))->first;
+
+    must(tx != NULL);
+    set_link(tx, root + offsetof(struct root, first), ((struct node *)at(pt, offset))->next);
+    must(palloc_tx_free(tx, offset) == 0);
+    must(palloc_commit(tx) == 0);
 }
 
 int main(int argc, char **argv)
 {
     struct palloc_t *pt = palloc_init(argc > 1 ? argv[1] : "list.db", PALLOC_DYNAMIC);
+    uint64_t root_offset, node;
     struct root *root;
-    uint64_t node;
     int i, length = 0;
 
     if (pt == NULL)
         fail();
-    root = find_root(pt);
+    root_offset = find_root(pt);
+    root = at(pt, root_offset);
     root->runs++;
-    printf("run %llu, %d stray blobs freed\n", (unsigned long long)root->runs, sweep(pt, root));
+    printf("run %llu\n", (unsigned long long)root->runs);
 
     for (i = 0; i < 5; i++)
-        insert(pt, root, (root->runs * 37 + (uint64_t)i * 29) % 100);
+        insert(pt, root_offset, (root->runs * 37 + (uint64_t)i * 29) % 100);
     for (node = root->first; node != 0; node = ((struct node *)at(pt, node))->next)
         length++;
     for (; length > 12; length--)
-        delete_first(pt, root);
+        delete_first(pt, root_offset);
 
     for (node = root->first; node != 0; node = ((struct node *)at(pt, node))->next)
         printf("%llu at offset %llu\n", (unsigned long long)((struct node *)at(pt, node))->number, (unsigned long long)node);

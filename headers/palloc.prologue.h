@@ -89,6 +89,16 @@
  *   Reading still works. With PALLOC_SYNC, the operation whose sync failed is undone in this
  *   process, and may be done on the disk.
  *
+ * Transactions
+ *
+ *   palloc_begin, then palloc_tx_alloc, palloc_tx_free and palloc_tx_store, then palloc_commit:
+ *   several blobs are made and filled, freed and changed, in one step. A kill leaves all of it or
+ *   nothing, and no blob that the program has not linked in yet. So does a power cut, with
+ *   PALLOC_SYNC or after palloc_sync. The guide (docs/GUIDE.md) has a program.
+ *   The file is exactly in the documented format after palloc_close, and after palloc_sync while no
+ *   transaction is open. A medium of a process that was killed in a transaction has to be opened
+ *   once by this library, on any machine, before other programs use it.
+ *
  * Backups
  *
  *   cp reads a file piece by piece. So a copy of a medium in use may be refused, or may open with

@@ -94,6 +94,16 @@
  *   Reading still works. With PALLOC_SYNC, the operation whose sync failed is undone in this
  *   process, and may be done on the disk.
  *
+ * Transactions
+ *
+ *   palloc_begin, then palloc_tx_alloc, palloc_tx_free and palloc_tx_store, then palloc_commit:
+ *   several blobs are made and filled, freed and changed, in one step. A kill leaves all of it or
+ *   nothing, and no blob that the program has not linked in yet. So does a power cut, with
+ *   PALLOC_SYNC or after palloc_sync. The guide (docs/GUIDE.md) has a program.
+ *   The file is exactly in the documented format after palloc_close, and after palloc_sync while no
+ *   transaction is open. A medium of a process that was killed in a transaction has to be opened
+ *   once by this library, on any machine, before other programs use it.
+ *
  * Backups
  *
  *   cp reads a file piece by piece. So a copy of a medium in use may be refused, or may open with
@@ -165,6 +175,12 @@ extern "C" {
 
 /* Reserved: its layout is not defined. A medium that has it is refused. */
 #define PALLOC_EXTENDED (1u << 31)
+
+/*
+ * A transaction: made by palloc_begin, gone after palloc_commit or palloc_cancel. One thread at a
+ * time uses it.
+ */
+struct palloc_tx;
 
 /*
  * An open medium. A program may read the fields and must not write them; first_free and size may
@@ -402,6 +418,99 @@ int palloc_stat(struct palloc_t *pt, struct palloc_stat *out);
  * - EILSEQ: a marker was overwritten since the medium was opened.
  */
 int palloc_walk(struct palloc_t *pt, palloc_walk_fn fn, void *user);
+
+/*
+ * Begins a transaction: blobs are allocated, filled, changed and freed in one step. After a kill
+ * the next palloc_init finds all of it done or nothing, and so it does after a power cut, with
+ * PALLOC_SYNC from the moment on that palloc_commit returns, else from the next palloc_sync on.
+ * Blobs of a transaction that is not committed do not exist: palloc_first, palloc_next, palloc_stat
+ * and palloc_walk do not show them, and a kill leaves nothing of them.
+ *
+ * A transaction sees nothing of others, and others see nothing of it, before its palloc_commit. It
+ * locks nothing: of two that store to the same bytes, the later commit wins; of two that free the
+ * same blob, the later one fails.
+ *
+ * Returns the transaction, NULL on failure. Fails iff:
+ * - EMFILE: 64 transactions are open on this medium.
+ * - ENOSPC, ENOMEM, EFBIG, EIO, ...: as with palloc. A transaction needs a log of 2 KiB on the
+ *   medium, with PALLOC_SYNC two, which all transactions share; palloc_sync gives them back when
+ *   none is open, and palloc_close does.
+ * - EROFS: opened with PALLOC_READONLY. EINVAL: `pt` is NULL.
+ */
+struct palloc_tx *palloc_begin(struct palloc_t *pt);
+
+/*
+ * Allocates a blob of at least `size` bytes which is one once the transaction is committed, and
+ * returns the offset of its first byte. What the bytes hold is not defined. Fill them through
+ * palloc_tx_data, or with pwrite(2).
+ *
+ * Returns 0 on failure, and the transaction is as it was. Fails iff:
+ * - ENOSPC, ENOMEM, EFBIG, EILSEQ, EIO, ...: as with palloc. ENOSPC too: the record of the
+ *   transaction would be longer than 16 MiB.
+ * - EINVAL: `tx` is NULL.
+ */
+uint64_t palloc_tx_alloc(struct palloc_tx *tx, size_t size);
+
+/*
+ * The address of the bytes of a blob of this transaction, to fill them. It is that of palloc_data
+ * once the transaction is committed.
+ *
+ * Returns NULL on failure. Fails iff:
+ * - EINVAL: no blob of this transaction starts at `ptr`, or `tx` is NULL.
+ */
+void *palloc_tx_data(struct palloc_tx *tx, uint64_t ptr);
+
+/*
+ * The blob at `ptr` is freed by palloc_commit, and stays until then. (A blob of the same
+ * transaction can't be: cancel it.)
+ *
+ * Returns 0, or -1 on failure, and the transaction is as it was. Fails iff:
+ * - EINVAL: no allocated blob starts at `ptr`, the transaction frees it already, or `tx` is NULL.
+ * - ENOSPC: the record of the transaction would be longer than 16 MiB, or there is no room for it
+ *   on the medium.
+ * - ENOMEM, EFBIG, EILSEQ, EIO, ...: as with palloc.
+ */
+int palloc_tx_free(struct palloc_tx *tx, uint64_t ptr);
+
+/*
+ * The `len` bytes at the offset `at`, which are all in one blob, become `bytes` by palloc_commit,
+ * and stay as they are until then. 8 bytes whose offset is a multiple of 8 change by one store: a
+ * thread that reads them sees the old ones or the new ones. In a blob of the same transaction they
+ * change at once.
+ *
+ * Bytes that were changed in this way are changed by transactions only, until the next palloc_sync
+ * (which palloc_close does too, with PALLOC_SYNC): a power cut may bring back what the last
+ * transaction stored.
+ *
+ * Returns 0, or -1 on failure, and the transaction is as it was. Fails iff:
+ * - EINVAL: the bytes are not all in one allocated blob, or the transaction frees that blob;
+ *   `bytes` or `tx` is NULL.
+ * - ENOSPC: the record of the transaction would be longer than 16 MiB, or there is no room for it
+ *   on the medium. (It takes 16 bytes for each store, and its bytes rounded up to 16.)
+ * - ENOMEM, EFBIG, EILSEQ, EIO, ...: as with palloc.
+ */
+int palloc_tx_store(struct palloc_tx *tx, uint64_t at, const void *bytes, size_t len);
+
+/*
+ * Does all that the transaction says, in one step. It needs no space and no memory. With
+ * PALLOC_SYNC it is on the disk, with the bytes of the new blobs, when this returns: that takes two
+ * barriers (fdatasync(2)), however many blobs there are.
+ *
+ * Returns 0, and `tx` is gone; or -1 on failure: nothing was done, and the transaction goes on, to
+ * be committed again or cancelled. Fails iff:
+ * - EINVAL: a blob that it frees or stores to was freed since, or is too small now; or `tx` is
+ *   NULL.
+ * - EILSEQ: a marker was overwritten since the medium was opened.
+ * - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says. Then the next palloc_init finds it done or
+ *   undone.
+ */
+int palloc_commit(struct palloc_tx *tx);
+
+/*
+ * Ends the transaction: none of it is done. NULL is accepted. palloc_close cancels those that are
+ * open.
+ */
+void palloc_cancel(struct palloc_tx *tx);
 
 /*
  * Reads the medium in `filename`, without opening it or writing to it, and calls `report`, if not

@@ -99,4 +99,4 @@ mod system_text;
 pub mod vmem;
 
 #[cfg(feature = "std")]
-pub use palloc::{Error, Flags, Palloc};
+pub use palloc::{Error, Flags, Palloc, Transaction};

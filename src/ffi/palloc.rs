@@ -5,12 +5,13 @@ use std::cell::UnsafeCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fmt::{self, Write};
 use std::ptr;
+use std::sync::{Mutex, MutexGuard};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use libc::size_t;
 
 use super::{ErrorText, get_errno, set_errno};
-use crate::palloc::{self as engine, Error, Flags, Locked, Palloc};
+use crate::palloc::{self as engine, Changes, Error, Flags, Locked, Palloc};
 
 /// No flags: a static medium, which keeps the size of the file.
 pub const PALLOC_DEFAULT: u32 = 0;
@@ -76,6 +77,30 @@ struct Handle {
     public: UnsafeCell<palloc_t>,
     filename: CString,
     medium: Palloc,
+    transactions: Mutex<Vec<Open>>,
+}
+
+/// A transaction: made by palloc_begin, gone after palloc_commit or palloc_cancel. One thread at a time uses it.
+pub struct palloc_tx {
+    pt: *mut palloc_t,
+    changes: Changes,
+}
+
+/// A transaction that is open: palloc_close frees it.
+#[derive(PartialEq)]
+struct Open(*mut palloc_tx);
+
+// SAFETY: an address; what it points to is used by the thread that has the transaction, or by palloc_close, when no other thread is at
+// work on the medium.
+unsafe impl Send for Open {}
+
+impl Open {
+    /// # Safety
+    /// It is a transaction that palloc_begin made and that is not freed yet.
+    unsafe fn free(self) {
+        // SAFETY: it came from Box::into_raw in palloc_begin, as a slice of one.
+        drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(self.0, 1)) });
+    }
 }
 
 thread_local! {
@@ -120,13 +145,15 @@ fn errno_of(error: &Error) -> c_int {
         | Error::BadFlags(_)
         | Error::NoBlob(_)
         | Error::NoBlock(_)
-        | Error::OutOfBlob { .. } => libc::EINVAL,
+        | Error::OutOfBlob { .. }
+        | Error::NotInBlob { .. } => libc::EINVAL,
         Error::Extended => libc::ENOTSUP,
         Error::Locked => libc::EWOULDBLOCK,
         Error::Damaged { .. } => libc::EILSEQ,
-        Error::Full { .. } => libc::ENOSPC,
-        Error::ReadOnly => libc::EROFS,
+        Error::Full { .. } | Error::TooManyChanges { .. } => libc::ENOSPC,
+        Error::ReadOnly | Error::Unfinished => libc::EROFS,
         Error::SyncFailed(_) => libc::EIO,
+        Error::TooManyTransactions => libc::EMFILE,
     }
 }
 
@@ -136,6 +163,10 @@ pub(super) fn invalid(function: &str, what: &str) {
 }
 
 impl Handle {
+    fn open(&self) -> MutexGuard<'_, Vec<Open>> {
+        self.transactions.lock().expect("nothing panics with this lock")
+    }
+
     /// Updates the documented fields. The caller holds the lock, so the last call's values stay.
     fn publish(&self, medium: &Locked<'_>) {
         let public = self.public.get();
@@ -242,7 +273,7 @@ fn open(path: &CStr, flags: u32) -> engine::Result<*mut palloc_t> {
         first_free: 0,
         size: 0,
     };
-    let handle = engine::try_box(Handle { public: UnsafeCell::new(public), filename, medium })?;
+    let handle = engine::try_box(Handle { public: UnsafeCell::new(public), filename, medium, transactions: Mutex::default() })?;
     handle[0].publish(&handle[0].medium.lock());
     Ok(Box::into_raw(handle).cast())
 }
@@ -263,6 +294,10 @@ pub unsafe extern "C" fn palloc_close(pt: *mut palloc_t) {
     let before = get_errno();
     // SAFETY: a live handle came from Box::into_raw in palloc_init, as a slice of one, and has not been given back.
     let handle = unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(pt.cast::<Handle>(), 1)) };
+    for open in handle[0].open().drain(..) {
+        // SAFETY: those in the list are open, and no thread uses them any more.
+        unsafe { open.free() };
+    }
     let closed = handle[0].medium.lock().close();
     let errno = match closed {
         Ok(()) => before,
@@ -473,6 +508,203 @@ pub unsafe extern "C" fn palloc_walk(pt: *mut palloc_t, r#fn: palloc_walk_fn, us
             return answer;
         }
         from = block.end();
+    }
+}
+
+/// Begins a transaction: blobs are allocated, filled, changed and freed in one step. After a kill the next palloc_init finds all of it
+/// done or nothing, and so it does after a power cut, with PALLOC_SYNC from the moment on that palloc_commit returns, else from the next
+/// palloc_sync on. Blobs of a transaction that is not committed do not exist: palloc_first, palloc_next, palloc_stat and palloc_walk
+/// do not show them, and a kill leaves nothing of them.
+///
+/// A transaction sees nothing of others, and others see nothing of it, before its palloc_commit. It locks nothing: of two that store to
+/// the same bytes, the later commit wins; of two that free the same blob, the later one fails.
+///
+/// Returns the transaction, NULL on failure. Fails iff:
+/// - EMFILE: 64 transactions are open on this medium.
+/// - ENOSPC, ENOMEM, EFBIG, EIO, ...: as with palloc. A transaction needs a log of 2 KiB on the medium, with PALLOC_SYNC two, which all
+///   transactions share; palloc_sync gives them back when none is open, and palloc_close does.
+/// - EROFS: opened with PALLOC_READONLY. EINVAL: `pt` is NULL.
+///
+/// # Safety
+/// `pt` is NULL or a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn palloc_begin(pt: *mut palloc_t) -> *mut palloc_tx {
+    let begin = |medium: &mut Locked<'_>| {
+        // SAFETY: `with` calls this for a live handle only.
+        let mut open = unsafe { &*pt.cast::<Handle>() }.open();
+        open.try_reserve(1)?;
+        let tx = engine::try_box(palloc_tx { pt, changes: Changes::default() })?;
+        let changes = medium.begin()?;
+        let tx = Box::into_raw(tx).cast::<palloc_tx>();
+        // SAFETY: just made.
+        unsafe { (*tx).changes = changes };
+        open.push(Open(tx));
+        Ok(tx)
+    };
+    // SAFETY: passed on to the caller.
+    unsafe { with("palloc_begin", pt, ptr::null_mut(), begin) }
+}
+
+/// Runs `f` on the transaction and its locked medium, or reports why not.
+///
+/// # Safety
+/// `tx` is NULL or a transaction that is open.
+unsafe fn with_tx<T>(
+    function: &str,
+    tx: *mut palloc_tx,
+    failed: T,
+    f: impl FnOnce(&mut Locked<'_>, &mut Changes) -> engine::Result<T>,
+) -> T {
+    if tx.is_null() {
+        invalid(function, "the transaction is NULL");
+        return failed;
+    }
+    // SAFETY: open, so it and its medium live, and no other thread uses it.
+    unsafe { with(function, (*tx).pt, failed, |medium| f(medium, &mut (*tx).changes)) }
+}
+
+/// The transaction is over.
+///
+/// # Safety
+/// `tx` is open, and its changes are done or cancelled.
+unsafe fn end(tx: *mut palloc_tx) {
+    // SAFETY: open, so its medium lives.
+    unsafe {
+        (*(*tx).pt.cast::<Handle>()).open().retain(|open| open.0 != tx);
+        Open(tx).free();
+    }
+}
+
+/// Allocates a blob of at least `size` bytes which is one once the transaction is committed, and returns the offset of its first byte.
+/// What the bytes hold is not defined. Fill them through palloc_tx_data, or with pwrite(2).
+///
+/// Returns 0 on failure, and the transaction is as it was. Fails iff:
+/// - ENOSPC, ENOMEM, EFBIG, EILSEQ, EIO, ...: as with palloc. ENOSPC too: the record of the transaction would be longer than 16 MiB.
+/// - EINVAL: `tx` is NULL.
+///
+/// # Safety
+/// `tx` is NULL or a transaction that is open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn palloc_tx_alloc(tx: *mut palloc_tx, size: size_t) -> u64 {
+    if !tx.is_null() {
+        // SAFETY: open, and no other thread uses it. Where a region of it has room, nothing of the medium is needed.
+        if let Ok(Some(ptr)) = unsafe { (*tx).changes.alloc(size as u64) } {
+            return ptr;
+        }
+    }
+    // SAFETY: passed on to the caller.
+    unsafe { with_tx("palloc_tx_alloc", tx, 0, |medium, changes| medium.tx_alloc(changes, size as u64)) }
+}
+
+/// The address of the bytes of a blob of this transaction, to fill them. It is that of palloc_data once the transaction is committed.
+///
+/// Returns NULL on failure. Fails iff:
+/// - EINVAL: no blob of this transaction starts at `ptr`, or `tx` is NULL.
+///
+/// # Safety
+/// `tx` is NULL or a transaction that is open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn palloc_tx_data(tx: *mut palloc_tx, ptr: u64) -> *mut c_void {
+    if !tx.is_null() {
+        // SAFETY: open, and no other thread uses it.
+        if let Ok(data) = unsafe { (*tx).changes.data(ptr) } {
+            return data.cast().as_ptr();
+        }
+    }
+    // SAFETY: passed on to the caller.
+    unsafe { with_tx("palloc_tx_data", tx, ptr::null_mut(), |_, _| Err(Error::NoBlob(ptr))) }
+}
+
+/// The blob at `ptr` is freed by palloc_commit, and stays until then. (A blob of the same transaction can't be: cancel it.)
+///
+/// Returns 0, or -1 on failure, and the transaction is as it was. Fails iff:
+/// - EINVAL: no allocated blob starts at `ptr`, the transaction frees it already, or `tx` is NULL.
+/// - ENOSPC: the record of the transaction would be longer than 16 MiB, or there is no room for it on the medium.
+/// - ENOMEM, EFBIG, EILSEQ, EIO, ...: as with palloc.
+///
+/// # Safety
+/// `tx` is NULL or a transaction that is open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn palloc_tx_free(tx: *mut palloc_tx, ptr: u64) -> c_int {
+    // SAFETY: passed on to the caller.
+    unsafe { with_tx("palloc_tx_free", tx, -1, |medium, changes| medium.tx_free(changes, ptr).map(|()| 0)) }
+}
+
+/// The `len` bytes at the offset `at`, which are all in one blob, become `bytes` by palloc_commit, and stay as they are until then. 8
+/// bytes whose offset is a multiple of 8 change by one store: a thread that reads them sees the old ones or the new ones. In a blob of
+/// the same transaction they change at once.
+///
+/// Bytes that were changed in this way are changed by transactions only, until the next palloc_sync (which palloc_close does too, with
+/// PALLOC_SYNC): a power cut may bring back what the last transaction stored.
+///
+/// Returns 0, or -1 on failure, and the transaction is as it was. Fails iff:
+/// - EINVAL: the bytes are not all in one allocated blob, or the transaction frees that blob; `bytes` or `tx` is NULL.
+/// - ENOSPC: the record of the transaction would be longer than 16 MiB, or there is no room for it on the medium. (It takes 16 bytes
+///   for each store, and its bytes rounded up to 16.)
+/// - ENOMEM, EFBIG, EILSEQ, EIO, ...: as with palloc.
+///
+/// # Safety
+/// `tx` is NULL or a transaction that is open; `bytes` are `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn palloc_tx_store(tx: *mut palloc_tx, at: u64, bytes: *const c_void, len: size_t) -> c_int {
+    if bytes.is_null() {
+        invalid("palloc_tx_store", "bytes is NULL");
+        return -1;
+    }
+    if len > isize::MAX as usize {
+        invalid("palloc_tx_store", "no blob is that long");
+        return -1;
+    }
+    // SAFETY: not NULL, so there are `len` bytes; nobody changes them during the call.
+    let bytes = unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), len) };
+    let store = |medium: &mut Locked<'_>, changes: &mut Changes| {
+        if !changes.store_in_new(at, bytes) {
+            medium.tx_store(changes, at, bytes)?;
+        }
+        Ok(0)
+    };
+    // SAFETY: passed on to the caller.
+    unsafe { with_tx("palloc_tx_store", tx, -1, store) }
+}
+
+/// Does all that the transaction says, in one step. It needs no space and no memory. With PALLOC_SYNC it is on the disk, with the bytes
+/// of the new blobs, when this returns: that takes two barriers (fdatasync(2)), however many blobs there are.
+///
+/// Returns 0, and `tx` is gone; or -1 on failure: nothing was done, and the transaction goes on, to be committed again or cancelled.
+/// Fails iff:
+/// - EINVAL: a blob that it frees or stores to was freed since, or is too small now; or `tx` is NULL.
+/// - EILSEQ: a marker was overwritten since the medium was opened.
+/// - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says. Then the next palloc_init finds it done or undone.
+///
+/// # Safety
+/// `tx` is NULL or a transaction that is open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn palloc_commit(tx: *mut palloc_tx) -> c_int {
+    // SAFETY: passed on to the caller.
+    let result = unsafe { with_tx("palloc_commit", tx, -1, |medium, changes| medium.tx_commit(changes).map(|()| 0)) };
+    if result == 0 {
+        // SAFETY: it was open, and is committed.
+        unsafe { end(tx) };
+    }
+    result
+}
+
+/// Ends the transaction: none of it is done. NULL is accepted. palloc_close cancels those that are open.
+///
+/// # Safety
+/// `tx` is NULL or a transaction that is open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn palloc_cancel(tx: *mut palloc_tx) {
+    if tx.is_null() {
+        return;
+    }
+    // SAFETY: open; cancelled by the one, then freed by the other.
+    unsafe {
+        with_tx("palloc_cancel", tx, (), |medium, changes| {
+            medium.tx_cancel(changes);
+            Ok(())
+        });
+        end(tx);
     }
 }
 

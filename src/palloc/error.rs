@@ -2,6 +2,7 @@
 
 use std::{fmt, io};
 
+use super::heap::MAX_OPEN;
 use crate::system_text;
 
 /// The reason why a call on a medium failed. A call that fails changes nothing, except that opening may leave an empty file that it
@@ -59,6 +60,22 @@ pub enum Error {
     ReadOnly,
     /// A sync has failed since the medium was opened, with this error number of the system. The contents of the disk are unknown.
     SyncFailed(i32),
+    /// As many transactions are open as can be.
+    TooManyTransactions,
+    /// The transaction's record would be longer than a record can be.
+    TooManyChanges {
+        /// So many bytes it can have.
+        limit: u64,
+    },
+    /// The bytes to be stored are not all in one blob that the transaction can change.
+    NotInBlob {
+        /// Where they begin.
+        at: u64,
+        /// How many they are.
+        len: u64,
+    },
+    /// A process was killed in a commit, which opening the medium for writing finishes.
+    Unfinished,
 }
 
 impl Error {
@@ -96,6 +113,12 @@ impl fmt::Display for Error {
                 f.write_str("a sync failed before: ")?;
                 system_text::write(f, *code)
             }
+            Error::TooManyTransactions => write!(f, "{MAX_OPEN} transactions are open, no more can be"),
+            Error::TooManyChanges { limit } => write!(f, "the record of a transaction can't be longer than {limit} bytes"),
+            Error::NotInBlob { at, len } => {
+                write!(f, "{len} bytes from offset {at} on are not all in one blob that the transaction keeps")
+            }
+            Error::Unfinished => f.write_str("a process was killed in a commit: open the medium once for writing"),
         }
     }
 }

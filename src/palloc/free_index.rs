@@ -24,6 +24,7 @@ use std::collections::TryReserveError;
 use self::recent::RecentBlocks;
 use self::sets::FreeSets;
 use self::slots::{SlotMap, SlotState, region_of};
+pub use self::slots::REGION_SHIFT;
 use super::format::{Extent, MIN_DATA, STEP};
 
 /// How many exact sizes there are. A class is the number of one of them: class c has STEP * (c + 1) bytes of data.
@@ -55,6 +56,8 @@ pub enum State {
     Live,
     /// The block is free.
     Free,
+    /// A transaction uses the block, or will.
+    Reserved,
 }
 
 /// The index. The heap keeps it in step with the medium.
@@ -86,7 +89,7 @@ impl FreeIndex {
     /// The state of the block that starts at `start`, None if no block does.
     #[inline]
     pub fn state(&self, start: u64) -> Option<State> {
-        self.slots.get(start).map(|state| if state == SlotState::Live { State::Live } else { State::Free })
+        self.slots.get(start).map(SlotState::of_block)
     }
 
     /// The last start before `start` that a block of an exact size which ends there can have, or one behind that. None if no block
@@ -107,9 +110,14 @@ impl FreeIndex {
         self.slots.set(start, SlotState::Live);
     }
 
-    /// Removes the live block at `start`.
+    /// Enters a reserved block. Precondition: `prepare(start)` succeeded before.
+    pub fn put_reserved(&mut self, start: u64) {
+        self.slots.set(start, SlotState::Reserved);
+    }
+
+    /// Removes the live or reserved block at `start`.
     pub fn remove_live(&mut self, start: u64) {
-        debug_assert_eq!(self.state(start), Some(State::Live));
+        debug_assert!(matches!(self.state(start), Some(State::Live | State::Reserved)));
         self.slots.remove(start);
     }
 
@@ -201,6 +209,11 @@ impl FreeIndex {
         self.slots.next_start(from)
     }
 
+    /// The last start at or before `offset`, of any block.
+    pub fn start_at_or_before(&self, offset: u64) -> Option<u64> {
+        self.slots.start_at_or_before(offset)
+    }
+
     /// The lowest free block. Precondition: `settle` was called since a block was recent.
     pub fn first_free(&self) -> Option<u64> {
         self.free_from(0).next()
@@ -222,7 +235,7 @@ impl FreeIndex {
 
     /// All blocks by address. For checks.
     pub fn blocks(&self) -> impl Iterator<Item = (u64, State)> + '_ {
-        self.slots.all().map(|(start, state)| (start, if state == SlotState::Live { State::Live } else { State::Free }))
+        self.slots.all().map(|(start, state)| (start, state.of_block()))
     }
 
     /// Panics if the parts of the index do not agree with each other and with the sizes in the markers. Its cost grows with the

@@ -11,14 +11,19 @@
 //! ```
 //!
 //! This file has the state, its invariants, the queries and the stores that all operations share. `heap/alloc.rs` allocates,
-//! `heap/free.rs` frees, `heap/resize.rs` resizes, `heap/tail.rs` grows and cuts the end of a dynamic medium.
+//! `heap/free.rs` frees, `heap/resize.rs` resizes, `heap/tail.rs` grows and cuts the end of a dynamic medium, `heap/transaction.rs` does
+//! several of that in one step.
 
 mod alloc;
 mod free;
 mod resize;
 mod tail;
+mod transaction;
 
 use std::ptr::NonNull;
+
+use self::transaction::Transactions;
+pub use self::transaction::{Changes, MAX_OPEN};
 
 use super::error::Error;
 use super::format::{Extent, HEADER, MIN_DATA, Marker, OVERHEAD, WORD, next_link, prev_link};
@@ -48,6 +53,7 @@ pub struct Heap<M> {
     pub(super) failed_sync: Option<i32>,
     /// On a medium that is read only: the start markers that a repair would have changed.
     pub(super) overlay: Overlay,
+    pub(super) tx: Transactions,
 }
 
 // Queries.
@@ -59,7 +65,7 @@ impl<M: Medium> Heap<M> {
 
     /// The start of a free block, the lowest after opening and sync; 0 if there is none.
     pub fn first_free(&self) -> u64 {
-        self.first_free
+        if self.first_free == 0 { self.first_reserved() } else { self.first_free }
     }
 
     /// The size of the data at `blob`, of a live or a free block. Fails iff no block's data starts there, or its marker was
@@ -103,7 +109,7 @@ impl<M: Medium> Heap<M> {
         let Some(start) = start else { return Ok(None) };
         let state = self.index.state(start).expect("a block starts there");
         let block = self.block(start, state)?;
-        Ok(Some(Block { ptr: block.blob(), size: block.data_len, is_free: state == State::Free }))
+        Ok(Some(Block { ptr: block.blob(), size: block.data_len, is_free: state != State::Live }))
     }
 
     /// Copies bytes of a blob, from `offset` in it on, to `bytes`.
@@ -165,6 +171,9 @@ impl<M: Medium> Heap<M> {
     /// Makes the file exactly the format. Nothing is written to it from here on.
     pub fn close(&mut self) -> Result<()> {
         self.medium.end_addresses();
+        if self.writable {
+            self.abandon_transactions();
+        }
         let result = if self.writable { self.tidy().and_then(|()| self.barrier()) } else { self.check_synced() };
         self.writable = false;
         result
@@ -173,6 +182,7 @@ impl<M: Medium> Heap<M> {
     /// Makes the file exactly the format: no slack, and free blocks with their end markers, linked by address. If the file can't be
     /// cut, the slack is a free block.
     fn tidy(&mut self) -> Result<()> {
+        self.tidy_transactions()?;
         self.cut_slack()?;
         let medium = &mut self.medium;
         self.index.settle(|block| medium.store(block.end_marker(), Marker::free(block.data_len).0));
@@ -208,7 +218,7 @@ impl<M: Medium> Heap<M> {
             assert!(block.data_len >= MIN_DATA && block.end() <= self.size, "{block:?} fits in {}", self.size);
             let (indexed_start, state) = indexed.next().expect("the index has each block");
             assert_eq!(indexed_start, start, "the index has the blocks of the chain, and no others");
-            if self.writable {
+            if self.writable && state != State::Reserved {
                 assert_eq!(state == State::Free, marker.is_free(), "state of {block:?}");
                 let end_marker = self.marker(block.end_marker());
                 let is_right = end_marker == marker || (marker.is_free() && end_marker == Marker::live(block.data_len));
@@ -216,6 +226,7 @@ impl<M: Medium> Heap<M> {
             }
             start = block.end();
         }
+        self.check_transactions();
         assert_eq!(start, self.size, "the chain leads to the end");
         assert_eq!(indexed.next(), None, "the index has the blocks of the chain, and no others");
         let data_len = |start| {
@@ -223,7 +234,8 @@ impl<M: Medium> Heap<M> {
         };
         self.index.check_invariants(data_len);
 
-        let is_free = self.index.state(self.first_free) == Some(State::Free);
+        let first = self.index.state(self.first_free);
+        let is_free = first == Some(State::Free) || (first == Some(State::Reserved) && !self.writable);
         assert!(if self.first_free == 0 { self.index.any_free().is_none() } else { is_free }, "first_free");
         if self.writable && self.size < self.medium.end() {
             assert!(self.dynamic, "only a dynamic medium has slack");
@@ -242,6 +254,12 @@ impl<M: Medium> Heap<M> {
     fn check_writable(&self) -> Result<()> {
         self.check_synced()?;
         if self.writable { Ok(()) } else { Err(Error::ReadOnly) }
+    }
+
+    /// Before anything but a transaction changes the medium.
+    fn begin_change(&mut self) -> Result<()> {
+        self.check_writable()?;
+        self.settle()
     }
 
     /// Fails iff a sync failed before.
@@ -307,7 +325,9 @@ impl<M: Medium> Heap<M> {
         let fits = (MIN_DATA..=room).contains(&data_len)
             && (next == self.size || self.index.state(next).is_some())
             && (data_len > MAX_EXACT || self.index.is_next(start, next));
-        if fits && marker.is_free() == (state == State::Free) { Ok(Extent { start, data_len }) } else { Err(damaged) }
+        // A reserved block can be either.
+        let agrees = marker.is_free() == (state == State::Free) || state == State::Reserved;
+        if fits && agrees { Ok(Extent { start, data_len }) } else { Err(damaged) }
     }
 
     #[cold]
@@ -333,7 +353,7 @@ impl<M: Medium> Heap<M> {
         while start < self.size {
             match self.index.state(start) {
                 Some(State::Live) => return Ok(start + WORD),
-                Some(State::Free) => start = self.block(start, State::Free)?.end(),
+                Some(state) => start = self.block(start, state)?.end(),
                 None => return Err(Error::Damaged { offset: start, what: "no block begins here" }),
             }
         }

@@ -27,7 +27,10 @@ mod free_index;
 mod heap;
 mod medium;
 mod os;
+mod record;
 mod recover;
+mod replay;
+mod sabotage;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +42,7 @@ use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard};
 
 pub use error::Error;
+pub(crate) use heap::Changes;
 use heap::Heap;
 use medium::{FileMedium, Medium};
 pub(crate) use os::{Descriptor, FileId, absolute_path, at_fork, bad_descriptor, close_descriptor, errno_of, file_of};
@@ -263,7 +267,14 @@ impl Palloc {
         self.lock().data(ptr)
     }
 
-    /// Makes everything done so far durable. The file is then exactly in the documented format.
+    /// Begins a transaction: several blobs are allocated, filled, changed and freed in one step. Fails if 64 are open, and if the medium
+    /// has no room for its log.
+    pub fn begin(&self) -> Result<Transaction<'_>> {
+        Ok(Transaction { medium: self, changes: self.lock().begin()? })
+    }
+
+    /// Makes everything done so far durable. The file is then exactly in the documented format,
+    /// unless a transaction is open.
     pub fn sync(&self) -> Result<()> {
         self.lock().sync()
     }
@@ -315,6 +326,80 @@ impl Drop for Palloc {
         if let Ok(heap) = self.heap.get_mut() {
             // On failure only data derived from the chain is missing, and the next open repairs it.
             let _ = heap.close();
+        }
+    }
+}
+
+/// Changes of several blobs which a kill or, with SYNC, a power cut leaves all done or all undone. Dropping it cancels them. One thread
+/// at a time uses it; transactions of different threads wait for each other in [`Palloc::begin`] and [`Transaction::commit`] only.
+///
+/// ```
+/// use palloc::{Flags, Palloc};
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("list.db");
+/// let medium = Palloc::open(&path, Flags::DYNAMIC)?;
+/// let root = medium.alloc(8)?;
+///
+/// let mut transaction = medium.begin()?;
+/// let node = transaction.alloc(100)?;
+/// transaction.write(node, 0, b"hello")?;
+/// transaction.store(root, &node.to_be_bytes())?;
+/// transaction.commit()?; // now the node is there, and the root leads to it
+/// # Ok::<(), palloc::Error>(())
+/// ```
+pub struct Transaction<'a> {
+    medium: &'a Palloc,
+    changes: Changes,
+}
+
+impl Transaction<'_> {
+    /// Allocates a blob of at least `size` bytes and returns its offset. It is no blob for others until the commit.
+    pub fn alloc(&mut self, size: u64) -> Result<u64> {
+        match self.changes.alloc(size)? {
+            Some(ptr) => Ok(ptr),
+            None => self.medium.lock().tx_alloc(&mut self.changes, size),
+        }
+    }
+
+    /// Where the bytes of a blob of this transaction are in memory, to fill them. The address is good as that of [`Palloc::data`] is,
+    /// unless the transaction is cancelled.
+    pub fn data(&self, ptr: u64) -> Result<NonNull<[u8]>> {
+        self.changes.data(ptr)
+    }
+
+    /// Copies `bytes` to the blob of this transaction at `ptr`, from `offset` in it on.
+    pub fn write(&mut self, ptr: u64, offset: u64, bytes: &[u8]) -> Result<()> {
+        let n = self.changes.data(ptr)?.len() as u64;
+        let len = bytes.len() as u64;
+        if offset > n || !self.changes.store_in_new(ptr + offset, bytes) {
+            return Err(Error::OutOfBlob { ptr, offset, len });
+        }
+        Ok(())
+    }
+
+    /// The commit frees the blob at `ptr`.
+    pub fn free(&mut self, ptr: u64) -> Result<()> {
+        self.medium.lock().tx_free(&mut self.changes, ptr)
+    }
+
+    /// The commit stores `bytes` at `at`, an offset in a blob. They must all be in it. In a blob of this transaction they are at once.
+    pub fn store(&mut self, at: u64, bytes: &[u8]) -> Result<()> {
+        if self.changes.store_in_new(at, bytes) {
+            return Ok(());
+        }
+        self.medium.lock().tx_store(&mut self.changes, at, bytes)
+    }
+
+    /// Does it all. On failure nothing is done, and the transaction is cancelled.
+    pub fn commit(mut self) -> Result<()> {
+        self.medium.lock().tx_commit(&mut self.changes)
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if !self.changes.is_over() {
+            self.medium.lock().tx_cancel(&mut self.changes);
         }
     }
 }

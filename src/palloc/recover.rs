@@ -13,10 +13,10 @@ use self::repair::{find_unfinished, make_block, read_only_chain, repair};
 use self::survey::{Rest, survey};
 use super::error::Error;
 use super::format::{DYNAMIC, EXTENDED, Extent, HEADER, MIN_BLOCK, Marker, SYNC, header, header_flags};
-use super::free_index::FreeIndex;
+use super::free_index::{FreeIndex, State};
 use super::heap::Heap;
 use super::medium::Medium;
-use super::{Flags, Result};
+use super::{Flags, Result, replay};
 
 const NOT_INITIALIZED: &str = "it is not initialized, and opened for reading only";
 const TOO_SMALL: &str = "it must have 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows";
@@ -88,10 +88,12 @@ fn is_dynamic(medium: &impl Medium, stored: u32) -> bool {
 
 fn heap<M: Medium>(medium: M, opened: Opened, stored: u32, writable: bool) -> (Heap<M>, u32) {
     let Opened { index, size, overlay } = opened;
-    let first_free = index.first_free().unwrap_or(0);
+    // The logs of a medium that is read only are shown as free.
+    let reserved = || index.blocks().find(|&(_, state)| !writable && state == State::Reserved).map(|(start, _)| start);
+    let first_free = index.first_free().or_else(reserved).unwrap_or(0);
     let dynamic = is_dynamic(&medium, stored);
-    let (used, failed_sync) = (size, None);
-    (Heap { medium, index, size, dynamic, writable, first_free, exact: false, used, failed_sync, overlay }, stored)
+    let (exact, used, failed_sync, tx) = (false, size, None, Default::default());
+    (Heap { medium, index, size, dynamic, writable, first_free, exact, used, failed_sync, overlay, tx }, stored)
 }
 
 /// Makes a medium of zeros, or of the beginning of a header. The header comes first: with zeros behind it, it is a medium already.
@@ -162,6 +164,12 @@ fn open_chain(medium: &mut impl Medium, stored: u32, writable: bool) -> Result<O
         }
     }
     let unfinished = find_unfinished(medium, &index, found.end);
+    let found = if replay::finish(medium, &mut index, found.end, writable)? {
+        index = FreeIndex::new();
+        survey(medium, dynamic, &mut index)?
+    } else {
+        found
+    };
     if !writable {
         return read_only_chain(medium, index, &found, unfinished);
     }

@@ -9,13 +9,14 @@
 //!   USED             a live block does
 //!   USED | RECENT    a free block that is in a stack (recent.rs)
 //!   USED | FREE      a free block that is in a set (sets.rs)
+//!   RECENT           a reserved block
 //! ```
 //!
 //! The bytes are in regions of 32 KiB of the medium. A region is allocated when the first block in it is entered.
 
 use std::collections::TryReserveError;
 
-use super::{Bits, MAX_EXACT};
+use super::{Bits, MAX_EXACT, State};
 use crate::palloc::format::{MIN_BLOCK, OVERHEAD};
 use crate::palloc::try_box;
 
@@ -38,6 +39,7 @@ const OFFSET_IN_SLOT: u8 = 0x1f;
 const RECENT: u8 = 0x20;
 const USED: u8 = 0x40;
 const FREE: u8 = 0x80;
+const XOR_RESERVED: u8 = USED ^ RECENT;
 
 /// The block behind one of an exact size starts at most this many slots behind it.
 const NEAR: usize = ((OFFSET_IN_SLOT as u64 + MAX_EXACT + OVERHEAD) / SLOT) as usize;
@@ -59,14 +61,26 @@ pub enum SlotState {
     Recent,
     /// The block is free and in a set.
     InSet,
+    /// A transaction has the block.
+    Reserved,
 }
 
 impl SlotState {
+    /// The state of the block for the program.
+    pub const fn of_block(self) -> State {
+        match self {
+            SlotState::Live => State::Live,
+            SlotState::Recent | SlotState::InSet => State::Free,
+            SlotState::Reserved => State::Reserved,
+        }
+    }
+
     const fn byte(self, start: u64) -> u8 {
         let state = match self {
             SlotState::Live => USED,
             SlotState::Recent => USED | RECENT,
             SlotState::InSet => USED | FREE,
+            SlotState::Reserved => RECENT,
         };
         state | offset_in_slot(start)
     }
@@ -138,6 +152,7 @@ impl SlotMap {
             0 => Some(SlotState::Live),
             RECENT => Some(SlotState::Recent),
             FREE => Some(SlotState::InSet),
+            XOR_RESERVED => Some(SlotState::Reserved),
             _ => None,
         }
     }
@@ -217,6 +232,28 @@ impl SlotMap {
                     let slot_start = granule_start(region, 0) + ((slot as u64) << SLOT_SHIFT);
                     let start = slot_start + (byte & OFFSET_IN_SLOT) as u64;
                     if byte != 0 && start >= from {
+                        return Some(start);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// The last start at or before `offset`.
+    pub fn start_at_or_before(&self, offset: u64) -> Option<u64> {
+        let last = region_of(offset);
+        for region in (0..self.regions.len().min(last.saturating_add(1))).rev() {
+            let Some(one) = &self.regions[region] else { continue };
+            let last_group = if region == last { slot_of(offset) / GROUP } else { SLOTS / GROUP - 1 };
+            for (group, slots) in one[0].chunks_exact(GROUP).enumerate().take(last_group + 1).rev() {
+                if sixteen(slots) == 0 {
+                    continue;
+                }
+                for (i, &byte) in slots.iter().enumerate().rev() {
+                    let slot_start = granule_start(region, 0) + (((GROUP * group + i) as u64) << SLOT_SHIFT);
+                    let start = slot_start + (byte & OFFSET_IN_SLOT) as u64;
+                    if byte != 0 && start <= offset {
                         return Some(start);
                     }
                 }

@@ -57,11 +57,13 @@ impl<M: Medium> Heap<M> {
 
     #[inline(never)]
     fn alloc_any(&mut self, requested: u64) -> Result<u64> {
-        self.check_writable()?;
-        self.growing(|heap| {
-            let Place { block, free } = heap.place(requested)?;
-            heap.claim(block, free, Marker::live(block.data_len).0)?;
-            Ok(block.blob())
+        self.begin_change()?;
+        self.using_reserves(|heap| {
+            heap.growing(|heap| {
+                let Place { block, free } = heap.place(requested)?;
+                heap.claim(block, free, Marker::live(block.data_len).0)?;
+                Ok(block.blob())
+            })
         })
     }
 

@@ -6,11 +6,11 @@ use crate::palloc::format::{Extent, Marker, WORD};
 use crate::palloc::medium::Medium;
 
 /// A live block that is freed, and the free blocks that it is joined with.
-struct Joined {
+pub(super) struct Joined {
     /// The free block that they become. It reaches to the end of the slack if the live block is the last one.
-    whole: Extent,
-    before: Option<Extent>,
-    behind: Option<Extent>,
+    pub(super) whole: Extent,
+    pub(super) before: Option<Extent>,
+    pub(super) behind: Option<Extent>,
 }
 
 impl<M: Medium> Heap<M> {
@@ -23,7 +23,7 @@ impl<M: Medium> Heap<M> {
 
     #[inline(never)]
     fn free_any(&mut self, blob: u64) -> Result<()> {
-        self.check_writable()?;
+        self.begin_change()?;
         let block = self.live(blob)?;
         self.check_end(block)?;
         self.release(block)
@@ -78,14 +78,14 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    fn joined(&self, block: Extent) -> Result<Joined> {
+    pub(super) fn joined(&self, block: Extent) -> Result<Joined> {
         let (end, behind) = self.free_space_behind(block.end())?;
         let before = self.free_before(block.start);
         let start = before.map_or(block.start, |before| before.start);
         Ok(Joined { whole: Extent::between(start, end), before, behind })
     }
 
-    fn note_released(&mut self, block: Extent, joined: Joined) {
+    pub(super) fn note_released(&mut self, block: Extent, joined: Joined) {
         self.index.remove_live(block.start);
         self.note_free(joined.whole, joined.before.into_iter().chain(joined.behind));
     }

@@ -14,7 +14,7 @@ impl<M: Medium> Heap<M> {
         if blob == 0 {
             return self.alloc(requested);
         }
-        self.check_writable()?;
+        self.begin_change()?;
         let block = self.live(blob)?;
         self.check_end(block)?;
         let data_len = round_up(requested).ok_or(Error::TooLarge(requested))?;
@@ -26,9 +26,11 @@ impl<M: Medium> Heap<M> {
             }
             return Ok(blob);
         }
-        self.growing(|heap| match heap.grow_in_place(block, requested, data_len)? {
-            true => Ok(blob),
-            false => heap.move_blob(block, requested),
+        self.using_reserves(|heap| {
+            heap.growing(|heap| match heap.grow_in_place(block, requested, data_len)? {
+                true => Ok(blob),
+                false => heap.move_blob(block, requested),
+            })
         })
     }
 

@@ -9,6 +9,7 @@ use crate::palloc::error::Error;
 use crate::palloc::format::{Extent, HEADER, Intent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, WORD};
 use crate::palloc::free_index::FreeIndex;
 use crate::palloc::medium::Medium;
+use crate::palloc::record;
 
 /// What a walk along the chain found.
 pub struct Survey {
@@ -94,6 +95,7 @@ fn can_have_end_marker(medium: &impl Medium, Link { block, is_free }: Link, end_
     };
     joined_len == block.data_len
         || Intent::from_word(end_marker.0).is_some()
+        || (!is_free && record::is_log(medium, block.start, block.data_len))
         || (is_free && joined_len >= MIN_DATA && joined_len <= block.data_len.saturating_sub(MIN_BLOCK) && was_joined())
 }
 

@@ -34,7 +34,7 @@ fn sector(states: &[Vec<u8>], i: usize, start: usize) -> [u8; SECTOR] {
 
 /// What a power cut leaves of a medium that went through `states` since the last barrier: every image, if there are at most `budget`
 /// of them, else as many random ones. Returns how many.
-fn power_cuts(states: &[Vec<u8>], budget: usize, random: &mut Random, mut visit: impl FnMut(Vec<u8>)) -> usize {
+pub(super) fn power_cuts(states: &[Vec<u8>], budget: usize, random: &mut Random, mut visit: impl FnMut(Vec<u8>)) -> usize {
     let lengths: Vec<usize> = states.iter().map(Vec::len).collect::<BTreeSet<_>>().into_iter().collect();
     let longest = *lengths.last().unwrap();
     let versions: Vec<Vec<[u8; SECTOR]>> = (0..longest)
@@ -89,28 +89,28 @@ fn power_cuts(states: &[Vec<u8>], budget: usize, random: &mut Random, mut visit:
 }
 
 /// A durable medium, and the states that it went through since the last barrier.
-struct Durable {
-    heap: Heap<MemMedium>,
-    since: Vec<Vec<u8>>,
-    images_opened: usize,
-    barriers: usize,
+pub(super) struct Durable {
+    pub(super) heap: Heap<MemMedium>,
+    pub(super) since: Vec<Vec<u8>>,
+    pub(super) images_opened: usize,
+    pub(super) barriers: usize,
 }
 
 impl Durable {
-    fn new(start: Vec<u8>, flags: Flags, exact: bool) -> Durable {
+    pub(super) fn new(start: Vec<u8>, flags: Flags, exact: bool) -> Durable {
         let mut heap = open(start, flags).unwrap();
         heap.exact = exact;
         heap.medium.barriers = Some(Vec::new());
         Durable { since: vec![heap.medium.bytes.clone()], heap, images_opened: 0, barriers: 0 }
     }
 
-    fn open_cuts(&mut self, budget: usize, random: &mut Random, before: &Blobs, after: &Blobs, operation: &Operation) {
+    pub(super) fn open_cuts(&mut self, budget: usize, random: &mut Random, before: &Blobs, after: &Blobs, operation: &Operation) {
         self.images_opened +=
             power_cuts(&self.since, budget, random, |image| check_killed(image, before, after, operation));
     }
 
     /// Cuts the power between any two barriers that the medium has noted, at most `budget` times each.
-    fn open_cuts_between_barriers(
+    pub(super) fn open_cuts_between_barriers(
         &mut self,
         budget: usize,
         random: &mut Random,
@@ -133,7 +133,7 @@ impl Durable {
     }
 
     /// Operates, and cuts the power between any two barriers, at most `budget` times each.
-    fn cut_power_during<T>(
+    pub(super) fn cut_power_during<T>(
         &mut self,
         random: &mut Random,
         budget: usize,
@@ -154,7 +154,7 @@ impl Durable {
     }
 
     /// The program's own writes are synced, O_DSYNC, and with them what was stored before.
-    fn fill(&mut self, ptr: u64, value: u8) {
+    pub(super) fn fill(&mut self, ptr: u64, value: u8) {
         fill(&mut self.heap, ptr, value);
         self.since = vec![self.heap.medium.bytes.clone()];
     }
@@ -233,7 +233,7 @@ impl Step {
 }
 
 /// A medium with a free block between two blobs, each longer than a sector.
-fn short_medium(start: Vec<u8>, flags: Flags, exact: bool) -> Durable {
+pub(super) fn short_medium(start: Vec<u8>, flags: Flags, exact: bool) -> Durable {
     let mut medium = Durable::new(start, flags, exact);
     for (i, size) in [1100, 330, 900].into_iter().enumerate() {
         let ptr = medium.heap.alloc(size).unwrap();
@@ -252,7 +252,7 @@ fn short_medium(start: Vec<u8>, flags: Flags, exact: bool) -> Durable {
     medium
 }
 
-const SHORT: [(usize, Flags, bool); 3] =
+pub(super) const SHORT: [(usize, Flags, bool); 3] =
     [(0, Flags::DYNAMIC, false), (0, Flags::DYNAMIC, true), (5000, Flags::DEFAULT, false)];
 
 /// Runs `steps`, with `sabotage` as in MemMedium, and opens every image there is.

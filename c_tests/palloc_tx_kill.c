@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * POSIX only: fork
+ *
+ * A process that is killed in its transactions leaves each of them done or undone, and nothing of it.
+ *
+ * A child keeps two doubly linked lists in a medium, each thread one. Each transaction allocates a node, fills it and links it in, or
+ * frees one, or does both, and counts itself in the root. Once the child is dead, check_lists() opens the medium: the lists are whole in
+ * both directions, each node has its bytes, the sums are right, the root has counted all that had returned and at most one more of each
+ * thread, and there is no blob that no list leads to. Two ways of killing: SIGKILL at random moments, over the same medium; and each state
+ * that the file goes through between two stores of the library.
+ */
+#if defined(__linux__)
+#undef _FILE_OFFSET_BITS /* the functions defined here are named as they are */
+#include <sys/syscall.h>
+#include <ucontext.h>
+#endif
+#include <stddef.h>
+#include <time.h>
+
+#include "palloc_util.h"
+
+#define FILE_NAME "tx_kill.db"
+
+enum { THREADS = 2, MOST = 40 };
+
+struct list {
+    uint64_t first, last, count, sum, done;
+};
+
+struct root {
+    struct list lists[THREADS];
+};
+
+struct node {
+    uint64_t prev, next, number, size, check;
+};
+
+/* In memory shared with the parent: how many commits have returned. */
+static volatile uint64_t *returned;
+
+static uint64_t check_of(const struct node *node)
+{
+    return mix64(node->number * 31 + node->size);
+}
+
+static void must(int good)
+{
+    if (!good) {
+        fprintf(stderr, "%s\n", palloc_error());
+        _exit(11);
+    }
+}
+
+static void set(struct palloc_tx *tx, uint64_t at, uint64_t value)
+{
+    must(palloc_tx_store(tx, at, &value, sizeof value) == 0);
+}
+
+#define FIELD(offset, type, field) ((offset) + offsetof(type, field))
+
+/* What a transaction will have made of the list. */
+struct work {
+    struct palloc_t *pt;
+    struct palloc_tx *tx;
+    uint64_t root, at; /* of the medium; of the list */
+    struct list list;
+    struct rng rng;
+    unsigned number;
+};
+
+static struct node *node_at(struct palloc_t *pt, uint64_t offset)
+{
+    struct node *node = palloc_data(pt, offset);
+
+    must(node != NULL);
+    return node;
+}
+
+/* A new last node. */
+static uint64_t append(struct work *w)
+{
+    uint64_t size = sizeof(struct node) + rng_below(&w->rng, 300), offset = palloc_tx_alloc(w->tx, (size_t)size);
+    struct node *node = palloc_tx_data(w->tx, offset);
+
+    must(node != NULL);
+    node->prev = w->list.last;
+    node->next = 0;
+    node->number = rng_next(&w->rng) % 1000;
+    node->size = size;
+    node->check = check_of(node);
+    memset(node + 1, (int)node->number, (size_t)size - sizeof *node);
+    if (w->list.last != 0)
+        set(w->tx, FIELD(w->list.last, struct node, next), offset);
+    else
+        w->list.first = offset;
+    w->list.last = offset;
+    w->list.count++;
+    w->list.sum += node->number;
+    return offset;
+}
+
+/* Some node but the last one. */
+static void take_out(struct work *w)
+{
+    uint64_t offset = w->list.first, k = rng_below(&w->rng, w->list.count - 1);
+    struct node *node;
+
+    while (k-- > 0)
+        offset = node_at(w->pt, offset)->next;
+    node = node_at(w->pt, offset);
+    must(palloc_tx_free(w->tx, offset) == 0);
+    set(w->tx, FIELD(node->next, struct node, prev), node->prev);
+    if (node->prev != 0)
+        set(w->tx, FIELD(node->prev, struct node, next), node->next);
+    else
+        w->list.first = node->next;
+    w->list.count--;
+    w->list.sum -= node->number;
+}
+
+static void one_transaction(struct work *w)
+{
+    uint64_t choice = rng_below(&w->rng, 10);
+
+    memcpy(&w->list, (char *)palloc_data(w->pt, w->root) + (w->at - w->root), sizeof w->list);
+    w->tx = palloc_begin(w->pt);
+    must(w->tx != NULL);
+    if (w->list.count >= 2 && (choice < 4 || w->list.count >= MOST))
+        take_out(w);
+    if (choice >= 3)
+        append(w);
+    if (choice == 9) {
+        palloc_cancel(w->tx);
+        return;
+    }
+    w->list.done++;
+    must(palloc_tx_store(w->tx, w->at, &w->list, sizeof w->list) == 0);
+    must(palloc_commit(w->tx) == 0);
+    returned[w->number]++;
+}
+
+static void *work_forever(void *user)
+{
+    for (;;)
+        one_transaction(user);
+    return NULL;
+}
+
+static uint64_t root_of(struct palloc_t *pt)
+{
+    uint64_t root = palloc_first(pt);
+
+    if (root == 0) {
+        struct palloc_tx *tx = palloc_begin(pt);
+        root = palloc_tx_alloc(tx, sizeof(struct root));
+        must(root != 0);
+        memset(palloc_tx_data(tx, root), 0, sizeof(struct root));
+        must(palloc_commit(tx) == 0);
+    }
+    return root;
+}
+
+static void begin_work(struct work *w, struct palloc_t *pt, unsigned number, uint64_t seed)
+{
+    memset(w, 0, sizeof *w);
+    w->pt = pt;
+    w->root = root_of(pt);
+    w->number = number;
+    w->at = w->root + offsetof(struct root, lists) + number * sizeof(struct list);
+    w->rng.state = seed * 2 + number;
+}
+
+static void child(uint32_t flags, uint64_t seed)
+{
+    struct palloc_t *pt = palloc_init(FILE_NAME, flags);
+    struct work w[THREADS];
+    pthread_t thread;
+    unsigned t;
+
+    must(pt != NULL);
+    for (t = 0; t < THREADS; t++)
+        begin_work(&w[t], pt, t, seed);
+    must(pthread_create(&thread, NULL, work_forever, &w[1]) == 0);
+    work_forever(&w[0]);
+}
+
+#define OR_FAIL(check)   \
+    do {                 \
+        if (!(check))    \
+            goto failed; \
+    } while (0)
+
+/* Opens the medium after a kill. Returns how many blobs there are, or UINT64_MAX when something is wrong. */
+static uint64_t check_lists(const char *path, const uint64_t *had_returned)
+{
+    struct palloc_t *pt = palloc_init(path, PALLOC_DEFAULT);
+    const struct root *root;
+    struct palloc_stat stat;
+    uint64_t seen = 1, offset, result = UINT64_MAX;
+    unsigned t;
+
+    if (!CHECK(pt != NULL))
+        return result;
+    if (palloc_first(pt) == 0) {
+        palloc_close(pt);
+        return 0;
+    }
+    root = palloc_data(pt, palloc_first(pt));
+    OR_FAIL(CHECK(root != NULL));
+    for (t = 0; t < THREADS; t++) {
+        const struct list *list = &root->lists[t];
+        uint64_t last = 0, count = 0, sum = 0;
+        for (offset = list->first; offset != 0; count++) {
+            const struct node *node = palloc_data(pt, offset);
+            OR_FAIL(CHECK(node != NULL && count < list->count));
+            OR_FAIL(CHECK_EQ_U(node->prev, last));
+            OR_FAIL(CHECK_EQ_U(node->check, check_of(node)));
+            OR_FAIL(CHECK(palloc_size(pt, offset) >= node->size));
+            for (const uint8_t *byte = (const uint8_t *)(node + 1); byte < (const uint8_t *)node + node->size; byte++)
+                OR_FAIL(CHECK_EQ_U(*byte, node->number & 255));
+            sum += node->number;
+            last = offset;
+            offset = node->next;
+        }
+        OR_FAIL(CHECK_EQ_U(last, list->last));
+        OR_FAIL(CHECK_EQ_U(count, list->count));
+        OR_FAIL(CHECK_EQ_U(sum, list->sum));
+        OR_FAIL(CHECK(list->done == had_returned[t] || list->done == had_returned[t] + 1));
+        seen += count;
+    }
+    OR_FAIL(CHECK_EQ_I(palloc_stat(pt, &stat), 0));
+    OR_FAIL(CHECK_EQ_U(stat.live_blobs, seen)); /* no leak */
+    OR_FAIL(CHECK_VIEW(pt));
+    result = seen;
+failed:
+    palloc_close(pt);
+    if (result != UINT64_MAX && !CHECK_SOUND(path))
+        result = UINT64_MAX;
+    return result;
+}
+
+static void set_returned(const char *path)
+{
+    struct palloc_t *pt = palloc_init(path, PALLOC_DEFAULT);
+    const struct root *root;
+    unsigned t;
+
+    REQUIRE(pt != NULL);
+    root = palloc_data(pt, palloc_first(pt));
+    for (t = 0; t < THREADS && root != NULL; t++)
+        returned[t] = root->lists[t].done;
+    palloc_close(pt);
+}
+
+static void kill_often(uint32_t flags, unsigned kills, uint64_t max_microseconds)
+{
+    struct rng rng = {flags + 1};
+    uint64_t commits = 0;
+    unsigned k;
+
+    for (k = 0; k < kills; k++) {
+        struct timespec wait = {0, (long)(1000 * rng_below(&rng, max_microseconds) + rng_below(&rng, 1000))};
+        uint64_t seed = rng_next(&rng), before = returned[0] + returned[1];
+        int status = 0;
+        pid_t pid;
+
+        fflush(stdout);
+        pid = fork();
+        if (pid == 0)
+            child(flags, seed);
+        REQUIRE(pid > 0);
+        nanosleep(&wait, NULL);
+        kill(pid, SIGKILL);
+        REQUIRE(waitpid(pid, &status, 0) == pid);
+        if (!CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+            || check_lists(FILE_NAME, (const uint64_t *)returned) == UINT64_MAX) {
+            DIAG("kill %u", k);
+            break;
+        }
+        commits += returned[0] + returned[1] - before;
+        set_returned(FILE_NAME);
+    }
+    DIAG("%u kills among %llu transactions", k, (unsigned long long)commits);
+}
+
+static void random_moments(void)
+{
+    unsigned times = getenv("DEEP") != NULL ? 50 : 1;
+
+    TEST("a-kill-in-transactions-of-two-threads-leaves-whole-lists-and-no-leak");
+    kill_often(PALLOC_DYNAMIC, 200 * times, 3000);
+
+    TEST("with-PALLOC_SYNC-too");
+    unlink(FILE_NAME);
+    returned[0] = returned[1] = 0;
+    kill_often(PALLOC_DYNAMIC | PALLOC_SYNC, 40 * times, 40000);
+}
+
+/* ------------------------------------------------------------------------------------------------------ between any two stores */
+
+/*
+ * The child's mapping of the file is read-only while it is in palloc_commit, so that each store into it traps: the handler admits that
+ * one instruction and stops the child until its parent has copied the file and looked at the copy.
+ */
+#if defined(__linux__) && (defined(__x86_64__) || defined(__i386__))
+
+enum { WATCHED = 256 << 10 };
+static volatile int is_armed;
+static uint8_t *base; /* where the library has mapped the file, in the child */
+static uint64_t stores;
+
+static void protect(int protection)
+{
+    if (base != NULL && mprotect(base, WATCHED, protection) != 0)
+        _exit(20);
+}
+
+static void on_fault(int number, siginfo_t *info, void *context)
+{
+    ucontext_t *machine = context;
+    uint8_t *at = info->si_addr;
+
+    (void)number;
+    if (!is_armed || at < base || at >= base + WATCHED) {
+        signal(SIGSEGV, SIG_DFL); /* a fault of another kind: the instruction is repeated, and ends the program */
+        return;
+    }
+    protect(PROT_READ | PROT_WRITE);
+    machine->uc_mcontext.gregs[REG_EFL] |= 0x100; /* trap after one instruction */
+}
+
+static void on_step(int number, siginfo_t *info, void *context)
+{
+    ucontext_t *machine = context;
+
+    (void)number;
+    (void)info;
+    machine->uc_mcontext.gregs[REG_EFL] &= ~0x100;
+    protect(PROT_READ);
+    raise(SIGSTOP);
+}
+
+/* The library's mappings are made here. */
+void *mmap64(void *address, size_t size, int protection, int flags, int fd, off64_t offset)
+{
+#ifdef SYS_mmap2
+    void *at = (void *)(uintptr_t)syscall(SYS_mmap2, address, size, protection, flags, fd, offset >> 12);
+#else
+    void *at = (void *)(uintptr_t)syscall(SYS_mmap, address, size, protection, flags, fd, offset);
+#endif
+
+    if (at != MAP_FAILED && (flags & MAP_SHARED) != 0 && fd >= 0 && (protection & PROT_WRITE) != 0 && offset == 0)
+        base = at;
+    return at;
+}
+
+#ifndef mmap64 /* with musl another word for mmap */
+void *mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    return mmap64(address, size, protection, flags, fd, offset);
+}
+#endif
+
+static void trapped_child(uint32_t flags, unsigned transactions)
+{
+    struct sigaction action;
+    struct palloc_t *pt = palloc_init(FILE_NAME, flags);
+    struct work w;
+
+    memset(&action, 0, sizeof action);
+    action.sa_flags = SA_SIGINFO;
+    action.sa_sigaction = on_fault;
+    sigaction(SIGSEGV, &action, NULL);
+    action.sa_sigaction = on_step;
+    sigaction(SIGTRAP, &action, NULL);
+    must(pt != NULL);
+    begin_work(&w, pt, 0, 7);
+    while (transactions-- > 0) {
+        memcpy(&w.list, (char *)palloc_data(pt, w.root) + (w.at - w.root), sizeof w.list);
+        w.tx = palloc_begin(pt);
+        must(w.tx != NULL);
+        if (w.list.count >= 3)
+            take_out(&w);
+        append(&w);
+        w.list.done++;
+        must(palloc_tx_store(w.tx, w.at, &w.list, sizeof w.list) == 0);
+        is_armed = 1;
+        protect(PROT_READ);
+        must(palloc_commit(w.tx) == 0);
+        is_armed = 0;
+        protect(PROT_READ | PROT_WRITE);
+        returned[0]++;
+    }
+    _exit(0);
+}
+
+static void every_store(uint32_t flags)
+{
+    uint64_t start = returned[0], pictures = 0;
+    int status = 0;
+    pid_t pid;
+
+    fflush(stdout);
+    pid = fork();
+    if (pid == 0)
+        trapped_child(flags, 12);
+    REQUIRE(pid > 0);
+    for (;;) {
+        REQUIRE(waitpid(pid, &status, WUNTRACED) == pid);
+        if (!WIFSTOPPED(status))
+            break;
+        file_copy(FILE_NAME, "copy.db");
+        pictures++;
+        if (check_lists("copy.db", (const uint64_t *)returned) == UINT64_MAX) {
+            DIAG("store %llu, after %llu transactions", (unsigned long long)pictures, (unsigned long long)(returned[0] - start));
+            kill(pid, SIGKILL);
+            waitpid(pid, &status, 0);
+            return;
+        }
+        kill(pid, SIGCONT);
+    }
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK_EQ_U(returned[0] - start, 12);
+    CHECK(pictures > 12 * 8);
+    stores += pictures;
+}
+
+static void single_stores(void)
+{
+    TEST("a-kill-between-any-two-stores-of-a-commit-leaves-all-or-nothing");
+    if (getenv("RUNNER") != NULL && *getenv("RUNNER") != 0)
+        SKIP("single steps are not for an emulator or a checker");
+    else {
+        unlink(FILE_NAME);
+        returned[0] = returned[1] = 0;
+        every_store(PALLOC_DYNAMIC);
+        every_store(PALLOC_DYNAMIC);
+        unlink(FILE_NAME);
+        returned[0] = returned[1] = 0;
+        every_store(PALLOC_DYNAMIC | PALLOC_SYNC);
+        DIAG("%llu stores", (unsigned long long)stores);
+    }
+}
+
+#else
+
+static void single_stores(void)
+{
+    TEST("a-kill-between-any-two-stores-of-a-commit-leaves-all-or-nothing");
+    SKIP("stores are trapped on Linux and x86 only");
+}
+
+#endif
+
+int main(void)
+{
+    TEST("memory-can-be-shared-with-a-child");
+    returned = mmap(NULL, THREADS * sizeof *returned, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(returned != MAP_FAILED);
+    random_moments();
+    single_stores();
+    return tap_done();
+}

@@ -1,0 +1,892 @@
+//! Transactions: several blobs are allocated, filled, changed and freed in one step, which a kill or a power cut leaves done or undone.
+//!
+//! Terms, of what is in memory only:
+//!
+//! * **region**: a free block that new blobs are carved out of. For the chain it stays one free block until the commit; the index keeps it
+//!   from everybody else ([`State::Reserved`]). So blobs that nobody has committed leave nothing behind.
+//! * **log**: a live block that nobody owns, which holds the record of a commit (`record` has the bytes). One is enough without
+//!   PALLOC_SYNC; with it there are two, as the record of the last transaction stays **outstanding** until what it says is on the disk.
+//! * **quarantine**: blocks that a durable transaction freed, until its record is taken back. Were one handed out before, a power cut
+//!   could replay the record and free it again.
+//! * **spent**: what is left of regions and logs that nobody needs; it goes through the next quarantine.
+//!
+//! A commit in order, with `|B|` for a barrier, which is nothing without PALLOC_SYNC:
+//!
+//! ```text
+//!   a  markers of the new blobs, but for the first one's start marker of each region      the chain does not lead there
+//!   b  the record, in the log that is not outstanding                        |B|          and what the last transaction changed
+//!   c  the outstanding log: RESERVED; this log: COMMITTED                    |B|          this is the commit
+//!   d  what the record says: start marker of each region, stores, frees into the quarantine
+//!   e  without PALLOC_SYNC this log is RESERVED again; with it, it is outstanding
+//! ```
+//!
+//! New blobs of one region and nothing else need no record: `a |B|`, the region's start marker, `|B|`.
+
+use std::ptr::NonNull;
+
+use super::alloc::{Place, split};
+use super::Heap;
+use crate::palloc::Result;
+use crate::palloc::error::Error;
+use crate::palloc::format::{Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, STEP, WORD, in_step, round_up};
+use crate::palloc::free_index::{REGION_SHIFT, State};
+use crate::palloc::medium::Medium;
+use crate::palloc::record::{self, Change, MAX_OFFSET, MAX_STORE, UNIT, Writer, is_inside, put, unit_bytes, unit_words};
+use crate::palloc::sabotage::{Rule, is_broken};
+
+/// So many transactions can be open on a medium.
+pub const MAX_OPEN: usize = 64;
+/// The largest record, in bytes.
+const MAX_RECORD: u64 = 16 << 20;
+/// What a region has, if a blob does not need more.
+const REGION: u64 = 64 << 10;
+/// Free blocks up to this size become regions whole.
+const MAX_WHOLE: u64 = 2 * REGION;
+/// The index has room for starts of blocks in steps of this size.
+const INDEX_STEP: usize = 1 << REGION_SHIFT;
+/// What is left of a region is worth keeping for the next transaction.
+const WORTH_KEEPING: u64 = 4 << 10;
+/// So many of those.
+const MAX_IDLE: usize = 8;
+/// A log, and one of a transaction that needs more than it holds.
+const LOG: u64 = 2 << 10;
+const OWN_LOG: u64 = 4 * LOG;
+/// How many regions back a transaction looks for room.
+const LOOK_BACK: usize = 8;
+/// Buffers of transactions that are over are kept for later ones, if they are not larger.
+const MAX_SPARE: usize = 4 << 10;
+
+const _: () = assert!(REGION % STEP == 0 && WORTH_KEEPING >= MIN_BLOCK && LOG > record::HEAD + UNIT);
+
+/// How many units a record in this log can have.
+fn capacity(log: Extent) -> usize {
+    ((log.data_len - record::HEAD) / UNIT) as usize
+}
+
+/// The free block from `at` to `end`, of which the part up to `next` is in use for new blobs.
+struct Region {
+    at: u64,
+    next: u64,
+    end: u64,
+    address: NonNull<u8>,
+}
+
+impl Region {
+    fn marker(&self) -> Marker {
+        Marker::free(self.end - self.at - OVERHEAD)
+    }
+
+    /// The largest blob that it has room for.
+    fn room(&self) -> u64 {
+        (self.end - self.next).saturating_sub(OVERHEAD)
+    }
+
+    /// A large region is for one blob that takes all of it: blocks cannot begin anywhere in it.
+    fn fits(&self, size: u64, want: u64) -> bool {
+        let room = self.room();
+        room >= size.max(MIN_DATA) && (!is_large(self.at, self.end) || split(room, want) == room)
+    }
+}
+
+/// Whether the index has no room for starts of blocks in all of this region.
+fn is_large(at: u64, end: u64) -> bool {
+    end - at > MAX_WHOLE
+}
+
+/// A new blob: its block, and where its bytes are in memory.
+struct Piece {
+    at: u64,
+    n: u64,
+    /// Its region begins with it.
+    is_first: bool,
+    data: NonNull<u8>,
+}
+
+/// What a transaction is going to change. Used by one thread at a time.
+#[derive(Default)]
+pub struct Changes {
+    is_open: bool,
+    regions: Vec<Region>,
+    /// By ascending address.
+    pieces: Vec<Piece>,
+    /// Starts of blocks, ascending.
+    frees: Vec<u64>,
+    /// The units of the record, but for those of the regions.
+    record: Vec<u8>,
+    log: Option<Extent>,
+}
+
+// SAFETY: the addresses are those of bytes of the medium, which belong to this transaction alone and stay good up to the end of the
+// medium, in whatever thread.
+unsafe impl Send for Changes {}
+
+impl Changes {
+    /// A new blob, if a region has room for it. Returns its offset.
+    pub fn alloc(&mut self, size: u64) -> Result<Option<u64>> {
+        let want = round_up(size).ok_or(Error::TooLarge(size))?;
+        let recent = self.regions.len().saturating_sub(LOOK_BACK);
+        let Some(region) = self.regions[recent..].iter_mut().rev().find(|region| region.fits(size, want)) else {
+            return Ok(None);
+        };
+        self.pieces.try_reserve(1)?;
+        let (at, n) = (region.next, split(region.room(), want));
+        // SAFETY: inside of the region, whose bytes follow each other in memory.
+        let data = unsafe { region.address.add((at - region.at + WORD) as usize) };
+        let piece = Piece { at, n, is_first: at == region.at, data };
+        region.next += OVERHEAD + n;
+        let place = self.pieces.partition_point(|piece| piece.at < at);
+        self.pieces.insert(place, piece);
+        Ok(Some(at + WORD))
+    }
+
+    /// The new blob that has all of these bytes.
+    fn piece_with(&self, at: u64, len: u64) -> Option<&Piece> {
+        let piece = &self.pieces[self.pieces.partition_point(|piece| piece.at + WORD <= at).checked_sub(1)?];
+        let offset = at - piece.at - WORD;
+        (offset <= piece.n && len <= piece.n - offset).then_some(piece)
+    }
+
+    /// The bytes of the new blob at `ptr`.
+    pub fn data(&self, ptr: u64) -> Result<NonNull<[u8]>> {
+        match self.piece_with(ptr, 0) {
+            Some(piece) if piece.at + WORD == ptr => Ok(NonNull::slice_from_raw_parts(piece.data, piece.n as usize)),
+            _ => Err(Error::NoBlob(ptr)),
+        }
+    }
+
+    /// Stores bytes in a new blob at once; false if these are not bytes of one.
+    pub fn store_in_new(&mut self, at: u64, bytes: &[u8]) -> bool {
+        let Some(piece) = self.piece_with(at, bytes.len() as u64) else { return false };
+        // SAFETY: the bytes are all in the blob, which is this transaction's alone, and no part of `bytes`: a program that passes
+        // bytes of the blob itself gets them copied as memmove(3) does.
+        unsafe { piece.data.add((at - piece.at - WORD) as usize).as_ptr().copy_from(bytes.as_ptr(), bytes.len()) }
+        true
+    }
+
+    /// Whether it was committed or cancelled.
+    pub fn is_over(&self) -> bool {
+        !self.is_open
+    }
+
+    fn units(&self) -> usize {
+        self.regions.len() + self.record.len() / UNIT as usize
+    }
+
+    /// The start markers that publish the new blobs: of each region that has some.
+    fn marks(&self) -> impl Iterator<Item = (u64, Marker)> {
+        let firsts = self.pieces.iter().filter(|piece| piece.is_first);
+        firsts.map(|piece| (piece.at, Marker::live(piece.n)))
+    }
+
+    fn frees(&self, block: u64) -> bool {
+        self.frees.binary_search(&block).is_ok()
+    }
+
+    /// The changes in the record, each with its bytes.
+    fn changes(&self) -> impl Iterator<Item = (Change, &[u8])> {
+        let mut rest = &self.record[..];
+        std::iter::from_fn(move || {
+            let (unit, behind) = rest.split_first_chunk()?;
+            let change = Change::decode(unit_words(*unit)).expect("the record has changes only");
+            let (bytes, behind) = behind.split_at(change.bytes_units() * UNIT as usize);
+            rest = behind;
+            Some((change, bytes))
+        })
+    }
+}
+
+/// What a medium knows of its transactions.
+#[derive(Default)]
+pub struct Transactions {
+    open: usize,
+    sequence: u64,
+    logs: [Option<Extent>; 2],
+    outstanding: Option<Extent>,
+    /// Regions that nobody uses.
+    idle: Vec<Extent>,
+    spent: Vec<Extent>,
+    quarantine: Vec<Extent>,
+    /// Start markers in quarantined blocks that no block begins with any more.
+    dead: Vec<u64>,
+    /// The last block of a dynamic medium is free and not slack.
+    tail_freed: bool,
+    /// So many blocks are reserved, and so many are to be freed by transactions that are open.
+    reserved: usize,
+    frees: usize,
+    spare: Vec<Changes>,
+}
+
+/// How a commit goes on.
+#[derive(Clone, Copy)]
+enum Step {
+    /// There is nothing to do.
+    Nothing,
+    /// One start marker does it all.
+    Mark { at: u64, before: Marker, marker: Marker },
+    /// By the record in this log, which this tag commits.
+    Record { log: Extent, tag: u64 },
+}
+
+impl<M: Medium> Heap<M> {
+    /// Begins a transaction.
+    pub fn begin(&mut self) -> Result<Changes> {
+        self.check_writable()?;
+        if self.tx.open == MAX_OPEN {
+            return Err(Error::TooManyTransactions);
+        }
+        let logs = if self.medium.is_durable() { 2 } else { 1 };
+        for i in 0..logs {
+            if self.tx.logs[i].is_none() {
+                self.tx.logs[i] = Some(self.using_reserves(|heap| heap.claim_log(LOG))?);
+            }
+        }
+        self.tx.spare.try_reserve(MAX_OPEN - self.tx.spare.len())?;
+        self.tx.open += 1;
+        Ok(Changes { is_open: true, ..self.tx.spare.pop().unwrap_or_default() })
+    }
+
+    /// Runs `operation`; again, if it found no room, once what is kept for later transactions was given back.
+    pub(super) fn using_reserves<T>(&mut self, operation: impl Fn(&mut Self) -> Result<T>) -> Result<T> {
+        match operation(self) {
+            Err(Error::Full { .. } | Error::System { .. }) if self.has_reserves() => {
+                self.give_back_reserves()?;
+                operation(self)
+            }
+            result => result,
+        }
+    }
+
+    fn has_reserves(&self) -> bool {
+        !(self.tx.idle.is_empty() && self.tx.spent.is_empty() && self.tx.quarantine.is_empty())
+    }
+
+    /// Makes room in the lists for one more reserved block: what is done with it later cannot fail.
+    fn expect_reserved(&mut self) -> Result<()> {
+        let wanted = self.tx.reserved + 1;
+        for list in [&mut self.tx.idle, &mut self.tx.spent] {
+            list.try_reserve(wanted - list.len().min(wanted))?;
+        }
+        let wanted = self.tx.reserved + 1 + self.tx.frees;
+        self.tx.quarantine.try_reserve(wanted - self.tx.quarantine.len().min(wanted))?;
+        self.tx.dead.try_reserve(2 * wanted - self.tx.dead.len().min(2 * wanted))?;
+        Ok(())
+    }
+
+    fn claim_log(&mut self, size: u64) -> Result<Extent> {
+        self.expect_reserved()?;
+        let log = self.growing(|heap| {
+            let place = heap.place(size)?;
+            if place.free.end() > MAX_OFFSET {
+                return Err(Error::TooLarge(size));
+            }
+            heap.claim(place.block, place.free, record::reserved(place.block.end_marker()))?;
+            Ok(place.block)
+        })?;
+        self.index.put_reserved(log.start);
+        self.tx.reserved += 1;
+        Ok(log)
+    }
+
+    /// Makes sure that the transaction's record can have so many more units.
+    fn expect_units(&mut self, changes: &mut Changes, more: usize) -> Result<()> {
+        if self.has_units(changes, more) {
+            return Ok(());
+        }
+        let need = record::HEAD + (changes.units() + more) as u64 * UNIT;
+        if need > MAX_RECORD {
+            return Err(Error::TooManyChanges { limit: MAX_RECORD });
+        }
+        let ahead = (2 * need).max(OWN_LOG).min(MAX_RECORD);
+        let log = self.claim_log(ahead).or_else(|_| self.using_reserves(|heap| heap.claim_log(need)))?;
+        if let Some(old) = changes.log.replace(log) {
+            self.done_with(old);
+        }
+        Ok(())
+    }
+
+    /// Allocates a blob that is one once the transaction is committed.
+    pub fn tx_alloc(&mut self, changes: &mut Changes, size: u64) -> Result<u64> {
+        loop {
+            if let Some(ptr) = changes.alloc(size)? {
+                return Ok(ptr);
+            }
+            self.tx_reserve(changes, size)?;
+        }
+    }
+
+    /// Adds a region to the transaction that has room for a blob of `size` bytes.
+    fn tx_reserve(&mut self, changes: &mut Changes, size: u64) -> Result<()> {
+        self.check_writable()?;
+        changes.regions.try_reserve(1)?;
+        self.expect_units(changes, 1)?;
+        let fits = |region: &Extent| region.data_len >= size.max(MIN_DATA);
+        let region = match self.tx.idle.iter().rposition(fits) {
+            Some(i) => self.tx.idle.swap_remove(i),
+            None => self.using_reserves(|heap| heap.growing(|heap| heap.new_region(size)))?,
+        };
+        let (at, end) = (region.start, region.end());
+        let address = self.medium.address(at, end - at).cast();
+        changes.regions.push(Region { at, next: at, end, address });
+        Ok(())
+    }
+
+    /// Keeps a free block from everybody else: a whole one, or one that is made of a large one or of the slack.
+    fn new_region(&mut self, size: u64) -> Result<Extent> {
+        let want = round_up(size).ok_or(Error::TooLarge(size))?;
+        self.expect_reserved()?;
+        let Place { block, free } = self.place(size)?;
+        let start = free.start;
+        if free.end() > MAX_OFFSET {
+            return Err(Error::TooLarge(size));
+        }
+        let is_slack = start == self.size;
+        let data_len = match is_slack {
+            true if !in_step(start) => block.data_len, // brings what follows into step
+            false if !is_large(start, free.end()) => free.data_len,
+            _ => split(free.data_len, want.max(REGION)),
+        };
+        let region = Extent { start, data_len };
+        if !is_large(start, region.end()) {
+            for start in (start..region.end()).step_by(INDEX_STEP) {
+                self.index.prepare(start)?;
+            }
+            self.index.prepare(region.end_marker())?;
+        }
+        if is_slack || region != free {
+            self.carve(region, free)?;
+        } else {
+            self.reserve_words([Some(start), Some(free.end_marker())])?;
+            self.medium.reserve_free(free.blob(), free.data_len)?;
+            self.take_from_index(free);
+            self.renew_first_free();
+        }
+        self.index.put_reserved(start);
+        self.tx.reserved += 1;
+        Ok(region)
+    }
+
+    /// Makes two free blocks of `free`, which may be the slack: `region`, of which the caller takes care, and the rest. (Of slack that is
+    /// taken whole, the start marker that it has in memory comes to the disk.)
+    ///
+    /// ```text
+    ///   before   free                  end
+    ///   after    region | rest: free   end
+    /// ```
+    fn carve(&mut self, region: Extent, free: Extent) -> Result<()> {
+        let is_slack = free.start == self.size;
+        let rest = (region.end() != free.end()).then(|| Extent::between(region.end(), free.end()));
+        if is_slack {
+            self.used = self.used.max(region.end());
+        } else if rest.is_some() {
+            self.index.prepare(region.end())?;
+        }
+        self.reserve_words([Some(region.start), (!is_slack).then_some(free.end_marker())])?;
+        let reserve_to = (region.end() + 3 * WORD).min(free.end_marker());
+        self.medium.reserve_free(free.blob(), reserve_to - free.blob())?;
+        if let Some(rest) = rest {
+            self.medium.store(rest.start, Marker::free(rest.data_len).0);
+        }
+        self.medium.store(region.end_marker(), Marker::free(region.data_len).0);
+        let ordered = if rest.is_some() { self.barrier() } else { Ok(()) };
+        if let Err(error) = ordered.and_then(|()| self.commit(region.start, Marker::free(region.data_len))) {
+            self.erase([rest.map(|rest| rest.start)]);
+            return Err(error);
+        }
+        if is_slack {
+            self.size = region.end();
+        } else {
+            self.take_from_index(free);
+            if let Some(rest) = rest {
+                self.enter(rest);
+            }
+            self.renew_first_free();
+        }
+        Ok(())
+    }
+
+    /// The blob at `ptr` is free once the transaction is committed.
+    pub fn tx_free(&mut self, changes: &mut Changes, ptr: u64) -> Result<()> {
+        self.check_writable()?;
+        let block = self.live(ptr)?;
+        self.check_end(block)?;
+        let at = block.start;
+        let place = match changes.frees.binary_search(&at) {
+            Ok(_) => return Err(Error::NoBlob(ptr)),
+            Err(_) if at >= MAX_OFFSET => return Err(Error::TooLarge(block.data_len)),
+            Err(place) => place,
+        };
+        self.reserve_words([Some(at), Some(block.end_marker())])?;
+        changes.frees.try_reserve(1)?;
+        changes.record.try_reserve(UNIT as usize)?;
+        self.expect_units(changes, 1)?;
+        self.tx.frees += 1;
+        if let Err(error) = self.expect_reserved() {
+            self.tx.frees -= 1;
+            return Err(error);
+        }
+        changes.frees.insert(place, at);
+        changes.record.extend_from_slice(&unit_bytes(Change::Free { block: at }.encode()));
+        Ok(())
+    }
+
+    /// The bytes at `at`, which are all in one blob, become `bytes` once the transaction is committed.
+    pub fn tx_store(&mut self, changes: &mut Changes, at: u64, bytes: &[u8]) -> Result<()> {
+        self.check_writable()?;
+        let len = bytes.len() as u64;
+        let block = self.index.start_at_or_before(at).filter(|&block| !changes.frees(block));
+        let Some(block) = block.filter(|&block| self.index.state(block) == Some(State::Live)) else {
+            return Err(Error::NotInBlob { at, len });
+        };
+        if !is_inside(self.block(block, State::Live)?, at, len) {
+            return Err(Error::NotInBlob { at, len });
+        }
+        if at >= MAX_OFFSET - len {
+            return Err(Error::TooLarge(len));
+        }
+        let units = bytes.chunks(MAX_STORE).map(|piece| 1 + record::units_of(piece.len())).sum();
+        changes.record.try_reserve(units * UNIT as usize)?;
+        self.expect_units(changes, units)?;
+        self.medium.reserve(at, len)?;
+        let mut at = at;
+        for piece in bytes.chunks(MAX_STORE) {
+            let store = Change::Store { block, at, len: piece.len() as u16 };
+            changes.record.extend_from_slice(&unit_bytes(store.encode()));
+            changes.record.extend_from_slice(piece);
+            changes.record.resize(changes.record.len().next_multiple_of(UNIT as usize), 0);
+            at += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Commits. On failure nothing is done, and the transaction goes on.
+    pub fn tx_commit(&mut self, changes: &mut Changes) -> Result<()> {
+        let step = self.commit_prepare(&[changes])?;
+        if !matches!(step, Step::Nothing) {
+            self.barrier()?;
+            self.commit_mark(step);
+            self.barrier().inspect_err(|_| self.commit_undo(step))?;
+        }
+        self.commit_apply(&[changes], step);
+        self.tx_end(changes);
+        Ok(())
+    }
+
+    /// Whether the transaction can be committed behind those in `before`: what it frees and stores to is still there.
+    fn commit_check(&self, changes: &Changes, before: &[&Changes]) -> Result<()> {
+        self.check_writable()?;
+        for region in &changes.regions {
+            if self.marker(region.at) != region.marker() {
+                return Err(Error::Damaged { offset: region.at, what: "the start marker of a free block was overwritten" });
+            }
+        }
+        for (change, _) in changes.changes() {
+            let (block, at, len) = match change {
+                Change::Free { block } => (block, block + WORD, 0),
+                Change::Store { block, at, len } => (block, at, len.into()),
+                Change::Mark { .. } => continue,
+            };
+            let now = self.live(block + WORD)?;
+            if matches!(change, Change::Free { .. }) {
+                self.check_end(now)?;
+            }
+            if !is_inside(now, at, len) || before.iter().any(|before| before.frees(block)) {
+                return Err(Error::NoBlob(block + WORD));
+            }
+        }
+        Ok(())
+    }
+
+    /// The part of a commit before its first barrier: what it stores is behind the start markers of free blocks, or in a log that is not
+    /// committed.
+    fn commit_prepare(&mut self, group: &[&Changes]) -> Result<Step> {
+        for (i, changes) in group.iter().enumerate() {
+            self.commit_check(changes, &group[..i])?;
+        }
+        for changes in group {
+            for piece in &changes.pieces {
+                self.medium.store(piece.at + WORD + piece.n, Marker::live(piece.n).0);
+                if !piece.is_first {
+                    self.medium.store(piece.at, Marker::live(piece.n).0);
+                }
+            }
+            for region in &changes.regions {
+                if (region.at + 1..region.end).contains(&region.next) {
+                    let rest = Extent::between(region.next, region.end);
+                    self.medium.store(rest.start, Marker::free(rest.data_len).0);
+                    self.medium.store(rest.end_marker(), Marker::free(rest.data_len).0);
+                }
+            }
+        }
+        if group.iter().all(|changes| changes.record.is_empty()) {
+            let mut marks = group.iter().flat_map(|changes| changes.marks());
+            match (marks.next(), marks.next()) {
+                (None, _) => return Ok(Step::Nothing),
+                (Some((at, marker)), None) if self.tx.outstanding.is_none() => {
+                    return Ok(Step::Mark { at, before: self.marker(at), marker });
+                }
+                _ => {}
+            }
+        }
+        let shared = self.tx.logs.iter().flatten().find(|&&log| self.tx.outstanding != Some(log));
+        let log = group[0].log.or(shared.copied()).expect("a medium with transactions has logs");
+        self.tx.sequence += 1;
+        let mut writer = Writer::new(log.start, self.tx.sequence);
+        for changes in group {
+            for (block, Marker(marker)) in changes.marks() {
+                writer.change(&mut self.medium, Change::Mark { block, marker });
+            }
+            writer.units(&mut self.medium, &changes.record);
+        }
+        Ok(Step::Record { log, tag: writer.finish(&mut self.medium) })
+    }
+
+    /// The store that commits.
+    fn commit_mark(&mut self, step: Step) {
+        match step {
+            Step::Nothing => {}
+            Step::Mark { at, marker, .. } => self.medium.store(at, marker.0),
+            Step::Record { log, tag } => {
+                if let Some(outstanding) = self.tx.outstanding {
+                    self.tag_reserved(outstanding);
+                }
+                self.medium.store(log.end_marker(), tag);
+            }
+        }
+    }
+
+    /// Takes it back, when the disk did not take it. (There it may have arrived all the same: nothing is stored to this medium any more.)
+    fn commit_undo(&mut self, step: Step) {
+        match step {
+            Step::Nothing => {}
+            Step::Mark { at, before, .. } => self.medium.store(at, before.0),
+            Step::Record { log, .. } => self.tag_reserved(log),
+        }
+    }
+
+    fn tag_reserved(&mut self, log: Extent) {
+        self.medium.store(log.end_marker(), record::reserved(log.end_marker()));
+    }
+
+    /// Does what was committed. Nothing fails here.
+    fn commit_apply(&mut self, group: &[&Changes], step: Step) {
+        let Step::Record { log, .. } = step else { return };
+        let durable = self.medium.is_durable();
+        self.retired();
+        self.end_quarantine();
+        for changes in group {
+            for (at, marker) in changes.marks() {
+                self.medium.store(at, marker.0);
+            }
+            for (change, bytes) in changes.changes() {
+                if let Change::Store { at, len, .. } = change {
+                    put(&mut self.medium, at, &bytes[..len as usize]);
+                }
+            }
+        }
+        for &block in group.iter().flat_map(|changes| &changes.frees) {
+            let block = Extent { start: block, data_len: self.marker(block).n() };
+            if durable {
+                self.tx.quarantine.push(block);
+            } else {
+                self.give_back_at_least(block);
+            }
+        }
+        if durable {
+            self.tx.reserved -= self.tx.spent.len();
+            let tx = &mut self.tx;
+            tx.quarantine.append(&mut tx.spent);
+            self.begin_quarantine();
+            self.tx.outstanding = Some(log);
+            if is_broken(Rule::Quarantine) {
+                self.end_quarantine();
+            }
+        } else {
+            self.tag_reserved(log);
+        }
+    }
+
+    /// The record of the last transaction has been taken back.
+    fn retired(&mut self) {
+        let Some(log) = self.tx.outstanding.take() else { return };
+        if !self.tx.logs.contains(&Some(log)) {
+            self.tx.spent.push(log);
+        }
+    }
+
+    /// The blocks in the quarantine become free, joined with free neighbours by one store each. The start markers that no block begins
+    /// with any more stay where they are: on the disk the chain may still lead there.
+    fn begin_quarantine(&mut self) {
+        let mut list = std::mem::take(&mut self.tx.quarantine);
+        list.sort_unstable_by_key(|block| block.start);
+        let mut kept = 0;
+        for i in 0..list.len() {
+            let block = list[i];
+            let joins_last = kept > 0 && list[kept - 1].end() == block.start;
+            let before = if joins_last { Some(list[kept - 1]) } else { self.free_before(block.start) };
+            let behind = self.free_at(block.end()).unwrap_or(None);
+            // Its own markers are in pages that the disk has room for, those of its neighbours may not be.
+            let theirs = [before.map(|before| before.start), behind.map(Extent::end_marker)];
+            let joins = self.reserve_words(theirs).is_ok() && !is_broken(Rule::JoinAtOnce);
+            let (joins_last, before, behind) = if joins { (joins_last, before, behind) } else { (false, None, None) };
+            self.index.remove_live(block.start);
+            if let Some(before) = before {
+                if !joins_last {
+                    self.take_from_index(before);
+                }
+                self.tx.dead.push(block.start);
+            }
+            if let Some(behind) = behind {
+                self.take_from_index(behind);
+                self.tx.dead.push(behind.start);
+            }
+            let start = before.map_or(block.start, |before| before.start);
+            let whole = Extent::between(start, behind.map_or(block.end(), Extent::end));
+            self.medium.store(whole.start, Marker::free(whole.data_len).0);
+            self.medium.store(whole.end_marker(), Marker::free(whole.data_len).0);
+            self.index.put_reserved(whole.start);
+            self.tx.tail_freed |= self.dynamic && whole.end() == self.size;
+            kept += usize::from(!joins_last);
+            list[kept - 1] = whole;
+        }
+        list.truncate(kept);
+        self.tx.quarantine = list;
+        self.renew_first_free();
+    }
+
+    /// The blocks in the quarantine are free for everybody: on the disk they are free, and the record that freed them is taken back.
+    fn end_quarantine(&mut self) {
+        let mut list = std::mem::take(&mut self.tx.quarantine);
+        for block in list.drain(..) {
+            if is_broken(Rule::JoinAtOnce) {
+                let _ = self.release_without_barrier(block);
+                continue;
+            }
+            self.index.remove_live(block.start);
+            self.enter(block);
+            self.note_first_free(block.start);
+        }
+        self.tx.quarantine = list;
+        let mut dead = std::mem::take(&mut self.tx.dead);
+        dead.drain(..).for_each(|at| self.medium.store(at, 0));
+        self.tx.dead = dead;
+    }
+
+    /// Before anything else changes the medium: the last transaction is on the disk, and its record is taken back. The barriers of what
+    /// comes next bring that to the disk in time.
+    #[inline]
+    pub(super) fn settle(&mut self) -> Result<()> {
+        if self.tx.outstanding.is_some() { self.settle_outstanding() } else { Ok(()) }
+    }
+
+    #[inline(never)]
+    fn settle_outstanding(&mut self) -> Result<()> {
+        self.barrier()?;
+        if let Some(outstanding) = self.tx.outstanding {
+            self.tag_reserved(outstanding);
+        }
+        self.retired();
+        self.end_quarantine();
+        if self.tx.tail_freed {
+            self.tx.tail_freed = false;
+            if let Some(tail) = self.free_before(self.size) {
+                let slack = self.slack().map(|slack| slack.start);
+                let whole = Extent::between(tail.start, self.medium.end());
+                self.reserve_words([Some(whole.start), slack])?;
+                self.commit(whole.start, Marker::free(whole.data_len))?;
+                self.erase([slack]);
+                self.note_free(whole, [tail].into_iter());
+            }
+        }
+        Ok(())
+    }
+
+    /// The transaction is committed: its blobs are blobs.
+    fn tx_end(&mut self, changes: &mut Changes) {
+        for piece in &changes.pieces {
+            self.index.put_live(piece.at);
+        }
+        for region in &changes.regions {
+            if region.next < region.end {
+                self.index.put_reserved(region.next);
+                self.keep(Extent::between(region.next, region.end));
+            } else {
+                self.tx.reserved -= 1;
+            }
+        }
+        if let Some(log) = changes.log.filter(|&log| self.tx.outstanding != Some(log)) {
+            self.done_with(log);
+        }
+        self.tx_over(changes);
+    }
+
+    /// Ends the transaction; nothing was changed.
+    pub fn tx_cancel(&mut self, changes: &mut Changes) {
+        for region in &changes.regions {
+            self.keep(Extent::between(region.at, region.end));
+        }
+        if let Some(log) = changes.log {
+            self.done_with(log);
+        }
+        self.tx_over(changes);
+    }
+
+    fn tx_over(&mut self, changes: &mut Changes) {
+        self.tx.open -= 1;
+        self.tx.frees -= changes.frees.len();
+        let mut buffers = std::mem::take(changes);
+        buffers.regions.clear();
+        buffers.pieces.clear();
+        buffers.frees.clear();
+        buffers.record.clear();
+        (buffers.log, buffers.is_open) = (None, false);
+        if buffers.pieces.capacity().max(buffers.record.capacity()) <= MAX_SPARE {
+            self.tx.spare.push(buffers); // begin made room for it
+        }
+    }
+
+    /// A region, or what is left of it, is nobody's.
+    fn keep(&mut self, region: Extent) {
+        let is_worth_it = region.data_len >= WORTH_KEEPING && !is_large(region.start, region.end());
+        if is_worth_it && self.tx.idle.len() < MAX_IDLE {
+            self.tx.idle.push(region);
+        } else {
+            self.done_with(region);
+        }
+    }
+
+    /// A reserved block is not needed any more.
+    fn done_with(&mut self, block: Extent) {
+        if self.medium.is_durable() || !self.writable {
+            self.tx.spent.push(block);
+        } else {
+            self.tx.reserved -= 1;
+            self.give_back_at_least(block);
+        }
+    }
+
+    /// Frees a block, joined with its neighbours if their markers are what they should be. Without PALLOC_SYNC only.
+    fn give_back_at_least(&mut self, block: Extent) {
+        if self.give_back(block).is_err() {
+            self.medium.store(block.start, Marker::free(block.data_len).0);
+            self.index.remove_live(block.start);
+            self.enter(block);
+            self.note_first_free(block.start);
+        }
+    }
+
+    /// Frees a block that may be free on the medium already, joined with its free neighbours.
+    fn give_back(&mut self, block: Extent) -> Result<()> {
+        let joined = self.joined(block)?;
+        let slack = self.slack_before(joined.whole.end());
+        let behind = joined.behind.map(|behind| behind.start);
+        let (whole, marker) = (joined.whole, Marker::free(joined.whole.data_len));
+        self.reserve_words([Some(whole.start), Some(block.start), behind, slack, Some(whole.end_marker())])?;
+        if whole.start != block.start || marker != self.marker(block.start) {
+            self.commit(whole.start, marker)?;
+            self.erase([joined.before.map(|_| block.start), behind, slack]);
+        }
+        self.note_released(block, joined);
+        Ok(())
+    }
+
+    /// Nothing is kept for later transactions any more but the logs.
+    fn give_back_reserves(&mut self) -> Result<()> {
+        self.settle()?;
+        while let Some(&region) = self.tx.idle.last() {
+            self.give_back(region)?;
+            self.tx.idle.pop();
+            self.tx.reserved -= 1;
+        }
+        while let Some(&block) = self.tx.spent.last() {
+            self.give_back(block)?;
+            self.tx.spent.pop();
+            self.tx.reserved -= 1;
+        }
+        Ok(())
+    }
+
+    /// With no transaction open, nothing is left of the last ones: the medium is exactly the format again.
+    pub(super) fn tidy_transactions(&mut self) -> Result<()> {
+        self.settle()?;
+        if self.tx.open > 0 {
+            return Ok(());
+        }
+        self.give_back_reserves()?;
+        for i in 0..self.tx.logs.len() {
+            if let Some(log) = self.tx.logs[i] {
+                self.give_back(log)?;
+                self.tx.logs[i] = None;
+                self.tx.reserved -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Transactions that are open are cancelled: their changes are not used any more.
+    pub(super) fn abandon_transactions(&mut self) {
+        if self.tx.open == 0 || self.settle().is_err() {
+            return;
+        }
+        self.tx.open = 0;
+        self.tx.frees = 0;
+        self.tx.idle.clear();
+        self.tx.spent.clear();
+        self.tx.reserved = self.tx.logs.iter().flatten().count();
+        let mut from = 0;
+        while let Ok(Some(block)) = self.block_from(from) {
+            let at = block.ptr - WORD;
+            let is_log = self.tx.logs.iter().flatten().any(|log| log.start == at);
+            if self.index.state(at) == Some(State::Reserved) && !is_log {
+                if self.tx.spent.try_reserve(1).is_err() {
+                    return; // the next open frees it
+                }
+                self.tx.spent.push(Extent { start: at, data_len: block.size });
+                self.tx.reserved += 1;
+            }
+            from = block.end();
+        }
+    }
+
+    /// Panics if what is known of transactions does not agree with the index.
+    pub(super) fn check_transactions(&self) {
+        let tx = &self.tx;
+        let is_reserved = |at: u64| self.index.state(at) == Some(State::Reserved);
+        for log in tx.logs.iter().chain([&tx.outstanding]).flatten() {
+            assert!(is_reserved(log.start) && self.marker(log.start) == Marker::live(log.data_len), "{log:?}");
+        }
+        for region in &tx.idle {
+            assert!(is_reserved(region.start) && self.marker(region.start) == Marker::free(region.data_len), "{region:?}");
+        }
+        for block in tx.spent.iter().chain(&tx.quarantine) {
+            assert!(is_reserved(block.start) && self.marker(block.start).n() == block.data_len, "{block:?}");
+        }
+        let own_log = tx.outstanding.filter(|&log| !tx.logs.contains(&Some(log)));
+        let known = [&tx.logs[..], &[own_log]].concat().iter().flatten().count() + tx.idle.len() + tx.spent.len();
+        assert!(known == tx.reserved || (known < tx.reserved && tx.open > 0), "{known} blocks of {} reserved ones", tx.reserved);
+        assert!(tx.outstanding.is_some() || tx.quarantine.is_empty(), "a quarantine ends with its record");
+    }
+
+    /// The end marker of the first log.
+    #[cfg(test)]
+    pub fn first_log_tag(&self) -> u64 {
+        self.tx.logs[0].expect("there was a transaction").end_marker()
+    }
+
+    /// Whether the transaction's record can have so many more units without a larger log.
+    fn has_units(&self, changes: &Changes, more: usize) -> bool {
+        let shared = self.tx.logs.iter().flatten().map(|&log| capacity(log)).min().unwrap_or(0);
+        changes.units() + more <= changes.log.map_or(shared, capacity)
+    }
+
+    /// The start of a reserved block, which counts as free, 0 if there is none: there is a log as long as there are others.
+    pub(super) fn first_reserved(&self) -> u64 {
+        self.tx.logs[0].map_or(0, |log| log.start)
+    }
+
+    /// After a change to which blocks are free.
+    fn renew_first_free(&mut self) {
+        if self.first_free == 0 || self.index.state(self.first_free) != Some(State::Free) {
+            self.first_free = self.index.any_free().unwrap_or(0);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Opening a medium that a process left in a transaction: what was committed is done, what was not leaves nothing.
+
+use super::Result;
+use super::error::Error;
+use super::format::{Extent, HEADER, MIN_DATA, Marker, OVERHEAD, WORD};
+use super::free_index::{FreeIndex, State};
+use super::medium::Medium;
+use super::record::{self, Change, Record, is_inside, put};
+use super::sabotage::{Rule, is_broken};
+
+/// A durable medium has at most two records; a power cut without PALLOC_SYNC can leave some more.
+const MAX_RECORDS: usize = 16;
+
+/// Does what the records on the medium say, and frees the logs. `index` has the blocks up to `end`. Returns whether it changed the
+/// medium. A medium that is not written to can have logs; they are reserved for the index. A record that is not done makes it fail.
+pub fn finish(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writable: bool) -> Result<bool> {
+    let mut records = [None; MAX_RECORDS];
+    let (mut count, mut logs) = (0, 0);
+    for (at, n) in live_blocks(medium, end) {
+        if !record::is_log(medium, at, n) {
+            continue;
+        }
+        logs += 1;
+        if let Some(record) = Record::find(medium, at, n) {
+            *records.get_mut(count).ok_or(Error::Damaged { offset: at, what: "too many transactions are recorded" })? =
+                Some(record);
+            count += 1;
+        }
+    }
+    if logs == 0 {
+        return Ok(false);
+    }
+    let records = &mut records[..count];
+    records.sort_unstable();
+    for record in records.iter().flatten() {
+        replay(medium, index, *record, writable)?;
+    }
+    // What the records say is on the disk before they are taken back; and each of them before the next, the oldest first: the younger one
+    // can be done once more without the older, not the other way.
+    if is_broken(Rule::OldestFirst) {
+        records.reverse();
+    }
+    for record in records.iter().flatten().filter(|_| writable) {
+        medium.barrier()?;
+        medium.store(record.log, Marker::free(Marker(medium.load(record.log)).n()).0);
+    }
+    let mut at = HEADER;
+    while at < end {
+        let marker = Marker(medium.load(at));
+        if !marker.is_free() && record::is_log(medium, at, marker.n()) {
+            if writable {
+                medium.store(at, Marker::free(marker.n()).0);
+            } else {
+                index.put_reserved(at);
+            }
+        }
+        at += OVERHEAD + marker.n();
+    }
+    Ok(writable)
+}
+
+/// Start and data size of the live blocks up to `end`.
+fn live_blocks(medium: &impl Medium, end: u64) -> impl Iterator<Item = (u64, u64)> {
+    let mut at = HEADER;
+    std::iter::from_fn(move || {
+        while at < end {
+            let (block, marker) = (at, Marker(medium.load(at)));
+            at += OVERHEAD + marker.n();
+            if !marker.is_free() {
+                return Some((block, marker.n()));
+            }
+        }
+        None
+    })
+}
+
+/// Does what the record says, as far as it is not done. Whatever it says, only live blocks that are no logs are changed, and free ones
+/// are divided.
+fn replay(medium: &mut impl Medium, index: &mut FreeIndex, record: Record, writable: bool) -> Result<()> {
+    let mut number = 0;
+    while let Some((change, bytes_at, next)) = record.change(medium, number) {
+        number = next;
+        let (block, wanted) = match change {
+            Change::Mark { block, .. } => (block, State::Free),
+            Change::Free { block } | Change::Store { block, .. } => (block, State::Live),
+        };
+        if index.state(block) != Some(wanted) {
+            continue;
+        }
+        let n = Marker(medium.load(block)).n();
+        let block_end = block + OVERHEAD + n;
+        if wanted == State::Live && record::is_log(medium, block, n) {
+            continue;
+        }
+        if let Change::Store { at, len, .. } = change {
+            if is_inside(Extent { start: block, data_len: n }, at, len.into()) {
+                store(medium, at, bytes_at, len.into(), writable)?;
+            }
+            continue;
+        }
+        if let Change::Mark { marker, .. } = change {
+            if Marker(marker).is_free() || !leads_on(medium, block, Marker(marker), block_end) {
+                continue;
+            }
+        }
+        if !writable {
+            return Err(Error::Unfinished);
+        }
+        match change {
+            Change::Mark { marker, .. } => {
+                let extent = Extent { start: block, data_len: n };
+                index.remove_free(extent, |start| Marker(medium.load(start)).n());
+                let mut at = block;
+                let mut new = Marker(marker);
+                loop {
+                    index.prepare(at)?;
+                    let new_block = Extent { start: at, data_len: new.n() };
+                    if new.is_free() { index.add_free(new_block) } else { index.put_live(at) }
+                    at = new_block.end();
+                    if at == block_end {
+                        break;
+                    }
+                    new = Marker(medium.load(at));
+                }
+                medium.store(block, marker);
+            }
+            _ => {
+                medium.store(block, Marker::free(n).0);
+                index.add_free(Extent { start: block, data_len: n });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Stores `len` bytes of a record at `at`, unless they are there.
+fn store(medium: &mut impl Medium, at: u64, from: u64, len: u64, writable: bool) -> Result<()> {
+    let mut piece = [0; 256];
+    let mut there = [0; 256];
+    let mut done = 0;
+    while done < len {
+        let n = (len - done).min(piece.len() as u64) as usize;
+        medium.read(from + done, &mut piece[..n]);
+        medium.read(at + done, &mut there[..n]);
+        if piece[..n] != there[..n] {
+            if !writable {
+                return Err(Error::Unfinished);
+            }
+            medium.reserve(at + done, n as u64)?;
+            put(medium, at + done, &piece[..n]);
+        }
+        done += n as u64;
+    }
+    Ok(())
+}
+
+/// Whether from the block at `at`, if it had the start marker `first`, sizes that fit lead exactly to `end`.
+fn leads_on(medium: &impl Medium, at: u64, first: Marker, end: u64) -> bool {
+    let (mut at, mut marker) = (at, first);
+    loop {
+        let n = marker.n();
+        if n < MIN_DATA || end - at < OVERHEAD || n > end - at - OVERHEAD {
+            return false;
+        }
+        at += OVERHEAD + n;
+        if at == end {
+            return true;
+        }
+        if end - at < WORD {
+            return false;
+        }
+        marker = Marker(medium.load(at));
+    }
+}
