@@ -5,8 +5,8 @@ use std::cell::UnsafeCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fmt::{self, Write};
 use std::ptr;
-use std::sync::{Mutex, MutexGuard};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 use libc::size_t;
 
@@ -273,7 +273,8 @@ fn open(path: &CStr, flags: u32) -> engine::Result<*mut palloc_t> {
         first_free: 0,
         size: 0,
     };
-    let handle = engine::try_box(Handle { public: UnsafeCell::new(public), filename, medium, transactions: Mutex::default() })?;
+    let handle =
+        engine::try_box(Handle { public: UnsafeCell::new(public), filename, medium, transactions: Mutex::default() })?;
     handle[0].publish(&handle[0].medium.lock());
     Ok(Box::into_raw(handle).cast())
 }

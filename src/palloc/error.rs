@@ -114,7 +114,9 @@ impl fmt::Display for Error {
                 system_text::write(f, *code)
             }
             Error::TooManyTransactions => write!(f, "{MAX_OPEN} transactions are open, no more can be"),
-            Error::TooManyChanges { limit } => write!(f, "the record of a transaction can't be longer than {limit} bytes"),
+            Error::TooManyChanges { limit } => {
+                write!(f, "the record of a transaction can't be longer than {limit} bytes")
+            }
             Error::NotInBlob { at, len } => {
                 write!(f, "{len} bytes from offset {at} on are not all in one blob that the transaction keeps")
             }

@@ -23,8 +23,8 @@ use std::collections::TryReserveError;
 
 use self::recent::RecentBlocks;
 use self::sets::FreeSets;
-use self::slots::{SlotMap, SlotState, region_of};
 pub use self::slots::REGION_SHIFT;
+use self::slots::{SlotMap, SlotState, region_of};
 use super::format::{Extent, MIN_DATA, STEP};
 
 /// How many exact sizes there are. A class is the number of one of them: class c has STEP * (c + 1) bytes of data.

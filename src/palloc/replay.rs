@@ -22,8 +22,9 @@ pub fn finish(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writabl
         }
         logs += 1;
         if let Some(record) = Record::find(medium, at, n) {
-            *records.get_mut(count).ok_or(Error::Damaged { offset: at, what: "too many transactions are recorded" })? =
-                Some(record);
+            *records
+                .get_mut(count)
+                .ok_or(Error::Damaged { offset: at, what: "too many transactions are recorded" })? = Some(record);
             count += 1;
         }
     }
@@ -115,7 +116,11 @@ fn replay(medium: &mut impl Medium, index: &mut FreeIndex, record: Record, writa
                 loop {
                     index.prepare(at)?;
                     let new_block = Extent { start: at, data_len: new.n() };
-                    if new.is_free() { index.add_free(new_block) } else { index.put_live(at) }
+                    if new.is_free() {
+                        index.add_free(new_block)
+                    } else {
+                        index.put_live(at)
+                    }
                     at = new_block.end();
                     if at == block_end {
                         break;

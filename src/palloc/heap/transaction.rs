@@ -24,14 +24,16 @@
 
 use std::ptr::NonNull;
 
-use super::alloc::{Place, split};
 use super::Heap;
+use super::alloc::{Place, split};
 use crate::palloc::Result;
 use crate::palloc::error::Error;
 use crate::palloc::format::{Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, STEP, WORD, in_step, round_up};
 use crate::palloc::free_index::{REGION_SHIFT, State};
 use crate::palloc::medium::Medium;
-use crate::palloc::record::{self, Change, MAX_OFFSET, MAX_STORE, UNIT, Writer, is_inside, put, unit_bytes, unit_words};
+use crate::palloc::record::{
+    self, Change, MAX_OFFSET, MAX_STORE, UNIT, Writer, is_inside, put, unit_bytes, unit_words,
+};
 use crate::palloc::sabotage::{Rule, is_broken};
 
 /// So many transactions can be open on a medium.
@@ -476,7 +478,10 @@ impl<M: Medium> Heap<M> {
         self.check_writable()?;
         for region in &changes.regions {
             if self.marker(region.at) != region.marker() {
-                return Err(Error::Damaged { offset: region.at, what: "the start marker of a free block was overwritten" });
+                return Err(Error::Damaged {
+                    offset: region.at,
+                    what: "the start marker of a free block was overwritten",
+                });
             }
         }
         for (change, _) in changes.changes() {
@@ -855,14 +860,21 @@ impl<M: Medium> Heap<M> {
             assert!(is_reserved(log.start) && self.marker(log.start) == Marker::live(log.data_len), "{log:?}");
         }
         for region in &tx.idle {
-            assert!(is_reserved(region.start) && self.marker(region.start) == Marker::free(region.data_len), "{region:?}");
+            assert!(
+                is_reserved(region.start) && self.marker(region.start) == Marker::free(region.data_len),
+                "{region:?}"
+            );
         }
         for block in tx.spent.iter().chain(&tx.quarantine) {
             assert!(is_reserved(block.start) && self.marker(block.start).n() == block.data_len, "{block:?}");
         }
         let own_log = tx.outstanding.filter(|&log| !tx.logs.contains(&Some(log)));
         let known = [&tx.logs[..], &[own_log]].concat().iter().flatten().count() + tx.idle.len() + tx.spent.len();
-        assert!(known == tx.reserved || (known < tx.reserved && tx.open > 0), "{known} blocks of {} reserved ones", tx.reserved);
+        assert!(
+            known == tx.reserved || (known < tx.reserved && tx.open > 0),
+            "{known} blocks of {} reserved ones",
+            tx.reserved
+        );
         assert!(tx.outstanding.is_some() || tx.quarantine.is_empty(), "a quarantine ends with its record");
     }
 

@@ -34,7 +34,12 @@ fn sector(states: &[Vec<u8>], i: usize, start: usize) -> [u8; SECTOR] {
 
 /// What a power cut leaves of a medium that went through `states` since the last barrier: every image, if there are at most `budget`
 /// of them, else as many random ones. Returns how many.
-pub(super) fn power_cuts(states: &[Vec<u8>], budget: usize, random: &mut Random, mut visit: impl FnMut(Vec<u8>)) -> usize {
+pub(super) fn power_cuts(
+    states: &[Vec<u8>],
+    budget: usize,
+    random: &mut Random,
+    mut visit: impl FnMut(Vec<u8>),
+) -> usize {
     let lengths: Vec<usize> = states.iter().map(Vec::len).collect::<BTreeSet<_>>().into_iter().collect();
     let longest = *lengths.last().unwrap();
     let versions: Vec<Vec<[u8; SECTOR]>> = (0..longest)
@@ -104,7 +109,14 @@ impl Durable {
         Durable { since: vec![heap.medium.bytes.clone()], heap, images_opened: 0, barriers: 0 }
     }
 
-    pub(super) fn open_cuts(&mut self, budget: usize, random: &mut Random, before: &Blobs, after: &Blobs, operation: &Operation) {
+    pub(super) fn open_cuts(
+        &mut self,
+        budget: usize,
+        random: &mut Random,
+        before: &Blobs,
+        after: &Blobs,
+        operation: &Operation,
+    ) {
         self.images_opened +=
             power_cuts(&self.since, budget, random, |image| check_killed(image, before, after, operation));
     }

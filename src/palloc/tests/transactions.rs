@@ -8,8 +8,8 @@ use super::{
     Blobs, Error, Flags, Heap, MemMedium, Operation, Random, Result, blobs, check_killed, closed, fill, is_deep, open,
     random_operation, recover,
 };
-use crate::palloc::sabotage::{BROKEN, Rule};
 use crate::palloc::heap::Changes;
+use crate::palloc::sabotage::{BROKEN, Rule};
 
 /// A transaction with new blobs, which are filled, frees and stores, at random. It is cancelled where the medium is full, and sometimes.
 pub(super) fn random(heap: &mut Heap<MemMedium>, live: &[u64], random: &mut Random) {
@@ -282,7 +282,12 @@ fn a_barrier_of_a_transaction_left_out_is_found() {
         ("new blobs of one region, and two logs", 1, &[Step::Tx(&[40, 600], 0, 0)], 4 + 2),
         ("a region made of all the slack", 0, &[Step::Tx(&[600], 0, 0)], 4 + 1 + 2),
         ("new, freed, stored", 1, &[Step::Tx(&[24, 300], 1, 1)], 4 + 2),
-        ("two, the second one where the first one freed", 1, &[Step::Tx(&[], 1, 1), Step::Tx(&[1000], 1, 1)], 4 + 2 + 2),
+        (
+            "two, the second one where the first one freed",
+            1,
+            &[Step::Tx(&[], 1, 1), Step::Tx(&[1000], 1, 1)],
+            4 + 2 + 2,
+        ),
         ("three", 1, &[Step::Tx(&[], 1, 1), Step::Tx(&[1000], 1, 1), Step::Tx(&[24], 1, 1)], 4 + 2 + 2 + 2),
         ("a plain call behind it", 1, &[Step::Tx(&[], 1, 1), Step::Alloc(700)], 4 + 2 + 1 + 2),
     ];
@@ -317,7 +322,7 @@ fn a_rule_that_is_broken_is_found() {
     for rule in [Rule::JoinAtOnce, Rule::Quarantine] {
         with_broken(rule, || {
             reuse(None);
-                        (1..6).for_each(|seed| drop(cut_power_in_transactions(seed as usize % 2, seed * 131, 120, 60)));
+            (1..6).for_each(|seed| drop(cut_power_in_transactions(seed as usize % 2, seed * 131, 120, 60)));
         });
     }
     with_broken(Rule::TagNamesRecord, a_tag_of_another_record_counts_as_reserved);
