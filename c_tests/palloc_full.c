@@ -836,6 +836,114 @@ static void large(uint64_t size, int header_only)
     unlink("large.db");
 }
 
+/* Longer than any address space, as an original leaves a dynamic medium that was asked for a blob of this size. */
+#define TOO_LONG ((off_t)UINT64_C(2000000000000000000))
+
+static int make_too_long(const char *head)
+{
+    int fd = open(ON_DISK, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666), good;
+
+    REQUIRE(fd >= 0);
+    good = ftruncate(fd, TOO_LONG) == 0 && pwrite(fd, head, 16, 0) == 16;
+    close(fd);
+    return good;
+}
+
+static void stays_too_long(const char *head, int error)
+{
+    char now[16];
+    int fd;
+
+    CHECK_ERRNO(error);
+    if (error == ENOMEM)
+        CHECK_STR_CONTAINS(palloc_error(), "PALLOC_FORCE");
+    CHECK_EQ_U(file_size(ON_DISK), TOO_LONG);
+    fd = open(ON_DISK, O_RDONLY | O_CLOEXEC);
+    CHECK(fd >= 0 && pread(fd, now, 16, 0) == 16 && memcmp(now, head, 16) == 0);
+    close(fd);
+}
+
+/* What the file begins with, and the flags that make an empty medium of it: 0 if none do. */
+static void force_too_long(const char *head, uint32_t flags, int error)
+{
+    static const uint32_t ways[] = {PALLOC_DEFAULT, PALLOC_DYNAMIC, PALLOC_READONLY, PALLOC_FORCE, PALLOC_FORCE | PALLOC_DYNAMIC};
+    struct palloc_t *pt;
+    size_t i;
+    int fd;
+
+    if (!make_too_long(head)) {
+        SKIP("the file system has no files of this size");
+        return;
+    }
+    for (i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        if (flags != 0 && (ways[i] & flags) == flags)
+            continue;
+        errno = 0;
+        CHECK(palloc_init(ON_DISK, ways[i]) == NULL);
+        stays_too_long(head, error);
+        errno = 0;
+        CHECK_EQ_I(palloc_fd_open(ON_DISK, ways[i]), 0);
+        stays_too_long(head, error);
+    }
+    if (flags != 0) {
+        errno = UNTOUCHED;
+        pt = palloc_init(ON_DISK, flags);
+        if (CHECK(pt != NULL)) {
+            CHECK_EQ_I(errno, UNTOUCHED);
+            CHECK_EQ_U(pt->size, 8);
+            CHECK_EQ_U(pt->flags, PALLOC_DYNAMIC);
+            CHECK_EQ_U(palloc(pt, 100), 16);
+        }
+        palloc_close(pt);
+        CHECK_SOUND(ON_DISK);
+
+        REQUIRE(make_too_long(head));
+        fd = palloc_fd_open(ON_DISK, flags);
+        CHECK(fd > 0);
+        CHECK_EQ_I(palloc_fd_init(fd, flags | PALLOC_DYNAMIC), 0);
+        CHECK_EQ_U(palloc_fd_alloc(fd, 100), 16);
+        CHECK_EQ_I(palloc_fd_close(fd), 0);
+        CHECK_SOUND(ON_DISK);
+
+        REQUIRE(make_too_long(head));
+        fd = open(ON_DISK, O_RDWR | O_CLOEXEC);
+        REQUIRE(fd >= 0 && lseek(fd, 3, SEEK_SET) == 3);
+        errno = 0;
+        CHECK_EQ_I(palloc_fd_init(fd, PALLOC_DYNAMIC), -1);
+        stays_too_long(head, ENOMEM);
+        CHECK_EQ_I(palloc_fd_init(fd, flags), 0);
+        CHECK_EQ_I(lseek(fd, 0, SEEK_CUR), 3);
+        CHECK_EQ_U(palloc_fd_alloc(fd, 100), 16);
+        CHECK_EQ_I(palloc_fd_close(fd), 0);
+        CHECK_SOUND(ON_DISK);
+    }
+    unlink(ON_DISK);
+}
+
+static void too_long(int have_disk)
+{
+    static const struct {
+        const char *name, *head;
+        uint32_t flags;
+        int error;
+    } files[] = {
+        {"a-dynamic-medium", "PBA\0\0\0\0\1\x80\0\0\0\0\0\0\x10", PALLOC_FORCE, ENOMEM},
+        {"a-static-medium", "PBA\0\0\0\0\0\x80\0\0\0\0\0\0\x10", PALLOC_FORCE | PALLOC_DYNAMIC, ENOMEM},
+        {"a-file-of-something-else", "something else..", PALLOC_FORCE | PALLOC_DYNAMIC, ENOMEM},
+        {"a-file-of-zeros", "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", PALLOC_FORCE | PALLOC_DYNAMIC, ENOMEM},
+        {"a-medium-with-EXTENDED", "PBA\0\x80\0\0\1\0\0\0\0\0\0\0\x10", 0, ENOTSUP},
+    };
+    size_t i;
+
+    for (i = 0; i < sizeof files / sizeof files[0]; i++) {
+        TESTF("too-long-for-any-address-space-only-FORCE-makes-it-a-medium-%s", files[i].name);
+        if (have_disk)
+            force_too_long(files[i].head, files[i].flags, files[i].error);
+        else
+            SKIP(why_no_disk);
+    }
+}
+
 /* ------------------------------------------------------------------------------------------------------------------------ limits */
 
 static void file_size_limit(void)
@@ -1113,6 +1221,7 @@ int main(void)
             SKIP(why_no_disk);
     }
 
+    too_long(have_disk);
     other_disks();
 
     TEST("opening-8-GiB-of-zeros-is-quick-and-takes-little-space");

@@ -124,7 +124,9 @@ typedef uint64_t PALLOC_SIZE;
  *   PALLOC_READONLY.
  * - EILSEQ: the chain of blocks is damaged (palloc_error() names the offset); nothing was written.
  * - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set.
- * - ENOMEM: memory or address space ran out. ENOSPC: the disk is full.
+ * - ENOMEM: memory or address space ran out; the file is 2^47 bytes or longer and does not fit into
+ *   the address space (PALLOC_FORCE with PALLOC_DYNAMIC makes an empty medium of it). ENOSPC: the
+ *   disk is full.
  * - EMFILE: the process has not enough descriptors. The call needs two, and three for a moment to
  *   create a file.
  * - ENODEV: the file system has no shared mappings.

@@ -12,6 +12,8 @@ use std::ffi::c_int;
 use std::fs::File;
 use std::io;
 
+use super::format::{DYNAMIC, EXTENDED, HEADER, header_flags};
+use super::{Error, Flags, Result};
 #[cfg(unix)]
 pub use unix::*;
 #[cfg(windows)]
@@ -45,14 +47,71 @@ impl Drop for Descriptor {
     }
 }
 
+/// The address space of a process on common machines.
+const ADDRESS_SPACE: u64 = 1 << 47;
+
+/// Makes a file empty that is too long for any address space: only its header stays, if that says that the medium grows. Returns the new
+/// length. Does nothing and returns `error`, that of mapping the file, iff the file is not that long, or `flags` do not ask for an empty
+/// medium that grows.
+///
+/// An original leaves such a file: it extends a dynamic medium by whatever size it is asked for.
+fn empty_if_forced(file: &File, end: u64, flags: Flags, error: Error) -> Result<u64> {
+    const TOO_LONG: &str =
+        "map the file, too long for the address space (PALLOC_FORCE with PALLOC_DYNAMIC makes an empty medium of it)";
+    let source = match error {
+        Error::System { source, .. } if end >= ADDRESS_SPACE && errno_of(&source) == libc::ENOMEM => source,
+        other => return Err(other),
+    };
+    let mut head = [0; HEADER as usize];
+    retry(|| read_at(file, &mut head, 0)).map_err(Error::system("read the file"))?;
+    let stored = header_flags(u64::from_be_bytes(head)).unwrap_or(0);
+    let kept = if stored & DYNAMIC != 0 { HEADER } else { 0 };
+    if stored & EXTENDED != 0 {
+        return Err(Error::Extended);
+    }
+    if !flags.contains(Flags::FORCE) || (kept == 0 && !flags.contains(Flags::DYNAMIC)) {
+        return Err(Error::System { doing: TOO_LONG, source });
+    }
+    set_length(file, kept).map_err(Error::system("cut the file"))?;
+    Ok(kept)
+}
+
+/// Bytes that are read at once.
+const BUFFER: usize = 32 << 10;
+/// The same where there is no memory for that. It is on the stack, and threads may have little of it.
+const SMALL_BUFFER: usize = 512;
+
+/// Memory to read into: on the heap if there is any.
+struct Buffer {
+    large: Vec<u8>,
+    small: [u8; SMALL_BUFFER],
+}
+
+impl Buffer {
+    fn new() -> Buffer {
+        let mut large = Vec::new();
+        if large.try_reserve_exact(BUFFER).is_ok() {
+            large.resize(BUFFER, 0);
+        }
+        Buffer { large, small: [0; SMALL_BUFFER] }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        if self.large.is_empty() { &mut self.small } else { &mut self.large }
+    }
+}
+
 /// Writes zeros to the parts of the range that are zeros, so that the file system allocates them. Precondition: nobody else writes there.
 fn write_zeros(file: &File, at: u64, len: u64) -> io::Result<()> {
-    const ZEROS: [u8; 4096] = [0; 4096];
-    let mut buffer = ZEROS;
+    const PIECE: u64 = 4096;
+    static ZEROS: [u8; PIECE as usize] = [0; PIECE as usize];
+    let mut buffer = Buffer::new();
+    let buffer = buffer.bytes();
+    let piece = PIECE.min(buffer.len() as u64);
     let mut at = at;
     let stop = at + len;
     while at < stop {
-        let n = (ZEROS.len() as u64 - at % ZEROS.len() as u64).min(stop - at) as usize;
+        let n = (piece - at % piece).min(stop - at) as usize;
         let there = retry(|| read_at(file, &mut buffer[..n], at))?;
         if buffer[..there].iter().all(|&b| b == 0) {
             write_all(file, &ZEROS[..n], at)?;

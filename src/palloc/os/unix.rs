@@ -23,7 +23,7 @@ use libc::{fallocate64 as fallocate, ftruncate64 as ftruncate, lseek64 as lseek,
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 use libc::{ftruncate, lseek, off_t};
 
-use super::{Descriptor, retry, write_zeros};
+use super::{Buffer, Descriptor, empty_if_forced, retry, write_zeros};
 use crate::palloc::{Error, Flags, Result, try_c_string};
 
 /// The length of a small medium's window. It takes address space only, and no memory except page tables.
@@ -73,7 +73,7 @@ impl MappedFile {
             result => (result, None),
         };
         let file = LockedFile(file.map_err(Error::system("open"))?, Some(libc::LOCK_UN));
-        MappedFile::over(file, writable, directory)
+        MappedFile::over(file, flags, directory)
     }
 
     /// The same for the file that the program's descriptor is open on. The descriptor stays open, with its position in the file.
@@ -90,19 +90,22 @@ impl MappedFile {
             return Err(Error::System { doing: "read and write with the descriptor", source: bad_descriptor() });
         }
         let before = Some(lock_of(&file));
-        MappedFile::over(LockedFile(file, before), !flags.contains(Flags::READONLY), None)
+        MappedFile::over(LockedFile(file, before), flags, None)
     }
 
-    fn over(file: LockedFile, writable: bool, unsynced_directory: Option<File>) -> Result<MappedFile> {
+    fn over(file: LockedFile, flags: Flags, unsynced_directory: Option<File>) -> Result<MappedFile> {
+        let writable = !flags.contains(Flags::READONLY);
         let kind = file.metadata().map_err(Error::system("fstat"))?.file_type();
         if !kind.is_file() && !kind.is_block_device() {
             return Err(Error::Incompatible("neither a file nor a block device"));
         }
         lock(&file, if writable { libc::LOCK_EX } else { libc::LOCK_SH })?;
         let position = seek(&file, 0, libc::SEEK_CUR).map_err(Error::system("lseek"))?;
-        let end = seek(&file, 0, libc::SEEK_END).map_err(Error::system("find the end of the file"))?;
-        let window = map_window(&file, end, writable).inspect_err(|_| {
-            let _ = seek(&file, position, libc::SEEK_SET);
+        let mut end = seek(&file, 0, libc::SEEK_END).map_err(Error::system("find the end of the file"))?;
+        let window = map_window(&file, end, writable).or_else(|error| {
+            seek(&file, position, libc::SEEK_SET).map_err(Error::system("lseek"))?;
+            end = empty_if_forced(&file, end, flags, error)?;
+            map_window(&file, end, writable)
         })?;
         let (is_file, outgrown) = (kind.is_file(), Vec::new());
         Ok(MappedFile { file, window, outgrown, end, is_file, unsynced_directory, position })
@@ -373,7 +376,7 @@ pub(super) fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> 
     file.write_at(bytes, at)
 }
 
-fn set_length(file: &File, len: u64) -> io::Result<()> {
+pub(super) fn set_length(file: &File, len: u64) -> io::Result<()> {
     // SAFETY: ftruncate takes a descriptor, which `file` keeps open, and an integer.
     retry(|| check(unsafe { ftruncate(file.as_raw_fd(), len as off_t) })).map(drop)
 }
@@ -474,7 +477,8 @@ fn seek(file: &File, at: u64, whence: c_int) -> io::Result<u64> {
 
 /// Reads by pread(2), and skips holes: a read through the mapping would fill them on some file systems.
 fn only_zeros(file: &File, at: u64, end: u64) -> io::Result<bool> {
-    let mut buffer = [0; 32 << 10];
+    let mut buffer = Buffer::new();
+    let buffer = buffer.bytes();
     let mut at = at;
     while at < end {
         match seek(file, at, libc::SEEK_DATA) {

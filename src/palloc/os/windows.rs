@@ -28,7 +28,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 };
 use windows_sys::Win32::System::IO::{OVERLAPPED, OVERLAPPED_0, OVERLAPPED_0_0};
 
-use super::{Descriptor, retry, write_zeros};
+use super::{Buffer, Descriptor, empty_if_forced, retry, write_zeros};
 use crate::palloc::{Error, Flags, Result, try_c_string};
 
 const NO_FILE: &str = "neither a file nor a block device";
@@ -66,7 +66,7 @@ impl MappedFile {
                 io::ErrorKind::PermissionDenied if Path::new(path).is_dir() => Error::Incompatible(NO_FILE),
                 _ => Error::System { doing: "open", source },
             })?;
-        MappedFile::over(file, writable, durable)
+        MappedFile::over(file, flags, durable)
     }
 
     /// The same for the file that the program's descriptor is open on. The descriptor stays open, with its position in the file.
@@ -81,17 +81,22 @@ impl MappedFile {
             return Err(Error::System { doing: "read and write with the descriptor", source: bad_descriptor() });
         }
         let file = open_again(handle, writable, false).map_err(Error::system(USING))?;
-        MappedFile::over(file, writable, false)
+        MappedFile::over(file, flags, false)
     }
 
-    fn over(file: File, writable: bool, durable: bool) -> Result<MappedFile> {
+    fn over(file: File, flags: Flags, durable: bool) -> Result<MappedFile> {
+        let writable = !flags.contains(Flags::READONLY);
         if !is_file(file.as_raw_handle()) {
             return Err(Error::Incompatible(NO_FILE));
         }
         lock(&file, writable)?;
-        let end = file.metadata().map_err(Error::system("find the end of the file"))?.len();
+        let mut end = file.metadata().map_err(Error::system("find the end of the file"))?.len();
+        let window = map(&file, end, writable).or_else(|error| {
+            end = empty_if_forced(&file, end, flags, error)?;
+            map(&file, end, writable)
+        })?;
         Ok(MappedFile {
-            window: map(&file, end, writable)?,
+            window,
             outgrown: Vec::new(),
             file,
             end,
@@ -234,7 +239,8 @@ impl MappedFile {
 
     /// Whether all bytes from `at` to `stop` are zero.
     pub fn is_zero(&self, at: u64, stop: u64) -> Result<bool> {
-        let mut buffer = [0; 32 << 10];
+        let mut buffer = Buffer::new();
+        let buffer = buffer.bytes();
         let mut at = at;
         while at < stop {
             let wanted = (stop - at).min(buffer.len() as u64) as usize;
@@ -391,6 +397,10 @@ pub(super) fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usiz
 
 pub(super) fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
     file.seek_write(bytes, at)
+}
+
+pub(super) fn set_length(file: &File, len: u64) -> io::Result<()> {
+    file.set_len(len)
 }
 
 /// Locks one byte far beyond every file. A lock on the file's bytes would also exclude the program's descriptor.
