@@ -290,6 +290,8 @@ struct palloc_t *palloc_init(const char *filename, uint32_t flags);
  *
  * Returns nothing. If something could not be written, errno and palloc_error() report it, and the
  * next palloc_init repairs it. The medium is closed in any case.
+ *
+ * As with palloc_sync, the start markers of blobs are not read.
  */
 void palloc_close(struct palloc_t *pt);
 
@@ -393,6 +395,10 @@ void *palloc_data(struct palloc_t *pt, uint64_t ptr);
  * Makes everything done so far durable, with the bytes of blobs. The file is then exactly in the
  * documented format: it ends with the last block, and free blocks are linked in order. The call
  * walks all free blocks. With PALLOC_READONLY it does nothing and succeeds.
+ *
+ * The call does not read the start markers of blobs. If the program has overwritten one, the call
+ * succeeds all the same, and the next palloc_init may fail with EILSEQ. palloc_stat reads all of
+ * them.
  *
  * Returns 0, or -1 on failure. Fails iff:
  * - EINVAL: `pt` is NULL.

@@ -286,6 +286,8 @@ fn open(path: &CStr, flags: u32) -> engine::Result<*mut palloc_t> {
 /// Returns nothing. If something could not be written, errno and palloc_error() report it, and the next palloc_init repairs it. The
 /// medium is closed in any case.
 ///
+/// As with palloc_sync, the start markers of blobs are not read.
+///
 /// # Safety
 /// `pt` is NULL or a live handle, which no other thread uses.
 #[unsafe(no_mangle)]
@@ -433,6 +435,9 @@ pub unsafe extern "C" fn palloc_data(pt: *mut palloc_t, ptr: u64) -> *mut c_void
 
 /// Makes everything done so far durable, with the bytes of blobs. The file is then exactly in the documented format: it ends with the
 /// last block, and free blocks are linked in order. The call walks all free blocks. With PALLOC_READONLY it does nothing and succeeds.
+///
+/// The call does not read the start markers of blobs. If the program has overwritten one, the call succeeds all the same, and the next
+/// palloc_init may fail with EILSEQ. palloc_stat reads all of them.
 ///
 /// Returns 0, or -1 on failure. Fails iff:
 /// - EINVAL: `pt` is NULL.

@@ -454,6 +454,7 @@ fn lock(file: &File, how: c_int) -> Result<()> {
 }
 
 /// The flock(2) that the open file has; LOCK_UN if the system does not report it.
+#[inline(never)] // its buffers are on the stack for as long as it runs only
 fn lock_of(file: &File) -> c_int {
     let (mut path, mut text) = ([0; 64], [0; 1024]);
     let _fits = write!(&mut path[..], "/proc/self/fdinfo/{}\0", file.as_raw_fd());
