@@ -1,4 +1,4 @@
-/* Casts that compilers take without a warning, in C and in C++. */
+/* Casts that compile without a warning in C and in C++. */
 #ifdef __cplusplus
 #define LIBPALLOC_CAST_(type, value) static_cast<type>(value)
 #define LIBPALLOC_ADDRESS_(pointer) reinterpret_cast<uintptr_t>(pointer)
@@ -25,13 +25,13 @@ static inline VMemResult vmem_is_aligned_fast(uintptr_t address, int align)
     return (address & (LIBPALLOC_CAST_(uintptr_t, align) - 1)) == 0;
 }
 
-/* 1 if the arena is initialized and its numbers agree; 0 if not, or if it is NULL. Never fails. */
+/* Returns 1 if the arena is initialized and its numbers agree; or else 0, also if it is NULL. Never fails. */
 static inline VMemResult vmem_arena_is_valid(const VMemArena *arena)
 {
     return arena && arena->mem && arena->size_bytes != 0 && arena->commited <= arena->size_bytes;
 }
 
-/* How many bytes an arena takes of which `num_bytes` are committed: whole pages. Never fails. */
+/* Returns the size of the pages that `num_bytes` bytes need. Returns 0 if that is beyond the address space. Never fails. */
 static inline VMemSize vmem_arena_calc_bytes_used_for_size(VMemSize num_bytes)
 {
     const VMemSize mask = vmem_get_page_size() - 1;
@@ -40,32 +40,31 @@ static inline VMemSize vmem_arena_calc_bytes_used_for_size(VMemSize num_bytes)
 }
 
 /*
- * The growing arena, for what is needed together and given back together:
+ * The growing arena: allocates bytes one after the other, and frees them together.
  *
  *   VMemGrowArena arena;
  *   VMemSize mark;
  *   char *name;
  *
- *   vmem_grow_init(&arena, (VMemSize)1 << 36, 0);  never more than 64 GiB
+ *   vmem_grow_init(&arena, (VMemSize)1 << 36, 0);  at most 64 GiB
  *   mark = vmem_grow_mark(&arena);
  *   name = (char *)vmem_grow_push(&arena, 100, 1);
  *   ...
- *   vmem_grow_pop_to(&arena, mark);                name is given back
+ *   vmem_grow_pop_to(&arena, mark);                frees name
  *   vmem_grow_deinit(&arena);
  *
- * What is pushed stays where it is. Memory is committed ahead, 64 KiB at first and twice as much each
- * time up to 2 MiB, less where memory is short; so most pushes are an addition.
+ * Pushed bytes never move. The arena commits pages ahead of use: 64 KiB at first, then twice as much
+ * each time, up to 2 MiB, and less if memory is short. So most pushes are one addition.
  */
 
 /*
- * Takes `size` bytes, with an address that is a multiple of `align`, a power of two. What they hold is
- * not defined.
+ * Allocates `size` bytes at a multiple of `align`, a power of two. Their contents are undefined.
  *
- * Returns their address, or NULL on failure, with nothing changed. Fails iff:
+ * Returns their address, or NULL on failure. Fails, and changes nothing, iff:
  * - `size` is 0, or `align` is not a power of two.
  * - `arena` is NULL or not initialized.
- * - What was reserved for the arena does not suffice.
- * - vmem_commit of what is missing would.
+ * - The arena's reservation has too few bytes left.
+ * - vmem_commit of the missing pages would.
  */
 static inline void *vmem_grow_push(VMemGrowArena *arena, VMemSize size, VMemSize align)
 {
@@ -82,7 +81,7 @@ static inline void *vmem_grow_push(VMemGrowArena *arena, VMemSize size, VMemSize
     return vmem_grow_push_more(arena, size, align);
 }
 
-/* vmem_grow_push of zeros: only what was in use before is overwritten, as fresh memory is zero. */
+/* As vmem_grow_push, but the bytes are zero. Clears only bytes that were in use before, because fresh memory is zero. */
 static inline void *vmem_grow_push_zeroed(VMemGrowArena *arena, VMemSize size, VMemSize align)
 {
     uint8_t *const at = LIBPALLOC_CAST_(uint8_t *, vmem_grow_push(arena, size, align));
@@ -94,7 +93,7 @@ static inline void *vmem_grow_push_zeroed(VMemGrowArena *arena, VMemSize size, V
     return at;
 }
 
-/* How many bytes are in use, padding included; for vmem_grow_pop_to. `arena` is initialized. Never fails. */
+/* Returns the number of bytes in use, padding included, for vmem_grow_pop_to. `arena` must be initialized. Never fails. */
 static inline VMemSize vmem_grow_mark(const VMemGrowArena *arena)
 {
     return LIBPALLOC_CAST_(VMemSize, arena->next - arena->mem);
@@ -103,7 +102,7 @@ static inline VMemSize vmem_grow_mark(const VMemGrowArena *arena)
 #undef LIBPALLOC_CAST_
 #undef LIBPALLOC_ADDRESS_
 
-/* What programs rely on. */
+/* The sizes that programs rely on. */
 typedef char vmem_layout_is_as_documented_[
     sizeof(VMemProtect) == 1 && sizeof(VMemResult) == 4 && sizeof(VMemUsageStatus) == 2 * sizeof(void *) &&
     sizeof(VMemArena) == 3 * sizeof(void *) && sizeof(VMemRangeInfo) == 3 * sizeof(void *) &&

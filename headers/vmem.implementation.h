@@ -1,7 +1,7 @@
-/* A file with VMEM_IMPLEMENTATION has errors handled in its way, from before main on. */
+/* A file that defines VMEM_IMPLEMENTATION sets an error handler before main. */
 #if defined(VMEM_IMPLEMENTATION) && !defined(LIBPALLOC_VMEM_IMPLEMENTATION)
 #define LIBPALLOC_VMEM_IMPLEMENTATION
-/* Programs rely on what the implementation included. */
+/* The original's implementation includes these, and programs rely on it. */
 #include <errno.h>
 #include <string.h>
 #ifdef _WIN32

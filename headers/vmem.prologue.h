@@ -1,15 +1,18 @@
 /*
- * vmem.h: virtual memory. Reserve address space, commit parts of it to memory, give them back.
+ * vmem.h: virtual memory. Reserve address space, commit parts of it, decommit them, release it.
  *
- * Address space costs nothing, memory does. A reservation may be far larger than memory is; it never
- * moves, and only what is committed counts. So an array can grow in place for ever, an arena needs no
- * list of blocks, and a fault tells of the first byte beyond. Link with -lpalloc.
+ * Address space costs nothing, and memory does. A reservation may be far larger than the machine's
+ * memory. It never moves, and only its committed pages can use memory. So an array can grow in place,
+ * an arena needs no list of blocks, and an access behind the committed pages is a fault. Link with
+ * -lpalloc.
  *
  * Terms
  *
- *   reserved    A page that is kept free for the program, and can't be accessed.
- *   committed   A page that the program can access as its protection says. Zero at first.
- *   decommit    Back to reserved. The contents are gone; committed again, the page is zero.
+ *   reserve     To set address space aside for the program. A reserved page can't be accessed.
+ *   commit      To make a reserved page accessible, as its protection permits. It is zero at first.
+ *   decommit    To make a committed page a reserved one again. Its contents are discarded: if it is
+ *               committed again, it is zero.
+ *   release     To return a whole reservation to the system.
  *
  * A program: an array that grows in place.
  *
@@ -32,67 +35,71 @@
  *
  * Rules, the same on every system
  *
- *   vmem_commit, vmem_decommit, vmem_protect, vmem_lock and their like take any range inside one live
- *   reservation, and widen it to whole pages. Beyond it, on memory of others, and on nothing (NULL, or
- *   a size of 0) they fail. A call that fails has changed nothing, unless it is said. vmem_release takes
- *   the start and the size of a reservation, and nothing else.
+ *   vmem_commit, vmem_decommit, vmem_protect, vmem_lock and similar functions work on the pages that
+ *   a range of bytes touches. All of these pages must be in one live reservation: the functions fail
+ *   if one is not, or if the range is empty (NULL, or a size of 0). A call that fails has changed
+ *   nothing, unless its description lists an exception. vmem_release accepts only the start and the
+ *   size of a whole reservation.
  *
  * Memory
  *
- *   A reservation is never charged as memory on Linux, whatever its size. For a commit it depends on
- *   vm.overcommit_memory:
+ *   Linux never charges a reservation as memory, whatever its size. Whether it charges a commit
+ *   depends on vm.overcommit_memory:
  *
- *     0 (usual), 1   Nothing is charged. A commit does not fail for lack of memory; if the program
- *                    writes more than there is, the kernel ends it.
- *     2              A commit is charged, and fails beyond the limit. A decommit gives the charge back.
+ *     0 (usual), 1   It does not. A commit does not fail for lack of memory. If the program writes more
+ *                    than the machine has, the kernel kills the program.
+ *     2              It does. A commit fails beyond the limit. A decommit ends the charge.
  *
- *   Windows charges each commit, too. A decommit replaces the pages by fresh ones. They keep what
- *   vmem_set_name and vmem_advise_huge gave them, and lose what the program gave them by system calls
- *   of its own: MADV_DONTDUMP, MADV_WIPEONFORK, MADV_DONTFORK, MADV_MERGEABLE, NUMA policies,
- *   protection keys, userfaultfd. Give it again after each commit: without MADV_DONTDUMP a secret
- *   gets into core files. vmem_reset keeps all of it.
+ *   Windows charges each commit, too.
  *
- *   After mlockall(2) with MCL_FUTURE reserved bytes count as locked ones against RLIMIT_MEMLOCK, and a
- *   commit brings the pages in. A program that changes pages with mprotect(2) or munmap(2) does so
- *   behind the library's back: queries and checks go by what these functions did.
+ *   A decommit replaces the pages by fresh ones. The fresh pages have the names and the advice of
+ *   vmem_set_name and vmem_advise_huge. They do not have the settings that the program made with its
+ *   own system calls: MADV_DONTDUMP, MADV_WIPEONFORK, MADV_DONTFORK, MADV_MERGEABLE, NUMA policies,
+ *   protection keys, userfaultfd. Make such settings again after each commit: without MADV_DONTDUMP,
+ *   for example, core files contain the page's secrets. vmem_reset keeps all settings.
+ *
+ *   After mlockall(2) with MCL_FUTURE, reserved bytes count as locked against RLIMIT_MEMLOCK, and a
+ *   commit brings its pages into memory. The library does not see changes that a program makes with
+ *   mprotect(2) or munmap(2): its queries and checks report the state that its own functions left.
  *
  * Errors
  *
- *   A function that fails returns NULL or 0, as said with it, and leaves a line of text for
- *   vmem_get_error_message(). "Fails iff" lists all the cases. Nothing is printed, and nothing ends the
- *   program, unless it asks for that:
+ *   A function that fails returns NULL or 0, as its description says, and stores a line of text for
+ *   vmem_get_error_message(). "Fails iff" lists all the cases. The library prints nothing and never
+ *   ends the program. A program can have its own code called on each error, in two ways:
  *
- *     vmem_set_error_handler(f)             f is called on every error of the program.
- *     #define VMEM_IMPLEMENTATION           in any file, before vmem.h is included, has a handler set
- *                                           before main:
- *       #define VMEM_ON_ERROR(msg) ...      this one, if it is defined there;
- *       #define VMEM_ASSERT(cond) ...       else this one, called with a false condition;
- *                                           else assert(0 && msg), and none under NDEBUG;
- *       #define VMEM_NO_ERROR_CHECKING      or none.
- *     Of several files that differ, one wins. (One in a static library counts only if the linker takes
- *     it: name the object file itself.)
+ *     vmem_set_error_handler(f)             sets the handler f at run time.
+ *     #define VMEM_IMPLEMENTATION           in any file, before vmem.h is included, sets a handler
+ *                                           before main. These definitions in the same file choose it:
+ *       #define VMEM_NO_ERROR_CHECKING      no handler;
+ *       #define VMEM_ON_ERROR(msg) ...      or else this code;
+ *       #define VMEM_ASSERT(cond) ...       or else this code, with a false condition;
+ *                                           or else assert(0 && msg), and no handler under NDEBUG.
+ *     If several files set different handlers, one of them wins. (A file in a static library sets a
+ *     handler only if the linker includes it: link its object file by name.)
  *
- *   VMEM_IMPLEMENTATION is not needed for anything else: the code is in the library. A file that has it
- *   gets <errno.h>, <string.h>, and <sys/mman.h> and <unistd.h> or <windows.h>, as before. VMEM_FUNC,
- *   VMEM_INLINE, VMEM_UNUSED, VMEM_THREAD_LOCAL, VMEM_NO_ERROR_MESSAGES and VMEM_NO_AUTO_PLATFORM are
- *   accepted without effect.
+ *   VMEM_IMPLEMENTATION has no other purpose, because the code is in the library. As in the original,
+ *   a file that defines it includes <errno.h>, <string.h>, and <sys/mman.h> and <unistd.h> or
+ *   <windows.h>. VMEM_FUNC, VMEM_INLINE, VMEM_UNUSED, VMEM_THREAD_LOCAL, VMEM_NO_ERROR_MESSAGES and
+ *   VMEM_NO_AUTO_PLATFORM are accepted without effect.
  *
  * Threads
  *
- *   Every function may be called from any thread at any time; on one VMemArena or VMemGrowArena,
- *   from one thread at a time. Messages are each thread's own. After fork(2) (not _Fork or clone)
- *   the child may use everything; what was reserved is its own copy then, and nothing is locked. (A
- *   child of vfork(2) must not.) Handlers of pthread_atfork(3) may call the functions, signal handlers
- *   must not.
+ *   Any thread may call any function at any time. Only one thread at a time may use the same VMemArena
+ *   or VMemGrowArena. Each thread has its own error message. After fork(2), the child may call all
+ *   functions: it has its own copies of the reservations, and none of its pages are locked. After
+ *   vfork(2), _Fork(3) or clone(2), it must not. Handlers of pthread_atfork(3) may call the functions;
+ *   signal handlers must not.
  *
- *   malloc may be built on these functions: none of them calls malloc, and none calls back while a
- *   lock is held. If such a malloc has handlers of pthread_atfork(3), it calls vmem_init first: fork
- *   then takes malloc's lock before the library's, as malloc does.
+ *   malloc may be built on these functions: they do not call malloc, and they call the error handler
+ *   only while no lock is held. If such a malloc has handlers of pthread_atfork(3), it calls vmem_init
+ *   before it installs them: fork then locks malloc before the library, in the order in which malloc
+ *   does.
  *
  * Origin
  *
- *   The functions are those of the two generations of the single-file library vmem.h: vmem_reserve and
- *   vmem_release are the names of the first, vmem_alloc and vmem_dealloc those of the second. Programs
+ *   The functions are those of the two generations of the single-file library vmem.h: the first has the
+ *   names vmem_reserve and vmem_release, and the second has vmem_alloc and vmem_dealloc. Programs
  *   written for either compile unchanged. The additions are vmem_reserve_aligned, vmem_reserve_guarded,
  *   vmem_reset, vmem_prefault, vmem_advise_huge, vmem_set_name, vmem_set_executable,
  *   vmem_set_error_handler, and the growing arena, vmem_grow_*.

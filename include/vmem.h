@@ -4,17 +4,20 @@
 #define LIBPALLOC_VMEM_H
 
 /*
- * vmem.h: virtual memory. Reserve address space, commit parts of it to memory, give them back.
+ * vmem.h: virtual memory. Reserve address space, commit parts of it, decommit them, release it.
  *
- * Address space costs nothing, memory does. A reservation may be far larger than memory is; it never
- * moves, and only what is committed counts. So an array can grow in place for ever, an arena needs no
- * list of blocks, and a fault tells of the first byte beyond. Link with -lpalloc.
+ * Address space costs nothing, and memory does. A reservation may be far larger than the machine's
+ * memory. It never moves, and only its committed pages can use memory. So an array can grow in place,
+ * an arena needs no list of blocks, and an access behind the committed pages is a fault. Link with
+ * -lpalloc.
  *
  * Terms
  *
- *   reserved    A page that is kept free for the program, and can't be accessed.
- *   committed   A page that the program can access as its protection says. Zero at first.
- *   decommit    Back to reserved. The contents are gone; committed again, the page is zero.
+ *   reserve     To set address space aside for the program. A reserved page can't be accessed.
+ *   commit      To make a reserved page accessible, as its protection permits. It is zero at first.
+ *   decommit    To make a committed page a reserved one again. Its contents are discarded: if it is
+ *               committed again, it is zero.
+ *   release     To return a whole reservation to the system.
  *
  * A program: an array that grows in place.
  *
@@ -37,67 +40,71 @@
  *
  * Rules, the same on every system
  *
- *   vmem_commit, vmem_decommit, vmem_protect, vmem_lock and their like take any range inside one live
- *   reservation, and widen it to whole pages. Beyond it, on memory of others, and on nothing (NULL, or
- *   a size of 0) they fail. A call that fails has changed nothing, unless it is said. vmem_release takes
- *   the start and the size of a reservation, and nothing else.
+ *   vmem_commit, vmem_decommit, vmem_protect, vmem_lock and similar functions work on the pages that
+ *   a range of bytes touches. All of these pages must be in one live reservation: the functions fail
+ *   if one is not, or if the range is empty (NULL, or a size of 0). A call that fails has changed
+ *   nothing, unless its description lists an exception. vmem_release accepts only the start and the
+ *   size of a whole reservation.
  *
  * Memory
  *
- *   A reservation is never charged as memory on Linux, whatever its size. For a commit it depends on
- *   vm.overcommit_memory:
+ *   Linux never charges a reservation as memory, whatever its size. Whether it charges a commit
+ *   depends on vm.overcommit_memory:
  *
- *     0 (usual), 1   Nothing is charged. A commit does not fail for lack of memory; if the program
- *                    writes more than there is, the kernel ends it.
- *     2              A commit is charged, and fails beyond the limit. A decommit gives the charge back.
+ *     0 (usual), 1   It does not. A commit does not fail for lack of memory. If the program writes more
+ *                    than the machine has, the kernel kills the program.
+ *     2              It does. A commit fails beyond the limit. A decommit ends the charge.
  *
- *   Windows charges each commit, too. A decommit replaces the pages by fresh ones. They keep what
- *   vmem_set_name and vmem_advise_huge gave them, and lose what the program gave them by system calls
- *   of its own: MADV_DONTDUMP, MADV_WIPEONFORK, MADV_DONTFORK, MADV_MERGEABLE, NUMA policies,
- *   protection keys, userfaultfd. Give it again after each commit: without MADV_DONTDUMP a secret
- *   gets into core files. vmem_reset keeps all of it.
+ *   Windows charges each commit, too.
  *
- *   After mlockall(2) with MCL_FUTURE reserved bytes count as locked ones against RLIMIT_MEMLOCK, and a
- *   commit brings the pages in. A program that changes pages with mprotect(2) or munmap(2) does so
- *   behind the library's back: queries and checks go by what these functions did.
+ *   A decommit replaces the pages by fresh ones. The fresh pages have the names and the advice of
+ *   vmem_set_name and vmem_advise_huge. They do not have the settings that the program made with its
+ *   own system calls: MADV_DONTDUMP, MADV_WIPEONFORK, MADV_DONTFORK, MADV_MERGEABLE, NUMA policies,
+ *   protection keys, userfaultfd. Make such settings again after each commit: without MADV_DONTDUMP,
+ *   for example, core files contain the page's secrets. vmem_reset keeps all settings.
+ *
+ *   After mlockall(2) with MCL_FUTURE, reserved bytes count as locked against RLIMIT_MEMLOCK, and a
+ *   commit brings its pages into memory. The library does not see changes that a program makes with
+ *   mprotect(2) or munmap(2): its queries and checks report the state that its own functions left.
  *
  * Errors
  *
- *   A function that fails returns NULL or 0, as said with it, and leaves a line of text for
- *   vmem_get_error_message(). "Fails iff" lists all the cases. Nothing is printed, and nothing ends the
- *   program, unless it asks for that:
+ *   A function that fails returns NULL or 0, as its description says, and stores a line of text for
+ *   vmem_get_error_message(). "Fails iff" lists all the cases. The library prints nothing and never
+ *   ends the program. A program can have its own code called on each error, in two ways:
  *
- *     vmem_set_error_handler(f)             f is called on every error of the program.
- *     #define VMEM_IMPLEMENTATION           in any file, before vmem.h is included, has a handler set
- *                                           before main:
- *       #define VMEM_ON_ERROR(msg) ...      this one, if it is defined there;
- *       #define VMEM_ASSERT(cond) ...       else this one, called with a false condition;
- *                                           else assert(0 && msg), and none under NDEBUG;
- *       #define VMEM_NO_ERROR_CHECKING      or none.
- *     Of several files that differ, one wins. (One in a static library counts only if the linker takes
- *     it: name the object file itself.)
+ *     vmem_set_error_handler(f)             sets the handler f at run time.
+ *     #define VMEM_IMPLEMENTATION           in any file, before vmem.h is included, sets a handler
+ *                                           before main. These definitions in the same file choose it:
+ *       #define VMEM_NO_ERROR_CHECKING      no handler;
+ *       #define VMEM_ON_ERROR(msg) ...      or else this code;
+ *       #define VMEM_ASSERT(cond) ...       or else this code, with a false condition;
+ *                                           or else assert(0 && msg), and no handler under NDEBUG.
+ *     If several files set different handlers, one of them wins. (A file in a static library sets a
+ *     handler only if the linker includes it: link its object file by name.)
  *
- *   VMEM_IMPLEMENTATION is not needed for anything else: the code is in the library. A file that has it
- *   gets <errno.h>, <string.h>, and <sys/mman.h> and <unistd.h> or <windows.h>, as before. VMEM_FUNC,
- *   VMEM_INLINE, VMEM_UNUSED, VMEM_THREAD_LOCAL, VMEM_NO_ERROR_MESSAGES and VMEM_NO_AUTO_PLATFORM are
- *   accepted without effect.
+ *   VMEM_IMPLEMENTATION has no other purpose, because the code is in the library. As in the original,
+ *   a file that defines it includes <errno.h>, <string.h>, and <sys/mman.h> and <unistd.h> or
+ *   <windows.h>. VMEM_FUNC, VMEM_INLINE, VMEM_UNUSED, VMEM_THREAD_LOCAL, VMEM_NO_ERROR_MESSAGES and
+ *   VMEM_NO_AUTO_PLATFORM are accepted without effect.
  *
  * Threads
  *
- *   Every function may be called from any thread at any time; on one VMemArena or VMemGrowArena,
- *   from one thread at a time. Messages are each thread's own. After fork(2) (not _Fork or clone)
- *   the child may use everything; what was reserved is its own copy then, and nothing is locked. (A
- *   child of vfork(2) must not.) Handlers of pthread_atfork(3) may call the functions, signal handlers
- *   must not.
+ *   Any thread may call any function at any time. Only one thread at a time may use the same VMemArena
+ *   or VMemGrowArena. Each thread has its own error message. After fork(2), the child may call all
+ *   functions: it has its own copies of the reservations, and none of its pages are locked. After
+ *   vfork(2), _Fork(3) or clone(2), it must not. Handlers of pthread_atfork(3) may call the functions;
+ *   signal handlers must not.
  *
- *   malloc may be built on these functions: none of them calls malloc, and none calls back while a
- *   lock is held. If such a malloc has handlers of pthread_atfork(3), it calls vmem_init first: fork
- *   then takes malloc's lock before the library's, as malloc does.
+ *   malloc may be built on these functions: they do not call malloc, and they call the error handler
+ *   only while no lock is held. If such a malloc has handlers of pthread_atfork(3), it calls vmem_init
+ *   before it installs them: fork then locks malloc before the library, in the order in which malloc
+ *   does.
  *
  * Origin
  *
- *   The functions are those of the two generations of the single-file library vmem.h: vmem_reserve and
- *   vmem_release are the names of the first, vmem_alloc and vmem_dealloc those of the second. Programs
+ *   The functions are those of the two generations of the single-file library vmem.h: the first has the
+ *   names vmem_reserve and vmem_release, and the second has vmem_alloc and vmem_dealloc. Programs
  *   written for either compile unchanged. The additions are vmem_reserve_aligned, vmem_reserve_guarded,
  *   vmem_reset, vmem_prefault, vmem_advise_huge, vmem_set_name, vmem_set_executable,
  *   vmem_set_error_handler, and the growing arena, vmem_grow_*.
@@ -120,15 +127,15 @@ extern "C" {
 #endif
 
 /*
- * For vmem_grow_init: huge pages where the system has them. Faster to fill, but memory is taken 2
- * MiB at a time.
+ * A flag of vmem_grow_init: use huge pages, on systems that have them. The arena is faster to fill,
+ * and uses memory in steps of 2 MiB.
  */
 #define VMEM_GROW_HUGE 1
 
-/* For vmem_grow_init: guards before and behind the arena, as with vmem_reserve_guarded. */
+/* A flag of vmem_grow_init: put a guard on each side of the arena, as vmem_reserve_guarded does. */
 #define VMEM_GROW_GUARD 2
 
-/* What may be done with a page. */
+/* The access that a page permits. */
 typedef enum VMemProtect_ {
     /* Not a protection. */
     VMemProtect_Invalid = 0,
@@ -138,28 +145,28 @@ typedef enum VMemProtect_ {
     VMemProtect_Read,
     /* Read and write. */
     VMemProtect_ReadWrite,
-    /* Run code; most machines let it be read too. */
+    /* Run code. Most machines permit reading it too. */
     VMemProtect_Execute,
     /* Run code and read. */
     VMemProtect_ExecuteRead,
-    /* All of it. Many systems refuse it; see vmem_set_executable. */
+    /* Read, write and run code. Many systems refuse it; see vmem_set_executable. */
     VMemProtect_ExecuteReadWrite,
-    /* How many there are, with the invalid one. */
+    /* The number of values before this one, VMemProtect_Invalid included. */
     VMemProtect_COUNT,
 } VMemProtect_;
 
-/* What functions return. */
+/* The results of functions. */
 typedef enum VMemResult_ {
     /* The function failed. */
     VMemResult_Error = 0,
-    /* The function did what it says. */
+    /* The function succeeded. */
     VMemResult_Success = 1,
 } VMemResult_;
 
 /* A size in bytes. */
 typedef size_t VMemSize;
 
-/* One of enum VMemResult_: 1 if the function did what it says, 0 if it failed. */
+/* One of enum VMemResult_: 1 if the function succeeded, 0 if it failed. */
 typedef int VMemResult;
 
 /* One of enum VMemProtect_. */
@@ -167,9 +174,9 @@ typedef uint8_t VMemProtect;
 
 /* The machine's memory. */
 typedef struct VMemUsageStatus {
-    /* What the machine has. */
+    /* Memory that the machine has. */
     VMemSize total_physical_bytes;
-    /* What the process can still get without swapping. */
+    /* Memory that the process can still get without swapping. */
     VMemSize avail_physical_bytes;
 } VMemUsageStatus;
 
@@ -177,370 +184,384 @@ typedef struct VMemUsageStatus {
 typedef struct VMemRangeInfo {
     /* The first page. */
     void *ptr;
-    /* How many bytes the pages have. */
+    /* The size of its pages. */
     VMemSize size_bytes;
     /*
-     * 1 if they are committed, or mapped by someone else than this library; 0 if they are reserved
+     * 1 if the pages are committed, or mapped by others than this library; 0 if they are reserved
      * or free.
      */
     uint8_t is_commited;
     /*
-     * Their protection. Of reserved pages: the one given when they were reserved. Of free ones:
+     * Their protection. Reserved pages have the one that they were reserved with. Free pages have
      * NoAccess.
      */
     VMemProtect protect;
 } VMemRangeInfo;
 
-/* Called with the text of an error. */
+/* A function that the library calls with the text of an error. */
 typedef void (*vmem_error_fn)(const char *message);
 
 /* A region whose first `commited` bytes are committed. All zero if it is not initialized. */
 typedef struct VMemArena {
-    /* Where it begins. */
+    /* Its first byte. */
     uint8_t *mem;
-    /* How many bytes it has. */
+    /* Its size. */
     VMemSize size_bytes;
-    /* How many of them are committed; changed by vmem_arena_set_commited. */
+    /* The number of committed bytes. vmem_arena_set_commited changes it. */
     VMemSize commited;
 } VMemArena;
 
 /*
- * A growing arena: bytes are pushed onto it, and commit themselves. Read the fields, never write
- * them.
+ * A growing arena: vmem_grow_push takes bytes from it, and commits pages when they are needed.
+ * Programs may read the fields, and must not write them.
  */
 typedef struct VMemGrowArena {
-    /* Where it begins; NULL if it is not initialized. */
+    /* Its first byte; NULL if the arena is not initialized. */
     uint8_t *mem;
     /* The first byte that is not in use. */
     uint8_t *next;
-    /* Behind what is committed. */
+    /* The end of the committed bytes. */
     uint8_t *limit;
-    /* Behind what is reserved. */
+    /* The end of the reserved bytes. */
     uint8_t *end;
-    /* What is not in use from here on is zero. */
+    /* Committed bytes from here on that are not in use are zero. */
     uint8_t *fresh;
-    /* How many bytes are committed when the next are needed. */
+    /* The number of bytes that the next commit adds, or more if a push needs more. */
     VMemSize step;
-    /* As given to vmem_grow_init. */
+    /* The flags of vmem_grow_init. */
     uint32_t flags;
 } VMemGrowArena;
 
 /*
- * Not needed: every function works without it. Programs of the second generation call it first. A
- * malloc that is built on vmem.h calls it before it installs its own handlers of pthread_atfork(3).
+ * Prepares the library for fork(2). Programs need not call it, because every other function does
+ * the same when it first needs to. Programs of the second generation call it first. A malloc that
+ * is built on vmem.h calls it before it installs its own handlers of pthread_atfork(3). Never
+ * fails.
  */
 void vmem_init(void);
 
 /*
- * Reserves `num_bytes` of address space, rounded up to whole pages. It takes no memory, and can't
- * be accessed before it is committed.
+ * Reserves `num_bytes` of address space, rounded up to whole pages. The reservation uses no memory,
+ * and can't be accessed before it is committed.
  *
  * Returns its start, a multiple of vmem_get_allocation_granularity(), or NULL on failure. Fails
  * iff:
  * - `num_bytes` is 0.
- * - There is no address space of this size, or a limit is in the way (RLIMIT_AS).
- * - There is no memory to note it.
+ * - No address space of this size is free, or a limit would be exceeded (RLIMIT_AS).
+ * - No memory is left for the library's registry.
  */
 void *vmem_reserve(VMemSize num_bytes);
 
 /*
- * As vmem_reserve, with a start that is a multiple of `alignment`, a power of two. Fails also iff
- * it is none, or where the sum of both is not free for a moment.
+ * As vmem_reserve, with a start that is a multiple of `alignment`. Fails also if:
+ * - `alignment` is not a power of two.
+ * - No address space of `num_bytes` plus `alignment` is free; the function may reserve so much for
+ *   a moment, to find an aligned start.
  */
 void *vmem_reserve_aligned(VMemSize num_bytes, VMemSize alignment);
 
 /*
- * As vmem_reserve, between two guards that can't be accessed, ever: running over either end is a
- * fault, not a corruption. They have vmem_get_allocation_granularity() bytes each, a page on most
- * systems, and do not count in the size.
+ * As vmem_reserve, with a guard on each side. A guard can never be accessed: an access just outside
+ * of the reservation is a fault, not a corruption. Each guard has vmem_get_allocation_granularity()
+ * bytes, a page on most systems. The size of the reservation does not include them.
  */
 void *vmem_reserve_guarded(VMemSize num_bytes);
 
 /*
- * Releases a reservation, whatever is committed or locked in it.
+ * Releases a whole reservation. Pages in it may be committed and locked.
  *
- * Fails, and touches nothing, iff:
- * - `ptr` is not the start of a live reservation: NULL, inside of one, released already, not of
- *   this library.
- * - `num_reserved_bytes`, rounded up to whole pages, is not its size.
- * - The system has no mappings left to split one that spans neighbouring reservations, or there is
- *   no memory to note it.
+ * Fails, and changes nothing, iff:
+ * - `ptr` is not the start of a live reservation. (It is NULL, or inside a reservation, or was
+ *   released, or is not of this library.)
+ * - `num_reserved_bytes`, rounded up to whole pages, is not the size of the reservation.
+ * - The process has no mapping left to split one that spans neighbouring reservations.
+ * - No memory is left for the library's registry.
  */
 VMemResult vmem_release(void *ptr, VMemSize num_reserved_bytes);
 
-/* The same as vmem_reserve, which is the name in the first generation. */
+/* The same as vmem_reserve, under its name in the second generation. */
 void *vmem_alloc(VMemSize num_bytes);
 
 /*
- * As vmem_reserve; `protect` is what vmem_query_range_info tells of pages that are not committed.
- * Nothing is accessible before a commit, which gives its own protection. (Memory that is to become
- * executable on Apple systems has to be reserved with one of the Execute protections.) Fails also
- * iff `protect` is not a protection.
+ * As vmem_reserve. vmem_query_range_info reports `protect` for pages that are not committed. Pages
+ * can't be accessed before a commit, which sets their protection. (On Apple systems, only a
+ * reservation with one of the Execute protections can become executable.) Fails also if `protect`
+ * is not a protection.
  */
 void *vmem_alloc_protect(VMemSize num_bytes, VMemProtect protect);
 
 /*
- * vmem_reserve and vmem_commit in one. Fails iff one of them would; then nothing is reserved,
- * unless the process has no mappings left to give the address space back.
+ * Does vmem_reserve and then vmem_commit of all. Fails iff one of them would. Then nothing stays
+ * reserved, unless the process has no mapping left to release the address space.
  */
 void *vmem_alloc_commited(VMemSize num_bytes);
 
-/* The same as vmem_release, which is the name in the first generation. */
+/* The same as vmem_release, under its name in the second generation. */
 VMemResult vmem_dealloc(void *ptr, VMemSize num_bytes);
 
 /* The same as vmem_commit_protect with VMemProtect_ReadWrite. */
 VMemResult vmem_commit(void *ptr, VMemSize num_bytes);
 
 /*
- * Commits the pages that the range touches: they are accessible from now on, as `protect` says, and
- * zero. Pages that are committed already keep their contents, and get the protection too.
+ * Commits the pages that the range touches, with the protection `protect`. They are zero. Pages
+ * that are committed already keep their contents, and change their protection.
  *
  * Fails, and changes nothing, iff:
- * - The range is empty, or not inside one live reservation, or `protect` is not a protection.
- * - Memory is out, or a limit is in the way: RLIMIT_DATA, the commit limit of a system that has
- *   one, the number of mappings of the process (Linux: vm.max_map_count, usually 65,530; each run
- *   of pages with one protection is one).
- * - The system forbids the protection.
- * - There is no memory to note it.
+ * - The range is empty or not inside one live reservation.
+ * - `protect` is not a protection, or the system forbids it.
+ * - Memory has run out, also for the library's registry.
+ * - A limit would be exceeded: RLIMIT_DATA, the commit limit of a system that has one, or the
+ *   number of mappings of the process (Linux: vm.max_map_count, usually 65,530). Each run of pages
+ *   with one protection needs a mapping.
  */
 VMemResult vmem_commit_protect(void *ptr, VMemSize num_bytes, VMemProtect protect);
 
 /*
- * Gives the memory of the pages that the range touches back to the system, and unlocks them; they
- * are reserved again. Pages that are not committed stay as they are. The pages keep the names and
- * the advice that they have from vmem_set_name and vmem_advise_huge, and lose all other advice: see
- * "Memory" above.
+ * Decommits the pages that the range touches: discards their contents, unlocks them, and returns
+ * their memory to the system. They are reserved again. Pages that are not committed stay as they
+ * are. The pages keep their names and advice from vmem_set_name and vmem_advise_huge, and lose all
+ * other advice: see "Memory" above.
  *
  * Fails, and changes nothing, iff:
  * - The range is empty or not inside one live reservation.
- * - The process has no mappings left to split one, or there is no memory to note it.
+ * - The process has no mapping left to split one, or no memory is left for the library's registry.
  */
 VMemResult vmem_decommit(void *ptr, VMemSize num_bytes);
 
 /*
  * Changes the protection of the pages that the range touches.
  *
- * Fails iff:
- * - The range is empty, or not inside one live reservation; a page is not committed; `protect` is
- *   not a protection. Nothing changed.
- * - The system refuses, as with vmem_commit_protect.
+ * Fails, and changes nothing, iff:
+ * - The range is empty or not inside one live reservation.
+ * - A page is not committed.
+ * - `protect` is not a protection, or the system forbids it.
+ * - A limit would be exceeded, as with vmem_commit_protect, or no memory is left for the library's
+ *   registry.
  */
 VMemResult vmem_protect(void *ptr, VMemSize num_bytes, VMemProtect protect);
 
 /*
- * For programs that write code, on systems that forbid memory to be written and executed at the
- * same time. With `executable` 1 the pages that the range touches become ExecuteRead, and the
- * processor sees the code that was written; with 0 they become ReadWrite. Fails iff vmem_protect
- * would.
+ * Prepares the pages that the range touches for running code or for writing it. If `executable` is
+ * 0, they become ReadWrite. Otherwise they become ExecuteRead, and the processor sees the code that
+ * was written. Fails iff vmem_protect would. It is for programs that write code, because many
+ * systems forbid memory that is writable and executable at the same time.
  */
 VMemResult vmem_set_executable(void *ptr, VMemSize num_bytes, int executable);
 
 /*
- * Keeps the pages that the range touches in memory, and brings them there. Locks do not nest, and a
- * child of fork(2) has none.
+ * Locks the pages that the range touches: brings them into memory, and keeps them there. Locks do
+ * not nest. A child of fork(2) does not inherit them.
  *
- * Fails, and changes nothing, iff:
- * - The range is empty, or not inside one live reservation; a page is not committed, or NoAccess.
- * - The system refuses (RLIMIT_MEMLOCK), or memory is out.
+ * Fails, and leaves the same pages locked as before, iff:
+ * - The range is empty or not inside one live reservation.
+ * - A page is not committed, or is NoAccess.
+ * - The system refuses (RLIMIT_MEMLOCK), or memory has run out, also for the library's registry.
  */
 VMemResult vmem_lock(void *ptr, VMemSize num_bytes);
 
 /*
- * Undoes vmem_lock.
+ * Unlocks the pages that the range touches.
  *
  * Fails, and changes nothing, iff:
- * - The range is empty, or not inside one live reservation; a page is not locked.
- * - The process has no mappings left to split one, or there is no memory to note it.
+ * - The range is empty or not inside one live reservation.
+ * - A page is not locked by vmem_lock.
+ * - The process has no mapping left to split one, or no memory is left for the library's registry.
  */
 VMemResult vmem_unlock(void *ptr, VMemSize num_bytes);
 
 /*
- * Tells the system that the contents of the pages that the range touches are not needed any more:
- * it may take the memory when it runs short. They stay committed. Until they are written again,
- * they hold their old contents or zeros. Much faster than decommit and commit.
+ * Declares that the program does not need the contents of the pages that the range touches. The
+ * system may take their memory when memory is short. The pages stay committed. Until a page is
+ * written again, it holds its old contents or zeros. This is much faster than a decommit and a
+ * commit.
  *
  * Fails iff:
- * - The range is empty, or not inside one live reservation; a page is not committed, or is locked
- *   by vmem_lock.
+ * - The range is empty or not inside one live reservation.
+ * - A page is not committed, or is locked by vmem_lock.
  * - mlockall(2) has locked a page, and the system is Linux before 5.18.
  * - The system refuses: a sandbox forbids madvise(2).
  */
 VMemResult vmem_reset(void *ptr, VMemSize num_bytes);
 
 /*
- * Brings the pages that the range touches into memory now, so that touching them later costs
- * nothing; contents stay as they are. They must stay committed during the call. Where the system
- * has no call for it, or forbids it, each page is touched.
+ * Brings the pages that the range touches into memory, so that a later access causes no page fault.
+ * It does not change their contents. They must stay committed during the call. If the system has no
+ * call for it, or forbids it, the function accesses each page.
  *
  * Fails iff:
- * - The range is empty, or not inside one live reservation; a page is not committed, or can't be
- *   read.
- * - Memory is out.
+ * - The range is empty or not inside one live reservation.
+ * - A page is not committed, or not readable.
+ * - Memory has run out.
  */
 VMemResult vmem_prefault(void *ptr, VMemSize num_bytes);
 
 /*
- * Advises the system to use huge pages for the range, committed or not, where they fit: first touch
- * is several times faster then, but takes memory 2 MiB at a time on most machines. The advice lasts
- * until the reservation is released. Best with a range that vmem_reserve_aligned aligned to 2 MiB.
+ * Advises the system to use huge pages for the range, where they fit. Its pages may be committed or
+ * not. The first access is then several times faster, but uses memory in steps of 2 MiB on most
+ * machines. The advice lasts until the reservation is released. It works best if the range is
+ * aligned to 2 MiB; see vmem_reserve_aligned.
  *
  * Fails iff:
- * - The range is empty, or not inside one live reservation.
- * - The system has no huge pages to advise, or forbids it, or no mappings are left, or there is no
- *   memory to note it.
+ * - The range is empty or not inside one live reservation.
+ * - The system has no huge pages, or forbids the advice.
+ * - The process has no mapping left to split one, or no memory is left for the library's registry.
  */
 VMemResult vmem_advise_huge(void *ptr, VMemSize num_bytes);
 
 /*
- * Names the range in /proc/PID/maps until the reservation is released; NULL takes the name away.
- * Where the system has no such names (Linux before 5.17, and others), or forbids them, it succeeds
- * without effect.
+ * Names the range in /proc/PID/maps until the reservation is released. NULL removes the name. If
+ * the system has no such names (Linux before 5.17, and other systems), or forbids them, the
+ * function succeeds without effect.
  *
  * Fails iff:
- * - The range is empty, or not inside one live reservation.
- * - `name` has more than 79 bytes, or other than printable ASCII characters, or one of \ ` $ [ ]
- * - There is no memory to note it.
+ * - The range is empty or not inside one live reservation.
+ * - `name` has more than 79 bytes, a character that is not printable ASCII, or one of \ ` $ [ ]
+ * - No memory is left for the library's registry.
  */
 VMemResult vmem_set_name(void *ptr, VMemSize num_bytes, const char *name);
 
-/* The size of a page. Only the first call makes a system call. */
+/* Returns the size of a page. Only the first call asks the system. Never fails. */
 VMemSize vmem_get_page_size(void);
 
-/* The same, asked of the system. */
+/* Asks the system for the size of a page, and returns it. Never fails. */
 VMemSize vmem_query_page_size(void);
 
-/* What the starts of reservations are multiples of: 64 KiB on Windows, elsewhere the page size. */
+/*
+ * Returns the alignment of reservations: 64 KiB on Windows, the page size on other systems. Only
+ * the first call asks the system. Never fails.
+ */
 VMemSize vmem_get_allocation_granularity(void);
 
-/* The same, asked of the system. */
+/* Asks the system for the alignment of reservations, and returns it. Never fails. */
 VMemSize vmem_query_allocation_granularity(void);
 
 /*
- * How much memory the machine has, and how much of it the process can still get without swapping;
- * on Linux no more than its cgroups and their ancestors leave below memory.max and memory.high,
- * with cache that can be dropped counted as free.
+ * Returns the memory that the machine has, and the memory that the process can still get without
+ * swapping. On Linux, the second number respects the limits memory.max and memory.high of the
+ * process's cgroups and their ancestors; cache that the kernel can drop counts as free.
  *
- * Returns zeros on failure. Fails iff the system does not tell (Linux: /proc is not mounted).
+ * Returns zeros on failure. Fails iff the system does not report its memory (Linux: /proc is not
+ * mounted).
  */
 struct VMemUsageStatus vmem_query_usage_status(void);
 
 /*
- * Describes the pages that the range touches, as runs of equal state with nothing left out, the
- * lowest first, the last one cut at the end of the range; and writes at most `max_items` of them to
- * `out`. A run ends where a reservation ends. Memory that is not of this library is one run a
- * mapping of the system's.
+ * Describes the pages that the range touches, as runs of pages in one state, in ascending order.
+ * Writes the first `max_items` runs to `out`, or all if they are fewer. The runs have no gaps
+ * between them, and the last one ends with the range. A run ends where a reservation ends. Outside
+ * of reservations, each mapping of the system is a run.
  *
- * Returns how many were written; 0 on failure. Fails iff:
+ * Returns the number of runs written, or 0 on failure. Fails iff:
  * - The range is empty, `out` is NULL, or `max_items` is 0.
- * - A part of the range is not of this library, and the system does not tell of it (Linux: /proc is
- *   not mounted).
+ * - A part of the range is in no reservation, and the system does not report its mappings (Linux:
+ *   /proc is not mounted).
  */
 VMemSize vmem_query_range_info(void *ptr, VMemSize num_bytes, struct VMemRangeInfo *out, VMemSize max_items);
 
 /*
- * What went wrong in the last call that failed in this thread, as one line that names the function,
- * what was being done, and the range. Never NULL; "" if nothing failed yet. It changes with the
- * next failure in this thread.
+ * Returns the text of the last error in this thread: one line that names the function, the step
+ * that failed, and the range or argument. Returns "" if no call has failed in this thread, and
+ * never NULL. The next failure in this thread changes the text. Never fails.
  */
 const char *vmem_get_error_message(void);
 
 /*
- * Has `handler` called once for each call that fails, in the thread that made it, with its message;
- * NULL: errors are only returned. No lock is held then: the handler may call this library. It must
- * return.
+ * Sets the error handler of the process. The library calls it once for each call that fails, in the
+ * thread of that call, with the text of the error. NULL removes the handler. The handler may call
+ * this library, because no lock is held. It must return.
  *
- * Returns the handler there was, NULL at first. Never fails.
+ * Returns the handler that was set before, or NULL. Never fails.
  */
 vmem_error_fn vmem_set_error_handler(vmem_error_fn handler);
 
 /*
- * The protection's name: "NoAccess", "Read", "ReadWrite", "Execute", "ExecuteRead",
- * "ExecuteReadWrite"; "INVALID" for 0, and `<Unknown>` for what is not a protection.
+ * Returns the protection's name: "NoAccess", "Read", "ReadWrite", "Execute", "ExecuteRead" or
+ * "ExecuteReadWrite". Returns "INVALID" for 0 and `<Unknown>` for any other number. Never fails.
  */
 const char *vmem_get_protect_name(VMemProtect protect);
 
 /*
- * The first multiple of `align` that is not below `address`. Returns 0 on failure. Fails iff
- * `align` is not a positive power of two, or there is no such address.
+ * Returns the lowest multiple of `align` at or above `address`, or 0 on failure. Fails iff `align`
+ * is not a positive power of two, or the address space ends before such a multiple.
  */
 uintptr_t vmem_align_forward(uintptr_t address, int align);
 
 /*
- * The last multiple of `align` that is not above `address`. Returns 0 on failure. Fails iff `align`
+ * Returns the highest multiple of `align` at or below `address`, or 0 on failure. Fails iff `align`
  * is not a positive power of two.
  */
 uintptr_t vmem_align_backward(uintptr_t address, int align);
 
 /*
- * 1 if `address` is a multiple of `align`, 0 if not, which is no error, and 0 on failure. Fails iff
- * `align` is not a positive power of two.
+ * Returns 1 if `address` is a multiple of `align`, or else 0, also on failure. Fails iff `align` is
+ * not a positive power of two.
  */
 VMemResult vmem_is_aligned(uintptr_t address, int align);
 
 /*
- * Of a region of which the first `prev_commited` bytes are committed, has the first `commited`
- * bytes committed: in whole pages, those between are committed as ReadWrite, but for those that are
- * already, or decommitted.
+ * Changes the number of committed bytes at the start of a region from `prev_commited` to
+ * `commited`. To grow, it commits the pages between the two as ReadWrite, except those that are
+ * committed already. To shrink, it decommits the pages between the two. A page stays committed if
+ * bytes of the reservation before or behind the region share it.
  *
  * Fails iff:
- * - The region is empty or not inside one live reservation; `prev_commited` or `commited` is more
- *   than `num_bytes`. Nothing changed.
+ * - The region is empty or not inside one live reservation. Nothing has changed then.
+ * - `prev_commited` or `commited` is more than `num_bytes`. Nothing has changed then.
  * - vmem_commit or vmem_decommit of the pages would.
- *
- * A page that the region shares with the bytes before or behind it in the reservation stays
- * committed.
  */
 VMemResult vmem_partially_commit_region(void *ptr, VMemSize num_bytes, VMemSize prev_commited, VMemSize commited);
 
 /*
- * An arena on a part of a reservation, with nothing committed. A page that it shares with what lies
- * before or behind it is committed for both, and not decommitted when the arena shrinks. All zero
- * on failure. Fails iff the range is empty or not inside one live reservation.
+ * Returns an arena on a part of a reservation, with a `commited` of 0; all zero on failure. It
+ * commits nothing. The arena may share its first and its last page with other bytes of the
+ * reservation: committing such a page commits it for both, and it stays committed when the arena
+ * shrinks. Fails iff the range is empty or not inside one live reservation.
  */
 struct VMemArena vmem_arena_init(void *mem, VMemSize size_bytes);
 
 /*
- * An arena with a reservation of its own, with nothing committed. All zero on failure. Fails iff
- * vmem_reserve would.
+ * Returns an arena with a reservation of its own, with nothing committed; all zero on failure.
+ * Fails iff vmem_reserve would.
  */
 struct VMemArena vmem_arena_init_alloc(VMemSize size_bytes);
 
 /*
- * Releases the reservation of an arena of vmem_arena_init_alloc; the arena is all zero then.
+ * Releases the reservation of an arena that vmem_arena_init_alloc returned, and sets the arena to
+ * all zero.
  *
  * Fails, and changes nothing, iff `arena` is NULL, or vmem_release of its memory would.
  */
 VMemResult vmem_arena_deinit_dealloc(struct VMemArena *arena);
 
 /*
- * Commits or decommits pages so that the first `commited` bytes of the arena are committed. What
- * was committed before keeps its protection and its contents.
+ * Commits or decommits pages, so that the first `commited` bytes of the arena are committed. Pages
+ * that were committed and stay so keep their contents and their protection.
  *
- * Fails, and leaves the arena as it is, iff:
- * - `arena` is NULL or not initialized, or not inside one live reservation; `commited`, or the
- *   arena's own, is more than its size.
+ * Fails, and leaves `*arena` unchanged, iff:
+ * - `arena` is NULL or not initialized, or its memory is not inside one live reservation.
+ * - `commited`, or the arena's own `commited`, is more than its size.
  * - vmem_commit or vmem_decommit of the pages would.
  */
 VMemResult vmem_arena_set_commited(struct VMemArena *arena, VMemSize commited);
 
 /*
- * Makes a growing arena with a reservation of `size_bytes`, which is all that it can ever hold.
- * `flags` are 0, or VMEM_GROW_HUGE and VMEM_GROW_GUARD.
+ * Initializes a growing arena with a reservation of `size_bytes`, which it can't exceed. `flags` is
+ * 0, or any of VMEM_GROW_HUGE and VMEM_GROW_GUARD.
  *
- * Fails, and leaves the arena all zero, iff `arena` is NULL, a flag is not known, or vmem_reserve
- * would.
+ * Fails, and leaves the arena all zero, iff `arena` is NULL, a flag is not known, or the
+ * reservation fails; see vmem_reserve.
  */
 VMemResult vmem_grow_init(struct VMemGrowArena *arena, VMemSize size_bytes, uint32_t flags);
 
 /*
- * What vmem_grow_push calls when what is committed does not suffice. Does the same, and fails as it
- * does.
+ * The slow path of vmem_grow_push, which calls it if the committed bytes do not suffice. Does the
+ * same as vmem_grow_push, and fails iff that would.
  */
 void *vmem_grow_push_more(struct VMemGrowArena *arena, VMemSize size, VMemSize align);
 
 /*
- * Gives back what was pushed since vmem_grow_mark returned `mark`; the memory is kept for what
- * comes. 0 gives back everything.
+ * Frees all bytes that were pushed since vmem_grow_mark returned `mark`. If `mark` is 0, frees all.
+ * Their memory stays committed for later pushes.
  *
  * Fails, and changes nothing, iff `arena` is NULL or not initialized, or `mark` is more than is in
  * use.
@@ -548,21 +569,21 @@ void *vmem_grow_push_more(struct VMemGrowArena *arena, VMemSize size, VMemSize a
 VMemResult vmem_grow_pop_to(struct VMemGrowArena *arena, VMemSize mark);
 
 /*
- * Gives everything back, and all memory but the first `keep_bytes` to the system.
- * (vmem_grow_pop_to(arena, 0) keeps all.)
+ * Frees all bytes, and decommits all but the first `keep_bytes`. (vmem_grow_pop_to(arena, 0)
+ * decommits nothing.)
  *
  * Fails, and changes nothing, iff `arena` is NULL or not initialized, or vmem_decommit would.
  */
 VMemResult vmem_grow_reset(struct VMemGrowArena *arena, VMemSize keep_bytes);
 
 /*
- * Releases the arena's reservation; the arena is all zero then.
+ * Releases the arena's reservation, and sets the arena to all zero.
  *
  * Fails, and changes nothing, iff `arena` is NULL or not initialized, or vmem_release would.
  */
 VMemResult vmem_grow_deinit(struct VMemGrowArena *arena);
 
-/* Casts that compilers take without a warning, in C and in C++. */
+/* Casts that compile without a warning in C and in C++. */
 #ifdef __cplusplus
 #define LIBPALLOC_CAST_(type, value) static_cast<type>(value)
 #define LIBPALLOC_ADDRESS_(pointer) reinterpret_cast<uintptr_t>(pointer)
@@ -589,13 +610,13 @@ static inline VMemResult vmem_is_aligned_fast(uintptr_t address, int align)
     return (address & (LIBPALLOC_CAST_(uintptr_t, align) - 1)) == 0;
 }
 
-/* 1 if the arena is initialized and its numbers agree; 0 if not, or if it is NULL. Never fails. */
+/* Returns 1 if the arena is initialized and its numbers agree; or else 0, also if it is NULL. Never fails. */
 static inline VMemResult vmem_arena_is_valid(const VMemArena *arena)
 {
     return arena && arena->mem && arena->size_bytes != 0 && arena->commited <= arena->size_bytes;
 }
 
-/* How many bytes an arena takes of which `num_bytes` are committed: whole pages. Never fails. */
+/* Returns the size of the pages that `num_bytes` bytes need. Returns 0 if that is beyond the address space. Never fails. */
 static inline VMemSize vmem_arena_calc_bytes_used_for_size(VMemSize num_bytes)
 {
     const VMemSize mask = vmem_get_page_size() - 1;
@@ -604,32 +625,31 @@ static inline VMemSize vmem_arena_calc_bytes_used_for_size(VMemSize num_bytes)
 }
 
 /*
- * The growing arena, for what is needed together and given back together:
+ * The growing arena: allocates bytes one after the other, and frees them together.
  *
  *   VMemGrowArena arena;
  *   VMemSize mark;
  *   char *name;
  *
- *   vmem_grow_init(&arena, (VMemSize)1 << 36, 0);  never more than 64 GiB
+ *   vmem_grow_init(&arena, (VMemSize)1 << 36, 0);  at most 64 GiB
  *   mark = vmem_grow_mark(&arena);
  *   name = (char *)vmem_grow_push(&arena, 100, 1);
  *   ...
- *   vmem_grow_pop_to(&arena, mark);                name is given back
+ *   vmem_grow_pop_to(&arena, mark);                frees name
  *   vmem_grow_deinit(&arena);
  *
- * What is pushed stays where it is. Memory is committed ahead, 64 KiB at first and twice as much each
- * time up to 2 MiB, less where memory is short; so most pushes are an addition.
+ * Pushed bytes never move. The arena commits pages ahead of use: 64 KiB at first, then twice as much
+ * each time, up to 2 MiB, and less if memory is short. So most pushes are one addition.
  */
 
 /*
- * Takes `size` bytes, with an address that is a multiple of `align`, a power of two. What they hold is
- * not defined.
+ * Allocates `size` bytes at a multiple of `align`, a power of two. Their contents are undefined.
  *
- * Returns their address, or NULL on failure, with nothing changed. Fails iff:
+ * Returns their address, or NULL on failure. Fails, and changes nothing, iff:
  * - `size` is 0, or `align` is not a power of two.
  * - `arena` is NULL or not initialized.
- * - What was reserved for the arena does not suffice.
- * - vmem_commit of what is missing would.
+ * - The arena's reservation has too few bytes left.
+ * - vmem_commit of the missing pages would.
  */
 static inline void *vmem_grow_push(VMemGrowArena *arena, VMemSize size, VMemSize align)
 {
@@ -646,7 +666,7 @@ static inline void *vmem_grow_push(VMemGrowArena *arena, VMemSize size, VMemSize
     return vmem_grow_push_more(arena, size, align);
 }
 
-/* vmem_grow_push of zeros: only what was in use before is overwritten, as fresh memory is zero. */
+/* As vmem_grow_push, but the bytes are zero. Clears only bytes that were in use before, because fresh memory is zero. */
 static inline void *vmem_grow_push_zeroed(VMemGrowArena *arena, VMemSize size, VMemSize align)
 {
     uint8_t *const at = LIBPALLOC_CAST_(uint8_t *, vmem_grow_push(arena, size, align));
@@ -658,7 +678,7 @@ static inline void *vmem_grow_push_zeroed(VMemGrowArena *arena, VMemSize size, V
     return at;
 }
 
-/* How many bytes are in use, padding included; for vmem_grow_pop_to. `arena` is initialized. Never fails. */
+/* Returns the number of bytes in use, padding included, for vmem_grow_pop_to. `arena` must be initialized. Never fails. */
 static inline VMemSize vmem_grow_mark(const VMemGrowArena *arena)
 {
     return LIBPALLOC_CAST_(VMemSize, arena->next - arena->mem);
@@ -667,7 +687,7 @@ static inline VMemSize vmem_grow_mark(const VMemGrowArena *arena)
 #undef LIBPALLOC_CAST_
 #undef LIBPALLOC_ADDRESS_
 
-/* What programs rely on. */
+/* The sizes that programs rely on. */
 typedef char vmem_layout_is_as_documented_[
     sizeof(VMemProtect) == 1 && sizeof(VMemResult) == 4 && sizeof(VMemUsageStatus) == 2 * sizeof(void *) &&
     sizeof(VMemArena) == 3 * sizeof(void *) && sizeof(VMemRangeInfo) == 3 * sizeof(void *) &&
@@ -679,10 +699,10 @@ typedef char vmem_layout_is_as_documented_[
 
 #endif
 
-/* A file with VMEM_IMPLEMENTATION has errors handled in its way, from before main on. */
+/* A file that defines VMEM_IMPLEMENTATION sets an error handler before main. */
 #if defined(VMEM_IMPLEMENTATION) && !defined(LIBPALLOC_VMEM_IMPLEMENTATION)
 #define LIBPALLOC_VMEM_IMPLEMENTATION
-/* Programs rely on what the implementation included. */
+/* The original's implementation includes these, and programs rely on it. */
 #include <errno.h>
 #include <string.h>
 #ifdef _WIN32

@@ -1,23 +1,25 @@
-//! The system's text of an error number (errno, GetLastError), without the heap: memory may be what ran out.
+//! The system's text of an error number (errno, GetLastError). It does not use the heap, because memory may have run out.
 
 use std::fmt;
 
+/// Writes the text of `code`, or "error CODE" if the system has no text in UTF-8. Fails iff `f` does.
 #[cfg(unix)]
 pub(crate) fn write(f: &mut fmt::Formatter<'_>, code: i32) -> fmt::Result {
     if let Some(text) = english(code) {
         return f.write_str(text);
     }
     let mut text: [std::ffi::c_char; 128] = [0; 128];
-    // SAFETY: the buffer is as long as is said.
+    // SAFETY: the buffer has the length that the call gets.
     let known = unsafe { libc::strerror_r(code, text.as_mut_ptr(), text.len()) } == 0;
-    // SAFETY: filled and ended by strerror_r, or all zero.
+    // SAFETY: strerror_r filled the buffer and ended the text with a NUL, or the buffer is all zero.
     match unsafe { std::ffi::CStr::from_ptr(text.as_ptr()) }.to_str() {
         Ok(text) if known => f.write_str(text),
         _ => write!(f, "error {code}"),
     }
 }
 
-/// The errors that vmem can meet. strerror_r may call malloc to translate one, and malloc may be built on vmem.
+/// Returns the text of an error that vmem's system calls return, or None for others. strerror_r may call malloc to translate a text, and
+/// malloc may be built on vmem.
 #[cfg(all(unix, not(target_env = "musl")))]
 fn english(code: i32) -> Option<&'static str> {
     Some(match code {
@@ -37,12 +39,13 @@ fn english(code: i32) -> Option<&'static str> {
     })
 }
 
-/// musl's never does.
+/// Returns None, because musl's strerror_r never calls malloc.
 #[cfg(all(unix, target_env = "musl"))]
 fn english(_code: i32) -> Option<&'static str> {
     None
 }
 
+/// Writes the text of `code`, or "error CODE" if the system has no text in UTF-8. Fails iff `f` does.
 #[cfg(windows)]
 pub(crate) fn write(f: &mut fmt::Formatter<'_>, code: i32) -> fmt::Result {
     use windows_sys::Win32::System::Diagnostics::Debug::{
@@ -51,7 +54,7 @@ pub(crate) fn write(f: &mut fmt::Formatter<'_>, code: i32) -> fmt::Result {
     let mut text = [0_u8; 256];
     let flags = FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS;
     let (buffer, room) = (text.as_mut_ptr(), text.len() as u32);
-    // SAFETY: the buffer is as long as is said, and without inserts there are no arguments.
+    // SAFETY: the buffer has the length that the call gets. Without inserts, the call reads no arguments.
     let len = unsafe { FormatMessageA(flags, std::ptr::null(), code as u32, 0, buffer, room, std::ptr::null()) };
     match std::str::from_utf8(&text[..len as usize]) {
         Ok(text) if !text.is_empty() => f.write_str(text.trim_end()),

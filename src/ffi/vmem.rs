@@ -1,4 +1,4 @@
-//! `vmem.h`: both generations of the documented functions of vmem, and ours beside them.
+//! `vmem.h`: the documented functions of both generations of vmem, and our additions.
 #![allow(non_camel_case_types, non_upper_case_globals)]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -13,28 +13,28 @@ use crate::vmem::arena::Bump;
 use crate::vmem::region::{self, Request};
 use crate::vmem::{self as engine, Error, Protect, Result};
 
-/// For vmem_grow_init: huge pages where the system has them. Faster to fill, but memory is taken 2 MiB at a time.
+/// A flag of vmem_grow_init: use huge pages, on systems that have them. The arena is faster to fill, and uses memory in steps of 2 MiB.
 pub const VMEM_GROW_HUGE: u32 = 1;
-/// For vmem_grow_init: guards before and behind the arena, as with vmem_reserve_guarded.
+/// A flag of vmem_grow_init: put a guard on each side of the arena, as vmem_reserve_guarded does.
 pub const VMEM_GROW_GUARD: u32 = 2;
 
 /// A size in bytes.
 pub type VMemSize = size_t;
 /// One of enum VMemProtect_.
 pub type VMemProtect = u8;
-/// One of enum VMemResult_: 1 if the function did what it says, 0 if it failed.
+/// One of enum VMemResult_: 1 if the function succeeded, 0 if it failed.
 pub type VMemResult = c_int;
 
-/// What functions return.
+/// The results of functions.
 #[repr(C)]
 pub enum VMemResult_ {
     /// The function failed.
     VMemResult_Error = 0,
-    /// The function did what it says.
+    /// The function succeeded.
     VMemResult_Success = 1,
 }
 
-/// What may be done with a page.
+/// The access that a page permits.
 #[repr(C)]
 pub enum VMemProtect_ {
     /// Not a protection.
@@ -45,13 +45,13 @@ pub enum VMemProtect_ {
     VMemProtect_Read,
     /// Read and write.
     VMemProtect_ReadWrite,
-    /// Run code; most machines let it be read too.
+    /// Run code. Most machines permit reading it too.
     VMemProtect_Execute,
     /// Run code and read.
     VMemProtect_ExecuteRead,
-    /// All of it. Many systems refuse it; see vmem_set_executable.
+    /// Read, write and run code. Many systems refuse it; see vmem_set_executable.
     VMemProtect_ExecuteReadWrite,
-    /// How many there are, with the invalid one.
+    /// The number of values before this one, VMemProtect_Invalid included.
     VMemProtect_COUNT,
 }
 
@@ -59,20 +59,20 @@ pub enum VMemProtect_ {
 #[repr(C)]
 #[derive(Default)]
 pub struct VMemUsageStatus {
-    /// What the machine has.
+    /// Memory that the machine has.
     pub total_physical_bytes: VMemSize,
-    /// What the process can still get without swapping.
+    /// Memory that the process can still get without swapping.
     pub avail_physical_bytes: VMemSize,
 }
 
 /// A region whose first `commited` bytes are committed. All zero if it is not initialized.
 #[repr(C)]
 pub struct VMemArena {
-    /// Where it begins.
+    /// Its first byte.
     pub mem: *mut u8,
-    /// How many bytes it has.
+    /// Its size.
     pub size_bytes: VMemSize,
-    /// How many of them are committed; changed by vmem_arena_set_commited.
+    /// The number of committed bytes. vmem_arena_set_commited changes it.
     pub commited: VMemSize,
 }
 
@@ -81,34 +81,35 @@ pub struct VMemArena {
 pub struct VMemRangeInfo {
     /// The first page.
     pub ptr: *mut c_void,
-    /// How many bytes the pages have.
+    /// The size of its pages.
     pub size_bytes: VMemSize,
-    /// 1 if they are committed, or mapped by someone else than this library; 0 if they are reserved or free.
+    /// 1 if the pages are committed, or mapped by others than this library; 0 if they are reserved or free.
     pub is_commited: u8,
-    /// Their protection. Of reserved pages: the one given when they were reserved. Of free ones: NoAccess.
+    /// Their protection. Reserved pages have the one that they were reserved with. Free pages have NoAccess.
     pub protect: VMemProtect,
 }
 
-/// A growing arena: bytes are pushed onto it, and commit themselves. Read the fields, never write them.
+/// A growing arena: vmem_grow_push takes bytes from it, and commits pages when they are needed. Programs may read the fields, and must
+/// not write them.
 #[repr(C)]
 pub struct VMemGrowArena {
-    /// Where it begins; NULL if it is not initialized.
+    /// Its first byte; NULL if the arena is not initialized.
     pub mem: *mut u8,
     /// The first byte that is not in use.
     pub next: *mut u8,
-    /// Behind what is committed.
+    /// The end of the committed bytes.
     pub limit: *mut u8,
-    /// Behind what is reserved.
+    /// The end of the reserved bytes.
     pub end: *mut u8,
-    /// What is not in use from here on is zero.
+    /// Committed bytes from here on that are not in use are zero.
     pub fresh: *mut u8,
-    /// How many bytes are committed when the next are needed.
+    /// The number of bytes that the next commit adds, or more if a push needs more.
     pub step: VMemSize,
-    /// As given to vmem_grow_init.
+    /// The flags of vmem_grow_init.
     pub flags: u32,
 }
 
-/// Called with the text of an error.
+/// A function that the library calls with the text of an error.
 pub type vmem_error_fn = Option<unsafe extern "C" fn(message: *const c_char)>;
 
 const _: () = {
@@ -133,23 +134,25 @@ thread_local! {
     static TEXT: ErrorText = const { ErrorText::new() };
 }
 
-/// A vmem_error_fn that is not NULL, or NULL.
+/// The handler that vmem_set_error_handler set: a vmem_error_fn, or NULL.
 static HANDLER: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 
+/// Returns the handler with this address, a value of HANDLER.
 fn handler_of(address: *mut ()) -> vmem_error_fn {
-    // SAFETY: HANDLER holds what vmem_set_error_handler was given; NULL is None, by the layout of Option<fn>.
+    // SAFETY: the address is a vmem_error_fn, or NULL, which stands for None in the layout of Option<fn>.
     unsafe { mem::transmute::<*mut (), vmem_error_fn>(address) }
 }
 
-/// Leaves the error's text for vmem_get_error_message(), and tells the handler.
+/// Stores the error's text for vmem_get_error_message(), and calls the handler with it.
 fn report(function: &str, error: Error) {
     TEXT.with(|text| text.set(format_args!("{function}: {error}")));
     if let Some(handler) = handler_of(HANDLER.load(Ordering::Acquire)) {
-        // SAFETY: a handler can be called with any text, says vmem_set_error_handler; no lock is held.
+        // SAFETY: vmem_set_error_handler requires a handler that accepts any text. No lock is held.
         unsafe { handler(TEXT.with(ErrorText::as_ptr)) };
     }
 }
 
+/// Returns the result's value. If it is an error, reports that, and returns `failed`.
 fn value<T>(function: &str, failed: T, result: Result<T>) -> T {
     result.unwrap_or_else(|error| {
         report(function, error);
@@ -157,6 +160,7 @@ fn value<T>(function: &str, failed: T, result: Result<T>) -> T {
     })
 }
 
+/// As `value`, for functions that return a VMemResult.
 fn done(function: &str, result: Result<()>) -> VMemResult {
     value(function, ERROR, result.map(|()| SUCCESS))
 }
@@ -169,50 +173,55 @@ fn pointer<T>(address: usize) -> *mut T {
     ptr::with_exposed_provenance_mut(address)
 }
 
+/// Reserves address space for the C function `function`. Returns NULL, and reports the error, iff `request` or `region::reserve` fails.
 fn reserve(function: &str, request: impl FnOnce() -> Result<Request>) -> *mut c_void {
     value(function, ptr::null_mut(), request().and_then(region::reserve).map(pointer))
 }
 
-/// Not needed: every function works without it. Programs of the second generation call it first. A malloc that is built on vmem.h calls it
-/// before it installs its own handlers of pthread_atfork(3).
+/// Prepares the library for fork(2). Programs need not call it, because every other function does the same when it first needs to.
+/// Programs of the second generation call it first. A malloc that is built on vmem.h calls it before it installs its own handlers of
+/// pthread_atfork(3). Never fails.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_init() {
     engine::page_size();
     region::handle_fork();
 }
 
-/// Reserves `num_bytes` of address space, rounded up to whole pages. It takes no memory, and can't be accessed before it is
+/// Reserves `num_bytes` of address space, rounded up to whole pages. The reservation uses no memory, and can't be accessed before it is
 /// committed.
 ///
 /// Returns its start, a multiple of vmem_get_allocation_granularity(), or NULL on failure. Fails iff:
 /// - `num_bytes` is 0.
-/// - There is no address space of this size, or a limit is in the way (RLIMIT_AS).
-/// - There is no memory to note it.
+/// - No address space of this size is free, or a limit would be exceeded (RLIMIT_AS).
+/// - No memory is left for the library's registry.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_reserve(num_bytes: VMemSize) -> *mut c_void {
     reserve("vmem_reserve", || Ok(Request { size: num_bytes, ..Request::default() }))
 }
 
-/// As vmem_reserve, with a start that is a multiple of `alignment`, a power of two. Fails also iff it is none, or where the sum of both
-/// is not free for a moment.
+/// As vmem_reserve, with a start that is a multiple of `alignment`. Fails also if:
+/// - `alignment` is not a power of two.
+/// - No address space of `num_bytes` plus `alignment` is free; the function may reserve so much for a moment, to find an aligned start.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_reserve_aligned(num_bytes: VMemSize, alignment: VMemSize) -> *mut c_void {
     reserve("vmem_reserve_aligned", || Ok(Request { size: num_bytes, align: alignment, ..Request::default() }))
 }
 
-/// As vmem_reserve, between two guards that can't be accessed, ever: running over either end is a fault, not a corruption. They have
-/// vmem_get_allocation_granularity() bytes each, a page on most systems, and do not count in the size.
+/// As vmem_reserve, with a guard on each side. A guard can never be accessed: an access just outside of the reservation is a fault, not a
+/// corruption. Each guard has vmem_get_allocation_granularity() bytes, a page on most systems. The size of the reservation does not
+/// include them.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_reserve_guarded(num_bytes: VMemSize) -> *mut c_void {
     reserve("vmem_reserve_guarded", || Ok(Request { size: num_bytes, guarded: true, ..Request::default() }))
 }
 
-/// Releases a reservation, whatever is committed or locked in it.
+/// Releases a whole reservation. Pages in it may be committed and locked.
 ///
-/// Fails, and touches nothing, iff:
-/// - `ptr` is not the start of a live reservation: NULL, inside of one, released already, not of this library.
-/// - `num_reserved_bytes`, rounded up to whole pages, is not its size.
-/// - The system has no mappings left to split one that spans neighbouring reservations, or there is no memory to note it.
+/// Fails, and changes nothing, iff:
+/// - `ptr` is not the start of a live reservation. (It is NULL, or inside a reservation, or was released, or is not of this library.)
+/// - `num_reserved_bytes`, rounded up to whole pages, is not the size of the reservation.
+/// - The process has no mapping left to split one that spans neighbouring reservations.
+/// - No memory is left for the library's registry.
 ///
 /// # Safety
 /// Own range.
@@ -222,15 +231,15 @@ pub unsafe extern "C" fn vmem_release(ptr: *mut c_void, num_reserved_bytes: VMem
     done("vmem_release", unsafe { region::release(address(ptr), num_reserved_bytes) })
 }
 
-/// The same as vmem_reserve, which is the name in the first generation.
+/// The same as vmem_reserve, under its name in the second generation.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_alloc(num_bytes: VMemSize) -> *mut c_void {
     reserve("vmem_alloc", || Ok(Request { size: num_bytes, ..Request::default() }))
 }
 
-/// As vmem_reserve; `protect` is what vmem_query_range_info tells of pages that are not committed. Nothing is accessible before a
-/// commit, which gives its own protection. (Memory that is to become executable on Apple systems has to be reserved with one of the
-/// Execute protections.) Fails also iff `protect` is not a protection.
+/// As vmem_reserve. vmem_query_range_info reports `protect` for pages that are not committed. Pages can't be accessed before a commit,
+/// which sets their protection. (On Apple systems, only a reservation with one of the Execute protections can become executable.) Fails
+/// also if `protect` is not a protection.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_alloc_protect(num_bytes: VMemSize, protect: VMemProtect) -> *mut c_void {
     reserve("vmem_alloc_protect", || {
@@ -238,8 +247,8 @@ pub extern "C" fn vmem_alloc_protect(num_bytes: VMemSize, protect: VMemProtect) 
     })
 }
 
-/// vmem_reserve and vmem_commit in one. Fails iff one of them would; then nothing is reserved, unless the process has no mappings left
-/// to give the address space back.
+/// Does vmem_reserve and then vmem_commit of all. Fails iff one of them would. Then nothing stays reserved, unless the process has no
+/// mapping left to release the address space.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_alloc_commited(num_bytes: VMemSize) -> *mut c_void {
     let reserved = region::reserve(Request { size: num_bytes, ..Request::default() });
@@ -255,7 +264,7 @@ pub extern "C" fn vmem_alloc_commited(num_bytes: VMemSize) -> *mut c_void {
     value("vmem_alloc_commited", ptr::null_mut(), committed)
 }
 
-/// The same as vmem_release, which is the name in the first generation.
+/// The same as vmem_release, under its name in the second generation.
 ///
 /// # Safety
 /// Own range.
@@ -275,15 +284,15 @@ pub unsafe extern "C" fn vmem_commit(ptr: *mut c_void, num_bytes: VMemSize) -> V
     done("vmem_commit", unsafe { region::commit(address(ptr), num_bytes, Protect::ReadWrite) })
 }
 
-/// Commits the pages that the range touches: they are accessible from now on, as `protect` says, and zero. Pages that are
-/// committed already keep their contents, and get the protection too.
+/// Commits the pages that the range touches, with the protection `protect`. They are zero. Pages that are committed already keep their
+/// contents, and change their protection.
 ///
 /// Fails, and changes nothing, iff:
-/// - The range is empty, or not inside one live reservation, or `protect` is not a protection.
-/// - Memory is out, or a limit is in the way: RLIMIT_DATA, the commit limit of a system that has one, the number of mappings of
-///   the process (Linux: vm.max_map_count, usually 65,530; each run of pages with one protection is one).
-/// - The system forbids the protection.
-/// - There is no memory to note it.
+/// - The range is empty or not inside one live reservation.
+/// - `protect` is not a protection, or the system forbids it.
+/// - Memory has run out, also for the library's registry.
+/// - A limit would be exceeded: RLIMIT_DATA, the commit limit of a system that has one, or the number of mappings of the process (Linux:
+///   vm.max_map_count, usually 65,530). Each run of pages with one protection needs a mapping.
 ///
 /// # Safety
 /// Own range.
@@ -300,13 +309,13 @@ pub unsafe extern "C" fn vmem_commit_protect(
     done("vmem_commit_protect", result)
 }
 
-/// Gives the memory of the pages that the range touches back to the system, and unlocks them; they are reserved again. Pages that are
-/// not committed stay as they are. The pages keep the names and the advice that they have from vmem_set_name and vmem_advise_huge,
-/// and lose all other advice: see "Memory" above.
+/// Decommits the pages that the range touches: discards their contents, unlocks them, and returns their memory to the system. They are
+/// reserved again. Pages that are not committed stay as they are. The pages keep their names and advice from vmem_set_name and
+/// vmem_advise_huge, and lose all other advice: see "Memory" above.
 ///
 /// Fails, and changes nothing, iff:
 /// - The range is empty or not inside one live reservation.
-/// - The process has no mappings left to split one, or there is no memory to note it.
+/// - The process has no mapping left to split one, or no memory is left for the library's registry.
 ///
 /// # Safety
 /// Own range.
@@ -318,9 +327,11 @@ pub unsafe extern "C" fn vmem_decommit(ptr: *mut c_void, num_bytes: VMemSize) ->
 
 /// Changes the protection of the pages that the range touches.
 ///
-/// Fails iff:
-/// - The range is empty, or not inside one live reservation; a page is not committed; `protect` is not a protection. Nothing changed.
-/// - The system refuses, as with vmem_commit_protect.
+/// Fails, and changes nothing, iff:
+/// - The range is empty or not inside one live reservation.
+/// - A page is not committed.
+/// - `protect` is not a protection, or the system forbids it.
+/// - A limit would be exceeded, as with vmem_commit_protect, or no memory is left for the library's registry.
 ///
 /// # Safety
 /// Own range.
@@ -333,9 +344,9 @@ pub unsafe extern "C" fn vmem_protect(ptr: *mut c_void, num_bytes: VMemSize, pro
     done("vmem_protect", result)
 }
 
-/// For programs that write code, on systems that forbid memory to be written and executed at the same time. With `executable` 1 the pages that
-/// the range touches become ExecuteRead, and the processor sees the code that was written; with 0 they become ReadWrite.
-/// Fails iff vmem_protect would.
+/// Prepares the pages that the range touches for running code or for writing it. If `executable` is 0, they become ReadWrite. Otherwise
+/// they become ExecuteRead, and the processor sees the code that was written. Fails iff vmem_protect would. It is for programs that write
+/// code, because many systems forbid memory that is writable and executable at the same time.
 ///
 /// # Safety
 /// Own range.
@@ -345,31 +356,36 @@ pub unsafe extern "C" fn vmem_set_executable(ptr: *mut c_void, num_bytes: VMemSi
     done("vmem_set_executable", unsafe { region::set_executable(address(ptr), num_bytes, executable != 0) })
 }
 
-/// Keeps the pages that the range touches in memory, and brings them there. Locks do not nest, and a child of fork(2) has none.
+/// Locks the pages that the range touches: brings them into memory, and keeps them there. Locks do not nest. A child of fork(2) does not
+/// inherit them.
 ///
-/// Fails, and changes nothing, iff:
-/// - The range is empty, or not inside one live reservation; a page is not committed, or NoAccess.
-/// - The system refuses (RLIMIT_MEMLOCK), or memory is out.
+/// Fails, and leaves the same pages locked as before, iff:
+/// - The range is empty or not inside one live reservation.
+/// - A page is not committed, or is NoAccess.
+/// - The system refuses (RLIMIT_MEMLOCK), or memory has run out, also for the library's registry.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_lock(ptr: *mut c_void, num_bytes: VMemSize) -> VMemResult {
     done("vmem_lock", region::lock(address(ptr), num_bytes))
 }
 
-/// Undoes vmem_lock.
+/// Unlocks the pages that the range touches.
 ///
 /// Fails, and changes nothing, iff:
-/// - The range is empty, or not inside one live reservation; a page is not locked.
-/// - The process has no mappings left to split one, or there is no memory to note it.
+/// - The range is empty or not inside one live reservation.
+/// - A page is not locked by vmem_lock.
+/// - The process has no mapping left to split one, or no memory is left for the library's registry.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_unlock(ptr: *mut c_void, num_bytes: VMemSize) -> VMemResult {
     done("vmem_unlock", region::unlock(address(ptr), num_bytes))
 }
 
-/// Tells the system that the contents of the pages that the range touches are not needed any more: it may take the memory when it runs short.
-/// They stay committed. Until they are written again, they hold their old contents or zeros. Much faster than decommit and commit.
+/// Declares that the program does not need the contents of the pages that the range touches. The system may take their memory when memory
+/// is short. The pages stay committed. Until a page is written again, it holds its old contents or zeros. This is much faster than a
+/// decommit and a commit.
 ///
 /// Fails iff:
-/// - The range is empty, or not inside one live reservation; a page is not committed, or is locked by vmem_lock.
+/// - The range is empty or not inside one live reservation.
+/// - A page is not committed, or is locked by vmem_lock.
 /// - mlockall(2) has locked a page, and the system is Linux before 5.18.
 /// - The system refuses: a sandbox forbids madvise(2).
 ///
@@ -381,12 +397,13 @@ pub unsafe extern "C" fn vmem_reset(ptr: *mut c_void, num_bytes: VMemSize) -> VM
     done("vmem_reset", unsafe { region::reset(address(ptr), num_bytes) })
 }
 
-/// Brings the pages that the range touches into memory now, so that touching them later costs nothing; contents stay as they are. They must
-/// stay committed during the call. Where the system has no call for it, or forbids it, each page is touched.
+/// Brings the pages that the range touches into memory, so that a later access causes no page fault. It does not change their contents.
+/// They must stay committed during the call. If the system has no call for it, or forbids it, the function accesses each page.
 ///
 /// Fails iff:
-/// - The range is empty, or not inside one live reservation; a page is not committed, or can't be read.
-/// - Memory is out.
+/// - The range is empty or not inside one live reservation.
+/// - A page is not committed, or not readable.
+/// - Memory has run out.
 ///
 /// # Safety
 /// The pages stay committed, and as accessible as they are, during the call.
@@ -396,25 +413,26 @@ pub unsafe extern "C" fn vmem_prefault(ptr: *mut c_void, num_bytes: VMemSize) ->
     done("vmem_prefault", unsafe { region::prefault(address(ptr), num_bytes) })
 }
 
-/// Advises the system to use huge pages for the range, committed or not, where they fit: first touch is several times faster then,
-/// but takes memory 2 MiB at a time on most machines. The advice lasts until the reservation is released. Best with a range that
-/// vmem_reserve_aligned aligned to 2 MiB.
+/// Advises the system to use huge pages for the range, where they fit. Its pages may be committed or not. The first access is then several
+/// times faster, but uses memory in steps of 2 MiB on most machines. The advice lasts until the reservation is released. It works best if
+/// the range is aligned to 2 MiB; see vmem_reserve_aligned.
 ///
 /// Fails iff:
-/// - The range is empty, or not inside one live reservation.
-/// - The system has no huge pages to advise, or forbids it, or no mappings are left, or there is no memory to note it.
+/// - The range is empty or not inside one live reservation.
+/// - The system has no huge pages, or forbids the advice.
+/// - The process has no mapping left to split one, or no memory is left for the library's registry.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_advise_huge(ptr: *mut c_void, num_bytes: VMemSize) -> VMemResult {
     done("vmem_advise_huge", region::advise_huge(address(ptr), num_bytes))
 }
 
-/// Names the range in /proc/PID/maps until the reservation is released; NULL takes the name away. Where the system has no such names
-/// (Linux before 5.17, and others), or forbids them, it succeeds without effect.
+/// Names the range in /proc/PID/maps until the reservation is released. NULL removes the name. If the system has no such names (Linux
+/// before 5.17, and other systems), or forbids them, the function succeeds without effect.
 ///
 /// Fails iff:
-/// - The range is empty, or not inside one live reservation.
-/// - `name` has more than 79 bytes, or other than printable ASCII characters, or one of \ ` $ [ ]
-/// - There is no memory to note it.
+/// - The range is empty or not inside one live reservation.
+/// - `name` has more than 79 bytes, a character that is not printable ASCII, or one of \ ` $ [ ]
+/// - No memory is left for the library's registry.
 ///
 /// # Safety
 /// `name` is a C string.
@@ -425,34 +443,36 @@ pub unsafe extern "C" fn vmem_set_name(ptr: *mut c_void, num_bytes: VMemSize, na
     done("vmem_set_name", region::set_name(address(ptr), num_bytes, name))
 }
 
-/// The size of a page. Only the first call makes a system call.
+/// Returns the size of a page. Only the first call asks the system. Never fails.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_get_page_size() -> VMemSize {
     engine::page_size()
 }
 
-/// The same, asked of the system.
+/// Asks the system for the size of a page, and returns it. Never fails.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_query_page_size() -> VMemSize {
     engine::query_page_size()
 }
 
-/// What the starts of reservations are multiples of: 64 KiB on Windows, elsewhere the page size.
+/// Returns the alignment of reservations: 64 KiB on Windows, the page size on other systems. Only the first call asks the system. Never
+/// fails.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_get_allocation_granularity() -> VMemSize {
     engine::allocation_granularity()
 }
 
-/// The same, asked of the system.
+/// Asks the system for the alignment of reservations, and returns it. Never fails.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_query_allocation_granularity() -> VMemSize {
     engine::query_allocation_granularity()
 }
 
-/// How much memory the machine has, and how much of it the process can still get without swapping; on Linux no more than its
-/// cgroups and their ancestors leave below memory.max and memory.high, with cache that can be dropped counted as free.
+/// Returns the memory that the machine has, and the memory that the process can still get without swapping. On Linux, the second number
+/// respects the limits memory.max and memory.high of the process's cgroups and their ancestors; cache that the kernel can drop counts as
+/// free.
 ///
-/// Returns zeros on failure. Fails iff the system does not tell (Linux: /proc is not mounted).
+/// Returns zeros on failure. Fails iff the system does not report its memory (Linux: /proc is not mounted).
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_query_usage_status() -> VMemUsageStatus {
     let status = engine::usage_status().map(|status| VMemUsageStatus {
@@ -462,13 +482,13 @@ pub extern "C" fn vmem_query_usage_status() -> VMemUsageStatus {
     value("vmem_query_usage_status", VMemUsageStatus::default(), status)
 }
 
-/// Describes the pages that the range touches, as runs of equal state with nothing left out, the lowest first, the last one cut at the end of the range;
-/// and writes at most `max_items` of them to `out`. A run ends where a reservation ends. Memory that is not of this library is one run a
-/// mapping of the system's.
+/// Describes the pages that the range touches, as runs of pages in one state, in ascending order. Writes the first `max_items` runs to
+/// `out`, or all if they are fewer. The runs have no gaps between them, and the last one ends with the range. A run ends where a
+/// reservation ends. Outside of reservations, each mapping of the system is a run.
 ///
-/// Returns how many were written; 0 on failure. Fails iff:
+/// Returns the number of runs written, or 0 on failure. Fails iff:
 /// - The range is empty, `out` is NULL, or `max_items` is 0.
-/// - A part of the range is not of this library, and the system does not tell of it (Linux: /proc is not mounted).
+/// - A part of the range is in no reservation, and the system does not report its mappings (Linux: /proc is not mounted).
 ///
 /// # Safety
 /// `out` is an out parameter for `max_items` values.
@@ -499,25 +519,25 @@ pub unsafe extern "C" fn vmem_query_range_info(
     value("vmem_query_range_info", 0, result.map(|()| items))
 }
 
-/// What went wrong in the last call that failed in this thread, as one line that names the function, what was being done, and the
-/// range. Never NULL; "" if nothing failed yet. It changes with the next failure in this thread.
+/// Returns the text of the last error in this thread: one line that names the function, the step that failed, and the range or argument.
+/// Returns "" if no call has failed in this thread, and never NULL. The next failure in this thread changes the text. Never fails.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_get_error_message() -> *const c_char {
     TEXT.with(ErrorText::as_ptr)
 }
 
-/// Has `handler` called once for each call that fails, in the thread that made it, with its message; NULL: errors are only returned. No lock is
-/// held then: the handler may call this library. It must return.
+/// Sets the error handler of the process. The library calls it once for each call that fails, in the thread of that call, with the text of
+/// the error. NULL removes the handler. The handler may call this library, because no lock is held. It must return.
 ///
-/// Returns the handler there was, NULL at first. Never fails.
+/// Returns the handler that was set before, or NULL. Never fails.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_set_error_handler(handler: vmem_error_fn) -> vmem_error_fn {
     let address = handler.map_or(ptr::null_mut(), |handler| handler as *mut ());
     handler_of(HANDLER.swap(address, Ordering::AcqRel))
 }
 
-/// The protection's name: "NoAccess", "Read", "ReadWrite", "Execute", "ExecuteRead", "ExecuteReadWrite"; "INVALID" for 0, and
-/// `<Unknown>` for what is not a protection.
+/// Returns the protection's name: "NoAccess", "Read", "ReadWrite", "Execute", "ExecuteRead" or "ExecuteReadWrite". Returns "INVALID" for 0
+/// and `<Unknown>` for any other number. Never fails.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_get_protect_name(protect: VMemProtect) -> *const c_char {
     let name = match Protect::from_number(protect) {
@@ -528,6 +548,7 @@ pub extern "C" fn vmem_get_protect_name(protect: VMemProtect) -> *const c_char {
     name.as_ptr()
 }
 
+/// Returns `align` - 1. Fails iff `align` is not a positive power of two.
 fn mask_of(align: c_int) -> Result<usize> {
     match usize::try_from(align) {
         Ok(align) if align.is_power_of_two() => Ok(align - 1),
@@ -535,8 +556,8 @@ fn mask_of(align: c_int) -> Result<usize> {
     }
 }
 
-/// The first multiple of `align` that is not below `address`. Returns 0 on failure. Fails iff `align` is not a positive power of two, or there is
-/// no such address.
+/// Returns the lowest multiple of `align` at or above `address`, or 0 on failure. Fails iff `align` is not a positive power of two, or the
+/// address space ends before such a multiple.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_align_forward(address: usize, align: c_int) -> usize {
     let aligned = mask_of(align).and_then(|mask| {
@@ -546,27 +567,26 @@ pub extern "C" fn vmem_align_forward(address: usize, align: c_int) -> usize {
     value("vmem_align_forward", 0, aligned)
 }
 
-/// The last multiple of `align` that is not above `address`. Returns 0 on failure. Fails iff `align` is not a positive power of two.
+/// Returns the highest multiple of `align` at or below `address`, or 0 on failure. Fails iff `align` is not a positive power of two.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_align_backward(address: usize, align: c_int) -> usize {
     value("vmem_align_backward", 0, mask_of(align).map(|mask| address & !mask))
 }
 
-/// 1 if `address` is a multiple of `align`, 0 if not, which is no error, and 0 on failure. Fails iff `align` is not a positive power of two.
+/// Returns 1 if `address` is a multiple of `align`, or else 0, also on failure. Fails iff `align` is not a positive power of two.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_is_aligned(address: usize, align: c_int) -> VMemResult {
     value("vmem_is_aligned", ERROR, mask_of(align).map(|mask| VMemResult::from(address & mask == 0)))
 }
 
-/// Of a region of which the first `prev_commited` bytes are committed, has the first `commited` bytes committed: in whole pages, those
-/// between are committed as ReadWrite, but for those that are already, or decommitted.
+/// Changes the number of committed bytes at the start of a region from `prev_commited` to `commited`. To grow, it commits the pages between
+/// the two as ReadWrite, except those that are committed already. To shrink, it decommits the pages between the two. A page stays committed
+/// if bytes of the reservation before or behind the region share it.
 ///
 /// Fails iff:
-/// - The region is empty or not inside one live reservation; `prev_commited` or `commited` is more than `num_bytes`. Nothing
-///   changed.
+/// - The region is empty or not inside one live reservation. Nothing has changed then.
+/// - `prev_commited` or `commited` is more than `num_bytes`. Nothing has changed then.
 /// - vmem_commit or vmem_decommit of the pages would.
-///
-/// A page that the region shares with the bytes before or behind it in the reservation stays committed.
 ///
 /// # Safety
 /// Own range.
@@ -586,9 +606,9 @@ impl VMemArena {
     const NONE: VMemArena = VMemArena { mem: ptr::null_mut(), size_bytes: 0, commited: 0 };
 }
 
-/// An arena on a part of a reservation, with nothing committed. A page that it shares with what lies before or behind it is committed for
-/// both, and not decommitted when the arena shrinks. All zero on failure. Fails iff the range is empty or not inside
-/// one live reservation.
+/// Returns an arena on a part of a reservation, with a `commited` of 0; all zero on failure. It commits nothing. The arena may share its
+/// first and its last page with other bytes of the reservation: committing such a page commits it for both, and it stays committed when
+/// the arena shrinks. Fails iff the range is empty or not inside one live reservation.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_arena_init(mem: *mut c_void, size_bytes: VMemSize) -> VMemArena {
     let arena = region::check_owner(address(mem), size_bytes);
@@ -596,7 +616,7 @@ pub extern "C" fn vmem_arena_init(mem: *mut c_void, size_bytes: VMemSize) -> VMe
     value("vmem_arena_init", VMemArena::NONE, arena)
 }
 
-/// An arena with a reservation of its own, with nothing committed. All zero on failure. Fails iff vmem_reserve would.
+/// Returns an arena with a reservation of its own, with nothing committed; all zero on failure. Fails iff vmem_reserve would.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_arena_init_alloc(size_bytes: VMemSize) -> VMemArena {
     let start = region::reserve(Request { size: size_bytes, ..Request::default() });
@@ -604,7 +624,7 @@ pub extern "C" fn vmem_arena_init_alloc(size_bytes: VMemSize) -> VMemArena {
     value("vmem_arena_init_alloc", VMemArena::NONE, arena)
 }
 
-/// Releases the reservation of an arena of vmem_arena_init_alloc; the arena is all zero then.
+/// Releases the reservation of an arena that vmem_arena_init_alloc returned, and sets the arena to all zero.
 ///
 /// Fails, and changes nothing, iff `arena` is NULL, or vmem_release of its memory would.
 ///
@@ -622,10 +642,12 @@ pub unsafe extern "C" fn vmem_arena_deinit_dealloc(arena: *mut VMemArena) -> VMe
     done("vmem_arena_deinit_dealloc", result)
 }
 
-/// Commits or decommits pages so that the first `commited` bytes of the arena are committed. What was committed before keeps its protection and its contents.
+/// Commits or decommits pages, so that the first `commited` bytes of the arena are committed. Pages that were committed and stay so keep
+/// their contents and their protection.
 ///
-/// Fails, and leaves the arena as it is, iff:
-/// - `arena` is NULL or not initialized, or not inside one live reservation; `commited`, or the arena's own, is more than its size.
+/// Fails, and leaves `*arena` unchanged, iff:
+/// - `arena` is NULL or not initialized, or its memory is not inside one live reservation.
+/// - `commited`, or the arena's own `commited`, is more than its size.
 /// - vmem_commit or vmem_decommit of the pages would.
 ///
 /// # Safety
@@ -653,6 +675,7 @@ impl VMemGrowArena {
         flags: 0,
     };
 
+    /// Returns the arena in the engine's form.
     fn bump(&self) -> Bump {
         let at = |pointer: *mut u8| address(pointer.cast());
         Bump {
@@ -666,6 +689,7 @@ impl VMemGrowArena {
         }
     }
 
+    /// Stores the engine's form. It does not change the flags.
     fn set(&mut self, bump: &Bump) {
         self.mem = pointer(bump.start);
         self.next = pointer(bump.next);
@@ -676,7 +700,7 @@ impl VMemGrowArena {
     }
 }
 
-/// Runs `f` on the arena.
+/// Calls `f` with the engine's form of the arena, stores the changes that `f` made, and returns its result. Fails also if `arena` is NULL.
 ///
 /// # Safety
 /// `arena` is NULL or points to an arena that nobody else uses.
@@ -689,9 +713,10 @@ unsafe fn with<T>(arena: *mut VMemGrowArena, f: impl FnOnce(&mut Bump) -> Result
     result
 }
 
-/// Makes a growing arena with a reservation of `size_bytes`, which is all that it can ever hold. `flags` are 0, or VMEM_GROW_HUGE and VMEM_GROW_GUARD.
+/// Initializes a growing arena with a reservation of `size_bytes`, which it can't exceed. `flags` is 0, or any of VMEM_GROW_HUGE and
+/// VMEM_GROW_GUARD.
 ///
-/// Fails, and leaves the arena all zero, iff `arena` is NULL, a flag is not known, or vmem_reserve would.
+/// Fails, and leaves the arena all zero, iff `arena` is NULL, a flag is not known, or the reservation fails; see vmem_reserve.
 ///
 /// # Safety
 /// `arena` is an out parameter.
@@ -716,7 +741,8 @@ pub unsafe extern "C" fn vmem_grow_init(arena: *mut VMemGrowArena, size_bytes: V
     done("vmem_grow_init", new())
 }
 
-/// What vmem_grow_push calls when what is committed does not suffice. Does the same, and fails as it does.
+/// The slow path of vmem_grow_push, which calls it if the committed bytes do not suffice. Does the same as vmem_grow_push, and fails iff
+/// that would.
 ///
 /// # Safety
 /// `arena` is NULL or points to an arena that nobody else uses.
@@ -731,7 +757,8 @@ pub unsafe extern "C" fn vmem_grow_push_more(
     value("vmem_grow_push", ptr::null_mut(), result.map(pointer))
 }
 
-/// Gives back what was pushed since vmem_grow_mark returned `mark`; the memory is kept for what comes. 0 gives back everything.
+/// Frees all bytes that were pushed since vmem_grow_mark returned `mark`. If `mark` is 0, frees all. Their memory stays committed for later
+/// pushes.
 ///
 /// Fails, and changes nothing, iff `arena` is NULL or not initialized, or `mark` is more than is in use.
 ///
@@ -743,7 +770,7 @@ pub unsafe extern "C" fn vmem_grow_pop_to(arena: *mut VMemGrowArena, mark: VMemS
     done("vmem_grow_pop_to", unsafe { with(arena, |bump| bump.pop_to(mark)) })
 }
 
-/// Gives everything back, and all memory but the first `keep_bytes` to the system. (vmem_grow_pop_to(arena, 0) keeps all.)
+/// Frees all bytes, and decommits all but the first `keep_bytes`. (vmem_grow_pop_to(arena, 0) decommits nothing.)
 ///
 /// Fails, and changes nothing, iff `arena` is NULL or not initialized, or vmem_decommit would.
 ///
@@ -756,7 +783,7 @@ pub unsafe extern "C" fn vmem_grow_reset(arena: *mut VMemGrowArena, keep_bytes: 
     done("vmem_grow_reset", result)
 }
 
-/// Releases the arena's reservation; the arena is all zero then.
+/// Releases the arena's reservation, and sets the arena to all zero.
 ///
 /// Fails, and changes nothing, iff `arena` is NULL or not initialized, or vmem_release would.
 ///

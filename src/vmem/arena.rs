@@ -1,6 +1,6 @@
-//! The growing arena: a reservation that is used up from its start. It commits memory ahead of use, in steps that double: growth seldom
-//! costs a system call, and memory follows use. Taking committed bytes is one addition, which the C header does inline. This file does
-//! the rest, for C and for Rust.
+//! The growing arena: a reservation that is committed from its start up to the end of its used part. It commits memory ahead of use, in
+//! steps that double, so that growth seldom needs a system call and memory follows use. Allocating committed bytes is one addition, which
+//! the C header does inline. This file does the rest, for C and for Rust.
 
 use std::alloc::Layout;
 use std::cell::Cell;
@@ -11,7 +11,7 @@ use std::slice;
 use super::error::{Error, Result};
 use super::{Pages, page_size, region};
 
-/// The first step of commit-ahead, and the largest.
+/// The first and the largest step in which the arena commits ahead of use.
 const FIRST_STEP: usize = 64 << 10;
 const LAST_STEP: usize = 2 << 20;
 
@@ -20,22 +20,22 @@ const HUGE_PAGE: usize = 2 << 20;
 
 const _: () = assert!(FIRST_STEP <= LAST_STEP && HUGE_PAGE <= LAST_STEP && HUGE_PAGE.is_power_of_two());
 
-/// Addresses, in this order, none of them behind the next: `start`, `next`, `limit`, `end`.
+/// The arena's state: `start` <= `next` <= `limit` <= `end`.
 #[derive(Clone, Copy, Debug)]
 pub struct Bump {
     /// First byte of the reservation.
     pub start: usize,
-    /// First byte that is not taken.
+    /// First byte that is not in use.
     pub next: usize,
-    /// Behind what is committed.
+    /// End of the committed bytes.
     pub limit: usize,
-    /// Behind the reservation.
+    /// End of the reservation.
     pub end: usize,
     /// Bytes at or above max(fresh, next) have never been handed out since they were committed, so they are zero.
     pub fresh: usize,
-    /// How much is committed next.
+    /// The number of bytes that the next commit adds, or more if it needs more.
     pub step: usize,
-    /// Commit huge pages.
+    /// Whether to advise huge pages.
     pub huge: bool,
 }
 
@@ -49,12 +49,13 @@ impl Bump {
         Ok(Bump { start, next: start, limit: start, end, fresh: start, step, huge })
     }
 
-    /// Fails iff the fields contradict each other or the registry: a C program may have written over them.
+    /// Fails iff the fields contradict each other or the registry. A C program may have overwritten them.
     fn check(&self) -> Result<()> {
         self.check_order()?;
         region::check_owner(self.start, self.end - self.start)
     }
 
+    /// Fails iff the arena is not initialized, or its addresses are not in order.
     fn check_order(&self) -> Result<()> {
         let Bump { start, next, limit, end, .. } = *self;
         if start == 0 {
@@ -66,8 +67,8 @@ impl Bump {
         Ok(())
     }
 
-    /// Takes bytes, and commits what is missing. Fails iff the size is 0, the alignment is no power of two, the reservation is used up,
-    /// the arena is not valid, or the system refuses to commit.
+    /// Allocates bytes, commits the missing pages, and returns the address. Fails, with nothing allocated, iff the size is 0, the alignment
+    /// is not a power of two, the reservation has too few bytes left, the arena is not valid, or the commit fails.
     pub fn push(&mut self, size: usize, align: usize) -> Result<usize> {
         if size == 0 {
             return Err(Error::Empty);
@@ -77,37 +78,38 @@ impl Bump {
         }
         self.check()?;
         let full = Error::ArenaFull { size, align, left: self.end - self.next };
-        let (at, next) = self.place(size, align).filter(|&(_, next)| next <= self.end).ok_or(full)?;
+        let (start, next) = self.place(size, align).filter(|&(_, next)| next <= self.end).ok_or(full)?;
         if next > self.limit {
             self.commit(next)?;
         }
         self.next = next;
-        Ok(at)
+        Ok(start)
     }
 
     /// Fast path of `push`: one addition. Returns None, unchanged, if the committed bytes do not suffice or the size is 0; the caller
     /// then uses `push`. Precondition: `align` is a power of two. (vmem_grow_push in headers/vmem.epilogue.h does the same in C.)
     #[inline]
     fn push_committed(&mut self, size: usize, align: usize) -> Option<usize> {
-        let (at, next) = self.place(size, align).filter(|&(_, next)| next <= self.limit && size > 0)?;
-        debug_assert_eq!({ *self }.push(size, align), Ok(at));
+        let (start, next) = self.place(size, align).filter(|&(_, next)| next <= self.limit && size > 0)?;
+        debug_assert_eq!({ *self }.push(size, align), Ok(start));
         self.next = next;
-        Some(at)
+        Some(start)
     }
 
-    /// Start and end of the next bytes of this size and alignment; None beyond the address space.
+    /// Returns start and end of the next bytes of this size and alignment, or None if they end beyond the address space. Precondition:
+    /// `align` is a power of two.
     #[inline]
     fn place(&self, size: usize, align: usize) -> Option<(usize, usize)> {
-        let at = self.next.checked_add(align - 1)? & !(align - 1);
-        Some((at, at.checked_add(size)?))
+        let start = self.next.checked_add(align - 1)? & !(align - 1);
+        Some((start, start.checked_add(size)?))
     }
 
-    /// Commits up to `needed` at least, and ahead of it if the system has the memory. Fails iff it can't commit up to `needed`.
+    /// Commits up to the address `needed`, and a step ahead of it if the system has the memory. Fails iff it can't commit up to `needed`.
     fn commit(&mut self, needed: usize) -> Result<()> {
         let needed = needed.next_multiple_of(page_size());
         let step = self.step.clamp(FIRST_STEP, LAST_STEP);
         let ahead = self.limit.saturating_add(step).min(self.end).next_multiple_of(page_size()).max(needed);
-        // When memory is short, what is needed is enough.
+        // If memory is short, commit only the needed pages.
         let limit = match self.commit_up_to(ahead) {
             Err(Error::System { .. }) if ahead > needed => self.commit_up_to(needed).map(|()| needed)?,
             result => result.map(|()| ahead)?,
@@ -117,29 +119,30 @@ impl Bump {
         Ok(())
     }
 
+    /// Commits the pages from `self.limit` up to `limit`. Fails iff `region::commit_missing` does.
     fn commit_up_to(&self, limit: usize) -> Result<()> {
         let pages = Pages::touched(self.limit, limit - self.limit)?;
         region::commit_missing(pages)?;
         if self.huge {
-            // A system without huge pages has the others.
+            // On a system without huge pages, the arena has ordinary ones.
             let _advice = region::advise_huge(pages.start(), pages.size());
         }
         Ok(())
     }
 
-    /// Gives back all but the first `used` bytes. Fails iff fewer are taken, or the arena is not valid.
+    /// Frees all but the first `used` bytes. Fails iff fewer are in use, or the arena is not valid.
     pub fn pop_to(&mut self, used: usize) -> Result<()> {
         self.check_order()?;
-        let taken = self.next - self.start;
-        if used > taken {
-            return Err(Error::BadMark { mark: used, used: taken });
+        let now_used = self.next - self.start;
+        if used > now_used {
+            return Err(Error::BadMark { mark: used, used: now_used });
         }
         self.fresh = self.fresh.max(self.next);
         self.next = self.start + used;
         Ok(())
     }
 
-    /// Gives everything back, and decommits all but the first `keep` bytes. Fails iff the arena is not valid or the system refuses.
+    /// Frees all bytes, and decommits all but the first `keep`. Fails iff the arena is not valid, or `region::decommit` fails.
     ///
     /// # Safety
     /// Nobody relies on what is in the arena.
@@ -156,7 +159,7 @@ impl Bump {
         Ok(())
     }
 
-    /// Releases the reservation. Fails iff the arena is not valid or the system refuses.
+    /// Releases the reservation. Fails iff the arena is not valid, or `region::release` fails.
     ///
     /// # Safety
     /// Nobody relies on what is in the arena.
@@ -167,7 +170,7 @@ impl Bump {
     }
 }
 
-/// Memory that is taken piece by piece and given back all at once. Pieces stay where they are, however much is taken.
+/// A growing arena: allocates bytes one after the other, and frees them together. Allocated bytes never move.
 ///
 /// ```
 /// use palloc::vmem::Arena;
@@ -186,70 +189,71 @@ pub struct Arena {
     memory: PhantomData<NonNull<u8>>,
 }
 
-// SAFETY: it owns its address space; nothing about it belongs to one thread.
+// SAFETY: it owns its address space, and any thread may use that.
 unsafe impl Send for Arena {}
 
 impl Arena {
-    /// Reserves `size` bytes. Fails iff the size is 0, or address space or memory for the registry is out.
+    /// Reserves `size` bytes, rounded up to whole pages. Fails iff `size` is 0, or no address space of this size or no memory for the
+    /// registry is left.
     pub fn new(size: usize) -> Result<Arena> {
         Ok(Arena { bump: Cell::new(Bump::new(size, false, false)?), memory: PhantomData })
     }
 
-    /// As [`Arena::new`], with huge pages where the system has them: faster to fill, but memory is taken 2 MiB at a time.
+    /// As [`Arena::new`], with huge pages on systems that have them. The arena is faster to fill, and uses memory in steps of 2 MiB.
     pub fn with_huge_pages(size: usize) -> Result<Arena> {
         Ok(Arena { bump: Cell::new(Bump::new(size, true, false)?), memory: PhantomData })
     }
 
-    /// Takes memory of this size and alignment. Its bytes are initialized, but may be those of what was there before a reset.
-    /// Fails iff the size is 0, or the arena or memory is used up.
+    /// Allocates memory of this size and alignment. Its bytes are initialized: they are zero, or hold contents from before a reset.
+    /// Fails iff the size is 0, the arena has too few bytes left, or the commit of missing pages fails.
     #[inline]
     pub fn alloc(&self, layout: Layout) -> Result<NonNull<u8>> {
         let mut bump = self.bump.get();
-        let at = match bump.push_committed(layout.size(), layout.align()) {
-            Some(at) => at,
+        let start = match bump.push_committed(layout.size(), layout.align()) {
+            Some(start) => start,
             None => bump.push(layout.size(), layout.align())?,
         };
         self.bump.set(bump);
-        NonNull::new(ptr::with_exposed_provenance_mut(at)).ok_or(Error::Null)
+        NonNull::new(ptr::with_exposed_provenance_mut(start)).ok_or(Error::Null)
     }
 
-    /// Takes room for `len` values and fills it. They are not dropped. Fails iff there are no bytes in it, or the arena or memory is used up.
+    /// Allocates a slice of `len` copies of `value`. Fails iff the slice has no bytes, the arena has too few bytes left, or the commit of
+    /// missing pages fails.
     #[expect(clippy::mut_from_ref, reason = "each call returns other memory")]
     pub fn alloc_slice<T: Copy>(&self, len: usize, value: T) -> Result<&mut [T]> {
         let too_large = Error::ArenaFull { size: len.saturating_mul(size_of::<T>()), align: align_of::<T>(), left: 0 };
         let start = self.alloc(Layout::array::<T>(len).map_err(|_| too_large)?)?.cast::<T>();
         for i in 0..len {
-            // SAFETY: in the memory that was just taken, and aligned.
+            // SAFETY: in the memory that was just allocated, and aligned.
             unsafe { start.add(i).write(value) };
         }
-        // SAFETY: initialized above, and nobody else's until a reset, which needs `self` exclusively.
+        // SAFETY: initialized above. No other reference to it exists until a reset, which borrows `self` exclusively.
         Ok(unsafe { slice::from_raw_parts_mut(start.as_ptr(), len) })
     }
 
-    /// How many bytes are taken, padding included.
+    /// Returns the number of bytes in use, padding included.
     pub fn used(&self) -> usize {
         let bump = self.bump.get();
         bump.next - bump.start
     }
 
-    /// Gives everything that was taken back, and keeps the memory for what comes.
+    /// Frees all bytes. Their memory stays committed for later allocations.
     pub fn reset(&mut self) {
         let bump = self.bump.get_mut();
         bump.fresh = bump.fresh.max(bump.next);
         bump.next = bump.start;
     }
 
-    /// Gives everything that was taken back, and its memory to the system but for the first `keep` bytes. Fails iff the system's number
-    /// of mappings is out; then everything is as it was.
+    /// Frees all bytes, and decommits all but the first `keep`. Fails, and changes nothing, iff mappings or memory for the registry run out.
     pub fn shrink(&mut self, keep: usize) -> Result<()> {
-        // SAFETY: what was taken borrows `self`, which is borrowed exclusively here.
+        // SAFETY: every allocated reference borrows `self`, which is borrowed exclusively here.
         unsafe { self.bump.get_mut().reset(keep) }
     }
 }
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        // SAFETY: as in `shrink`. It fails only when the number of mappings is out, and the address space is left reserved.
-        let _unless_mappings_are_out = unsafe { self.bump.get_mut().release() };
+        // SAFETY: as in `shrink`. If the call fails, because mappings ran out, the address space stays reserved.
+        let _fails_without_mappings = unsafe { self.bump.get_mut().release() };
     }
 }

@@ -1,27 +1,28 @@
-//! What can go wrong with virtual memory. The text of an error says what was being done to which range; the C layer adds the function.
+//! The errors of virtual memory. Each text names the step that failed and its range or argument. The C layer puts the name of the function
+//! before it.
 
 use std::fmt;
 
 use super::os::SystemError;
 use super::{Pages, Protect};
 
-/// What calls on virtual memory return.
+/// The result of a call on virtual memory.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a call failed. Unless it is a [`Error::System`] on a range with several protections, it changed nothing.
+/// Why a call failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// The system refused.
     System {
-        /// What was being done.
+        /// The step that failed.
         doing: &'static str,
-        /// To which range; `None` if to none.
+        /// The range of the step; `None` if it has no range.
         range: Option<Pages>,
         /// What the system said.
         source: SystemError,
     },
-    /// The system has no address space of this size, or a limit is in the way (RLIMIT_AS).
+    /// No address space of this size is free, or a limit would be exceeded (RLIMIT_AS).
     CannotReserve {
         /// In bytes.
         size: usize,
@@ -32,26 +33,26 @@ pub enum Error {
     Null,
     /// The size is 0.
     Empty,
-    /// The range goes beyond the end of the address space, or a size beyond what can be reserved.
+    /// The range ends beyond the address space, or a reservation of this size would.
     TooLarge {
         /// Its start, 0 for a reservation.
         start: usize,
         /// Its size.
         size: usize,
     },
-    /// The number names no protection.
+    /// No protection has this number.
     BadProtect(u8),
     /// The alignment is not a positive power of two.
     BadAlignment(i128),
-    /// Aligning the address forward goes beyond the end of the address space.
+    /// The address space ends before the next aligned address.
     AlignOverflow(usize),
-    /// The name of a mapping is too long or has characters that systems do not take.
+    /// The name of a mapping is too long, or has a character that systems do not accept.
     BadName,
     /// The range is not inside one live reservation.
     NotReserved(Pages),
     /// A page of the range is not committed.
     NotCommitted(usize),
-    /// The protection of a page does not permit what is asked for.
+    /// The protection of a page does not permit the requested access.
     Forbidden {
         /// The page.
         at: usize,
@@ -62,43 +63,43 @@ pub enum Error {
     NotLocked(usize),
     /// A page of the range is locked.
     Locked(usize),
-    /// No live reservation starts here.
+    /// No live reservation starts at this address.
     NotAStart(usize),
-    /// The reservation that starts here has another size.
+    /// The reservation that starts at `start` has another size.
     WrongSize {
         /// Its start.
         start: usize,
-        /// The size that was given, in whole pages.
+        /// The size that the caller gave, in whole pages.
         given: usize,
         /// Its size.
         reserved: usize,
     },
-    /// An arena's numbers contradict each other, or it was not initialized.
+    /// An arena is not initialized, or its fields contradict each other.
     BadArena(&'static str),
-    /// An arena would have to be larger than its reservation.
+    /// An arena's reservation has too few bytes left.
     ArenaFull {
-        /// Bytes that were asked for.
+        /// Requested bytes.
         size: usize,
-        /// What their address is to be a multiple of.
+        /// Requested alignment.
         align: usize,
-        /// Bytes that are left.
+        /// Bytes left.
         left: usize,
     },
-    /// An arena does not have as many bytes in use as the mark says.
+    /// The mark is more than the number of bytes in use in the arena.
     BadMark {
         /// The mark.
         mark: usize,
         /// Bytes in use.
         used: usize,
     },
-    /// More is to be committed than the arena or region has.
+    /// A number of committed bytes is more than the size of the arena or region.
     BeyondEnd {
-        /// Bytes to be committed, or said to be.
+        /// The number of committed bytes, before or after the call.
         committed: usize,
-        /// Bytes that there are.
+        /// The size of the arena or region.
         size: usize,
     },
-    /// This system does not have what was asked for.
+    /// The system does not have this feature.
     Unsupported(&'static str),
 }
 

@@ -1,7 +1,7 @@
 //! An ordered map from ranges of addresses to values. It keeps the longest runs of equal values as nodes of a treap: a search tree by
 //! address, and a heap by random priorities. Each operation is O(log n) in the number of runs.
 //!
-//! The nodes lie in one table. [`IntervalMap::make_room`] lets it grow, and may fail. A change that follows never fails.
+//! The nodes are in one table. [`IntervalMap::make_room`] grows the table, and may fail. The next change then can't fail.
 
 use super::error::{Error, Result};
 use super::os;
@@ -9,15 +9,15 @@ use super::table::Table;
 
 const NIL: u32 = u32::MAX;
 
-/// A change inside of a run makes at most two nodes: one for the new run, and one for the rest of the old run behind it.
+/// A change adds at most two nodes: one for the new run, and one for the rest of an old run behind it.
 const NODES_FOR_A_CHANGE: usize = 2;
 
-/// The table grows when fewer nodes are left. It needs a mapping to grow: when the process has none left, these serve the calls that
-/// give some back.
+/// `make_room` grows the table when fewer nodes are free. Growing needs a mapping. When the process has no mappings left, these nodes serve
+/// the calls that free some.
 const SPARE_NODES: usize = 64;
 const _: () = assert!(NODES_FOR_A_CHANGE < SPARE_NODES && SPARE_NODES < WORTH_SHRINKING);
 
-/// A smaller table keeps its size until the map is dropped.
+/// `shrink` leaves a table alone while it has fewer nodes.
 const WORTH_SHRINKING: usize = 1024;
 
 /// The addresses from `start` up to `end`, exclusive, and their value.
@@ -54,7 +54,7 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
         IntervalMap { nodes: Table::new(), root: NIL, free: NIL, live: 0, random: 0x9e37_79b9 }
     }
 
-    /// Fails iff there is no memory for one more change.
+    /// Makes room for one change. Fails iff the table has too few free nodes for it and can't grow.
     pub fn make_room(&mut self) -> Result<()> {
         let free = self.nodes.capacity() - self.live;
         if free >= SPARE_NODES {
@@ -66,15 +66,17 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
         }
     }
 
+    /// Returns whether the map has no runs.
     pub fn is_empty(&self) -> bool {
         self.live == 0
     }
 
-    /// The run that contains `address`, or else the first one behind it.
+    /// Returns the run that contains `address`, or else the first one behind it.
     pub fn at_or_after(&self, address: usize) -> Option<Run<V>> {
         self.find(address).map(|index| self.nodes[index].run)
     }
 
+    /// As `at_or_after`, but returns the index of the node.
     fn find(&self, address: usize) -> Option<usize> {
         let mut found = None;
         let mut tree = self.root;
@@ -89,35 +91,38 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
         found
     }
 
-    /// The run that contains `address`.
+    /// Returns the run that contains `address`.
     pub fn at(&self, address: usize) -> Option<Run<V>> {
         self.at_or_after(address).filter(|run| run.start <= address)
     }
 
-    /// The runs that touch the range, cut to it, in order.
+    /// Returns the runs that overlap the range, cut to it, in ascending order.
     pub fn runs(&self, start: usize, end: usize) -> impl Iterator<Item = Run<V>> {
         let mut from = start;
         std::iter::from_fn(move || {
-            let run = self.at_or_after(from).filter(|run| run.start < end && from < end)?;
+            if from >= end {
+                return None;
+            }
+            let run = self.at_or_after(from).filter(|run| run.start < end)?;
             let run = Run { start: run.start.max(from), end: run.end.min(end), value: run.value };
             from = run.end;
             Some(run)
         })
     }
 
-    /// The first address of the range that is in no run.
+    /// Returns the first address of the range that is in no run, or None.
     pub fn first_gap(&self, start: usize, end: usize) -> Option<usize> {
-        let mut at = start;
+        let mut gap = start;
         for run in self.runs(start, end) {
-            if run.start > at {
+            if run.start > gap {
                 break;
             }
-            at = run.end;
+            gap = run.end;
         }
-        (at < end).then_some(at)
+        (gap < end).then_some(gap)
     }
 
-    /// Gives the range this value; None removes it from all runs. Precondition: `make_room` succeeded since the last change.
+    /// Sets the value of the range. None removes the range from all runs. Precondition: `make_room` succeeded since the last change.
     pub fn assign(&mut self, start: usize, end: usize, value: Option<V>) {
         debug_assert!(start < end);
         while let Some(index) = self.find(start) {
@@ -144,12 +149,12 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
         }
     }
 
-    /// Whether debug builds check now: always while the map is small, now and then when it is large. A check visits every node.
+    /// Returns whether debug builds check the map now: always if it is small, and sometimes if it is large. A check visits every node.
     pub fn is_checked_now(&self) -> bool {
         self.live <= 64 || self.random % 1024 == 0
     }
 
-    /// Panics if the map is not as the functions here rely on:
+    /// Panics if an invariant does not hold:
     /// - Runs are not empty, ascend, and do not touch a run of the same value.
     /// - No node has a higher priority than its parent.
     /// - Each node is in the tree or in the list of free nodes, and `live` counts those in the tree.
@@ -167,7 +172,7 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
         assert!(next == NIL && live + free == self.nodes.len());
     }
 
-    /// Checks a tree, and returns how many nodes it has. `last` is the run before it, and becomes its last one.
+    /// Checks a tree, and returns the number of its nodes. `last` is the run before the tree, and becomes the last run of the tree.
     fn check_tree(&self, tree: u32, priority: u32, last: &mut Option<Run<V>>) -> usize {
         if tree == NIL {
             return 0;
@@ -182,7 +187,7 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
         below + 1 + self.check_tree(node.right, node.priority, last)
     }
 
-    /// Inserts a run that none overlaps; neighbours of the same value become one with it.
+    /// Inserts a run, and joins it with adjacent runs of the same value. Precondition: no run overlaps it.
     fn join(&mut self, run: Run<V>) {
         let below = run.start.checked_sub(1).and_then(|before| self.find(before));
         let below = below.filter(|&i| self.nodes[i].run.end == run.start && self.nodes[i].run.value == run.value);
@@ -200,11 +205,12 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
         }
     }
 
-    /// Forgets everything.
+    /// Removes all runs, and frees the table.
     pub fn clear(&mut self) {
         *self = Self::new();
     }
 
+    /// Inserts a node for the run. Preconditions: no run overlaps it, and a node is free.
     fn insert(&mut self, run: Run<V>) {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 17;
@@ -229,7 +235,7 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
         }
     }
 
-    /// Removes the run that starts here.
+    /// Removes the run that starts at `start`, if one does.
     fn remove(&mut self, start: usize) {
         let (mut tree, mut parent) = (self.root, NIL);
         while let Some(node) = self.nodes.get(tree as usize) {
@@ -246,7 +252,7 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
         }
     }
 
-    /// Puts a tree in the place below `parent`, or at the root, where a run that starts at `start` belongs.
+    /// Makes `child` the left or right tree of `parent`, on the side where a run at `start` belongs; the root, if `parent` is NIL.
     fn set_child(&mut self, parent: u32, start: usize, child: u32) {
         match self.nodes.get_mut(parent as usize) {
             None => self.root = child,
@@ -255,24 +261,24 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
         }
     }
 
-    /// Two trees: the runs that start below `at`, and the others.
-    fn split(&mut self, tree: u32, at: usize) -> (u32, u32) {
+    /// Splits a tree into two, and returns them: the runs that start below `boundary`, and the others.
+    fn split(&mut self, tree: u32, boundary: usize) -> (u32, u32) {
         if tree == NIL {
             return (NIL, NIL);
         }
         let node = self.nodes[tree as usize];
-        if node.run.start < at {
-            let (below, above) = self.split(node.right, at);
+        if node.run.start < boundary {
+            let (below, above) = self.split(node.right, boundary);
             self.nodes[tree as usize].right = below;
             (tree, above)
         } else {
-            let (below, above) = self.split(node.left, at);
+            let (below, above) = self.split(node.left, boundary);
             self.nodes[tree as usize].left = above;
             (below, tree)
         }
     }
 
-    /// One tree of two; every run of the first is below every run of the second.
+    /// Merges two trees into one, and returns it. Precondition: every run of `below` is below every run of `above`.
     fn merge(&mut self, below: u32, above: u32) -> u32 {
         if below == NIL || above == NIL {
             return if below == NIL { above } else { below };
@@ -289,7 +295,7 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
         }
     }
 
-    /// Moves the nodes to a smaller table when most are free. If there is no memory for that, the large one stays.
+    /// Moves the nodes to a smaller table if most are free. If no memory is left for the smaller one, keeps the large one.
     fn shrink(&mut self) {
         if self.nodes.len() < WORTH_SHRINKING || self.live > self.nodes.len() / 4 {
             return;
@@ -305,6 +311,7 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
     }
 }
 
+/// Returns the error of a table that can't grow.
 fn no_memory(source: os::SystemError) -> Error {
     Error::System { doing: "map pages for the registry of reservations", range: None, source }
 }

@@ -1,17 +1,21 @@
-//! Virtual memory: reserve address space, commit parts of it to memory, give them back, release it.
+//! Virtual memory: reserve address space, commit parts of it, decommit them, release it.
 //!
-//! Address space costs nothing, memory does: a [`Reservation`] may be far larger than memory is, never moves, and only what is
-//! committed counts. The rules are the same on every system, those of Windows' VirtualAlloc:
+//! Address space costs nothing, and memory does. So a [`Reservation`] may be far larger than the machine's memory. It never moves, and
+//! only its committed pages can use memory. The rules are the same on every system, and are those of Windows' VirtualAlloc:
 //!
 //! * A page is *reserved*, and can't be accessed; or *committed*, with a protection. Committed pages are zero at first.
-//! * Decommitted pages are gone at once, contents and all; committed again, they are zero.
-//! * What is changed has to lie in one reservation; a range is widened to whole pages.
+//! * Decommitting pages discards their contents at once. When they are committed again, they are zero.
+//! * A call works on the pages that its range touches, and all of them must be in one reservation.
 //!
-//! An [`Arena`] is a reservation that is used up from its start.
+//! An [`Arena`] is a reservation that is committed from its start up to the end of its used part.
 //!
-//! The modules, from the system up: `os` makes system calls, `table` is memory for `interval_map`, which
-//! remembers ranges, `region` knows all reservations of the
-//! process and checks every call against them, `arena` stands on it.
+//! The modules, from the system up:
+//!
+//! * `os` makes the system calls.
+//! * `table` is an array in pages of its own.
+//! * `interval_map` maps ranges of addresses to values. It keeps its nodes in a `table`.
+//! * `region` has the registry of all reservations of the process, and checks every call against it.
+//! * `arena` is the growing arena, on top of `region`.
 //!
 //! ```
 //! use palloc::vmem::{Protect, Reservation};
@@ -46,7 +50,7 @@ pub use arena::Arena;
 pub use error::{Error, Result};
 pub use os::SystemError;
 
-/// What may be done with a page. The numbers are those of C.
+/// The access that a page permits. The numbers are those of enum VMemProtect_ in C.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Protect {
@@ -65,7 +69,7 @@ pub enum Protect {
 }
 
 impl Protect {
-    /// Every protection; that with the number n is at n - 1.
+    /// Every protection, in the order of their numbers, from 1.
     pub(crate) const ALL: [Protect; 6] = [
         Protect::NoAccess,
         Protect::Read,
@@ -75,12 +79,12 @@ impl Protect {
         Protect::ExecuteReadWrite,
     ];
 
-    /// The protection that has this number in C.
+    /// Returns the protection with this number in C. Fails iff no protection has it.
     pub fn from_number(number: u8) -> Result<Protect> {
         Self::ALL.get(usize::from(number).wrapping_sub(1)).copied().ok_or(Error::BadProtect(number))
     }
 
-    /// Its name.
+    /// Returns its name.
     pub const fn name(self) -> &'static str {
         match self.c_name().to_str() {
             Ok(name) => name,
@@ -88,6 +92,7 @@ impl Protect {
         }
     }
 
+    /// As `name`, for C.
     pub(crate) const fn c_name(self) -> &'static CStr {
         match self {
             Protect::NoAccess => c"NoAccess",
@@ -99,7 +104,8 @@ impl Protect {
         }
     }
 
-    /// The protection that permits this. None writes without reading: with `write` set, `read` makes no difference.
+    /// Returns the protection that permits these kinds of access. Every protection that permits writing permits reading too: if `write`
+    /// is set, `read` has no effect.
     const fn of(read: bool, write: bool, execute: bool) -> Protect {
         match (read, write, execute) {
             (false, false, false) => Protect::NoAccess,
@@ -134,7 +140,7 @@ const _: () = {
     }
 };
 
-/// Whole pages: from `start` up to `end`, exclusive.
+/// A range of whole pages, from `start` up to `end`, exclusive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pages {
     start: usize,
@@ -142,7 +148,8 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// The pages that `size` bytes from `address` on touch. Fails iff the address is 0, the size is 0, or the address space ends before.
+    /// Returns the pages that the `size` bytes from `address` touch. Fails iff `address` is 0, `size` is 0, or the pages end beyond the
+    /// address space.
     pub fn touched(address: usize, size: usize) -> Result<Pages> {
         let page = page_size();
         if address == 0 {
@@ -156,17 +163,17 @@ impl Pages {
         Ok(Pages { start: address - address % page, end })
     }
 
-    /// The address of the first page.
+    /// Returns the address of the first page.
     pub fn start(&self) -> usize {
         self.start
     }
 
-    /// The address behind the last page.
+    /// Returns the address behind the last page.
     pub fn end(&self) -> usize {
         self.end
     }
 
-    /// How many bytes they have.
+    /// Returns the number of bytes in the pages.
     pub fn size(&self) -> usize {
         self.end - self.start
     }
@@ -181,45 +188,46 @@ impl fmt::Display for Pages {
 /// A run of pages in the same state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RangeInfo {
-    /// Which pages.
+    /// The pages.
     pub pages: Pages,
-    /// Whether they have memory; all that others than this module mapped has.
+    /// Whether they are committed. Pages that others mapped count as committed; on Windows, only if they are.
     pub is_committed: bool,
-    /// Their protection; that of the reservation if they are not committed.
+    /// Their protection. Pages that are reserved, but not committed, have the protection that the reservation was made with.
     pub protect: Protect,
 }
 
 /// The machine's memory, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UsageStatus {
-    /// What it has.
+    /// Memory that the machine has.
     pub total_physical_bytes: usize,
-    /// What the process can still get without swapping; limits of its cgroups count.
+    /// Memory that the process can still get without swapping, within the limits of its cgroups.
     pub avail_physical_bytes: usize,
 }
 
-/// The size of a page.
+/// Returns the size of a page. Only the first call asks the system.
 pub fn page_size() -> usize {
     static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
     cached(&PAGE_SIZE, os::page_size)
 }
 
-/// What the addresses of reservations are multiples of.
+/// Returns the alignment of reservations. Only the first call asks the system.
 pub fn allocation_granularity() -> usize {
     static GRANULARITY: AtomicUsize = AtomicUsize::new(0);
     cached(&GRANULARITY, os::allocation_granularity)
 }
 
-/// The size of a page, asked of the system.
+/// Asks the system for the size of a page, and returns it.
 pub fn query_page_size() -> usize {
     os::page_size()
 }
 
-/// The granularity, asked of the system.
+/// Asks the system for the alignment of reservations, and returns it.
 pub fn query_allocation_granularity() -> usize {
     os::allocation_granularity()
 }
 
+/// Returns `value`. If it is still 0, calls `query` for it first.
 fn cached(value: &AtomicUsize, query: fn() -> usize) -> usize {
     match value.load(Ordering::Relaxed) {
         0 => {
@@ -231,7 +239,7 @@ fn cached(value: &AtomicUsize, query: fn() -> usize) -> usize {
     }
 }
 
-/// How much memory there is. Fails iff the system does not tell.
+/// Returns the machine's memory. Fails iff the system does not report it.
 pub fn usage_status() -> Result<UsageStatus> {
     os::usage_status().map_err(|source| Error::System {
         doing: "find out how much memory there is",
@@ -240,32 +248,33 @@ pub fn usage_status() -> Result<UsageStatus> {
     })
 }
 
-/// Address space that is this value's own, and is released with it.
+/// A reservation that this value owns. Dropping the value releases it.
 ///
-/// Ranges are offsets from its start. A function that fails because of them says so: `Error::NotReserved`, if they go beyond the end.
+/// Ranges are offsets from its start. A range that ends beyond the reservation is [`Error::NotReserved`].
 #[derive(Debug)]
 pub struct Reservation {
     start: NonNull<u8>,
     size: usize,
 }
 
-// SAFETY: it owns its address space; nothing about it belongs to one thread.
+// SAFETY: it owns its address space, and any thread may use that.
 unsafe impl Send for Reservation {}
-// SAFETY: through a shared reference memory can only be read.
+// SAFETY: a shared reference permits only to read the memory, and to lock and unlock it, which the registry serializes.
 unsafe impl Sync for Reservation {}
 
 impl Reservation {
-    /// Reserves `size` bytes, in whole pages. Fails iff the size is 0, or address space or memory for the registry is out.
+    /// Reserves `size` bytes, rounded up to whole pages. Fails iff `size` is 0, or no address space of this size or no memory for the
+    /// registry is left.
     pub fn new(size: usize) -> Result<Self> {
         Self::with(region::Request { size, ..region::Request::default() })
     }
 
-    /// As [`Reservation::new`], with a start that is a multiple of `align`. Fails also iff that is not a power of two.
+    /// As [`Reservation::new`], with a start that is a multiple of `align`. Fails also if `align` is not a power of two.
     pub fn aligned(size: usize, align: usize) -> Result<Self> {
         Self::with(region::Request { size, align, ..region::Request::default() })
     }
 
-    /// As [`Reservation::new`], between two guards that can never be accessed.
+    /// As [`Reservation::new`], with a guard on each side. A guard can never be accessed.
     pub fn guarded(size: usize) -> Result<Self> {
         Self::with(region::Request { size, guarded: true, ..region::Request::default() })
     }
@@ -277,68 +286,73 @@ impl Reservation {
         Ok(Reservation { start, size })
     }
 
-    /// Its first byte. Nothing can be read there before it is committed.
+    /// Returns the address of its first byte. Its pages can't be accessed before they are committed.
     pub fn as_ptr(&self) -> *mut u8 {
         self.start.as_ptr()
     }
 
-    /// How many bytes it has; whole pages.
+    /// Returns its size in bytes, without guards: a multiple of the page size.
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// Gives the pages of the range memory, to read and write. Pages that are committed keep their contents.
-    /// Fails iff the range is empty or beyond the end, or memory, the system's number of mappings or a limit is out.
+    /// Commits the pages that the range touches, to read and write. Pages that are committed already keep their contents.
+    /// Fails iff the range is empty or ends beyond the reservation, or memory or mappings run out, or a limit is reached.
     pub fn commit(&mut self, range: impl RangeBounds<usize>) -> Result<()> {
-        let (at, size) = self.locate(range)?;
+        let (address, size) = self.locate(range)?;
         // SAFETY: own range: nobody holds a reference into it while `self` is borrowed exclusively.
-        unsafe { region::commit(at, size, Protect::ReadWrite) }
+        unsafe { region::commit(address, size, Protect::ReadWrite) }
     }
 
-    /// Gives the memory of the range's pages back; they can't be accessed then. Fails iff the range is empty or beyond the end, or the
-    /// system's number of mappings is out.
+    /// Decommits the pages that the range touches. Fails iff the range is empty or ends beyond the reservation, or mappings or memory for
+    /// the registry run out.
     pub fn decommit(&mut self, range: impl RangeBounds<usize>) -> Result<()> {
-        let (at, size) = self.locate(range)?;
+        let (address, size) = self.locate(range)?;
         // SAFETY: own range, as in `commit`.
-        unsafe { region::decommit(at, size) }
+        unsafe { region::decommit(address, size) }
     }
 
-    /// Changes the protection of committed pages. Fails iff a page of the range is not committed, or the system refuses.
+    /// Changes the protection of the pages that the range touches. Fails iff the range is empty or ends beyond the reservation, a page is
+    /// not committed, the system refuses, or memory for the registry runs out.
     pub fn protect(&mut self, range: impl RangeBounds<usize>, protect: Protect) -> Result<()> {
-        let (at, size) = self.locate(range)?;
+        let (address, size) = self.locate(range)?;
         // SAFETY: own range, as in `commit`.
-        unsafe { region::protect(at, size, protect) }
+        unsafe { region::protect(address, size, protect) }
     }
 
-    /// Keeps committed pages in memory. Fails iff one is not committed or not accessible, or the system refuses (RLIMIT_MEMLOCK).
+    /// Locks the pages that the range touches in memory. Fails iff the range is empty or ends beyond the reservation, a page is not
+    /// committed or not accessible, the system refuses (RLIMIT_MEMLOCK), or memory for the registry runs out.
     pub fn lock(&self, range: impl RangeBounds<usize>) -> Result<()> {
-        let (at, size) = self.locate(range)?;
-        region::lock(at, size)
+        let (address, size) = self.locate(range)?;
+        region::lock(address, size)
     }
 
-    /// Undoes [`Reservation::lock`]. Fails iff a page of the range is not locked.
+    /// Unlocks the pages that the range touches. Fails iff the range is empty or ends beyond the reservation, a page is not locked, or
+    /// mappings or memory for the registry run out.
     pub fn unlock(&self, range: impl RangeBounds<usize>) -> Result<()> {
-        let (at, size) = self.locate(range)?;
-        region::unlock(at, size)
+        let (address, size) = self.locate(range)?;
+        region::unlock(address, size)
     }
 
-    /// The bytes of the range. Fails iff it is beyond the end, or not all of it is committed and readable.
+    /// Returns the bytes of the range. Fails iff it is empty or ends beyond the reservation, or a page that it touches is not committed or
+    /// not readable.
     pub fn as_slice(&self, range: impl RangeBounds<usize>) -> Result<&[u8]> {
-        let (at, size) = self.locate(range)?;
-        region::check_access(at, size, Protect::reads)?;
-        // SAFETY: committed and readable, and stays so: what would change it needs `self` exclusively.
-        Ok(unsafe { slice::from_raw_parts(ptr::with_exposed_provenance(at), size) })
+        let (address, size) = self.locate(range)?;
+        region::check_access(address, size, Protect::reads)?;
+        // SAFETY: committed and readable, until a call that borrows `self` exclusively changes that.
+        Ok(unsafe { slice::from_raw_parts(ptr::with_exposed_provenance(address), size) })
     }
 
-    /// The bytes of the range, to change them. Fails iff it is beyond the end, or not all of it is committed and writable.
+    /// Returns the bytes of the range, to read and write. Fails iff it is empty or ends beyond the reservation, or a page that it touches
+    /// is not committed or not writable.
     pub fn as_mut_slice(&mut self, range: impl RangeBounds<usize>) -> Result<&mut [u8]> {
-        let (at, size) = self.locate(range)?;
-        region::check_access(at, size, Protect::writes)?;
+        let (address, size) = self.locate(range)?;
+        region::check_access(address, size, Protect::writes)?;
         // SAFETY: committed and writable, and `self` is borrowed exclusively.
-        Ok(unsafe { slice::from_raw_parts_mut(ptr::with_exposed_provenance_mut(at), size) })
+        Ok(unsafe { slice::from_raw_parts_mut(ptr::with_exposed_provenance_mut(address), size) })
     }
 
-    /// Address and size of a range.
+    /// Returns the address and the size of a range of offsets. Fails iff it is empty or ends beyond the reservation.
     fn locate(&self, range: impl RangeBounds<usize>) -> Result<(usize, usize)> {
         let base = self.start.as_ptr().expose_provenance();
         let Range { start, end } = bounds(range, self.size);
@@ -347,13 +361,14 @@ impl Reservation {
         }
         if end > self.size {
             let size = end - start;
-            let at = base.checked_add(start).ok_or(Error::TooLarge { start: base, size: start })?;
-            return Err(Error::NotReserved(Pages::touched(at, size)?));
+            let address = base.checked_add(start).ok_or(Error::TooLarge { start: base, size: start })?;
+            return Err(Error::NotReserved(Pages::touched(address, size)?));
         }
         Ok((base + start, end - start))
     }
 }
 
+/// Returns the range's start and end; an end that is not given is `size`.
 fn bounds(range: impl RangeBounds<usize>, size: usize) -> Range<usize> {
     let start = match range.start_bound() {
         Bound::Included(&start) => start,
@@ -370,13 +385,13 @@ fn bounds(range: impl RangeBounds<usize>, size: usize) -> Range<usize> {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        // SAFETY: own range, all of it. It fails only when the number of mappings is out and the address space is left reserved.
-        let _unless_mappings_are_out = unsafe { region::release(self.start.as_ptr().expose_provenance(), self.size) };
+        // SAFETY: own range, the whole reservation. If the call fails, because mappings ran out, the address space stays reserved.
+        let _fails_without_mappings = unsafe { region::release(self.start.as_ptr().expose_provenance(), self.size) };
     }
 }
 
-/// The state of the pages that `size` bytes from `address` on touch, as runs, the lowest first, until `visit` returns false.
-/// Fails iff the range is empty or beyond the address space, or the system does not tell what others mapped.
+/// Calls `visit` for each run of the pages that the `size` bytes from `address` touch, in ascending order, until it returns false.
+/// Fails iff the range is empty, starts at 0 or ends beyond the address space, or the system does not report the mappings of others.
 pub fn query(address: usize, size: usize, visit: impl FnMut(RangeInfo) -> bool) -> Result<()> {
     region::query(Pages::touched(address, size)?, visit)
 }

@@ -1,11 +1,11 @@
 //! The registry: all reservations of the process, their committed pages with their protection, and their locked pages. The kernel does
-//! not distinguish a reserved page from one that is committed without access, nor one reservation from the next. So each call is checked
-//! here before it becomes a system call.
+//! not distinguish a reserved page from one that is committed without access, nor one reservation from the next. So the functions here
+//! check each call against the registry before they make a system call.
 //!
 //! The registry has one lock. A thread holds it during the system call: the checked state must still hold when the kernel acts, and the
-//! result must be noted before another thread looks. Nothing that runs under the lock calls back: no handler, and no malloc. The lock
-//! costs no parallelism, because the kernel has one lock for the mappings of a process. `prefault` and `query`, which may take long, do
-//! their system calls without it.
+//! registry must have the result before another thread reads it. Code that runs under the lock calls no handler and no malloc. The lock
+//! costs no parallelism, because the kernel has one lock for the mappings of a process. `prefault` and `query` make their system calls
+//! without it, because those may take long.
 
 use std::cell::UnsafeCell;
 use std::ffi::CStr;
@@ -18,29 +18,32 @@ use super::interval_map::{IntervalMap, Run};
 use super::os::{self, Space, SystemError};
 use super::{Pages, Protect, RangeInfo, allocation_granularity, page_size};
 
-/// One reservation. Its start makes it differ from its neighbours, so that two runs of the map never join.
+/// One reservation. Each has another `start`, so that the map never joins the runs of two reservations.
 #[derive(Clone, Copy, PartialEq)]
 struct Reserved {
     start: usize,
-    /// The bytes that were asked for; the last page may have more.
+    /// The requested size. The last page may have more bytes.
     size: usize,
+    /// The size of each of the two guards, 0 without guards.
     guard: usize,
+    /// The protection that the reservation was made with; `query` reports it for pages that are not committed.
     protect: Protect,
 }
 
 struct Registry {
     /// Reservations, with their guards.
     reserved: IntervalMap<Reserved>,
-    /// Their committed pages.
+    /// The committed pages of reservations, and their protections.
     committed: IntervalMap<Protect>,
-    /// Those of the committed pages that are locked.
+    /// The committed pages that are locked.
     locked: IntervalMap<()>,
-    /// Pages of reservations that huge pages are advised for, committed or not.
+    /// Pages of reservations with advice for huge pages, committed or not.
     huge: IntervalMap<()>,
     /// Pages of reservations that have a name, committed or not.
     named: IntervalMap<Name>,
 }
 
+/// The longest name that the kernel accepts, without its NUL.
 const NAME_MAX: usize = 79;
 
 /// The name of a mapping, ended by a NUL.
@@ -48,6 +51,7 @@ const NAME_MAX: usize = 79;
 struct Name([u8; NAME_MAX + 1]);
 
 impl Name {
+    /// Fails iff the text is longer than NAME_MAX, or has a character that the kernel does not accept.
     fn new(text: &CStr) -> Result<Name> {
         let mut name = Name([0; NAME_MAX + 1]);
         let good = |&byte: &u8| (b' '..=b'~').contains(&byte) && !b"\\`$[]".contains(&byte);
@@ -57,6 +61,7 @@ impl Name {
         Ok(name)
     }
 
+    /// Returns the name as a C string.
     fn text(&self) -> Option<&CStr> {
         CStr::from_bytes_until_nul(&self.0).ok()
     }
@@ -64,20 +69,20 @@ impl Name {
 
 /// The registry, its lock, and the thread that holds the lock because it is in fork(2).
 ///
-/// While that thread forks, handlers of pthread_atfork(3) that are not ours run in it. They may call malloc, and malloc may be built on
-/// this library: so that thread may enter here although the lock is held.
+/// While that thread forks, the program's handlers of pthread_atfork(3) run in it. They may call malloc, and malloc may be built on this
+/// library. So the forking thread may use the registry while it holds the lock.
 struct Shared {
     registry: UnsafeCell<Registry>,
     lock: os::Lock,
-    /// The thread that is in fork(2), and holds the lock; 0 if there is none.
+    /// The number of the thread that is in fork(2) and holds the lock, or 0.
     forking: AtomicUsize,
-    /// How often `before_fork` ran for this fork: as often as the handlers were installed.
+    /// How often `before_fork` has run for this fork. It runs as often as the handlers were installed.
     depth: AtomicUsize,
-    /// The lock, while `forking` is not 0.
+    /// The lock's guard, while `forking` is not 0.
     held: UnsafeCell<Option<os::Held>>,
 }
 
-// SAFETY: the cells are touched only by the thread that holds the lock.
+// SAFETY: only the thread that holds the lock accesses the cells.
 unsafe impl Sync for Shared {}
 
 static SHARED: Shared = Shared {
@@ -94,9 +99,9 @@ static SHARED: Shared = Shared {
     held: UnsafeCell::new(None),
 };
 
-/// The registry, for as long as this lives.
+/// Access to the registry. The thread holds the lock while this lives.
 struct Access {
-    /// None if the thread holds the lock already, because it is in fork(2).
+    /// None if the thread already held the lock, because it is in fork(2).
     _held: Option<os::Held>,
 }
 
@@ -104,7 +109,7 @@ impl Deref for Access {
     type Target = Registry;
 
     fn deref(&self) -> &Registry {
-        // SAFETY: this thread holds the lock. It has one Access at a time: nothing that runs under the lock calls back.
+        // SAFETY: this thread holds the lock. It has one Access at a time: code that runs under the lock does not call `registry`.
         unsafe { &*SHARED.registry.get() }
     }
 }
@@ -116,6 +121,7 @@ impl DerefMut for Access {
     }
 }
 
+/// Waits for the lock, and returns access to the registry. Precondition: this thread has no other Access.
 fn registry() -> Access {
     if !FORK_HANDLED.load(Ordering::Acquire) {
         handle_fork();
@@ -127,17 +133,18 @@ fn registry() -> Access {
     Access { _held: Some(SHARED.lock.lock()) }
 }
 
+/// Whether the handlers round fork(2) are installed.
 static FORK_HANDLED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    /// Set while this thread installs the handlers. Its address identifies the thread.
+    /// Whether this thread is installing the handlers. The address of this variable is the thread's number.
     static INSTALLING: AtomicBool = const { AtomicBool::new(false) };
 }
 
-/// Installs handlers that let fork(2) wait for the lock. Every thread that takes the lock first sees to it that they are there.
+/// Installs handlers that make fork(2) wait for the lock. `registry` calls this until the handlers are installed.
 ///
-/// Two threads may both install them, which does no harm; waiting for the other would hang, in a child that a third one forks. The
-/// system may call malloc for it, which may come back here: then the lock is taken without.
+/// Two threads may both install them, and `depth` allows for that. If one waited for the other, and a third forked meanwhile, the child
+/// would wait for ever. The system may call malloc to install a handler, and malloc may call this library: that inner call does nothing.
 #[cold]
 pub fn handle_fork() {
     INSTALLING.with(|installing| {
@@ -149,10 +156,12 @@ pub fn handle_fork() {
     });
 }
 
+/// Returns a number that no other living thread has, never 0.
 fn this_thread() -> usize {
     INSTALLING.with(|own| ptr::from_ref(own).addr())
 }
 
+/// Takes the lock for the fork, if this thread does not hold it yet.
 extern "C" fn before_fork() {
     if SHARED.forking.load(Ordering::Relaxed) != this_thread() {
         let held = SHARED.lock.lock();
@@ -163,6 +172,7 @@ extern "C" fn before_fork() {
     SHARED.depth.fetch_add(1, Ordering::Relaxed);
 }
 
+/// Undoes one `before_fork`. The last of them releases the lock.
 extern "C" fn after_fork_in_parent() {
     if SHARED.depth.fetch_sub(1, Ordering::Relaxed) == 1 {
         SHARED.forking.store(0, Ordering::Relaxed);
@@ -172,6 +182,7 @@ extern "C" fn after_fork_in_parent() {
     }
 }
 
+/// As `after_fork_in_parent`; also clears the locked pages.
 extern "C" fn after_fork_in_child() {
     registry().locked.clear(); // a child does not inherit mlock(2)
     after_fork_in_parent();
@@ -186,9 +197,9 @@ impl Drop for Access {
 }
 
 impl Registry {
-    /// Panics if the maps contradict each other. Each operation relies on this, and debug builds check it after each:
+    /// Panics if the maps contradict each other. Each operation relies on the following, and debug builds check it after each:
     /// - A reservation's run is the reservation with its guards, in whole pages.
-    /// - Committed pages are in reservations, and not in guards. So are pages with advice or a name.
+    /// - Committed pages are in reservations and outside of guards. So are pages with advice and pages with a name.
     /// - Locked pages are committed.
     fn check_invariants(&self) {
         let page = page_size();
@@ -211,7 +222,7 @@ impl Registry {
         }
     }
 
-    /// Every page of the range is in a reservation, and in no guard.
+    /// Returns whether every page of the range is in a reservation and outside of guards.
     fn all_reserved(&self, mut start: usize, end: usize) -> bool {
         while start < end {
             match self.reserved.at(start) {
@@ -224,14 +235,14 @@ impl Registry {
         true
     }
 
-    /// The reservation that all of `pages` are in, guards apart.
+    /// Returns the reservation that contains all pages. Fails iff no reservation does; its guards do not count.
     fn owner(&self, pages: Pages) -> Result<Run<Reserved>> {
         let inside =
             |run: &Run<Reserved>| run.start + run.value.guard <= pages.start && pages.end <= run.end - run.value.guard;
         self.reserved.at(pages.start).filter(inside).ok_or(Error::NotReserved(pages))
     }
 
-    /// All pages are committed, in one reservation, and their protection is `good`.
+    /// Fails iff the pages are not all in one reservation, or one is not committed, or `good` refuses the protection of one.
     fn check_access(&self, pages: Pages, good: impl Fn(Protect) -> bool) -> Result<()> {
         self.owner(pages)?;
         if let Some(at) = self.committed.first_gap(pages.start, pages.end) {
@@ -243,17 +254,17 @@ impl Registry {
         }
     }
 
-    /// Unlocks pages that are about to be given back, on systems that refuse to take locked ones.
+    /// Prepares pages to be decommitted or released: unlocks them, on systems that refuse to decommit or release locked pages.
     fn unlock_first(&self, pages: Pages) {
         if os::UNLOCK_FIRST {
             for run in self.locked.runs(pages.start, pages.end) {
-                let _decommit_tells = os::unlock(run.start, run.end - run.start);
+                let _decommit_would_fail = os::unlock(run.start, run.end - run.start);
             }
         }
     }
 
-    /// Has the system take the pages' memory, and gives the fresh ones the advice that the old ones had: the system forgets it with
-    /// them.
+    /// Decommits the pages in the system, and then gives the fresh pages the advice and the names of the old ones, because the system
+    /// discards those too. Fails iff the system refuses to decommit; the rest is best effort.
     ///
     /// # Safety
     /// Own range, in one reservation.
@@ -272,33 +283,34 @@ impl Registry {
         Ok(())
     }
 
-    /// After a system call that failed half-way through several mappings: makes each page again as the registry has it. Pages that the
-    /// call did not reach are still so; asking for that once more does not fail.
+    /// Undoes a system call that failed half-way through several mappings: makes the system's state of each page the registry's again. It
+    /// repeats the system calls also for the pages that the failed call did not reach, which changes nothing.
     #[cold]
     fn restore(&self, pages: Pages) {
-        let mut at = pages.start;
-        while at < pages.end {
-            let run = self.committed.at_or_after(at).filter(|run| run.start < pages.end);
-            let gap_end = run.map_or(pages.end, |run| run.start.max(at));
-            if gap_end > at {
+        let mut gap = pages.start;
+        while gap < pages.end {
+            let run = self.committed.at_or_after(gap).filter(|run| run.start < pages.end);
+            let gap_end = run.map_or(pages.end, |run| run.start.max(gap));
+            if gap_end > gap {
                 // SAFETY: nobody can rely on pages that are not committed; in one reservation.
                 unsafe {
-                    if self.renew(Pages { start: at, end: gap_end }).is_err() {
-                        let _best_effort = os::protect(at, gap_end - at, Protect::NoAccess);
+                    if self.renew(Pages { start: gap, end: gap_end }).is_err() {
+                        let _best_effort = os::protect(gap, gap_end - gap, Protect::NoAccess);
                     }
                 }
             }
-            at = gap_end;
+            gap = gap_end;
             if let Some(run) = run {
                 let end = run.end.min(pages.end);
                 // SAFETY: the protection that they had before the call; in one reservation.
-                let _best_effort = unsafe { os::protect(at, end - at, run.value) };
-                at = end;
+                let _best_effort = unsafe { os::protect(gap_end, end - gap_end, run.value) };
+                gap = end;
             }
         }
     }
 
-    /// Calls the system to commit or protect the pages, and notes the result. Does nothing if the pages are so already.
+    /// Commits or protects the pages with `call`, and stores their protection in the registry. Does nothing if all of them already have
+    /// this protection. Fails, and changes nothing, iff memory for the registry runs out or the system refuses; `doing` describes the call.
     ///
     /// # Safety
     /// Own range, in one reservation.
@@ -326,20 +338,21 @@ impl Registry {
     }
 }
 
+/// Returns a function that makes the Error of a system call on `pages`.
 fn failed(doing: &'static str, pages: Pages) -> impl FnOnce(SystemError) -> Error {
     move |source| Error::System { doing, range: Some(pages), source }
 }
 
-/// A reservation that is asked for.
+/// The arguments of `reserve`.
 #[derive(Clone, Copy)]
 pub struct Request {
     /// In bytes; rounded up to whole pages.
     pub size: usize,
-    /// The protection that the range query reports for pages that are not committed.
+    /// The protection that `query` reports for pages that are not committed.
     pub protect: Protect,
     /// Alignment of the start, a power of two.
     pub align: usize,
-    /// Between two guards that can never be accessed.
+    /// Whether to put a guard on each side. A guard can never be accessed.
     pub guarded: bool,
 }
 
@@ -349,7 +362,8 @@ impl Default for Request {
     }
 }
 
-/// Reserves address space and returns its start.
+/// Reserves address space and returns its start. Fails iff the size is 0 or too large, the alignment is not a power of two, the system
+/// refuses, or memory for the registry runs out.
 pub fn reserve(request: Request) -> Result<usize> {
     let Request { size, protect, align, guarded } = request;
     let page = page_size();
@@ -375,7 +389,8 @@ pub fn reserve(request: Request) -> Result<usize> {
     Ok(start)
 }
 
-/// Commits the pages that the range touches, and gives those that are committed already this protection.
+/// Commits the pages that the range touches. Pages that are committed already change their protection. Fails iff the range is empty or not
+/// in one reservation, or `Registry::set` fails.
 ///
 /// # Safety
 /// Own range.
@@ -387,11 +402,12 @@ pub unsafe fn commit(address: usize, size: usize, protect: Protect) -> Result<()
     unsafe { registry.set(pages, protect, "commit", os::commit) }
 }
 
-/// Changes how many bytes at the start of a region are committed from `before` to `after`: commits the pages between to read and write,
-/// except those that are committed already, or decommits them.
+/// Changes the number of committed bytes at the start of a region from `before` to `after`. To grow, commits the pages between the two to
+/// read and write, except those that are committed already. To shrink, decommits them, except a page that the region shares with other
+/// bytes of the reservation. Fails iff the region is not in one reservation, a number is above `size`, or the commit or decommit fails.
 ///
 /// # Safety
-/// Own range, what is behind `after`.
+/// Own range, behind the first `after` bytes.
 pub unsafe fn set_committed(start: usize, size: usize, before: usize, after: usize) -> Result<()> {
     let owner = registry().owner(Pages::touched(start, size)?)?;
     if before.max(after) > size {
@@ -404,7 +420,7 @@ pub unsafe fn set_committed(start: usize, size: usize, before: usize, after: usi
         commit_missing(Pages { start: before, end: after })?;
         return Ok(());
     }
-    // A page that the region shares with what lies before or behind it in the reservation stays.
+    // A page that the region shares with bytes before or behind it in the reservation stays committed.
     let shared_end = start + size < owner.value.start + owner.value.size && (start + size) % page != 0;
     let before = if shared_end { before.min((start + size) / page * page) } else { before };
     let after = if start > owner.value.start { after.max(start.next_multiple_of(page)) } else { after };
@@ -415,7 +431,8 @@ pub unsafe fn set_committed(start: usize, size: usize, before: usize, after: usi
     Ok(())
 }
 
-/// Commits those pages of the range that are not committed, to read and write, with one system call for each gap.
+/// Commits those of the pages that are not committed, to read and write, with one system call for each gap. Fails iff the pages are not in
+/// one reservation, or `Registry::set` fails; earlier gaps are committed then.
 pub fn commit_missing(pages: Pages) -> Result<()> {
     let mut registry = registry();
     registry.owner(pages)?;
@@ -427,7 +444,8 @@ pub fn commit_missing(pages: Pages) -> Result<()> {
     Ok(())
 }
 
-/// Gives the memory of the pages that the range touches back.
+/// Decommits the pages that the range touches. Fails iff the range is empty or not in one reservation, the system refuses, or memory for
+/// the registry runs out.
 ///
 /// # Safety
 /// Own range.
@@ -438,17 +456,23 @@ pub unsafe fn decommit(address: usize, size: usize) -> Result<()> {
     let mut runs = registry.committed.runs(pages.start, pages.end);
     let Some(first) = runs.next() else { return Ok(()) };
     let pages = Pages { start: first.start, end: runs.last().map_or(first.end, |last| last.end) };
+    let any_locked = !registry.locked.is_empty();
     registry.committed.make_room()?;
-    registry.locked.make_room()?;
-    registry.unlock_first(pages);
+    if any_locked {
+        registry.locked.make_room()?;
+        registry.unlock_first(pages);
+    }
     // SAFETY: passed on to the caller; in one reservation.
     unsafe { registry.renew(pages) }.map_err(failed("decommit", pages))?;
     registry.committed.assign(pages.start, pages.end, None);
-    registry.locked.assign(pages.start, pages.end, None);
+    if any_locked {
+        registry.locked.assign(pages.start, pages.end, None);
+    }
     Ok(())
 }
 
-/// Changes the protection of committed pages.
+/// Changes the protection of the pages that the range touches. Fails iff they are not all committed and in one reservation, or
+/// `Registry::set` fails.
 ///
 /// # Safety
 /// Own range.
@@ -460,7 +484,7 @@ pub unsafe fn protect(address: usize, size: usize, protect: Protect) -> Result<(
     unsafe { registry.set(pages, protect, "protect", os::protect) }
 }
 
-/// Makes committed pages code that runs and can't be written, or memory that can be written and does not run.
+/// Protects committed pages as ExecuteRead if `executable` is set, and otherwise as ReadWrite. Fails iff `protect` does.
 ///
 /// # Safety
 /// Own range.
@@ -474,18 +498,19 @@ pub unsafe fn set_executable(address: usize, size: usize, executable: bool) -> R
     Ok(())
 }
 
-/// Keeps committed pages in memory.
+/// Locks the pages that the range touches. Fails, with the same pages locked as before, iff they are not all committed, accessible and in
+/// one reservation, the system refuses, or memory for the registry runs out.
 pub fn lock(address: usize, size: usize) -> Result<()> {
     let pages = Pages::touched(address, size)?;
     let mut registry = registry();
     registry.check_access(pages, |protect| protect != Protect::NoAccess)?;
     registry.locked.make_room()?;
     if let Err(error) = os::lock(pages.start, pages.size()) {
-        // The kernel may have locked some; those that were not locked before are unlocked again.
-        let mut at = pages.start;
-        while let Some(start) = registry.locked.first_gap(at, pages.end) {
-            at = registry.locked.at_or_after(start).map_or(pages.end, |run| run.start.min(pages.end));
-            let _best_effort = os::unlock(start, at - start);
+        // The kernel may have locked some of the pages. Unlock those that were not locked before.
+        let mut end = pages.start;
+        while let Some(start) = registry.locked.first_gap(end, pages.end) {
+            end = registry.locked.at_or_after(start).map_or(pages.end, |run| run.start.min(pages.end));
+            let _best_effort = os::unlock(start, end - start);
         }
         return Err(failed("lock", pages)(error));
     }
@@ -493,7 +518,8 @@ pub fn lock(address: usize, size: usize) -> Result<()> {
     Ok(())
 }
 
-/// Undoes `lock`.
+/// Unlocks the pages that the range touches. Fails iff they are not all locked and in one reservation, the system refuses, or memory for
+/// the registry runs out.
 pub fn unlock(address: usize, size: usize) -> Result<()> {
     let pages = Pages::touched(address, size)?;
     let mut registry = registry();
@@ -507,7 +533,8 @@ pub fn unlock(address: usize, size: usize) -> Result<()> {
     Ok(())
 }
 
-/// Releases a whole reservation.
+/// Releases a whole reservation. Fails iff no reservation starts at `start`, its size is another, the system refuses, or memory for the
+/// registry runs out.
 ///
 /// # Safety
 /// Own range.
@@ -535,7 +562,8 @@ pub unsafe fn release(start: usize, size: usize) -> Result<()> {
     Ok(())
 }
 
-/// Gives up the contents of committed pages, which stay committed.
+/// Resets the pages that the range touches: the system may discard their contents, and they stay committed. Fails iff they are not all
+/// committed and in one reservation, one is locked, or the system refuses.
 ///
 /// # Safety
 /// Own range.
@@ -544,7 +572,7 @@ pub unsafe fn reset(address: usize, size: usize) -> Result<()> {
     for start in (pages.start..pages.end).step_by(RESET_AT_ONCE) {
         let slice = Pages { start, end: start.saturating_add(RESET_AT_ONCE).min(pages.end) };
         let registry = registry();
-        // All is checked before any of it is reset.
+        // The first round checks all pages before it resets any. Each round checks again, because another thread may have had the lock.
         let checked = Pages { start, end: pages.end };
         registry.check_access(checked, |_| true)?;
         if let Some(run) = registry.locked.runs(checked.start, checked.end).next() {
@@ -558,38 +586,42 @@ pub unsafe fn reset(address: usize, size: usize) -> Result<()> {
     Ok(())
 }
 
-/// The kernel looks at every page: other threads get the lock between two slices.
+/// How many bytes `reset` resets while it holds the lock. The kernel visits each page, so a large range would make other threads wait long.
 const RESET_AT_ONCE: usize = 64 << 20;
 
-/// Brings committed pages into memory, so that touching them later costs nothing. Without the lock, because it may take long.
+/// Brings the pages that the range touches into memory. Fails iff they are not all committed, readable and in one reservation, or memory
+/// runs out. Does not hold the lock during the system calls, because they may take long.
 ///
 /// # Safety
 /// The pages stay committed, and as accessible as they are, during the call.
 pub unsafe fn prefault(address: usize, size: usize) -> Result<()> {
     let pages = Pages::touched(address, size)?;
     registry().check_access(pages, Protect::reads)?;
-    let mut at = pages.start;
-    while at < pages.end {
-        let run = registry().committed.runs(at, pages.end).next().ok_or(Error::NotCommitted(at))?;
-        let run_pages = Pages { start: at, end: run.end };
-        if !os::populate(at, run_pages.size(), run.value.writes()).map_err(failed("prefault", run_pages))? {
+    let mut start = pages.start;
+    while start < pages.end {
+        let run = registry().committed.runs(start, pages.end).next().ok_or(Error::NotCommitted(start))?;
+        let run_pages = Pages { start, end: run.end };
+        if !os::populate(start, run_pages.size(), run.value.writes()).map_err(failed("prefault", run_pages))? {
             // SAFETY: passed on to the caller.
             unsafe { touch(run_pages, run.value.writes()) };
         }
-        at = run.end;
+        start = run.end;
     }
     Ok(())
 }
 
+/// Accesses each page, and so brings it into memory, without changing its contents. Writes if `write` is set.
+///
 /// # Safety
 /// The pages are readable, and writable if `write` is set.
 unsafe fn touch(pages: Pages, write: bool) {
-    for at in (pages.start..pages.end).step_by(page_size()) {
-        let byte = ptr::with_exposed_provenance_mut::<u8>(at);
+    for page in (pages.start..pages.end).step_by(page_size()) {
+        let byte = ptr::with_exposed_provenance_mut::<u8>(page);
         // SAFETY: accessible, by the caller; atomic, because other threads may be writing there.
         let byte = unsafe { AtomicU8::from_ptr(byte) };
         if write {
-            // A page that is not there reads as zero, and gets one. (The compiler makes a load of fetch_or(0).)
+            // A page that is not in memory reads as zero, so the exchange stores, which allocates the page. (The compiler turns fetch_or(0)
+            // into a load.)
             let _ = byte.compare_exchange(0, 0, Ordering::Relaxed, Ordering::Relaxed);
         } else {
             byte.load(Ordering::Relaxed);
@@ -597,7 +629,8 @@ unsafe fn touch(pages: Pages, write: bool) {
     }
 }
 
-/// Advises huge pages for a part of one reservation.
+/// Advises huge pages for the pages that the range touches. Fails iff the range is empty or not in one reservation, the system has no huge
+/// pages or refuses, or memory for the registry runs out.
 pub fn advise_huge(address: usize, size: usize) -> Result<()> {
     let pages = Pages::touched(address, size)?;
     let mut registry = registry();
@@ -610,7 +643,8 @@ pub fn advise_huge(address: usize, size: usize) -> Result<()> {
     Ok(())
 }
 
-/// Names a part of one reservation, or takes the name away.
+/// Names the pages that the range touches, or removes their name. Fails iff the range is empty or not in one reservation, the name is not
+/// valid, or memory for the registry runs out.
 pub fn set_name(address: usize, size: usize, name: Option<&CStr>) -> Result<()> {
     let pages = Pages::touched(address, size)?;
     let named = name.map(Name::new).transpose()?;
@@ -622,66 +656,68 @@ pub fn set_name(address: usize, size: usize, name: Option<&CStr>) -> Result<()> 
     Ok(())
 }
 
-/// All pages of the range are committed, in one reservation, with a protection that is `good`.
+/// Fails iff the range is empty, or `Registry::check_access` fails for the pages that it touches.
 pub fn check_access(address: usize, size: usize, good: fn(Protect) -> bool) -> Result<()> {
     let pages = Pages::touched(address, size)?;
     registry().check_access(pages, good)
 }
 
-/// The range is inside one reservation.
+/// Fails iff the range is empty, or the pages that it touches are not in one reservation.
 pub fn check_owner(address: usize, size: usize) -> Result<()> {
     let pages = Pages::touched(address, size)?;
     registry().owner(pages).map(drop)
 }
 
-/// The registry's answer about an address.
+/// The registry's description of an address.
 enum Known {
-    /// The run of pages in one state that begins here.
+    /// A run of pages in one state, which starts at the address.
     Ours(RangeInfo),
-    /// No reservation from here up to this address.
+    /// No reservation contains the address. The next one starts at this address.
     Foreign(usize),
 }
 
 impl Registry {
-    fn at(&self, at: usize) -> Known {
+    /// Describes the pages from `start` on.
+    fn state_at(&self, start: usize) -> Known {
         let ours = |end: usize, is_committed: bool, protect: Protect| {
-            Known::Ours(RangeInfo { pages: Pages { start: at, end }, is_committed, protect })
+            Known::Ours(RangeInfo { pages: Pages { start, end }, is_committed, protect })
         };
-        let run = match self.reserved.at_or_after(at) {
-            Some(run) if run.start <= at => run,
+        let run = match self.reserved.at_or_after(start) {
+            Some(run) if run.start <= start => run,
             next => return Known::Foreign(next.map_or(usize::MAX, |run| run.start)),
         };
         let (first, end) = (run.start + run.value.guard, run.end - run.value.guard);
-        if at < first || at >= end {
-            return ours(if at < first { first } else { run.end }, false, Protect::NoAccess);
+        if start < first || start >= end {
+            return ours(if start < first { first } else { run.end }, false, Protect::NoAccess);
         }
-        match self.committed.at_or_after(at).filter(|committed| committed.start < end) {
-            Some(committed) if committed.start <= at => ours(committed.end.min(end), true, committed.value),
+        match self.committed.at_or_after(start).filter(|committed| committed.start < end) {
+            Some(committed) if committed.start <= start => ours(committed.end.min(end), true, committed.value),
             Some(committed) => ours(committed.start, false, run.value.protect),
             None => ours(end, false, run.value.protect),
         }
     }
 }
 
-/// Calls `visit` for each run of equal state, cut to `range`, until it returns false. The lock is not held then.
+/// Calls `visit` for each run of pages in one state, cut to `range`, in ascending order, until it returns false. The lock is not held
+/// during the call. Fails iff the system does not report the mappings outside of reservations.
 pub fn query(range: Pages, mut visit: impl FnMut(RangeInfo) -> bool) -> Result<()> {
     let mut mappings = os::Mappings::new();
-    let mut at = range.start;
-    while at < range.end {
-        let known = registry().at(at);
+    let mut start = range.start;
+    while start < range.end {
+        let known = registry().state_at(start);
         let mut info = match known {
             Known::Ours(info) => info,
             Known::Foreign(end) => {
                 let end = end.min(range.end);
-                let mapping = mappings.at_or_after(at).map_err(failed("find out what is mapped in", range))?;
+                let mapping = mappings.at_or_after(start).map_err(failed("find out what is mapped in", range))?;
                 match mapping {
-                    Some(mapping) if mapping.start <= at => RangeInfo {
-                        pages: Pages { start: at, end: mapping.end.min(end) },
+                    Some(mapping) if mapping.start <= start => RangeInfo {
+                        pages: Pages { start, end: mapping.end.min(end) },
                         is_committed: mapping.protect.is_some(),
                         protect: mapping.protect.unwrap_or(Protect::NoAccess),
                     },
                     next => RangeInfo {
-                        pages: Pages { start: at, end: next.map_or(end, |next| next.start.min(end)) },
+                        pages: Pages { start, end: next.map_or(end, |next| next.start.min(end)) },
                         is_committed: false,
                         protect: Protect::NoAccess,
                     },
@@ -689,7 +725,7 @@ pub fn query(range: Pages, mut visit: impl FnMut(RangeInfo) -> bool) -> Result<(
             }
         };
         info.pages.end = info.pages.end.min(range.end);
-        at = info.pages.end;
+        start = info.pages.end;
         if !visit(info) {
             break;
         }

@@ -1,4 +1,5 @@
-//! What Linux tells in /proc and /sys, and the calls that only it has. Nothing here needs the heap, so that it works when memory is out.
+//! Files in /proc and /sys that Linux reports its state in, and the calls that only Linux has. The code here does not use the heap, so that
+//! it works when memory has run out.
 
 use std::ffi::{CStr, c_int, c_ulong};
 use std::fmt::{self, Write as _};
@@ -7,8 +8,9 @@ use std::ptr;
 use super::{Mapping, Result, SystemError};
 use crate::vmem::{Protect, UsageStatus};
 
+/// Precondition: the advice changes no contents.
 fn madvise(start: usize, size: usize, advice: c_int) -> Result<()> {
-    // SAFETY: called with advice that changes no contents.
+    // SAFETY: the advice changes no contents.
     match unsafe { libc::madvise(ptr::with_exposed_provenance_mut(start), size, advice) } {
         0 => Ok(()),
         _ => Err(SystemError::last()),
@@ -20,7 +22,7 @@ pub fn populate(start: usize, size: usize, write: bool) -> Result<bool> {
     const MADV_POPULATE_WRITE: c_int = 23;
     match madvise(start, size, if write { MADV_POPULATE_WRITE } else { MADV_POPULATE_READ }) {
         Ok(()) => Ok(true),
-        // A kernel without it, or a sandbox that forbids it.
+        // The kernel does not have it, or a sandbox forbids it.
         Err(SystemError(libc::EINVAL | libc::ENOSYS | libc::EPERM | libc::EACCES)) => Ok(false),
         Err(error) => Err(error),
     }
@@ -38,11 +40,11 @@ pub fn set_name(start: usize, size: usize, name: Option<&CStr>) {
     const PR_SET_VMA: c_int = 0x5356_4d41;
     const PR_SET_VMA_ANON_NAME: c_ulong = 0;
     let name = name.map_or(ptr::null(), CStr::as_ptr);
-    // SAFETY: names mappings and reads the text; it fails where the kernel has no names, which is no harm.
+    // SAFETY: the call reads the text and names mappings. If the kernel has no names, it fails and changes nothing.
     unsafe { libc::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, start as c_ulong, size as c_ulong, name) };
 }
 
-/// A file that is open for reading. (std's needs the heap to open a long path.)
+/// A file that is open for reading. (std's File uses the heap to open a long path.)
 struct File(c_int);
 
 impl File {
@@ -52,9 +54,9 @@ impl File {
         if descriptor < 0 { Err(SystemError::last()) } else { Ok(File(descriptor)) }
     }
 
-    /// Returns how many bytes it read; 0 at the end.
+    /// Reads into the buffer, and returns the number of bytes; 0 at the end of the file.
     fn read(&self, buffer: &mut [u8]) -> Result<usize> {
-        // SAFETY: the buffer is as long as is said.
+        // SAFETY: the buffer has the length that the call gets.
         let count = unsafe { libc::read(self.0, buffer.as_mut_ptr().cast(), buffer.len()) };
         usize::try_from(count).map_err(|_| SystemError::last())
     }
@@ -67,14 +69,14 @@ impl Drop for File {
     }
 }
 
-/// Reads a text a line at a time, with a buffer of its own. Of a line that is too long only the beginning is seen.
+/// Reads a text file line by line, with a buffer of its own. It cuts a line that is longer than the buffer.
 struct Lines {
     file: File,
     buffer: [u8; 1024],
-    /// What was read and not yet returned.
+    /// `buffer[from..to]` was read and not yet returned.
     from: usize,
     to: usize,
-    /// It begins with the rest of a line whose beginning was returned.
+    /// Whether that starts with the rest of a line whose beginning was returned.
     skip: bool,
 }
 
@@ -84,6 +86,7 @@ impl Lines {
         Ok(Lines { file, buffer: [0; 1024], from: 0, to: 0, skip: false })
     }
 
+    /// Returns the next line, or None at the end. Fails iff the file can't be read.
     fn next(&mut self) -> Result<Option<&str>> {
         loop {
             let (from, skip) = (self.from, self.skip);
@@ -105,10 +108,10 @@ impl Lines {
                     match self.file.read(&mut self.buffer[self.to..])? {
                         0 if self.to == 0 => return Ok(None),
                         0 => {
-                            self.buffer[self.to] = b'\n'; // the last line has none
+                            self.buffer[self.to] = b'\n'; // the last line may have no newline
                             self.to += 1;
                         }
-                        n => self.to += n,
+                        count => self.to += count,
                     }
                     continue;
                 }
@@ -120,7 +123,7 @@ impl Lines {
     }
 }
 
-/// The bytes as text; what is not UTF-8 is left out from there on.
+/// Returns the bytes as text, up to the first byte that is not UTF-8.
 fn text(bytes: &[u8]) -> &str {
     match std::str::from_utf8(bytes) {
         Ok(text) => text,
@@ -128,14 +131,15 @@ fn text(bytes: &[u8]) -> &str {
     }
 }
 
-/// A path that is put together without the heap; one that does not fit is not a path that exists.
+/// A path that is built without the heap. The files read here have no path that does not fit.
 struct PathText {
-    /// The path, and a NUL at least.
+    /// The path, and at least one NUL.
     bytes: [u8; 1024],
     len: usize,
 }
 
 impl PathText {
+    /// Returns the path of these parts, or None if it does not fit.
     fn of(parts: fmt::Arguments<'_>) -> Option<PathText> {
         let mut path = PathText { bytes: [0; 1024], len: 0 };
         path.write_fmt(parts).ok()?;
@@ -146,6 +150,7 @@ impl PathText {
         text(&self.bytes[..self.len])
     }
 
+    /// Opens the file, or returns None if that fails.
     fn open(&self) -> Option<Lines> {
         Lines::open(CStr::from_bytes_until_nul(&self.bytes).ok()?).ok()
     }
@@ -161,8 +166,8 @@ impl fmt::Write for PathText {
     }
 }
 
-/// The mappings of the process. Addresses have to be asked for in ascending order. The file is opened when the first is asked for, and
-/// only for as long as this lives: a descriptor that stays open would be in the way of programs that close or count theirs, and of fork.
+/// A walk over the mappings of the process, in ascending order. The first call of `at_or_after` opens the file, and dropping this closes
+/// it. A descriptor that stays open would disturb fork, and programs that close or count their descriptors.
 pub struct Mappings {
     source: Source,
 }
@@ -170,14 +175,14 @@ pub struct Mappings {
 #[expect(clippy::large_enum_variant, reason = "the heap may be out of memory")]
 enum Source {
     Unopened,
-    /// The kernel answers for an address (Linux 6.11 and later).
+    /// The file answers queries for an address (Linux 6.11 and later).
     Query(File),
-    /// The list is read from its beginning, up to this mapping so far.
+    /// The file is read as a list, line by line. The mapping is the last one that was read.
     List(Lines, Option<Mapping>),
 }
 
-/// The second is for when the main thread has ended by pthread_exit(3): the first is empty then. (The second alone would not do: it is
-/// missing before Linux 3.17, and emulators replace only the first.)
+/// The lists of mappings. The first is empty after the main thread has ended by pthread_exit(3); the second is for that case. (The second
+/// alone does not suffice: it does not exist before Linux 3.17, and emulators replace only the first.)
 const MAPS: [&CStr; 2] = [c"/proc/self/maps", c"/proc/thread-self/maps"];
 
 impl Mappings {
@@ -185,7 +190,8 @@ impl Mappings {
         Mappings { source: Source::Unopened }
     }
 
-    /// The mapping that contains `address`, or else the first one behind it.
+    /// Returns the mapping that contains `address`, or else the first one behind it. Fails iff neither queries nor a list can be read.
+    /// Precondition: the addresses of successive calls ascend.
     pub fn at_or_after(&mut self, address: usize) -> Result<Option<Mapping>> {
         if let Source::Unopened = self.source {
             self.source = Source::Query(File::open(MAPS[0])?);
@@ -194,7 +200,7 @@ impl Mappings {
             match query(file, address) {
                 Ok(mapping) => return Ok(Some(mapping)),
                 Err(SystemError(libc::ENOENT)) => return Ok(None),
-                Err(_) => self.read_list(&MAPS)?, // a kernel that has no queries, or a sandbox that refuses them
+                Err(_) => self.read_list(&MAPS)?, // the kernel has no queries, or a sandbox refuses them
             }
         }
         let Source::List(lines, last) = &mut self.source else { return Ok(None) };
@@ -205,7 +211,8 @@ impl Mappings {
         Ok(*last)
     }
 
-    /// Begins to read the first of these lists that has a mapping in it. A process without any does not exist: if there is none, it fails.
+    /// Starts to read the first of these lists that has a mapping. Fails iff none has one, or a list before it can't be read: every process
+    /// has mappings.
     fn read_list(&mut self, paths: &[&CStr]) -> Result<()> {
         for path in paths {
             let mut lines = Lines::open(path)?;
@@ -218,7 +225,7 @@ impl Mappings {
     }
 }
 
-/// A line of /proc/self/maps: "55d0c8a00000-55d0c8a21000 r-xp 00000000 fe:00 1234  /bin/cat".
+/// Parses a line of /proc/self/maps: "55d0c8a00000-55d0c8a21000 r-xp 00000000 fe:00 1234  /bin/cat".
 fn mapping(line: &str) -> Option<Mapping> {
     let (range, rest) = line.split_once(' ')?;
     let (start, end) = range.split_once('-')?;
@@ -230,7 +237,7 @@ fn mapping(line: &str) -> Option<Mapping> {
     })
 }
 
-/// struct procmap_query of the kernel.
+/// The kernel's struct procmap_query.
 #[repr(C)]
 #[derive(Default)]
 struct ProcmapQuery {
@@ -253,6 +260,7 @@ struct ProcmapQuery {
 
 const _: () = assert!(size_of::<ProcmapQuery>() == 104);
 
+/// Asks the kernel for the mapping that contains `address`, or else the first one behind it. Fails with ENOENT iff no such mapping exists.
 fn query(file: &File, address: usize) -> Result<Mapping> {
     const COVERING_OR_NEXT: u64 = 0x10;
     const PROCMAP_QUERY: u32 = (3 << 30) | ((size_of::<ProcmapQuery>() as u32) << 16) | ((b'f' as u32) << 8) | 17;
@@ -262,7 +270,7 @@ fn query(file: &File, address: usize) -> Result<Mapping> {
         query_addr: address as u64,
         ..Default::default()
     };
-    // SAFETY: the number of the request says how many bytes the kernel may read and write: one ProcmapQuery.
+    // SAFETY: the request's number contains the number of bytes that the kernel may read and write: one ProcmapQuery.
     if unsafe { libc::ioctl(file.0, PROCMAP_QUERY as _, &raw mut query) } != 0 {
         return Err(SystemError::last());
     }
@@ -274,7 +282,7 @@ fn query(file: &File, address: usize) -> Result<Mapping> {
     })
 }
 
-/// The number behind `key` in a line like "MemTotal:   24000000 kB" or "inactive_file 4096".
+/// Returns the number behind `key`, in bytes, from a line like "MemTotal:   24000000 kB" or "inactive_file 4096".
 fn number(line: &str, key: &str) -> Option<usize> {
     let rest = line.strip_prefix(key)?.trim_start_matches(':');
     let mut words = rest.starts_with([' ', '\t']).then(|| rest.split_ascii_whitespace())?;
@@ -289,7 +297,7 @@ pub fn usage_status() -> Result<UsageStatus> {
     while let Some(line) = lines.next()? {
         total = total.or(number(line, "MemTotal"));
         available = available.or(number(line, "MemAvailable"));
-        free = free.or(number(line, "MemFree")); // a kernel before Linux 3.14 tells no more
+        free = free.or(number(line, "MemFree")); // Linux before 3.14 has no MemAvailable
         if total.is_some() && available.is_some() {
             break;
         }
@@ -302,12 +310,13 @@ pub fn usage_status() -> Result<UsageStatus> {
 
 /// The files of a cgroup's memory controller.
 struct Controller {
-    /// The name of its version in mountinfo.
+    /// The type of its file system in mountinfo.
     system: &'static str,
-    /// Limits, the lowest of which counts. Beyond memory.high the kernel slows a process down until it is hardly alive.
+    /// The files of its limits. The lowest limit counts. Beyond memory.high the kernel slows the process down very much.
     limits: &'static [&'static str],
+    /// The file of the memory in use.
     usage: &'static str,
-    /// Lines of memory.stat that the kernel can reclaim without anyone noticing.
+    /// The lines of memory.stat with memory that the kernel can reclaim without swapping.
     cache: &'static [&'static str],
 }
 
@@ -325,8 +334,9 @@ const V2: Controller = Controller {
     cache: &["inactive_file", "active_file", "slab_reclaimable"],
 };
 
-/// How much the process's cgroups and their ancestors leave to it; None without a limit. The first of `processes` that exists is its
-/// directory in /proc. (That of a process tells of its main thread, which may have ended; that of a thread is missing before Linux 3.17.)
+/// Returns the memory that the limits of the process's cgroups and their ancestors leave, or None without a limit. `processes` are the
+/// possible names of the process's directory in /proc; the first one that has a file is used. (The directory of a process describes its
+/// main thread, which may have ended. The directory of a thread does not exist before Linux 3.17.)
 fn cgroup_leaves(processes: &[&str]) -> Option<usize> {
     let file = |name: &str| processes.iter().find_map(|process| PathText::of(format_args!("{process}/{name}"))?.open());
     let mut least = None;
@@ -343,7 +353,7 @@ fn cgroup_leaves(processes: &[&str]) -> Option<usize> {
         let mut mounts = file("mountinfo")?;
         while let Ok(Some(line)) = mounts.next() {
             let Some((root, mount)) = cgroup_mount(line, kind) else { continue };
-            // A mount of another part of the tree tells nothing of this process.
+            // Skip a mount of a part of the tree that does not contain the process.
             let inside = path.strip_prefix(root.trim_end_matches('/'));
             let Some(inside) = inside.filter(|inside| inside.is_empty() || inside.starts_with('/')) else { continue };
             let Some(mount) = unescaped(mount) else { continue };
@@ -354,7 +364,7 @@ fn cgroup_leaves(processes: &[&str]) -> Option<usize> {
     least
 }
 
-/// Root and mount point, if the line of mountinfo is the mount of this controller:
+/// Returns root and mount point, if the line of mountinfo describes the mount of this controller:
 /// "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime shared:1 - cgroup cgroup rw,memory".
 fn cgroup_mount<'a>(line: &'a str, kind: &Controller) -> Option<(&'a str, &'a str)> {
     let (place, system) = line.split_once(" - ")?;
@@ -366,7 +376,7 @@ fn cgroup_mount<'a>(line: &'a str, kind: &Controller) -> Option<(&'a str, &'a st
     wanted.then_some((place.next()?, place.next()?))
 }
 
-/// A path as mountinfo has it, with \040 for a space.
+/// Returns a path of mountinfo without its escapes, such as \040 for a space. Returns None if it is malformed or does not fit.
 fn unescaped(path: &str) -> Option<PathText> {
     let mut parts = path.split('\\');
     let mut text = PathText::of(format_args!("{}", parts.next()?))?;
@@ -377,7 +387,7 @@ fn unescaped(path: &str) -> Option<PathText> {
     Some(text)
 }
 
-/// The least that the cgroup `inside` the mount and its ancestors leave.
+/// Returns the lowest number of bytes that the cgroup at `inside` in the mount, or one of its ancestors, leaves; None without a limit.
 fn walk_up(mount: &str, mut inside: &str, kind: &Controller) -> Option<usize> {
     let mut least = None;
     loop {
@@ -390,7 +400,7 @@ fn walk_up(mount: &str, mut inside: &str, kind: &Controller) -> Option<usize> {
     }
 }
 
-/// What one cgroup leaves; None if it has no limit.
+/// Returns the number of bytes that one cgroup leaves, or None if it has no limit.
 fn leaves(mount: &str, inside: &str, kind: &Controller) -> Option<usize> {
     let file = |name: &str| PathText::of(format_args!("{mount}{inside}/{name}"))?.open();
     let value = |name: &str| file(name)?.next().ok()??.trim().parse::<u64>().ok(); // "max" is no number
@@ -414,13 +424,13 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn the_list_and_the_queries_tell_the_same() {
+    fn the_list_and_the_queries_agree() {
         let mut by_list = Mappings::new();
         by_list.read_list(&MAPS).unwrap();
         let mut by_query = Mappings::new();
         let mut address = 0;
         let mut same = 0;
-        // Other tests map and unmap memory meanwhile, so not every mapping has to be the same, but those of the program are.
+        // Other tests map and unmap memory meanwhile, so some mappings may differ. Those of the program are the same.
         while let Some(mapping) = by_list.at_or_after(address).unwrap() {
             same += usize::from(by_query.at_or_after(address).unwrap() == Some(mapping));
             address = mapping.end;

@@ -1,4 +1,4 @@
-//! A lock in a static variable that never uses the heap. (std's does, on systems where it stands on pthread_mutex_t.)
+//! A lock for a static variable. It never uses the heap. (std's lock does, on systems where it is a pthread_mutex_t.)
 
 #[cfg(any(windows, target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "openbsd"))]
 mod system {
@@ -6,7 +6,7 @@ mod system {
 
     pub struct Lock(Mutex<()>);
 
-    /// The lock is held for as long as this lives.
+    /// The lock is held while this lives.
     pub struct Held {
         _guard: MutexGuard<'static, ()>,
     }
@@ -16,6 +16,7 @@ mod system {
             Lock(Mutex::new(()))
         }
 
+        /// Waits for the lock, and holds it until the result is dropped. Precondition: this thread does not hold it.
         pub fn lock(&'static self) -> Held {
             Held { _guard: self.0.lock().unwrap_or_else(PoisonError::into_inner) }
         }
@@ -29,10 +30,10 @@ mod system {
 
     pub struct Lock(UnsafeCell<libc::pthread_mutex_t>);
 
-    // SAFETY: the functions that are given the mutex are made for many threads.
+    // SAFETY: only the pthread_mutex functions access the mutex, and any thread may call them.
     unsafe impl Sync for Lock {}
 
-    /// The lock is held for as long as this lives, which is in one thread: a pointer is not Send.
+    /// The lock is held while this lives. It is not Send, because the thread that locks a mutex must unlock it.
     pub struct Held(&'static Lock, PhantomData<*const ()>);
 
     impl Lock {
@@ -40,6 +41,7 @@ mod system {
             Lock(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER))
         }
 
+        /// Waits for the lock, and holds it until the result is dropped. Precondition: this thread does not hold it.
         pub fn lock(&'static self) -> Held {
             // SAFETY: an initialized mutex that never moves. Locking a normal one can't fail.
             unsafe { libc::pthread_mutex_lock(self.0.get()) };
@@ -49,7 +51,7 @@ mod system {
 
     impl Drop for Held {
         fn drop(&mut self) {
-            // SAFETY: this thread has it locked.
+            // SAFETY: this thread holds the lock.
             unsafe { libc::pthread_mutex_unlock(self.0.0.get()) };
         }
     }

@@ -1,6 +1,6 @@
-//! The system calls that virtual memory needs, and nothing else: no checks and no state. Each operating system has the same functions,
-//! which [`Contract`] describes. Ranges are whole pages; addresses are numbers, because no reference to memory is made here. No function
-//! calls malloc or calls back.
+//! The system calls that virtual memory needs, without checks and without state. Each operating system has the same functions, which
+//! [`Contract`] describes. Ranges are whole pages. Addresses are numbers, because the functions make no references to memory. No function
+//! calls malloc or code of the program.
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux;
@@ -22,7 +22,7 @@ use std::fmt;
 use super::{Protect, UsageStatus};
 use crate::system_text;
 
-/// A number that the system gave as the reason of a failure (errno, GetLastError). Its text needs no heap.
+/// The system's number for the reason of a failure (errno, GetLastError). Displaying it does not use the heap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SystemError(pub i32);
 
@@ -32,22 +32,22 @@ impl fmt::Display for SystemError {
     }
 }
 
-/// What a system call returned.
+/// The result of a system call.
 pub(super) type Result<T> = std::result::Result<T, SystemError>;
 
-/// Address space to be reserved, of whole pages.
+/// The address space that `reserve` makes a reservation of. All sizes are whole pages.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Space {
-    /// Bytes that are usable.
+    /// The number of usable bytes.
     pub size: usize,
-    /// Alignment of the first of them, a power of two, at least a page.
+    /// The alignment of the first usable byte: a power of two, at least a page.
     pub align: usize,
-    /// Bytes before and behind them that are never accessible: a multiple of the granularity.
+    /// The size of each guard, before and behind the usable bytes: 0 or a multiple of the granularity.
     pub guard: usize,
 }
 
 impl Space {
-    /// Guards included; None if the address space is smaller.
+    /// Returns the size with both guards, or None if it is beyond the address space.
     pub fn total(&self) -> Option<usize> {
         self.size.checked_add(self.guard.checked_mul(2)?)
     }
@@ -58,15 +58,15 @@ impl Space {
 pub(super) struct Mapping {
     pub start: usize,
     pub end: usize,
-    /// None: reserved by someone, with nothing behind it (Windows).
+    /// None if the pages are reserved and not committed (Windows only).
     pub protect: Option<Protect>,
 }
 
-/// The functions of a system. The compiler checks below that each system has them as they are described here; where a system does
-/// more, its file says so.
+/// The functions of an operating system. The constant below makes the compiler check that each system has all of them, with these types.
+/// If a system does more, its file says so.
 ///
-/// "Own" means: the range is in one reservation, and nobody relies on its contents and protection but the caller.
-#[expect(dead_code, reason = "it is there to be checked by the compiler")]
+/// "Own" means: the range is in one reservation, and only the caller relies on its contents and protection.
+#[expect(dead_code, reason = "only the compiler uses it, for its check")]
 struct Contract {
     /// Whether locked pages have to be unlocked before they are decommitted or released.
     unlock_first: bool,
@@ -78,38 +78,40 @@ struct Contract {
     reserve: fn(&Space, Protect) -> Result<usize>,
     /// Releases a whole reservation with its guards. Precondition: own.
     release: unsafe fn(start: usize, size: usize) -> Result<()>,
-    /// Makes pages accessible, or changes their protection; fresh pages are zero. After a failure some of the pages may have changed.
+    /// Makes reserved pages accessible, which are zero then, or changes the protection of committed ones. A call that fails may have
+    /// changed some of the pages.
     /// Precondition: own.
     commit: unsafe fn(start: usize, size: usize, Protect) -> Result<()>,
     /// As `commit`. Precondition: own, and committed.
     protect: unsafe fn(start: usize, size: usize, Protect) -> Result<()>,
-    /// Gives pages back; they can't be accessed, and are zero when they are committed again. Precondition: own.
+    /// Discards pages. They can't be accessed then, and are zero if they are committed again. Precondition: own.
     decommit: unsafe fn(start: usize, size: usize) -> Result<()>,
-    /// Locks pages in memory. After a failure some of them may be locked. Precondition: committed and accessible.
+    /// Locks pages in memory. A call that fails may have locked some of them. Precondition: committed and accessible.
     lock: fn(start: usize, size: usize) -> Result<()>,
     /// Unlocks pages. Precondition: committed.
     unlock: fn(start: usize, size: usize) -> Result<()>,
-    /// Gives up the contents of pages, which stay committed. Returns false if something outside of the registry has locked one of them.
-    /// Precondition: own, and committed.
+    /// Permits the system to discard the contents of pages, which stay committed. Returns false if a page
+    /// is locked by other means than the registry. Precondition: own, and committed.
     reset: unsafe fn(start: usize, size: usize) -> Result<bool>,
-    /// Brings pages into memory. Returns false if the system has no call for it or forbids it; then they have to be touched.
+    /// Brings pages into memory. Returns false if the system has no call for it or forbids it; the caller then accesses each page.
     populate: fn(start: usize, size: usize, write: bool) -> Result<bool>,
     /// Advises huge pages. Returns false if the system has none.
     advise_huge: fn(start: usize, size: usize) -> Result<bool>,
-    /// Names pages, or takes their name away. Does nothing where the system has no names or forbids them.
+    /// Names pages, or removes their name. Does nothing if the system has no names or forbids them.
     set_name: fn(start: usize, size: usize, Option<&CStr>),
-    /// Lets the processor see code that was just written. Precondition: readable.
+    /// Makes the processor see code that was just written. Precondition: readable.
     flush_instruction_cache: fn(start: usize, size: usize),
-    /// The machine's memory, and how much of it the process can still get.
+    /// Returns the machine's memory, and the part that the process can still get.
     usage_status: fn() -> Result<UsageStatus>,
-    /// Installs handlers round fork(2): before it, and after it in the parent and in the child. If it fails, for lack of memory, fork is
-    /// as safe as without them.
+    /// Installs handlers that run before fork(2), and after it in the parent and in the child. If memory runs out, it installs nothing, and
+    /// fork is as safe as without handlers.
     at_fork: fn(before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()),
     /// Begins a walk over the mappings of the process, whoever made them.
     mappings: fn() -> Mappings,
-    /// The mapping that contains the address, or the next one. Addresses are asked for in ascending order.
+    /// Returns the mapping that contains the address, or else the first one behind it. Precondition: the addresses of successive calls
+    /// ascend.
     mapping_at_or_after: fn(&mut Mappings, usize) -> Result<Option<Mapping>>,
-    /// The reason why the last call of this thread failed.
+    /// Returns the reason why the last system call of this thread failed.
     last_error: fn() -> SystemError,
 }
 

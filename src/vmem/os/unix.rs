@@ -1,4 +1,4 @@
-//! mmap, mprotect, madvise, mlock. What only Linux has is in `linux`.
+//! mmap, mprotect, madvise, mlock. `linux` has the parts that only Linux has.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
@@ -34,7 +34,7 @@ fn bits(protect: Protect) -> c_int {
 
 const _: () = assert!(libc::PROT_NONE == 0);
 
-/// Address space that is charged to nobody.
+/// Flags of mmap for address space that the kernel does not charge as memory.
 const RESERVED: c_int = libc::MAP_PRIVATE | libc::MAP_ANON | UNCHARGED;
 
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
@@ -42,7 +42,7 @@ const UNCHARGED: c_int = libc::MAP_NORESERVE;
 #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
 const UNCHARGED: c_int = 0;
 
-/// On Apple systems only memory that was mapped for it can become executable.
+/// Flags of mmap for memory that can become executable. Apple systems require MAP_JIT for it.
 #[cfg(target_vendor = "apple")]
 const FOR_CODE: c_int = libc::MAP_JIT;
 #[cfg(not(target_vendor = "apple"))]
@@ -59,6 +59,7 @@ pub fn allocation_granularity() -> usize {
     page_size()
 }
 
+/// Maps inaccessible pages at an address of the system's choice, and returns it.
 fn map(size: usize, protect: Protect) -> Result<usize> {
     let flags = RESERVED | if protect.executes() { FOR_CODE } else { 0 };
     // SAFETY: a new mapping at an address of the system's choice touches nothing that exists.
@@ -75,13 +76,13 @@ pub fn reserve(space: &Space, protect: Protect) -> Result<usize> {
     }
     // SAFETY: mapped above, and nobody knows of it.
     unsafe { release(start, total)? };
-    // Once more, with so much on top that an aligned part is in it; the rest goes back.
+    // Map so much more that an aligned part is inside, and unmap the rest.
     let more = total.checked_add(space.align).ok_or(no_memory)?;
     let start = map(more, protect)?;
     let usable = (start + space.guard).next_multiple_of(space.align);
     let (first, last) = (usable - space.guard, usable - space.guard + total);
     let trim = |from: usize, to: usize| {
-        // SAFETY: a part of what was mapped above, and nobody knows of it.
+        // SAFETY: a part of the mapping made above, and nobody knows of it.
         if from < to { unsafe { release(from, to - from) } } else { Ok(()) }
     };
     if let Err(error) = trim(start, first).and_then(|()| trim(last, start + more)) {
@@ -114,8 +115,9 @@ pub unsafe fn protect(start: usize, size: usize, protect: Protect) -> Result<()>
     unsafe { commit(start, size, protect) }
 }
 
-/// Maps fresh pages over the old ones. Unlike madvise and mprotect that gives the commit charge back in every mode of overcommit, and
-/// unlocks. It also lets the kernel join mappings, which it limits: pages that are only made inaccessible may stay apart for ever.
+/// Maps fresh pages over the old ones. Unlike madvise and mprotect, that ends the commit charge in every mode of overcommit, and unlocks
+/// the pages. It also lets the kernel join adjacent mappings, whose number is limited: pages that are only made inaccessible may stay
+/// separate mappings.
 ///
 /// # Safety
 /// The range is in one reservation, and nobody relies on what is in it.
@@ -127,8 +129,7 @@ pub unsafe fn decommit(start: usize, size: usize) -> Result<()> {
         if at == libc::MAP_FAILED { Err(SystemError::last()) } else { Ok(()) }
     };
     match fresh() {
-        // After mlockall(MCL_FUTURE) all that is mapped counts as locked, the old pages and the fresh ones: together they are beyond
-        // RLIMIT_MEMLOCK.
+        // After mlockall(MCL_FUTURE) the old pages and the fresh ones both count as locked. Together they may exceed RLIMIT_MEMLOCK.
         Err(SystemError(libc::EAGAIN)) => {
             unlock(start, size)?;
             fresh().inspect_err(|_| {
@@ -140,12 +141,12 @@ pub unsafe fn decommit(start: usize, size: usize) -> Result<()> {
 }
 
 pub fn lock(start: usize, size: usize) -> Result<()> {
-    // SAFETY: mlock changes nothing that a program could rely on.
+    // SAFETY: mlock does not change contents or protection.
     check(unsafe { libc::mlock(pointer(start), size) })
 }
 
 pub fn unlock(start: usize, size: usize) -> Result<()> {
-    // SAFETY: munlock changes nothing that a program could rely on.
+    // SAFETY: munlock does not change contents or protection.
     check(unsafe { libc::munlock(pointer(start), size) })
 }
 
@@ -156,7 +157,8 @@ pub unsafe fn reset(start: usize, size: usize) -> Result<bool> {
     const DONTNEED_LOCKED: &[c_int] = &[24];
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     const DONTNEED_LOCKED: &[c_int] = &[];
-    // The first that the system has: MADV_FREE came with Linux 4.5, MADV_DONTNEED_LOCKED, which takes locked pages too, with 5.18.
+    // Use the first advice that the system has. MADV_FREE exists since Linux 4.5. MADV_DONTNEED_LOCKED, which accepts locked pages, exists
+    // since 5.18.
     for &advice in [libc::MADV_FREE, libc::MADV_DONTNEED].iter().chain(DONTNEED_LOCKED) {
         // SAFETY: passed on to the caller.
         match check(unsafe { libc::madvise(pointer(start), size, advice) }) {
@@ -202,7 +204,7 @@ pub fn flush_instruction_cache(start: usize, size: usize) {
     #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
     {
         unsafe extern "C" {
-            /// Of the C compiler's own library.
+            /// A function of the C compiler's own library.
             fn __clear_cache(start: *mut c_void, end: *mut c_void);
         }
         // SAFETY: the range is readable.
@@ -221,16 +223,16 @@ pub fn usage_status() -> Result<UsageStatus> {
     // SAFETY: sysconf has no preconditions.
     let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
     let total = usize::try_from(pages).unwrap_or(0).saturating_mul(page_size());
-    // What is free is told in another way by each of these systems; the total is an upper bound.
+    // Each of these systems reports available memory in another way. The total is an upper bound.
     Ok(UsageStatus { total_physical_bytes: total, avail_physical_bytes: total })
 }
 
 pub fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
-    // SAFETY: the functions have no preconditions. (It fails only for lack of memory; then fork is as safe as without it.)
+    // SAFETY: the functions have no preconditions.
     unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) };
 }
 
-/// Other systems have no portable list of mappings.
+/// A walk over mappings that always fails: these systems have no portable list of mappings.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub struct Mappings;
 

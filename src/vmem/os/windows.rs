@@ -75,7 +75,7 @@ pub fn allocation_granularity() -> usize {
     system_info().dwAllocationGranularity as usize
 }
 
-/// Reserves at this address, or anywhere if it is 0.
+/// Reserves at this address, or at an address of the system's choice if it is 0.
 fn reserve_at(address: usize, size: usize, protect: Protect) -> Result<usize> {
     // SAFETY: a new reservation touches nothing that exists.
     let start = unsafe { VirtualAlloc(pointer(address), size, MEM_RESERVE, flags(protect)) };
@@ -88,8 +88,8 @@ pub fn reserve(space: &Space, protect: Protect) -> Result<usize> {
     if space.align <= allocation_granularity() {
         return Ok(reserve_at(0, total, protect)? + space.guard);
     }
-    // A reservation can be released as a whole only. So an aligned place is looked for by a larger one, which goes again; between the
-    // two, another thread may take the place.
+    // Windows releases only whole reservations. So find an aligned place with a larger reservation, release that, and reserve the place.
+    // Between the two calls another thread may reserve it; then try again.
     let more = total.checked_add(space.align).ok_or(no_memory)?;
     for _ in 0..64 {
         let place = reserve_at(0, more, protect)?;
@@ -138,25 +138,25 @@ pub unsafe fn decommit(start: usize, size: usize) -> Result<()> {
 }
 
 pub fn lock(start: usize, size: usize) -> Result<()> {
-    // SAFETY: it changes nothing that a program could rely on.
+    // SAFETY: it does not change contents or protection.
     check(unsafe { VirtualLock(pointer(start), size) })
 }
 
 pub fn unlock(start: usize, size: usize) -> Result<()> {
-    // SAFETY: it changes nothing that a program could rely on.
+    // SAFETY: it does not change contents or protection.
     check(unsafe { VirtualUnlock(pointer(start), size) })
 }
 
 /// # Safety
 /// The range is committed, and nobody relies on what is in it.
 pub unsafe fn reset(start: usize, size: usize) -> Result<bool> {
-    // The protection is not used, but has to be one.
+    // Windows requires a valid protection, and does not use it.
     // SAFETY: passed on to the caller.
     let at = unsafe { VirtualAlloc(pointer(start), size, MEM_RESET, PAGE_READWRITE) };
     if at.is_null() { Err(SystemError::last()) } else { Ok(true) }
 }
 
-/// PrefetchVirtualMemory would read what was paged out, but makes no fresh page.
+/// Always returns false: PrefetchVirtualMemory only reads pages that were paged out, and makes no fresh ones.
 pub fn populate(_start: usize, _size: usize, _write: bool) -> Result<bool> {
     Ok(false)
 }
@@ -176,7 +176,7 @@ pub fn usage_status() -> Result<UsageStatus> {
     // SAFETY: all zero is a value of this struct of numbers.
     let mut status: MEMORYSTATUSEX = unsafe { MaybeUninit::zeroed().assume_init() };
     status.dwLength = size_of::<MEMORYSTATUSEX>() as u32;
-    // SAFETY: the struct says its size.
+    // SAFETY: the struct contains its size.
     check(unsafe { GlobalMemoryStatusEx(&mut status) })?;
     let bytes = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     Ok(UsageStatus {
@@ -185,7 +185,7 @@ pub fn usage_status() -> Result<UsageStatus> {
     })
 }
 
-/// There is no fork.
+/// Does nothing, because Windows has no fork.
 pub fn at_fork(_before: extern "C" fn(), _parent: extern "C" fn(), _child: extern "C" fn()) {}
 
 pub struct Mappings;
@@ -198,11 +198,11 @@ impl Mappings {
     pub fn at_or_after(&mut self, mut address: usize) -> Result<Option<Mapping>> {
         loop {
             let mut info = MaybeUninit::<MEMORY_BASIC_INFORMATION>::uninit();
-            // SAFETY: the struct is as long as is said.
+            // SAFETY: the struct has the length that the call gets.
             let len =
                 unsafe { VirtualQuery(pointer(address), info.as_mut_ptr(), size_of::<MEMORY_BASIC_INFORMATION>()) };
             if len == 0 {
-                return Ok(None); // beyond what programs can map
+                return Ok(None); // beyond the addresses that programs can map
             }
             // SAFETY: filled by VirtualQuery.
             let info = unsafe { info.assume_init() };
