@@ -81,6 +81,7 @@ static inline bool buflib_context_relocate_debug_(struct buflib_context *ctx, vo
 static inline int buflib_alloc_debug_(struct buflib_context *ctx, size_t size) BUFLIB_DEBUG_CALL_(ctx, int, buflib_alloc(ctx, size))
 static inline int buflib_alloc_ex_debug_(struct buflib_context *ctx, size_t size, const char *name, struct buflib_callbacks *ops) BUFLIB_DEBUG_CALL_(ctx, int, buflib_alloc_ex(ctx, size, name, ops))
 static inline int buflib_alloc_aligned_debug_(struct buflib_context *ctx, size_t size, size_t alignment, const char *name, struct buflib_callbacks *ops) BUFLIB_DEBUG_CALL_(ctx, int, buflib_alloc_aligned(ctx, size, alignment, name, ops))
+static inline int buflib_alloc_user_debug_(struct buflib_context *ctx, size_t size, size_t alignment, const char *name, const struct buflib_user_callbacks *ops) BUFLIB_DEBUG_CALL_(ctx, int, buflib_alloc_user(ctx, size, alignment, name, ops))
 static inline int buflib_alloc_maximum_debug_(struct buflib_context *ctx, const char *name, size_t *size, struct buflib_callbacks *ops) BUFLIB_DEBUG_CALL_(ctx, int, buflib_alloc_maximum(ctx, name, size, ops))
 static inline bool buflib_shrink_debug_(struct buflib_context *ctx, int handle, void *new_start, size_t new_size) BUFLIB_DEBUG_CALL_(ctx, bool, buflib_shrink(ctx, handle, new_start, new_size))
 static inline int buflib_free_debug_(struct buflib_context *ctx, int handle) BUFLIB_DEBUG_CALL_(ctx, int, buflib_free(ctx, handle))
@@ -105,6 +106,7 @@ static inline bool buflib_check_debug_(struct buflib_context *ctx, buflib_report
 #define buflib_alloc buflib_alloc_debug_
 #define buflib_alloc_ex buflib_alloc_ex_debug_
 #define buflib_alloc_aligned buflib_alloc_aligned_debug_
+#define buflib_alloc_user buflib_alloc_user_debug_
 #define buflib_alloc_maximum buflib_alloc_maximum_debug_
 #define buflib_shrink buflib_shrink_debug_
 #define buflib_free buflib_free_debug_

@@ -74,6 +74,8 @@
  *   buflib_free, of any handle, and in all of them buflib_get_size and buflib_next. All others do nothing and fail: those that return a handle, and
  *   buflib_free, with -3. A callback must return: no longjmp, no buflib_init.
  *
+ *   buflib_alloc_user takes callbacks that get the context and a pointer of the program's too.
+ *
  * Time
  *
  *   An allocation that compacts moves as many blocks as it takes. A program that has no time for that,
@@ -212,6 +214,15 @@ struct buflib_callbacks {
     int (*move_callback)(int handle, void *current, void *new_start);
     int (*shrink_callback)(int handle, unsigned hints, void *start, size_t old_size);
     void (*sync_callback)(int handle, bool sync_on);
+};
+
+/* As struct buflib_callbacks, for buflib_alloc_user: each gets the context and `user` too. */
+struct buflib_user_callbacks {
+    int (*move_callback)(struct buflib_context *ctx, int handle, void *current, void *new_start, void *user);
+    int (*shrink_callback)(struct buflib_context *ctx, int handle, unsigned hints, void *start,
+                           size_t old_size, void *user);
+    void (*sync_callback)(struct buflib_context *ctx, int handle, bool sync_on, void *user);
+    void *user;
 };
 
 /* The result of buflib_get_stat. Sizes are in bytes. */

@@ -79,6 +79,8 @@
  *   buflib_free, of any handle, and in all of them buflib_get_size and buflib_next. All others do nothing and fail: those that return a handle, and
  *   buflib_free, with -3. A callback must return: no longjmp, no buflib_init.
  *
+ *   buflib_alloc_user takes callbacks that get the context and a pointer of the program's too.
+ *
  * Time
  *
  *   An allocation that compacts moves as many blocks as it takes. A program that has no time for that,
@@ -219,6 +221,15 @@ struct buflib_callbacks {
     void (*sync_callback)(int handle, bool sync_on);
 };
 
+/* As struct buflib_callbacks, for buflib_alloc_user: each gets the context and `user` too. */
+struct buflib_user_callbacks {
+    int (*move_callback)(struct buflib_context *ctx, int handle, void *current, void *new_start, void *user);
+    int (*shrink_callback)(struct buflib_context *ctx, int handle, unsigned hints, void *start,
+                           size_t old_size, void *user);
+    void (*sync_callback)(struct buflib_context *ctx, int handle, bool sync_on, void *user);
+    void *user;
+};
+
 /* The result of buflib_get_stat. Sizes are in bytes. */
 struct buflib_stat {
     size_t pool;          /* live + free + a word for each of `handles` */
@@ -292,6 +303,15 @@ int buflib_alloc_ex(struct buflib_context *ctx, size_t size, const char *name, s
  * pool: -2.
  */
 int buflib_alloc_aligned(struct buflib_context *ctx, size_t size, size_t alignment, const char *name, struct buflib_callbacks *ops);
+
+/*
+ * As buflib_alloc_aligned, with callbacks that get the context and a pointer of yours: for programs
+ * with more than one pool. `ops` is kept by reference and must live as long as the block; NULL
+ * means that the block may be moved without being asked.
+ *
+ * Fails iff buflib_alloc_aligned does.
+ */
+int buflib_alloc_user(struct buflib_context *ctx, size_t size, size_t alignment, const char *name, const struct buflib_user_callbacks *ops);
 
 /*
  * Compacts, asks every block that has a shrink callback for all that it can give, and allocates all
@@ -578,6 +598,7 @@ static inline bool buflib_context_relocate_debug_(struct buflib_context *ctx, vo
 static inline int buflib_alloc_debug_(struct buflib_context *ctx, size_t size) BUFLIB_DEBUG_CALL_(ctx, int, buflib_alloc(ctx, size))
 static inline int buflib_alloc_ex_debug_(struct buflib_context *ctx, size_t size, const char *name, struct buflib_callbacks *ops) BUFLIB_DEBUG_CALL_(ctx, int, buflib_alloc_ex(ctx, size, name, ops))
 static inline int buflib_alloc_aligned_debug_(struct buflib_context *ctx, size_t size, size_t alignment, const char *name, struct buflib_callbacks *ops) BUFLIB_DEBUG_CALL_(ctx, int, buflib_alloc_aligned(ctx, size, alignment, name, ops))
+static inline int buflib_alloc_user_debug_(struct buflib_context *ctx, size_t size, size_t alignment, const char *name, const struct buflib_user_callbacks *ops) BUFLIB_DEBUG_CALL_(ctx, int, buflib_alloc_user(ctx, size, alignment, name, ops))
 static inline int buflib_alloc_maximum_debug_(struct buflib_context *ctx, const char *name, size_t *size, struct buflib_callbacks *ops) BUFLIB_DEBUG_CALL_(ctx, int, buflib_alloc_maximum(ctx, name, size, ops))
 static inline bool buflib_shrink_debug_(struct buflib_context *ctx, int handle, void *new_start, size_t new_size) BUFLIB_DEBUG_CALL_(ctx, bool, buflib_shrink(ctx, handle, new_start, new_size))
 static inline int buflib_free_debug_(struct buflib_context *ctx, int handle) BUFLIB_DEBUG_CALL_(ctx, int, buflib_free(ctx, handle))
@@ -602,6 +623,7 @@ static inline bool buflib_check_debug_(struct buflib_context *ctx, buflib_report
 #define buflib_alloc buflib_alloc_debug_
 #define buflib_alloc_ex buflib_alloc_ex_debug_
 #define buflib_alloc_aligned buflib_alloc_aligned_debug_
+#define buflib_alloc_user buflib_alloc_user_debug_
 #define buflib_alloc_maximum buflib_alloc_maximum_debug_
 #define buflib_shrink buflib_shrink_debug_
 #define buflib_free buflib_free_debug_

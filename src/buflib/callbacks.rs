@@ -11,6 +11,7 @@ use core::ptr;
 pub(crate) enum Ops<'a> {
     None,
     C(&'a Callbacks),
+    User(&'a UserCallbacks),
     Rust(&'a Hooks<'a>),
 }
 
@@ -25,6 +26,9 @@ pub(crate) fn ops<'a>(ctx: &'a Context, block: &Block) -> Result<Ops<'a>> {
     Ok(if ctx.closures.get() {
         // SAFETY: the crc vouches for the word; a pool of `Buflib<'pool>` holds addresses of Hooks that live for 'pool.
         Ops::Rust(unsafe { &*ptr::with_exposed_provenance(address) })
+    } else if address & USER_OPS != 0 {
+        // SAFETY: the crc vouches for the word; whoever allocated the block promised *callbacks* that outlive it.
+        Ops::User(unsafe { &*ptr::with_exposed_provenance(address - USER_OPS) })
     } else {
         // SAFETY: the crc vouches for the word; whoever allocated the block promised *callbacks* that outlive it.
         Ops::C(unsafe { &*ptr::with_exposed_provenance(address) })
@@ -39,11 +43,17 @@ fn during<T>(ctx: &Context, busy: usize, call: impl FnOnce() -> T) -> T {
     result
 }
 
+/// The context as C has it. All its fields are cells.
+fn context(ctx: &Context) -> *mut Context {
+    ptr::from_ref(ctx).cast_mut()
+}
+
 impl Ops<'_> {
     pub fn movable(self) -> bool {
         match self {
             Ops::None => true,
             Ops::C(callbacks) => callbacks.move_callback.is_some(),
+            Ops::User(callbacks) => callbacks.move_callback.is_some(),
             Ops::Rust(hooks) => hooks.moves.is_some(),
         }
     }
@@ -52,6 +62,7 @@ impl Ops<'_> {
         match self {
             Ops::None => false,
             Ops::C(callbacks) => callbacks.shrink_callback.is_some(),
+            Ops::User(callbacks) => callbacks.shrink_callback.is_some(),
             Ops::Rust(hooks) => hooks.shrinks.is_some(),
         }
     }
@@ -65,6 +76,10 @@ impl Ops<'_> {
                 // SAFETY: a callback gets its handle and two addresses in the pool.
                 unsafe { move_callback(handle, from.cast::<c_void>(), to.cast()) != 1 }
             }
+            Ops::User(&UserCallbacks { move_callback: Some(move_callback), user, .. }) => {
+                // SAFETY: as above, and its context and pointer.
+                unsafe { move_callback(context(ctx), handle, from.cast(), to.cast(), user) != 1 }
+            }
             Ops::Rust(hooks) => hooks.moves.is_none_or(|moves| moves(Handle::of(block.handle), from, to)),
             _ => true,
         })
@@ -76,6 +91,10 @@ impl Ops<'_> {
             Ops::C(Callbacks { sync_callback: Some(sync_callback), .. }) => {
                 // SAFETY: a callback gets its handle.
                 unsafe { sync_callback(handle, on) }
+            }
+            Ops::User(&UserCallbacks { sync_callback: Some(sync_callback), user, .. }) => {
+                // SAFETY: as above, and its context and pointer.
+                unsafe { sync_callback(context(ctx), handle, on, user) }
             }
             Ops::Rust(hooks) => {
                 if let Some(sync) = hooks.syncs {
@@ -94,6 +113,11 @@ impl Ops<'_> {
                 let start = ctx.pool().pointer(block.address).cast();
                 // SAFETY: a callback gets its handle, and the start and size of its payload.
                 unsafe { shrink_callback(handle, hints, start, block.payload_bytes()) == 0 }
+            }
+            Ops::User(&UserCallbacks { shrink_callback: Some(shrink_callback), user, .. }) => {
+                let start = ctx.pool().pointer(block.address).cast();
+                // SAFETY: as above, and its context and pointer.
+                unsafe { shrink_callback(context(ctx), handle, hints, start, block.payload_bytes(), user) == 0 }
             }
             Ops::Rust(hooks) => hooks.shrinks.is_some_and(|shrinks| super::ask(ctx, handle, hints, shrinks)),
             _ => false,

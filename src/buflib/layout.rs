@@ -39,6 +39,43 @@ pub struct Callbacks {
     pub sync_callback: Option<unsafe extern "C" fn(handle: c_int, sync_on: bool)>,
 }
 
+/// Callbacks that get the context of their block and a pointer of the program's: `struct buflib_user_callbacks`. Otherwise as
+/// [`Callbacks`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct UserCallbacks {
+    /// As in `Callbacks`.
+    pub move_callback: Option<
+        unsafe extern "C" fn(
+            ctx: *mut Context,
+            handle: c_int,
+            current: *mut c_void,
+            new_start: *mut c_void,
+            user: *mut c_void,
+        ) -> c_int,
+    >,
+    /// As in `Callbacks`.
+    pub shrink_callback: Option<
+        unsafe extern "C" fn(
+            ctx: *mut Context,
+            handle: c_int,
+            hints: u32,
+            start: *mut c_void,
+            old_size: usize,
+            user: *mut c_void,
+        ) -> c_int,
+    >,
+    /// As in `Callbacks`.
+    pub sync_callback: Option<unsafe extern "C" fn(ctx: *mut Context, handle: c_int, sync_on: bool, user: *mut c_void)>,
+    /// Handed to each of them.
+    pub user: *mut c_void,
+}
+
+/// Added to the address in a block's ops word if that is of [`UserCallbacks`].
+pub(crate) const USER_OPS: usize = 1;
+
+const _: () = assert!(align_of::<Callbacks>() > USER_OPS && align_of::<UserCallbacks>() > USER_OPS);
+
 /// `struct buflib_context`: six documented fields, and ours behind them. All state of an allocator is here and in its pool.
 #[repr(C)]
 #[derive(Debug)]

@@ -10,7 +10,10 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 use crate::buflib::alloc::{self, Error, Request, log2_of_alignment};
 use crate::buflib::block::{self, Any, Fault};
 use crate::buflib::handles::{self, NoPin};
-use crate::buflib::layout::{Callbacks as buflib_callbacks, Context as buflib_context, IDLE, NAME};
+use crate::buflib::layout::{
+    Callbacks as buflib_callbacks, Context as buflib_context, IDLE, NAME, USER_OPS,
+    UserCallbacks as buflib_user_callbacks,
+};
 use crate::buflib::room::{self, Stat as buflib_stat};
 use crate::buflib::{relocate, step, verify};
 
@@ -162,17 +165,11 @@ unsafe fn name_bytes<'a>(name: *const c_char) -> Option<&'a [u8]> {
 
 /// # Safety
 /// As for buflib_alloc_ex.
-unsafe fn alloc_block(
-    ctx: *mut buflib_context,
-    size: usize,
-    align: usize,
-    name: *const c_char,
-    ops: *mut buflib_callbacks,
-) -> c_int {
+unsafe fn alloc_block(ctx: *mut buflib_context, size: usize, align: usize, name: *const c_char, ops: usize) -> c_int {
     // SAFETY: the caller's.
     let Some(ctx) = (unsafe { context(ctx) }) else { return -2 };
     // SAFETY: the caller's.
-    let request = Request { size, name: unsafe { name_bytes(name) }, ops: ops.expose_provenance(), align };
+    let request = Request { size, name: unsafe { name_bytes(name) }, ops, align };
     match alloc::alloc(ctx, request) {
         Ok(handle) => handle as c_int,
         Err(error) => error_number(ctx, error),
@@ -199,7 +196,7 @@ pub unsafe extern "C" fn buflib_init(ctx: *mut buflib_context, buf: *mut c_void,
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn buflib_alloc(ctx: *mut buflib_context, size: size_t) -> c_int {
     // SAFETY: the caller's.
-    unsafe { alloc_block(ctx, size, 0, ptr::null(), ptr::null_mut()) }
+    unsafe { alloc_block(ctx, size, 0, ptr::null(), 0) }
 }
 
 /// Allocates a block of `size` bytes, which may be 0, and returns its handle, 1 or more: the lowest that is free. The payload is
@@ -226,7 +223,7 @@ pub unsafe extern "C" fn buflib_alloc_ex(
     ops: *mut buflib_callbacks,
 ) -> c_int {
     // SAFETY: the caller's.
-    unsafe { alloc_block(ctx, size, 0, name, ops) }
+    unsafe { alloc_block(ctx, size, 0, name, ops.expose_provenance()) }
 }
 
 /// As buflib_alloc_ex, with the payload aligned to `alignment` bytes, which every move keeps. `alignment` is a power of two; 0 and all
@@ -249,9 +246,30 @@ pub unsafe extern "C" fn buflib_alloc_aligned(
 ) -> c_int {
     match log2_of_alignment(alignment) {
         // SAFETY: the caller's.
-        Some(align) => unsafe { alloc_block(ctx, size, align, name, ops) },
+        Some(align) => unsafe { alloc_block(ctx, size, align, name, ops.expose_provenance()) },
         None => -2,
     }
+}
+
+/// As buflib_alloc_aligned, with callbacks that get the context and a pointer of yours: for programs with more than one pool. `ops` is kept by
+/// reference and must live as long as the block; NULL means that the block may be moved without being asked.
+///
+/// Fails iff buflib_alloc_aligned does.
+///
+/// # Safety
+/// As for buflib_alloc_ex.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn buflib_alloc_user(
+    ctx: *mut buflib_context,
+    size: size_t,
+    alignment: size_t,
+    name: *const c_char,
+    ops: *const buflib_user_callbacks,
+) -> c_int {
+    let Some(align) = log2_of_alignment(alignment) else { return -2 };
+    let ops = if ops.is_null() { 0 } else { ops.expose_provenance() | USER_OPS };
+    // SAFETY: the caller's.
+    unsafe { alloc_block(ctx, size, align, name, ops) }
 }
 
 /// Compacts, asks every block that has a shrink callback for all that it can give, and allocates all that there is then in one place:
