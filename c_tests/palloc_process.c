@@ -227,6 +227,49 @@ static void closed_descriptors(void)
 
 #ifndef _WIN32
 
+/* closefrom(3), with the library's descriptor among those that are closed; then another file has all their numbers. */
+static void library_descriptor_closed(uint32_t flags)
+{
+    enum { HIGHEST = 64 };
+    struct palloc_t *pt;
+    uint64_t kept;
+    int fd, log;
+
+    unlink("closed.pba");
+    pt = palloc_init("closed.pba", PALLOC_DYNAMIC | flags);
+    REQUIRE(pt != NULL);
+    kept = palloc(pt, 1000);
+    memset(palloc_data(pt, kept), 7, 1000);
+    for (fd = 3; fd < HIGHEST; fd++)
+        close(fd);
+    log = open_log();
+    for (fd = 3; fd < HIGHEST; fd++)
+        CHECK_EQ_I(dup2(log, fd), fd);
+    errno = 0;
+    CHECK_EQ_U(palloc(pt, 20000000), 0);
+    CHECK_EQ_I(errno, EBADF);
+    CHECK_EQ_I(palloc_sync(pt), -1);
+    CHECK_EQ_I(((unsigned char *)palloc_data(pt, kept))[999], 7);
+    palloc_close(pt);
+    for (fd = 3; fd < HIGHEST; fd++)
+        if (fd != log)
+            CHECK_EQ_I(close(fd), 0);
+    log_is_intact(log);
+    pt = palloc_init("closed.pba", PALLOC_DYNAMIC);
+    REQUIRE(pt != NULL);
+    CHECK_EQ_U(palloc_first(pt), kept);
+    CHECK_EQ_I(((unsigned char *)palloc_data(pt, kept))[999], 7);
+    palloc_close(pt);
+    CHECK_SOUND("closed.pba");
+}
+
+static void library_descriptors_closed(void)
+{
+    TEST("a-program-that-closes-the-library-s-descriptor-harms-neither-the-medium-nor-the-file-that-gets-its-number");
+    library_descriptor_closed(0);
+    library_descriptor_closed(PALLOC_SYNC);
+}
+
 /* The exit status: which of the facts does not hold. */
 static int without_standard_streams(void)
 {
@@ -371,6 +414,7 @@ int main(void)
     descriptors();
     closed_descriptors();
 #ifndef _WIN32
+    library_descriptors_closed();
     standard_streams();
     want_of_descriptors();
     block_device();

@@ -7,6 +7,7 @@
 use std::ffi::{CStr, CString, c_int};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -45,15 +46,33 @@ pub struct MappedFile {
     position: u64,
 }
 
-/// A locked file. A drop sets the lock to the second field, its state before. If that is None, the lock stays with other owners of the
-/// open file.
-struct LockedFile(File, Option<c_int>);
+/// A locked file. A drop sets the lock to `before`, its state before. If that is None, the lock stays with other owners of the open file.
+///
+/// The program may close the descriptor behind the library's back (closefrom(3)), and open another file that gets its number. So it is
+/// used for nothing that changes the file, unless it is still open on `of`.
+struct LockedFile {
+    file: ManuallyDrop<File>,
+    before: Option<c_int>,
+    of: FileId,
+}
+
+impl LockedFile {
+    fn new(file: File, before: Option<c_int>) -> Result<LockedFile> {
+        let of = file_of(file.as_raw_fd()).map_err(Error::system("fstat"))?;
+        Ok(LockedFile { file: ManuallyDrop::new(file), before, of })
+    }
+
+    /// Fails iff the descriptor was closed, or belongs to another file now.
+    fn still_open(&self) -> io::Result<()> {
+        if file_of(self.file.as_raw_fd())? == self.of { Ok(()) } else { Err(bad_descriptor()) }
+    }
+}
 
 impl Deref for LockedFile {
     type Target = File;
 
     fn deref(&self) -> &File {
-        &self.0
+        &self.file
     }
 }
 
@@ -72,7 +91,7 @@ impl MappedFile {
             }
             result => (result, None),
         };
-        let file = LockedFile(file.map_err(Error::system("open"))?, Some(libc::LOCK_UN));
+        let file = LockedFile::new(file.map_err(Error::system("open"))?, Some(libc::LOCK_UN))?;
         MappedFile::over(file, flags, directory)
     }
 
@@ -90,7 +109,7 @@ impl MappedFile {
             return Err(Error::System { doing: "read and write with the descriptor", source: bad_descriptor() });
         }
         let before = Some(lock_of(&file));
-        MappedFile::over(LockedFile(file, before), flags, None)
+        MappedFile::over(LockedFile::new(file, before)?, flags, None)
     }
 
     fn over(file: LockedFile, flags: Flags, unsynced_directory: Option<File>) -> Result<MappedFile> {
@@ -122,7 +141,7 @@ impl MappedFile {
 
     /// From now on, a drop of this is like a kill: it does not unlock the file.
     pub fn forget(&mut self) {
-        self.file.1 = None;
+        self.file.before = None;
     }
 
     /// Whether the program's writes with its descriptor are on the disk when they return.
@@ -150,6 +169,7 @@ impl MappedFile {
     /// Moves the end up. New bytes are zero and have space on the disk. On failure the end does not change.
     pub fn grow(&mut self, end: u64) -> Result<()> {
         within_file_size_limit(end)?;
+        self.file.still_open().map_err(Error::system("grow the file"))?;
         if end > self.window.len() as u64 {
             let longer = map_window(&self.file, end, true)?;
             self.outgrown.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
@@ -172,7 +192,8 @@ impl MappedFile {
 
     /// Moves the end down.
     pub fn cut(&mut self, end: u64) -> Result<()> {
-        set_length(&self.file, end).map_err(Error::system("cut the file"))?;
+        let cut = self.file.still_open().and_then(|()| set_length(&self.file, end));
+        cut.map_err(Error::system("cut the file"))?;
         self.end = end;
         Ok(())
     }
@@ -189,7 +210,8 @@ impl MappedFile {
 
     /// Brings all stores so far to the disk, and the entry of a new file in its directory.
     pub fn flush(&mut self) -> Result<()> {
-        sync_data(&self.file).map_err(Error::system("write the file to the disk"))?;
+        let synced = self.file.still_open().and_then(|()| sync_data(&self.file));
+        synced.map_err(Error::system("write the file to the disk"))?;
         if let Some(directory) = &self.unsynced_directory {
             sync_all(directory).map_err(Error::system("write the file's directory to the disk"))?;
             self.unsynced_directory = None;
@@ -254,6 +276,7 @@ impl MappedFile {
     /// Allocates the range on the disk; new bytes are zero. Returns false if the file system can't. Precondition: at least `new` bytes of
     /// the range are not allocated yet.
     pub fn allocate(&self, at: u64, len: u64, new: u64) -> Result<bool> {
+        self.file.still_open().map_err(Error::system(ALLOCATING))?;
         if new > AT_ONCE && free_space(&self.file).is_some_and(|free| free < new) {
             // Don't use up the disk, not even for a moment, for an allocation that must fail.
             let source = io::Error::from_raw_os_error(libc::ENOSPC);
@@ -305,6 +328,9 @@ impl MappedFile {
     pub fn punch_hole(&self, at: u64, len: u64) {
         let page = self.page();
         let (from, to) = (at.next_multiple_of(page), (at + len) / page * page);
+        if self.file.still_open().is_err() {
+            return;
+        }
         #[cfg(any(target_os = "linux", target_os = "android"))]
         if from < to {
             let how = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
@@ -317,11 +343,16 @@ impl MappedFile {
 
 impl Drop for LockedFile {
     fn drop(&mut self) {
-        // close(2) is not enough: a copy of the descriptor, in a forked child or in the program, would keep the lock.
-        if let Some(before) = self.1 {
-            // SAFETY: flock takes a descriptor, which the file keeps open, and flags.
-            unsafe { libc::flock(self.0.as_raw_fd(), before | libc::LOCK_NB) };
+        if self.still_open().is_err() {
+            return; // its number may belong to the program
         }
+        // close(2) is not enough: a copy of the descriptor, in a forked child or in the program, would keep the lock.
+        if let Some(before) = self.before {
+            // SAFETY: flock takes a descriptor, which the file keeps open, and flags.
+            unsafe { libc::flock(self.file.as_raw_fd(), before | libc::LOCK_NB) };
+        }
+        // SAFETY: this is the only drop, and nothing uses the field after it.
+        unsafe { ManuallyDrop::drop(&mut self.file) };
     }
 }
 
