@@ -210,6 +210,8 @@ pub struct Transactions {
     quarantine: Vec<Extent>,
     /// Start markers in quarantined blocks that no block begins with any more.
     dead: Vec<u64>,
+    /// Free blocks may be side by side: the disk had no room for a page in which there is a marker.
+    unjoined: bool,
     /// The last block of a dynamic medium is free and not slack.
     tail_freed: bool,
     /// So many blocks are reserved, and so many are to be freed by transactions that are open.
@@ -298,7 +300,7 @@ impl<M: Medium> Heap<M> {
         if need > MAX_RECORD {
             return Err(Error::TooManyChanges { limit: MAX_RECORD });
         }
-        let ahead = (2 * need).max(OWN_LOG).min(MAX_RECORD);
+        let ahead = (2 * need).clamp(OWN_LOG, MAX_RECORD);
         let log = self.claim_log(ahead).or_else(|_| self.using_reserves(|heap| heap.claim_log(need)))?;
         if let Some(old) = changes.log.replace(log) {
             self.done_with(old);
@@ -631,7 +633,9 @@ impl<M: Medium> Heap<M> {
             let behind = self.free_at(block.end()).unwrap_or(None);
             // Its own markers are in pages that the disk has room for, those of its neighbours may not be.
             let theirs = [before.map(|before| before.start), behind.map(Extent::end_marker)];
-            let joins = self.reserve_words(theirs).is_ok() && !is_broken(Rule::JoinAtOnce);
+            let has_room = self.reserve_words(theirs).is_ok();
+            self.tx.unjoined |= !has_room;
+            let joins = has_room && !is_broken(Rule::JoinAtOnce);
             let (joins_last, before, behind) = if joins { (joins_last, before, behind) } else { (false, None, None) };
             self.index.remove_live(block.start);
             if let Some(before) = before {
@@ -772,6 +776,7 @@ impl<M: Medium> Heap<M> {
     /// Frees a block, joined with its neighbours if their markers are what they should be. Without PALLOC_SYNC only.
     fn give_back_at_least(&mut self, block: Extent) {
         if self.give_back(block).is_err() {
+            self.tx.unjoined = true;
             self.medium.store(block.start, Marker::free(block.data_len).0);
             self.index.remove_live(block.start);
             self.enter(block);
@@ -824,7 +829,35 @@ impl<M: Medium> Heap<M> {
                 self.tx.reserved -= 1;
             }
         }
+        if self.tx.unjoined { self.join_free_blocks() } else { Ok(()) }
+    }
+
+    /// Joins all free blocks that are side by side.
+    fn join_free_blocks(&mut self) -> Result<()> {
+        let (mut from, mut last) = (0, None);
+        while let Some(block) = self.block_from(from)? {
+            from = block.end();
+            let block = Extent { start: block.ptr - WORD, data_len: block.size };
+            let is_free = self.index.state(block.start) == Some(State::Free);
+            last = match last {
+                Some(before) if is_free => Some(self.join(before, block)?),
+                _ => is_free.then_some(block),
+            };
+        }
+        self.tx.unjoined = false;
+        self.renew_first_free();
         Ok(())
+    }
+
+    fn join(&mut self, before: Extent, behind: Extent) -> Result<Extent> {
+        let whole = Extent::between(before.start, behind.end());
+        self.reserve_words([Some(whole.start), Some(behind.start), Some(whole.end_marker())])?;
+        self.commit(whole.start, Marker::free(whole.data_len))?;
+        self.erase([Some(behind.start)]);
+        self.take_from_index(before);
+        self.take_from_index(behind);
+        self.enter(whole);
+        Ok(whole)
     }
 
     /// Transactions that are open are cancelled: their changes are not used any more.

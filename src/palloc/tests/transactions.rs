@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::power::{Durable, power_cuts, short_medium};
 use super::{
-    Blobs, Error, Flags, Heap, MemMedium, Operation, Random, Result, blobs, check_killed, closed, fill, is_deep, open,
+    Blobs, Flags, Heap, MemMedium, Operation, Random, Result, blobs, check_killed, closed, fill, is_deep, open,
     random_operation, recover,
 };
 use crate::palloc::heap::Changes;
@@ -404,5 +404,58 @@ fn a_power_cut_while_transactions_are_finished_by_the_next_open_loses_nothing() 
         let found = |&i: &usize| is_found(|| drop(cut_power_during_replay(two, Some(i as u64))));
         assert_eq!(barriers, if two { 4 } else { 3 });
         assert_eq!((0..barriers).filter(found).collect::<Vec<_>>(), needed, "{two}");
+    }
+}
+
+/// Random transactions of which every third has its n-th call fail, and as many behind that as `failures` says. Returns how many failed.
+fn fail_everywhere(medium: usize, durable: bool, nth: u64, failures: u64) -> u32 {
+    let mut random = Random(1000 * nth + 77 + medium as u64);
+    let (size, flags, _) = MEDIA[medium];
+    let mut heap = open(vec![0; size], flags).unwrap();
+    heap.medium.barriers = durable.then(Vec::new);
+    let mut failed = 0;
+    for step in 0..200 {
+        let before = blobs(&heap);
+        let live: Vec<u64> = before.keys().copied().collect();
+        let frees: Vec<u64> = live.iter().copied().filter(|_| random.below(6) == 0).collect();
+        let stores = live
+            .iter()
+            .filter(|ptr| !frees.contains(ptr))
+            .take(2)
+            .map(|&ptr| (ptr, vec![step as u8; 8]))
+            .collect::<Vec<_>>();
+        let news: Vec<(u64, u8)> = (0..random.below(4)).map(|_| (random.below(400), step as u8)).collect();
+        heap.medium.calls_left.set(nth);
+        heap.medium.failures_left.set(if random.below(3) == 0 { failures } else { 0 });
+        let result = heap.begin().and_then(|mut changes| {
+            let result = change(&mut heap, &mut changes, &news, &frees, &stores);
+            let result = result.and_then(|()| heap.tx_commit(&mut changes));
+            if result.is_err() {
+                heap.tx_cancel(&mut changes);
+            }
+            result
+        });
+        heap.medium.failures_left.set(0);
+        if result.is_err() {
+            failed += 1;
+            assert_eq!(blobs(&heap), before);
+        }
+        assert_eq!(blobs(&open(heap.medium.bytes.clone(), flags).unwrap()), blobs(&heap));
+        if heap.failed_sync.is_some() {
+            heap = open(heap.medium.bytes, flags).unwrap();
+            heap.medium.barriers = durable.then(Vec::new);
+        }
+    }
+    closed(heap);
+    failed
+}
+
+#[test]
+fn whatever_call_fails_in_a_transaction_nothing_is_done() {
+    for (durable, failures) in [(false, 1), (true, 1), (true, u64::MAX)] {
+        for medium in 0..MEDIA.len() {
+            let failed = (0..12).map(|nth| fail_everywhere(medium, durable, nth, failures)).sum::<u32>();
+            assert!(failed > 100, "{failed}");
+        }
     }
 }
