@@ -92,6 +92,18 @@ impl FreeIndex {
         self.slots.get(start).map(SlotState::of_block)
     }
 
+    /// Whether a block starts at `start`, in any state.
+    #[inline]
+    pub fn is_start(&self, start: u64) -> bool {
+        self.slots.is_start(start)
+    }
+
+    /// Whether a live block starts at `start`.
+    #[inline]
+    pub fn is_live(&self, start: u64) -> bool {
+        self.slots.is_live(start)
+    }
+
     /// The last start before `start` that a block of an exact size which ends there can have, or one behind that. None if no block
     /// starts so near before.
     #[inline]

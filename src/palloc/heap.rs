@@ -65,7 +65,7 @@ impl<M: Medium> Heap<M> {
 
     /// The start of a free block, the lowest after opening and sync; 0 if there is none.
     pub fn first_free(&self) -> u64 {
-        if self.first_free == 0 { self.first_reserved() } else { self.first_free }
+        if self.first_free == 0 { self.tx.shown_as_free } else { self.first_free }
     }
 
     /// The size of the data at `blob`, of a live or a free block. Fails iff no block's data starts there, or its marker was
@@ -323,7 +323,7 @@ impl<M: Medium> Heap<M> {
         let data_len = marker.n();
         let next = start + OVERHEAD + data_len.min(room);
         let fits = (MIN_DATA..=room).contains(&data_len)
-            && (next == self.size || self.index.state(next).is_some())
+            && (next == self.size || self.index.is_start(next))
             && (data_len > MAX_EXACT || self.index.is_next(start, next));
         // A reserved block can be either.
         let agrees = marker.is_free() == (state == State::Free) || state == State::Reserved;
@@ -340,10 +340,7 @@ impl<M: Medium> Heap<M> {
     #[inline]
     fn live(&self, blob: u64) -> Result<Extent> {
         let start = blob.wrapping_sub(WORD);
-        match self.index.state(start) {
-            Some(State::Live) => self.block(start, State::Live),
-            _ => Err(Error::NoBlob(blob)),
-        }
+        if self.index.is_live(start) { self.block(start, State::Live) } else { Err(Error::NoBlob(blob)) }
     }
 
     /// The blob of the first live block from the block at `start` on, 0 if there is none.

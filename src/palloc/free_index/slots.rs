@@ -157,6 +157,21 @@ impl SlotMap {
         }
     }
 
+    /// Whether a block starts at `start`, in any state.
+    #[inline]
+    pub fn is_start(&self, start: u64) -> bool {
+        self.region(start).is_some_and(|region| {
+            let byte = region[slot_of(start)];
+            byte != 0 && byte & OFFSET_IN_SLOT == offset_in_slot(start)
+        })
+    }
+
+    /// Whether a live block starts at `start`.
+    #[inline]
+    pub fn is_live(&self, start: u64) -> bool {
+        self.region(start).is_some_and(|region| region[slot_of(start)] == SlotState::Live.byte(start))
+    }
+
     /// Enters the block that starts at `start`, or changes its state. Precondition: `prepare(start)` succeeded before.
     pub fn set(&mut self, start: u64, state: SlotState) {
         *self.slot_mut(start) = state.byte(start);

@@ -204,6 +204,9 @@ pub struct Transactions {
     sequence: u64,
     logs: [Option<Extent>; 2],
     outstanding: Option<Extent>,
+    /// The start of the first log, 0 if there is none. The program sees it as free, and so it does reserved blocks: as long as there are
+    /// any, there is a log.
+    pub(super) shown_as_free: u64,
     /// Regions that nobody uses.
     idle: Vec<Extent>,
     spent: Vec<Extent>,
@@ -242,6 +245,7 @@ impl<M: Medium> Heap<M> {
         for i in 0..logs {
             if self.tx.logs[i].is_none() {
                 self.tx.logs[i] = Some(self.using_reserves(|heap| heap.claim_log(LOG))?);
+                self.tx.shown_as_free = self.tx.logs[0].map_or(0, |log| log.start);
             }
         }
         self.tx.spare.try_reserve(MAX_OPEN - self.tx.spare.len())?;
@@ -826,6 +830,7 @@ impl<M: Medium> Heap<M> {
             if let Some(log) = self.tx.logs[i] {
                 self.give_back(log)?;
                 self.tx.logs[i] = None;
+                self.tx.shown_as_free = 0;
                 self.tx.reserved -= 1;
             }
         }
@@ -921,11 +926,6 @@ impl<M: Medium> Heap<M> {
     fn has_units(&self, changes: &Changes, more: usize) -> bool {
         let shared = self.tx.logs.iter().flatten().map(|&log| capacity(log)).min().unwrap_or(0);
         changes.units() + more <= changes.log.map_or(shared, capacity)
-    }
-
-    /// The start of a reserved block, which counts as free, 0 if there is none: there is a log as long as there are others.
-    pub(super) fn first_reserved(&self) -> u64 {
-        self.tx.logs[0].map_or(0, |log| log.start)
     }
 
     /// After a change to which blocks are free.
