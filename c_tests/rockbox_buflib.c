@@ -156,7 +156,7 @@ static void blocks(void)
     CHECK(buflib_context_relocate(&ctx, pool + 4096));
     memcpy(pool + 4096, pool, 4096);
     CHECK((char *)buflib_get_data(&ctx, a) > pool + 4096);
-    CHECK(!buflib_context_relocate(&ctx, pool + 4));
+    CHECK(!buflib_context_relocate(&ctx, pool + 2));
     CHECK(buflib_ops_locked.move_callback == NULL && buflib_ops_locked.shrink_callback == NULL);
 }
 
