@@ -322,11 +322,15 @@ fn a_rule_that_is_broken_is_found() {
     for rule in [Rule::JoinAtOnce, Rule::Quarantine] {
         with_broken(rule, || {
             reuse(None);
-            (1..6).for_each(|seed| drop(cut_power_in_transactions(seed as usize % 2, seed * 131, 120, 60)));
+            for seed in 1..6 {
+                cut_power_in_transactions(seed as usize % 2, seed * 131, 120, 60);
+            }
         });
     }
     with_broken(Rule::TagNamesRecord, a_tag_of_another_record_counts_as_reserved);
-    with_broken(Rule::OldestFirst, || drop(cut_power_during_replay(true, None)));
+    with_broken(Rule::OldestFirst, || {
+        cut_power_during_replay(true, None);
+    });
 }
 
 /// Without PALLOC_SYNC a tag may be on the disk with the record that was in the log before.
@@ -401,7 +405,11 @@ fn a_power_cut_while_transactions_are_finished_by_the_next_open_loses_nothing() 
     // Before each record is taken back; before end markers are mended. (The last one is before the medium's first use.)
     for (two, needed) in [(false, vec![0, 1]), (true, vec![1, 2])] {
         let barriers = cut_power_during_replay(two, None);
-        let found = |&i: &usize| is_found(|| drop(cut_power_during_replay(two, Some(i as u64))));
+        let found = |&i: &usize| {
+            is_found(|| {
+                cut_power_during_replay(two, Some(i as u64));
+            })
+        };
         assert_eq!(barriers, if two { 4 } else { 3 });
         assert_eq!((0..barriers).filter(found).collect::<Vec<_>>(), needed, "{two}");
     }
