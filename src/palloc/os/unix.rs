@@ -62,9 +62,14 @@ impl LockedFile {
         Ok(LockedFile { file: ManuallyDrop::new(file), before, of })
     }
 
-    /// Fails iff the descriptor was closed, or belongs to another file now.
+    /// Fails with EBADF iff the descriptor was closed, or belongs to another file now. If the system cannot answer for
+    /// another reason, the call goes on.
     fn still_open(&self) -> io::Result<()> {
-        if file_of(self.file.as_raw_fd())? == self.of { Ok(()) } else { Err(bad_descriptor()) }
+        match file_of(self.file.as_raw_fd()) {
+            Ok(of) if of != self.of => Err(bad_descriptor()),
+            Err(error) if error.raw_os_error() == Some(libc::EBADF) => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 
