@@ -163,6 +163,8 @@ fn open_chain(medium: &mut impl Medium, stored: u32, writable: bool) -> Result<O
             return Err(Error::Incompatible(NOT_INITIALIZED));
         }
     }
+    // A power cut may leave an intent and a record: an operation takes the last record back without waiting for the disk. All changes of
+    // that record are on the disk then, so doing it again changes no block of the intent.
     let unfinished = find_unfinished(medium, &index, found.end);
     let found = if replay::finish(medium, &mut index, found.end, writable)? {
         index = FreeIndex::new();

@@ -1,8 +1,9 @@
 //! Opening a medium that a process left in a transaction: what was committed is done, what was not leaves nothing.
 
 use super::Result;
+use super::chain::{Chain, Link, link_at};
 use super::error::Error;
-use super::format::{Extent, HEADER, MIN_DATA, Marker, OVERHEAD, WORD};
+use super::format::{Extent, HEADER, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD};
 use super::free_index::{FreeIndex, State};
 use super::medium::Medium;
 use super::record::{self, Change, Record, is_inside, put};
@@ -16,8 +17,9 @@ const MAX_RECORDS: usize = 16;
 pub fn finish(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writable: bool) -> Result<bool> {
     let mut records = [None; MAX_RECORDS];
     let (mut count, mut logs) = (0, 0);
-    for (at, n) in live_blocks(medium, end) {
-        if !record::is_log(medium, at, n) {
+    for link in Chain::new(medium, HEADER, end) {
+        let Extent { start: at, data_len: n } = link.block;
+        if link.is_free || !record::is_log(medium, at, n) {
             continue;
         }
         logs += 1;
@@ -45,34 +47,18 @@ pub fn finish(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writabl
         medium.barrier()?;
         medium.store(record.log, Marker::free(Marker(medium.load(record.log)).n()).0);
     }
-    let mut at = HEADER;
-    while at < end {
-        let marker = Marker(medium.load(at));
-        if !marker.is_free() && record::is_log(medium, at, marker.n()) {
+    let mut start = HEADER;
+    while let Some(Link { block, is_free }) = link_at(medium, start, end) {
+        if !is_free && record::is_log(medium, block.start, block.data_len) {
             if writable {
-                medium.store(at, Marker::free(marker.n()).0);
+                medium.store(block.start, Marker::free(block.data_len).0);
             } else {
-                index.put_reserved(at);
+                index.put_reserved(block.start);
             }
         }
-        at += OVERHEAD + marker.n();
+        start = block.end();
     }
     Ok(writable)
-}
-
-/// Start and data size of the live blocks up to `end`.
-fn live_blocks(medium: &impl Medium, end: u64) -> impl Iterator<Item = (u64, u64)> {
-    let mut at = HEADER;
-    std::iter::from_fn(move || {
-        while at < end {
-            let (block, marker) = (at, Marker(medium.load(at)));
-            at += OVERHEAD + marker.n();
-            if !marker.is_free() {
-                return Some((block, marker.n()));
-            }
-        }
-        None
-    })
 }
 
 /// Does what the record says, as far as it is not done. Whatever it says, only live blocks that are no logs are changed, and free ones
@@ -159,21 +145,12 @@ fn store(medium: &mut impl Medium, at: u64, from: u64, len: u64, writable: bool)
     Ok(())
 }
 
-/// Whether from the block at `at`, if it had the start marker `first`, sizes that fit lead exactly to `end`.
-fn leads_on(medium: &impl Medium, at: u64, first: Marker, end: u64) -> bool {
-    let (mut at, mut marker) = (at, first);
-    loop {
-        let n = marker.n();
-        if n < MIN_DATA || end - at < OVERHEAD || n > end - at - OVERHEAD {
-            return false;
-        }
-        at += OVERHEAD + n;
-        if at == end {
-            return true;
-        }
-        if end - at < WORD {
-            return false;
-        }
-        marker = Marker(medium.load(at));
+/// Whether from the block at `start`, if it had the start marker `first`, sizes that fit lead exactly to `end`.
+fn leads_on(medium: &impl Medium, start: u64, first: Marker, end: u64) -> bool {
+    if end - start < MIN_BLOCK || !(MIN_DATA..=end - start - OVERHEAD).contains(&first.n()) {
+        return false;
     }
+    let mut chain = Chain::new(medium, Extent { start, data_len: first.n() }.end(), end);
+    while chain.next().is_some() {}
+    chain.is_whole()
 }

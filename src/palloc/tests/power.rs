@@ -366,6 +366,29 @@ fn a_power_cut_while_a_move_is_finished_by_the_next_open_loses_nothing() {
     assert!(catch_unwind(without_the_first_barrier).is_err());
 }
 
+/// Cuts the power in any state since the last sync: the image is refused, or each synced blob is there. Returns how many images were
+/// opened, and how many of them were refused.
+pub fn cut_power_since_sync(
+    heap: &Heap<MemMedium>,
+    synced: &Blobs,
+    random: &mut Random,
+    (seed, step): (u64, u32),
+) -> (usize, usize) {
+    let mut states = heap.medium.before_each_change.clone().unwrap();
+    states.push(heap.medium.bytes.clone());
+    let mut refused = 0;
+    let opened = power_cuts(&states, 10, random, |image| match open(image, Flags::DEFAULT) {
+        Err(_) => refused += 1,
+        Ok(found) => {
+            let found = blobs(&found);
+            for (ptr, bytes) in synced {
+                assert_eq!(found.get(ptr), Some(bytes), "the blob at {ptr}, seed {seed}, step {step}");
+            }
+        }
+    });
+    (opened, refused)
+}
+
 /// Works without PALLOC_SYNC and syncs now and then. A power cut leaves any mix of what was stored since: it is refused, or every blob
 /// that was synced and not freed or moved since is there. Returns how many images were opened, and how many of them were refused.
 fn cut_power_between_syncs(start: Vec<u8>, flags: Flags, seed: u64, operations: u32) -> (usize, usize) {
@@ -383,17 +406,8 @@ fn cut_power_between_syncs(start: Vec<u8>, flags: Flags, seed: u64, operations: 
         }
         let after = blobs(&heap);
         synced.retain(|ptr, bytes| after.get(ptr) == Some(bytes));
-        let mut states = heap.medium.before_each_change.clone().unwrap();
-        states.push(heap.medium.bytes.clone());
-        opened += power_cuts(&states, 10, &mut random, |image| match open(image, Flags::DEFAULT) {
-            Err(_) => refused += 1,
-            Ok(found) => {
-                let found = blobs(&found);
-                for (ptr, bytes) in &synced {
-                    assert_eq!(found.get(ptr), Some(bytes), "the blob at {ptr}");
-                }
-            }
-        });
+        let cuts = cut_power_since_sync(&heap, &synced, &mut random, (seed, step));
+        (opened, refused) = (opened + cuts.0, refused + cuts.1);
         if step % 12 == 11 {
             heap.sync().unwrap();
             synced = blobs(&heap);

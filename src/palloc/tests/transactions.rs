@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::power::{Durable, power_cuts, short_medium};
+use super::power::{Durable, cut_power_since_sync, power_cuts, short_medium};
 use super::{
     Blobs, Flags, Heap, MemMedium, Operation, Random, Result, blobs, check_killed, closed, fill, is_deep, open,
     random_operation, recover,
@@ -254,17 +254,8 @@ fn a_power_cut_between_two_syncs_with_transactions_loses_no_synced_blob() {
             random_one(&mut heap, &before, &mut random);
             let after = blobs(&heap);
             synced.retain(|ptr, bytes| after.get(ptr) == Some(bytes));
-            let mut states = heap.medium.before_each_change.clone().unwrap();
-            states.push(heap.medium.bytes.clone());
-            opened += power_cuts(&states, 10, &mut random, |image| match open(image, Flags::DEFAULT) {
-                Err(_) => refused += 1,
-                Ok(found) => {
-                    let found = blobs(&found);
-                    for (ptr, bytes) in &synced {
-                        assert_eq!(found.get(ptr), Some(bytes), "the blob at {ptr}, seed {seed}, step {step}");
-                    }
-                }
-            });
+            let cuts = cut_power_since_sync(&heap, &synced, &mut random, (seed, step));
+            (opened, refused) = (opened + cuts.0, refused + cuts.1);
             if step % 12 == 11 {
                 heap.sync().unwrap();
                 synced = blobs(&heap);
