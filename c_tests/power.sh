@@ -42,22 +42,22 @@ modes="first plain second static"
 # The barriers that docs/FORMAT.md counts under "Order on the disk": the K-th sync of an operation that makes N.
 mutants() {
     cat <<'END'
-free:1/1 the commit of a free
-alloc:1/1 the commit where a whole free block is allocated
+free:1/1 the publishing store of a free
+alloc:1/1 the publishing store where a whole free block is allocated
 alloc:1/2 the rest of a free block of which a part is allocated
-alloc:2/2 the commit where a part of a free block is allocated
+alloc:2/2 the publishing store where a part of a free block is allocated
 alloc:1/3 the marker of the slack where the file grows
 alloc:2/3 the rest of the slack where the file grows
-alloc:3/3 the commit where the file grows
+alloc:3/3 the publishing store where the file grows
 shrink:1/3 the intent where a blob shrinks
 shrink:2/3 the rest where a blob shrinks
 shrink:3/3 the marker where a blob shrinks
 grow:1/2 the rest where a blob grows in place
-grow:2/2 the commit where a blob grows in place
+grow:2/2 the publishing store where a blob grows in place
 move:1/3 data and intent of a move
 move:2/3 the new block of a move
 move:3/3 the old block of a move
-free:1/2 the commit of a free that cuts the file
+free:1/2 the publishing store of a free that cuts the file
 free:2/2 the last sync of a free that cuts the file
 sync:1/1 the sync of a palloc_sync that does not cut the file, without PALLOC_SYNC
 END

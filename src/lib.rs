@@ -9,7 +9,7 @@
 //!
 //! # Glossary
 //!
-//! Each word has one meaning in code, comments and manuals.
+//! Each word has one meaning in code, comments and manuals of an engine.
 //!
 //! | word | meaning |
 //! | --- | --- |
@@ -23,18 +23,23 @@
 //! | chain | the blocks as the start markers lead from one to the next; only the chain is trusted |
 //! | derived | end markers and links are derived from the chain: they can be written again at any time |
 //! | index | the blocks of an open medium, in memory |
-//! | commit | the one store that makes an operation happen, to a start marker, or of an intent; also: to write a transaction |
+//! | publish | to make an operation happen by one store, of a start marker or of an intent: what was prepared becomes part of the chain |
+//! | transaction, commit | several changes; the commit makes all of them happen, or, if it is cut off, none |
+//! | region | a free block that a transaction makes new blobs in |
+//! | log, record | a log is a live block without a blob; it holds the record of a commit, which says what to change |
+//! | reserved | a block that a transaction uses, a region or a log; the program sees it as free |
 //! | odd | a size or a medium of the original that is not a multiple of 16; a block at such a place is out of step |
 //! | slack | the free end of an open dynamic medium, which is not counted in its size; close cuts it off |
 //! | recent block | a free block of an exact size that was freed last, is allocated first, and keeps the end marker of a live one |
-//! | exact size | a multiple of 16 bytes up to 512 |
+//! | exact size, class | a multiple of 16 bytes up to 512; its class is its number among these |
+//! | slot, granule, zone | 32 bytes, 512 bytes and 32 KiB of the medium, in the index |
 //! | settle | to make recent blocks ordinary free ones, with their end markers |
 //! | intent | a word in the end marker of a live block while an operation changes two start markers: "MV", a move, or "SH", a shrink |
 //! | damaged | a medium whose chain is broken; opening refuses it (EILSEQ) |
 //! | repair | to finish an operation that a kill or a power cut interrupted, and to write derived data again; part of opening |
 //! | hole | a range of a sparse file without space on the disk; to fill a hole is to allocate it |
 //! | window | a mapping of the file from its start, which may be longer than the file |
-//! | barrier | with PALLOC_SYNC, a sync: earlier stores are on the disk before later ones |
+//! | flush, barrier | a flush brings all stores to the disk; a barrier is a flush with PALLOC_SYNC, and else nothing |
 //! | tidy | to make the file exactly the documented format |
 //! | exact mode | the file ends with the last block after each operation, as in the second generation's interface |
 //! | **buflib** | |

@@ -9,10 +9,10 @@
 //!
 //! A search takes the smallest exact size that fits: the block of that size that was freed last, else the lowest one. If there is no
 //! such block, it takes the lowest of the others that fits. Its cost does not grow with the medium but for the height of the trees; in
-//! a region of 32 KiB it looks at most at the free blocks that start there.
+//! a zone of 32 KiB it looks at most at the free blocks that start there.
 //!
 //! The index takes about 1/25 of the medium's length. Only `prepare` allocates memory. It is called before a block is made at a start
-//! in a region that had none before, so freeing a block never fails for want of memory.
+//! in a zone that had none before, so freeing a block never fails for want of memory.
 
 mod recent;
 mod sets;
@@ -23,8 +23,8 @@ use std::collections::TryReserveError;
 
 use self::recent::RecentBlocks;
 use self::sets::FreeSets;
-pub use self::slots::REGION_SHIFT;
-use self::slots::{SlotMap, SlotState, region_of};
+pub use self::slots::ZONE_SHIFT;
+use self::slots::{SlotMap, SlotState, zone_of};
 use super::format::{Extent, MIN_DATA, STEP};
 
 /// How many exact sizes there are. A class is the number of one of them: class c has STEP * (c + 1) bytes of data.
@@ -76,11 +76,11 @@ impl FreeIndex {
     /// Makes room for a block that starts at `start`. Fails iff there is no memory; then nothing changed that can be seen.
     #[inline]
     pub fn prepare(&mut self, start: u64) -> Result<(), TryReserveError> {
-        if self.slots.is_prepared(start) { Ok(()) } else { self.prepare_region(start) }
+        if self.slots.is_prepared(start) { Ok(()) } else { self.prepare_zone(start) }
     }
 
     #[cold]
-    fn prepare_region(&mut self, start: u64) -> Result<(), TryReserveError> {
+    fn prepare_zone(&mut self, start: u64) -> Result<(), TryReserveError> {
         self.recent.prepare()?;
         self.sets.prepare(start)?;
         self.slots.prepare(start) // the last one: `prepare` asks only the slot map
@@ -104,11 +104,11 @@ impl FreeIndex {
         self.slots.is_live(start)
     }
 
-    /// The last start before `start` that a block of an exact size which ends there can have, or one behind that. None if no block
-    /// starts so near before.
+    /// The last start before `end`, of any block. Returns None if it is farther away than that of a block of an exact size which ends
+    /// at `end`.
     #[inline]
-    pub fn start_near_before(&self, start: u64) -> Option<u64> {
-        self.slots.near_before(start)
+    pub fn nearest_start_before(&self, end: u64) -> Option<u64> {
+        self.slots.nearest_before(end)
     }
 
     /// Whether no block starts between `start` and `next`. Precondition: a block of an exact size at `start` can end at `next`.
@@ -199,14 +199,21 @@ impl FreeIndex {
         }
     }
 
-    /// A free block with at least `data_len` bytes, a size that we make. If no exact size fits, at least `least` bytes suffice, as an
-    /// odd block may hold a request that its rounded size does not fit in. Returns None if there is no such block.
-    /// Fails iff a marker has another size than the index knows: the offset of a block at or before it, in its region.
-    pub fn find(&self, data_len: u64, least: u64, data_len_of: impl Fn(u64) -> u64) -> Result<Option<Extent>, u64> {
+    /// Finds a free block for a request of `requested_len` bytes, which round up to `data_len`: the smallest exact size of at least
+    /// `data_len` bytes, else the lowest other block of at least `requested_len` bytes. (An odd block may have a size between the two.)
+    /// Returns None if there is no such block.
+    ///
+    /// Fails iff a marker has another size than the index knows. The error is the offset of a block at or before it, in its zone.
+    pub fn find(
+        &self,
+        data_len: u64,
+        requested_len: u64,
+        data_len_of: impl Fn(u64) -> u64,
+    ) -> Result<Option<Extent>, u64> {
         let first_class = (data_len.div_ceil(STEP) - 1).min(CLASSES as u64) as u32;
         let classes = (self.recent.non_empty() | self.sets.non_empty()).checked_shr(first_class).unwrap_or(0);
         if classes == 0 {
-            return self.sets.lowest_other(least, &self.slots, data_len_of);
+            return self.sets.lowest_other(requested_len, &self.slots, data_len_of);
         }
         let class = (first_class + classes.trailing_zeros()) as usize;
         let Some(start) = self.recent.top(class) else {
@@ -231,9 +238,9 @@ impl FreeIndex {
         self.free_from(0).next()
     }
 
-    /// The free blocks in the region of `from` and those behind it, by address. Precondition: as of `first_free`.
+    /// The free blocks in the zone of `from` and those behind it, by address. Precondition: as of `first_free`.
     pub fn free_from(&self, from: u64) -> impl Iterator<Item = u64> + '_ {
-        self.sets.starts_from(region_of(from), &self.slots)
+        self.sets.starts_from(zone_of(from), &self.slots)
     }
 
     /// A free block, whichever is found at once.
@@ -242,7 +249,7 @@ impl FreeIndex {
         if recent != 0 {
             return self.recent.top(recent.trailing_zeros() as usize);
         }
-        self.sets.starts_from(self.sets.any_region()?, &self.slots).next()
+        self.sets.starts_from(self.sets.any_zone()?, &self.slots).next()
     }
 
     /// All blocks by address. For checks.

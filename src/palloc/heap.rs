@@ -1,7 +1,7 @@
 //! The heap: an open medium, and the operations on its blocks.
 //!
 //! Only the chain of start markers is trusted: from the header on, each start marker leads to the next block. An operation has three
-//! steps. It prepares bytes that the chain does not lead to. It commits by one store to one start marker. Then it corrects what
+//! steps. It prepares bytes that the chain does not lead to. It publishes them by one store to one start marker. Then it corrects what
 //! follows from the chain: end markers. Links between free blocks follow from the chain too; only sync and close write them.
 //! docs/FORMAT.md has the order of stores of each operation, and what a kill between any two of them leaves.
 //!
@@ -42,12 +42,13 @@ pub struct Heap<M> {
     pub(super) dynamic: bool,
     /// Whether the medium is changed: false if it is read only, if a sync failed, and after close.
     pub(super) writable: bool,
-    /// The start of a free block, 0 if there is none. The lowest after opening and sync.
+    /// The start of a free block, 0 if there is none. The lowest after opening and sync. [`Heap::enter`] and
+    /// [`Heap::take_from_index`] keep it right.
     pub(super) first_free: u64,
     /// Whether the file ends with the last block between operations.
     pub(super) exact: bool,
     /// From here to the end there are zeros, on the disk too, but for the start marker of the slack.
-    pub(super) used: u64,
+    pub(super) zeros_from: u64,
     /// The system's error number if a sync failed. After that it is not known which stores are on the disk: the kernel may have
     /// dropped them. So nothing is changed or promised until the medium is opened again.
     pub(super) failed_sync: Option<i32>,
@@ -259,7 +260,7 @@ impl<M: Medium> Heap<M> {
     /// Before anything but a transaction changes the medium.
     fn begin_change(&mut self) -> Result<()> {
         self.check_writable()?;
-        self.settle()
+        self.take_back_record()
     }
 
     /// Fails iff a sync failed before.
@@ -273,24 +274,14 @@ impl<M: Medium> Heap<M> {
         self.writable && !self.medium.is_durable()
     }
 
-    /// If the medium is durable: earlier stores are on the disk before later ones. Else does nothing.
+    /// On a durable medium, flushes: earlier stores are on the disk before later ones. Else does nothing.
     #[inline]
     pub(super) fn barrier(&mut self) -> Result<()> {
-        if self.medium.is_durable() { self.durable_barrier() } else { Ok(()) }
+        if self.medium.is_durable() { self.flush() } else { Ok(()) }
     }
 
+    /// In any mode: all stores are on the disk when it returns. Fails iff a sync fails; then the medium is not changed any more.
     #[inline(never)]
-    fn durable_barrier(&mut self) -> Result<()> {
-        let result = self.medium.barrier();
-        result.inspect_err(|error| self.note_failed_sync(error))
-    }
-
-    /// Earlier stores are on the disk before later ones, in any mode.
-    fn order(&mut self) -> Result<()> {
-        if self.medium.is_durable() { self.barrier() } else { self.flush() }
-    }
-
-    /// All stores are on the disk when it returns.
     fn flush(&mut self) -> Result<()> {
         let result = self.medium.flush();
         result.inspect_err(|error| self.note_failed_sync(error))
@@ -386,7 +377,7 @@ impl<M: Medium> Heap<M> {
     /// same size.
     #[inline]
     fn free_before(&self, end: u64) -> Option<Extent> {
-        let start = match self.index.start_near_before(end) {
+        let start = match self.index.nearest_start_before(end) {
             Some(start) => start,
             None if end <= HEADER => return None,
             None => end.checked_sub(OVERHEAD)?.checked_sub(self.marker(end - WORD).n())?,
@@ -401,18 +392,21 @@ impl<M: Medium> Heap<M> {
     /// Removes a free block from the index.
     fn take_from_index(&mut self, block: Extent) {
         self.index.remove_free(block, |start| data_len_at(&self.medium, start));
+        self.note_removed_free(block.start);
     }
 
-    /// A free block was entered at `start`.
-    fn note_first_free(&mut self, start: u64) {
+    /// Keeps `first_free` right. A free block was entered into the index.
+    #[inline]
+    fn note_entered_free(&mut self, start: u64) {
         if self.first_free == 0 || self.first_free > start {
             self.first_free = start;
         }
     }
 
-    /// No free block starts at or behind `from` any more.
-    fn forget_first_free(&mut self, from: u64) {
-        if self.first_free >= from {
+    /// Keeps `first_free` right. A free block was removed from the index.
+    #[inline]
+    fn note_removed_free(&mut self, start: u64) {
+        if self.first_free == start {
             self.first_free = self.index.any_free().unwrap_or(0);
         }
     }
@@ -420,8 +414,9 @@ impl<M: Medium> Heap<M> {
 
 // Stores that operations share.
 impl<M: Medium> Heap<M> {
-    /// Commits: stores a start marker, or an intent in an end marker. Fails iff the barrier after it does; then the word is as it was.
-    fn commit(&mut self, at: u64, marker: Marker) -> Result<()> {
+    /// Publishes an operation: stores a start marker, or an intent in an end marker. Fails iff the barrier after it does; then the word
+    /// is as it was.
+    fn publish(&mut self, at: u64, marker: Marker) -> Result<()> {
         let before = self.medium.load(at);
         self.medium.store(at, marker.0);
         self.barrier().inspect_err(|_| self.medium.store(at, before))

@@ -59,10 +59,12 @@ pub trait Medium {
     fn reserve_free(&mut self, at: u64, len: u64) -> Result<()>;
     /// Whether every operation is on the disk when it returns.
     fn is_durable(&self) -> bool;
-    /// On a durable medium, brings all stores so far to the disk, before any later store.
-    fn barrier(&mut self) -> Result<()>;
     /// Brings all stores so far to the disk.
     fn flush(&mut self) -> Result<()>;
+    /// On a durable medium, flushes: all stores so far are on the disk before any later one. Else does nothing.
+    fn barrier(&mut self) -> Result<()> {
+        if self.is_durable() { self.flush() } else { Ok(()) }
+    }
     /// The address of the range in memory, valid until end_addresses.
     fn address(&self, at: u64, len: u64) -> NonNull<[u8]>;
     /// Ends the use of addresses that were returned. Precondition: the program uses none of them any more.
@@ -282,10 +284,6 @@ impl Medium for FileMedium {
 
     fn is_durable(&self) -> bool {
         self.durable
-    }
-
-    fn barrier(&mut self) -> Result<()> {
-        if self.durable { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<()> {

@@ -143,22 +143,15 @@ impl Medium for MemMedium {
         self.barriers.is_some()
     }
 
-    fn barrier(&mut self) -> Result<()> {
+    fn flush(&mut self) -> Result<()> {
         if let Some(n) = self.sabotage {
             self.sabotage = n.checked_sub(1);
             if n == 0 {
                 return Ok(());
             }
         }
-        if let (Some(barriers), Some(states)) = (&mut self.barriers, &self.before_each_change) {
-            barriers.push(states.len());
-        }
-        if self.is_durable() { self.call() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        if let (Some(states), None) = (&self.before_each_change, &self.barriers) {
-            self.syncs.push(states.len());
+        if let Some(states) = &self.before_each_change {
+            self.barriers.as_mut().unwrap_or(&mut self.syncs).push(states.len());
         }
         self.call()
     }

@@ -2,8 +2,8 @@
 //! lowest block that fits.
 //!
 //! ```text
-//!   tree        which regions have a block of the set (exact sizes), or how large their largest one is (others)
-//!   word        one for each set and region: bit g is set iff a block of the set starts in granule g, which is 512 bytes
+//!   tree        which zones have a block of the set (exact sizes), or how large their largest one is (others)
+//!   word        one for each set and zone: bit g is set iff a block of the set starts in granule g, which is 512 bytes
 //!   slot map    which blocks start in the granule
 //!   marker      the size of each of those
 //! ```
@@ -12,21 +12,18 @@
 
 use std::collections::TryReserveError;
 
-use super::slots::{GRANULE_SHIFT, REGION_SHIFT, SlotMap, granule_of, granule_start, region_of};
+use super::slots::{GRANULE_SHIFT, SlotMap, ZONE_SHIFT, granule_of, granule_start, zone_of};
 use super::trees::{BitTree, MaxTree};
 use super::{Bits, CLASSES, class_of, data_len_of_class};
 use crate::palloc::format::Extent;
 use crate::palloc::try_box;
 
 const _: () = {
-    assert!(
-        REGION_SHIFT - GRANULE_SHIFT == u64::BITS.trailing_zeros(),
-        "a word has a bit for each granule of a region"
-    );
+    assert!(ZONE_SHIFT - GRANULE_SHIFT == u64::BITS.trailing_zeros(), "a word has a bit for each granule of a zone");
     assert!(CLASSES <= u32::BITS as usize, "a set of classes is a u32");
 };
 
-/// The words of one region.
+/// The words of one zone.
 struct Words {
     exact: [u64; CLASSES],
     others: u64,
@@ -50,7 +47,7 @@ impl Words {
 /// The sets. In each function a `class` of None is the set of blocks that have no exact size.
 pub struct FreeSets {
     /// A boxed slice of one, because only that has a fallible constructor: see `try_box`.
-    regions: Vec<Option<Box<[Words]>>>,
+    zones: Vec<Option<Box<[Words]>>>,
     exact: [BitTree; CLASSES],
     /// Bit c is set iff the set of class c has a block.
     non_empty: u32,
@@ -61,7 +58,7 @@ impl FreeSets {
     /// Empty sets.
     pub fn new() -> FreeSets {
         FreeSets {
-            regions: Vec::new(),
+            zones: Vec::new(),
             exact: std::array::from_fn(|_| BitTree::default()),
             non_empty: 0,
             others: MaxTree::default(),
@@ -70,17 +67,17 @@ impl FreeSets {
 
     /// Makes room for a block that starts at `start`. Fails iff there is no memory; then nothing changed that can be seen.
     pub fn prepare(&mut self, start: u64) -> Result<(), TryReserveError> {
-        let region = region_of(start);
-        if region >= self.regions.len() {
+        let zone = zone_of(start);
+        if zone >= self.zones.len() {
             for tree in &mut self.exact {
-                tree.cover(region + 1)?;
+                tree.cover(zone + 1)?;
             }
-            self.others.cover(region + 1)?;
-            self.regions.try_reserve(region + 1 - self.regions.len())?;
-            self.regions.resize_with(region + 1, || None);
+            self.others.cover(zone + 1)?;
+            self.zones.try_reserve(zone + 1 - self.zones.len())?;
+            self.zones.resize_with(zone + 1, || None);
         }
-        if self.regions[region].is_none() {
-            self.regions[region] = Some(try_box(Words::EMPTY)?);
+        if self.zones[zone].is_none() {
+            self.zones[zone] = Some(try_box(Words::EMPTY)?);
         }
         Ok(())
     }
@@ -90,24 +87,24 @@ impl FreeSets {
         self.non_empty
     }
 
-    fn words(&self, region: usize) -> &Words {
-        &self.regions[region].as_ref().expect("`prepare` was called for this region")[0]
+    fn words(&self, zone: usize) -> &Words {
+        &self.zones[zone].as_ref().expect("`prepare` was called for this zone")[0]
     }
 
-    fn word_mut(&mut self, region: usize, class: Option<usize>) -> &mut u64 {
-        self.regions[region].as_mut().expect("`prepare` was called for this region")[0].of_mut(class)
+    fn word_mut(&mut self, zone: usize, class: Option<usize>) -> &mut u64 {
+        self.zones[zone].as_mut().expect("`prepare` was called for this zone")[0].of_mut(class)
     }
 
     /// Adds a free block. Precondition: `prepare` succeeded for its start. The slot map has it as in a set.
     pub fn add(&mut self, block: Extent) {
-        let (region, class) = (region_of(block.start), class_of(block.data_len));
-        let word = self.word_mut(region, class);
+        let (zone, class) = (zone_of(block.start), class_of(block.data_len));
+        let word = self.word_mut(zone, class);
         let was_empty = *word == 0;
         *word |= 1 << granule_of(block.start);
         match class {
-            None => self.others.raise(region, block.data_len),
+            None => self.others.raise(zone, block.data_len),
             Some(class) if was_empty => {
-                self.exact[class].set(region);
+                self.exact[class].set(zone);
                 self.non_empty |= 1 << class;
             }
             Some(_) => {}
@@ -116,21 +113,21 @@ impl FreeSets {
 
     /// Removes a free block. Precondition: it was added with this size, and the slot map does not have it any more.
     pub fn remove(&mut self, block: Extent, slots: &SlotMap, data_len_of: impl Fn(u64) -> u64) {
-        let (region, class) = (region_of(block.start), class_of(block.data_len));
+        let (zone, class) = (zone_of(block.start), class_of(block.data_len));
         let has_class = |&other: &u64| class_of(data_len_of(other)) == class;
         if !slots.in_set_in_granule(block.start).any(|other| has_class(&other)) {
-            *self.word_mut(region, class) &= !(1 << granule_of(block.start));
+            *self.word_mut(zone, class) &= !(1 << granule_of(block.start));
         }
-        let word = self.words(region).of(class);
+        let word = self.words(zone).of(class);
         let Some(class) = class else {
-            if self.others.get(region) == block.data_len {
-                let others = Bits(word).flat_map(|granule| slots.in_set_in_granule(granule_start(region, granule)));
-                self.others.set(region, others.filter(has_class).map(&data_len_of).max().unwrap_or(0));
+            if self.others.get(zone) == block.data_len {
+                let others = Bits(word).flat_map(|granule| slots.in_set_in_granule(granule_start(zone, granule)));
+                self.others.set(zone, others.filter(has_class).map(&data_len_of).max().unwrap_or(0));
             }
             return;
         };
         if word == 0 {
-            self.exact[class].clear(region);
+            self.exact[class].clear(zone);
             if self.exact[class].is_empty() {
                 self.non_empty &= !(1 << class);
             }
@@ -145,8 +142,8 @@ impl FreeSets {
         slots: &SlotMap,
         data_len_of: impl Fn(u64) -> u64,
     ) -> Result<Option<Extent>, u64> {
-        let Some(region) = self.exact[class].first() else { return Ok(None) };
-        self.lowest_in_region(region, Some(class), data_len_of_class(class), slots, data_len_of).map(Some)
+        let Some(zone) = self.exact[class].first() else { return Ok(None) };
+        self.lowest_in_zone(zone, Some(class), data_len_of_class(class), slots, data_len_of).map(Some)
     }
 
     /// The lowest of the other blocks with at least `data_len` bytes. Returns and fails as `lowest_exact`.
@@ -156,24 +153,24 @@ impl FreeSets {
         slots: &SlotMap,
         data_len_of: impl Fn(u64) -> u64,
     ) -> Result<Option<Extent>, u64> {
-        let Some(region) = self.others.first_at_least(data_len) else { return Ok(None) };
-        self.lowest_in_region(region, None, data_len, slots, data_len_of).map(Some)
+        let Some(zone) = self.others.first_at_least(data_len) else { return Ok(None) };
+        self.lowest_in_zone(zone, None, data_len, slots, data_len_of).map(Some)
     }
 
-    fn lowest_in_region(
+    fn lowest_in_zone(
         &self,
-        region: usize,
+        zone: usize,
         class: Option<usize>,
-        least: u64,
+        min_len: u64,
         slots: &SlotMap,
         data_len_of: impl Fn(u64) -> u64,
     ) -> Result<Extent, u64> {
-        let mut seen = granule_start(region, 0);
-        for granule in Bits(self.words(region).of(class)) {
-            for start in slots.in_set_in_granule(granule_start(region, granule)) {
+        let mut seen = granule_start(zone, 0);
+        for granule in Bits(self.words(zone).of(class)) {
+            for start in slots.in_set_in_granule(granule_start(zone, granule)) {
                 seen = start;
                 let data_len = data_len_of(start);
-                if data_len >= least && class_of(data_len) == class {
+                if data_len >= min_len && class_of(data_len) == class {
                     return Ok(Extent { start, data_len });
                 }
             }
@@ -181,41 +178,41 @@ impl FreeSets {
         Err(seen)
     }
 
-    /// A region that has a block in a set, whichever is found at once.
-    pub fn any_region(&self) -> Option<usize> {
+    /// A zone that has a block in a set, whichever is found at once.
+    pub fn any_zone(&self) -> Option<usize> {
         match self.non_empty {
             0 => self.others.first_at_least(1),
             sets => self.exact[sets.trailing_zeros() as usize].first(),
         }
     }
 
-    /// The blocks of all sets in `region` and the regions behind it, by address.
-    pub fn starts_from<'a>(&'a self, region: usize, slots: &'a SlotMap) -> impl Iterator<Item = u64> + 'a {
-        (region..self.regions.len()).flat_map(move |region| {
-            let granules = self.regions[region]
+    /// The blocks of all sets in `zone` and the zones behind it, by address.
+    pub fn starts_from<'a>(&'a self, zone: usize, slots: &'a SlotMap) -> impl Iterator<Item = u64> + 'a {
+        (zone..self.zones.len()).flat_map(move |zone| {
+            let granules = self.zones[zone]
                 .as_ref()
                 .map_or(0, |words| words[0].exact.iter().fold(words[0].others, |all, word| all | word));
-            Bits(granules).flat_map(move |granule| slots.in_set_in_granule(granule_start(region, granule)))
+            Bits(granules).flat_map(move |granule| slots.in_set_in_granule(granule_start(zone, granule)))
         })
     }
 
     /// Panics if words or trees do not agree with the slot map and the sizes.
     pub fn check_invariants(&self, slots: &SlotMap, data_len_of: impl Fn(u64) -> u64) {
-        for (region, words) in self.regions.iter().enumerate() {
+        for (zone, words) in self.zones.iter().enumerate() {
             let Some(words) = words.as_ref().map(|words| &words[0]) else { continue };
             let mut expected = Words::EMPTY;
             let mut largest = 0;
             for granule in 0..u64::BITS as usize {
-                for start in slots.in_set_in_granule(granule_start(region, granule)) {
+                for start in slots.in_set_in_granule(granule_start(zone, granule)) {
                     let class = class_of(data_len_of(start));
                     *expected.of_mut(class) |= 1 << granule;
                     largest = if class.is_none() { largest.max(data_len_of(start)) } else { largest };
                 }
             }
-            assert!(words.exact == expected.exact && words.others == expected.others, "words of region {region}");
-            assert_eq!(self.others.get(region), largest, "largest other block of region {region}");
+            assert!(words.exact == expected.exact && words.others == expected.others, "words of zone {zone}");
+            assert_eq!(self.others.get(zone), largest, "largest other block of zone {zone}");
             for (class, tree) in self.exact.iter().enumerate() {
-                assert_eq!(tree.contains(region), words.exact[class] != 0, "tree of class {class}, region {region}");
+                assert_eq!(tree.contains(zone), words.exact[class] != 0, "tree of class {class}, zone {zone}");
             }
         }
         for (class, tree) in self.exact.iter().enumerate() {

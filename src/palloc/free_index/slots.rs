@@ -12,7 +12,7 @@
 //!   RECENT           a reserved block
 //! ```
 //!
-//! The bytes are in regions of 32 KiB of the medium. A region is allocated when the first block in it is entered.
+//! The bytes are in zones of 32 KiB of the medium. A zone is allocated when the first block in it is entered.
 
 use std::collections::TryReserveError;
 
@@ -24,15 +24,15 @@ use crate::palloc::try_box;
 const SLOT: u64 = MIN_BLOCK;
 const SLOT_SHIFT: u32 = SLOT.trailing_zeros();
 
-/// Bytes of the medium in a region: 1 << REGION_SHIFT.
-pub const REGION_SHIFT: u32 = 15;
-const SLOTS: usize = 1 << (REGION_SHIFT - SLOT_SHIFT);
+/// Bytes of the medium in a zone: 1 << ZONE_SHIFT.
+pub const ZONE_SHIFT: u32 = 15;
+const SLOTS: usize = 1 << (ZONE_SHIFT - SLOT_SHIFT);
 
 /// Slots that are read at once.
 const GROUP: usize = size_of::<u128>();
 
-/// Bytes of the medium in a granule, of which a region has 64: 1 << GRANULE_SHIFT.
-pub const GRANULE_SHIFT: u32 = REGION_SHIFT - 6;
+/// Bytes of the medium in a granule, of which a zone has 64: 1 << GRANULE_SHIFT.
+pub const GRANULE_SHIFT: u32 = ZONE_SHIFT - 6;
 const SLOTS_PER_GRANULE: usize = 1 << (GRANULE_SHIFT - SLOT_SHIFT);
 
 const OFFSET_IN_SLOT: u8 = 0x1f;
@@ -48,7 +48,7 @@ const _: () = {
     assert!(SLOT.is_power_of_two(), "slots are found by shifts");
     assert!(OFFSET_IN_SLOT as u64 == SLOT - 1, "a byte has room for each offset in a slot");
     assert!(NEAR - 1 == GROUP, "the slots between two near starts are read at once");
-    assert!(SLOTS > 2 * NEAR, "a region has slots whose near ones are all in it");
+    assert!(SLOTS > 2 * NEAR, "a zone has slots whose near ones are all in it");
     assert!(SLOTS_PER_GRANULE == 16, "in_set_in_granule reads two groups of 8 slots");
 };
 
@@ -90,7 +90,7 @@ impl SlotState {
 #[derive(Default)]
 pub struct SlotMap {
     /// A boxed slice of one, because only that has a fallible constructor: see `try_box`.
-    regions: Vec<Option<Box<[[u8; SLOTS]]>>>,
+    zones: Vec<Option<Box<[[u8; SLOTS]]>>>,
 }
 
 const fn offset_in_slot(start: u64) -> u8 {
@@ -101,31 +101,31 @@ fn slot_of(offset: u64) -> usize {
     (offset >> SLOT_SHIFT) as usize % SLOTS
 }
 
-/// The index of the region that `offset` lies in. An offset that no address space can hold is in a region that does not exist.
-pub fn region_of(offset: u64) -> usize {
-    usize::try_from(offset >> REGION_SHIFT).unwrap_or(usize::MAX)
+/// The index of the zone that `offset` lies in. An offset that no address space can hold is in a zone that does not exist.
+pub fn zone_of(offset: u64) -> usize {
+    usize::try_from(offset >> ZONE_SHIFT).unwrap_or(usize::MAX)
 }
 
-/// The granule of its region that `offset` lies in.
+/// The granule of its zone that `offset` lies in.
 pub fn granule_of(offset: u64) -> usize {
     slot_of(offset) / SLOTS_PER_GRANULE
 }
 
 /// The offset of a granule's first byte.
-pub fn granule_start(region: usize, granule: usize) -> u64 {
-    ((region as u64) << REGION_SHIFT) + ((granule as u64) << GRANULE_SHIFT)
+pub fn granule_start(zone: usize, granule: usize) -> u64 {
+    ((zone as u64) << ZONE_SHIFT) + ((granule as u64) << GRANULE_SHIFT)
 }
 
 impl SlotMap {
     /// Makes room for a block that starts at `start`. Fails iff there is no memory; then nothing changed that can be seen.
     pub fn prepare(&mut self, start: u64) -> Result<(), TryReserveError> {
-        let region = region_of(start);
-        if region >= self.regions.len() {
-            self.regions.try_reserve(region + 1 - self.regions.len())?;
-            self.regions.resize_with(region + 1, || None);
+        let zone = zone_of(start);
+        if zone >= self.zones.len() {
+            self.zones.try_reserve(zone + 1 - self.zones.len())?;
+            self.zones.resize_with(zone + 1, || None);
         }
-        if self.regions[region].is_none() {
-            self.regions[region] = Some(try_box([0; SLOTS])?);
+        if self.zones[zone].is_none() {
+            self.zones[zone] = Some(try_box([0; SLOTS])?);
         }
         Ok(())
     }
@@ -133,22 +133,22 @@ impl SlotMap {
     /// Whether `prepare` succeeded for this start.
     #[inline]
     pub fn is_prepared(&self, start: u64) -> bool {
-        self.region(start).is_some()
+        self.zone(start).is_some()
     }
 
-    fn region(&self, offset: u64) -> Option<&[u8; SLOTS]> {
-        self.regions.get(region_of(offset))?.as_ref().map(|one| &one[0])
+    fn zone(&self, offset: u64) -> Option<&[u8; SLOTS]> {
+        self.zones.get(zone_of(offset))?.as_ref().map(|one| &one[0])
     }
 
     fn slot_mut(&mut self, start: u64) -> &mut u8 {
-        let region = self.regions[region_of(start)].as_mut().expect("`prepare` was called for this start");
-        &mut region[0][slot_of(start)]
+        let zone = self.zones[zone_of(start)].as_mut().expect("`prepare` was called for this start");
+        &mut zone[0][slot_of(start)]
     }
 
     /// The state of the block that starts at `start`, or None if no block does.
     #[inline]
     pub fn get(&self, start: u64) -> Option<SlotState> {
-        match self.region(start)?[slot_of(start)] ^ (USED | offset_in_slot(start)) {
+        match self.zone(start)?[slot_of(start)] ^ (USED | offset_in_slot(start)) {
             0 => Some(SlotState::Live),
             RECENT => Some(SlotState::Recent),
             FREE => Some(SlotState::InSet),
@@ -160,8 +160,8 @@ impl SlotMap {
     /// Whether a block starts at `start`, in any state.
     #[inline]
     pub fn is_start(&self, start: u64) -> bool {
-        self.region(start).is_some_and(|region| {
-            let byte = region[slot_of(start)];
+        self.zone(start).is_some_and(|zone| {
+            let byte = zone[slot_of(start)];
             byte != 0 && byte & OFFSET_IN_SLOT == offset_in_slot(start)
         })
     }
@@ -169,7 +169,7 @@ impl SlotMap {
     /// Whether a live block starts at `start`.
     #[inline]
     pub fn is_live(&self, start: u64) -> bool {
-        self.region(start).is_some_and(|region| region[slot_of(start)] == SlotState::Live.byte(start))
+        self.zone(start).is_some_and(|zone| zone[slot_of(start)] == SlotState::Live.byte(start))
     }
 
     /// Enters the block that starts at `start`, or changes its state. Precondition: `prepare(start)` succeeded before.
@@ -185,20 +185,20 @@ impl SlotMap {
 
     /// The start of the block that starts in the slot of `offset`.
     fn start_in_slot(&self, offset: u64) -> Option<u64> {
-        let byte = self.region(offset)?[slot_of(offset)];
+        let byte = self.zone(offset)?[slot_of(offset)];
         (byte != 0).then_some((offset >> SLOT_SHIFT << SLOT_SHIFT) + (byte & OFFSET_IN_SLOT) as u64)
     }
 
-    /// The last start in the NEAR slots before that of `start`, or None. The block before is there if its size is exact.
+    /// The last start in the NEAR slots before that of `end`, or None. A block of an exact size that ends at `end` starts there.
     #[inline]
-    pub fn near_before(&self, start: u64) -> Option<u64> {
-        let slot = slot_of(start);
+    pub fn nearest_before(&self, end: u64) -> Option<u64> {
+        let slot = slot_of(end);
         if slot < NEAR {
-            return (1..=NEAR as u64).find_map(|i| self.start_in_slot(start.checked_sub(i << SLOT_SHIFT)?));
+            return (1..=NEAR as u64).find_map(|i| self.start_in_slot(end.checked_sub(i << SLOT_SHIFT)?));
         }
-        let near = &self.region(start)?[slot - NEAR..slot];
+        let near = &self.zone(end)?[slot - NEAR..slot];
         let back = empty_at_end(&near[1..]);
-        self.start_in_slot(start - ((1 + back as u64) << SLOT_SHIFT))
+        self.start_in_slot(end - ((1 + back as u64) << SLOT_SHIFT))
     }
 
     /// Whether no block starts in the slots between those of `start` and `next`. Precondition: `next` is at most NEAR slots behind.
@@ -209,19 +209,19 @@ impl SlotMap {
         if slot + NEAR - 1 > SLOTS || between > NEAR as u64 - 1 {
             return (1..=between).all(|i| self.start_in_slot(start + (i << SLOT_SHIFT)).is_none());
         }
-        let Some(region) = self.region(start) else { return true };
-        empty_at_start(&region[slot..slot + NEAR - 1]) as u64 >= between
+        let Some(zone) = self.zone(start) else { return true };
+        empty_at_start(&zone[slot..slot + NEAR - 1]) as u64 >= between
     }
 
     /// A live block at `start` whose neighbours are live and near: its data size, and its slot's byte, to be changed by
-    /// [`NearBlock::make_recent`]. Returns None if there is no such block, or if one of the slots looked at is in another region.
+    /// [`NearBlock::make_recent`]. Returns None if there is no such block, or if one of the slots looked at is in another zone.
     ///
     /// Reads nothing but bytes of the map that lie side by side.
     #[inline]
     pub fn between_live(&mut self, start: u64) -> Option<NearBlock<'_>> {
         let slot = slot_of(start);
-        let region = self.regions.get_mut(region_of(start))?.as_mut()?;
-        let near = region[0].get_mut(slot.checked_sub(NEAR)?..slot + 1 + NEAR)?;
+        let zone = self.zones.get_mut(zone_of(start))?.as_mut()?;
+        let near = zone[0].get_mut(slot.checked_sub(NEAR)?..slot + 1 + NEAR)?;
         let before = near[NEAR - 1 - empty_at_end(&near[1..NEAR])];
         let empty_behind = empty_at_start(&near[NEAR + 1..2 * NEAR]);
         let behind = near[NEAR + 1 + empty_behind];
@@ -236,15 +236,15 @@ impl SlotMap {
 
     /// The first start at or behind `from`.
     pub fn next_start(&self, from: u64) -> Option<u64> {
-        for (region, one) in self.regions.iter().enumerate().skip(region_of(from)) {
+        for (zone, one) in self.zones.iter().enumerate().skip(zone_of(from)) {
             let Some(one) = one else { continue };
-            let first_group = if region == region_of(from) { slot_of(from) / GROUP } else { 0 };
+            let first_group = if zone == zone_of(from) { slot_of(from) / GROUP } else { 0 };
             for (group, slots) in one[0].chunks_exact(GROUP).enumerate().skip(first_group) {
                 if sixteen(slots) == 0 {
                     continue;
                 }
                 for (slot, &byte) in (GROUP * group..).zip(slots) {
-                    let slot_start = granule_start(region, 0) + ((slot as u64) << SLOT_SHIFT);
+                    let slot_start = granule_start(zone, 0) + ((slot as u64) << SLOT_SHIFT);
                     let start = slot_start + (byte & OFFSET_IN_SLOT) as u64;
                     if byte != 0 && start >= from {
                         return Some(start);
@@ -257,16 +257,16 @@ impl SlotMap {
 
     /// The last start at or before `offset`.
     pub fn start_at_or_before(&self, offset: u64) -> Option<u64> {
-        let last = region_of(offset);
-        for region in (0..self.regions.len().min(last.saturating_add(1))).rev() {
-            let Some(one) = &self.regions[region] else { continue };
-            let last_group = if region == last { slot_of(offset) / GROUP } else { SLOTS / GROUP - 1 };
+        let last = zone_of(offset);
+        for zone in (0..self.zones.len().min(last.saturating_add(1))).rev() {
+            let Some(one) = &self.zones[zone] else { continue };
+            let last_group = if zone == last { slot_of(offset) / GROUP } else { SLOTS / GROUP - 1 };
             for (group, slots) in one[0].chunks_exact(GROUP).enumerate().take(last_group + 1).rev() {
                 if sixteen(slots) == 0 {
                     continue;
                 }
                 for (i, &byte) in slots.iter().enumerate().rev() {
-                    let slot_start = granule_start(region, 0) + (((GROUP * group + i) as u64) << SLOT_SHIFT);
+                    let slot_start = granule_start(zone, 0) + (((GROUP * group + i) as u64) << SLOT_SHIFT);
                     let start = slot_start + (byte & OFFSET_IN_SLOT) as u64;
                     if byte != 0 && start <= offset {
                         return Some(start);
@@ -280,10 +280,9 @@ impl SlotMap {
     /// The free blocks that start in the granule of `offset` and are in a set, by address.
     pub fn in_set_in_granule(&self, offset: u64) -> impl Iterator<Item = u64> + '_ {
         let first_slot = slot_of(offset) / SLOTS_PER_GRANULE * SLOTS_PER_GRANULE;
-        let start = granule_start(region_of(offset), granule_of(offset));
-        let slots = self
-            .region(offset)
-            .map_or(&[0; SLOTS_PER_GRANULE][..], |region| &region[first_slot..][..SLOTS_PER_GRANULE]);
+        let start = granule_start(zone_of(offset), granule_of(offset));
+        let slots =
+            self.zone(offset).map_or(&[0; SLOTS_PER_GRANULE][..], |zone| &zone[first_slot..][..SLOTS_PER_GRANULE]);
         let free = free_bits(&slots[..8]) | free_bits(&slots[8..]) << 8;
         Bits(free).map(move |slot| start + ((slot as u64) << SLOT_SHIFT) + (slots[slot] & OFFSET_IN_SLOT) as u64)
     }

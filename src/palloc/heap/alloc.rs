@@ -49,9 +49,7 @@ impl<M: Medium> Heap<M> {
         self.medium.reserve_free(block.blob(), block.data_len).ok()?;
         self.medium.store(block.start, Marker::live(block.data_len).0);
         self.index.take_recent(block);
-        if self.first_free == block.start {
-            self.first_free = self.index.any_free().unwrap_or(0);
-        }
+        self.note_removed_free(block.start);
         Some(block.blob())
     }
 
@@ -59,7 +57,7 @@ impl<M: Medium> Heap<M> {
     fn alloc_any(&mut self, requested: u64) -> Result<u64> {
         self.begin_change()?;
         self.using_reserves(|heap| {
-            heap.growing(|heap| {
+            heap.with_tail_restored(|heap| {
                 let Place { block, free } = heap.place(requested)?;
                 heap.claim(block, free, Marker::live(block.data_len).0)?;
                 Ok(block.blob())
@@ -92,8 +90,8 @@ impl<M: Medium> Heap<M> {
         Ok(Place { block: Extent { start, data_len: split(free.data_len, data_len) }, free })
     }
 
-    /// Makes `block` a live one, with `end_word` as its end marker. It takes the first part of `free` or all of it. It starts where
-    /// `free` does; or a live block that ends there grows. The rest of `free` becomes a free block.
+    /// Makes `block` a live block, with `end_word` in the place of its end marker. It ends in `free` or with it, and what it leaves of
+    /// `free` becomes a free block. It starts where `free` does, to allocate; or it is a live block before `free`, to grow.
     ///
     /// ```text
     ///   before   free                      end        live         | free              end
@@ -105,7 +103,7 @@ impl<M: Medium> Heap<M> {
         let is_slack = free.start == self.size;
         let rest = (block.end() != free.end()).then(|| Extent::between(block.end(), free.end()));
         if is_slack {
-            self.used = self.used.max(block.end());
+            self.zeros_from = self.zeros_from.max(block.end());
         } else if rest.is_some() {
             self.index.prepare(block.end())?;
         }
@@ -119,10 +117,10 @@ impl<M: Medium> Heap<M> {
             self.medium.store(rest.start, Marker::free(rest.data_len).0);
         }
         self.medium.store(block.end_marker(), end_word);
-        // A whole block needs no barrier before its commit, unless its data or the intent of a move must be on the disk first.
-        let needs_order = rest.is_some() || end_word != Marker::live(block.data_len).0;
-        let ordered = if needs_order { self.barrier() } else { Ok(()) };
-        if let Err(error) = ordered.and_then(|()| self.commit(block.start, Marker::live(block.data_len))) {
+        // A whole block needs no barrier before it is published, unless its data or the intent of a move must be on the disk first.
+        let needs_barrier = rest.is_some() || end_word != Marker::live(block.data_len).0;
+        let prepared = if needs_barrier { self.barrier() } else { Ok(()) };
+        if let Err(error) = prepared.and_then(|()| self.publish(block.start, Marker::live(block.data_len))) {
             // A recent block had the end marker of a live one, which the fast path of allocating relies on.
             debug_assert!(!self.writable, "nothing is allocated after a failed sync");
             self.medium.store(free.end_marker(), Marker::free(free.data_len).0);
@@ -137,9 +135,6 @@ impl<M: Medium> Heap<M> {
             self.take_from_index(free);
             if let Some(rest) = rest {
                 self.enter(rest);
-            }
-            if self.first_free == free.start {
-                self.first_free = rest.map_or_else(|| self.index.any_free().unwrap_or(0), |rest| rest.start);
             }
         }
         self.index.put_live(block.start);

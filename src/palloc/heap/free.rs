@@ -48,7 +48,7 @@ impl<M: Medium> Heap<M> {
             "the other way joins nothing either"
         );
         self.medium.store(start, Marker::free(data_len).0);
-        self.note_first_free(start);
+        self.note_entered_free(start);
         true
     }
 
@@ -64,7 +64,7 @@ impl<M: Medium> Heap<M> {
         let behind = joined.behind.map(|behind| behind.start);
         let whole = joined.whole;
         self.reserve_words([Some(whole.start), Some(block.start), behind, slack, Some(whole.end_marker())])?;
-        self.commit(whole.start, Marker::free(whole.data_len))?;
+        self.publish(whole.start, Marker::free(whole.data_len))?;
         self.erase([joined.before.map(|_| block.start), behind, slack]);
         self.note_released(block, joined);
         Ok(())
@@ -102,11 +102,9 @@ impl<M: Medium> Heap<M> {
         joined.for_each(|old| self.take_from_index(old));
         if self.dynamic && block.end() == self.medium.end() {
             self.size = block.start;
-            self.forget_first_free(block.start);
             self.trim_slack();
         } else {
             self.enter(block);
-            self.note_first_free(block.start);
         }
     }
 
@@ -119,5 +117,6 @@ impl<M: Medium> Heap<M> {
         }
         let marker = if is_recent { Marker::live(block.data_len) } else { Marker::free(block.data_len) };
         self.medium.store(block.end_marker(), marker.0);
+        self.note_entered_free(block.start);
     }
 }

@@ -27,14 +27,14 @@ impl<M: Medium> Heap<M> {
             return Ok(blob);
         }
         self.using_reserves(|heap| {
-            heap.growing(|heap| match heap.grow_in_place(block, requested, data_len)? {
+            heap.with_tail_restored(|heap| match heap.grow_in_place(block, requested, data_len)? {
                 true => Ok(blob),
                 false => heap.move_blob(block, requested),
             })
         })
     }
 
-    /// Gives back the end of a live block: `kept` remains. Commits by an intent in the old end marker. The start marker of the rest
+    /// Gives back the end of a live block: `kept` remains. Publishes by an intent in the old end marker. The start marker of the rest
     /// is written where the blob has bytes, and an undone shrink must leave them.
     ///
     /// ```text
@@ -50,12 +50,12 @@ impl<M: Medium> Heap<M> {
         let old_end_marker = block.end_marker();
         self.reserve_words([Some(block.start), Some(old_end_marker), behind_start, slack, Some(rest.end_marker())])?;
 
-        self.commit(old_end_marker, Marker(Intent::ShrinkTo(rest.start).word()))?;
+        self.publish(old_end_marker, Marker(Intent::ShrinkTo(rest.start).word()))?;
         let overwritten = [kept.end_marker(), rest.start].map(|at| (at, self.medium.load(at)));
         self.medium.store(kept.end_marker(), Marker::live(kept.data_len).0);
         self.medium.store(rest.start, Marker::free(rest.data_len).0);
-        let ordered = self.barrier();
-        if let Err(error) = ordered.and_then(|()| self.commit(block.start, Marker::live(kept.data_len))) {
+        let prepared = self.barrier();
+        if let Err(error) = prepared.and_then(|()| self.publish(block.start, Marker::live(kept.data_len))) {
             overwritten.into_iter().for_each(|(at, word)| self.medium.store(at, word));
             self.medium.store(old_end_marker, Marker::live(block.data_len).0);
             return Err(error);

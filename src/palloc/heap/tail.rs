@@ -43,7 +43,7 @@ impl<M: Medium> Heap<M> {
     /// Grows the file if need be; ahead of need if the disk has space. Fails iff there is no memory, no space on the disk, or a barrier
     /// fails.
     ///
-    /// Precondition: from `start` to the end of the medium there is one free block, or slack, or nothing. See `growing`.
+    /// Precondition: from `start` to the end of the medium there is one free block, or slack, or nothing. See `with_tail_restored`.
     pub(super) fn extend_tail(&mut self, start: u64, end: u64) -> Result<()> {
         self.index.prepare(start)?;
         let end_before = self.medium.end();
@@ -68,14 +68,13 @@ impl<M: Medium> Heap<M> {
             let data_len = self.marker(start).n();
             self.take_from_index(Extent { start, data_len });
             self.size = start;
-            self.forget_first_free(start);
         }
         self.mark_slack();
         // The longer slack is on the disk before blobs are in it: else the chain could end in bytes that are no block. Growth is seldom,
         // so this is done in any mode; in exact mode each allocation grows the file, and only a durable medium waits for the disk.
         match end_before < self.medium.end() {
             true if self.exact => self.barrier(),
-            true => self.order(),
+            true => self.flush(),
             false => Ok(()),
         }
     }
@@ -86,20 +85,20 @@ impl<M: Medium> Heap<M> {
     /// start marker hides. Old markers of blobs, on the disk or not, must not look like hidden ones.
     fn forget_blobs(&mut self, start: u64) -> Result<()> {
         let end = self.medium.end();
-        let is_ordered = self.medium.is_durable() || !self.exact;
-        if !is_ordered || start >= end || self.used <= start {
+        let needs_flush = self.medium.is_durable() || !self.exact;
+        if !needs_flush || start >= end || self.zeros_from <= start {
             return Ok(());
         }
         let space = Extent::between(start, end);
         self.reserve_words([Some(space.end_marker())])?;
         self.medium.store(space.end_marker(), Marker::free(space.data_len).0);
-        self.used = end;
-        self.order()
+        self.zeros_from = end;
+        self.flush()
     }
 
     /// Calls `operation`, which may call `extend_tail`. If it fails after the last free block had become slack, that is a free block
     /// again. In exact mode cuts off the slack that is left.
-    pub(super) fn growing<T>(&mut self, operation: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+    pub(super) fn with_tail_restored<T>(&mut self, operation: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let size = self.size;
         let result = operation(self);
         if result.is_err() && self.size < size {
@@ -107,11 +106,7 @@ impl<M: Medium> Heap<M> {
             self.size = size;
             self.mark_slack();
             self.medium.store(tail.start, Marker::free(tail.data_len).0);
-            self.medium.store(tail.end_marker(), Marker::free(tail.data_len).0);
-            self.index.add_free(tail);
-            if self.first_free == 0 {
-                self.first_free = tail.start;
-            }
+            self.enter(tail);
         }
         if self.exact {
             let _ = self.cut_slack(); // if that fails, a later operation does it
@@ -142,8 +137,8 @@ impl<M: Medium> Heap<M> {
         if self.medium.set_end(self.size + ahead).is_ok() {
             let end = self.medium.end();
             // The file is shorter on the disk before the marker is: else bytes that are no block would be behind the slack.
-            if self.used > end && self.order().is_ok() {
-                self.used = end;
+            if self.zeros_from > end && self.flush().is_ok() {
+                self.zeros_from = end;
             }
             self.mark_slack();
         }
@@ -155,8 +150,8 @@ impl<M: Medium> Heap<M> {
             return Ok(());
         }
         // Without PALLOC_SYNC, exact mode does not wait for the disk; and where no blob was, there are zeros already.
-        let is_ordered = self.medium.is_durable() || (!self.exact && self.used > self.size);
-        let prepared = if is_ordered && self.failed_sync.is_none() { self.prepare_cut() } else { Ok(()) };
+        let needs_flush = self.medium.is_durable() || (!self.exact && self.zeros_from > self.size);
+        let prepared = if needs_flush && self.failed_sync.is_none() { self.prepare_cut() } else { Ok(()) };
         prepared.and_then(|()| self.medium.set_end(self.size)).inspect_err(|_| self.mark_slack())
     }
 
@@ -175,8 +170,8 @@ impl<M: Medium> Heap<M> {
         }
         self.medium.reserve(behind, page_end - behind)?;
         self.medium.clear(behind, page_end - behind);
-        self.order()?;
-        self.used = self.size;
+        self.flush()?;
+        self.zeros_from = self.size;
         Ok(())
     }
 }

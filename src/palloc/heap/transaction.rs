@@ -29,7 +29,7 @@ use super::alloc::{Place, split};
 use crate::palloc::Result;
 use crate::palloc::error::Error;
 use crate::palloc::format::{Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, STEP, WORD, in_step, round_up};
-use crate::palloc::free_index::{REGION_SHIFT, State};
+use crate::palloc::free_index::{State, ZONE_SHIFT};
 use crate::palloc::medium::Medium;
 use crate::palloc::record::{
     self, Change, MAX_OFFSET, MAX_STORE, UNIT, Writer, is_inside, put, unit_bytes, unit_words,
@@ -45,7 +45,7 @@ const REGION: u64 = 64 << 10;
 /// Free blocks up to this size become regions whole.
 const MAX_WHOLE: u64 = 2 * REGION;
 /// The index has room for starts of blocks in steps of this size.
-const INDEX_STEP: usize = 1 << REGION_SHIFT;
+const INDEX_STEP: usize = 1 << ZONE_SHIFT;
 /// What is left of a region is worth keeping for the next transaction.
 const WORTH_KEEPING: u64 = 4 << 10;
 /// So many of those.
@@ -282,7 +282,7 @@ impl<M: Medium> Heap<M> {
 
     fn claim_log(&mut self, size: u64) -> Result<Extent> {
         self.expect_reserved()?;
-        let log = self.growing(|heap| {
+        let log = self.with_tail_restored(|heap| {
             let place = heap.place(size)?;
             if place.free.end() > MAX_OFFSET {
                 return Err(Error::TooLarge(size));
@@ -330,7 +330,7 @@ impl<M: Medium> Heap<M> {
         let fits = |region: &Extent| region.data_len >= size.max(MIN_DATA);
         let region = match self.tx.idle.iter().rposition(fits) {
             Some(i) => self.tx.idle.swap_remove(i),
-            None => self.using_reserves(|heap| heap.growing(|heap| heap.new_region(size)))?,
+            None => self.using_reserves(|heap| heap.with_tail_restored(|heap| heap.new_region(size)))?,
         };
         let (at, end) = (region.start, region.end());
         let address = self.medium.address(at, end - at).cast();
@@ -366,7 +366,6 @@ impl<M: Medium> Heap<M> {
             self.reserve_words([Some(start), Some(free.end_marker())])?;
             self.medium.reserve_free(free.blob(), free.data_len)?;
             self.take_from_index(free);
-            self.renew_first_free();
         }
         self.index.put_reserved(start);
         self.tx.reserved += 1;
@@ -384,7 +383,7 @@ impl<M: Medium> Heap<M> {
         let is_slack = free.start == self.size;
         let rest = (region.end() != free.end()).then(|| Extent::between(region.end(), free.end()));
         if is_slack {
-            self.used = self.used.max(region.end());
+            self.zeros_from = self.zeros_from.max(region.end());
         } else if rest.is_some() {
             self.index.prepare(region.end())?;
         }
@@ -395,8 +394,8 @@ impl<M: Medium> Heap<M> {
             self.medium.store(rest.start, Marker::free(rest.data_len).0);
         }
         self.medium.store(region.end_marker(), Marker::free(region.data_len).0);
-        let ordered = if rest.is_some() { self.barrier() } else { Ok(()) };
-        if let Err(error) = ordered.and_then(|()| self.commit(region.start, Marker::free(region.data_len))) {
+        let prepared = if rest.is_some() { self.barrier() } else { Ok(()) };
+        if let Err(error) = prepared.and_then(|()| self.publish(region.start, Marker::free(region.data_len))) {
             self.erase([rest.map(|rest| rest.start)]);
             return Err(error);
         }
@@ -407,7 +406,6 @@ impl<M: Medium> Heap<M> {
             if let Some(rest) = rest {
                 self.enter(rest);
             }
-            self.renew_first_free();
         }
         Ok(())
     }
@@ -663,7 +661,6 @@ impl<M: Medium> Heap<M> {
         }
         list.truncate(kept);
         self.tx.quarantine = list;
-        self.renew_first_free();
     }
 
     /// The blocks in the quarantine are free for everybody: on the disk they are free, and the record that freed them is taken back.
@@ -676,7 +673,6 @@ impl<M: Medium> Heap<M> {
             }
             self.index.remove_live(block.start);
             self.enter(block);
-            self.note_first_free(block.start);
         }
         self.tx.quarantine = list;
         let mut dead = std::mem::take(&mut self.tx.dead);
@@ -687,12 +683,12 @@ impl<M: Medium> Heap<M> {
     /// Before anything else changes the medium: the last transaction is on the disk, and its record is taken back. The barriers of what
     /// comes next bring that to the disk in time.
     #[inline]
-    pub(super) fn settle(&mut self) -> Result<()> {
-        if self.tx.outstanding.is_some() { self.settle_outstanding() } else { Ok(()) }
+    pub(super) fn take_back_record(&mut self) -> Result<()> {
+        if self.tx.outstanding.is_some() { self.take_back_outstanding() } else { Ok(()) }
     }
 
     #[inline(never)]
-    fn settle_outstanding(&mut self) -> Result<()> {
+    fn take_back_outstanding(&mut self) -> Result<()> {
         self.barrier()?;
         if let Some(outstanding) = self.tx.outstanding {
             self.tag_reserved(outstanding);
@@ -705,7 +701,7 @@ impl<M: Medium> Heap<M> {
                 let slack = self.slack().map(|slack| slack.start);
                 let whole = Extent::between(tail.start, self.medium.end());
                 self.reserve_words([Some(whole.start), slack])?;
-                self.commit(whole.start, Marker::free(whole.data_len))?;
+                self.publish(whole.start, Marker::free(whole.data_len))?;
                 self.erase([slack]);
                 self.note_free(whole, [tail].into_iter());
             }
@@ -784,7 +780,6 @@ impl<M: Medium> Heap<M> {
             self.medium.store(block.start, Marker::free(block.data_len).0);
             self.index.remove_live(block.start);
             self.enter(block);
-            self.note_first_free(block.start);
         }
     }
 
@@ -796,7 +791,7 @@ impl<M: Medium> Heap<M> {
         let (whole, marker) = (joined.whole, Marker::free(joined.whole.data_len));
         self.reserve_words([Some(whole.start), Some(block.start), behind, slack, Some(whole.end_marker())])?;
         if whole.start != block.start || marker != self.marker(block.start) {
-            self.commit(whole.start, marker)?;
+            self.publish(whole.start, marker)?;
             self.erase([joined.before.map(|_| block.start), behind, slack]);
         }
         self.note_released(block, joined);
@@ -805,7 +800,7 @@ impl<M: Medium> Heap<M> {
 
     /// Nothing is kept for later transactions any more but the logs.
     fn give_back_reserves(&mut self) -> Result<()> {
-        self.settle()?;
+        self.take_back_record()?;
         while let Some(&region) = self.tx.idle.last() {
             self.give_back(region)?;
             self.tx.idle.pop();
@@ -821,7 +816,7 @@ impl<M: Medium> Heap<M> {
 
     /// With no transaction open, nothing is left of the last ones: the medium is exactly the format again.
     pub(super) fn tidy_transactions(&mut self) -> Result<()> {
-        self.settle()?;
+        self.take_back_record()?;
         if self.tx.open > 0 {
             return Ok(());
         }
@@ -850,14 +845,13 @@ impl<M: Medium> Heap<M> {
             };
         }
         self.tx.unjoined = false;
-        self.renew_first_free();
         Ok(())
     }
 
     fn join(&mut self, before: Extent, behind: Extent) -> Result<Extent> {
         let whole = Extent::between(before.start, behind.end());
         self.reserve_words([Some(whole.start), Some(behind.start), Some(whole.end_marker())])?;
-        self.commit(whole.start, Marker::free(whole.data_len))?;
+        self.publish(whole.start, Marker::free(whole.data_len))?;
         self.erase([Some(behind.start)]);
         self.take_from_index(before);
         self.take_from_index(behind);
@@ -867,7 +861,7 @@ impl<M: Medium> Heap<M> {
 
     /// Transactions that are open are cancelled: their changes are not used any more.
     pub(super) fn abandon_transactions(&mut self) {
-        if self.tx.open == 0 || self.settle().is_err() {
+        if self.tx.open == 0 || self.take_back_record().is_err() {
             return;
         }
         self.tx.open = 0;
@@ -926,12 +920,5 @@ impl<M: Medium> Heap<M> {
     fn has_units(&self, changes: &Changes, more: usize) -> bool {
         let shared = self.tx.logs.iter().flatten().map(|&log| capacity(log)).min().unwrap_or(0);
         changes.units() + more <= changes.log.map_or(shared, capacity)
-    }
-
-    /// After a change to which blocks are free.
-    fn renew_first_free(&mut self) {
-        if self.first_free == 0 || self.index.state(self.first_free) != Some(State::Free) {
-            self.first_free = self.index.any_free().unwrap_or(0);
-        }
     }
 }

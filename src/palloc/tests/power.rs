@@ -310,11 +310,13 @@ fn a_barrier_left_out_is_found() {
         ("shrink", 2, &[Step::Resize(500)], 3),
         ("grow in place", 2, &[Step::Resize(1300)], 2),
         ("move", 2, &[Step::Resize(1800)], 3),
-        ("sync, which cuts off the slack with what a blob had there", 0, &[Step::FreeLast, Step::Sync], 2),
+        ("sync, which cuts off the slack with what a blob had there", 0, &[Step::FreeLast, Step::Sync], 3),
     ];
     for (name, medium, steps, expected) in sequences {
         let barriers = run_short(SHORT[medium], steps, None).barriers;
-        let missed: Vec<usize> = (0..barriers)
+        // The last flush of a sync orders no stores: it is for bytes that the program wrote to blobs.
+        let is_sync = matches!(steps.last(), Some(Step::Sync));
+        let missed: Vec<usize> = (0..barriers - usize::from(is_sync))
             .filter(|&i| {
                 let sabotaged = || run_short(SHORT[medium], steps, Some(i as u64));
                 catch_unwind(AssertUnwindSafe(sabotaged)).is_ok()
