@@ -100,16 +100,22 @@ static int overwritten(const struct bytes *b, const struct medium *m, size_t k, 
     return good;
 }
 
-/* Every power of two, its neighbours, what is near the sizes that there are, and random words; free and live. */
-static void overwrite_markers(const char *name, const struct bytes *b)
+/*
+ * Every power of two, its neighbours, what is near the sizes that there are, and random words; free and live. With `zeros` behind the
+ * chain, as a power cut leaves them after growth, only live ones: a free one looks like slack that was not given back yet.
+ */
+static void overwrite_markers(const char *name, const struct bytes *b, size_t zeros)
 {
     struct medium m;
     struct rng rng = {b->size};
+    struct bytes all = bytes_new(b->size + zeros);
     size_t k;
     int i, good = 1;
 
-    TESTF("an-overwritten-start-marker-loses-no-other-blob-%s", name);
+    TESTF("an-overwritten-start-marker-loses-no-other-blob-%s%s", name, zeros != 0 ? "-that-grew" : "");
     medium_parse(&m, b->at, b->size);
+    memcpy(all.at, b->at, b->size);
+    memset(all.at + b->size, 0, zeros);
     for (k = 0; k < m.blocks.count && good; k += m.blocks.count > 60 ? 7 : 1) {
         for (i = 0; i < 64 * 3 + 100 && good; i++) {
             uint64_t word = i < 192 ? ((uint64_t)1 << i / 3) + (uint64_t)(i % 3) - 1 : rng_next(&rng) >> rng_below(&rng, 64);
@@ -118,10 +124,13 @@ static void overwrite_markers(const char *name, const struct bytes *b)
             int leads_to_a_block = 0; /* it may have grown up to there, or been freed together with what is before that */
             for (later = k + 1; later <= m.blocks.count; later++)
                 leads_to_a_block |= at + 16 + n == (later < m.blocks.count ? m.blocks.at[later].start : b->size);
-            if (!leads_to_a_block)
-                good = overwritten(b, &m, k, word) && overwritten(b, &m, k, word ^ FREE_BIT);
+            if (!leads_to_a_block && zeros == 0)
+                good = overwritten(&all, &m, k, word) && overwritten(&all, &m, k, word ^ FREE_BIT);
+            else if (!leads_to_a_block)
+                good = overwritten(&all, &m, k, n);
         }
     }
+    bytes_free(&all);
     medium_free(&m);
 }
 
@@ -137,7 +146,7 @@ static void markers(void)
         char name[4096];
         snprintf(name, sizeof name, "%s/palloc/%s.db", getenv("TEST_DATA"), golden[i]);
         b = file_read(name);
-        overwrite_markers(golden[i], &b);
+        overwrite_markers(golden[i], &b, 0);
         bytes_free(&b);
     }
     for (i = 0; i < 4; i++) { /* ours: 40 blobs, of which every third is freed or none */
@@ -156,7 +165,9 @@ static void markers(void)
             pfree(pt, ptrs[k]);
         palloc_close(pt);
         b = file_read(FILE_NAME);
-        overwrite_markers(i % 2 ? i < 2 ? "static" : "static-fragmented" : i < 2 ? "dynamic" : "dynamic-fragmented", &b);
+        overwrite_markers(i % 2 ? i < 2 ? "static" : "static-fragmented" : i < 2 ? "dynamic" : "dynamic-fragmented", &b, 0);
+        if (i % 2 == 0)
+            overwrite_markers(i < 2 ? "dynamic" : "dynamic-fragmented", &b, 65536);
         if (i == 0) {
             struct medium m;
             medium_parse(&m, b.at, b.size);

@@ -6,7 +6,7 @@
 use crate::palloc::Result;
 use crate::palloc::chain::{Chain, Link, link_at};
 use crate::palloc::error::Error;
-use crate::palloc::format::{Extent, HEADER, Intent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, WORD};
+use crate::palloc::format::{Extent, HEADER, Intent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, STEP, WORD};
 use crate::palloc::free_index::FreeIndex;
 use crate::palloc::medium::Medium;
 use crate::palloc::record;
@@ -37,6 +37,8 @@ pub enum Rest {
 /// A start marker that leads farther than any file is long was overwritten.
 const LONGEST: u64 = 1 << 48;
 
+const OVERWRITTEN: &str = "the start marker was overwritten";
+
 /// Where blocks are smaller than this, the rest of a page is fetched when the walk comes to it. Where they are larger, no page is read
 /// that has no marker.
 const DENSE: u64 = 1024;
@@ -51,6 +53,8 @@ pub fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Res
     let mut fetched = 0;
     // Whether the end marker of the block before shows that its start marker is right.
     let mut is_sure = true;
+    // The first of the live blocks before this place that have no such end marker, if the last block is one.
+    let mut unsure_from = None;
     while survey.end < end {
         let start = survey.end;
         if start >= fetched && start - survey.last < DENSE {
@@ -59,16 +63,23 @@ pub fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Res
         }
         let Some(link) = link_at(medium, start, end) else {
             survey.rest = rest_at(medium, start, dynamic && is_sure)?;
+            // An overwritten marker may lead anywhere into the zeros of growth.
+            if let Some(from) = unsure_from.filter(|_| survey.rest == Rest::Zeros) {
+                if has_live_block(medium, from + STEP, start) {
+                    return Err(Error::Damaged { offset: from, what: OVERWRITTEN });
+                }
+            }
             break;
         };
         let Link { block, is_free } = link;
         let end_marker = link.end_marker(medium);
         is_sure = end_marker == link.marker() || can_have_end_marker(medium, link, end_marker);
+        unsure_from = if is_sure || is_free { None } else { unsure_from.or(Some(start)) };
         if end_marker != link.marker() {
             survey.untidy = true;
             // An operation can hide one blob: it was freed, and its space was allocated again just before the power was cut.
             if !is_free && !is_sure && hides_blobs(medium, link.marker(), start, block.end(), 2) {
-                return Err(Error::Damaged { offset: start, what: "the start marker was overwritten" });
+                return Err(Error::Damaged { offset: start, what: OVERWRITTEN });
             }
         }
         survey.untidy |= after_free && is_free;
@@ -116,8 +127,28 @@ fn rest_at(medium: &impl Medium, start: u64, can_be_cut_off: bool) -> Result<Res
 fn was_cut_off(medium: &impl Medium, start: u64, marker: Marker) -> bool {
     let end = medium.end();
     (MIN_DATA..LONGEST).contains(&marker.n())
-        && (marker.is_free() || end - start >= MIN_BLOCK)
+        && (marker.is_free() || end - start >= MIN_BLOCK && !has_live_block(medium, start + STEP, end))
         && !hides_blobs(medium, marker, start, end, 1)
+}
+
+/// Whether a live block with two equal markers is in these bytes, at a place where this library's blocks start.
+///
+/// After a power cut without PALLOC_SYNC, an old link of a free block may be where a start marker should be. It looks like that of a live
+/// block beyond the end of the file. A synced blob behind it still has both markers, whatever the sectors around it hold. A free block
+/// can't be tested so: slack is full of the markers of freed blobs.
+fn has_live_block(medium: &impl Medium, from: u64, end: u64) -> bool {
+    let mut place = (from - HEADER).next_multiple_of(STEP) + HEADER;
+    while place < end {
+        match link_at(medium, place, end) {
+            Some(link) if !link.is_free && link.end_marker(medium) == link.marker() => return true,
+            _ => place += STEP,
+        }
+        if place % PAGE < STEP {
+            // The file may be sparse, so holes are skipped.
+            place += medium.data_from(place).saturating_sub(place) / STEP * STEP;
+        }
+    }
+    false
 }
 
 /// Whether the bytes from `start` to the end of the file are zeros, as growth or an initialization that was cut off leaves them. The end

@@ -370,7 +370,7 @@ fn a_power_cut_while_a_move_is_finished_by_the_next_open_loses_nothing() {
 
 /// Cuts the power in any state since the last sync: the image is refused, or each synced blob is there. Returns how many images were
 /// opened, and how many of them were refused.
-pub fn cut_power_since_sync(
+fn cut_power_since_sync(
     heap: &Heap<MemMedium>,
     synced: &Blobs,
     random: &mut Random,
@@ -392,16 +392,22 @@ pub fn cut_power_since_sync(
 }
 
 /// Works without PALLOC_SYNC and syncs now and then. A power cut leaves any mix of what was stored since: it is refused, or every blob
-/// that was synced and not freed or moved since is there. Returns how many images were opened, and how many of them were refused.
-fn cut_power_between_syncs(start: Vec<u8>, flags: Flags, seed: u64, operations: u32) -> (usize, usize) {
+/// that was synced and not freed or moved since is there. Media of even seeds are dynamic. Returns how many images were opened, and how
+/// many of them were refused.
+pub(super) fn cut_power_between_syncs(
+    seed: u64,
+    operations: u32,
+    mut operate: impl FnMut(&mut Heap<MemMedium>, &Blobs, &mut Random) -> (Operation, Option<u64>),
+) -> (usize, usize) {
     let mut random = Random(seed);
-    let mut heap = open(start, flags).unwrap();
+    let (flags, size) = if seed % 2 == 0 { (Flags::DYNAMIC, 0) } else { (Flags::DEFAULT, 8 + 16 * 400) };
+    let mut heap = open(vec![0; size], flags).unwrap();
     let mut synced = Blobs::new();
     let (mut opened, mut refused) = (0, 0);
     heap.medium.before_each_change = Some(Vec::new());
     for step in 0..operations {
         let before = blobs(&heap);
-        let filled = random_operation(&mut heap, &before, &mut random).1;
+        let filled = operate(&mut heap, &before, &mut random).1;
         // Often a program writes less than it allocated: what was there before stays.
         if let Some(ptr) = filled.filter(|_| random.below(2) == 0) {
             fill(&mut heap, ptr, step as u8 | 1);
@@ -424,8 +430,7 @@ fn a_power_cut_between_two_syncs_loses_no_synced_blob() {
     let seeds = if is_deep() { 1000 } else { 100 };
     let mut total = (0, 0);
     for seed in 1..=seeds {
-        let (flags, size) = if seed % 2 == 0 { (Flags::DYNAMIC, 0) } else { (Flags::DEFAULT, 8 + 16 * 400) };
-        let (opened, refused) = cut_power_between_syncs(vec![0; size], flags, seed * 17, 100);
+        let (opened, refused) = cut_power_between_syncs(seed * 17, 100, random_operation);
         total = (total.0 + opened, total.1 + refused);
     }
     println!("{total:?} images opened, and refused");

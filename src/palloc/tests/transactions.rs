@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::power::{Durable, cut_power_since_sync, power_cuts, short_medium};
+use super::power::{Durable, cut_power_between_syncs, power_cuts, short_medium};
 use super::{
     Blobs, Flags, Heap, MemMedium, Operation, Random, Result, blobs, check_killed, closed, fill, is_deep, open,
     random_operation, recover,
@@ -239,29 +239,16 @@ fn a_power_cut_in_any_transaction_leaves_all_or_nothing() {
     assert!(images > 10_000);
 }
 
-/// Without PALLOC_SYNC a power cut leaves any mix of what was stored since the last palloc_sync: the medium is refused, or every blob that was
-/// synced and neither freed nor changed since is there.
+/// Without PALLOC_SYNC, with other operations between transactions: see `cut_power_between_syncs`.
 #[test]
 fn a_power_cut_between_two_syncs_with_transactions_loses_no_synced_blob() {
     let (mut opened, mut refused) = (0, 0);
-    for seed in 1..=if is_deep() { 500 } else { 40 } {
-        let mut random = Random(seed * 7919);
-        let mut heap = open(vec![0; 20_008], Flags::DEFAULT).unwrap();
-        let mut synced = Blobs::new();
-        heap.medium.before_each_change = Some(Vec::new());
-        for step in 0..60 {
-            let before = blobs(&heap);
-            random_one(&mut heap, &before, &mut random);
-            let after = blobs(&heap);
-            synced.retain(|ptr, bytes| after.get(ptr) == Some(bytes));
-            let cuts = cut_power_since_sync(&heap, &synced, &mut random, (seed, step));
-            (opened, refused) = (opened + cuts.0, refused + cuts.1);
-            if step % 12 == 11 {
-                heap.sync().unwrap();
-                synced = blobs(&heap);
-                heap.medium.before_each_change = Some(Vec::new());
-            }
-        }
+    for seed in 1..=if is_deep() { 1000 } else { 80 } {
+        let cuts = cut_power_between_syncs(seed * 7919, 60, |heap, before, random| match random.below(3) {
+            0 => random_operation(heap, before, random),
+            _ => random_one(heap, before, random),
+        });
+        (opened, refused) = (opened + cuts.0, refused + cuts.1);
     }
     println!("{opened} images opened, {refused} refused");
     assert!(opened > 20_000 && refused < opened / 2);
