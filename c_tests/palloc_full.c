@@ -539,6 +539,26 @@ static void store_all(struct palloc_t *pt, uint64_t ptr, int value)
         CHECK_ERRNO(ENOSPC);
 }
 
+/* The same file with holes where it has zeros. */
+static void make_sparse(const struct bytes *b)
+{
+    int fd;
+    size_t at;
+
+    unlink(ON_FS);
+    fd = open(ON_FS, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    REQUIRE(fd >= 0 && ftruncate(fd, (off_t)b->size) == 0);
+    for (at = 0; at < b->size; at += 1024) {
+        size_t n = b->size - at < 1024 ? b->size - at : 1024, k;
+        for (k = 0; k < n && b->at[at + k] == 0; k++)
+            ;
+        if (k < n)
+            REQUIRE(pwrite(fd, b->at + at, n, (off_t)at) == (ssize_t)n);
+    }
+    fsync(fd);
+    close(fd);
+}
+
 /* All functions, on a medium whose file has holes in the pages of its markers; each succeeds or is ENOSPC. */
 static void restored_sparse(void)
 {
@@ -546,26 +566,13 @@ static void restored_sparse(void)
     uint64_t blobs[60], ptr;
     struct bytes b;
     unsigned i, refused = 0;
-    int fd;
-    size_t at;
 
     REQUIRE(pt != NULL);
     for (i = 0; i < 60; i++)
         REQUIRE((blobs[i] = palloc(pt, 200 + 1500 * (i % 5))) != 0);
     palloc_close(pt);
     b = file_read(ON_FS);
-    unlink(ON_FS);
-    fd = open(ON_FS, O_WRONLY | O_CREAT | O_CLOEXEC, 0666); /* restored: blocks of zeros are holes */
-    REQUIRE(fd >= 0 && ftruncate(fd, (off_t)b.size) == 0);
-    for (at = 0; at < b.size; at += 1024) {
-        size_t n = b.size - at < 1024 ? b.size - at : 1024, k;
-        for (k = 0; k < n && b.at[at + k] == 0; k++)
-            ;
-        if (k < n)
-            REQUIRE(pwrite(fd, b.at + at, n, (off_t)at) == (ssize_t)n);
-    }
-    fsync(fd);
-    close(fd);
+    make_sparse(&b);
     bytes_free(&b);
     fill_fs();
     pt = palloc_init(ON_FS, PALLOC_DEFAULT);
@@ -597,6 +604,60 @@ static void restored_sparse(void)
     CHECK(pt != NULL);
     palloc_close(pt);
     CHECK_SOUND(ON_FS);
+}
+
+/* A medium that was killed when its transaction was committed and not done yet, copied with holes. */
+static void killed_sparse(void)
+{
+    struct palloc_t *pt = palloc_init(ON_FS, PALLOC_DYNAMIC | PALLOC_SYNC);
+    struct bytes before, after, image;
+    struct palloc_tx *tx;
+    uint64_t blobs[30], made;
+    char text[3000];
+    unsigned i;
+
+    REQUIRE(pt != NULL);
+    for (i = 0; i < 30; i++)
+        REQUIRE((blobs[i] = palloc(pt, 5000)) != 0);
+    memset(text, 'x', sizeof text);
+    tx = palloc_begin(pt);
+    REQUIRE(tx != NULL && (made = palloc_tx_alloc(tx, 9000)) != 0);
+    for (i = 0; i < 10; i++) {
+        REQUIRE(palloc_tx_free(tx, blobs[3 * i]) == 0);
+        REQUIRE(palloc_tx_store(tx, blobs[3 * i + 1] + 1000, text, sizeof text) == 0);
+    }
+    before = file_read(ON_FS);
+    REQUIRE(palloc_commit(tx) == 0);
+    after = file_read(ON_FS);
+    image = file_read(ON_FS); /* behind the store that commits: all but what the record says */
+    REQUIRE(before.size == after.size);
+    memcpy(image.at + made - 8, before.at + made - 8, 8);
+    for (i = 0; i < 30; i++)
+        memcpy(image.at + blobs[i] - 8, before.at + blobs[i] - 8, 5000);
+    palloc_close(pt);
+
+    make_sparse(&image);
+    fill_fs();
+    pt = palloc_init(ON_FS, PALLOC_DEFAULT);
+    if (pt == NULL)
+        CHECK_ERRNO(ENOSPC);
+    CHECK(pt == NULL);
+    palloc_close(pt);
+    unlink(DISK "/fs/ballast");
+    pt = palloc_init(ON_FS, PALLOC_DEFAULT);
+    REQUIRE(pt != NULL);
+    CHECK_EQ_U(palloc_size(pt, made), 9008);
+    for (i = 0; i < 10; i++) {
+        char *data = palloc_data(pt, blobs[3 * i + 1]);
+
+        CHECK(data != NULL && memcmp(data + 1000, text, sizeof text) == 0);
+        CHECK(palloc_data(pt, blobs[3 * i]) == NULL);
+    }
+    palloc_close(pt);
+    CHECK_SOUND(ON_FS);
+    bytes_free(&before);
+    bytes_free(&after);
+    bytes_free(&image);
 }
 
 /* A sparse file of zeros becomes a medium, or ENOSPC says why not; what is handed out can be written. */
@@ -706,6 +767,8 @@ static void other_disks(void)
         {"a-restored-sparse-medium-ext4-with-blocks-of-1-KiB", "ext4", "-q -F -b 1024", 8 * MIB, restored_sparse},
         {"a-restored-sparse-medium-ext4", "ext4", "-q -F -b 4096", 8 * MIB, restored_sparse},
         {"a-restored-sparse-medium-ext2-with-blocks-of-1-KiB", "ext2", "-q -F -b 1024", 8 * MIB, restored_sparse},
+        {"a-killed-transaction-in-a-sparse-file-ext4-with-blocks-of-1-KiB", "ext4", "-q -F -b 1024", 8 * MIB, killed_sparse},
+        {"a-killed-transaction-in-a-sparse-file-ext2-with-blocks-of-1-KiB", "ext2", "-q -F -b 1024", 8 * MIB, killed_sparse},
         {"a-sparse-file-of-zeros-ext2", "ext2", "-q -F -b 4096", 8 * MIB, init_sparse},
         {"a-sparse-file-of-zeros-ext2-with-blocks-of-1-KiB", "ext2", "-q -F -b 1024", 8 * MIB, init_sparse},
         {"a-sparse-file-of-zeros-ext3", "ext3", "-q -F -b 4096", 8 * MIB, init_sparse},

@@ -3,7 +3,7 @@
 use super::Result;
 use super::chain::{Chain, Link, link_at};
 use super::error::Error;
-use super::format::{Extent, HEADER, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD};
+use super::format::{Extent, HEADER, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, WORD};
 use super::free_index::{FreeIndex, State};
 use super::medium::Medium;
 use super::record::{self, Change, Record, is_inside, put};
@@ -17,12 +17,17 @@ const MAX_RECORDS: usize = 16;
 pub fn finish(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writable: bool) -> Result<bool> {
     let mut records = [None; MAX_RECORDS];
     let (mut count, mut logs) = (0, 0);
-    for link in Chain::new(medium, HEADER, end) {
-        let Extent { start: at, data_len: n } = link.block;
-        if link.is_free || !record::is_log(medium, at, n) {
+    let mut start = HEADER;
+    while let Some(Link { block, is_free }) = link_at(medium, start, end) {
+        let Extent { start: at, data_len: n } = block;
+        start = block.end();
+        if is_free || !record::is_log(medium, at, n) {
             continue;
         }
         logs += 1;
+        if writable {
+            medium.reserve(at, WORD)?;
+        }
         if let Some(record) = Record::find(medium, at, n) {
             *records
                 .get_mut(count)
@@ -35,6 +40,9 @@ pub fn finish(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writabl
     }
     let records = &mut records[..count];
     records.sort_unstable();
+    for record in records.iter().flatten().filter(|_| writable) {
+        reserve(medium, *record)?;
+    }
     for record in records.iter().flatten() {
         replay(medium, index, *record, writable)?;
     }
@@ -59,6 +67,23 @@ pub fn finish(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writabl
         start = block.end();
     }
     Ok(writable)
+}
+
+/// Makes sure that doing the record cannot fail for want of space on the disk: in a file with holes, what is stored to may be one.
+fn reserve(medium: &mut impl Medium, record: Record) -> Result<()> {
+    let mut number = 0;
+    while let Some((change, _, next)) = record.change(medium, number) {
+        number = next;
+        let (at, len) = match change {
+            Change::Store { at, len, .. } => (at, len.into()),
+            Change::Mark { block, .. } | Change::Free { block } => (block, WORD),
+        };
+        // A change that leads beyond the medium is not done.
+        if at + len <= medium.end() {
+            medium.reserve(at, len)?;
+        }
+    }
+    Ok(())
 }
 
 /// Does what the record says, as far as it is not done. Whatever it says, only live blocks that are no logs are changed, and free ones
@@ -137,7 +162,6 @@ fn store(medium: &mut impl Medium, at: u64, from: u64, len: u64, writable: bool)
             if !writable {
                 return Err(Error::Unfinished);
             }
-            medium.reserve(at + done, n as u64)?;
             put(medium, at + done, &piece[..n]);
         }
         done += n as u64;
