@@ -167,6 +167,7 @@ TOTALS
 }
 
 build_exchange() { # NAME
+    SUPPORT=$WORK/support.$1.a
     become "$1" && $MAKE --no-print-directory all && strict_cc -c c_tests/palloc_exchange.c -o "$WORK/$1.o" && link static "$WORK/$1.o" "$WORK/exchange.$1$EXEEXT"
 }
 

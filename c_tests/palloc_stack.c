@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A thread with 32 KiB of stack can call every function of palloc.h and of finwo/palloc.h: each part runs in such a thread of a process
+ * A thread with 16 KiB of stack can call every function of palloc.h and of finwo/palloc.h: each part runs in such a thread of a process
  * of its own, where one byte more is a SIGSEGV. SHOW_STACK in the environment prints what is left of it.
  *
  * POSIX only: a thread's stack has no fixed size on Windows
  */
 #include "palloc_util.h"
 
-enum { STACK = 32768, GUARD = 65536, PAINT = 0xa5 };
+enum { STACK = 16384, GUARD = 65536, PAINT = 0xa5 };
 
 #define CALL(cond) do { if (!(cond)) { fail_line = __LINE__; return; } } while (0)
 
@@ -24,6 +24,32 @@ static void see(void *user, uint64_t offset, const char *what)
 {
     (void)offset, (void)what;
     ++*(int *)user;
+}
+
+static void transactions(struct palloc_t *pt)
+{
+    struct palloc_tx *tx[3];
+    uint64_t old = palloc(pt, 300), blob[20];
+    char bytes[300] = "new bytes";
+    int k;
+
+    CALL(old != 0);
+    for (k = 0; k < 3; k++)
+        CALL((tx[k] = palloc_begin(pt)) != NULL);
+    for (k = 0; k < 20; k++)
+        CALL((blob[k] = palloc_tx_alloc(tx[0], (size_t)k * 90)) != 0 && palloc_tx_data(tx[0], blob[k]) != NULL);
+    CALL(palloc_tx_alloc(tx[0], 300000) != 0);
+    CALL(palloc_tx_store(tx[0], old, bytes, sizeof bytes) == 0);
+    CALL(palloc_commit(tx[0]) == 0);
+    for (k = 0; k < 20; k += 2)
+        CALL(palloc_tx_free(tx[1], blob[k]) == 0);
+    CALL(palloc_tx_free(tx[1], old) == 0 && palloc_tx_store(tx[1], blob[1], bytes, 90) == 0 && palloc_tx_alloc(tx[1], 5) != 0);
+    errno = 0;
+    CALL(palloc_tx_free(tx[1], 3) == -1 && errno == EINVAL);
+    CALL(palloc_commit(tx[1]) == 0);
+    CALL(palloc_tx_alloc(tx[2], 4000) != 0 && palloc_tx_free(tx[2], blob[1]) == 0);
+    palloc_cancel(tx[2]);
+    CALL(palloc_begin(pt) != NULL); /* palloc_close cancels it */
 }
 
 static void every_function(uint32_t flags)
@@ -50,7 +76,8 @@ static void every_function(uint32_t flags)
     CALL(palloc_first(pt) != 0 && palloc_next(pt, palloc_first(pt)) != 0);
     CALL(palloc_stat(pt, &stat) == 0 && stat.live_blobs >= 21);
     CALL(palloc_walk(pt, visit, &count) == 0 && count >= 21);
-    CALL(palloc_sync(pt) == 0);
+    transactions(pt);
+    CALL(fail_line == 0 && palloc_sync(pt) == 0);
     pfree(pt, other);
     errno = 0;
     pfree(pt, other);
@@ -292,7 +319,7 @@ int main(void)
     snprintf(path, sizeof path, "%s/stack.db", here);
     file = path;
     for (i = 0; i < sizeof points / sizeof points[0]; i++) {
-        TESTF("32-KiB-of-stack-are-enough-for-every-function-%s", points[i].name);
+        TESTF("16-KiB-of-stack-is-enough-for-every-function-%s", points[i].name);
         if (sysconf(_SC_THREAD_STACK_MIN) > STACK) {
             SKIP("this system needs more for the thread alone");
             continue;

@@ -77,7 +77,7 @@
  *   No function may be called in a signal handler. Nor may exit(3), if a function registered by
  *   atexit(3) closes a medium: it would wait forever for the call that the signal interrupted. Set
  *   a flag, or call _exit(2): a kill loses nothing.
- *   A thread that calls a function needs 32 KiB of stack (measured with glibc: less than 20).
+ *   A thread with 16 KiB of stack can call every function.
  *
  * Crashes
  *

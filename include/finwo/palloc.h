@@ -45,6 +45,8 @@
  * another thread was in a call at the fork. The other process must not. A child may always use
  * media that it opens itself: fork waits for a palloc_open or palloc_init of another thread.
  *
+ * A thread with 16 KiB of stack can call every function.
+ *
  * The functions have the names of those of palloc.h, with other parameters: macros at the end of
  * this file map the names. So a source file can include only one of the two headers. A program may
  * use both, for different media.
@@ -165,7 +167,10 @@ PALLOC_RESPONSE palloc_fd_init(PALLOC_FD fd, PALLOC_FLAGS flags);
 /*
  * Closes the medium and the descriptor, whether it came from palloc_open or open(2). The file is
  * then exactly in the documented format. A descriptor from palloc_open whose file holds no medium
- * is closed too. No other thread may be using either.
+ * is closed too. No other thread may be using either. The call walks all free blocks.
+ *
+ * The call does not read the start markers of blobs. If the program has overwritten one, the call
+ * succeeds all the same, and the next palloc_open or palloc_init may fail with EILSEQ.
  *
  * Returns PALLOC_OK, or PALLOC_ERR on failure; even then both are closed, if they were open. Fails
  * iff:

@@ -154,7 +154,11 @@ fn init(fd: c_int, flags: Flags) -> engine::Result<()> {
 }
 
 /// Closes the medium and the descriptor, whether it came from palloc_open or open(2). The file is then exactly in the documented format. A
-/// descriptor from palloc_open whose file holds no medium is closed too. No other thread may be using either.
+/// descriptor from palloc_open whose file holds no medium is closed too. No other thread may be using either. The call walks all free
+/// blocks.
+///
+/// The call does not read the start markers of blobs. If the program has overwritten one, the call succeeds all the same, and the next
+/// palloc_open or palloc_init may fail with EILSEQ.
 ///
 /// Returns PALLOC_OK, or PALLOC_ERR on failure; even then both are closed, if they were open. Fails iff:
 /// - EBADF: `fd` is not open; or the program closed it by close(2) and its number now belongs to another file, which stays open.

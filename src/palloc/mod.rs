@@ -451,3 +451,11 @@ pub(crate) fn try_box<T>(value: T) -> std::result::Result<Box<[T]>, TryReserveEr
     one.push(value);
     Ok(one.into_boxed_slice())
 }
+
+/// The same for a large value, which is made in its place: it never lies on the stack.
+pub(crate) fn try_box_with<T>(make: impl FnMut() -> T) -> std::result::Result<Box<[T]>, TryReserveError> {
+    let mut one = Vec::new();
+    one.try_reserve_exact(1)?;
+    one.resize_with(1, make);
+    Ok(one.into_boxed_slice())
+}

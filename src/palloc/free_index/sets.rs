@@ -16,7 +16,7 @@ use super::slots::{GRANULE_SHIFT, SlotMap, ZONE_SHIFT, granule_of, granule_start
 use super::trees::{BitTree, MaxTree};
 use super::{Bits, CLASSES, class_of, data_len_of_class};
 use crate::palloc::format::Extent;
-use crate::palloc::try_box;
+use crate::palloc::try_box_with;
 
 const _: () = {
     assert!(ZONE_SHIFT - GRANULE_SHIFT == u64::BITS.trailing_zeros(), "a word has a bit for each granule of a zone");
@@ -46,9 +46,10 @@ impl Words {
 
 /// The sets. In each function a `class` of None is the set of blocks that have no exact size.
 pub struct FreeSets {
-    /// A boxed slice of one, because only that has a fallible constructor: see `try_box`.
+    /// A boxed slice of one, because only that has a fallible constructor: see `try_box_with`.
     zones: Vec<Option<Box<[Words]>>>,
-    exact: [BitTree; CLASSES],
+    /// One for each class. Empty until `prepare` is called.
+    exact: Vec<BitTree>,
     /// Bit c is set iff the set of class c has a block.
     non_empty: u32,
     others: MaxTree,
@@ -57,18 +58,15 @@ pub struct FreeSets {
 impl FreeSets {
     /// Empty sets.
     pub fn new() -> FreeSets {
-        FreeSets {
-            zones: Vec::new(),
-            exact: std::array::from_fn(|_| BitTree::default()),
-            non_empty: 0,
-            others: MaxTree::default(),
-        }
+        FreeSets { zones: Vec::new(), exact: Vec::new(), non_empty: 0, others: MaxTree::default() }
     }
 
     /// Makes room for a block that starts at `start`. Fails iff there is no memory; then nothing changed that can be seen.
     pub fn prepare(&mut self, start: u64) -> Result<(), TryReserveError> {
         let zone = zone_of(start);
         if zone >= self.zones.len() {
+            self.exact.try_reserve_exact(CLASSES - self.exact.len())?;
+            self.exact.resize_with(CLASSES, BitTree::default);
             for tree in &mut self.exact {
                 tree.cover(zone + 1)?;
             }
@@ -77,7 +75,7 @@ impl FreeSets {
             self.zones.resize_with(zone + 1, || None);
         }
         if self.zones[zone].is_none() {
-            self.zones[zone] = Some(try_box(Words::EMPTY)?);
+            self.zones[zone] = Some(try_box_with(|| Words::EMPTY)?);
         }
         Ok(())
     }

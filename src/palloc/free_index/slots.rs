@@ -18,7 +18,7 @@ use std::collections::TryReserveError;
 
 use super::{Bits, MAX_EXACT, State};
 use crate::palloc::format::{MIN_BLOCK, OVERHEAD};
-use crate::palloc::try_box;
+use crate::palloc::try_box_with;
 
 /// Bytes of the medium for one byte of the map.
 const SLOT: u64 = MIN_BLOCK;
@@ -89,7 +89,7 @@ impl SlotState {
 /// The slot map.
 #[derive(Default)]
 pub struct SlotMap {
-    /// A boxed slice of one, because only that has a fallible constructor: see `try_box`.
+    /// A boxed slice of one, because only that has a fallible constructor: see `try_box_with`.
     zones: Vec<Option<Box<[[u8; SLOTS]]>>>,
 }
 
@@ -125,7 +125,7 @@ impl SlotMap {
             self.zones.resize_with(zone + 1, || None);
         }
         if self.zones[zone].is_none() {
-            self.zones[zone] = Some(try_box([0; SLOTS])?);
+            self.zones[zone] = Some(try_box_with(|| [0; SLOTS])?);
         }
         Ok(())
     }
