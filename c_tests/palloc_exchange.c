@@ -6,10 +6,21 @@
  *     palloc_exchange write DIR       writes the set into a directory: the same bytes on every machine
  *     palloc_exchange take DIR SEED   opens the media of the set that lies there, checks every blob, does random work, and leaves them
  *
+ * Some media are as a kill or a power cut in a transaction leaves them. Each machine leaves them so again.
+ *
  * Beside each medium, NAME.db, a text NAME.txt has its blobs, a line for each: offset, size, id of the bytes' pattern, how many of them
  * hold it. c_tests/cross.sh carries sets between the machines it can run.
  */
 #include "palloc_util.h"
+
+/* How far the last transaction of a medium had come when its process was killed, or the power was cut. */
+enum transaction {
+    NO_TRANSACTION,
+    OPEN,        /* not committed */
+    COMMITTED,   /* its record is on the disk, and nothing else */
+    PARTLY_DONE, /* some of its changes too, whichever */
+    DONE,        /* all of them */
+};
 
 static const struct kind {
     const char *name;
@@ -19,18 +30,28 @@ static const struct kind {
     int descriptors;    /* second generation */
     int unclosed;       /* as a kill leaves it */
     unsigned steps;
+    enum transaction transaction;
 } kinds[] = {
-    {"dynamic", PALLOC_DYNAMIC, 0, NULL, 0, 0, 800},
-    {"static", PALLOC_DEFAULT, 60000, NULL, 0, 0, 800},
-    {"sync", PALLOC_DYNAMIC | PALLOC_SYNC, 0, NULL, 0, 0, 30},
-    {"unclosed", PALLOC_DYNAMIC, 0, NULL, 0, 1, 800},
-    {"unclosed_static", PALLOC_DEFAULT, 60000, NULL, 0, 1, 800},
-    {"descriptors", PALLOC_DYNAMIC, 0, NULL, 1, 0, 300},
-    {"descriptors_static", PALLOC_DEFAULT, 60000, NULL, 1, 0, 300},
-    {"odd", PALLOC_DYNAMIC, 0, "g1_03_dynamic_fragmented", 0, 0, 0},
-    {"odd_changed", PALLOC_DYNAMIC, 0, "g1_03_dynamic_fragmented", 0, 0, 300},
-    {"odd_static", PALLOC_DEFAULT, 0, "h_05_static_fragmented_4096", 0, 0, 300},
-    {"odd_descriptors", PALLOC_DYNAMIC, 0, "h_02_dynamic_grow", 1, 0, 300},
+    {"dynamic", PALLOC_DYNAMIC, 0, NULL, 0, 0, 800, NO_TRANSACTION},
+    {"static", PALLOC_DEFAULT, 60000, NULL, 0, 0, 800, NO_TRANSACTION},
+    {"sync", PALLOC_DYNAMIC | PALLOC_SYNC, 0, NULL, 0, 0, 30, NO_TRANSACTION},
+    {"unclosed", PALLOC_DYNAMIC, 0, NULL, 0, 1, 800, NO_TRANSACTION},
+    {"unclosed_static", PALLOC_DEFAULT, 60000, NULL, 0, 1, 800, NO_TRANSACTION},
+    {"descriptors", PALLOC_DYNAMIC, 0, NULL, 1, 0, 300, NO_TRANSACTION},
+    {"descriptors_static", PALLOC_DEFAULT, 60000, NULL, 1, 0, 300, NO_TRANSACTION},
+    {"odd", PALLOC_DYNAMIC, 0, "g1_03_dynamic_fragmented", 0, 0, 0, NO_TRANSACTION},
+    {"odd_changed", PALLOC_DYNAMIC, 0, "g1_03_dynamic_fragmented", 0, 0, 300, NO_TRANSACTION},
+    {"odd_static", PALLOC_DEFAULT, 0, "h_05_static_fragmented_4096", 0, 0, 300, NO_TRANSACTION},
+    {"odd_descriptors", PALLOC_DYNAMIC, 0, "h_02_dynamic_grow", 1, 0, 300, NO_TRANSACTION},
+    {"tx_open", PALLOC_DYNAMIC, 0, NULL, 0, 0, 300, OPEN},
+    {"tx_open_static", PALLOC_DEFAULT, 90000, NULL, 0, 0, 300, OPEN},
+    {"tx_committed", PALLOC_DYNAMIC | PALLOC_SYNC, 0, NULL, 0, 0, 40, COMMITTED},
+    {"tx_committed_static", PALLOC_SYNC, 90000, NULL, 0, 0, 40, COMMITTED},
+    {"tx_partly_done", PALLOC_DYNAMIC | PALLOC_SYNC, 0, NULL, 0, 0, 40, PARTLY_DONE},
+    {"tx_partly_done_static", PALLOC_SYNC, 90000, NULL, 0, 0, 40, PARTLY_DONE},
+    {"tx_done", PALLOC_DYNAMIC | PALLOC_SYNC, 0, NULL, 0, 0, 40, DONE},
+    {"tx_odd_committed", PALLOC_DYNAMIC | PALLOC_SYNC, 0, "g1_03_dynamic_fragmented", 0, 0, 40, COMMITTED},
+    {"tx_odd_partly_done", PALLOC_DYNAMIC | PALLOC_SYNC, 0, "g1_03_dynamic_fragmented", 0, 0, 40, PARTLY_DONE},
 };
 #define KINDS (sizeof kinds / sizeof kinds[0])
 
@@ -117,6 +138,114 @@ static int work_by_descriptor(const char *path, const struct kind *kind, struct 
     return 1;
 }
 
+/* The first block whose end marker begins with `tag`; 0 if no block's does. The chain is read as it is. */
+static uint64_t block_with_tag(const struct bytes *b, const char *tag)
+{
+    uint64_t at = 8, next;
+
+    for (; at + 32 <= b->size; at = next) {
+        next = at + 16 + (get64(b->at + at) & ~FREE_BIT);
+        if (next <= at || next > b->size)
+            return 0; /* it ends with what is kept for growth */
+        if (memcmp(b->at + next - 8, tag, 2) == 0)
+            return at;
+    }
+    return 0;
+}
+
+static int is_free_block(const struct bytes *b, uint64_t start)
+{
+    uint64_t at = 8;
+
+    while (at < start && at + 32 <= b->size)
+        at += 16 + (get64(b->at + at) & ~FREE_BIT);
+    return at == start && at + 8 <= b->size && (get64(b->at + at) & FREE_BIT) != 0;
+}
+
+/* With COMMITTED always, with PARTLY_DONE now and then, bytes that a commit changes are what they were before. */
+static void undo(struct bytes *after, const struct bytes *before, uint64_t at, uint64_t size, const struct kind *kind, struct rng *rng)
+{
+    if (kind->transaction == COMMITTED || (kind->transaction == PARTLY_DONE && rng_below(rng, 2) == 0))
+        memcpy(after->at + at, before->at + at, (size_t)size);
+}
+
+/*
+ * A transaction that allocates, frees and stores. Closes the medium, and leaves the file as if the process had ended in the transaction.
+ *
+ * With PALLOC_SYNC the record of a transaction is in the file until the next operation. So a copy that was made after the commit is what a
+ * power cut leaves once all changes are on the disk. If only some are, the other places have the bytes of a copy from before the commit.
+ */
+static int end_in_transaction(struct palloc_t *pt, const char *path, const struct kind *kind, struct shadow *s, struct rng *rng)
+{
+    enum { BLOBS = 6 };
+    struct palloc_tx *tx;
+    struct blob made[BLOBS], freed[BLOBS / 2], stored[BLOBS / 2];
+    struct bytes before, after;
+    uint8_t *bytes = xmalloc((size_t)s->max_size * 2 + 64);
+    size_t k, first;
+    unsigned regions = 0;
+
+    for (k = 0; k < 4 * BLOBS && s->count < 2 * BLOBS; k++)
+        MUST(s, model_palloc(pt, s, rng));
+    tx = palloc_begin(pt);
+    MUST(s, CHECK(tx != NULL) && CHECK(s->count >= 2 * BLOBS));
+    for (k = 0; k < BLOBS; k++) {
+        struct blob *b = &made[k];
+        void *data;
+        b->sure = rng_size(rng, s->max_size);
+        b->id = s->next_id++;
+        b->ptr = palloc_tx_alloc(tx, (size_t)b->sure);
+        data = b->ptr != 0 ? palloc_tx_data(tx, b->ptr) : NULL;
+        MUST(s, CHECK(data != NULL));
+        pattern_fill(data, b->id, 0, b->sure);
+    }
+    first = (size_t)rng_below(rng, s->count - BLOBS);
+    for (k = 0; k < BLOBS / 2; k++) {
+        freed[k] = s->at[first + 2 * k];
+        MUST(s, CHECK_EQ_I(palloc_tx_free(tx, freed[k].ptr), 0));
+        stored[k] = s->at[first + 2 * k + 1];
+        stored[k].id = s->next_id++;
+        stored[k].sure = stored[k].size < s->max_size ? stored[k].size : s->max_size;
+        pattern_fill(bytes, stored[k].id, 0, stored[k].sure);
+        MUST(s, CHECK_EQ_I(palloc_tx_store(tx, stored[k].ptr, bytes, (size_t)stored[k].sure), 0));
+    }
+    free(bytes);
+    file_copy(path, "before.copy");
+    before = file_read("before.copy");
+    if (kind->transaction == OPEN) {
+        CHECK(block_with_tag(&before, "RS") != 0 && block_with_tag(&before, "TX") == 0);
+        palloc_close(pt);
+        file_write(path, before.at, before.size);
+        bytes_free(&before);
+        unlink("before.copy");
+        return 1;
+    }
+    MUST(s, CHECK_EQ_I(palloc_commit(tx), 0));
+    file_copy(path, "after.copy");
+    after = file_read("after.copy");
+    for (k = 0; k < BLOBS / 2; k++) {
+        shadow_remove(s, shadow_find(s, freed[k].ptr));
+        s->at[shadow_find(s, stored[k].ptr)] = stored[k];
+        undo(&after, &before, freed[k].ptr - 8, 8, kind, rng);
+        undo(&after, &before, stored[k].ptr, stored[k].sure, kind, rng);
+    }
+    for (k = 0; k < BLOBS; k++) {
+        made[k].size = palloc_size(pt, made[k].ptr);
+        MUST(s, shadow_add(s, made[k].ptr, made[k].size, made[k].id, made[k].sure) != SIZE_MAX);
+        if (is_free_block(&before, made[k].ptr - 8)) {
+            regions++;
+            undo(&after, &before, made[k].ptr - 8, 8, kind, rng);
+        }
+    }
+    CHECK(regions > 0 && block_with_tag(&after, "TX") != 0);
+    palloc_close(pt);
+    file_write(path, after.at, after.size);
+    bytes_free(&before);
+    bytes_free(&after);
+    unlink("before.copy"), unlink("after.copy");
+    return 1;
+}
+
 static int work(const char *path, const struct kind *kind, struct shadow *s, struct rng *rng, unsigned steps)
 {
     struct palloc_t *pt;
@@ -130,6 +259,8 @@ static int work(const char *path, const struct kind *kind, struct shadow *s, str
     while (good && steps-- > 0)
         good = model_step(pt, s, rng);
     good = good && CHECK_VIEW(pt);
+    if (good && kind->transaction != NO_TRANSACTION)
+        return end_in_transaction(pt, path, kind, s, rng);
     if (kind->unclosed)
         file_copy(path, "unclosed.copy");
     palloc_close(pt);
