@@ -30,7 +30,7 @@ same_symbols() { # NM-FLAGS FILE
 # Each name that is exported has the version that packaging/libpalloc.map gives it, and begins with one of few words; that file is sorted.
 versions() {
     "$ROOT/packaging/exports.sh" versions >"$WORK/map" && LC_ALL=C sort -c "$WORK/map" || return
-    if grep -vE '^(palloc|pfree|prealloc|vmem_|buflib_|core_|rockbox_)' "$WORK/map"; then return 1; fi
+    if grep -vE '^(palloc|pcalloc|pfree|prealloc|vmem_|buflib_|core_|rockbox_)' "$WORK/map"; then return 1; fi
     $NM -D --defined-only --with-symbol-versions "$LIB/libpalloc.so" | awk '$2 != "A" { print $3 }' | LC_ALL=C sort | diff "$WORK/map" -
 }
 

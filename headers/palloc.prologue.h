@@ -127,6 +127,7 @@
  *   PostgreSQL has other functions with the same names. Code that runs inside its server links a
  *   build of this library whose names have a prefix (make PREFIX_SYMBOLS=my_).
  */
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>

@@ -132,6 +132,7 @@
  *   PostgreSQL has other functions with the same names. Code that runs inside its server links a
  *   build of this library whose names have a prefix (make PREFIX_SYMBOLS=my_).
  */
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -313,6 +314,31 @@ void palloc_close(struct palloc_t *pt);
 uint64_t palloc(struct palloc_t *pt, size_t size);
 
 /*
+ * Allocates a blob of at least `count` times `size` bytes, all of which are zeros, and returns its
+ * offset. A kill during the call leaves a blob of zeros or no blob, and so does a power cut, with
+ * PALLOC_SYNC. If the product is 0, the blob has 16 bytes.
+ *
+ * Returns 0 on failure, and the medium is as it was. Fails iff:
+ * - ENOMEM: the product is larger than any medium, or memory or address space ran out.
+ * - ENOSPC, EROFS, EINVAL, EFBIG, EILSEQ, EIO, ...: as with palloc.
+ */
+uint64_t pcalloc(struct palloc_t *pt, size_t count, size_t size);
+
+/*
+ * Returns the offset of the root: the first blob of the medium, in which a program keeps the
+ * offsets of its other blobs. If there is no blob, allocates one of at least `size` zeros, as
+ * pcalloc does. Its offset is 16, so no other blob is ever before it. It stays the root until it is
+ * freed or moved by prealloc.
+ *
+ * Returns 0 on failure, and the medium is as it was. Fails iff:
+ * - EINVAL: the first blob has fewer than `size` bytes; or there is no blob, and a transaction is
+ *   open; or `pt` is NULL.
+ * - EILSEQ: a marker was overwritten since the medium was opened.
+ * - ENOSPC, ENOMEM, EROFS, EFBIG, EIO, ...: as with palloc, if there is no blob.
+ */
+uint64_t palloc_root(struct palloc_t *pt, size_t size);
+
+/*
  * Frees the blob at `ptr`. If it is the last of a dynamic medium, `size` shrinks at once; the file
  * is cut by palloc_sync and palloc_close, and when much space is free at its end.
  *
@@ -391,6 +417,30 @@ uint64_t prealloc(struct palloc_t *pt, uint64_t ptr, size_t size);
  *   marker is not read.
  */
 void *palloc_data(struct palloc_t *pt, uint64_t ptr);
+
+/*
+ * Returns the offset of the byte at `address`: the reverse of palloc_data, for an address that it
+ * returned, and for those of the other bytes of the blob. Addresses from before the medium grew are
+ * good too.
+ *
+ * Returns 0 on failure. Fails iff:
+ * - EINVAL: the address is not in a block of the medium, or `pt` is NULL.
+ */
+uint64_t palloc_offset(struct palloc_t *pt, const void *address);
+
+/*
+ * Brings `len` bytes at `offset`, all of one blob, to the disk: they are there when the call
+ * returns. Only the pages that hold them are written (on Windows, all that changed). Without
+ * PALLOC_SYNC, the blob itself is safe from a power cut after the next palloc_sync, as always. With
+ * PALLOC_READONLY, and if `len` is 0, the call does nothing and succeeds.
+ *
+ * Returns 0, or -1 on failure. Fails iff:
+ * - EINVAL: the bytes are not all in one allocated blob, or `pt` is NULL.
+ * - EILSEQ: the marker of the blob was overwritten since the medium was opened.
+ * - EIO, ENOSPC, ...: an error of msync(2). As after a failed palloc_sync, the medium is not
+ *   changed any more. EIO also if a sync failed before.
+ */
+int palloc_flush(struct palloc_t *pt, uint64_t offset, size_t len);
 
 /*
  * Makes everything done so far durable, with the bytes of blobs. The file is then exactly in the
@@ -539,6 +589,22 @@ int64_t palloc_check(const char *filename, palloc_report_fn report, void *user);
  * call has failed yet. The next failure in this thread changes it.
  */
 const char *palloc_error(void);
+
+/*
+ * Names for the values of errno, for a switch over the reasons why a call failed. "Fails iff" of each
+ * function has the values themselves. Other values are those of system calls: write a default.
+ */
+enum palloc_errno {
+    PALLOC_E_INVALID = EINVAL,          /* an argument, or a file that is no medium */
+    PALLOC_E_NO_FILE = ENOENT,          /* the file does not exist */
+    PALLOC_E_LOCKED = EWOULDBLOCK,      /* the medium is open elsewhere */
+    PALLOC_E_DAMAGED = EILSEQ,          /* a marker was overwritten: palloc_error() names the offset */
+    PALLOC_E_FULL = ENOSPC,             /* the static medium or the disk is full */
+    PALLOC_E_NO_MEMORY = ENOMEM,        /* memory, address space, or a size that no medium holds */
+    PALLOC_E_READ_ONLY = EROFS,         /* opened with PALLOC_READONLY */
+    PALLOC_E_SYNC_FAILED = EIO,         /* a sync failed, now or before, or the disk has an error */
+    PALLOC_E_UNSUPPORTED = ENOTSUP      /* PALLOC_EXTENDED */
+};
 
 #ifdef __cplusplus
 }

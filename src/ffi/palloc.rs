@@ -146,7 +146,10 @@ fn errno_of(error: &Error) -> c_int {
         | Error::NoBlob(_)
         | Error::NoBlock(_)
         | Error::OutOfBlob { .. }
-        | Error::NotInBlob { .. } => libc::EINVAL,
+        | Error::NotInBlob { .. }
+        | Error::RootTooShort { .. }
+        | Error::RootInTransaction
+        | Error::NoAddress => libc::EINVAL,
         Error::Extended => libc::ENOTSUP,
         Error::Locked => libc::EWOULDBLOCK,
         Error::Damaged { .. } => libc::EILSEQ,
@@ -333,6 +336,39 @@ pub unsafe extern "C" fn palloc(pt: *mut palloc_t, size: size_t) -> u64 {
     unsafe { with("palloc", pt, 0, |medium| medium.alloc(size as u64)) }
 }
 
+/// Allocates a blob of at least `count` times `size` bytes, all of which are zeros, and returns its offset. A kill during the call leaves
+/// a blob of zeros or no blob, and so does a power cut, with PALLOC_SYNC. If the product is 0, the blob has 16 bytes.
+///
+/// Returns 0 on failure, and the medium is as it was. Fails iff:
+/// - ENOMEM: the product is larger than any medium, or memory or address space ran out.
+/// - ENOSPC, EROFS, EINVAL, EFBIG, EILSEQ, EIO, ...: as with palloc.
+///
+/// # Safety
+/// `pt` is NULL or a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pcalloc(pt: *mut palloc_t, count: size_t, size: size_t) -> u64 {
+    let bytes = (count as u64).saturating_mul(size as u64);
+    // SAFETY: passed on to the caller.
+    unsafe { with("pcalloc", pt, 0, |medium| medium.alloc_zeroed(bytes)) }
+}
+
+/// Returns the offset of the root: the first blob of the medium, in which a program keeps the offsets of its other blobs. If there is no
+/// blob, allocates one of at least `size` zeros, as pcalloc does. Its offset is 16, so no other blob is ever before it. It stays the root
+/// until it is freed or moved by prealloc.
+///
+/// Returns 0 on failure, and the medium is as it was. Fails iff:
+/// - EINVAL: the first blob has fewer than `size` bytes; or there is no blob, and a transaction is open; or `pt` is NULL.
+/// - EILSEQ: a marker was overwritten since the medium was opened.
+/// - ENOSPC, ENOMEM, EROFS, EFBIG, EIO, ...: as with palloc, if there is no blob.
+///
+/// # Safety
+/// `pt` is NULL or a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn palloc_root(pt: *mut palloc_t, size: size_t) -> u64 {
+    // SAFETY: passed on to the caller.
+    unsafe { with("palloc_root", pt, 0, |medium| medium.root(size as u64)) }
+}
+
 /// Frees the blob at `ptr`. If it is the last of a dynamic medium, `size` shrinks at once; the file is cut by palloc_sync and
 /// palloc_close, and when much space is free at its end.
 ///
@@ -431,6 +467,38 @@ pub unsafe extern "C" fn prealloc(pt: *mut palloc_t, ptr: u64, size: size_t) -> 
 pub unsafe extern "C" fn palloc_data(pt: *mut palloc_t, ptr: u64) -> *mut c_void {
     // SAFETY: passed on to the caller.
     unsafe { with("palloc_data", pt, ptr::null_mut(), |medium| Ok(medium.data(ptr)?.cast().as_ptr())) }
+}
+
+/// Returns the offset of the byte at `address`: the reverse of palloc_data, for an address that it returned, and for those of the other
+/// bytes of the blob. Addresses from before the medium grew are good too.
+///
+/// Returns 0 on failure. Fails iff:
+/// - EINVAL: the address is not in a block of the medium, or `pt` is NULL.
+///
+/// # Safety
+/// `pt` is NULL or a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn palloc_offset(pt: *mut palloc_t, address: *const c_void) -> u64 {
+    // SAFETY: passed on to the caller.
+    unsafe { with("palloc_offset", pt, 0, |medium| medium.offset_of(address.addr())) }
+}
+
+/// Brings `len` bytes at `offset`, all of one blob, to the disk: they are there when the call returns. Only the pages that hold them are
+/// written (on Windows, all that changed). Without PALLOC_SYNC, the blob itself is safe from a power cut after the next palloc_sync, as
+/// always. With PALLOC_READONLY, and if `len` is 0, the call does nothing and succeeds.
+///
+/// Returns 0, or -1 on failure. Fails iff:
+/// - EINVAL: the bytes are not all in one allocated blob, or `pt` is NULL.
+/// - EILSEQ: the marker of the blob was overwritten since the medium was opened.
+/// - EIO, ENOSPC, ...: an error of msync(2). As after a failed palloc_sync, the medium is not changed any more. EIO also if a sync failed
+///   before.
+///
+/// # Safety
+/// `pt` is NULL or a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn palloc_flush(pt: *mut palloc_t, offset: u64, len: size_t) -> c_int {
+    // SAFETY: passed on to the caller.
+    unsafe { with("palloc_flush", pt, -1, |medium| medium.flush_bytes(offset, len as u64).map(|()| 0)) }
 }
 
 /// Makes everything done so far durable, with the bytes of blobs. The file is then exactly in the documented format: it ends with the

@@ -74,6 +74,19 @@ pub enum Error {
         /// How many they are.
         len: u64,
     },
+    /// The first blob, the root, is shorter than the program needs.
+    RootTooShort {
+        /// The blob.
+        ptr: u64,
+        /// Its size.
+        len: u64,
+        /// The size that is needed.
+        size: u64,
+    },
+    /// There is no blob, and a transaction is open: its blobs could be placed before the root.
+    RootInTransaction,
+    /// The address is not one of bytes of the medium.
+    NoAddress,
     /// A process was killed in a commit, which opening the medium for writing finishes.
     Unfinished,
 }
@@ -120,6 +133,11 @@ impl fmt::Display for Error {
             Error::NotInBlob { at, len } => {
                 write!(f, "{len} bytes from offset {at} on are not all in one blob that the transaction keeps")
             }
+            Error::RootTooShort { ptr, len, size } => {
+                write!(f, "the first blob, at offset {ptr}, has {len} bytes, not {size}")
+            }
+            Error::RootInTransaction => f.write_str("there is no root yet, and a transaction is open"),
+            Error::NoAddress => f.write_str("the address is not in a block of the medium"),
             Error::Unfinished => f.write_str("a process was killed in a commit: open the medium once for writing"),
         }
     }

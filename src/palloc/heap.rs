@@ -11,7 +11,7 @@
 //! ```
 //!
 //! This file has the state, its invariants, the queries and the stores that all operations share. `heap/alloc.rs` allocates,
-//! `heap/free.rs` frees, `heap/resize.rs` resizes, `heap/tail.rs` grows and cuts the end of a dynamic medium, `heap/transaction.rs` does
+//! `heap/free.rs` frees, `heap/resize.rs` resizes, `heap/tail.rs` grows and cuts the end of a dynamic medium, `heap/zeroed.rs` allocates blobs of zeros, `heap/transaction.rs` does
 //! several of that in one step.
 
 mod alloc;
@@ -19,6 +19,7 @@ mod free;
 mod resize;
 mod tail;
 mod transaction;
+mod zeroed;
 
 use std::ptr::NonNull;
 
@@ -28,7 +29,8 @@ pub use self::transaction::{Changes, MAX_OPEN};
 use super::error::Error;
 use super::format::{Extent, HEADER, MIN_DATA, Marker, OVERHEAD, WORD, next_link, prev_link};
 use super::free_index::{FreeIndex, MAX_EXACT, State};
-use super::medium::Medium;
+use super::medium::{FileMedium, Medium};
+use super::record::is_inside;
 use super::recover::Overlay;
 use super::{Block, Result, Stat};
 
@@ -146,6 +148,30 @@ impl<M: Medium> Heap<M> {
             from = block.end();
         }
         Ok(stat)
+    }
+}
+
+// Addresses, and single ranges on the disk.
+impl Heap<FileMedium> {
+    /// The offset of an address in the data of a block, or in one of its markers.
+    pub fn offset_of(&self, address: usize) -> Result<u64> {
+        let offset = self.medium.offset_of(address);
+        offset.filter(|&offset| offset >= HEADER && offset < self.size).ok_or(Error::NoAddress)
+    }
+
+    /// Brings bytes of a blob to the disk. Fails iff they are not all in one blob, or a sync fails or failed before.
+    pub fn flush_bytes(&mut self, at: u64, len: u64) -> Result<()> {
+        self.check_synced()?;
+        let start = self.index.start_at_or_before(at).filter(|&start| self.index.is_live(start));
+        let block = start.map(|start| self.block(start, State::Live)).transpose()?;
+        if !block.is_some_and(|block| is_inside(block, at, len)) {
+            return Err(Error::NotInBlob { at, len });
+        }
+        if len == 0 || !self.writable {
+            return Ok(());
+        }
+        let result = self.medium.flush_range(at, len);
+        result.inspect_err(|error| self.note_failed_sync(error))
     }
 }
 

@@ -121,6 +121,16 @@ impl FileMedium {
         self.file.forget();
     }
 
+    /// The offset of an address that [`Medium::address`] returned, and of those behind it in the medium.
+    pub fn offset_of(&self, address: usize) -> Option<u64> {
+        self.file.offset_of(address)
+    }
+
+    /// Brings the bytes of a range to the disk.
+    pub fn flush_range(&mut self, at: u64, len: u64) -> Result<()> {
+        self.file.flush_range(at, len)
+    }
+
     fn pointer(&self, at: u64, len: u64) -> *mut u8 {
         let end = self.file.end();
         if len > end || at > end - len {

@@ -267,6 +267,21 @@ impl Palloc {
         self.lock().data(ptr)
     }
 
+    /// Allocates a blob of at least `size` bytes, all zeros. A kill leaves zeros or no blob.
+    pub fn alloc_zeroed(&self, size: u64) -> Result<u64> {
+        self.lock().alloc_zeroed(size)
+    }
+
+    /// The first blob, of at least `size` bytes. If there is none, it is made, of zeros.
+    pub fn root(&self, size: u64) -> Result<u64> {
+        self.lock().root(size)
+    }
+
+    /// Brings `len` bytes at `offset`, all of one blob, to the disk.
+    pub fn flush(&self, offset: u64, len: u64) -> Result<()> {
+        self.lock().flush_bytes(offset, len)
+    }
+
     /// Begins a transaction: several blobs are allocated, filled, changed and freed in one step. Fails if 64 are open, and if the medium
     /// has no room for its log.
     pub fn begin(&self) -> Result<Transaction<'_>> {

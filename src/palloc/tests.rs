@@ -5,6 +5,7 @@
 mod bounds;
 mod power;
 mod transactions;
+mod zeroed;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

@@ -254,6 +254,10 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Runs `operation`; again, if it found no room, once what is kept for later transactions was given back.
+    pub(super) fn has_open_transactions(&self) -> bool {
+        self.tx.open > 0
+    }
+
     pub(super) fn using_reserves<T>(&mut self, operation: impl Fn(&mut Self) -> Result<T>) -> Result<T> {
         match operation(self) {
             Err(Error::Full { .. } | Error::System { .. }) if self.has_reserves() => {

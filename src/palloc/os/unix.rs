@@ -162,6 +162,16 @@ impl MappedFile {
         self.window.as_mut_ptr()
     }
 
+    /// The offset of an address in the window, or in one that it has outgrown.
+    pub fn offset_of(&self, address: usize) -> Option<u64> {
+        let mut windows = self.outgrown.iter().chain([&self.window]);
+        let offset = windows.find_map(|window| {
+            let offset = address.checked_sub(window.as_mut_ptr().addr())?;
+            (offset < window.len()).then_some(offset as u64)
+        });
+        offset.filter(|&offset| offset < self.end)
+    }
+
     #[inline]
     pub fn end(&self) -> u64 {
         self.end
@@ -222,6 +232,19 @@ impl MappedFile {
             self.unsynced_directory = None;
         }
         Ok(())
+    }
+
+    /// Brings the bytes of a range to the disk, with the length of the file.
+    pub fn flush_range(&self, at: u64, len: u64) -> Result<()> {
+        let from = at / self.page() * self.page();
+        let written = self.file.still_open().and_then(|()| {
+            // SAFETY: whole pages of the window, from the one with the first byte to the one with the last.
+            retry(|| unsafe {
+                let start = self.start().add(from as usize).cast();
+                check(libc::msync(start, (at + len - from) as usize, libc::MS_SYNC))
+            })
+        });
+        written.map(drop).map_err(Error::system("write the file to the disk"))
     }
 
     /// Whether all bytes from `at` to `stop` are zero. Skips holes: a read through the mapping would fill them on some file systems.

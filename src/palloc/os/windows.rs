@@ -133,6 +133,16 @@ impl MappedFile {
         self.window.as_mut_ptr()
     }
 
+    /// The offset of an address in the window, or in one that it has outgrown.
+    pub fn offset_of(&self, address: usize) -> Option<u64> {
+        let mut windows = self.outgrown.iter().chain([&self.window]);
+        let offset = windows.find_map(|window| {
+            let offset = address.checked_sub(window.as_mut_ptr().addr())?;
+            (offset < window.len()).then_some(offset as u64)
+        });
+        offset.filter(|&offset| offset < self.end)
+    }
+
     #[inline]
     pub fn end(&self) -> u64 {
         self.end
@@ -235,6 +245,11 @@ impl MappedFile {
         let mut views = self.outgrown.iter().chain([&self.window]);
         let written = views.try_for_each(|view| view.flush_async());
         written.and_then(|()| self.file.sync_all()).map_err(Error::system("write the file to the disk"))
+    }
+
+    /// Brings the bytes of a range to the disk. Here, those of the whole file.
+    pub fn flush_range(&mut self, _at: u64, _len: u64) -> Result<()> {
+        self.flush()
     }
 
     /// Whether all bytes from `at` to `stop` are zero.

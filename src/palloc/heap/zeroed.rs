@@ -1,0 +1,53 @@
+//! Blobs of zeros, and the root, which is one.
+
+use super::Heap;
+use super::alloc::Place;
+use crate::palloc::Result;
+use crate::palloc::error::Error;
+use crate::palloc::format::{Extent, HEADER, Marker, WORD};
+use crate::palloc::medium::Medium;
+
+impl<M: Medium> Heap<M> {
+    /// As `alloc`, and the bytes of the blob are zeros before the chain leads to it.
+    pub fn alloc_zeroed(&mut self, requested: u64) -> Result<u64> {
+        self.begin_change()?;
+        self.using_reserves(|heap| {
+            heap.with_tail_restored(|heap| {
+                let Place { block, free } = heap.place(requested)?;
+                heap.clear_data(block, free)?;
+                heap.claim(block, free, Marker::live(block.data_len).0)?;
+                Ok(block.blob())
+            })
+        })
+    }
+
+    /// Clears the data of `block`, which is to become a live one in `free`: up to its end marker, or to where there are zeros already.
+    fn clear_data(&mut self, block: Extent, free: Extent) -> Result<()> {
+        let is_slack = free.start == self.size;
+        let stop = if is_slack { self.zeros_from.min(block.end_marker()) } else { block.end_marker() };
+        let Some(len) = stop.checked_sub(block.blob()).filter(|&len| len > 0) else { return Ok(()) };
+        self.medium.reserve_free(block.blob(), len)?;
+        self.medium.clear(block.blob(), len);
+        // A part of a free block has a barrier before its commit in any case.
+        if block == free { self.barrier() } else { Ok(()) }
+    }
+
+    /// The first blob. If there is none, allocates one of zeros, at the lowest place. Fails iff the blob has fewer than `size` bytes,
+    /// a transaction is open and there is no blob, or as `alloc_zeroed`.
+    pub fn root(&mut self, size: u64) -> Result<u64> {
+        const LOWEST: u64 = HEADER + WORD;
+        let first = self.first()?;
+        if first != 0 {
+            let len = self.size_of(first)?;
+            return if len < size { Err(Error::RootTooShort { ptr: first, len, size }) } else { Ok(first) };
+        }
+        self.begin_change()?;
+        if self.has_open_transactions() {
+            return Err(Error::RootInTransaction);
+        }
+        self.tidy_transactions()?; // their logs may be where the root must be
+        let root = self.alloc_zeroed(size)?;
+        debug_assert_eq!(root, LOWEST, "a medium without blobs is one free block, or ends with its header");
+        Ok(root)
+    }
+}
