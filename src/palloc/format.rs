@@ -1,6 +1,8 @@
 //! The bytes on the medium: constants and types, without access to a medium. docs/FORMAT.md describes them under "Bytes". All integers
 //! on the medium are big-endian.
 
+use std::ops::Range;
+
 /// Magic and flags.
 pub const HEADER: u64 = 8;
 /// One marker, or one link of a free block.
@@ -9,6 +11,8 @@ pub const WORD: u64 = 8;
 pub const OVERHEAD: u64 = 2 * WORD;
 /// The smallest data section: it must hold the two links of a free block.
 pub const MIN_DATA: u64 = 16;
+/// What a free block begins with: the start marker and the two links.
+pub const FREE_HEAD: u64 = 3 * WORD;
 /// The smallest block.
 pub const MIN_BLOCK: u64 = OVERHEAD + MIN_DATA;
 /// The data sizes of blocks that this library makes are multiples of this. So are the offsets of their data.
@@ -62,6 +66,10 @@ impl Extent {
     /// The offset of the data: the name of the blob.
     pub const fn blob(self) -> u64 {
         self.start + WORD
+    }
+    /// The offsets of the data.
+    pub const fn data(self) -> Range<u64> {
+        self.blob()..self.end_marker()
     }
     /// The offset of the end marker.
     pub const fn end_marker(self) -> u64 {

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! This file has the state, its invariants, the queries and the stores that all operations share. `heap/alloc.rs` allocates,
-//! `heap/free.rs` frees, `heap/resize.rs` resizes, `heap/tail.rs` grows and cuts the end of a dynamic medium, `heap/zeroed.rs` allocates blobs of zeros, `heap/transaction.rs` does
-//! several of that in one step.
+//! `heap/free.rs` frees, `heap/resize.rs` resizes, `heap/tail.rs` grows and cuts the end of a dynamic medium, `heap/zeroed.rs`
+//! allocates blobs of zeros, `heap/transaction.rs` does several of that in one step.
 
 mod alloc;
 mod free;
@@ -27,9 +27,9 @@ use self::transaction::Transactions;
 pub use self::transaction::{Changes, MAX_OPEN};
 
 use super::error::Error;
-use super::format::{Extent, HEADER, MIN_DATA, Marker, OVERHEAD, WORD, next_link, prev_link};
+use super::format::{Extent, FREE_HEAD, HEADER, MIN_DATA, Marker, OVERHEAD, WORD, next_link, prev_link};
 use super::free_index::{FreeIndex, MAX_EXACT, State};
-use super::medium::{FileMedium, Medium};
+use super::medium::{Bytes, FileMedium, Medium};
 use super::record::is_inside;
 use super::recover::Overlay;
 use super::{Block, Result, Stat};
@@ -101,7 +101,7 @@ impl<M: Medium> Heap<M> {
     /// The bytes of a blob, in memory. Fails as `live`, and iff the disk has no space for them.
     pub fn data(&mut self, blob: u64) -> Result<NonNull<[u8]>> {
         let block = self.live(blob)?;
-        self.medium.reserve(blob, block.data_len)?;
+        self.medium.ensure_space(block.data(), Bytes::Keep)?;
         Ok(self.medium.address(blob, block.data_len))
     }
 
@@ -127,7 +127,7 @@ impl<M: Medium> Heap<M> {
         self.check_writable()?;
         let block = self.live(blob)?;
         block.check_range(offset, bytes.len() as u64)?;
-        self.medium.reserve(blob, block.data_len)?;
+        self.medium.ensure_space(block.data(), Bytes::Keep)?;
         self.medium.write(blob + offset, bytes);
         Ok(())
     }
@@ -448,17 +448,25 @@ impl<M: Medium> Heap<M> {
         self.barrier().inspect_err(|_| self.medium.store(at, before))
     }
 
-    /// Makes sure that stores to these words cannot fail for want of space on the disk. In a file with holes, the page of a marker may
-    /// be one.
+    /// Makes sure that the disk has space for stores to these words, which are markers or next to live data.
     #[inline(always)]
-    fn reserve_words<const N: usize>(&mut self, places: [Option<u64>; N]) -> Result<()> {
-        if self.medium.has_holes() { self.fill_holes_at(places) } else { Ok(()) }
+    fn ensure_words<const N: usize>(&mut self, places: [Option<u64>; N]) -> Result<()> {
+        if self.medium.has_holes() { self.ensure_words_in_holes(places) } else { Ok(()) }
     }
 
     #[cold]
     #[inline(never)]
-    fn fill_holes_at<const N: usize>(&mut self, places: [Option<u64>; N]) -> Result<()> {
-        places.into_iter().flatten().try_for_each(|at| self.medium.reserve(at, WORD))
+    fn ensure_words_in_holes<const N: usize>(&mut self, places: [Option<u64>; N]) -> Result<()> {
+        places.into_iter().flatten().try_for_each(|at| self.medium.ensure_space(at..at + WORD, Bytes::Keep))
+    }
+
+    /// Makes sure that the disk has space to divide `free`, a free block or the slack, at `end` or to use all of it: for its markers, its
+    /// data up to there, and the start marker and the links of the rest.
+    fn ensure_divisible(&mut self, free: Extent, end: u64) -> Result<()> {
+        let is_slack = free.start == self.size; // which has no end marker
+        self.ensure_words([Some(free.start), (!is_slack).then_some(free.end_marker())])?;
+        let scratch_end = (end + FREE_HEAD).min(free.end_marker());
+        self.medium.ensure_space(free.blob()..scratch_end, Bytes::Scratch)
     }
 
     /// Clears start markers of blocks that do not exist any more.
@@ -477,7 +485,7 @@ fn data_len_at(medium: &impl Medium, start: u64) -> u64 {
 
 fn put_link(medium: &mut impl Medium, at: u64, link: u64) -> Result<()> {
     if medium.load(at) != link {
-        medium.reserve(at, WORD)?;
+        medium.ensure_space(at..at + WORD, Bytes::Keep)?;
         medium.store(at, link);
     }
     Ok(())

@@ -1,18 +1,17 @@
 //! Access to the bytes of a medium: its length, loads and stores, space on the disk, order and durability of writes. This file does not
 //! know the meaning of the bytes.
 //!
-//! [`FileMedium`] is a locked file under one shared mapping. `os` has the system calls.
-//!
-//! A store to a page is a SIGBUS if the disk has no space for it. So growth allocates space before anything uses it. In a file with
-//! holes, each range is allocated before the first store to it, in whole pages, because the file system's blocks may be smaller. The
-//! pages of an allocated range are then made writable in one call, for three reasons: some file systems can still fail there (ext4, in a
-//! file of very many pieces), others can't allocate otherwise (ext2), and it costs less than a fault for each page. On tmpfs a load from
-//! a hole takes space too: there, holes are read by system calls.
+//! [`FileMedium`] is a locked file under one shared mapping. `space` knows which of its pages have space on the disk, `os` has the system
+//! calls.
+
+mod space;
 
 use std::ffi::{CStr, c_int};
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
+use self::space::Space;
 use super::os::{Descriptor, MappedFile};
 use super::{Flags, Result};
 
@@ -50,13 +49,22 @@ pub trait Medium {
     /// Moves the end. If it moves up while addresses are in use, it may move further than `end`. New bytes are zero and have space on the
     /// disk. On failure the end does not change.
     fn set_end(&mut self, end: u64) -> Result<()>;
-    /// Whether `reserve` may have holes to fill.
+    /// Whether the file has holes. If it has none, `ensure_space` with `Bytes::Keep` has nothing to do.
     fn has_holes(&self) -> bool;
-    /// Makes sure that the disk has space for stores to the range.
-    fn reserve(&mut self, at: u64, len: u64) -> Result<()>;
-    /// The same for bytes without meaning, which never include a marker. On failure the space goes back to the disk, and the bytes may
-    /// become zeros.
-    fn reserve_free(&mut self, at: u64, len: u64) -> Result<()>;
+    /// Makes sure that no store to the range fails for want of space on the disk. Called before stores to a range that a live block may
+    /// not have used yet. Fails iff the disk has no space, or the system fails.
+    ///
+    /// | the pages of the range | after success | after failure |
+    /// | --- | --- | --- |
+    /// | have space on the disk | as before | as before; `Scratch` bytes may be zeros, without space |
+    /// | are a hole | have space, and are zeros | a hole; for `Keep` some may have space |
+    /// | were added by growth | for `Scratch`, mapped for writing | as before |
+    ///
+    /// If the system can't allocate space, it writes zeros to `Scratch` bytes, and leaves the holes in others.
+    ///
+    /// Bytes that a reader of the file sees do not change, except for `Scratch` on failure. So it orders nothing and needs no barrier:
+    /// with PALLOC_SYNC the barrier behind the stores brings the allocation to the disk too.
+    fn ensure_space(&mut self, range: Range<u64>, bytes: Bytes) -> Result<()>;
     /// Whether every operation is on the disk when it returns.
     fn is_durable(&self) -> bool;
     /// Brings all stores so far to the disk.
@@ -71,17 +79,21 @@ pub trait Medium {
     fn end_addresses(&mut self) {}
 }
 
-/// Holes are filled in pieces of this size.
-const PIECE: u64 = 64 << 10;
+/// What the bytes of a range are worth.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Bytes {
+    /// They stay as they are.
+    Keep,
+    /// Nothing reads them before they are stored to: data of a free block. No marker is among them.
+    Scratch,
+}
 
 /// A medium in a file or on a block device.
 pub struct FileMedium {
     file: MappedFile,
     writable: bool,
     durable: bool,
-    /// Pages of growth up to here were made writable, or would have cost too much.
-    populated: u64,
-    holes: Option<Holes>,
+    space: Space,
 }
 
 impl FileMedium {
@@ -100,10 +112,9 @@ impl FileMedium {
 
     fn over(file: MappedFile, flags: Flags) -> Result<FileMedium> {
         let writable = !flags.contains(Flags::READONLY);
-        let holes = if file.has_movable_end() { Holes::find(&file) } else { None };
+        let space = Space::of(&file);
         file.restore_position()?;
-        let populated = file.end();
-        Ok(FileMedium { file, writable, durable: flags.contains(Flags::SYNC) && writable, populated, holes })
+        Ok(FileMedium { file, writable, durable: flags.contains(Flags::SYNC) && writable, space })
     }
 
     /// A new descriptor of the file for the program, which may close it.
@@ -131,6 +142,13 @@ impl FileMedium {
         self.file.flush_range(at, len)
     }
 
+    /// The slow path of `ensure_space`.
+    #[cold]
+    #[inline(never)]
+    fn take_space(&mut self, range: Range<u64>, bytes: Bytes) -> Result<()> {
+        if self.writable { self.space.ensure(&self.file, range, bytes) } else { Ok(()) }
+    }
+
     fn pointer(&self, at: u64, len: u64) -> *mut u8 {
         let end = self.file.end();
         if len > end || at > end - len {
@@ -138,30 +156,6 @@ impl FileMedium {
         }
         // SAFETY: the file is mapped up to its end, so the result is in the mapping.
         unsafe { self.file.start().add(at as usize) }
-    }
-
-    /// The slow path of reserve: fills holes in the range.
-    #[cold]
-    fn fill_holes(&mut self, at: u64, len: u64) -> Result<()> {
-        match &mut self.holes {
-            Some(holes) if self.writable => holes.fill(&self.file, at, len).map(drop),
-            _ => Ok(()),
-        }
-    }
-
-    /// The slow path of reserve_free: makes pages writable, and fills holes in the range.
-    #[cold]
-    fn prepare_free(&mut self, at: u64, len: u64) -> Result<()> {
-        if at + len > self.populated {
-            let (from, to) = (self.populated, (at + len + POPULATE_AHEAD).min(self.end()));
-            if to - from <= POPULATE_AT_MOST {
-                self.file.populate(from, to - from)?;
-            }
-            self.populated = to;
-        }
-        let Some(holes) = &mut self.holes else { return Ok(()) };
-        let filled = holes.fill(&self.file, at, len).and_then(|done| self.file.zeros_unless(done, at, len));
-        filled.inspect_err(|_| holes.open_again(&self.file, at, len))
     }
 }
 
@@ -189,7 +183,7 @@ impl Medium for FileMedium {
 
     #[inline]
     fn load(&self, at: u64) -> u64 {
-        if let Some(word) = self.holes.as_ref().and_then(|holes| holes.read(&self.file, at)) {
+        if let Some(word) = self.space.read(&self.file, at) {
             return word;
         }
         let word = self.pointer(at, 8).cast::<AtomicU64>();
@@ -218,7 +212,7 @@ impl Medium for FileMedium {
 
     fn prefetch(&self, from: u64, to: u64) {
         let mut at = from;
-        while at < to.min(self.end()) && self.holes.is_none() {
+        while at < to.min(self.end()) && !self.space.has_holes() {
             // SAFETY: a byte of a mapped range. Volatile, so that the compiler keeps the read although its result is unused.
             unsafe { self.pointer(at, 1).read_volatile() };
             at += 64;
@@ -226,7 +220,7 @@ impl Medium for FileMedium {
     }
 
     fn read(&self, at: u64, bytes: &mut [u8]) {
-        if self.holes.as_ref().is_some_and(|holes| holes.loads_fill) && self.file.read_exact(bytes, at).is_ok() {
+        if self.space.loads_fill_holes() && self.file.read_exact(bytes, at).is_ok() {
             return;
         }
         // SAFETY: a mapped range, and a slice outside of it.
@@ -256,7 +250,7 @@ impl Medium for FileMedium {
     }
 
     fn data_from(&self, at: u64) -> u64 {
-        if self.holes.is_some() { self.file.data_from(at) } else { at }
+        if self.space.has_holes() { self.file.data_from(at) } else { at }
     }
 
     fn has_movable_end(&self) -> bool {
@@ -272,24 +266,19 @@ impl Medium for FileMedium {
             self.file.grow(end)?;
         } else if end < self.end() {
             self.file.cut(end)?;
-            self.populated = self.populated.min(end);
+            self.space.note_cut(end);
         }
         Ok(())
     }
 
     #[inline]
     fn has_holes(&self) -> bool {
-        self.holes.is_some()
+        self.space.has_holes()
     }
 
     #[inline]
-    fn reserve(&mut self, at: u64, len: u64) -> Result<()> {
-        if self.holes.is_none() { Ok(()) } else { self.fill_holes(at, len) }
-    }
-
-    #[inline]
-    fn reserve_free(&mut self, at: u64, len: u64) -> Result<()> {
-        if at + len <= self.populated && self.holes.is_none() { Ok(()) } else { self.prepare_free(at, len) }
+    fn ensure_space(&mut self, range: Range<u64>, bytes: Bytes) -> Result<()> {
+        if self.space.is_ensured(&range, bytes) { Ok(()) } else { self.take_space(range, bytes) }
     }
 
     fn is_durable(&self) -> bool {
@@ -331,95 +320,3 @@ unsafe fn store_unaligned(word: *mut u64, value: u64) {
         word.write_unaligned(value);
     }
 }
-
-/// The pieces of a file with holes, and which of them have space on the disk.
-struct Holes {
-    filled: Vec<u64>,
-    /// Whether a load from a hole through the mapping takes space on the disk, and is a SIGBUS if the disk is full.
-    loads_fill: bool,
-}
-
-impl Holes {
-    /// Returns None iff the file has no holes; an empty file has none. Allocated space that was never written counts as a hole: this costs
-    /// one call later.
-    fn find(file: &MappedFile) -> Option<Holes> {
-        let (mut at, end) = (0, file.end());
-        if end == 0 {
-            return None;
-        }
-        let mut holes = Holes { filled: Vec::new(), loads_fill: file.do_loads_fill_holes() };
-        while at < end {
-            // ENXIO: behind the last data there is only a hole. Other errors: the system does not know, so nothing more counts as filled.
-            let Ok((data, hole)) = file.next_data(at) else { return Some(holes) };
-            if data == 0 && hole >= end {
-                return None;
-            }
-            (data.div_ceil(PIECE)..hole / PIECE).for_each(|piece| holes.set_filled(piece));
-            at = hole;
-        }
-        Some(holes)
-    }
-
-    /// Reads the word at `at` by a system call, if a load through the mapping would fill a hole; else returns None.
-    #[cold]
-    fn read(&self, file: &MappedFile, at: u64) -> Option<u64> {
-        if !self.loads_fill || (self.is_filled(at / PIECE) && self.is_filled((at + 7) / PIECE)) {
-            return None;
-        }
-        let mut word = [0; 8];
-        file.read_exact(&mut word, at).ok().map(|()| u64::from_be_bytes(word))
-    }
-
-    fn is_filled(&self, piece: u64) -> bool {
-        self.filled.get((piece / 64) as usize).is_some_and(|word| word >> (piece % 64) & 1 == 1)
-    }
-
-    fn set_filled(&mut self, piece: u64) {
-        let word = (piece / 64) as usize;
-        if word >= self.filled.len() {
-            let more = word + 1 - self.filled.len();
-            if self.filled.try_reserve(more).is_err() {
-                return; // the piece counts as a hole, and is filled again: one more call
-            }
-            self.filled.resize(word + 1, 0);
-        }
-        self.filled[word] |= 1 << (piece % 64);
-    }
-
-    /// Fills the whole pieces around the range; if the disk has no space for these, only the pages of the range. Returns false if the
-    /// system can't allocate.
-    fn fill(&mut self, file: &MappedFile, at: u64, len: u64) -> Result<bool> {
-        let pieces = at / PIECE..(at + len).div_ceil(PIECE);
-        let Some(first) = pieces.clone().find(|&piece| !self.is_filled(piece)) else { return Ok(true) };
-        let last = pieces.rev().find(|&piece| !self.is_filled(piece)).unwrap_or(first);
-        let (start, stop) = (first * PIECE, ((last + 1) * PIECE).min(file.end()));
-        let there = file.allocated();
-        let take = |start: u64, stop: u64| {
-            let allocated = file.allocate(start, stop - start, (stop - start).saturating_sub(there))?;
-            Ok(file.populate(start, stop - start)? || allocated)
-        };
-        match take(start, stop) {
-            Ok(true) => (first..=last).for_each(|piece| self.set_filled(piece)),
-            Ok(false) => return Ok(false),
-            Err(_) => {
-                let page = file.page();
-                return take(at / page * page, (at + len).next_multiple_of(page).min(file.end()));
-            }
-        }
-        Ok(true)
-    }
-
-    /// Gives the space of the range back to the disk, if the system can.
-    fn open_again(&mut self, file: &MappedFile, at: u64, len: u64) {
-        for piece in at / PIECE..(at + len).div_ceil(PIECE) {
-            if let Some(word) = self.filled.get_mut((piece / 64) as usize) {
-                *word &= !(1 << (piece % 64));
-            }
-        }
-        file.punch_hole(at, len);
-    }
-}
-
-/// How far beyond a request pages of growth are made writable, and for how many bytes this pays: a large blob may never be written whole.
-const POPULATE_AHEAD: u64 = 256 << 10;
-const POPULATE_AT_MOST: u64 = 1 << 20;

@@ -15,7 +15,7 @@ use super::error::Error;
 use super::format::{DYNAMIC, EXTENDED, Extent, HEADER, MIN_BLOCK, Marker, SYNC, header, header_flags};
 use super::free_index::{FreeIndex, State};
 use super::heap::Heap;
-use super::medium::Medium;
+use super::medium::{Bytes, Medium};
 use super::{Flags, Result, replay};
 
 const NOT_INITIALIZED: &str = "it is not initialized, and opened for reading only";
@@ -114,7 +114,7 @@ fn initialize(medium: &mut impl Medium, flags: Flags) -> Result<()> {
     if wanted > medium.end() {
         medium.set_end(wanted)?;
     }
-    medium.reserve_free(0, HEADER)?; // which is all zeros
+    medium.ensure_space(0..HEADER, Bytes::Scratch)?; // which is all zeros
     medium.store(0, header(flags.bits() & DYNAMIC));
     medium.flush()
 }
@@ -130,7 +130,7 @@ fn overwrite(medium: &mut impl Medium, flags: Flags) -> Result<()> {
     } else if medium.end() != HEADER {
         return Err(Error::Incompatible(TOO_SMALL));
     }
-    medium.reserve(0, HEADER)?;
+    medium.ensure_space(0..HEADER, Bytes::Keep)?;
     medium.store(0, header(flags.bits() & DYNAMIC));
     medium.flush()
 }

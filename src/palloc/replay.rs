@@ -5,7 +5,7 @@ use super::chain::{Chain, Link, link_at};
 use super::error::Error;
 use super::format::{Extent, HEADER, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, WORD};
 use super::free_index::{FreeIndex, State};
-use super::medium::Medium;
+use super::medium::{Bytes, Medium};
 use super::record::{self, Change, Record, is_inside, put};
 use super::sabotage::{Rule, is_broken};
 
@@ -26,7 +26,7 @@ pub fn finish(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writabl
         }
         logs += 1;
         if writable {
-            medium.reserve(at, WORD)?;
+            medium.ensure_space(at..at + WORD, Bytes::Keep)?;
         }
         if let Some(record) = Record::find(medium, at, n) {
             *records
@@ -80,7 +80,7 @@ fn reserve(medium: &mut impl Medium, record: Record) -> Result<()> {
         };
         // A change that leads beyond the medium is not done.
         if at + len <= medium.end() {
-            medium.reserve(at, len)?;
+            medium.ensure_space(at..at + len, Bytes::Keep)?;
         }
     }
     Ok(())

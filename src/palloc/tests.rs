@@ -9,12 +9,13 @@ mod zeroed;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::format::{Extent, Marker, WORD};
 use super::free_index::FreeIndex;
 use super::heap::Heap;
-use super::medium::Medium;
+use super::medium::{Bytes, Medium};
 use super::{Error, Flags, Result, recover};
 
 /// A medium in memory that keeps its state before every change.
@@ -131,13 +132,9 @@ impl Medium for MemMedium {
         true
     }
 
-    fn reserve(&mut self, at: u64, len: u64) -> Result<()> {
-        assert!(at + len <= self.end(), "reserves {at}+{len} of {}", self.end());
+    fn ensure_space(&mut self, range: Range<u64>, _: Bytes) -> Result<()> {
+        assert!(range.start <= range.end && range.end <= self.end(), "space for {range:?} of {}", self.end());
         self.call()
-    }
-
-    fn reserve_free(&mut self, at: u64, len: u64) -> Result<()> {
-        self.reserve(at, len)
     }
 
     fn is_durable(&self) -> bool {

@@ -3,10 +3,10 @@
 use super::{Heap, data_len_at};
 use crate::palloc::Result;
 use crate::palloc::error::Error;
-use crate::palloc::format::{Extent, MIN_DATA, Marker, SPLIT_ABOVE, WORD, in_step, round_up};
+use crate::palloc::format::{Extent, MIN_DATA, Marker, SPLIT_ABOVE, in_step, round_up};
 use crate::palloc::format::{HEADER, MAX_DATA, OVERHEAD, STEP};
 use crate::palloc::free_index::{MAX_EXACT, State};
-use crate::palloc::medium::Medium;
+use crate::palloc::medium::{Bytes, Medium};
 
 /// Where a block can be made.
 pub(super) struct Place {
@@ -45,8 +45,8 @@ impl<M: Medium> Heap<M> {
             Ok(Some(block)),
             "both ways find the same block"
         );
-        self.medium.reserve(block.start, WORD).ok()?;
-        self.medium.reserve_free(block.blob(), block.data_len).ok()?;
+        self.medium.ensure_space(block.start..block.blob(), Bytes::Keep).ok()?;
+        self.medium.ensure_space(block.data(), Bytes::Scratch).ok()?;
         self.medium.store(block.start, Marker::live(block.data_len).0);
         self.index.take_recent(block);
         self.note_removed_free(block.start);
@@ -98,7 +98,8 @@ impl<M: Medium> Heap<M> {
     ///   after    block: live | rest: free  end        block: live        | rest: free  end
     /// ```
     ///
-    /// Fails iff there is no memory, no space on the disk, or a barrier fails. The medium is then as it was.
+    /// Fails iff there is no memory, no space on the disk, or a barrier fails. The medium is then as it was. Precondition: the start
+    /// marker of a block that grows has space on the disk.
     pub(super) fn claim(&mut self, block: Extent, free: Extent, end_word: u64) -> Result<()> {
         let is_slack = free.start == self.size;
         let rest = (block.end() != free.end()).then(|| Extent::between(block.end(), free.end()));
@@ -107,11 +108,7 @@ impl<M: Medium> Heap<M> {
         } else if rest.is_some() {
             self.index.prepare(block.end())?;
         }
-        let free_end_marker = (!is_slack).then_some(free.end_marker());
-        self.reserve_words([Some(block.start), Some(free.start), free_end_marker])?;
-        // Of the rest: its start marker and its links.
-        let reserve_to = (block.end() + 3 * WORD).min(free.end_marker());
-        self.medium.reserve_free(free.blob(), reserve_to - free.blob())?;
+        self.ensure_divisible(free, block.end())?;
 
         if let Some(rest) = rest {
             self.medium.store(rest.start, Marker::free(rest.data_len).0);

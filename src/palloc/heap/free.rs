@@ -3,7 +3,7 @@
 use super::Heap;
 use crate::palloc::Result;
 use crate::palloc::format::{Extent, Marker, WORD};
-use crate::palloc::medium::Medium;
+use crate::palloc::medium::{Bytes, Medium};
 
 /// A live block that is freed, and the free blocks that it is joined with.
 pub(super) struct Joined {
@@ -35,7 +35,10 @@ impl<M: Medium> Heap<M> {
     #[inline]
     fn free_between_live(&mut self, blob: u64) -> bool {
         let start = blob.wrapping_sub(WORD);
-        if start > self.size - WORD || !self.has_fast_paths() || self.medium.reserve(start, WORD).is_err() {
+        if start > self.size - WORD
+            || !self.has_fast_paths()
+            || self.medium.ensure_space(start..blob, Bytes::Keep).is_err()
+        {
             return false;
         }
         // The load is often a cache miss. The index finds the size, so that nothing waits for it but the comparison.
@@ -63,7 +66,7 @@ impl<M: Medium> Heap<M> {
         let slack = self.slack_before(joined.whole.end());
         let behind = joined.behind.map(|behind| behind.start);
         let whole = joined.whole;
-        self.reserve_words([Some(whole.start), Some(block.start), behind, slack, Some(whole.end_marker())])?;
+        self.ensure_words([Some(whole.start), Some(block.start), behind, slack, Some(whole.end_marker())])?;
         self.publish(whole.start, Marker::free(whole.data_len))?;
         self.erase([joined.before.map(|_| block.start), behind, slack]);
         self.note_released(block, joined);

@@ -4,8 +4,8 @@ use super::Heap;
 use super::alloc::{Place, data_len_in_step, split};
 use crate::palloc::Result;
 use crate::palloc::error::Error;
-use crate::palloc::format::{Extent, Intent, MIN_BLOCK, Marker, OVERHEAD, STEP, WORD, round_up};
-use crate::palloc::medium::Medium;
+use crate::palloc::format::{Extent, FREE_HEAD, Intent, MIN_BLOCK, Marker, OVERHEAD, STEP, round_up};
+use crate::palloc::medium::{Bytes, Medium};
 
 impl<M: Medium> Heap<M> {
     /// Resizes a blob to at least `requested` bytes. Returns its offset, a new one if it was moved. Offset 0 allocates. Fails as `alloc`
@@ -45,10 +45,10 @@ impl<M: Medium> Heap<M> {
         let (end, behind) = self.free_space_behind(block.end())?;
         let rest = Extent::between(kept.end(), end);
         self.index.prepare(rest.start)?;
-        self.medium.reserve(kept.end_marker(), 4 * WORD)?; // and the rest's start marker and links
+        self.medium.ensure_space(kept.end_marker()..rest.start + FREE_HEAD, Bytes::Keep)?;
         let (behind_start, slack) = (behind.map(|behind| behind.start), self.slack_before(end));
         let old_end_marker = block.end_marker();
-        self.reserve_words([Some(block.start), Some(old_end_marker), behind_start, slack, Some(rest.end_marker())])?;
+        self.ensure_words([Some(block.start), Some(old_end_marker), behind_start, slack, Some(rest.end_marker())])?;
 
         self.publish(old_end_marker, Marker(Intent::ShrinkTo(rest.start).word()))?;
         let overwritten = [kept.end_marker(), rest.start].map(|at| (at, self.medium.load(at)));
@@ -92,6 +92,7 @@ impl<M: Medium> Heap<M> {
             return Ok(false);
         }
         let grown = Extent { start: block.start, data_len: new_len };
+        self.ensure_words([Some(block.start)])?;
         self.claim(grown, Extent::between(free_start, free_end), Marker::live(new_len).0)?;
         Ok(true)
     }
@@ -104,8 +105,8 @@ impl<M: Medium> Heap<M> {
         }
         self.free_space_behind(old.end())?; // fails before anything is changed
         let Place { block: new, free } = self.place(requested)?;
-        self.medium.reserve(old.blob(), old.data_len)?;
-        self.medium.reserve_free(new.blob(), new.data_len)?;
+        self.medium.ensure_space(old.data(), Bytes::Keep)?;
+        self.medium.ensure_space(new.data(), Bytes::Scratch)?;
         self.medium.copy(old.blob(), new.blob(), old.data_len);
         self.claim(new, free, Intent::Leave(old.start).word())?;
         self.release(old).inspect_err(|_| {

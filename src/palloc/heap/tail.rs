@@ -7,7 +7,7 @@
 use super::Heap;
 use crate::palloc::Result;
 use crate::palloc::format::{Extent, Marker, OVERHEAD, SPLIT_ABOVE, STEP, WORD};
-use crate::palloc::medium::Medium;
+use crate::palloc::medium::{Bytes, Medium};
 
 /// No file system has larger pages or blocks, up to the end of which it may clear bytes when a file is cut.
 const LARGEST_PAGE: u64 = 64 << 10;
@@ -58,10 +58,7 @@ impl<M: Medium> Heap<M> {
         }
         if start < self.size {
             let tail = Extent::between(start, self.size);
-            let reserve_to = (end + 3 * WORD).min(tail.end_marker());
-            let reserved = self.reserve_words([Some(start), Some(tail.end_marker())]);
-            if let Err(error) = reserved.and_then(|()| self.medium.reserve_free(tail.blob(), reserve_to - tail.blob()))
-            {
+            if let Err(error) = self.ensure_divisible(tail, end) {
                 let _ = self.medium.set_end(end_before);
                 return Err(error);
             }
@@ -90,7 +87,7 @@ impl<M: Medium> Heap<M> {
             return Ok(());
         }
         let space = Extent::between(start, end);
-        self.reserve_words([Some(space.end_marker())])?;
+        self.ensure_words([Some(space.end_marker())])?;
         self.medium.store(space.end_marker(), Marker::free(space.data_len).0);
         self.zeros_from = end;
         self.flush()
@@ -168,7 +165,7 @@ impl<M: Medium> Heap<M> {
             }
             self.medium.set_end(page_end)?;
         }
-        self.medium.reserve(behind, page_end - behind)?;
+        self.medium.ensure_space(behind..page_end, Bytes::Keep)?;
         self.medium.clear(behind, page_end - behind);
         self.flush()?;
         self.zeros_from = self.size;

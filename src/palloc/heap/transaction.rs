@@ -30,7 +30,7 @@ use crate::palloc::Result;
 use crate::palloc::error::Error;
 use crate::palloc::format::{Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, STEP, WORD, in_step, round_up};
 use crate::palloc::free_index::{State, ZONE_SHIFT};
-use crate::palloc::medium::Medium;
+use crate::palloc::medium::{Bytes, Medium};
 use crate::palloc::record::{
     self, Change, MAX_OFFSET, MAX_STORE, UNIT, Writer, is_inside, put, unit_bytes, unit_words,
 };
@@ -253,11 +253,12 @@ impl<M: Medium> Heap<M> {
         Ok(Changes { is_open: true, ..self.tx.spare.pop().unwrap_or_default() })
     }
 
-    /// Runs `operation`; again, if it found no room, once what is kept for later transactions was given back.
+    /// Whether a transaction is open.
     pub(super) fn has_open_transactions(&self) -> bool {
         self.tx.open > 0
     }
 
+    /// Runs `operation`; again, if it found no room, once what is kept for later transactions was given back.
     pub(super) fn using_reserves<T>(&mut self, operation: impl Fn(&mut Self) -> Result<T>) -> Result<T> {
         match operation(self) {
             Err(Error::Full { .. } | Error::System { .. }) if self.has_reserves() => {
@@ -367,8 +368,7 @@ impl<M: Medium> Heap<M> {
         if is_slack || region != free {
             self.carve(region, free)?;
         } else {
-            self.reserve_words([Some(start), Some(free.end_marker())])?;
-            self.medium.reserve_free(free.blob(), free.data_len)?;
+            self.ensure_divisible(free, free.end())?;
             self.take_from_index(free);
         }
         self.index.put_reserved(start);
@@ -391,9 +391,7 @@ impl<M: Medium> Heap<M> {
         } else if rest.is_some() {
             self.index.prepare(region.end())?;
         }
-        self.reserve_words([Some(region.start), (!is_slack).then_some(free.end_marker())])?;
-        let reserve_to = (region.end() + 3 * WORD).min(free.end_marker());
-        self.medium.reserve_free(free.blob(), reserve_to - free.blob())?;
+        self.ensure_divisible(free, region.end())?;
         if let Some(rest) = rest {
             self.medium.store(rest.start, Marker::free(rest.data_len).0);
         }
@@ -425,7 +423,7 @@ impl<M: Medium> Heap<M> {
             Err(_) if at >= MAX_OFFSET => return Err(Error::TooLarge(block.data_len)),
             Err(place) => place,
         };
-        self.reserve_words([Some(at), Some(block.end_marker())])?;
+        self.ensure_words([Some(at), Some(block.end_marker())])?;
         changes.frees.try_reserve(1)?;
         changes.record.try_reserve(UNIT as usize)?;
         self.expect_units(changes, 1)?;
@@ -456,7 +454,7 @@ impl<M: Medium> Heap<M> {
         let units = bytes.chunks(MAX_STORE).map(|piece| 1 + record::units_of(piece.len())).sum();
         changes.record.try_reserve(units * UNIT as usize)?;
         self.expect_units(changes, units)?;
-        self.medium.reserve(at, len)?;
+        self.medium.ensure_space(at..at + len, Bytes::Keep)?;
         let mut at = at;
         for piece in bytes.chunks(MAX_STORE) {
             let store = Change::Store { block, at, len: piece.len() as u16 };
@@ -639,7 +637,7 @@ impl<M: Medium> Heap<M> {
             let behind = self.free_at(block.end()).unwrap_or(None);
             // Its own markers are in pages that the disk has room for, those of its neighbours may not be.
             let theirs = [before.map(|before| before.start), behind.map(Extent::end_marker)];
-            let has_room = self.reserve_words(theirs).is_ok();
+            let has_room = self.ensure_words(theirs).is_ok();
             self.tx.unjoined |= !has_room;
             let joins = has_room && !is_broken(Rule::JoinAtOnce);
             let (joins_last, before, behind) = if joins { (joins_last, before, behind) } else { (false, None, None) };
@@ -704,7 +702,7 @@ impl<M: Medium> Heap<M> {
             if let Some(tail) = self.free_before(self.size) {
                 let slack = self.slack().map(|slack| slack.start);
                 let whole = Extent::between(tail.start, self.medium.end());
-                self.reserve_words([Some(whole.start), slack])?;
+                self.ensure_words([Some(whole.start), slack])?;
                 self.publish(whole.start, Marker::free(whole.data_len))?;
                 self.erase([slack]);
                 self.note_free(whole, [tail].into_iter());
@@ -793,7 +791,7 @@ impl<M: Medium> Heap<M> {
         let slack = self.slack_before(joined.whole.end());
         let behind = joined.behind.map(|behind| behind.start);
         let (whole, marker) = (joined.whole, Marker::free(joined.whole.data_len));
-        self.reserve_words([Some(whole.start), Some(block.start), behind, slack, Some(whole.end_marker())])?;
+        self.ensure_words([Some(whole.start), Some(block.start), behind, slack, Some(whole.end_marker())])?;
         if whole.start != block.start || marker != self.marker(block.start) {
             self.publish(whole.start, marker)?;
             self.erase([joined.before.map(|_| block.start), behind, slack]);
@@ -854,7 +852,7 @@ impl<M: Medium> Heap<M> {
 
     fn join(&mut self, before: Extent, behind: Extent) -> Result<Extent> {
         let whole = Extent::between(before.start, behind.end());
-        self.reserve_words([Some(whole.start), Some(behind.start), Some(whole.end_marker())])?;
+        self.ensure_words([Some(whole.start), Some(behind.start), Some(whole.end_marker())])?;
         self.publish(whole.start, Marker::free(whole.data_len))?;
         self.erase([Some(behind.start)]);
         self.take_from_index(before);

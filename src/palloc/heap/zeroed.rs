@@ -5,7 +5,7 @@ use super::alloc::Place;
 use crate::palloc::Result;
 use crate::palloc::error::Error;
 use crate::palloc::format::{Extent, HEADER, Marker, WORD};
-use crate::palloc::medium::Medium;
+use crate::palloc::medium::{Bytes, Medium};
 
 impl<M: Medium> Heap<M> {
     /// As `alloc`, and the bytes of the blob are zeros before the chain leads to it.
@@ -26,9 +26,9 @@ impl<M: Medium> Heap<M> {
         let is_slack = free.start == self.size;
         let stop = if is_slack { self.zeros_from.min(block.end_marker()) } else { block.end_marker() };
         let Some(len) = stop.checked_sub(block.blob()).filter(|&len| len > 0) else { return Ok(()) };
-        self.medium.reserve_free(block.blob(), len)?;
+        self.medium.ensure_space(block.blob()..stop, Bytes::Scratch)?;
         self.medium.clear(block.blob(), len);
-        // A part of a free block has a barrier before its commit in any case.
+        // A part of a free block has a barrier before it is published in any case.
         if block == free { self.barrier() } else { Ok(()) }
     }
 

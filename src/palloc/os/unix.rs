@@ -194,8 +194,8 @@ impl MappedFile {
         // The length first. If fallocate(2) makes the file longer and its blocks are smaller than pages, some kernels lose stores to the
         // page at the old end (ext4, Linux 6.1).
         let longer = set_length(&self.file, end).map_err(Error::system("grow the file"));
-        let filled =
-            longer.and_then(|()| self.allocate(at, len, len)).and_then(|done| self.zeros_unless(done, at, len));
+        let allocated = longer.and_then(|()| self.allocate(at, len, len));
+        let filled = allocated.and_then(|done| if done { Ok(()) } else { self.write_zeros(at, len) });
         if let Err(error) = filled {
             // Gives back the space that was allocated. If that fails too, the bytes are zeros behind the chain.
             let _ = set_length(&self.file, self.end);
@@ -320,11 +320,8 @@ impl MappedFile {
         Ok(true)
     }
 
-    /// Writes zeros to the range unless it is `allocated`. Precondition: the range is zeros, and nobody else writes there.
-    pub fn zeros_unless(&self, allocated: bool, at: u64, len: u64) -> Result<()> {
-        if allocated {
-            return Ok(());
-        }
+    /// Writes zeros to the range, so that it is allocated. Precondition: the range is zeros, and nobody else writes there.
+    pub fn write_zeros(&self, at: u64, len: u64) -> Result<()> {
         within_file_size_limit(at + len)?;
         write_zeros(&self.file, at, len).map_err(Error::system(ALLOCATING))
     }

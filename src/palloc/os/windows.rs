@@ -314,10 +314,9 @@ impl MappedFile {
         Ok(false)
     }
 
-    /// Writes zeros to the range unless it is `allocated`. Precondition: the range is zeros, and nobody else writes there.
-    pub fn zeros_unless(&self, allocated: bool, at: u64, len: u64) -> Result<()> {
-        let write = || write_zeros(&self.file, at, len).map_err(Error::system("allocate space for the file"));
-        if allocated { Ok(()) } else { write() }
+    /// Writes zeros to the range, so that it is allocated. Precondition: the range is zeros, and nobody else writes there.
+    pub fn write_zeros(&self, at: u64, len: u64) -> Result<()> {
+        write_zeros(&self.file, at, len).map_err(Error::system("allocate space for the file"))
     }
 
     pub fn populate(&self, _at: u64, _len: u64) -> Result<bool> {

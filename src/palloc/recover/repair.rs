@@ -4,9 +4,9 @@ use super::survey::{Rest, Survey};
 use super::{NO_OVERLAY, Opened};
 use crate::palloc::Result;
 use crate::palloc::chain::{Chain, link_at};
-use crate::palloc::format::{Extent, HEADER, Intent, MIN_BLOCK, Marker, OVERHEAD, WORD};
+use crate::palloc::format::{Extent, FREE_HEAD, HEADER, Intent, MIN_BLOCK, Marker, WORD};
 use crate::palloc::free_index::{FreeIndex, State};
-use crate::palloc::medium::Medium;
+use crate::palloc::medium::{Bytes, Medium};
 
 /// An operation that committed by an intent and was cut off before all of its start markers were stored.
 pub struct Unfinished {
@@ -54,12 +54,12 @@ fn has_same_bytes(medium: &impl Medium, shorter: Extent, longer: Extent) -> bool
 /// Stores the markers of an operation that was cut off, in its own order.
 pub fn finish(medium: &mut impl Medium, unfinished: &Unfinished) -> Result<()> {
     if let Some(rest) = unfinished.rest {
-        medium.reserve(rest.start - WORD, OVERHEAD)?;
+        medium.ensure_space(rest.start - WORD..rest.blob(), Bytes::Keep)?;
         medium.store(rest.start - WORD, unfinished.marker.0);
         medium.store(rest.start, Marker::free(rest.data_len).0);
         medium.barrier()?;
     }
-    medium.reserve(unfinished.start, WORD)?;
+    medium.ensure_space(unfinished.start..unfinished.start + WORD, Bytes::Keep)?;
     medium.store(unfinished.start, unfinished.marker.0);
     Ok(())
 }
@@ -116,8 +116,8 @@ pub fn read_only_chain(
 /// Stores both markers of a block.
 pub fn make_block(medium: &mut impl Medium, block: Extent, is_free: bool) -> Result<()> {
     let marker = if is_free { Marker::free(block.data_len) } else { Marker::live(block.data_len) };
-    medium.reserve(block.start, OVERHEAD + WORD)?;
-    medium.reserve(block.end_marker(), WORD)?;
+    medium.ensure_space(block.start..block.start + FREE_HEAD, Bytes::Keep)?;
+    medium.ensure_space(block.end_marker()..block.end(), Bytes::Keep)?;
     medium.store(block.start, marker.0);
     medium.store(block.end_marker(), marker.0);
     Ok(())
@@ -152,8 +152,8 @@ fn claim_rest(medium: &mut impl Medium, found: &Survey, dynamic: bool) -> Result
     }
     let data_len = Extent::between(found.last, end).data_len;
     let is_free = Marker(medium.load(found.last)).is_free();
-    medium.reserve(found.last, WORD)?;
-    medium.reserve(start, end - start)?;
+    medium.ensure_space(found.last..found.last + WORD, Bytes::Keep)?;
+    medium.ensure_space(start..end, Bytes::Keep)?;
     medium.store(found.last, if is_free { Marker::free(data_len) } else { Marker::live(data_len) }.0);
     Ok(end)
 }
@@ -171,7 +171,7 @@ fn tidy_markers(medium: &mut impl Medium, end: u64) -> Result<()> {
         }
         for place in [start, joined.block.end_marker()] {
             if medium.load(place) != joined.marker().0 {
-                medium.reserve(place, WORD)?;
+                medium.ensure_space(place..place + WORD, Bytes::Keep)?;
                 medium.store(place, joined.marker().0);
             }
         }
