@@ -76,6 +76,8 @@ static void every_function(uint32_t flags)
     CALL(palloc_first(pt) != 0 && palloc_next(pt, palloc_first(pt)) != 0);
     CALL(palloc_stat(pt, &stat) == 0 && stat.live_blobs >= 21);
     CALL(palloc_walk(pt, visit, &count) == 0 && count >= 21);
+    CALL((other = pcalloc(pt, 3, 100)) != 0 && palloc_root(pt, 1) == palloc_first(pt));
+    CALL(palloc_offset(pt, palloc_data(pt, other)) == other && palloc_flush(pt, other, 300) == 0);
     transactions(pt);
     CALL(fail_line == 0 && palloc_sync(pt) == 0);
     pfree(pt, other);
