@@ -2,7 +2,7 @@
 
 use super::block::{Any, Block, Extent, Fault, Result, any_at, block_at, block_of, free_before, walk};
 use super::compact::{FRONT, compact_and_shrink, saturate};
-use super::free_tree::{self, Change, Path};
+use super::free_tree::{Change, Plan};
 use super::layout::*;
 use super::{compact, handles};
 
@@ -139,9 +139,9 @@ fn alloc_words(ctx: &Context, request: Request<'_>, words: usize) -> core::resul
 
 fn place(ctx: &Context, request: Request<'_>, words: usize, handle: usize) -> core::result::Result<usize, Error> {
     loop {
-        let path = &mut Path::new();
-        if let Some(place) = find_place(ctx, path, request, words)? {
-            put(ctx, path, request, words, handle, place)?;
+        let mut plan = Plan::new(ctx);
+        if let Some(place) = find_place(ctx, &mut plan, request, words)? {
+            put(ctx, &mut plan, request, words, handle, place)?;
             return Ok(handle);
         }
         if !compact_and_shrink(ctx, FRONT | saturate(words))? {
@@ -151,7 +151,7 @@ fn place(ctx: &Context, request: Request<'_>, words: usize, handle: usize) -> co
 }
 
 /// First fit by address, the end space last.
-fn find_place(ctx: &Context, path: &mut Path, request: Request<'_>, words: usize) -> Result<Option<Place>> {
+fn find_place(ctx: &Context, plan: &mut Plan<'_>, request: Request<'_>, words: usize) -> Result<Option<Place>> {
     let pool = ctx.pool();
     let align = 1usize << request.align;
     let header = HEADER + request.name_words();
@@ -159,15 +159,15 @@ fn find_place(ctx: &Context, path: &mut Path, request: Request<'_>, words: usize
     let pad = |start: usize| (pool.address(start + header) / W).wrapping_neg() % align;
     // A free block of so many words will do, wherever it starts.
     let ample = words.saturating_add(align - 1);
-    debug_assert!(!ctx.can_be_searched() || free_tree::first_fit(ctx, path, ample) == slow_first_fit(ctx, ample));
-    if let Some(Extent { start, len }) = free_tree::first_fit(ctx, path, ample)? {
+    debug_assert!(!ctx.can_be_searched() || plan.first_fit(ample) == slow_first_fit(ctx, ample));
+    if let Some(Extent { start, len }) = plan.first_fit(ample)? {
         return Ok(Some(Place { start, pad: pad(start), free: Some(len) }));
     }
     let (start, room) = (ctx.end(), ctx.end_space());
     if words.checked_add(pad(start)).is_some_and(|need| need <= room) {
         return Ok(Some(Place { start, pad: pad(start), free: None }));
     }
-    if align > 1 && free_tree::first_fit(ctx, path, words)?.is_some() {
+    if align > 1 && plan.first_fit(words)?.is_some() {
         // Some shorter one may happen to start at the right place.
         let mut start = 0;
         while start < ctx.end() {
@@ -184,7 +184,7 @@ fn find_place(ctx: &Context, path: &mut Path, request: Request<'_>, words: usize
     Ok(None)
 }
 
-/// The result that `free_tree::first_fit` must have, found by a walk. For debug builds.
+/// The result that `Plan::first_fit` must have, found by a walk. For debug builds.
 fn slow_first_fit(ctx: &Context, words: usize) -> Result<Option<Extent>> {
     let mut found = None;
     walk(ctx, |start, block| {
@@ -202,7 +202,14 @@ fn slow_first_fit(ctx: &Context, words: usize) -> Result<Option<Extent>> {
 ///     free block      | free: len                           | used ...
 ///     becomes         | free: pad | block: words | free: rest | used ...      pad and rest may be 0
 /// ```
-fn put(ctx: &Context, path: &mut Path, request: Request<'_>, words: usize, handle: usize, place: Place) -> Result<()> {
+fn put(
+    ctx: &Context,
+    plan: &mut Plan<'_>,
+    request: Request<'_>,
+    words: usize,
+    handle: usize,
+    place: Place,
+) -> Result<()> {
     let pool = ctx.pool();
     let Place { start, pad, free } = place;
     let front = (pad > 0).then_some(Extent { start, len: pad });
@@ -211,22 +218,17 @@ fn put(ctx: &Context, path: &mut Path, request: Request<'_>, words: usize, handl
             let rest = len - pad - words;
             let back = (rest > 0).then_some(Extent { start: start + pad + words, len: rest });
             let mut next = if rest < NODE { Some(block_at(ctx, pool, start + len)?) } else { None };
-            let old = Some(Extent { start, len });
-            let (first, second) = if pad < NODE { (back, front) } else { (front, back) };
-            free_tree::exchange(ctx, path, [Change { old, new: first }, Change { old: None, new: second }])?;
+            plan.change(Change { old: Some(Extent { start, len }), new: back })?;
+            plan.change(Change { old: None, new: front })?;
+            plan.carry_out();
             if let Some(next) = &mut next {
                 next.set_prev(pool, rest);
             }
         }
         None => {
-            // The tree is changed within the blocks, so they reach over the new one first.
+            plan.change(Change { old: None, new: front })?;
+            plan.carry_out();
             ctx.set_end(start + pad + words);
-            if pad > 0 {
-                if let Err(fault) = free_tree::exchange(ctx, path, [Change { old: None, new: front }]) {
-                    ctx.set_end(start);
-                    return Err(fault);
-                }
-            }
         }
     }
     ctx.changed_at(start);
@@ -292,20 +294,20 @@ pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Erro
     }
     let pool = ctx.pool();
     let Some(block) = block_of(ctx, pool, handle)? else { return Ok(handle) };
-    let path = &mut Path::new();
+    let mut plan = Plan::new(ctx);
     let before = free_before(ctx, pool, &block)?;
     let start = before.map_or(block.start, |before| before.start);
     let joined = match after(ctx, pool, block.end())? {
         After::EndSpace => {
-            if before.is_some() {
-                free_tree::exchange(ctx, path, [Change { old: before, new: None }])?;
-            }
+            plan.change(Change { old: before, new: None })?;
+            plan.carry_out();
             ctx.set_end(start);
             Extent { start, len: block.end() - start }
         }
         After::Used(mut next) => {
             let joined = Extent { start, len: block.end() - start };
-            free_tree::exchange(ctx, path, [Change { old: before, new: Some(joined) }])?;
+            plan.change(Change { old: before, new: Some(joined) })?;
+            plan.carry_out();
             next.set_prev(pool, joined.len);
             ctx.compact.set(false);
             joined
@@ -313,12 +315,14 @@ pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Erro
         After::Free(len, behind) => {
             let next = Some(Extent { start: block.end(), len });
             let joined = Extent { start, len: block.end() + len - start };
-            let changes = if before.is_some_and(|before| before.len >= NODE) {
-                [Change { old: next, new: None }, Change { old: before, new: Some(joined) }]
+            if before.is_some_and(|before| before.len >= NODE) {
+                plan.change(Change { old: next, new: None })?;
+                plan.change(Change { old: before, new: Some(joined) })?;
             } else {
-                [Change { old: next, new: Some(joined) }, Change { old: before, new: None }]
-            };
-            free_tree::exchange(ctx, path, changes)?;
+                plan.change(Change { old: before, new: None })?;
+                plan.change(Change { old: next, new: Some(joined) })?;
+            }
+            plan.carry_out();
             if let Some(mut behind) = behind {
                 behind.set_prev(pool, NODE);
             }
@@ -385,9 +389,10 @@ pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> R
             }
         }
     }
-    // In this order: see `exchange`.
-    let changes = [upper, lower];
-    free_tree::prepare(ctx, &changes)?;
+    let mut plan = Plan::new(ctx);
+    plan.change(upper)?;
+    plan.change(lower)?;
+    // From here on nothing fails.
     // The header goes to where the front of the payload was, before a free block is written over it.
     let joins_end = block.end() == ctx.end();
     let header = block.payload - block.start;
@@ -403,8 +408,8 @@ pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> R
     if let Some(free) = lower.new {
         block.flags.prev = free.len.min(NODE);
     }
-    free_tree::exchange(ctx, &mut Path::new(), changes)?;
-    for free in changes.into_iter().filter_map(|change| change.new) {
+    plan.carry_out();
+    for free in [upper, lower].into_iter().filter_map(|change| change.new) {
         skip_when_asking(ctx, free);
         ctx.changed_at(free.start);
     }

@@ -39,7 +39,7 @@ pub(crate) fn compact(ctx: &Context) -> Result<bool> {
     ctx.compact.set(true);
     ctx.stuck.set(false);
     let Some(first) = first else { return Ok(trimmed) };
-    ctx.root.set(0);
+    free_tree::clear(ctx);
     ctx.step_from.set(0);
     let mut pass = Pass { ctx, pool: ctx.pool(), space: Space::default(), run: Extent::default(), moved: (0, 0) };
     let walked = pass.run(first);
@@ -139,7 +139,7 @@ impl Pass<'_> {
         let length = length_at(self.pool, self.ctx.end(), start)?;
         if length < 0 {
             self.move_run();
-            free_tree::forget(self.pool, start, length.unsigned_abs());
+            free_tree::forget(self.pool, Extent { start, len: length.unsigned_abs() });
             self.space.gap += length.unsigned_abs();
             return Ok(length.unsigned_abs());
         }

@@ -1,14 +1,18 @@
-//! The free blocks of [`NODE`] words and more, which are all that an allocation fits into, as a tree in the free blocks themselves.
+//! The index of the free blocks of [`NODE`] words and more. Only into those does an allocation fit.
+//!
+//! The words of a pool are divided into [`SECTIONS`] sections of equal length. Each section has a tree of the free blocks that start in
+//! it. The context holds the root of each tree, and the length of the longest block in it. The nodes are the free blocks themselves:
 //!
 //! ```text
 //!     free block     -length | left | right | longest | ........ | -length
 //!                       0       1       2        3                length-1
 //! ```
 //!
-//! A block's *key* is its index in the pool. The node at depth d stands for all keys that share their first d bits with its own: the
-//! root for all, its left child for those whose first bit is 0, its right child for those whose first bit is 1, and so on. Which of
-//! those blocks is the node is left open, so that a block is added where a path ends and removed by putting any leaf below into its
-//! place: no rotation, no rank, and a depth that cannot exceed the bits of an index.
+//! A block's *key* is its index in the pool. The upper bits of a key number the section; a tree branches by the bits below. The node at
+//! depth d stands for all keys that have the same first d of these bits as its own: the root for all keys of the section, its left child
+//! for those whose first bit is 0, its right child for those whose first bit is 1, and so on. Any block among those may be the node.
+//! Therefore a block is added where a path ends, and removed by moving any leaf below it into its place: the tree needs no rotation, and
+//! it is never deeper than a key has bits.
 //!
 //! ```text
 //!     keys of 4 bits:                 0110                 all
@@ -18,14 +22,16 @@
 //!                           0000   0100  1001              00xx, 01xx, 10xx
 //! ```
 //!
-//! Everything in a left subtree lies before everything in the right one, and `longest` is the length of the longest block of the
-//! subtree with its root, so that the first block that is long enough is found on one path. A link is 1 + the key, or 0. Keys do not
-//! change when the pool moves.
+//! All of a left subtree lies before all of the right one, and `longest` is the length of the longest block of a subtree, its root
+//! included. So the first block that is long enough is found on one path. A link is 1 + the key of a child, or 0. Keys do not change when
+//! the pool moves.
 //!
-//! Each link is checked as it is followed: it must lead to a free block whose key has the right first bits and whose [`seal`] is that of
-//! its depth. Only one block is both: a damaged link leads where it did before, or nowhere, or to a fault, and no way goes in circles.
+//! Each link is checked when it is followed: it must lead to a free block whose key has the right first bits and whose [`seal`] is that of
+//! its depth. Only one block has both. So a damaged link leads to the same block as before, to nothing, or to a fault, and no walk runs in
+//! a circle.
 //!
-//! Each change first reads all that it needs and then writes: a fault leaves the tree as it was.
+//! A change of the trees is first planned and then carried out. A [`Plan`] reads the pool and collects the words to write; this can fail,
+//! and then nothing has changed. [`Plan::carry_out`] writes the words; this cannot fail.
 
 use super::block::{Extent, Fault, Result, free_at};
 use super::layout::*;
@@ -36,74 +42,160 @@ const LEFT: usize = 1;
 const RIGHT: usize = 2;
 const LONGEST: usize = 3;
 
+const BITS: usize = usize::BITS as usize;
+/// The most nodes on a path: a root, and a node for each bit of an index below those of the section.
+const MAX_PATH: usize = 1 + BITS - W.trailing_zeros() as usize - SECTION_BITS;
+/// The most words that [`Plan::change`] writes: it adjusts `longest` on two paths; sets 3 words of each of 2 nodes, 2 links, the root and
+/// the longest block of 2 sections; forgets 2 nodes; and marks both ends of a block.
+const MAX_WRITES: usize = 2 * MAX_PATH + 2 * 3 + 2 + 2 * 2 + 2 + 2;
+/// The most changes in one plan.
+const MAX_CHANGES: usize = 2;
+
 const _: () = {
     assert!(NODE == LONGEST + 2, "a node has its length at both ends, and its links and `longest` between");
     assert!(HEADER >= NODE, "a block that is freed is a node, and no block fits into a free one that is not");
 };
 
-/// The nodes from the root to the one in question, as long as the tree does not change.
-pub(crate) struct Path {
-    /// The first `len` are initialized. (To do that with all of them would take longer than the search.)
-    nodes: [MaybeUninit<usize>; usize::BITS as usize + 1],
-    len: usize,
-}
-
-impl Path {
-    #[inline(always)]
-    pub fn new() -> Self {
-        Path { nodes: [const { MaybeUninit::uninit() }; usize::BITS as usize + 1], len: 0 }
-    }
-
-    fn push(&mut self, node: usize) {
-        self.nodes[self.len].write(node);
-        self.len += 1;
-    }
-
-    #[inline]
-    fn at(&self, level: usize) -> usize {
-        assert!(level < self.len, "beyond the path");
-        // SAFETY: `push` has written the first `len`.
-        unsafe { self.nodes[level].assume_init() }
-    }
-
-    fn last(&self) -> usize {
-        self.at(self.len - 1)
-    }
-
-    /// Forgets the nodes from `len` on.
-    fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
-    }
-
-    fn leads_to(&self, node: usize) -> bool {
-        self.len > 0 && self.last() == node
-    }
-}
-
-/// The words of a free block that is a node.
+/// The words of a node, its links without the seal.
 #[derive(Clone, Copy)]
 struct Node {
-    at: usize,
+    start: usize,
     len: usize,
     left: usize,
     right: usize,
     longest: usize,
 }
 
-struct Tree<'a> {
-    ctx: &'a Context,
-    pool: Pool,
-    /// No node lies here or behind.
-    limit: usize,
-    key_bits: usize,
-    /// The bits of an index.
-    index: usize,
+/// One change of the free blocks: `old` becomes `new`. Without `old`, `new` is added. Without `new`, `old` is removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub old: Option<Extent>,
+    pub new: Option<Extent>,
 }
 
-impl<'a> Tree<'a> {
-    fn new(ctx: &'a Context) -> Self {
-        let key_bits = ctx.key_bits.get();
-        Tree { ctx, pool: ctx.pool(), limit: ctx.end().saturating_sub(NODE), key_bits, index: (1 << key_bits) - 1 }
+/// A word to write: to the pool, or to the context for a `place` behind the pool (see [`Plan::root_place`]).
+#[derive(Clone, Copy)]
+struct Write {
+    place: usize,
+    value: usize,
+}
+
+/// A change of the trees that has not been made yet. All reads of a plan see the words that it will write.
+pub(crate) struct Plan<'a> {
+    ctx: &'a Context,
+    pool: Pool,
+    /// No node starts here or behind.
+    limit: usize,
+    /// The bits of a link that are the key. The seal has those above.
+    key_mask: usize,
+    /// The bits of a key that the trees branch by.
+    tree_bits: usize,
+    /// The sum of the lengths of all free blocks, afterwards.
+    free_words: usize,
+    /// The nodes from a root down to the node in question, as they were before the change; empty after each change.
+    path: Stack<Node, MAX_PATH>,
+    /// In the order in which they are made: a later one may be to the same place.
+    writes: Stack<Write, { MAX_WRITES * MAX_CHANGES }>,
+    /// Bit k is set if `writes` has a word of a node that starts at k, modulo the number of bits.
+    written: usize,
+}
+
+impl<'a> Plan<'a> {
+    #[inline(always)]
+    pub fn new(ctx: &'a Context) -> Self {
+        Plan {
+            ctx,
+            pool: ctx.pool(),
+            limit: ctx.end().saturating_sub(NODE),
+            key_mask: (1 << ctx.key_bits.get()) - 1,
+            tree_bits: ctx.tree_bits.get(),
+            free_words: ctx.free_words.get(),
+            path: Stack::new(),
+            writes: Stack::new(),
+            written: 0,
+        }
+    }
+
+    /// Plans a change: of the trees, of both ends of the new block, and of the sum of free words. At most [`MAX_CHANGES`] fit into a plan.
+    ///
+    /// After [`Plan::first_fit`] found `change.old`, its path is used.
+    pub fn change(&mut self, change: Change) -> Result<()> {
+        let node = |block: &Extent| block.len >= NODE;
+        match (change.old.filter(node), change.new.filter(node)) {
+            (None, None) => {}
+            (None, Some(new)) => self.insert(new)?,
+            (Some(old), None) => self.remove(old.start)?,
+            (Some(old), Some(new)) => {
+                if !self.replace(old.start, new)? {
+                    self.remove(old.start)?;
+                    self.insert(new)?;
+                }
+            }
+        }
+        if let Some(old) = change.old {
+            self.free_words = self.free_words.wrapping_sub(old.len);
+        }
+        if let Some(new) = change.new {
+            self.free_words = self.free_words.wrapping_add(new.len);
+            self.mark(new);
+        }
+        Ok(())
+    }
+
+    /// Makes the changes. The last call of a plan.
+    #[inline]
+    pub fn carry_out(&mut self) {
+        for &Write { place, value } in self.writes.as_slice() {
+            match place.checked_sub(self.pool.words) {
+                None => self.pool.set(place, value),
+                Some(section) if section < SECTIONS => self.ctx.roots[section].set(value),
+                Some(section) => self.ctx.longest[section - SECTIONS].set(value),
+            }
+        }
+        self.ctx.free_words.set(self.free_words);
+    }
+
+    /// Finds the first block of at least `words` words.
+    #[inline]
+    pub fn first_fit(&mut self, words: usize) -> Result<Option<Extent>> {
+        self.path.clear();
+        let Some(section) = self.ctx.longest.iter().position(|longest| longest.get() >= words) else {
+            return Ok(None);
+        };
+        let mut low = section << self.tree_bits; // the first key of the node's subtree
+        let mut node = self.follow(low, self.ctx.roots[section].get(), low, 0)?;
+        let (mut best, mut best_path) = (usize::MAX, 0);
+        // In each round some block in the subtree of `node` fits.
+        for depth in 0..=self.tree_bits {
+            self.path.push(node);
+            if node.len >= words && node.start < best {
+                (best, best_path) = (node.start, self.path.len());
+            }
+            if depth == self.tree_bits {
+                break;
+            }
+            let middle = low | (1 << (self.tree_bits - 1 - depth));
+            let mut next = None;
+            // A subtree behind the best block needs no search.
+            if node.left != 0 && low < best {
+                let child = self.follow(node.start, node.left, low, depth + 1)?;
+                next = (child.longest >= words).then_some((child, low));
+            }
+            if next.is_none() && node.right != 0 && middle < best {
+                let child = self.follow(node.start, node.right, middle, depth + 1)?;
+                next = (child.longest >= words).then_some((child, middle));
+            }
+            match next {
+                Some(next) => (node, low) = next,
+                None => break,
+            }
+        }
+        if best == usize::MAX {
+            return self.fault(node.start);
+        }
+        self.path.truncate(best_path);
+        let len = free_at(self.ctx, self.pool, best)?;
+        if len < words { self.fault(best) } else { Ok(Some(Extent { start: best, len })) }
     }
 
     #[cold]
@@ -111,438 +203,439 @@ impl<'a> Tree<'a> {
         Err(Fault::new(self.pool, at, "the tree of free blocks is damaged"))
     }
 
-    /// LEFT or RIGHT: where a key, or a node below, is from the node at `depth` on its way.
+    /// The section that a key lies in.
+    fn section(&self, key: usize) -> usize {
+        key >> self.tree_bits
+    }
+
+    /// LEFT or RIGHT: the side on which a node at `depth` has the subtree of `key`.
     fn side(&self, key: usize, depth: usize) -> usize {
-        LEFT + ((key >> (self.key_bits - 1 - depth)) & 1)
+        LEFT + ((key >> (self.tree_bits - 1 - depth)) & 1)
     }
 
-    /// Whether two keys share the first `depth` bits.
+    /// Whether two keys belong to the subtree of the same node at `depth`.
     fn akin(&self, a: usize, b: usize, depth: usize) -> bool {
-        (a ^ b) >> (self.key_bits - depth) == 0
+        (a ^ b) >> (self.tree_bits - depth) == 0
     }
 
-    fn longest(&self, node: usize) -> usize {
-        self.pool.get(node + LONGEST)
+    /// The place of a section's root, for `writes`.
+    fn root_place(&self, section: usize) -> usize {
+        self.pool.words + section
     }
 
-    /// A node's link: LEFT or RIGHT.
-    fn link(&self, node: usize, side: usize) -> usize {
-        self.pool.get(node + side) & self.index
+    /// The place of the length of a section's longest block, for `writes`.
+    fn longest_place(&self, section: usize) -> usize {
+        self.pool.words + SECTIONS + section
     }
 
-    fn set_link(&self, node: usize, side: usize, link: usize) {
-        self.pool.set(node + side, (self.pool.get(node + side) & !self.index) | link);
+    /// A word of the context: `now`, unless the plan writes to its place.
+    #[inline(always)]
+    fn cell(&self, place: usize, now: usize) -> usize {
+        if self.writes.len() == 0 {
+            return now;
+        }
+        let planned = self.writes.as_slice().iter().rev().find(|write| write.place == place);
+        planned.map_or(now, |write| write.value)
     }
 
-    /// Makes the free block `key` of `len` words a node at `depth`.
-    fn set_node(&self, key: usize, len: usize, depth: usize, [left, right]: [usize; 2], longest: usize) {
-        let seal = seal(key, len.wrapping_neg(), depth) & !self.index;
-        self.pool.set(key + LEFT, seal | left);
-        self.pool.set(key + RIGHT, seal | right);
-        self.pool.set(key + LONGEST, longest);
+    fn root(&self, section: usize) -> usize {
+        self.cell(self.root_place(section), self.ctx.roots[section].get())
     }
 
-    fn links(&self, node: usize) -> [usize; 2] {
-        [self.link(node, LEFT), self.link(node, RIGHT)]
+    /// The first four words of a node.
+    #[inline(always)]
+    fn words(&self, node: usize) -> [usize; 4] {
+        let mut words = self.pool.get_all(node);
+        if self.written & (1 << (node % BITS)) != 0 {
+            for write in self.writes.as_slice() {
+                if let Some(word) = words.get_mut(write.place.wrapping_sub(node)) {
+                    *word = write.value;
+                }
+            }
+        }
+        words
+    }
+
+    /// Plans to write a word of a node.
+    #[inline(always)]
+    fn set(&mut self, node: usize, word: usize, value: usize) {
+        self.written |= 1 << (node % BITS);
+        self.writes.push(Write { place: node + word, value });
+    }
+
+    /// Plans to write to a section's root or the length of its longest block.
+    #[inline(always)]
+    fn set_cell(&mut self, place: usize, value: usize) {
+        self.writes.push(Write { place, value });
+    }
+
+    /// Makes a free block, whose length is written elsewhere, a node at `depth`.
+    fn set_node(&mut self, block: Extent, depth: usize, [left, right]: [usize; 2], longest: usize) {
+        let length = block.len.wrapping_neg();
+        let seal = seal(block.start, length, depth) & !self.key_mask;
+        self.set(block.start, LEFT, seal | left);
+        self.set(block.start, RIGHT, seal | right);
+        self.set(block.start, LONGEST, longest);
+    }
+
+    /// Writes the length of a free block at both its ends.
+    fn mark(&mut self, block: Extent) {
+        let length = block.len.wrapping_neg();
+        self.set(block.start, LENGTH, length);
+        if block.len > 1 {
+            self.set(block.start, block.len - 1, length);
+        }
+    }
+
+    /// Makes a free block that was a node one no more.
+    fn forget(&mut self, start: usize) {
+        self.set(start, LEFT, 0);
     }
 
     /// Follows a link to a node at `depth`, in the subtree that `probe` belongs to.
     #[inline(always)]
     fn follow(&self, from: usize, link: usize, probe: usize, depth: usize) -> Result<Node> {
-        let at = link.wrapping_sub(1);
-        if at >= self.limit || !self.akin(at, probe, depth) {
+        let start = link.wrapping_sub(1);
+        if start >= self.limit || !self.akin(start, probe, depth) {
             return self.fault(from);
         }
-        let [length, left, right, longest] = self.pool.get_all(at);
-        let seal = seal(at, length, depth);
-        if ((left ^ seal) | (right ^ seal)) & !self.index != 0 {
+        let [length, left, right, longest] = self.words(start);
+        let seal = seal(start, length, depth);
+        if ((left ^ seal) | (right ^ seal)) & !self.key_mask != 0 {
             return self.fault(from);
         }
-        Ok(self.node(at, [length, left, right, longest]))
-    }
-
-    #[inline(always)]
-    fn node(&self, at: usize, [length, left, right, longest]: [usize; 4]) -> Node {
-        Node { at, len: length.wrapping_neg(), left: left & self.index, right: right & self.index, longest }
-    }
-
-    /// A node that has been followed to.
-    #[inline(always)]
-    fn known(&self, at: usize) -> Node {
-        self.node(at, self.pool.get_all(at))
+        let (left, right) = (left & self.key_mask, right & self.key_mask);
+        Ok(Node { start, len: length.wrapping_neg(), left, right, longest })
     }
 
     /// The child on one side of a node at `depth`.
     #[inline(always)]
     fn child(&self, node: Node, depth: usize, side: usize) -> Result<Option<Node>> {
-        let link = self.link(node.at, side); // which side it is can't be predicted: no branch
+        let link = if side == LEFT { node.left } else { node.right };
         if link == 0 {
             return Ok(None);
         }
-        if depth >= self.key_bits {
-            return self.fault(node.at);
+        if depth >= self.tree_bits {
+            return self.fault(node.start);
         }
-        let bit = self.key_bits - 1 - depth;
-        let probe = (node.at & !(1 << bit)) | ((side - LEFT) << bit);
-        self.follow(node.at, link, probe, depth + 1).map(Some)
+        let bit = self.tree_bits - 1 - depth;
+        let probe = (node.start & !(1 << bit)) | ((side - LEFT) << bit);
+        self.follow(node.start, link, probe, depth + 1).map(Some)
     }
 
-    /// The longest block in the subtree on one side of a node at `depth`, 0 if there is none.
+    /// The length of the longest block in the subtree on one side of a node at `depth`; 0 without such a subtree.
     #[inline(always)]
     fn longest_on(&self, node: Node, depth: usize, side: usize) -> Result<usize> {
         Ok(self.child(node, depth, side)?.map_or(0, |child| child.longest))
     }
 
-    /// Visits the nodes on the way to `key`, or to where it would be added.
-    #[inline]
-    fn walk(&self, key: usize, mut visit: impl FnMut(usize)) -> Result<()> {
-        let (mut from, mut link, mut depth) = (key, self.ctx.root.get(), 0);
+    /// Makes `path` the one to `key`, or to where a node with that key would be added.
+    #[inline(always)]
+    fn descend(&mut self, key: usize) -> Result<()> {
+        self.path.clear();
+        let (mut from, mut link) = (key, self.root(self.section(key)));
         while link != 0 {
+            let depth = self.path.len();
             let node = self.follow(from, link, key, depth)?;
-            visit(node.at);
-            if node.at == key {
+            self.path.push(node);
+            if node.start == key {
                 break;
             }
-            link = self.link(node.at, self.side(key, depth));
-            from = node.at;
-            depth += 1;
+            // `follow` lets only `key` itself be at the depth at which no bit is left.
+            link = if self.side(key, depth) == LEFT { node.left } else { node.right };
+            from = node.start;
         }
         Ok(())
     }
 
-    /// Makes `path` the one to `key`, or to where it would be added.
-    fn descend(&self, path: &mut Path, key: usize) -> Result<()> {
-        path.truncate(0);
-        self.walk(key, |node| path.push(node))
-    }
-
-    /// Makes `path` the one to `key`, which has to be there.
-    fn find(&self, path: &mut Path, key: usize) -> Result<Node> {
-        if !path.leads_to(key) {
-            self.descend(path, key)?;
-            if !path.leads_to(key) {
-                return self.fault(key);
-            }
-        }
-        Ok(self.known(key))
-    }
-
-    /// Makes the link that leads to the last node of the path lead elsewhere.
-    fn relink(&self, path: &Path, link: usize) {
-        match path.len.checked_sub(2) {
-            None => self.ctx.root.set(link),
-            Some(depth) => self.set_link(path.at(depth), self.side(path.last(), depth), link),
-        }
-    }
-
-    /// The new `longest` of the node at `level` of the path: the node is `len` words long, and its child on the path has `below`.
+    /// Makes `path` the one to the node `key`, unless it is already. Fails if the node is not in its tree.
     #[inline(always)]
-    fn longest_with(&self, path: &Path, level: usize, node: Node, len: usize, below: usize) -> Result<usize> {
-        let other = LEFT + RIGHT - self.side(path.at(level + 1), level);
-        Ok(len.max(below).max(self.longest_on(node, level, other)?))
+    fn find(&mut self, key: usize) -> Result<Node> {
+        if let Some(node) = self.path.last().filter(|node| node.start == key) {
+            return Ok(node);
+        }
+        self.descend(key)?;
+        match self.path.last() {
+            Some(node) if node.start == key => Ok(node),
+            _ => self.fault(key),
+        }
     }
 
-    /// Corrects `longest` of the nodes at `levels` when that of the child below them changes from `old` to `new`; or only tries
-    /// whether that can be done. Returns the `longest` of the topmost node then.
+    /// Sets the link on the path that leads, or would lead, to the node at `depth` on the way to `key`.
+    #[inline(always)]
+    fn relink(&mut self, key: usize, depth: usize, link: usize) {
+        match depth.checked_sub(1) {
+            None => self.set_cell(self.root_place(self.section(key)), link),
+            Some(above) => {
+                let parent = self.path.at(above);
+                let seal = seal(parent.start, parent.len.wrapping_neg(), above) & !self.key_mask;
+                self.set(parent.start, self.side(key, above), seal | link);
+            }
+        }
+    }
+
+    /// Adjusts `longest` of the nodes at `levels` of the path, when that of the subtree below them changes from `old` to `new`. Returns
+    /// what that of the topmost of the nodes becomes, or `new` if there are no nodes.
     #[inline]
-    fn settle(&self, path: &Path, levels: Range<usize>, mut old: usize, mut new: usize, write: bool) -> Result<usize> {
+    fn adjust(&mut self, levels: Range<usize>, mut old: usize, mut new: usize) -> Result<usize> {
         for level in levels.clone().rev() {
-            let node = self.known(path.at(level));
-            let current = node.longest;
-            let settled = if new >= old {
-                current.max(new)
-            } else if current > old {
-                current // it is another's
+            let node = self.path.at(level);
+            let longest = if new >= old {
+                node.longest.max(new)
+            } else if node.longest > old {
+                node.longest // of a block elsewhere
             } else {
-                self.longest_with(path, level, node, node.len, new)?
+                let other = LEFT + RIGHT - self.side(self.path.at(level + 1).start, level);
+                node.len.max(new).max(self.longest_on(node, level, other)?)
             };
-            if settled == current {
-                return Ok(self.longest(path.at(levels.start)));
+            if longest == node.longest {
+                return Ok(self.path.at(levels.start).longest);
             }
-            if write {
-                self.pool.set(node.at + LONGEST, settled);
-            }
-            (old, new) = (current, settled);
+            self.set(node.start, LONGEST, longest);
+            (old, new) = (node.longest, longest);
         }
         Ok(new)
     }
 
-    fn insert(&self, path: &mut Path, free: Extent) -> Result<()> {
-        let Extent { start: key, len } = free;
-        self.descend(path, key)?;
-        if path.leads_to(key) {
-            return self.fault(key);
+    /// Adjusts `longest` of all nodes above the one at `depth` of the path, and that of the section, when that of the node changes from
+    /// `old` to `new`.
+    #[inline]
+    fn adjust_above(&mut self, depth: usize, old: usize, new: usize) -> Result<()> {
+        if old == new {
+            return Ok(());
         }
-        for node in (0..path.len).map(|level| path.at(level)) {
-            if self.longest(node) < len {
-                self.pool.set(node + LONGEST, len);
-            }
+        let root = self.path.at(0);
+        let longest = self.adjust(0..depth, old, new)?;
+        if longest != root.longest {
+            self.set_cell(self.longest_place(self.section(root.start)), longest);
         }
-        match path.len.checked_sub(1) {
-            None => self.ctx.root.set(key + 1),
-            Some(depth) => self.set_link(path.at(depth), self.side(key, depth), key + 1),
-        }
-        self.set_node(key, len, path.len, [0, 0], len);
-        path.truncate(0);
         Ok(())
     }
 
-    /// `old` becomes the block `new`, which may start elsewhere if the key may stand in the place of the old one. False if it may not.
-    /// Without `commit` it is only tried.
-    fn replace(&self, path: &mut Path, old: usize, new: Extent, commit: bool) -> Result<bool> {
+    /// Adds a block.
+    fn insert(&mut self, block: Extent) -> Result<()> {
+        let Extent { start: key, len } = block;
+        self.descend(key)?;
+        let depth = self.path.len();
+        let mut level = depth;
+        while level > 0 {
+            let above = self.path.at(level - 1);
+            if above.start == key {
+                return self.fault(key);
+            }
+            if above.longest >= len {
+                break;
+            }
+            self.set(above.start, LONGEST, len);
+            level -= 1;
+        }
+        if level == 0 {
+            self.set_cell(self.longest_place(self.section(key)), len);
+        }
+        self.relink(key, depth, key + 1);
+        self.set_node(block, depth, [0, 0], len);
+        self.path.clear();
+        Ok(())
+    }
+
+    /// Replaces the node `old` by the block `new` if that may be at the same place of the tree. Returns whether it may.
+    #[inline(always)]
+    fn replace(&mut self, old: usize, new: Extent) -> Result<bool> {
         let Extent { start: key, len } = new;
-        let node = self.find(path, old)?;
-        let depth = path.len - 1;
+        let node = self.find(old)?;
+        let depth = self.path.len() - 1;
         if !self.akin(old, key, depth) {
             return Ok(false);
         }
-        let longest = len.max(self.longest_on(node, depth, LEFT)?).max(self.longest_on(node, depth, RIGHT)?);
-        let before = node.longest;
-        if longest < before {
-            self.settle(path, 0..depth, before, longest, false)?;
-        }
-        if !commit {
-            return Ok(true);
-        }
-        self.settle(path, 0..depth, before, longest, true)?;
+        let longest = if len >= node.longest {
+            len
+        } else if node.len < node.longest {
+            node.longest // of a block below
+        } else {
+            len.max(self.longest_on(node, depth, LEFT)?).max(self.longest_on(node, depth, RIGHT)?)
+        };
+        self.adjust_above(depth, node.longest, longest)?;
         if key != old {
-            self.relink(path, key + 1);
-            forget(self.pool, old, NODE);
+            self.relink(key, depth, key + 1);
+            self.forget(old);
         }
-        self.set_node(key, len, depth, [node.left, node.right], longest);
-        path.truncate(0);
+        self.set_node(new, depth, [node.left, node.right], longest);
+        self.path.clear();
         Ok(true)
     }
 
-    /// Takes a block out: some leaf below it comes into its place. Without `commit` it is only tried.
-    fn remove(&self, path: &mut Path, key: usize, commit: bool) -> Result<()> {
-        let node = self.find(path, key)?;
-        let depth = path.len - 1;
+    /// Removes the node `key`: a leaf below it comes into its place.
+    ///
+    /// ```text
+    ///           k                 x
+    ///          / \               / \
+    ///         a   b     ->      a   b        x is any leaf below k; without one, the link to k becomes 0
+    ///        / \               /
+    ///       c   x             c
+    /// ```
+    fn remove(&mut self, key: usize) -> Result<()> {
+        let node = self.find(key)?;
+        let depth = self.path.len() - 1;
         let mut leaf = node;
         loop {
-            let level = path.len - 1;
             let side = if leaf.left != 0 { LEFT } else { RIGHT };
-            let Some(child) = self.child(leaf, level, side)? else { break };
+            let Some(child) = self.child(leaf, self.path.len() - 1, side)? else { break };
+            self.path.push(child);
             leaf = child;
-            path.push(leaf.at);
         }
-        let bottom = path.len - 1;
-
-        // `longest` from the leaf's parent up to below where the leaf goes, there, and above.
+        let leaf_depth = self.path.len() - 1;
         let mut longest = 0;
-        for write in [false, true] {
-            if write && !commit {
-                return Ok(());
+        if leaf_depth == depth {
+            self.relink(key, depth, 0);
+        } else {
+            let below = self.adjust(depth + 1..leaf_depth, leaf.longest, 0)?;
+            let side = self.side(leaf.start, depth);
+            longest = leaf.len.max(below).max(self.longest_on(node, depth, LEFT + RIGHT - side)?);
+            let mut links = [node.left, node.right];
+            if leaf_depth == depth + 1 {
+                links[side - LEFT] = 0;
+            } else {
+                self.relink(leaf.start, leaf_depth, 0);
             }
-            let mut new = 0;
-            if leaf.at != key {
-                let below = self.settle(path, depth + 1..bottom, leaf.longest, 0, write)?;
-                new = self.longest_with(path, depth, node, leaf.len, below)?;
-            }
-            self.settle(path, 0..depth, node.longest, new, write)?;
-            longest = new;
+            self.relink(key, depth, leaf.start + 1);
+            self.set_node(Extent { start: leaf.start, len: leaf.len }, depth, links, longest);
         }
-
-        self.relink(path, 0);
-        if leaf.at != key {
-            self.set_node(leaf.at, leaf.len, depth, self.links(key), longest);
-            path.truncate(depth + 1);
-            self.relink(path, leaf.at + 1);
-        }
-        forget(self.pool, key, NODE);
-        path.truncate(0);
+        self.adjust_above(depth, node.longest, longest)?;
+        self.forget(key);
+        self.path.clear();
         Ok(())
-    }
-
-    /// Makes sure that these changes can be made.
-    fn prepare(&self, path: &mut Path, changes: &[Change]) -> Result<()> {
-        for &change in changes {
-            match in_tree(change) {
-                (None, None) => {}
-                (None, Some(new)) => self.walk(new.start, |_| {})?,
-                (Some(old), None) => self.remove(path, old.start, false)?,
-                (Some(old), Some(new)) => {
-                    if !self.replace(path, old.start, new, false)? {
-                        self.walk(new.start, |_| {})?;
-                        self.remove(path, old.start, false)?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn first_fit(&self, path: &mut Path, words: usize) -> Result<Option<usize>> {
-        path.truncate(0);
-        let root = self.ctx.root.get();
-        if root == 0 {
-            return Ok(None);
-        }
-        let (mut best, mut best_len, mut node) = (None, 0, self.follow(0, root, 0, 0)?);
-        if node.longest < words {
-            return Ok(None);
-        }
-        let (mut depth, mut low) = (0, 0); // the subtree's first key
-        // Here a block in the subtree of `node` fits.
-        loop {
-            path.push(node.at);
-            if node.len >= words && best.is_none_or(|best| node.at < best) {
-                (best, best_len) = (Some(node.at), path.len);
-            }
-            if depth == self.key_bits {
-                break;
-            }
-            let middle = low | (1 << (self.key_bits - 1 - depth));
-            let mut next = None;
-            if node.left != 0 && best.is_none_or(|best| best > low) {
-                let child = self.follow(node.at, node.left, low, depth + 1)?;
-                next = (child.longest >= words).then_some((child, low));
-            }
-            if next.is_none() && node.right != 0 && best.is_none_or(|best| best > middle) {
-                let child = self.follow(node.at, node.right, middle, depth + 1)?;
-                next = (child.longest >= words).then_some((child, middle));
-            }
-            let Some(next) = next else { break };
-            (node, low) = next;
-            depth += 1;
-        }
-        path.truncate(best_len);
-        match best {
-            Some(_) => Ok(best),
-            None => self.fault(node.at),
-        }
     }
 }
 
-/// The seal of a node with this first word at this depth: the bits of LEFT and RIGHT that no index needs. The two uppermost are 01, as in
-/// no number near 0. [`forget`] removes it when the block stops being a node, so that its old words are not followed as a node.
+/// The seal of a node with this first word at this depth: the bits of LEFT and RIGHT above those of a key. The two uppermost are 01, as in
+/// no number near 0. When a block stops being a node its LEFT becomes 0, so that no link leads to its old words.
 #[inline]
-fn seal(node: usize, length: usize, depth: usize) -> usize {
+fn seal(start: usize, length: usize, depth: usize) -> usize {
     const ODD: usize = (0x9E37_79B9_7F4A_7C15_u64 >> (u64::BITS - usize::BITS)) as usize | 1;
-    let mix = (node ^ length.rotate_left(usize::BITS / 2)).wrapping_add(depth).wrapping_mul(ODD);
+    let mix = (start ^ length.rotate_left(usize::BITS / 2)).wrapping_add(depth).wrapping_mul(ODD);
     (mix >> 2) | (1 << (usize::BITS - 2))
 }
 
-/// Makes a free block a node no more.
-pub(crate) fn forget(pool: Pool, start: usize, len: usize) {
-    if len >= NODE {
-        pool.set(start + LEFT, 0);
+/// Empties all trees. The caller forgets the nodes, or the pool is new.
+pub(crate) fn clear(ctx: &Context) {
+    for section in 0..SECTIONS {
+        ctx.roots[section].set(0);
+        ctx.longest[section].set(0);
     }
 }
 
-/// Writes a free block's length at its ends.
-pub(crate) fn mark(pool: Pool, free: Extent) {
-    let length = free.len.wrapping_neg();
-    pool.set(free.start, length);
-    pool.set(free.end() - 1, length);
-}
-
-/// The first block of at least `words` words. `path` leads to it.
-pub(crate) fn first_fit(ctx: &Context, path: &mut Path, words: usize) -> Result<Option<Extent>> {
-    let tree = Tree::new(ctx);
-    let Some(start) = tree.first_fit(path, words)? else { return Ok(None) };
-    let len = free_at(ctx, tree.pool, start)?;
-    if len < words { tree.fault(start) } else { Ok(Some(Extent { start, len })) }
-}
-
-/// A change of one free block: `old` becomes `new`. Without `old` it is added, without `new` it is removed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Change {
-    pub old: Option<Extent>,
-    pub new: Option<Extent>,
-}
-
-/// The blocks of a change that are nodes.
-fn in_tree(change: Change) -> (Option<Extent>, Option<Extent>) {
-    let large = |block: &Extent| block.len >= NODE;
-    (change.old.filter(large), change.new.filter(large))
-}
-
-/// Makes sure that `exchange` will not fail.
-pub(crate) fn prepare(ctx: &Context, changes: &[Change]) -> Result<()> {
-    Tree::new(ctx).prepare(&mut Path::new(), changes)
-}
-
-/// Some free blocks become others in one go: the tree and both ends of the new ones are written, their sum counted.
-/// A new block beside an old one takes its place in the tree if it can. `path` is a new one, or that of `first_fit`.
-///
-/// On a fault nothing has changed, even if one word of the tree is damaged. Order of work: all changes but the first are tried; the
-/// first fails before it writes; the others can't fail then. That holds because each of the others adds a block, or makes one longer at
-/// its end, and so reads the nodes on the way to its place only (and the children of a block that is made longer). The first change leaves
-/// those nodes where they were, or replaces one by a node that it has read or written itself. Removing a block would read more, beside the
-/// way, and how far may depend on the first change: only the first may do that.
-pub(crate) fn exchange<const N: usize>(ctx: &Context, path: &mut Path, changes: [Change; N]) -> Result<()> {
-    let tree = Tree::new(ctx);
-    let others = changes.get(1..).unwrap_or_default();
-    debug_assert!(others.iter().all(|&change| match in_tree(change) {
-        (Some(old), Some(new)) => old.start == new.start && old.len <= new.len,
-        (old, _) => old.is_none(),
-    }));
-    // The first change fails before it writes. Make sure that the others will not.
-    tree.prepare(path, others)?;
-    let mut sum = ctx.free_words.get();
-    for change in changes {
-        match in_tree(change) {
-            (None, None) => {}
-            (None, Some(new)) => tree.insert(path, new)?,
-            (Some(old), None) => tree.remove(path, old.start, true)?,
-            (Some(old), Some(new)) => {
-                if !tree.replace(path, old.start, new, true)? {
-                    tree.walk(new.start, |_| {})?;
-                    tree.remove(path, old.start, true)?;
-                    tree.insert(path, new)?;
-                }
-            }
-        }
-        if let Some(old) = change.old {
-            sum = sum.wrapping_sub(old.len);
-        }
-        if let Some(new) = change.new {
-            sum = sum.wrapping_add(new.len);
-            mark(tree.pool, new);
-        }
+/// Makes a free block that is in no tree any more look like no node.
+pub(crate) fn forget(pool: Pool, block: Extent) {
+    if block.len >= NODE {
+        pool.set(block.start + LEFT, 0);
     }
-    ctx.free_words.set(sum);
+}
+
+/// Writes the length of a free block at both its ends.
+pub(crate) fn mark(pool: Pool, block: Extent) {
+    let length = block.len.wrapping_neg();
+    pool.set(block.start, length);
+    pool.set(block.end() - 1, length);
+}
+
+/// Adds a free block that is counted already.
+pub(crate) fn add(ctx: &Context, block: Extent) -> Result<()> {
+    let mut plan = Plan::new(ctx);
+    if block.len >= NODE {
+        plan.insert(block)?;
+    }
+    plan.mark(block);
+    plan.carry_out();
     Ok(())
 }
 
-/// Adds a free block that is already counted.
-pub(crate) fn add(ctx: &Context, free: Extent) -> Result<()> {
-    let tree = Tree::new(ctx);
-    mark(tree.pool, free);
-    if free.len >= NODE { tree.insert(&mut Path::new(), free) } else { Ok(()) }
+/// Takes a free block out of its tree. It stays counted.
+pub(crate) fn take(ctx: &Context, block: Extent) -> Result<()> {
+    if block.len >= NODE {
+        let mut plan = Plan::new(ctx);
+        plan.remove(block.start)?;
+        plan.carry_out();
+    }
+    Ok(())
 }
 
-/// Takes a free block out of the tree, as it may be gone or longer soon. It stays counted.
-pub(crate) fn take(ctx: &Context, free: Extent) -> Result<()> {
-    if free.len >= NODE { Tree::new(ctx).remove(&mut Path::new(), free.start, true) } else { Ok(()) }
-}
-
-/// Makes sure that a free block can be added at `start` while no other one is.
+/// Fails if [`add`] of a block that starts at `start` would fail.
 pub(crate) fn check_way(ctx: &Context, start: usize) -> Result<()> {
-    Tree::new(ctx).walk(start, |_| {})
+    Plan::new(ctx).descend(start)
 }
 
 /// The length of the longest free block, 0 if all are shorter than [`NODE`].
-pub(crate) fn longest(ctx: &Context) -> Result<usize> {
-    let tree = Tree::new(ctx);
-    match ctx.root.get() {
-        0 => Ok(0),
-        root => Ok(tree.follow(0, root, 0, 0)?.longest),
-    }
+pub(crate) fn longest(ctx: &Context) -> usize {
+    ctx.longest.iter().map(|longest| longest.get()).max().unwrap_or(0)
 }
 
-/// Checks the node of a free block: that it is found, that `longest` is right, and how many children it has.
+/// Checks the node of a free block: it is found, and `longest` is right, there and for the section of a root. Returns how many children
+/// it has.
 pub(crate) fn check_node(ctx: &Context, start: usize) -> Result<usize> {
-    let tree = Tree::new(ctx);
-    let mut path = Path::new();
-    let node = tree.find(&mut path, start)?;
-    let depth = path.len - 1;
-    let below = tree.longest_on(node, depth, LEFT)?.max(tree.longest_on(node, depth, RIGHT)?);
-    if node.longest != node.len.max(below) {
-        return tree.fault(start);
+    let mut plan = Plan::new(ctx);
+    let node = plan.find(start)?;
+    let depth = plan.path.len() - 1;
+    let below = plan.longest_on(node, depth, LEFT)?.max(plan.longest_on(node, depth, RIGHT)?);
+    let right = node.longest == node.len.max(below);
+    if !right || (depth == 0 && node.longest != ctx.longest[plan.section(start)].get()) {
+        return plan.fault(start);
     }
     Ok(usize::from(node.left != 0) + usize::from(node.right != 0))
+}
+
+/// How many sections have a root.
+pub(crate) fn count_roots(ctx: &Context) -> usize {
+    ctx.roots.iter().filter(|root| root.get() != 0).count()
+}
+
+/// Up to `N` values. It is made without writing to them, which would take longer than most searches.
+struct Stack<T: Copy, const N: usize> {
+    /// The first `len` are initialized.
+    values: [MaybeUninit<T>; N],
+    len: usize,
+}
+
+impl<T: Copy, const N: usize> Stack<T, N> {
+    #[inline(always)]
+    fn new() -> Self {
+        Stack { values: [const { MaybeUninit::uninit() }; N], len: 0 }
+    }
+
+    #[inline(always)]
+    fn push(&mut self, value: T) {
+        self.values[self.len].write(value);
+        self.len += 1;
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// The values, oldest first.
+    #[inline(always)]
+    fn as_slice(&self) -> &[T] {
+        let values = &self.values[..self.len];
+        // SAFETY: `push` has initialized the first `len` values, and MaybeUninit<T> has the layout of T.
+        unsafe { &*(core::ptr::from_ref(values) as *const [T]) }
+    }
+
+    #[inline(always)]
+    fn at(&self, index: usize) -> T {
+        self.as_slice()[index]
+    }
+
+    #[inline(always)]
+    fn last(&self) -> Option<T> {
+        self.as_slice().last().copied()
+    }
 }
 
 #[cfg(test)]
@@ -568,36 +661,40 @@ mod tests {
                 (state >> 33) as usize % below
             };
             for _ in 0..20_000 {
-                let some = twin.range(random(WORDS)..).next().map(|(&start, &len)| Extent { start, len });
-                // Where a block may be: between its neighbours in the list, and not up to the end of the pool.
-                let at = random(WORDS - 100);
-                let before = twin.range(..=at).next_back().map_or(0, |(start, len)| start + len);
-                let behind = twin.range(at..).next().map_or(WORDS - 1, |(&start, _)| start);
-                let new = (before <= at && at + 1 < behind)
-                    .then(|| Extent { start: at, len: 1 + random((behind - at - 1).min(60)) });
-                let change = match (random(3), some, new) {
-                    (0, Some(_), _) => Change { old: some, new: None },
-                    // A part of it, as an allocation leaves it.
-                    (1, Some(old), _) => {
-                        let cut = random(old.len);
-                        Change { old: some, new: Some(Extent { start: old.start + cut, len: old.len - cut }) }
+                let mut plan = Plan::new(&ctx);
+                for _ in 0..1 + random(MAX_CHANGES) {
+                    let some = twin.range(random(WORDS)..).next().map(|(&start, &len)| Extent { start, len });
+                    // Where a block may be: between its neighbours in the list, and not up to the end of the pool.
+                    let at = random(WORDS - 100);
+                    let before = twin.range(..=at).next_back().map_or(0, |(start, len)| start + len);
+                    let behind = twin.range(at..).next().map_or(WORDS - 1, |(&start, _)| start);
+                    let new = (before <= at && at + 1 < behind)
+                        .then(|| Extent { start: at, len: 1 + random((behind - at - 1).min(60)) });
+                    let change = match (random(3), some, new) {
+                        (0, Some(_), _) => Change { old: some, new: None },
+                        // A part of it, as an allocation leaves it.
+                        (1, Some(old), _) => {
+                            let cut = random(old.len);
+                            Change { old: some, new: Some(Extent { start: old.start + cut, len: old.len - cut }) }
+                        }
+                        _ => Change { old: None, new },
+                    };
+                    plan.change(change).unwrap();
+                    if let Some(old) = change.old {
+                        twin.remove(&old.start);
                     }
-                    _ => Change { old: None, new },
-                };
-                exchange(&ctx, &mut Path::new(), [change]).unwrap();
-                if let Some(old) = change.old {
-                    twin.remove(&old.start);
+                    if let Some(new) = change.new {
+                        twin.insert(new.start, new.len);
+                    }
                 }
-                if let Some(new) = change.new {
-                    twin.insert(new.start, new.len);
-                }
+                plan.carry_out();
                 let words = NODE + random(70);
                 let want = twin.iter().find(|&(_, &len)| len >= words).map(|(&start, &len)| Extent { start, len });
-                assert_eq!(first_fit(&ctx, &mut Path::new(), words), Ok(want));
+                assert_eq!(Plan::new(&ctx).first_fit(words), Ok(want));
             }
             let nodes: Vec<_> = twin.iter().filter(|&(_, &len)| len >= NODE).collect();
             let links: usize = nodes.iter().map(|&(&start, _)| check_node(&ctx, start).unwrap()).sum();
-            assert_eq!(links + 1, nodes.len());
+            assert_eq!(links + count_roots(&ctx), nodes.len());
             assert_eq!(ctx.free_words.get(), twin.values().sum::<usize>());
         }
     }

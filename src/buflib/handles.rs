@@ -15,7 +15,11 @@ use super::layout::*;
 
 const BITS: usize = usize::BITS as usize;
 
-const _: () = assert!(BITS == W * 8 && BITS % 2 == 0, "`summary` has a bit for each of `runs`, and `widen` pairs them");
+/// Bits of the bitmap.
+const RUNS: usize = RUN_WORDS * BITS;
+
+const _: () =
+    assert!(RUN_WORDS <= BITS && RUN_WORDS % 2 == 0, "`summary` has a bit for each of `runs`, and `widen` pairs them");
 
 /// Says that a handle may be free.
 fn mark(ctx: &Context, handle: usize) {
@@ -28,9 +32,7 @@ fn mark(ctx: &Context, handle: usize) {
 /// Whether a search would find the handle if it is free.
 pub(crate) fn is_marked(ctx: &Context, handle: usize) -> bool {
     let run = (handle - 1) >> ctx.run_shift.get();
-    run < BITS * BITS
-        && ctx.runs[run / BITS].get() & (1 << (run % BITS)) != 0
-        && ctx.summary.get() & (1 << (run / BITS)) != 0
+    run < RUNS && ctx.runs[run / BITS].get() & (1 << (run % BITS)) != 0 && ctx.summary.get() & (1 << (run / BITS)) != 0
 }
 
 /// Lets each bit stand for twice as many handles.
@@ -43,9 +45,9 @@ fn widen(ctx: &Context) {
         out
     };
     let mut summary = 0;
-    for i in 0..BITS {
+    for i in 0..RUN_WORDS {
         let mut word = 0;
-        if i < BITS / 2 {
+        if i < RUN_WORDS / 2 {
             word = half(ctx.runs[2 * i].get()) | (half(ctx.runs[2 * i + 1].get()) << (BITS / 2));
         }
         ctx.runs[i].set(word);
@@ -86,7 +88,7 @@ pub(crate) fn reserve(ctx: &Context) -> Option<usize> {
         }
         ctx.set_handles(handle);
         pool.set_slot(handle, 0);
-        if (handle - 1) >> ctx.run_shift.get() >= BITS * BITS {
+        if (handle - 1) >> ctx.run_shift.get() >= RUNS {
             widen(ctx);
         }
         Some(handle)
@@ -226,7 +228,7 @@ mod tests {
 
     #[test]
     fn the_bitmap_finds_the_lowest_free_handle_at_any_width() {
-        const WORDS: usize = 3 * BITS * BITS;
+        const WORDS: usize = 3 * RUNS;
         let mut memory = vec![0usize; WORDS];
         let ctx = Context::new();
         // SAFETY: the memory outlives the context and nothing else uses it.
@@ -237,7 +239,7 @@ mod tests {
             pool.set_slot(want, 1);
         }
         ctx.reserved.set(0);
-        let mut free = [7, BITS * BITS - 1, 1, 2 * BITS * BITS + 3, 100, BITS + 1];
+        let mut free = [7, RUNS - 1, 1, 2 * RUNS + 3, 100, BITS + 1];
         for handle in free {
             assert!(release(&ctx, handle));
         }

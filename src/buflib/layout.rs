@@ -93,10 +93,10 @@ pub struct Context {
     /// Whether a compaction would change nothing.
     pub(crate) compact: Cell<bool>,
 
-    /// The tree's root, as 1 + its index, or 0.
-    pub(crate) root: Cell<usize>,
-    /// Bits of an index: the tree is at most so deep.
+    /// Bits of an index.
     pub(crate) key_bits: Cell<usize>,
+    /// Those of them below the number of the section.
+    pub(crate) tree_bits: Cell<usize>,
     /// Sum of the lengths of free blocks.
     pub(crate) free_words: Cell<usize>,
     /// How many blocks are pinned.
@@ -130,8 +130,19 @@ pub struct Context {
     /// The most words that were moved within one allocation.
     pub(crate) worst_alloc: Cell<usize>,
     /// Bit i of word j: a handle of run 64 j + i (32 j + i) may be free.
-    pub(crate) runs: [Cell<usize>; usize::BITS as usize],
+    pub(crate) runs: [Cell<usize>; RUN_WORDS],
+    /// For each section of the pool, 1 + the index of the root of its tree of free blocks, or 0.
+    pub(crate) roots: [Cell<usize>; SECTIONS],
+    /// For each section, the length of the longest block in its tree, or 0.
+    pub(crate) longest: [Cell<usize>; SECTIONS],
 }
+
+/// Words of the bitmap of free handles.
+pub(crate) const RUN_WORDS: usize = usize::BITS as usize / 2;
+/// Sections of a pool: each has a tree of its free blocks.
+pub(crate) const SECTIONS: usize = usize::BITS as usize / 4;
+/// Bits of a section's number: the uppermost bits of an index.
+pub(crate) const SECTION_BITS: usize = SECTIONS.trailing_zeros() as usize;
 
 /// No callback is running.
 pub(crate) const IDLE: usize = 0;
@@ -149,7 +160,7 @@ const _: () = {
     assert!(offset_of!(Context, buf_start) == 3 * W);
     assert!(offset_of!(Context, alloc_end) == 4 * W);
     assert!(offset_of!(Context, compact) == 5 * W);
-    assert!(offset_of!(Context, root) == 6 * W, "headers/buflib.prologue.h: private_");
+    assert!(offset_of!(Context, key_bits) == 6 * W, "headers/buflib.prologue.h: private_");
     assert!(size_of::<Context>() == (6 + 16 + 8 * W) * W);
     assert!(offset_of!(Context, busy) == (6 + 6) * W, "headers/buflib.epilogue.h: private_[6]");
     assert!(size_of::<Context>() <= 1024);
@@ -169,8 +180,8 @@ impl Context {
             buf_start: Cell::new(ptr::null_mut()),
             alloc_end: Cell::new(ptr::null_mut()),
             compact: Cell::new(true),
-            root: Cell::new(0),
             key_bits: Cell::new(0),
+            tree_bits: Cell::new(0),
             free_words: Cell::new(0),
             pinned_blocks: Cell::new(0),
             words_out: Cell::new(0),
@@ -187,7 +198,9 @@ impl Context {
             moved_words: Cell::new(0),
             refused: Cell::new(0),
             worst_alloc: Cell::new(0),
-            runs: [const { Cell::new(0) }; usize::BITS as usize],
+            runs: [const { Cell::new(0) }; RUN_WORDS],
+            roots: [const { Cell::new(0) }; SECTIONS],
+            longest: [const { Cell::new(0) }; SECTIONS],
         }
     }
 
@@ -202,7 +215,15 @@ impl Context {
         self.last_handle.set(end);
         self.buf_start.set(start);
         self.alloc_end.set(start);
-        self.key_bits.set(bits_of_index(words));
+        self.set_key_bits(words);
+    }
+
+    /// Divides a pool of `words` words into sections.
+    fn set_key_bits(&self, words: usize) {
+        // The index behind the pool counts, too.
+        let bits = (usize::BITS - words.leading_zeros()) as usize;
+        self.key_bits.set(bits);
+        self.tree_bits.set(bits.saturating_sub(SECTION_BITS));
     }
 
     /// Whether blocks may be shrunk and freed: no callback runs, or a shrink callback.
@@ -257,7 +278,7 @@ impl Context {
         self.handle_table.set(end);
         self.first_free_handle.set(end.wrapping_byte_sub(first_free));
         self.set_handles(handles);
-        self.key_bits.set(bits_of_index(words + self.words_out.get()));
+        self.set_key_bits(words + self.words_out.get());
     }
 
     /// Index of `alloc_end`.
@@ -282,11 +303,6 @@ impl Context {
     pub(crate) fn end_space(&self) -> usize {
         self.last_handle.get().addr().saturating_sub(self.alloc_end.get().addr()) / W
     }
-}
-
-/// Bits of the indexes of a pool, and of the one behind it.
-fn bits_of_index(words: usize) -> usize {
-    (usize::BITS - words.leading_zeros()) as usize
 }
 
 impl Default for Context {

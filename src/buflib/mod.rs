@@ -59,9 +59,9 @@
 //!
 //! | what | how it is found | cost |
 //! | --- | --- | --- |
-//! | the first block that fits | one path of the tree of free blocks (`free_tree.rs`) | O(log of the pool's words) |
+//! | the first block that fits | one path of a tree of free blocks (`free_tree.rs`) | O(log of the pool's words) |
 //! | the block before | the flag, then the last word of the free block | O(1) |
-//! | the lowest free handle | a bitmap in the context (`handles.rs`) | O(1), and 1 / 4096 of the table |
+//! | the lowest free handle | a bitmap in the context (`handles.rs`) | O(1), and 1 / 2048 of the table |
 //! | free bytes | counted | O(1) |
 //! | compaction | one walk that checks, one that moves each block at most once | O(blocks), and the bytes moved |
 //!

@@ -127,7 +127,7 @@ pub(crate) fn resize(ctx: &Context, size: usize) -> Result<bool> {
     let new = old.with_words(words);
     ctx.set_table(words, handles);
     // Nodes are placed by the bits of an index, of which there may be more or fewer now.
-    ctx.root.set(0);
+    free_tree::clear(ctx);
     let mut start = 0;
     while start < end {
         let length = length_at(new, end, start)?;
@@ -136,7 +136,7 @@ pub(crate) fn resize(ctx: &Context, size: usize) -> Result<bool> {
             new.set(start + SLOT, slot.wrapping_add(new.address(words)).wrapping_sub(old.address(old.words)));
             shape_at(ctx, new, start)?.seal(new);
         } else {
-            free_tree::forget(new, start, length.unsigned_abs());
+            free_tree::forget(new, Extent { start, len: length.unsigned_abs() });
         }
         start += length.unsigned_abs();
     }

@@ -150,7 +150,7 @@ pub(crate) fn alloc_maximum(
         compact(ctx)?;
     }
     let name_words = name.map_or(0, |name| name.len() / W + 1);
-    let inner = free_tree::longest(ctx)?.saturating_sub(HEADER + name_words) * W;
+    let inner = free_tree::longest(ctx).saturating_sub(HEADER + name_words) * W;
     let size = end_estimate(ctx).max(inner);
     if size == 0 || !handles::available(ctx) {
         settle(ctx);

@@ -18,7 +18,7 @@ pub(crate) fn check(ctx: &Context, mut report: impl FnMut(Fault)) -> bool {
         return false;
     }
     let (mut start, mut prev, mut whole) = (0, 0, true);
-    let (mut free_words, mut nodes, mut links, mut used, mut pinned) = (0, 0, usize::from(ctx.root.get() != 0), 0, 0);
+    let (mut free_words, mut nodes, mut links, mut used, mut pinned) = (0, 0, free_tree::count_roots(ctx), 0, 0);
     while start < end {
         let len = match any_at(ctx, pool, start) {
             Ok(Any::Used(block)) => {
