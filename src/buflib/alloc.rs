@@ -255,6 +255,7 @@ enum After {
     Free(usize, Option<Block>),
 }
 
+#[inline(always)]
 fn after(ctx: &Context, pool: Pool, end: usize) -> Result<After> {
     if end == ctx.end() {
         return Ok(After::EndSpace);

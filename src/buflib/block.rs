@@ -277,7 +277,7 @@ impl Any {
 }
 
 /// The block at `start`, whether free or not, wholly checked.
-#[inline]
+#[inline(always)]
 pub(crate) fn any_at(ctx: &Context, pool: Pool, start: usize) -> Result<Any> {
     if (pool.get(start) as isize) < 0 {
         Ok(Any::Free(free_at(ctx, pool, start)?))

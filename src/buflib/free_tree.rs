@@ -119,18 +119,14 @@ impl<'a> Plan<'a> {
     /// Plans a change: of the trees, of both ends of the new block, and of the sum of free words. At most [`MAX_CHANGES`] fit into a plan.
     ///
     /// After [`Plan::first_fit`] found `change.old`, its path is used.
+    #[inline(always)]
     pub fn change(&mut self, change: Change) -> Result<()> {
         let node = |block: &Extent| block.len >= NODE;
         match (change.old.filter(node), change.new.filter(node)) {
             (None, None) => {}
             (None, Some(new)) => self.insert(new)?,
             (Some(old), None) => self.remove(old.start)?,
-            (Some(old), Some(new)) => {
-                if !self.replace(old.start, new)? {
-                    self.remove(old.start)?;
-                    self.insert(new)?;
-                }
-            }
+            (Some(old), Some(new)) => self.replace(old.start, new)?,
         }
         if let Some(old) = change.old {
             self.free_words = self.free_words.wrapping_sub(old.len);
@@ -438,9 +434,18 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
+    /// Replaces the node `old` by the block `new`.
+    fn replace(&mut self, old: usize, new: Extent) -> Result<()> {
+        if !self.replace_in_place(old, new)? {
+            self.remove(old)?;
+            self.insert(new)?;
+        }
+        Ok(())
+    }
+
     /// Replaces the node `old` by the block `new` if that may be at the same place of the tree. Returns whether it may.
     #[inline(always)]
-    fn replace(&mut self, old: usize, new: Extent) -> Result<bool> {
+    fn replace_in_place(&mut self, old: usize, new: Extent) -> Result<bool> {
         let Extent { start: key, len } = new;
         let node = self.find(old)?;
         let depth = self.path.len() - 1;
