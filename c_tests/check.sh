@@ -98,6 +98,7 @@ step "headers"
 script headers.sh "$COPY"
 script vmem_hooks.sh "$COPY"
 script buflib_debug.sh "$COPY"
+script vmem_debug.sh "$COPY"
 
 step "C programs"
 script run.sh

@@ -99,6 +99,73 @@ static inline VMemSize vmem_grow_mark(const VMemGrowArena *arena)
     return LIBPALLOC_CAST_(VMemSize, arena->next - arena->mem);
 }
 
+#ifdef VMEM_DEBUG
+/* The functions of the growing arena, which close the bytes that are not in use, and open those that are. */
+static inline void *vmem_grow_push_debug_(VMemGrowArena *arena, VMemSize size, VMemSize align)
+{
+    const uint8_t *const limit = arena ? arena->limit : NULL;
+    uint8_t *const at = LIBPALLOC_CAST_(uint8_t *, vmem_grow_push(arena, size, align));
+
+    if (at && arena->limit != limit)
+        VMEM_DEBUG_CLOSE_(arena->next, LIBPALLOC_CAST_(VMemSize, arena->limit - arena->next));
+    if (at)
+        VMEM_DEBUG_UNDEFINED_(at, size);
+    return at;
+}
+
+static inline void *vmem_grow_push_zeroed_debug_(VMemGrowArena *arena, VMemSize size, VMemSize align)
+{
+    uint8_t *const at = LIBPALLOC_CAST_(uint8_t *, vmem_grow_push_debug_(arena, size, align));
+
+    if (at)
+        VMEM_DEBUG_OPEN_(at, size);
+    if (at && at < arena->fresh) {
+        const VMemSize used = LIBPALLOC_CAST_(VMemSize, arena->fresh - at);
+        memset(at, 0, used < size ? used : size);
+    }
+    return at;
+}
+
+static inline VMemResult vmem_grow_pop_to_debug_(VMemGrowArena *arena, VMemSize mark)
+{
+    const uint8_t *const next = arena ? arena->next : NULL;
+    const VMemResult result = vmem_grow_pop_to(arena, mark);
+
+    if (result)
+        VMEM_DEBUG_CLOSE_(arena->next, LIBPALLOC_CAST_(VMemSize, next - arena->next));
+    return result;
+}
+
+/* Bytes that are not committed any more are opened, so that other mappings can use their addresses. */
+static inline VMemResult vmem_grow_reset_debug_(VMemGrowArena *arena, VMemSize keep_bytes)
+{
+    const uint8_t *const limit = arena ? arena->limit : NULL;
+    const VMemResult result = vmem_grow_reset(arena, keep_bytes);
+
+    if (result && arena->limit < limit)
+        VMEM_DEBUG_OPEN_(arena->limit, LIBPALLOC_CAST_(VMemSize, limit - arena->limit));
+    if (result)
+        VMEM_DEBUG_CLOSE_(arena->mem, LIBPALLOC_CAST_(VMemSize, arena->limit - arena->mem));
+    return result;
+}
+
+static inline VMemResult vmem_grow_deinit_debug_(VMemGrowArena *arena)
+{
+    const uint8_t *const mem = arena ? arena->mem : NULL, *const limit = arena ? arena->limit : NULL;
+    const VMemResult result = vmem_grow_deinit(arena);
+
+    if (result)
+        VMEM_DEBUG_OPEN_(mem, LIBPALLOC_CAST_(VMemSize, limit - mem));
+    return result;
+}
+
+#define vmem_grow_push vmem_grow_push_debug_
+#define vmem_grow_push_zeroed vmem_grow_push_zeroed_debug_
+#define vmem_grow_pop_to vmem_grow_pop_to_debug_
+#define vmem_grow_reset vmem_grow_reset_debug_
+#define vmem_grow_deinit vmem_grow_deinit_debug_
+#endif
+
 #undef LIBPALLOC_CAST_
 #undef LIBPALLOC_ADDRESS_
 

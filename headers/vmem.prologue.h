@@ -96,6 +96,14 @@
  *   before it installs them: fork then locks malloc before the library, in the order in which malloc
  *   does.
  *
+ * Debugging
+ *
+ *   With VMEM_DEBUG defined in all files of a program, each use of an address of a growing arena that
+ *   was popped, or not pushed yet, is reported: by AddressSanitizer in a program that is compiled with
+ *   it, or else by valgrind if <valgrind/memcheck.h> is there. Without it nothing of this is compiled,
+ *   and the library is the same. A page that is reserved or decommitted needs no macro: an access to
+ *   it is a fault in every program, and both tools report the line.
+ *
  * Origin
  *
  *   The functions are those of the two generations of the single-file library vmem.h: the first has the
@@ -107,6 +115,34 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#ifdef VMEM_DEBUG
+#if defined __SANITIZE_ADDRESS__
+#define VMEM_DEBUG_ASAN_
+#elif defined __has_feature
+#if __has_feature(address_sanitizer)
+#define VMEM_DEBUG_ASAN_
+#endif
+#endif
+#if defined VMEM_DEBUG_ASAN_
+#include <sanitizer/asan_interface.h>
+#define VMEM_DEBUG_CLOSE_(start, bytes) ASAN_POISON_MEMORY_REGION(start, bytes)
+#define VMEM_DEBUG_OPEN_(start, bytes) ASAN_UNPOISON_MEMORY_REGION(start, bytes)
+#define VMEM_DEBUG_UNDEFINED_(start, bytes) ASAN_UNPOISON_MEMORY_REGION(start, bytes)
+#elif defined __has_include
+#if __has_include(<valgrind/memcheck.h>)
+#include <valgrind/memcheck.h>
+#define VMEM_DEBUG_CLOSE_(start, bytes) ((void)VALGRIND_MAKE_MEM_NOACCESS(start, bytes))
+#define VMEM_DEBUG_OPEN_(start, bytes) ((void)VALGRIND_MAKE_MEM_DEFINED(start, bytes))
+#define VMEM_DEBUG_UNDEFINED_(start, bytes) ((void)VALGRIND_MAKE_MEM_UNDEFINED(start, bytes))
+#endif
+#endif
+#ifndef VMEM_DEBUG_CLOSE_
+#define VMEM_DEBUG_CLOSE_(start, bytes) ((void)(start), (void)(bytes))
+#define VMEM_DEBUG_OPEN_(start, bytes) ((void)(start), (void)(bytes))
+#define VMEM_DEBUG_UNDEFINED_(start, bytes) ((void)(start), (void)(bytes))
+#endif
+#endif
 
 #ifndef VMEM_H_INCLUDED
 #define VMEM_H_INCLUDED

@@ -101,6 +101,14 @@
  *   before it installs them: fork then locks malloc before the library, in the order in which malloc
  *   does.
  *
+ * Debugging
+ *
+ *   With VMEM_DEBUG defined in all files of a program, each use of an address of a growing arena that
+ *   was popped, or not pushed yet, is reported: by AddressSanitizer in a program that is compiled with
+ *   it, or else by valgrind if <valgrind/memcheck.h> is there. Without it nothing of this is compiled,
+ *   and the library is the same. A page that is reserved or decommitted needs no macro: an access to
+ *   it is a fault in every program, and both tools report the line.
+ *
  * Origin
  *
  *   The functions are those of the two generations of the single-file library vmem.h: the first has the
@@ -112,6 +120,34 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#ifdef VMEM_DEBUG
+#if defined __SANITIZE_ADDRESS__
+#define VMEM_DEBUG_ASAN_
+#elif defined __has_feature
+#if __has_feature(address_sanitizer)
+#define VMEM_DEBUG_ASAN_
+#endif
+#endif
+#if defined VMEM_DEBUG_ASAN_
+#include <sanitizer/asan_interface.h>
+#define VMEM_DEBUG_CLOSE_(start, bytes) ASAN_POISON_MEMORY_REGION(start, bytes)
+#define VMEM_DEBUG_OPEN_(start, bytes) ASAN_UNPOISON_MEMORY_REGION(start, bytes)
+#define VMEM_DEBUG_UNDEFINED_(start, bytes) ASAN_UNPOISON_MEMORY_REGION(start, bytes)
+#elif defined __has_include
+#if __has_include(<valgrind/memcheck.h>)
+#include <valgrind/memcheck.h>
+#define VMEM_DEBUG_CLOSE_(start, bytes) ((void)VALGRIND_MAKE_MEM_NOACCESS(start, bytes))
+#define VMEM_DEBUG_OPEN_(start, bytes) ((void)VALGRIND_MAKE_MEM_DEFINED(start, bytes))
+#define VMEM_DEBUG_UNDEFINED_(start, bytes) ((void)VALGRIND_MAKE_MEM_UNDEFINED(start, bytes))
+#endif
+#endif
+#ifndef VMEM_DEBUG_CLOSE_
+#define VMEM_DEBUG_CLOSE_(start, bytes) ((void)(start), (void)(bytes))
+#define VMEM_DEBUG_OPEN_(start, bytes) ((void)(start), (void)(bytes))
+#define VMEM_DEBUG_UNDEFINED_(start, bytes) ((void)(start), (void)(bytes))
+#endif
+#endif
 
 #ifndef VMEM_H_INCLUDED
 #define VMEM_H_INCLUDED
@@ -683,6 +719,73 @@ static inline VMemSize vmem_grow_mark(const VMemGrowArena *arena)
 {
     return LIBPALLOC_CAST_(VMemSize, arena->next - arena->mem);
 }
+
+#ifdef VMEM_DEBUG
+/* The functions of the growing arena, which close the bytes that are not in use, and open those that are. */
+static inline void *vmem_grow_push_debug_(VMemGrowArena *arena, VMemSize size, VMemSize align)
+{
+    const uint8_t *const limit = arena ? arena->limit : NULL;
+    uint8_t *const at = LIBPALLOC_CAST_(uint8_t *, vmem_grow_push(arena, size, align));
+
+    if (at && arena->limit != limit)
+        VMEM_DEBUG_CLOSE_(arena->next, LIBPALLOC_CAST_(VMemSize, arena->limit - arena->next));
+    if (at)
+        VMEM_DEBUG_UNDEFINED_(at, size);
+    return at;
+}
+
+static inline void *vmem_grow_push_zeroed_debug_(VMemGrowArena *arena, VMemSize size, VMemSize align)
+{
+    uint8_t *const at = LIBPALLOC_CAST_(uint8_t *, vmem_grow_push_debug_(arena, size, align));
+
+    if (at)
+        VMEM_DEBUG_OPEN_(at, size);
+    if (at && at < arena->fresh) {
+        const VMemSize used = LIBPALLOC_CAST_(VMemSize, arena->fresh - at);
+        memset(at, 0, used < size ? used : size);
+    }
+    return at;
+}
+
+static inline VMemResult vmem_grow_pop_to_debug_(VMemGrowArena *arena, VMemSize mark)
+{
+    const uint8_t *const next = arena ? arena->next : NULL;
+    const VMemResult result = vmem_grow_pop_to(arena, mark);
+
+    if (result)
+        VMEM_DEBUG_CLOSE_(arena->next, LIBPALLOC_CAST_(VMemSize, next - arena->next));
+    return result;
+}
+
+/* Bytes that are not committed any more are opened, so that other mappings can use their addresses. */
+static inline VMemResult vmem_grow_reset_debug_(VMemGrowArena *arena, VMemSize keep_bytes)
+{
+    const uint8_t *const limit = arena ? arena->limit : NULL;
+    const VMemResult result = vmem_grow_reset(arena, keep_bytes);
+
+    if (result && arena->limit < limit)
+        VMEM_DEBUG_OPEN_(arena->limit, LIBPALLOC_CAST_(VMemSize, limit - arena->limit));
+    if (result)
+        VMEM_DEBUG_CLOSE_(arena->mem, LIBPALLOC_CAST_(VMemSize, arena->limit - arena->mem));
+    return result;
+}
+
+static inline VMemResult vmem_grow_deinit_debug_(VMemGrowArena *arena)
+{
+    const uint8_t *const mem = arena ? arena->mem : NULL, *const limit = arena ? arena->limit : NULL;
+    const VMemResult result = vmem_grow_deinit(arena);
+
+    if (result)
+        VMEM_DEBUG_OPEN_(mem, LIBPALLOC_CAST_(VMemSize, limit - mem));
+    return result;
+}
+
+#define vmem_grow_push vmem_grow_push_debug_
+#define vmem_grow_push_zeroed vmem_grow_push_zeroed_debug_
+#define vmem_grow_pop_to vmem_grow_pop_to_debug_
+#define vmem_grow_reset vmem_grow_reset_debug_
+#define vmem_grow_deinit vmem_grow_deinit_debug_
+#endif
 
 #undef LIBPALLOC_CAST_
 #undef LIBPALLOC_ADDRESS_

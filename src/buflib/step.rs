@@ -8,30 +8,36 @@
 //!
 //! Blocks keep their order: no hole is filled with a block from behind a block that stays, as a full compaction does. A block is checked
 //! before it moves, and every block that has moved is where its handle says: damage or a full budget ends the step between two blocks.
+//!
+//! The work of a step does not depend on how many blocks the pool has, but for the depth of the trees of free blocks. Each block that the
+//! step comes to is charged to the budget, whether it moves or stays; so are the words that move. Each is checked, asked, moved and taken
+//! out of its tree in O(log n).
 
 use super::block::{Any, Block, Extent, Result, any_at, block_at};
 use super::callbacks::{Ops, ops};
 use super::free_tree;
 use super::layout::*;
 
-/// Words that a step pays for a block that it only looks at: about the time of moving so many.
-const LOOK: usize = 64 / W;
+/// Words that a step pays for each block, beside the words that it moves.
+const BLOCK: usize = 256 / W;
+/// Blocks that a step may look at without moving one, however small its budget is. Without them, many blocks that stay would take many
+/// steps.
+const LOOKS: usize = 64;
 
-/// Slides blocks of `max_bytes` together, but at least one. Returns the bytes in holes, or 0 if no step can close any of them.
+/// Slides blocks of `max_bytes` together, but at least one. Returns the bytes in holes, or 0 if no step can close any of them. Comes to at
+/// most max(LOOKS, `max_bytes` / (BLOCK * W)) + 1 blocks.
 pub(crate) fn step(ctx: &Context, max_bytes: usize) -> Result<usize> {
     if ctx.busy.get() != IDLE {
         return Ok(0);
     }
-    let mut step = Step { ctx, pool: ctx.pool(), budget: max_bytes / W, moved: 0, looked: 0 };
+    let mut step = Step { ctx, pool: ctx.pool(), budget: max_bytes / W, moved: 0, blocks: 0 };
     let mut full = false;
     while !full && ctx.free_words.get() > 0 && ctx.step_from.get() < ctx.end() {
         let start = ctx.step_from.get();
         match any_at(ctx, step.pool, start)? {
             Any::Used(block) => {
-                full = step.look();
-                if !full {
-                    ctx.step_from.set(block.end());
-                }
+                full = step.pass_by();
+                ctx.step_from.set(block.end());
             }
             Any::Free(len) => full = step.close(Extent { start, len })?,
         }
@@ -43,20 +49,24 @@ pub(crate) fn step(ctx: &Context, max_bytes: usize) -> Result<usize> {
 struct Step<'a> {
     ctx: &'a Context,
     pool: Pool,
-    /// Words that may be moved.
+    /// Words that may be spent.
     budget: usize,
     /// Words that have been moved.
     moved: usize,
-    /// Blocks that were looked at and stayed.
-    looked: usize,
+    /// Blocks that have been moved or looked at.
+    blocks: usize,
 }
 
 impl Step<'_> {
-    /// Counts a block that stays. True if there is no time for another one.
-    fn look(&mut self) -> bool {
-        self.looked += 1;
-        // Without a block that moved there is time for 64 looks, however small the budget is.
-        self.moved + self.looked * LOOK > self.budget.max(64 * LOOK)
+    /// The words spent.
+    fn spent(&self) -> usize {
+        self.moved + self.blocks * BLOCK
+    }
+
+    /// Counts a block that stays. Returns whether the step ends behind it.
+    fn pass_by(&mut self) -> bool {
+        self.blocks += 1;
+        self.spent() > self.budget.max(LOOKS * BLOCK)
     }
 
     /// Moves blocks down to a hole, the tree apart until the end. True if the budget is used up.
@@ -70,18 +80,18 @@ impl Step<'_> {
         let mut gap = hole;
         let outcome = self.slide_blocks(&mut gap);
         self.ctx.step_from.set(match outcome {
-            Ok(End::Barrier(after)) => after,
+            Ok(End::Barrier { behind, .. }) => behind,
             _ => gap.start,
         });
         self.put_down(gap)?;
-        Ok(matches!(outcome?, End::Budget))
+        Ok(matches!(outcome?, End::Budget | End::Barrier { full: true, .. }))
     }
 
     /// Moves the blocks behind `gap` down, so that it moves up and joins the holes on its way.
     fn slide_blocks(&mut self, gap: &mut Extent) -> Result<End> {
         while gap.end() < self.ctx.end() {
             let mut block = block_at(self.ctx, self.pool, gap.end())?;
-            if self.moved > 0 && self.moved + block.len + self.looked * LOOK > self.budget {
+            if self.moved > 0 && self.spent() + block.len + BLOCK > self.budget {
                 return Ok(End::Budget);
             }
             let by = gap.len - gap.len % (1 << block.flags.align);
@@ -90,7 +100,7 @@ impl Step<'_> {
                 if block.flags.pins > 0 {
                     self.ctx.retry.set(true);
                 }
-                return Ok(if self.look() { End::Budget } else { End::Barrier(block.end()) });
+                return Ok(End::Barrier { behind: block.end(), full: self.pass_by() });
             }
             // All that can fail comes before the move.
             let next = match block.end() < self.ctx.end() {
@@ -120,7 +130,7 @@ impl Step<'_> {
                 }
             }
             if !moved {
-                return Ok(End::Barrier(block.end()));
+                return Ok(End::Barrier { behind: block.end(), full: self.pass_by() });
             }
         }
         Ok(End::Pool)
@@ -146,6 +156,7 @@ impl Step<'_> {
                 pool.set(block.start, 0); // as in `shrink`
             }
             self.moved += block.len;
+            self.blocks += 1;
             ctx.count_moves(1, block.len);
         } else {
             ctx.retry.set(true);
@@ -174,8 +185,8 @@ impl Step<'_> {
 enum End {
     /// Those moved so far are enough.
     Budget,
-    /// A block can't move. The next one begins here.
-    Barrier(usize),
+    /// A block stays. The next one begins `behind` it; the budget may be spent, too.
+    Barrier { behind: usize, full: bool },
     /// The gap has reached the end space.
     Pool,
 }

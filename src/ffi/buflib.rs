@@ -380,12 +380,15 @@ pub unsafe extern "C" fn buflib_allocatable(ctx: *mut buflib_context) -> size_t 
     or_report(ctx, room::allocatable(ctx), 0)
 }
 
-/// Compacts in steps, for those who can't wait for all of it: moves blocks together as compaction does, at most `max_bytes` of them but at
-/// least one block, and asks their callbacks. Blocks keep their order: a hole before a block that stays remains. Returns the bytes that
-/// still lie in holes if a further step may close one; 0 when no step can before the next buflib_alloc, buflib_free, buflib_shrink or
-/// buflib_unpin. A block whose move_callback refused is asked again only after one of these.
+/// Compacts a part of the pool, for callers that cannot wait for all of it: moves blocks together as compaction does, and asks their
+/// callbacks. Blocks keep their order: a hole before a block that stays remains. Returns the bytes that still lie in holes if a further
+/// step may close one; 0 when no step can before the next buflib_alloc, buflib_free, buflib_shrink or buflib_unpin. A block whose
+/// move_callback refused is asked again only after one of these.
 ///
-/// A step also ends after looking at blocks that stay for as long as moving `max_bytes` takes: then it may have moved none.
+/// A step moves at most `max_bytes` bytes, headers included; or one block, if the first is longer. It comes to at most max(64, `max_bytes` /
+/// 256) + 1 blocks, whether they move or stay (pinned, without a move_callback, refused), and calls at most one move_callback and two
+/// sync_callbacks for each. Each costs O(log n) in a pool of n words; nothing else depends on the number of blocks. So a step takes longer
+/// only by the time of the callbacks, and of one block that is longer than `max_bytes`. A step may move nothing, if so many blocks stay.
 ///
 /// Fails iff (0) a callback is running, or the pool is damaged and the panic handler returned. Blocks that were moved before the damage was
 /// found remain moved.

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * How much one buflib_compact_step does, counted in what the load of the machine does not change: bytes moved, callbacks, steps, and (by
+ * single-stepping a child process) instructions.
+ */
+#include "buflib_util.h"
+#if defined(__linux__) && (defined(__x86_64__) || defined(__i386__) || defined(__aarch64__))
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#define SINGLE_STEPS
+#endif
+
+/* The bound in buflib.h. */
+static size_t most_blocks(size_t max_bytes)
+{
+    return (max_bytes / 256 > 64 ? max_bytes / 256 : 64) + 1;
+}
+
+static struct buflib_context ctx;
+static size_t asked, refuse;
+
+static int move(int handle, void *current, void *new_start)
+{
+    (void)handle, (void)current, (void)new_start;
+    asked++;
+    return refuse ? BUFLIB_CB_CANNOT_MOVE : BUFLIB_CB_OK;
+}
+
+static struct buflib_callbacks movable = { move, NULL, NULL };
+
+/* `count` blocks of `size` bytes, a hole of as many before each. NULL if there is no memory. */
+static void *make(size_t count, size_t size, struct buflib_callbacks *ops)
+{
+    size_t bytes = (2 * count + 1) * (size + BUFLIB_ALLOC_OVERHEAD + W) + 4096;
+    void *memory = malloc(bytes);
+
+    if (memory == NULL)
+        return NULL;
+    buflib_init(&ctx, memory, bytes);
+    for (size_t i = 1; i <= 2 * count; i++)
+        if (buflib_alloc_ex(&ctx, size, NULL, ops) != (int)i)
+            return NULL;
+    for (size_t i = 1; i < 2 * count; i += 2)
+        buflib_free(&ctx, (int)i);
+    asked = 0;
+    return memory;
+}
+
+/* Steps until nothing is left to do. Returns how many; 0 if one did more than the bound allows. */
+static size_t steps(size_t max_bytes)
+{
+    for (size_t n = 1;; n++) {
+        struct buflib_stat was, is;
+        size_t asked_before = asked, left;
+        if (!CHECK(buflib_get_stat(&ctx, &was)))
+            return 0;
+        left = buflib_compact_step(&ctx, max_bytes);
+        CHECK(buflib_get_stat(&ctx, &is));
+        if (!CHECK(asked - asked_before <= most_blocks(max_bytes)) ||
+            !CHECK(is.moves - was.moves <= 1 || is.moved_bytes - was.moved_bytes <= max_bytes))
+            return 0;
+        if (left == 0)
+            return n;
+    }
+}
+
+static void bounds(void)
+{
+    static const size_t budgets[] = { 0, 1000, 16384, 100000 };
+    const size_t count = 3000;
+
+    for (size_t i = 0; i < 4; i++) {
+        size_t most = most_blocks(budgets[i]), n;
+        void *memory;
+        TESTF("a-step-of-%zu-bytes-moves-no-more-and-comes-to-%zu-blocks-at-most", budgets[i], most);
+        for (int what = 0; what < 4; what++) { /* they move; refuse; can't move; are pinned */
+            refuse = what == 1;
+            memory = make(count, what == 0 ? 100 : 0, what == 2 ? &buflib_ops_locked : what == 3 ? NULL : &movable);
+            REQUIRE(memory != NULL);
+            for (size_t h = 2; h <= 2 * count && what == 3; h += 2)
+                buflib_pin(&ctx, (int)h);
+            n = steps(budgets[i]);
+            /* All blocks were visited, by so many steps. */
+            if (!CHECK(n >= count / most))
+                DIAG("case %d: %zu steps for %zu blocks", what, n, count);
+            CHECK(what > 1 || asked == count);
+            CHECK_SOUND(&ctx);
+            free(memory);
+        }
+    }
+}
+
+#ifdef SINGLE_STEPS
+/* Waits until the child stops, and returns the signal, or 0 if it has ended. */
+static int stopped(pid_t child)
+{
+    int status;
+
+    if (waitpid(child, &status, 0) != child || !WIFSTOPPED(status))
+        return 0;
+    return WSTOPSIG(status);
+}
+
+/* The most instructions of one of `calls` steps of 16 KiB among `count` blocks, each as short as a block can be, with a hole before it. 0 if
+ * they can't be counted. */
+static size_t instructions(size_t count, int calls)
+{
+    pid_t child = fork();
+    size_t most = 0;
+    int signal;
+
+    if (child == 0) {
+        if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0 || make(count, 0, NULL) == NULL)
+            _exit(1);
+        for (int i = 0; i < calls; i++) {
+            size_t left;
+            raise(SIGUSR1);
+            left = buflib_compact_step(&ctx, 16384);
+            raise(SIGUSR2);
+            if (left == 0)
+                _exit(1);
+        }
+        _exit(0);
+    }
+    if (child < 0)
+        return 0;
+    while ((signal = stopped(child)) == SIGUSR1) {
+        size_t n = 0;
+        do {
+            if (ptrace(PTRACE_SINGLESTEP, child, NULL, NULL) != 0)
+                return 0;
+            n++;
+        } while ((signal = stopped(child)) == SIGTRAP);
+        if (signal != SIGUSR2)
+            break;
+        most = n > most ? n : most;
+        calls--;
+        ptrace(PTRACE_CONT, child, NULL, NULL);
+    }
+    if (signal != 0)
+        kill(child, SIGKILL), waitpid(child, NULL, 0);
+    return calls == 0 ? most : 0;
+}
+#endif
+
+static void instruction_counts(void)
+{
+    TEST("the-instructions-of-a-step-do-not-grow-with-the-number-of-blocks-but-for-its-logarithm");
+#ifdef SINGLE_STEPS
+    size_t few = instructions(1000, 2), many = instructions(100000 / tap_every(10), 2);
+
+    if (few == 0 || many == 0) {
+        SKIP("no single-stepping here");
+        return;
+    }
+    DIAG("a step of 16 KiB: %zu instructions among 1,000 blocks, %zu among 100,000", few, many);
+    CHECK(many < 2 * few); /* the trees are deeper */
+    CHECK(many < 3000 * most_blocks(16384));
+#else
+    SKIP("instructions are counted on Linux only");
+#endif
+}
+
+int main(void)
+{
+    bounds();
+    instruction_counts();
+    return tap_done();
+}
