@@ -63,6 +63,10 @@
  *
  *   Any number of threads may use one medium at a time. palloc_close must be the last use. Calls on
  *   different media do not wait for each other. Each thread has its own errno and palloc_error().
+ *   While palloc_sync, or with PALLOC_SYNC palloc_commit, waits for the disk, other threads go on:
+ *   they read, add to transactions, and without PALLOC_SYNC allocate and free. Calls that need the
+ *   disk themselves wait (with PALLOC_SYNC what changes the medium; growth of the file). Threads
+ *   that commit at once share their syncs. (On Windows all calls wait.)
  *   The program itself must protect the bytes of a blob, and must not free or move a blob that
  *   another thread uses. No thread may be cancelled within a call.
  *   After fork(2), one of the two processes may call functions on the medium. The other may only

@@ -68,6 +68,10 @@
  *
  *   Any number of threads may use one medium at a time. palloc_close must be the last use. Calls on
  *   different media do not wait for each other. Each thread has its own errno and palloc_error().
+ *   While palloc_sync, or with PALLOC_SYNC palloc_commit, waits for the disk, other threads go on:
+ *   they read, add to transactions, and without PALLOC_SYNC allocate and free. Calls that need the
+ *   disk themselves wait (with PALLOC_SYNC what changes the medium; growth of the file). Threads
+ *   that commit at once share their syncs. (On Windows all calls wait.)
  *   The program itself must protect the bytes of a blob, and must not free or move a blob that
  *   another thread uses. No thread may be cancelled within a call.
  *   After fork(2), one of the two processes may call functions on the medium. The other may only
@@ -553,7 +557,8 @@ int palloc_tx_store(struct palloc_tx *tx, uint64_t at, const void *bytes, size_t
 /*
  * Does all that the transaction says, in one step. It needs no space and no memory. With
  * PALLOC_SYNC it is on the disk, with the bytes of the new blobs, when this returns: that takes two
- * barriers (fdatasync(2)), however many blobs there are.
+ * barriers (fdatasync(2)), however many blobs there are. Transactions of threads that commit at
+ * once share them, as far as one record holds their changes.
  *
  * Returns 0, and `tx` is gone; or -1 on failure: nothing was done, and the transaction goes on, to
  * be committed again or cancelled. Fails iff:
@@ -561,7 +566,7 @@ int palloc_tx_store(struct palloc_tx *tx, uint64_t at, const void *bytes, size_t
  *   NULL.
  * - EILSEQ: a marker was overwritten since the medium was opened.
  * - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says. Then the next palloc_init finds it done or
- *   undone.
+ *   undone; of those that shared the barrier, all or none.
  */
 int palloc_commit(struct palloc_tx *tx);
 

@@ -155,6 +155,7 @@ fn errno_of(error: &Error) -> c_int {
         Error::Damaged { .. } => libc::EILSEQ,
         Error::Full { .. } | Error::TooManyChanges { .. } => libc::ENOSPC,
         Error::ReadOnly | Error::Unfinished => libc::EROFS,
+        Error::Busy => libc::EBUSY,
         Error::SyncFailed(_) => libc::EIO,
         Error::TooManyTransactions => libc::EMFILE,
     }
@@ -191,7 +192,22 @@ unsafe fn with<T>(
     function: &str,
     pt: *mut palloc_t,
     failed: T,
-    f: impl FnOnce(&mut Locked<'_>) -> engine::Result<T>,
+    f: impl FnMut(&mut Locked<'_>) -> engine::Result<T>,
+) -> T {
+    // SAFETY: passed on to the caller.
+    unsafe { with_unlocked(function, pt, failed, |medium| medium.with_locked(f)) }
+}
+
+/// Calls `f` with the medium, which it returns locked. Returns the value of `f`, or `failed` after reporting the error.
+///
+/// # Safety
+/// `pt` is NULL or a live handle.
+#[inline]
+unsafe fn with_unlocked<T>(
+    function: &str,
+    pt: *mut palloc_t,
+    failed: T,
+    f: impl FnOnce(&Palloc) -> (Locked<'_>, engine::Result<T>),
 ) -> T {
     if pt.is_null() {
         invalid(function, "the medium is NULL");
@@ -200,8 +216,7 @@ unsafe fn with<T>(
     // SAFETY: a live handle points to the first field of a Handle, which lives until palloc_close.
     let handle = unsafe { &*pt.cast::<Handle>() };
     let before = get_errno();
-    let mut medium = handle.medium.lock();
-    let result = f(&mut medium);
+    let (medium, result) = f(&handle.medium);
     handle.publish(&medium);
     drop(medium);
     match result {
@@ -516,7 +531,12 @@ pub unsafe extern "C" fn palloc_flush(pt: *mut palloc_t, offset: u64, len: size_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn palloc_sync(pt: *mut palloc_t) -> c_int {
     // SAFETY: passed on to the caller.
-    unsafe { with("palloc_sync", pt, -1, |medium| medium.sync().map(|()| 0)) }
+    unsafe {
+        with_unlocked("palloc_sync", pt, -1, |medium| {
+            let (locked, result) = medium.sync_locked();
+            (locked, result.map(|()| 0))
+        })
+    }
 }
 
 /// Counts blocks and bytes into `out`. The call walks all blocks.
@@ -628,7 +648,7 @@ unsafe fn with_tx<T>(
     function: &str,
     tx: *mut palloc_tx,
     failed: T,
-    f: impl FnOnce(&mut Locked<'_>, &mut Changes) -> engine::Result<T>,
+    mut f: impl FnMut(&mut Locked<'_>, &mut Changes) -> engine::Result<T>,
 ) -> T {
     if tx.is_null() {
         invalid(function, "the transaction is NULL");
@@ -743,20 +763,31 @@ pub unsafe extern "C" fn palloc_tx_store(tx: *mut palloc_tx, at: u64, bytes: *co
 }
 
 /// Does all that the transaction says, in one step. It needs no space and no memory. With PALLOC_SYNC it is on the disk, with the bytes
-/// of the new blobs, when this returns: that takes two barriers (fdatasync(2)), however many blobs there are.
+/// of the new blobs, when this returns: that takes two barriers (fdatasync(2)), however many blobs there are. Transactions of threads
+/// that commit at once share them, as far as one record holds their changes.
 ///
 /// Returns 0, and `tx` is gone; or -1 on failure: nothing was done, and the transaction goes on, to be committed again or cancelled.
 /// Fails iff:
 /// - EINVAL: a blob that it frees or stores to was freed since, or is too small now; or `tx` is NULL.
 /// - EILSEQ: a marker was overwritten since the medium was opened.
-/// - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says. Then the next palloc_init finds it done or undone.
+/// - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says. Then the next palloc_init finds it done or undone; of those that shared the
+///   barrier, all or none.
 ///
 /// # Safety
 /// `tx` is NULL or a transaction that is open.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn palloc_commit(tx: *mut palloc_tx) -> c_int {
-    // SAFETY: passed on to the caller.
-    let result = unsafe { with_tx("palloc_commit", tx, -1, |medium, changes| medium.tx_commit(changes).map(|()| 0)) };
+    if tx.is_null() {
+        invalid("palloc_commit", "the transaction is NULL");
+        return -1;
+    }
+    // SAFETY: open, so it and its medium live, and no other thread uses it.
+    let result = unsafe {
+        with_unlocked("palloc_commit", (*tx).pt, -1, |medium| {
+            let (locked, result) = medium.commit_locked(&mut (*tx).changes);
+            (locked, result.map(|()| 0))
+        })
+    };
     if result == 0 {
         // SAFETY: it was open, and is committed.
         unsafe { end(tx) };

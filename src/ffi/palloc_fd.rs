@@ -36,9 +36,9 @@ pub const PALLOC_EXTENDED: u32 = 1u32 << 31;
 
 /// Calls `f` with the locked medium that is open on `fd`. Returns the value of `f`, or `failed` after reporting the error. A call that
 /// succeeds does not change errno.
-fn with<T>(function: &str, fd: c_int, failed: T, f: impl FnOnce(&mut Locked<'_>) -> engine::Result<T>) -> T {
+fn with<T>(function: &str, fd: c_int, failed: T, f: impl FnMut(&mut Locked<'_>) -> engine::Result<T>) -> T {
     let errno = get_errno();
-    let result = registry::with_medium(fd, |medium| f(&mut medium.lock()));
+    let result = registry::with_medium(fd, |medium| medium.with(f));
     value_or_report(function, fd, errno, failed, result)
 }
 

@@ -89,11 +89,25 @@ pub enum Error {
     NoAddress,
     /// A process was killed in a commit, which opening the medium for writing finishes.
     Unfinished,
+    /// Another thread brings the medium to the disk. No call returns this: it waits.
+    #[doc(hidden)]
+    Busy,
 }
 
 impl Error {
     pub(crate) fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
         move |source| Error::System { doing, source }
+    }
+
+    /// The error of a flush once more, for each transaction that needed it.
+    pub(crate) fn again(&self) -> Error {
+        match self {
+            Error::System { doing, source } => {
+                let source = source.raw_os_error().map_or(source.kind().into(), io::Error::from_raw_os_error);
+                Error::System { doing, source }
+            }
+            _ => Error::SyncFailed(libc::EIO),
+        }
     }
 }
 
@@ -138,6 +152,7 @@ impl fmt::Display for Error {
             }
             Error::RootInTransaction => f.write_str("there is no root yet, and a transaction is open"),
             Error::NoAddress => f.write_str("the address is not in a block of the medium"),
+            Error::Busy => f.write_str("another thread brings the medium to the disk"),
             Error::Unfinished => f.write_str("a process was killed in a commit: open the medium once for writing"),
         }
     }

@@ -12,10 +12,11 @@
 //!
 //! This file has the state, its invariants, the queries and the stores that all operations share. `heap/alloc.rs` allocates,
 //! `heap/free.rs` frees, `heap/resize.rs` resizes, `heap/tail.rs` grows and cuts the end of a dynamic medium, `heap/zeroed.rs`
-//! allocates blobs of zeros, `heap/transaction.rs` does several of that in one step.
+//! allocates blobs of zeros, `heap/transaction.rs` does several of that in one step, `heap/group.rs` for several threads at once.
 
 mod alloc;
 mod free;
+mod group;
 mod resize;
 mod tail;
 mod transaction;
@@ -23,8 +24,9 @@ mod zeroed;
 
 use std::ptr::NonNull;
 
+use self::group::Turns;
 use self::transaction::Transactions;
-pub use self::transaction::{Changes, MAX_OPEN};
+pub use self::transaction::{Changes, MAX_OPEN, Step};
 
 use super::error::Error;
 use super::format::{Extent, FREE_HEAD, HEADER, MIN_DATA, Marker, OVERHEAD, WORD, next_link, prev_link};
@@ -57,6 +59,7 @@ pub struct Heap<M> {
     /// On a medium that is read only: the start markers that a repair would have changed.
     pub(super) overlay: Overlay,
     pub(super) tx: Transactions,
+    pub(super) turns: Turns,
 }
 
 // Queries.
@@ -170,6 +173,7 @@ impl Heap<FileMedium> {
         if len == 0 || !self.writable {
             return Ok(());
         }
+        self.may_flush()?;
         let result = self.medium.flush_range(at, len);
         result.inspect_err(|error| self.note_failed_sync(error))
     }
@@ -185,14 +189,35 @@ impl Extent {
 
 // Sync, close, and the state of the whole.
 impl<M: Medium> Heap<M> {
-    /// Makes the file exactly the format, and writes it to the disk.
+    /// Makes the file exactly the format, and writes it to the disk. The same as a palloc_sync does, in one piece.
+    #[cfg(test)]
     pub fn sync(&mut self) -> Result<()> {
-        self.check_synced()?;
-        if self.writable {
-            self.tidy()?;
+        if self.begin_sync() {
             self.flush()?;
+            self.note_flushed();
         }
-        Ok(())
+        if self.tidy_for_sync()? { self.flush() } else { Ok(()) }
+    }
+
+    /// Returns whether a sync is to flush before `tidy_for_sync`: that flushes itself, and then there is little left to write.
+    pub fn begin_sync(&mut self) -> bool {
+        let has_slack = self.slack().is_some() && self.medium.can_be_cut();
+        let cuts = has_slack && self.cut_needs_flush();
+        self.turns.tail_flushed = cuts.then_some(true);
+        self.writable && (cuts || (self.medium.is_durable() && self.has_traces()))
+    }
+
+    /// That flush succeeded.
+    pub fn note_flushed(&mut self) {
+        self.turns.record_flushed = self.medium.is_durable();
+    }
+
+    /// Makes the file exactly the format, but on the disk: for that the caller flushes, if this returns true.
+    pub fn tidy_for_sync(&mut self) -> Result<bool> {
+        self.check_synced()?;
+        let result = if self.writable { self.tidy().map(|()| true) } else { Ok(false) };
+        (self.turns.tail_flushed, self.turns.record_flushed) = (None, false);
+        result
     }
 
     /// Makes the file exactly the format. Nothing is written to it from here on.
@@ -309,12 +334,13 @@ impl<M: Medium> Heap<M> {
     /// In any mode: all stores are on the disk when it returns. Fails iff a sync fails; then the medium is not changed any more.
     #[inline(never)]
     fn flush(&mut self) -> Result<()> {
+        debug_assert!(!self.turns.on_disk, "one flush at a time");
         let result = self.medium.flush();
         result.inspect_err(|error| self.note_failed_sync(error))
     }
 
     #[cold]
-    fn note_failed_sync(&mut self, error: &Error) {
+    pub(super) fn note_failed_sync(&mut self, error: &Error) {
         let code = match error {
             Error::System { source, .. } => source.raw_os_error(),
             _ => None,
@@ -344,7 +370,10 @@ impl<M: Medium> Heap<M> {
             && (data_len > MAX_EXACT || self.index.is_next(start, next));
         // A reserved block can be either.
         let agrees = marker.is_free() == (state == State::Free) || state == State::Reserved;
-        if fits && agrees { Ok(Extent { start, data_len }) } else { Err(damaged) }
+        if fits && agrees {
+            return Ok(Extent { start, data_len });
+        }
+        self.turns.in_flight.filter(|region| region.start == start).ok_or(damaged)
     }
 
     #[cold]

@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 use self::space::Space;
-use super::os::{Descriptor, MappedFile};
+use super::os::{Descriptor, Flusher, MappedFile};
 use super::{Flags, Result};
 
 /// The bytes of a medium, as the heap uses them. Precondition of all functions: ranges are below [`Medium::end`]. Words are big-endian
@@ -125,6 +125,11 @@ impl FileMedium {
     /// From now on every operation is on the disk when it returns.
     pub fn make_durable(&mut self) {
         self.durable = self.writable;
+    }
+
+    /// Brings the file to the disk while others work on it; None if the system can't.
+    pub fn flusher(&self) -> Option<Flusher> {
+        self.file.flusher()
     }
 
     /// From now on, a drop of this is like a kill: the lock stays with other owners of the open file.

@@ -33,13 +33,14 @@ mod replay;
 mod sabotage;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::collections::TryReserveError;
 use std::ffi::{CStr, CString, c_int};
 use std::ops::BitOr;
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Condvar, Mutex, MutexGuard};
 
 pub use error::Error;
 pub(crate) use heap::Changes;
@@ -145,9 +146,12 @@ pub struct Stat {
     pub largest_free: u64,
 }
 
-/// An open medium. It may be used by many threads; each call locks it. Dropping it closes it.
+/// An open medium. It may be used by many threads; each call locks it, but not while it waits for the disk in a sync or commit.
+/// Dropping it closes it.
 pub struct Palloc {
     heap: Mutex<Heap<FileMedium>>,
+    /// A thread that others wait for is back from the disk.
+    over: Condvar,
     flags: Flags,
     /// For the program. None in the second generation, where the descriptor is not ours.
     descriptor: Option<Descriptor>,
@@ -193,7 +197,7 @@ impl Palloc {
         let (mut heap, stored) = recover::open(medium, flags)?;
         heap.exact = exact;
         let sync = Flags(if recover::is_durable(stored, flags) { format::SYNC } else { 0 });
-        Ok(Palloc { heap: Mutex::new(heap), flags: Flags(stored) | sync, descriptor: None })
+        Ok(Palloc { heap: Mutex::new(heap), over: Condvar::new(), flags: Flags(stored) | sync, descriptor: None })
     }
 
     /// The flags in the medium's header, and SYNC if the medium was opened with it.
@@ -213,17 +217,17 @@ impl Palloc {
 
     /// Allocates a blob of at least `size` bytes and returns its offset.
     pub fn alloc(&self, size: u64) -> Result<u64> {
-        self.lock().alloc(size)
+        self.with(|heap| heap.alloc(size))
     }
 
     /// Frees the blob at `ptr`.
     pub fn free(&self, ptr: u64) -> Result<()> {
-        self.lock().free(ptr)
+        self.with(|heap| heap.free(ptr))
     }
 
     /// Resizes the blob at `ptr`, in place or by a move, and returns its offset. On failure the blob is as it was.
     pub fn resize(&self, ptr: u64, size: u64) -> Result<u64> {
-        self.lock().resize(ptr, size)
+        self.with(|heap| heap.resize(ptr, size))
     }
 
     /// The size of the data at `ptr`, of a live or a free block.
@@ -269,29 +273,29 @@ impl Palloc {
 
     /// Allocates a blob of at least `size` bytes, all zeros. A kill leaves zeros or no blob.
     pub fn alloc_zeroed(&self, size: u64) -> Result<u64> {
-        self.lock().alloc_zeroed(size)
+        self.with(|heap| heap.alloc_zeroed(size))
     }
 
     /// The first blob, of at least `size` bytes. If there is none, it is made, of zeros.
     pub fn root(&self, size: u64) -> Result<u64> {
-        self.lock().root(size)
+        self.with(|heap| heap.root(size))
     }
 
     /// Brings `len` bytes at `offset`, all of one blob, to the disk.
     pub fn flush(&self, offset: u64, len: u64) -> Result<()> {
-        self.lock().flush_bytes(offset, len)
+        self.with(|heap| heap.flush_bytes(offset, len))
     }
 
     /// Begins a transaction: several blobs are allocated, filled, changed and freed in one step. Fails if 64 are open, and if the medium
     /// has no room for its log.
     pub fn begin(&self) -> Result<Transaction<'_>> {
-        Ok(Transaction { medium: self, changes: self.lock().begin()? })
+        Ok(Transaction { medium: self, changes: self.with(|heap| heap.begin())? })
     }
 
     /// Makes everything done so far durable. The file is then exactly in the documented format,
     /// unless a transaction is open.
     pub fn sync(&self) -> Result<()> {
-        self.lock().sync()
+        self.sync_locked().1
     }
 
     /// Counts blocks and bytes.
@@ -317,10 +321,12 @@ impl Palloc {
 
     /// Makes everything done so far durable, and from now on each operation when it returns. Fails iff a sync fails or failed before.
     pub(crate) fn make_durable(&self) -> Result<()> {
-        let mut heap = self.lock();
-        heap.check_synced()?;
-        heap.medium.make_durable();
-        heap.barrier()
+        self.with(|heap| {
+            heap.may_flush()?;
+            heap.check_synced()?;
+            heap.medium.make_durable();
+            heap.barrier()
+        })
     }
 
     /// Abandons the medium as a kill would: nothing is written, and the lock stays with other owners of the open file.
@@ -372,7 +378,7 @@ impl Transaction<'_> {
     pub fn alloc(&mut self, size: u64) -> Result<u64> {
         match self.changes.alloc(size)? {
             Some(ptr) => Ok(ptr),
-            None => self.medium.lock().tx_alloc(&mut self.changes, size),
+            None => self.medium.with(|heap| heap.tx_alloc(&mut self.changes, size)),
         }
     }
 
@@ -394,7 +400,7 @@ impl Transaction<'_> {
 
     /// The commit frees the blob at `ptr`.
     pub fn free(&mut self, ptr: u64) -> Result<()> {
-        self.medium.lock().tx_free(&mut self.changes, ptr)
+        self.medium.with(|heap| heap.tx_free(&mut self.changes, ptr))
     }
 
     /// The commit stores `bytes` at `at`, an offset in a blob. They must all be in it. In a blob of this transaction they are at once.
@@ -402,12 +408,12 @@ impl Transaction<'_> {
         if self.changes.store_in_new(at, bytes) {
             return Ok(());
         }
-        self.medium.lock().tx_store(&mut self.changes, at, bytes)
+        self.medium.with(|heap| heap.tx_store(&mut self.changes, at, bytes))
     }
 
     /// Does it all. On failure nothing is done, and the transaction is cancelled.
     pub fn commit(mut self) -> Result<()> {
-        self.medium.lock().tx_commit(&mut self.changes)
+        self.medium.commit_locked(&mut self.changes).1
     }
 }
 

@@ -92,8 +92,12 @@ fn heap<M: Medium>(medium: M, opened: Opened, stored: u32, writable: bool) -> (H
     let reserved = || index.blocks().find(|&(_, state)| !writable && state == State::Reserved).map(|(start, _)| start);
     let first_free = index.first_free().or_else(reserved).unwrap_or(0);
     let dynamic = is_dynamic(&medium, stored);
-    let (exact, zeros_from, failed_sync, tx) = (false, size, None, Default::default());
-    (Heap { medium, index, size, dynamic, writable, first_free, exact, zeros_from, failed_sync, overlay, tx }, stored)
+    let (exact, zeros_from, failed_sync) = (false, size, None);
+    let (tx, turns) = Default::default();
+    (
+        Heap { medium, index, size, dynamic, writable, first_free, exact, zeros_from, failed_sync, overlay, tx, turns },
+        stored,
+    )
 }
 
 /// Makes a medium of zeros, or of the beginning of a header. The header comes first: with zeros behind it, it is a medium already.

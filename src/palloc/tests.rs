@@ -5,6 +5,7 @@
 mod bounds;
 mod power;
 mod transactions;
+mod waiting;
 mod zeroed;
 
 use std::cell::Cell;
@@ -35,6 +36,8 @@ struct MemMedium {
     /// That many barriers from now on, one is left out.
     sabotage: Option<u64>,
     loads: Cell<u64>,
+    /// Nothing may be stored now.
+    is_frozen: bool,
 }
 
 impl MemMedium {
@@ -54,10 +57,35 @@ impl MemMedium {
         Ok(())
     }
 
-    fn note(&mut self) {
+    /// Where in `before_each_change` the next state will be.
+    fn states(&self) -> usize {
+        self.before_each_change.as_ref().map_or(0, Vec::len)
+    }
+
+    /// A flush that began when there were so many states, and is over now.
+    fn flush_from(&mut self, place: usize) -> Result<()> {
+        if let Some(n) = self.sabotage {
+            self.sabotage = n.checked_sub(1);
+            if n == 0 {
+                return Ok(());
+            }
+        }
+        if self.before_each_change.is_some() {
+            self.barriers.as_mut().unwrap_or(&mut self.syncs).push(place);
+        }
+        self.call()
+    }
+
+    /// The program is about to store something.
+    fn note_change(&mut self) {
         if let Some(states) = &mut self.before_each_change {
             states.push(self.bytes.clone());
         }
+    }
+
+    fn note(&mut self) {
+        assert!(!self.is_frozen, "stores while another thread waits for the disk");
+        self.note_change();
     }
 }
 
@@ -142,16 +170,7 @@ impl Medium for MemMedium {
     }
 
     fn flush(&mut self) -> Result<()> {
-        if let Some(n) = self.sabotage {
-            self.sabotage = n.checked_sub(1);
-            if n == 0 {
-                return Ok(());
-            }
-        }
-        if let Some(states) = &self.before_each_change {
-            self.barriers.as_mut().unwrap_or(&mut self.syncs).push(states.len());
-        }
-        self.call()
+        self.flush_from(self.states())
     }
 
     fn address(&self, at: u64, len: u64) -> NonNull<[u8]> {

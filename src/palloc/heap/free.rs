@@ -105,6 +105,7 @@ impl<M: Medium> Heap<M> {
         joined.for_each(|old| self.take_from_index(old));
         if self.dynamic && block.end() == self.medium.end() {
             self.size = block.start;
+            self.turns.note_shrunk();
             self.trim_slack();
         } else {
             self.enter(block);

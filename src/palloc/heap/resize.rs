@@ -79,8 +79,10 @@ impl<M: Medium> Heap<M> {
             }
             // The space that the file grows by is a block until it is joined.
             let at_least = if data_len - block.data_len < MIN_BLOCK { data_len + STEP } else { data_len };
-            if self.extend_tail(free_start, block.start + OVERHEAD + at_least).is_err() {
-                return Ok(false);
+            match self.extend_tail(free_start, block.start + OVERHEAD + at_least) {
+                Ok(()) => {}
+                Err(Error::Busy) => return Err(Error::Busy),
+                Err(_) => return Ok(false),
             }
             let room = Extent::between(block.start, self.medium.end()).data_len;
             (split(room, data_len), self.medium.end())

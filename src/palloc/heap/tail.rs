@@ -45,11 +45,15 @@ impl<M: Medium> Heap<M> {
     ///
     /// Precondition: from `start` to the end of the medium there is one free block, or slack, or nothing. See `with_tail_restored`.
     pub(super) fn extend_tail(&mut self, start: u64, end: u64) -> Result<()> {
+        self.may_store()?;
         self.index.prepare(start)?;
         let end_before = self.medium.end();
         let fits = end_before >= end;
         let leaves_too_little = end_before > end && end_before - end <= SPLIT_ABOVE && !self.exact;
         if !fits || leaves_too_little {
+            if !self.exact {
+                self.may_flush()?;
+            }
             self.forget_blobs(start)?;
             let ahead = self.medium.set_end(end + self.growth_ahead(end));
             if ahead.is_err() && !fits {
@@ -65,6 +69,7 @@ impl<M: Medium> Heap<M> {
             let data_len = self.marker(start).n();
             self.take_from_index(Extent { start, data_len });
             self.size = start;
+            self.turns.note_shrunk();
         }
         self.mark_slack();
         // The longer slack is on the disk before blobs are in it: else the chain could end in bytes that are no block. Growth is seldom,
@@ -122,6 +127,9 @@ impl<M: Medium> Heap<M> {
             let _ = self.cut_slack();
             return;
         }
+        if self.turns.on_disk {
+            return; // it may have to flush
+        }
         let mut ahead = self.growth_ahead(self.size);
         if self.medium.end() - self.size <= TRIM_ABOVE * ahead {
             return;
@@ -146,10 +154,13 @@ impl<M: Medium> Heap<M> {
         if self.slack().is_none() || !self.medium.can_be_cut() {
             return Ok(());
         }
-        // Without PALLOC_SYNC, exact mode does not wait for the disk; and where no blob was, there are zeros already.
-        let needs_flush = self.medium.is_durable() || (!self.exact && self.zeros_from > self.size);
-        let prepared = if needs_flush && self.failed_sync.is_none() { self.prepare_cut() } else { Ok(()) };
+        let prepared = if self.cut_needs_flush() && self.failed_sync.is_none() { self.prepare_cut() } else { Ok(()) };
         prepared.and_then(|()| self.medium.set_end(self.size)).inspect_err(|_| self.mark_slack())
+    }
+
+    /// Without PALLOC_SYNC, exact mode does not wait for the disk; and where no blob was, there are zeros already.
+    pub(super) fn cut_needs_flush(&self) -> bool {
+        self.medium.is_durable() || (!self.exact && self.zeros_from > self.size)
     }
 
     /// Clears the part of the slack that is in the same page as its start, and makes that durable.
@@ -159,10 +170,11 @@ impl<M: Medium> Heap<M> {
     fn prepare_cut(&mut self) -> Result<()> {
         let behind = self.size + WORD;
         let page_end = behind.next_multiple_of(LARGEST_PAGE).min(self.medium.end());
-        if page_end < self.medium.end() {
-            if !self.medium.is_durable() {
-                self.flush()?; // the chain on the disk does not lead there any more
-            }
+        let is_cut_twice = page_end < self.medium.end();
+        if !self.medium.is_durable() && self.turns.tail_flushed.map_or(is_cut_twice, |flushed| !flushed) {
+            self.flush()?; // the chain on the disk does not lead there any more
+        }
+        if is_cut_twice {
             self.medium.set_end(page_end)?;
         }
         self.medium.ensure_space(behind..page_end, Bytes::Keep)?;

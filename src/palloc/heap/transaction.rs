@@ -61,7 +61,7 @@ const MAX_SPARE: usize = 4 << 10;
 const _: () = assert!(REGION % STEP == 0 && WORTH_KEEPING >= MIN_BLOCK && LOG > record::HEAD + UNIT);
 
 /// How many units a record in this log can have.
-fn capacity(log: Extent) -> usize {
+pub(super) fn capacity(log: Extent) -> usize {
     ((log.data_len - record::HEAD) / UNIT) as usize
 }
 
@@ -165,12 +165,18 @@ impl Changes {
         true
     }
 
+    /// The new blobs, by ascending offset.
+    #[cfg(test)]
+    pub fn offsets(&self) -> Vec<u64> {
+        self.pieces.iter().map(|piece| piece.at + WORD).collect()
+    }
+
     /// Whether it was committed or cancelled.
     pub fn is_over(&self) -> bool {
         !self.is_open
     }
 
-    fn units(&self) -> usize {
+    pub(super) fn units(&self) -> usize {
         self.regions.len() + self.record.len() / UNIT as usize
     }
 
@@ -180,7 +186,7 @@ impl Changes {
         firsts.map(|piece| (piece.at, Marker::live(piece.n)))
     }
 
-    fn frees(&self, block: u64) -> bool {
+    pub(super) fn frees(&self, block: u64) -> bool {
         self.frees.binary_search(&block).is_ok()
     }
 
@@ -225,7 +231,7 @@ pub struct Transactions {
 
 /// How a commit goes on.
 #[derive(Clone, Copy)]
-enum Step {
+pub enum Step {
     /// There is nothing to do.
     Nothing,
     /// One start marker does it all.
@@ -249,6 +255,7 @@ impl<M: Medium> Heap<M> {
             }
         }
         self.tx.spare.try_reserve(MAX_OPEN - self.tx.spare.len())?;
+        self.expect_queued()?;
         self.tx.open += 1;
         Ok(Changes { is_open: true, ..self.tx.spare.pop().unwrap_or_default() })
     }
@@ -269,6 +276,11 @@ impl<M: Medium> Heap<M> {
         }
     }
 
+    /// Whether something of transactions that are over is on the medium.
+    pub(super) fn has_traces(&self) -> bool {
+        self.tx.outstanding.is_some() || self.has_reserves() || self.tx.logs.iter().any(Option::is_some)
+    }
+
     fn has_reserves(&self) -> bool {
         !(self.tx.idle.is_empty() && self.tx.spent.is_empty() && self.tx.quarantine.is_empty())
     }
@@ -286,6 +298,7 @@ impl<M: Medium> Heap<M> {
     }
 
     fn claim_log(&mut self, size: u64) -> Result<Extent> {
+        self.may_store()?;
         self.expect_reserved()?;
         let log = self.with_tail_restored(|heap| {
             let place = heap.place(size)?;
@@ -366,6 +379,7 @@ impl<M: Medium> Heap<M> {
             self.index.prepare(region.end_marker())?;
         }
         if is_slack || region != free {
+            self.may_store()?;
             self.carve(region, free)?;
         } else {
             self.ensure_divisible(free, free.end())?;
@@ -466,9 +480,10 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    /// Commits. On failure nothing is done, and the transaction goes on.
+    /// Commits with the lock. On failure nothing is done, and the transaction goes on.
     pub fn tx_commit(&mut self, changes: &mut Changes) -> Result<()> {
-        let step = self.commit_prepare(&[changes])?;
+        self.commit_check(changes, |_| false)?;
+        let step = self.commit_prepare(&[changes]);
         if !matches!(step, Step::Nothing) {
             self.barrier()?;
             self.commit_mark(step);
@@ -479,8 +494,9 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    /// Whether the transaction can be committed behind those in `before`: what it frees and stores to is still there.
-    fn commit_check(&self, changes: &Changes, before: &[&Changes]) -> Result<()> {
+    /// Fails iff the transaction cannot be committed: what it frees and stores to has to be there. `is_freed` are the blocks that those
+    /// before it free.
+    pub(super) fn commit_check(&self, changes: &Changes, is_freed: impl Fn(u64) -> bool) -> Result<()> {
         self.check_writable()?;
         for region in &changes.regions {
             if self.marker(region.at) != region.marker() {
@@ -500,7 +516,7 @@ impl<M: Medium> Heap<M> {
             if matches!(change, Change::Free { .. }) {
                 self.check_end(now)?;
             }
-            if !is_inside(now, at, len) || before.iter().any(|before| before.frees(block)) {
+            if !is_inside(now, at, len) || is_freed(block) {
                 return Err(Error::NoBlob(block + WORD));
             }
         }
@@ -509,10 +525,7 @@ impl<M: Medium> Heap<M> {
 
     /// The part of a commit before its first barrier: what it stores is behind the start markers of free blocks, or in a log that is not
     /// committed.
-    fn commit_prepare(&mut self, group: &[&Changes]) -> Result<Step> {
-        for (i, changes) in group.iter().enumerate() {
-            self.commit_check(changes, &group[..i])?;
-        }
+    pub(super) fn commit_prepare(&mut self, group: &[&Changes]) -> Step {
         for changes in group {
             for piece in &changes.pieces {
                 self.medium.store(piece.at + WORD + piece.n, Marker::live(piece.n).0);
@@ -531,15 +544,14 @@ impl<M: Medium> Heap<M> {
         if group.iter().all(|changes| changes.record.is_empty()) {
             let mut marks = group.iter().flat_map(|changes| changes.marks());
             match (marks.next(), marks.next()) {
-                (None, _) => return Ok(Step::Nothing),
+                (None, _) => return Step::Nothing,
                 (Some((at, marker)), None) if self.tx.outstanding.is_none() => {
-                    return Ok(Step::Mark { at, before: self.marker(at), marker });
+                    return Step::Mark { at, before: self.marker(at), marker };
                 }
                 _ => {}
             }
         }
-        let shared = self.tx.logs.iter().flatten().find(|&&log| self.tx.outstanding != Some(log));
-        let log = group[0].log.or(shared.copied()).expect("a medium with transactions has logs");
+        let log = self.log_of(group[0]).expect("a medium with transactions has logs");
         self.tx.sequence += 1;
         let mut writer = Writer::new(log.start, self.tx.sequence);
         for changes in group {
@@ -548,11 +560,17 @@ impl<M: Medium> Heap<M> {
             }
             writer.units(&mut self.medium, &changes.record);
         }
-        Ok(Step::Record { log, tag: writer.finish(&mut self.medium) })
+        Step::Record { log, tag: writer.finish(&mut self.medium) }
+    }
+
+    /// The log for the record of a group whose first transaction this is.
+    pub(super) fn log_of(&self, first: &Changes) -> Option<Extent> {
+        let shared = self.tx.logs.iter().flatten().find(|&&log| self.tx.outstanding != Some(log));
+        first.log.or(shared.copied())
     }
 
     /// The store that commits.
-    fn commit_mark(&mut self, step: Step) {
+    pub(super) fn commit_mark(&mut self, step: Step) {
         match step {
             Step::Nothing => {}
             Step::Mark { at, marker, .. } => self.medium.store(at, marker.0),
@@ -566,7 +584,7 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Takes it back, when the disk did not take it. (There it may have arrived all the same: nothing is stored to this medium any more.)
-    fn commit_undo(&mut self, step: Step) {
+    pub(super) fn commit_undo(&mut self, step: Step) {
         match step {
             Step::Nothing => {}
             Step::Mark { at, before, .. } => self.medium.store(at, before.0),
@@ -579,7 +597,7 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Does what was committed. Nothing fails here.
-    fn commit_apply(&mut self, group: &[&Changes], step: Step) {
+    pub(super) fn commit_apply(&mut self, group: &[&Changes], step: Step) {
         let Step::Record { log, .. } = step else { return };
         let durable = self.medium.is_durable();
         self.retired();
@@ -686,12 +704,15 @@ impl<M: Medium> Heap<M> {
     /// comes next bring that to the disk in time.
     #[inline]
     pub(super) fn take_back_record(&mut self) -> Result<()> {
+        self.may_store()?;
         if self.tx.outstanding.is_some() { self.take_back_outstanding() } else { Ok(()) }
     }
 
     #[inline(never)]
     fn take_back_outstanding(&mut self) -> Result<()> {
-        self.barrier()?;
+        if !self.turns.record_flushed {
+            self.barrier()?;
+        }
         if let Some(outstanding) = self.tx.outstanding {
             self.tag_reserved(outstanding);
         }
@@ -712,7 +733,7 @@ impl<M: Medium> Heap<M> {
     }
 
     /// The transaction is committed: its blobs are blobs.
-    fn tx_end(&mut self, changes: &mut Changes) {
+    pub(super) fn tx_end(&mut self, changes: &mut Changes) {
         for piece in &changes.pieces {
             self.index.put_live(piece.at);
         }

@@ -65,11 +65,31 @@ impl LockedFile {
     /// Fails with EBADF iff the descriptor was closed, or belongs to another file now. If the system cannot answer for
     /// another reason, the call goes on.
     fn still_open(&self) -> io::Result<()> {
-        match file_of(self.file.as_raw_fd()) {
-            Ok(of) if of != self.of => Err(bad_descriptor()),
-            Err(error) if error.raw_os_error() == Some(libc::EBADF) => Err(error),
-            _ => Ok(()),
-        }
+        still_open(self.file.as_raw_fd(), self.of)
+    }
+}
+
+fn still_open(fd: c_int, of: FileId) -> io::Result<()> {
+    match file_of(fd) {
+        Ok(now) if now != of => Err(bad_descriptor()),
+        Err(error) if error.raw_os_error() == Some(libc::EBADF) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Brings a file to the disk while other threads work on it. Precondition: its [`MappedFile`] stays open.
+pub struct Flusher {
+    fd: c_int,
+    of: FileId,
+}
+
+impl Flusher {
+    pub fn flush(self) -> Result<()> {
+        let synced = still_open(self.fd, self.of).and_then(|()| {
+            // SAFETY: an open descriptor, by the precondition; not closed here.
+            sync_data(&ManuallyDrop::new(unsafe { File::from_raw_fd(self.fd) }))
+        });
+        synced.map_err(Error::system(FLUSHING))
     }
 }
 
@@ -226,7 +246,7 @@ impl MappedFile {
     /// Brings all stores so far to the disk, and the entry of a new file in its directory.
     pub fn flush(&mut self) -> Result<()> {
         let synced = self.file.still_open().and_then(|()| sync_data(&self.file));
-        synced.map_err(Error::system("write the file to the disk"))?;
+        synced.map_err(Error::system(FLUSHING))?;
         if let Some(directory) = &self.unsynced_directory {
             sync_all(directory).map_err(Error::system("write the file's directory to the disk"))?;
             self.unsynced_directory = None;
@@ -245,6 +265,12 @@ impl MappedFile {
             })
         });
         written.map(drop).map_err(Error::system("write the file to the disk"))
+    }
+
+    /// None as long as the entry of a new file in its directory has to be brought to the disk too.
+    pub fn flusher(&self) -> Option<Flusher> {
+        let is_alone = self.unsynced_directory.is_none();
+        is_alone.then(|| Flusher { fd: self.file.as_raw_fd(), of: self.file.of })
     }
 
     /// Whether all bytes from `at` to `stop` are zero. Skips holes: a read through the mapping would fill them on some file systems.
@@ -585,6 +611,7 @@ fn map_window(file: &File, end: u64, writable: bool) -> Result<MmapRaw> {
     Err(Error::System { doing: "map the file", source: failure })
 }
 
+const FLUSHING: &str = "write the file to the disk";
 const ALLOCATING: &str = "allocate space for the file";
 
 /// The bytes that one call allocates. A signal makes a call start again, so a long call might never end in a program with timers.

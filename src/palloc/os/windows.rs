@@ -34,6 +34,15 @@ use crate::palloc::{Error, Flags, Result, try_c_string};
 const NO_FILE: &str = "neither a file nor a block device";
 const SHARE_ALL: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
 
+/// There is none.
+pub enum Flusher {}
+
+impl Flusher {
+    pub fn flush(self) -> Result<()> {
+        match self {}
+    }
+}
+
 /// A file.
 pub struct MappedFile {
     // First, because fields are dropped in this order: a mapping keeps the lock.
@@ -250,6 +259,11 @@ impl MappedFile {
     /// Brings the bytes of a range to the disk. Here, those of the whole file.
     pub fn flush_range(&mut self, _at: u64, _len: u64) -> Result<()> {
         self.flush()
+    }
+
+    /// None: growth in another thread may remove the mapping that is being written back.
+    pub fn flusher(&self) -> Option<Flusher> {
+        None
     }
 
     /// Whether all bytes from `at` to `stop` are zero.

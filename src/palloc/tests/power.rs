@@ -310,7 +310,7 @@ fn a_barrier_left_out_is_found() {
         ("shrink", 2, &[Step::Resize(500)], 3),
         ("grow in place", 2, &[Step::Resize(1300)], 2),
         ("move", 2, &[Step::Resize(1800)], 3),
-        ("sync, which cuts off the slack with what a blob had there", 0, &[Step::FreeLast, Step::Sync], 3),
+        ("sync, which cuts off the slack with what a blob had there", 0, &[Step::FreeLast, Step::Sync], 4),
     ];
     for (name, medium, steps, expected) in sequences {
         let barriers = run_short(SHORT[medium], steps, None).barriers;
@@ -323,7 +323,9 @@ fn a_barrier_left_out_is_found() {
             })
             .collect();
         assert_eq!(barriers, expected, "{name}");
-        assert!(missed.is_empty(), "{name}: a power cut finds nothing when one of the barriers {missed:?} is left out");
+        // The first flush of a sync neither: it writes back without the lock, so that the next one, with it, is short.
+        let expected: &[usize] = if is_sync { &[1] } else { &[] };
+        assert_eq!(missed, expected, "{name}: a power cut finds nothing when one of these barriers is left out");
     }
 }
 
@@ -370,7 +372,7 @@ fn a_power_cut_while_a_move_is_finished_by_the_next_open_loses_nothing() {
 
 /// Cuts the power in any state since the last sync: the image is refused, or each synced blob is there. Returns how many images were
 /// opened, and how many of them were refused.
-fn cut_power_since_sync(
+pub(super) fn cut_power_since_sync(
     heap: &Heap<MemMedium>,
     synced: &Blobs,
     random: &mut Random,

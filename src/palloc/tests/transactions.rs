@@ -55,7 +55,7 @@ pub(super) fn random_one(heap: &mut Heap<MemMedium>, before: &Blobs, random: &mu
     (Operation::Other, None)
 }
 
-fn change(
+pub(super) fn change(
     heap: &mut Heap<MemMedium>,
     changes: &mut Changes,
     news: &[(u64, u8)],
@@ -131,9 +131,9 @@ impl Step {
 }
 
 /// The media: a dynamic one, and a static one with room for logs and regions.
-const MEDIA: [(usize, Flags, bool); 2] = [(0, Flags::DYNAMIC, false), (12_008, Flags::DEFAULT, false)];
+pub(super) const MEDIA: [(usize, Flags, bool); 2] = [(0, Flags::DYNAMIC, false), (12_008, Flags::DEFAULT, false)];
 
-fn start(medium: usize) -> Durable {
+pub(super) fn start(medium: usize) -> Durable {
     let (size, flags, exact) = MEDIA[medium];
     short_medium(vec![0; size], flags, exact)
 }
@@ -153,7 +153,7 @@ fn run_short(medium: usize, steps: &[Step], sabotage: Option<u64>) -> Durable {
     medium
 }
 
-fn is_found(test: impl FnOnce()) -> bool {
+pub(super) fn is_found(test: impl FnOnce()) -> bool {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let found = catch_unwind(AssertUnwindSafe(test)).is_err();

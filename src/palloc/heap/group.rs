@@ -1,0 +1,206 @@
+//! Transactions that several threads commit at once share one record and its two barriers.
+//!
+//! A thread that commits on a durable medium puts its changes into the queue. One thread leads: it makes a group of those in the queue,
+//! waits for the disk twice, without the lock, and leaves the results. `waiting.rs` has the threads; here are the steps between the
+//! barriers, each under the lock:
+//!
+//! ```text
+//!   begin_group   checks each transaction, prepares, writes the record       |B|
+//!   mark_group    the store that commits them all                            |B|
+//!   end_group     does what the record says; or takes it back, if a barrier failed
+//! ```
+//!
+//! The invariant: from begin_group to end_group [`Turns::on_disk`] is set, and nothing but the group stores to a durable medium, except
+//! programs to the bytes of their blobs. So its stores and barriers are those of one commit after the other, as if the lock had been held
+//! for all of it. What other threads may do meanwhile stays in memory: they read, add changes to transactions, take whole free blocks as
+//! regions, cancel. For them the group has not happened yet: what it frees is live, and its new blobs are a free block. What needs a store
+//! or a flush fails with [`Error::Busy`], unchanged, and is called again later.
+//!
+//! If a barrier fails, none of the group is done in this process: each member gets the error, its transaction goes on, and the medium
+//! is not changed any more. On the disk all of them are done or none: they have one record.
+
+use std::time::Duration;
+
+use super::Heap;
+use super::transaction::{Changes, Step, capacity};
+use crate::palloc::Result;
+use crate::palloc::error::Error;
+use crate::palloc::format::Extent;
+use crate::palloc::heap::MAX_OPEN;
+use crate::palloc::medium::Medium;
+
+/// Who waits for whom.
+#[derive(Default)]
+pub struct Turns {
+    /// A thread brings stores to the disk, without the lock or between two such times.
+    pub(in crate::palloc) on_disk: bool,
+    /// How many calls wait until that is over.
+    pub(in crate::palloc) waiting: usize,
+    /// So many of them come before the next group: those that had to wait for the last one.
+    pub(in crate::palloc) first: usize,
+    /// A thread gives others time to join its group.
+    pub(in crate::palloc) gathering: bool,
+    /// So many transactions are expected to be committed at once: as many as the last time.
+    pub(in crate::palloc) expected: usize,
+    /// So many groups do not wait for others: the last one did in vain.
+    pub(in crate::palloc) no_gathering: u32,
+    /// How long the last flush took.
+    pub(in crate::palloc) last_flush: Duration,
+    /// All that the outstanding record says is on the disk.
+    pub(super) record_flushed: bool,
+    /// In a palloc_sync that has flushed: whether no start marker on the disk leads behind `size`.
+    pub(super) tail_flushed: Option<bool>,
+    /// The region whose start marker publishes new blobs and is on its way to the disk. Until it is there the region is one free block.
+    pub(super) in_flight: Option<Extent>,
+    queue: Vec<Member>,
+    last_ticket: u64,
+}
+
+impl Turns {
+    /// The last block was freed: `size` is lower.
+    pub(super) fn note_shrunk(&mut self) {
+        if self.tail_flushed.is_some() {
+            self.tail_flushed = Some(false);
+        }
+    }
+}
+
+/// A transaction that is being committed.
+struct Member {
+    ticket: u64,
+    changes: Changes,
+    progress: Progress,
+}
+
+enum Progress {
+    Queued,
+    InGroup,
+    Over(Result<()>),
+}
+
+impl Member {
+    fn is_in_group(&self) -> bool {
+        matches!(self.progress, Progress::InGroup)
+    }
+}
+
+/// Lists the transactions of the group, in the order of the queue. Returns how many they are.
+fn list_group<'a>(queue: &'a [Member], list: &mut [&'a Changes; MAX_OPEN]) -> usize {
+    let members = queue.iter().filter(|member| member.is_in_group());
+    list.iter_mut().zip(members).map(|(place, member)| *place = &member.changes).count()
+}
+
+impl<M: Medium> Heap<M> {
+    /// Fails iff a thread brings a durable medium to the disk, where nobody else may store then.
+    #[inline]
+    pub(super) fn may_store(&self) -> Result<()> {
+        if self.turns.on_disk && self.medium.is_durable() { Err(Error::Busy) } else { Ok(()) }
+    }
+
+    /// Fails iff a thread brings the medium to the disk: two at once could not both see that it failed.
+    pub(in crate::palloc) fn may_flush(&self) -> Result<()> {
+        if self.turns.on_disk { Err(Error::Busy) } else { Ok(()) }
+    }
+
+    /// Queues a transaction. Returns its ticket.
+    pub fn queue(&mut self, changes: &mut Changes) -> u64 {
+        self.turns.last_ticket += 1;
+        let (ticket, progress) = (self.turns.last_ticket, Progress::Queued);
+        let changes = std::mem::take(changes);
+        self.turns.queue.push(Member { ticket, changes, progress }); // begin made room for it
+        ticket
+    }
+
+    /// Makes room in the queue for all transactions that can be open.
+    pub(super) fn expect_queued(&mut self) -> Result<()> {
+        let queue = &mut self.turns.queue;
+        Ok(queue.try_reserve(MAX_OPEN - queue.len().min(MAX_OPEN))?)
+    }
+
+    /// How many transactions are queued.
+    pub fn queued(&self) -> usize {
+        self.turns.queue.iter().filter(|member| matches!(member.progress, Progress::Queued)).count()
+    }
+
+    /// The transaction with this ticket and its result, if its group is over.
+    pub fn take_result(&mut self, ticket: u64) -> Option<(Changes, Result<()>)> {
+        let place = self.turns.queue.iter().position(|member| member.ticket == ticket)?;
+        if !matches!(self.turns.queue[place].progress, Progress::Over(_)) {
+            return None;
+        }
+        match self.turns.queue.remove(place) {
+            Member { changes, progress: Progress::Over(result), .. } => Some((changes, result)),
+            _ => None,
+        }
+    }
+
+    /// Makes a group of those in the queue that can be committed and whose changes one record holds.
+    pub fn begin_group(&mut self) -> Step {
+        self.turns.on_disk = true;
+        let mut queue = std::mem::take(&mut self.turns.queue);
+        let (mut units, mut room) = (0, 0);
+        for i in 0..queue.len() {
+            let (before, rest) = queue.split_at_mut(i);
+            let member = &mut rest[0];
+            if !matches!(member.progress, Progress::Queued) {
+                continue;
+            }
+            let mut before = before.iter().filter(|member| member.is_in_group()).peekable();
+            let more = member.changes.units();
+            if before.peek().is_some() && units + more > room {
+                continue; // in the next group
+            }
+            let is_first = before.peek().is_none();
+            let freed = |block| before.clone().any(|before| before.changes.frees(block));
+            member.progress = match self.commit_check(&member.changes, freed) {
+                Ok(()) => Progress::InGroup,
+                Err(error) => Progress::Over(Err(error)),
+            };
+            if member.is_in_group() {
+                units += more;
+                room = if is_first { self.log_of(&member.changes).map_or(0, capacity) } else { room };
+            }
+        }
+        let nothing = Changes::default();
+        let mut list = [&nothing; MAX_OPEN];
+        let n = list_group(&queue, &mut list);
+        let step = self.commit_prepare(&list[..n]);
+        self.turns.queue = queue;
+        step
+    }
+
+    /// The store that commits.
+    pub fn mark_group(&mut self, step: Step) {
+        if let Step::Mark { at, before, .. } = step {
+            self.turns.in_flight = Some(Extent { start: at, data_len: before.n() });
+        }
+        self.commit_mark(step);
+    }
+
+    /// Does the transactions of the group, or takes back what was stored if a barrier failed. Each has its result then.
+    pub fn end_group(&mut self, step: Step, result: Result<()>) {
+        let mut queue = std::mem::take(&mut self.turns.queue);
+        self.turns.in_flight = None;
+        let nothing = Changes::default();
+        let mut list = [&nothing; MAX_OPEN];
+        let n = list_group(&queue, &mut list);
+        match &result {
+            Ok(()) => self.commit_apply(&list[..n], step),
+            Err(_) => self.commit_undo(step),
+        }
+        for member in queue.iter_mut().filter(|member| member.is_in_group()) {
+            if result.is_ok() {
+                self.tx_end(&mut member.changes);
+            }
+            member.progress = Progress::Over(result.as_ref().copied().map_err(Error::again));
+        }
+        self.turns.queue = queue;
+        self.turns.expected = n + self.queued();
+    }
+
+    /// The thread that brought the medium to the disk is back.
+    pub fn end_turn(&mut self) {
+        self.turns.on_disk = false;
+        self.turns.first = self.turns.waiting;
+    }
+}

@@ -1,0 +1,188 @@
+//! How threads wait for the disk and for each other. `heap/group.rs` has what holds meanwhile.
+//!
+//! One lock has the heap. A palloc_sync, and a palloc_commit on a durable medium, let go of it while the disk works, so no other call
+//! waits for the disk but those that need it themselves: what stores to a durable medium, what grows the file, another palloc_sync.
+
+use std::sync::{Condvar, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::heap::{Changes, Step};
+use super::medium::Medium;
+use super::{Error, Locked, Palloc, Result};
+
+/// A thread that leads a group waits for others this part of the time that the last flush took.
+const GATHERING: u32 = 4;
+/// After it waited in vain, so many groups do without.
+const NO_GATHERING: u32 = 16;
+
+/// Wakes the waiting threads when it is dropped: if the thread that they wait for panics, they do too.
+struct Wake<'a>(&'a Condvar);
+
+impl Drop for Wake<'_> {
+    fn drop(&mut self) {
+        self.0.notify_all();
+    }
+}
+
+impl Palloc {
+    fn wait<'a>(&'a self, heap: Locked<'a>) -> Locked<'a> {
+        self.over.wait(heap).unwrap_or_else(|error| panicked(error))
+    }
+
+    /// Runs `call` on the locked medium; if that has to wait for the disk, again behind it.
+    pub(crate) fn with<T>(&self, call: impl FnMut(&mut Locked<'_>) -> Result<T>) -> Result<T> {
+        self.with_locked(call).1
+    }
+
+    /// The same; returns the medium still locked.
+    #[inline]
+    pub(crate) fn with_locked<T>(&self, mut call: impl FnMut(&mut Locked<'_>) -> Result<T>) -> (Locked<'_>, Result<T>) {
+        let mut heap = self.lock();
+        loop {
+            match call(&mut heap) {
+                Err(Error::Busy) => heap = self.wait_for_disk(heap),
+                result => return (heap, result),
+            }
+        }
+    }
+
+    /// Waits until no thread brings the medium to the disk. Groups that were not begun before come later.
+    #[cold]
+    fn wait_for_disk<'a>(&'a self, mut heap: Locked<'a>) -> Locked<'a> {
+        heap.turns.waiting += 1;
+        while heap.turns.on_disk {
+            heap = self.wait(heap);
+        }
+        heap.turns.waiting -= 1;
+        heap.turns.first = heap.turns.first.saturating_sub(1);
+        if heap.turns.first == 0 {
+            self.over.notify_all();
+        }
+        heap
+    }
+
+    /// Brings all stores so far to the disk, without the lock if the system can. Precondition: `on_disk` is set.
+    fn flush_all<'a>(&'a self, mut heap: Locked<'a>) -> (Locked<'a>, Result<()>) {
+        debug_assert!(heap.turns.on_disk);
+        let from = Instant::now();
+        let (mut heap, result) = match heap.medium.flusher() {
+            Some(flusher) => {
+                drop(heap);
+                let result = flusher.flush();
+                (self.lock(), result)
+            }
+            None => {
+                let result = heap.medium.flush();
+                (heap, result)
+            }
+        };
+        heap.turns.last_flush = from.elapsed();
+        let result = result.inspect_err(|error| heap.note_failed_sync(error));
+        (heap, result)
+    }
+
+    /// The same between operations.
+    fn flush_alone<'a>(&'a self, mut heap: Locked<'a>) -> (Locked<'a>, Result<()>) {
+        let _wake = Wake(&self.over);
+        heap.turns.on_disk = true;
+        let (mut heap, result) = self.flush_all(heap);
+        heap.end_turn();
+        (heap, result)
+    }
+
+    /// Makes the file exactly the format, and brings it to the disk. Returns the medium still locked.
+    pub(crate) fn sync_locked(&self) -> (Locked<'_>, Result<()>) {
+        let mut heap = self.lock();
+        if heap.turns.on_disk {
+            heap = self.wait_for_disk(heap);
+        }
+        if heap.begin_sync() {
+            let (locked, result) = self.flush_alone(heap);
+            heap = locked;
+            if result.is_err() {
+                return (heap, result);
+            }
+            heap.note_flushed();
+        }
+        match heap.tidy_for_sync() {
+            Ok(true) => self.flush_alone(heap),
+            Ok(false) => (heap, Ok(())),
+            Err(error) => (heap, Err(error)),
+        }
+    }
+
+    /// Commits. Returns the medium still locked. On failure nothing is done, and the transaction goes on.
+    pub(crate) fn commit_locked(&self, changes: &mut Changes) -> (Locked<'_>, Result<()>) {
+        let mut heap = self.lock();
+        if !heap.medium.is_durable() {
+            let result = heap.tx_commit(changes);
+            return (heap, result);
+        }
+        let ticket = heap.queue(changes);
+        if heap.turns.gathering && heap.queued() >= heap.turns.expected {
+            self.over.notify_all();
+        }
+        loop {
+            if let Some((back, result)) = heap.take_result(ticket) {
+                *changes = back;
+                return (heap, result);
+            }
+            heap = match heap.turns.on_disk || heap.turns.gathering || heap.turns.first > 0 {
+                true => self.wait(heap),
+                false => self.lead(heap),
+            };
+        }
+    }
+
+    /// Commits those in the queue, or as many of them as one record holds.
+    fn lead<'a>(&'a self, heap: Locked<'a>) -> Locked<'a> {
+        let _wake = Wake(&self.over);
+        let mut heap = self.gather(heap);
+        if heap.turns.on_disk {
+            return heap; // a palloc_sync came first
+        }
+        let step = heap.begin_group();
+        let mut result = Ok(());
+        if !matches!(step, Step::Nothing) {
+            (heap, result) = self.flush_all(heap);
+            if result.is_ok() {
+                heap.mark_group(step);
+                (heap, result) = self.flush_all(heap);
+            }
+        }
+        heap.end_group(step, result);
+        heap.end_turn();
+        heap
+    }
+
+    /// Gives those that were committed together the last time a moment to come again: else threads that commit in a loop would form two
+    /// groups which alternate, most of them waiting for the one that came too late.
+    fn gather<'a>(&'a self, mut heap: Locked<'a>) -> Locked<'a> {
+        if heap.queued() >= heap.turns.expected {
+            return heap;
+        }
+        if heap.turns.no_gathering > 0 {
+            heap.turns.no_gathering -= 1;
+            return heap;
+        }
+        let until = Instant::now() + heap.turns.last_flush / GATHERING;
+        let before = heap.queued();
+        heap.turns.gathering = true;
+        while heap.queued() < heap.turns.expected {
+            let left = until.saturating_duration_since(Instant::now());
+            if left == Duration::ZERO {
+                break;
+            }
+            heap = self.over.wait_timeout(heap, left).unwrap_or_else(|error| panicked(error)).0;
+        }
+        heap.turns.gathering = false;
+        if heap.queued() == before {
+            heap.turns.no_gathering = NO_GATHERING;
+        }
+        heap
+    }
+}
+
+fn panicked<T>(_: PoisonError<T>) -> ! {
+    panic!("a thread panicked at work on the medium")
+}
