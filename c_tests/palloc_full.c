@@ -1115,18 +1115,6 @@ static void core_files(void)
     palloc_close(pt);
 }
 
-static uint64_t address_space(void)
-{
-    FILE *f = fopen("/proc/self/statm", "r");
-    unsigned long pages = 0;
-
-    if (f == NULL || fscanf(f, "%lu", &pages) != 1)
-        pages = 0;
-    if (f != NULL)
-        fclose(f);
-    return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 /* With `room` above what the process has now, a medium grows up to `wanted` bytes, or as far as it goes; then ENOMEM. */
 static void grow_in(uint64_t room, uint64_t wanted, int must_reach)
 {
@@ -1136,11 +1124,11 @@ static void grow_in(uint64_t room, uint64_t wanted, int must_reach)
 
     unlink("limited.db");
     shadow_init(&s, 4, 0, 0, 1);
-    if (address_space() == 0) {
+    if (address_space_used() == 0) {
         DIAG("no /proc/self/statm here");
         return;
     }
-    limit(RLIMIT_AS, address_space() + room);
+    limit(RLIMIT_AS, address_space_used() + room);
     errno = 0;
     pt = palloc_init("limited.db", PALLOC_DYNAMIC);
     if (pt == NULL) {
@@ -1197,9 +1185,9 @@ static void many_small_blobs(void)
     uint64_t ptr, count = 0;
 
     unlink("limited.db");
-    if (address_space() == 0)
+    if (address_space_used() == 0)
         return;
-    limit(RLIMIT_AS, address_space() + 24 * MIB);
+    limit(RLIMIT_AS, address_space_used() + 24 * MIB);
     pt = palloc_init("limited.db", PALLOC_DYNAMIC);
     if (pt == NULL) {
         CHECK_ERRNO(ENOMEM);
@@ -1228,9 +1216,9 @@ static void large_in_little_address_space(void)
     struct palloc_t *pt;
 
     file_zeros("limited.db", 2 * GIB);
-    if (address_space() == 0)
+    if (address_space_used() == 0)
         return;
-    limit(RLIMIT_AS, address_space() + 256 * MIB);
+    limit(RLIMIT_AS, address_space_used() + 256 * MIB);
     errno = 0;
     pt = palloc_init("limited.db", PALLOC_DEFAULT);
     if (pt == NULL) {

@@ -231,6 +231,157 @@ static void walk_meanwhile(void)
     CHECK_SOUND("walk.db");
 }
 
+/* -------------------------------------------------------------------------------------------------- readers beside a writer */
+
+enum { READERS = 3, KNOWN = 4096 };
+
+/* Blobs that the writer has filled and never frees: each begins with its own offset and size. */
+struct known {
+    struct palloc_t *pt;
+    uint64_t at[KNOWN];
+    unsigned count; /* published by the writer */
+    int stop;
+};
+
+struct reader {
+    pthread_t thread;
+    struct known *known;
+    unsigned number;
+    uint64_t reads;
+};
+
+static int reads_right(struct palloc_t *pt, uint64_t ptr)
+{
+    uint64_t *data = palloc_data(pt, ptr), size = palloc_size(pt, ptr), next = palloc_next(pt, ptr);
+    const uint64_t *at = palloc_at(pt, ptr);
+    const uint8_t *last = palloc_at(pt, ptr + size - 1);
+
+    return CHECK(data != NULL && at != NULL && last != NULL) && CHECK_EQ_U(data[0], ptr) && CHECK_EQ_U(at[0], ptr) && CHECK_EQ_U(at[1], size)
+        && CHECK_EQ_U(*last, ptr / 16 % 251) && CHECK(next == 0 || next >= ptr + size + 16);
+}
+
+static void *read_them(void *user)
+{
+    struct reader *r = user;
+    struct rng rng = {900 + r->number};
+
+    while (!__atomic_load_n(&r->known->stop, __ATOMIC_RELAXED)) {
+        unsigned count = __atomic_load_n(&r->known->count, __ATOMIC_ACQUIRE), k;
+        for (k = 0; k < 64 && count > 0; k++, r->reads++)
+            if (!reads_right(r->known->pt, r->known->at[k % 2 ? count - 1 : rng_below(&rng, count)]))
+                return NULL;
+    }
+    return NULL;
+}
+
+/*
+ * The writer allocates, frees and resizes blobs of its own; now and then it syncs, and it makes a blob that the readers get. The medium
+ * grows to more than `grow` bytes, and is cut again when the large blobs at its end are freed.
+ */
+static void write_beside_readers(struct known *known, uint64_t grow, unsigned rounds)
+{
+    uint64_t own[64] = {0};
+    struct rng rng = {77};
+    unsigned k;
+
+    for (k = 0; k < rounds; k++) {
+        uint64_t i = rng_below(&rng, 64), size = 16 + rng_below(&rng, k % 5 ? 500 : 40000), ptr, *data;
+        if (own[i] != 0 && k % 3) {
+            pfree(known->pt, own[i]);
+            own[i] = 0;
+        } else if (!CHECK((own[i] = prealloc(known->pt, own[i], size)) != 0)) {
+            return;
+        }
+        if (k % 1000 == 500) {
+            ptr = palloc(known->pt, grow);
+            CHECK(ptr != 0 && palloc_at(known->pt, ptr + grow - 1) != NULL);
+            pfree(known->pt, ptr);
+            CHECK_EQ_I(palloc_sync(known->pt), 0);
+        }
+        if (k % 8 == 0 && known->count < KNOWN) {
+            ptr = palloc(known->pt, 16 + size);
+            data = palloc_data(known->pt, ptr);
+            if (!CHECK(data != NULL))
+                return;
+            size = palloc_size(known->pt, ptr);
+            data[0] = ptr;
+            data[1] = size;
+            ((uint8_t *)data)[size - 1] = (uint8_t)(ptr / 16 % 251);
+            known->at[known->count] = ptr;
+            __atomic_store_n(&known->count, known->count + 1, __ATOMIC_RELEASE);
+        }
+    }
+}
+
+/* Opens the medium while there is little address space, so that its mapping is short. NULL if the system can't limit that. */
+static struct palloc_t *with_a_short_mapping(const char *path)
+{
+    struct palloc_t *pt = NULL;
+#ifndef _WIN32
+    struct rlimit all, little;
+    uint64_t used = address_space_used();
+
+    REQUIRE(getrlimit(RLIMIT_AS, &all) == 0);
+    little = all;
+    little.rlim_cur = (rlim_t)(used + 80 * MIB);
+    if (used != 0 && setrlimit(RLIMIT_AS, &little) == 0) {
+        pt = palloc_init(path, PALLOC_DYNAMIC);
+        REQUIRE(setrlimit(RLIMIT_AS, &all) == 0);
+        REQUIRE(pt != NULL);
+    }
+#endif
+    return pt;
+}
+
+static void readers_beside_a_writer(void)
+{
+    static struct known known;
+    struct reader readers[READERS];
+    uint64_t first;
+    const void *address;
+    unsigned t, round;
+
+    for (round = 0; round < 2; round++) {
+        TEST(round == 0 ? "threads-read-blobs-while-another-one-changes-the-medium"
+                        : "threads-read-blobs-while-the-medium-outgrows-its-mapping");
+        memset(&known, 0, sizeof known);
+        unlink("readers.db");
+        known.pt = round == 0 ? palloc_init("readers.db", PALLOC_DYNAMIC) : with_a_short_mapping("readers.db");
+        if (known.pt == NULL) {
+            SKIP("the address space can't be limited here");
+            continue;
+        }
+        first = palloc(known.pt, 16);
+        address = palloc_at(known.pt, first);
+        for (t = 0; t < READERS; t++) {
+            memset(&readers[t], 0, sizeof readers[t]);
+            readers[t].known = &known;
+            readers[t].number = t;
+            REQUIRE(pthread_create(&readers[t].thread, NULL, read_them, &readers[t]) == 0);
+        }
+        write_beside_readers(&known, 64 * MIB, 8000);
+        __atomic_store_n(&known.stop, 1, __ATOMIC_RELAXED);
+        for (t = 0; t < READERS; t++) {
+            CHECK_EQ_I(pthread_join(readers[t].thread, NULL), 0);
+            CHECK(readers[t].reads > 0);
+        }
+        for (t = 0; t < known.count; t++)
+            if (!reads_right(known.pt, known.at[t]))
+                break;
+        CHECK_VIEW(known.pt);
+        if (round == 1) /* else the mapping is as long as the medium can be, but on small systems */
+            CHECK(palloc_at(known.pt, first) != address);
+        errno = 0;
+        CHECK(palloc_at(known.pt, known.pt->size) == NULL);
+        CHECK_ERRNO(EINVAL);
+        CHECK_STR_CONTAINS(palloc_error(), "palloc_at: ");
+        CHECK_STR_CONTAINS(palloc_error(), "the medium ends at or before offset");
+        CHECK(palloc_at(known.pt, UINT64_MAX) == NULL);
+        palloc_close(known.pt);
+        CHECK_SOUND("readers.db");
+    }
+}
+
 /* --------------------------------------------------------------------------------------------------------------------- errors */
 
 struct failing {
@@ -331,5 +482,6 @@ int main(void)
     walk_meanwhile();
     errors();
     openings();
+    readers_beside_a_writer();
     return tap_done();
 }

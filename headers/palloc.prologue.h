@@ -68,7 +68,9 @@
  *   disk themselves wait (with PALLOC_SYNC what changes the medium; growth of the file). Threads
  *   that commit at once share their syncs. (On Windows all calls wait.)
  *   The program itself must protect the bytes of a blob, and must not free or move a blob that
- *   another thread uses. No thread may be cancelled within a call.
+ *   another thread uses, or names in a call. No thread may be cancelled within a call.
+ *   palloc_at takes no lock. palloc_data, palloc_size and palloc_next take none as a rule, so threads
+ *   that read do not wait for those that allocate, nor for the disk.
  *   After fork(2), one of the two processes may call functions on the medium. The other may only
  *   read and write the bytes of blobs; it must not even call palloc_close. If another thread was in
  *   a call at the fork, the process that continues must be the parent. A child may always use media

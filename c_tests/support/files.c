@@ -166,3 +166,19 @@ int file_is(const char *path, const struct bytes *want)
     bytes_free(&got);
     return same;
 }
+
+uint64_t address_space_used(void)
+{
+#ifdef _WIN32
+    return 0;
+#else
+    FILE *f = fopen("/proc/self/statm", "r");
+    unsigned long pages = 0;
+
+    if (f == NULL || fscanf(f, "%lu", &pages) != 1)
+        pages = 0;
+    if (f != NULL)
+        fclose(f);
+    return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+#endif
+}

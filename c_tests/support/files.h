@@ -73,6 +73,9 @@ int same_mtime(const struct stat *a, const struct stat *b);
 int file_make_old(const char *path);
 void file_copy(const char *from, const char *to);
 
+/* The address space that this process uses, in bytes; 0 if the system does not say. */
+uint64_t address_space_used(void);
+
 /* Overwrites eight bytes with a big-endian word. */
 void file_poke64(const char *path, uint64_t offset, uint64_t word);
 int file_is(const char *path, const struct bytes *want);

@@ -256,6 +256,8 @@ int view_(struct palloc_t *pt, const char *file, int line)
             want.live_blobs++;
             want.live_bytes += b->n;
             iterated = palloc_next(pt, b->start + 8);
+            good &= tap_check_(palloc_data(pt, b->start + 8) == palloc_at(pt, b->start + 8), "palloc_at and palloc_data agree", file,
+                               line);
         }
         at = b->start + b->n + 16;
     }

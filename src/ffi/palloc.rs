@@ -5,7 +5,7 @@ use std::cell::UnsafeCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fmt::{self, Write};
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use libc::size_t;
@@ -44,6 +44,10 @@ pub struct palloc_t {
     pub first_free: u64,
     /// End of the last block. A dynamic medium's file may be longer while it is open.
     pub size: u64,
+    /// For palloc_at only: where the medium is mapped.
+    pub at_base: *mut c_char,
+    /// For palloc_at only: how many bytes it may find there.
+    pub at_size: size_t,
 }
 
 /// Counts of a medium. Bytes are those of blocks' data, without the 16 bytes of markers of each block.
@@ -143,6 +147,7 @@ fn errno_of(error: &Error) -> c_int {
         Error::NotAMedium
         | Error::Incompatible(_)
         | Error::BadFlags(_)
+        | Error::BeyondEnd(_)
         | Error::NoBlob(_)
         | Error::NoBlock(_)
         | Error::OutOfBlob { .. }
@@ -179,6 +184,20 @@ impl Handle {
         unsafe {
             AtomicU64::from_ptr(&raw mut (*public).first_free).store(medium.first_free(), Ordering::Relaxed);
             AtomicU64::from_ptr(&raw mut (*public).size).store(medium.size(), Ordering::Relaxed);
+        }
+        if self.medium.publish(medium) {
+            self.publish_mapping();
+        }
+    }
+
+    /// Updates the fields for palloc_at.
+    #[cold]
+    fn publish_mapping(&self) {
+        let (public, (base, size)) = (self.public.get(), self.medium.mapping());
+        // SAFETY: as in `publish`. The address first: a longer mapping of which less is known is harmless.
+        unsafe {
+            AtomicPtr::from_ptr(&raw mut (*public).at_base).store(base.cast(), Ordering::Relaxed);
+            AtomicUsize::from_ptr(&raw mut (*public).at_size).store(size, Ordering::Release);
         }
     }
 }
@@ -229,6 +248,32 @@ unsafe fn with_unlocked<T>(
             failed
         }
     }
+}
+
+/// `with` out of line: for functions that seldom need the lock.
+///
+/// # Safety
+/// As of `with`.
+#[cold]
+#[inline(never)]
+unsafe fn locked<T>(
+    function: &str,
+    pt: *mut palloc_t,
+    failed: T,
+    f: impl FnMut(&mut Locked<'_>) -> engine::Result<T>,
+) -> T {
+    // SAFETY: passed on to the caller.
+    unsafe { with(function, pt, failed, f) }
+}
+
+/// The open medium of a handle, for what needs no lock. None if `pt` is NULL.
+///
+/// # Safety
+/// `pt` is NULL or a live handle.
+#[inline]
+unsafe fn unlocked<'a>(pt: *mut palloc_t) -> Option<&'a Palloc> {
+    // SAFETY: as in `with`.
+    unsafe { pt.cast::<Handle>().as_ref() }.map(|handle| &handle.medium)
 }
 
 /// Opens the medium in `filename`, and makes one first if the file holds none:
@@ -291,6 +336,8 @@ fn open(path: &CStr, flags: u32) -> engine::Result<*mut palloc_t> {
         header_size: engine::HEADER_SIZE,
         first_free: 0,
         size: 0,
+        at_base: ptr::null_mut(),
+        at_size: 0,
     };
     let handle =
         engine::try_box(Handle { public: UnsafeCell::new(public), filename, medium, transactions: Mutex::default() })?;
@@ -412,7 +459,12 @@ pub unsafe extern "C" fn pfree(pt: *mut palloc_t, ptr: u64) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn palloc_size(pt: *mut palloc_t, ptr: u64) -> u64 {
     // SAFETY: passed on to the caller.
-    unsafe { with("palloc_size", pt, 0, |medium| medium.size_of(ptr)) }
+    unsafe {
+        match unlocked(pt).and_then(|medium| medium.size_unlocked(ptr)) {
+            Some(size) => size,
+            None => locked("palloc_size", pt, 0, |medium| medium.size_of(ptr)),
+        }
+    }
 }
 
 /// Returns the allocated blob with the lowest offset, 0 if there is no blob.
@@ -434,14 +486,19 @@ pub unsafe extern "C" fn palloc_first(pt: *mut palloc_t) -> u64 {
 ///
 /// Returns 0 on failure too: to see a failure, set errno to 0 before the call. Fails iff:
 /// - EINVAL: `pt` is NULL.
-/// - EILSEQ: a marker was overwritten since the medium was opened.
+/// - EILSEQ: a marker that the call read was overwritten since the medium was opened. It does not read all markers on its way.
 ///
 /// # Safety
 /// `pt` is NULL or a live handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn palloc_next(pt: *mut palloc_t, ptr: u64) -> u64 {
     // SAFETY: passed on to the caller.
-    unsafe { with("palloc_next", pt, 0, |medium| medium.next(ptr)) }
+    unsafe {
+        match unlocked(pt).and_then(|medium| medium.next_unlocked(ptr)) {
+            Some(next) => next,
+            None => locked("palloc_next", pt, 0, |medium| medium.next(ptr)),
+        }
+    }
 }
 
 /// Resizes the blob at `ptr` and returns its offset. The blob stays in place if there is space for it, else it moves; the old offset and
@@ -481,7 +538,27 @@ pub unsafe extern "C" fn prealloc(pt: *mut palloc_t, ptr: u64, size: size_t) -> 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn palloc_data(pt: *mut palloc_t, ptr: u64) -> *mut c_void {
     // SAFETY: passed on to the caller.
-    unsafe { with("palloc_data", pt, ptr::null_mut(), |medium| Ok(medium.data(ptr)?.cast().as_ptr())) }
+    unsafe {
+        match unlocked(pt).and_then(|medium| medium.data_unlocked(ptr)) {
+            Some(data) => data.as_ptr().cast(),
+            None => locked("palloc_data", pt, ptr::null_mut(), |medium| Ok(medium.data(ptr)?.cast().as_ptr())),
+        }
+    }
+}
+
+/// What palloc_at calls if it can't answer itself. Call palloc_at instead.
+///
+/// Returns NULL on failure. Fails iff:
+/// - EINVAL: the medium ends at or before `offset`, or `pt` is NULL.
+/// - ENOSPC, EDQUOT, EFBIG: the byte is in a hole of the file, and the disk is full.
+///
+/// # Safety
+/// `pt` is NULL or a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn palloc_at_locked(pt: *const palloc_t, offset: u64) -> *mut c_void {
+    let pt = pt.cast_mut(); // palloc_at takes a pointer to const, as the program does not write the fields
+    // SAFETY: passed on to the caller.
+    unsafe { with("palloc_at", pt, ptr::null_mut(), |medium| Ok(medium.address(offset)?.cast().as_ptr())) }
 }
 
 /// Returns the offset of the byte at `address`: the reverse of palloc_data, for an address that it returned, and for those of the other

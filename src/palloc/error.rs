@@ -40,6 +40,8 @@ pub enum Error {
     NoBlob(u64),
     /// No block, live or free, has its data at the offset given.
     NoBlock(u64),
+    /// The medium ends at or before the offset given.
+    BeyondEnd(u64),
     /// The bytes to be read or written are not all in the blob.
     OutOfBlob {
         /// The blob.
@@ -130,6 +132,7 @@ impl fmt::Display for Error {
             Error::Damaged { offset, what } => write!(f, "damaged medium, at offset {offset}: {what}"),
             Error::NoBlob(ptr) => write!(f, "no allocated blob starts at offset {ptr}"),
             Error::NoBlock(ptr) => write!(f, "no block's data starts at offset {ptr}"),
+            Error::BeyondEnd(offset) => write!(f, "the medium ends at or before offset {offset}"),
             Error::OutOfBlob { ptr, offset, len } => {
                 write!(f, "{len} bytes from {offset} on are not all in the blob at offset {ptr}")
             }

@@ -18,13 +18,15 @@ mod recent;
 mod sets;
 mod slots;
 mod trees;
+mod zones;
 
 use std::collections::TryReserveError;
 
 use self::recent::RecentBlocks;
 use self::sets::FreeSets;
-pub use self::slots::ZONE_SHIFT;
-use self::slots::{SlotMap, SlotState, zone_of};
+use self::slots::{SlotMap, SlotState};
+pub use self::slots::{ZONE_SHIFT, unlocked, zone_of};
+pub use self::zones::{KnownZones, Zones};
 use super::format::{Extent, MIN_DATA, STEP};
 
 /// How many exact sizes there are. A class is the number of one of them: class c has STEP * (c + 1) bytes of data.
@@ -84,6 +86,11 @@ impl FreeIndex {
         self.recent.prepare()?;
         self.sets.prepare(start)?;
         self.slots.prepare(start) // the last one: `prepare` asks only the slot map
+    }
+
+    /// The zones of the slot map, for threads without the lock.
+    pub fn zones(&self) -> &Zones {
+        self.slots.zones()
     }
 
     /// The state of the block that starts at `start`, None if no block does.

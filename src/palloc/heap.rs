@@ -108,6 +108,15 @@ impl<M: Medium> Heap<M> {
         Ok(self.medium.address(blob, block.data_len))
     }
 
+    /// The address of a byte. Fails iff the last block ends before it, or the disk has no space for it.
+    pub fn address(&mut self, offset: u64) -> Result<NonNull<u8>> {
+        if offset >= self.size {
+            return Err(Error::BeyondEnd(offset));
+        }
+        self.medium.ensure_space(offset..offset + 1, Bytes::Keep)?;
+        Ok(self.medium.address(offset, 1).cast())
+    }
+
     /// The first block that starts at or behind `from`.
     pub fn block_from(&self, from: u64) -> Result<Option<Block>> {
         let from = from.max(HEADER);

@@ -94,6 +94,8 @@ pub struct FileMedium {
     writable: bool,
     durable: bool,
     space: Space,
+    /// Whether no hole is in a blob.
+    blobs_have_space: bool,
 }
 
 impl FileMedium {
@@ -114,7 +116,8 @@ impl FileMedium {
         let writable = !flags.contains(Flags::READONLY);
         let space = Space::of(&file);
         file.restore_position()?;
-        Ok(FileMedium { file, writable, durable: flags.contains(Flags::SYNC) && writable, space })
+        let durable = flags.contains(Flags::SYNC) && writable;
+        Ok(FileMedium { file, writable, durable, space, blobs_have_space: false })
     }
 
     /// A new descriptor of the file for the program, which may close it.
@@ -130,6 +133,18 @@ impl FileMedium {
     /// Brings the file to the disk while others work on it; None if the system can't.
     pub fn flusher(&self) -> Option<Flusher> {
         self.file.flusher()
+    }
+
+    /// Where the file is mapped for threads that don't have the medium's lock. It stays mapped there until the medium is closed. None if
+    /// the system can't promise that now, or if a blob may need space on the disk before it is used.
+    #[inline]
+    pub fn mapping(&self) -> Option<NonNull<u8>> {
+        NonNull::new(self.file.start()).filter(|_| self.blobs_have_space && self.file.is_shared())
+    }
+
+    /// The medium has been opened, and has blobs or none. Blobs that are allocated from now on get their space on the disk at once.
+    pub fn note_opened(&mut self, has_blobs: bool) {
+        self.blobs_have_space = !self.has_holes() || !has_blobs;
     }
 
     /// From now on, a drop of this is like a kill: the lock stays with other owners of the open file.

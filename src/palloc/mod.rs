@@ -33,6 +33,7 @@ mod replay;
 mod sabotage;
 #[cfg(test)]
 mod tests;
+mod view;
 mod waiting;
 
 use std::collections::TryReserveError;
@@ -47,6 +48,7 @@ pub(crate) use heap::Changes;
 use heap::Heap;
 use medium::{FileMedium, Medium};
 pub(crate) use os::{Descriptor, FileId, absolute_path, at_fork, bad_descriptor, close_descriptor, errno_of, file_of};
+use view::View;
 
 /// The result of a call on a medium.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -152,6 +154,7 @@ pub struct Palloc {
     heap: Mutex<Heap<FileMedium>>,
     /// A thread that others wait for is back from the disk.
     over: Condvar,
+    view: View,
     flags: Flags,
     /// For the program. None in the second generation, where the descriptor is not ours.
     descriptor: Option<Descriptor>,
@@ -197,7 +200,11 @@ impl Palloc {
         let (mut heap, stored) = recover::open(medium, flags)?;
         heap.exact = exact;
         let sync = Flags(if recover::is_durable(stored, flags) { format::SYNC } else { 0 });
-        Ok(Palloc { heap: Mutex::new(heap), over: Condvar::new(), flags: Flags(stored) | sync, descriptor: None })
+        let has_blobs = heap.first()? != 0;
+        heap.medium.note_opened(has_blobs);
+        let view = View::default();
+        publish(&view, &heap);
+        Ok(Palloc { heap: Mutex::new(heap), over: Condvar::new(), view, flags: Flags(stored) | sync, descriptor: None })
     }
 
     /// The flags in the medium's header, and SYNC if the medium was opened with it.
@@ -213,6 +220,44 @@ impl Palloc {
     /// Locks the medium. Panics if a thread panicked with the lock: after half an update, nothing may be written any more.
     pub(crate) fn lock(&self) -> Locked<'_> {
         self.heap.lock().expect("no thread panicked at work on the medium")
+    }
+
+    /// Makes the state known to threads without the lock, if they don't know it yet. Called at the end of each call that may have made a
+    /// block. Returns whether it had to.
+    #[inline]
+    pub(crate) fn publish(&self, heap: &Locked<'_>) -> bool {
+        let is_current = self.view.is_current(heap.index.zones(), heap.size());
+        if !is_current {
+            publish(&self.view, heap);
+        }
+        !is_current
+    }
+
+    /// The address of the blob at `ptr`, without the lock. None where that is needed.
+    #[inline]
+    pub(crate) fn data_unlocked(&self, ptr: u64) -> Option<NonNull<u8>> {
+        // SAFETY: the view knows the heap beside it.
+        unsafe { self.view.data(ptr) }
+    }
+
+    /// The size of the blob at `ptr`, without the lock. None where that is needed.
+    #[inline]
+    pub(crate) fn size_unlocked(&self, ptr: u64) -> Option<u64> {
+        // SAFETY: as above.
+        unsafe { self.view.size_of(ptr) }
+    }
+
+    /// The blob behind the blob at `ptr`, without the lock. None where that is needed.
+    #[inline]
+    pub(crate) fn next_unlocked(&self, ptr: u64) -> Option<u64> {
+        // SAFETY: as above.
+        unsafe { self.view.next(ptr) }
+    }
+
+    /// Where the medium is mapped, and its size, without the lock: for offsets in live blobs. The size is 0 where the lock is needed.
+    #[inline]
+    pub(crate) fn mapping(&self) -> (*mut u8, usize) {
+        self.view.mapping()
     }
 
     /// Allocates a blob of at least `size` bytes and returns its offset.
@@ -232,12 +277,13 @@ impl Palloc {
 
     /// The size of the data at `ptr`, of a live or a free block.
     pub fn size_of(&self, ptr: u64) -> Result<u64> {
-        self.lock().size_of(ptr)
+        self.size_unlocked(ptr).map_or_else(|| self.lock().size_of(ptr), Ok)
     }
 
     /// The blob with the lowest offset above `ptr`; None if there is no such blob. `ptr` may be any number; 0 gives the first blob.
     pub fn next(&self, ptr: u64) -> Result<Option<u64>> {
-        self.lock().next(ptr).map(|next| (next != 0).then_some(next))
+        let next = self.next_unlocked(ptr).map_or_else(|| self.lock().next(ptr), Ok)?;
+        Ok((next != 0).then_some(next))
     }
 
     /// The blobs, by ascending offset. The medium may change during the iteration, which continues behind its last offset, even if that
@@ -268,7 +314,10 @@ impl Palloc {
     /// The bytes of the blob at `ptr`, in memory. The address is valid until the medium is closed, or the blob is freed or moved. The user
     /// of the address must prevent races with other threads and with the descriptor.
     pub fn data(&self, ptr: u64) -> Result<NonNull<[u8]>> {
-        self.lock().data(ptr)
+        match (self.data_unlocked(ptr), self.size_unlocked(ptr)) {
+            (Some(start), Some(size)) => Ok(NonNull::slice_from_raw_parts(start, size as usize)),
+            _ => self.with(|heap| heap.data(ptr)),
+        }
     }
 
     /// Allocates a blob of at least `size` bytes, all zeros. A kill leaves zeros or no blob.
@@ -422,6 +471,14 @@ impl Drop for Transaction<'_> {
         if !self.changes.is_over() {
             self.medium.lock().tx_cancel(&mut self.changes);
         }
+    }
+}
+
+/// See [`Palloc::publish`]. Nothing is made known of a medium that is read as if it was repaired, or whose blobs may have holes.
+#[cold]
+fn publish(view: &View, heap: &Heap<FileMedium>) {
+    if let Some(start) = heap.medium.mapping().filter(|_| heap.writable || heap.overlay == recover::NO_OVERLAY) {
+        view.publish(heap.index.zones(), start, heap.size());
     }
 }
 

@@ -149,7 +149,7 @@ struct Opened {
 
 /// Start markers that a medium would have if it were repaired, by the start of their blocks. 0 stands for no block.
 pub type Overlay = [(u64, Marker); 3];
-const NO_OVERLAY: Overlay = [(0, Marker(0)); 3];
+pub const NO_OVERLAY: Overlay = [(0, Marker(0)); 3];
 
 /// Walks the chain, and repairs it if need be.
 fn open_chain(medium: &mut impl Medium, stored: u32, writable: bool) -> Result<Opened> {

@@ -31,7 +31,9 @@ impl Palloc {
 
     /// Runs `call` on the locked medium; if that has to wait for the disk, again behind it.
     pub(crate) fn with<T>(&self, call: impl FnMut(&mut Locked<'_>) -> Result<T>) -> Result<T> {
-        self.with_locked(call).1
+        let (heap, result) = self.with_locked(call);
+        self.publish(&heap);
+        result
     }
 
     /// The same; returns the medium still locked.

@@ -13,12 +13,16 @@
 //! ```
 //!
 //! The bytes are in zones of 32 KiB of the medium. A zone is allocated when the first block in it is entered.
+//!
+//! One thread at a time works with the map: the one that has the medium's lock. Threads without the lock may read single bytes
+//! meanwhile (see `view.rs`), so bytes are stored by atomic stores.
 
 use std::collections::TryReserveError;
+use std::sync::atomic::{AtomicU8, Ordering};
 
+use super::zones::Zones;
 use super::{Bits, MAX_EXACT, State};
 use crate::palloc::format::{MIN_BLOCK, OVERHEAD};
-use crate::palloc::try_box_with;
 
 /// Bytes of the medium for one byte of the map.
 const SLOT: u64 = MIN_BLOCK;
@@ -26,7 +30,7 @@ const SLOT_SHIFT: u32 = SLOT.trailing_zeros();
 
 /// Bytes of the medium in a zone: 1 << ZONE_SHIFT.
 pub const ZONE_SHIFT: u32 = 15;
-const SLOTS: usize = 1 << (ZONE_SHIFT - SLOT_SHIFT);
+pub const SLOTS: usize = 1 << (ZONE_SHIFT - SLOT_SHIFT);
 
 /// Slots that are read at once.
 const GROUP: usize = size_of::<u128>();
@@ -86,11 +90,13 @@ impl SlotState {
     }
 }
 
+/// The bytes of one zone.
+pub type Zone = [AtomicU8; SLOTS];
+
 /// The slot map.
 #[derive(Default)]
 pub struct SlotMap {
-    /// A boxed slice of one, because only that has a fallible constructor: see `try_box_with`.
-    zones: Vec<Option<Box<[[u8; SLOTS]]>>>,
+    zones: Zones,
 }
 
 const fn offset_in_slot(start: u64) -> u8 {
@@ -119,15 +125,12 @@ pub fn granule_start(zone: usize, granule: usize) -> u64 {
 impl SlotMap {
     /// Makes room for a block that starts at `start`. Fails iff there is no memory; then nothing changed that can be seen.
     pub fn prepare(&mut self, start: u64) -> Result<(), TryReserveError> {
-        let zone = zone_of(start);
-        if zone >= self.zones.len() {
-            self.zones.try_reserve(zone + 1 - self.zones.len())?;
-            self.zones.resize_with(zone + 1, || None);
-        }
-        if self.zones[zone].is_none() {
-            self.zones[zone] = Some(try_box_with(|| [0; SLOTS])?);
-        }
-        Ok(())
+        self.zones.prepare(zone_of(start))
+    }
+
+    /// The zones, for threads without the lock.
+    pub fn zones(&self) -> &Zones {
+        &self.zones
     }
 
     /// Whether `prepare` succeeded for this start.
@@ -136,56 +139,53 @@ impl SlotMap {
         self.zone(start).is_some()
     }
 
-    fn zone(&self, offset: u64) -> Option<&[u8; SLOTS]> {
-        self.zones.get(zone_of(offset))?.as_ref().map(|one| &one[0])
+    fn zone(&self, offset: u64) -> Option<&Zone> {
+        self.zones.get(zone_of(offset))
     }
 
-    fn slot_mut(&mut self, start: u64) -> &mut u8 {
-        let zone = self.zones[zone_of(start)].as_mut().expect("`prepare` was called for this start");
-        &mut zone[0][slot_of(start)]
+    fn byte(&self, offset: u64) -> Option<u8> {
+        Some(self.zone(offset)?[slot_of(offset)].load(Ordering::Relaxed))
+    }
+
+    fn put(&mut self, start: u64, byte: u8) {
+        let zone = self.zone(start).expect("`prepare` was called for this start");
+        zone[slot_of(start)].store(byte, Ordering::Relaxed);
     }
 
     /// The state of the block that starts at `start`, or None if no block does.
     #[inline]
     pub fn get(&self, start: u64) -> Option<SlotState> {
-        match self.zone(start)?[slot_of(start)] ^ (USED | offset_in_slot(start)) {
-            0 => Some(SlotState::Live),
-            RECENT => Some(SlotState::Recent),
-            FREE => Some(SlotState::InSet),
-            XOR_RESERVED => Some(SlotState::Reserved),
-            _ => None,
-        }
+        state_at(start, self.byte(start)?)
     }
 
     /// Whether a block starts at `start`, in any state.
     #[inline]
     pub fn is_start(&self, start: u64) -> bool {
-        self.zone(start).is_some_and(|zone| {
-            let byte = zone[slot_of(start)];
-            byte != 0 && byte & OFFSET_IN_SLOT == offset_in_slot(start)
-        })
+        self.byte(start).is_some_and(|byte| is_start(start, byte))
     }
 
     /// Whether a live block starts at `start`.
     #[inline]
     pub fn is_live(&self, start: u64) -> bool {
-        self.zone(start).is_some_and(|zone| zone[slot_of(start)] == SlotState::Live.byte(start))
+        self.byte(start) == Some(SlotState::Live.byte(start))
     }
 
     /// Enters the block that starts at `start`, or changes its state. Precondition: `prepare(start)` succeeded before.
     pub fn set(&mut self, start: u64, state: SlotState) {
-        *self.slot_mut(start) = state.byte(start);
+        self.put(start, state.byte(start));
     }
 
     /// Removes the block that starts at `start`. Returns whether it was recent. Precondition: there is one.
     pub fn remove(&mut self, start: u64) -> bool {
         debug_assert!(self.get(start).is_some(), "no block starts at {start}");
-        std::mem::take(self.slot_mut(start)) & RECENT != 0
+        let byte = self.byte(start).unwrap_or(0);
+        self.put(start, 0);
+        byte & RECENT != 0
     }
 
     /// The start of the block that starts in the slot of `offset`.
     fn start_in_slot(&self, offset: u64) -> Option<u64> {
-        let byte = self.zone(offset)?[slot_of(offset)];
+        let byte = self.byte(offset)?;
         (byte != 0).then_some((offset >> SLOT_SHIFT << SLOT_SHIFT) + (byte & OFFSET_IN_SLOT) as u64)
     }
 
@@ -220,30 +220,31 @@ impl SlotMap {
     #[inline]
     pub fn between_live(&mut self, start: u64) -> Option<NearBlock<'_>> {
         let slot = slot_of(start);
-        let zone = self.zones.get_mut(zone_of(start))?.as_mut()?;
-        let near = zone[0].get_mut(slot.checked_sub(NEAR)?..slot + 1 + NEAR)?;
-        let before = near[NEAR - 1 - empty_at_end(&near[1..NEAR])];
+        let near = self.zone(start)?.get(slot.checked_sub(NEAR)?..slot + 1 + NEAR)?;
+        let byte = |i: usize| near[i].load(Ordering::Relaxed);
+        let before = byte(NEAR - 1 - empty_at_end(&near[1..NEAR]));
         let empty_behind = empty_at_start(&near[NEAR + 1..2 * NEAR]);
-        let behind = near[NEAR + 1 + empty_behind];
+        let behind = byte(NEAR + 1 + empty_behind);
         let is_live = |byte: u8| byte & !OFFSET_IN_SLOT == USED;
-        if near[NEAR] != SlotState::Live.byte(start) || !is_live(before) || !is_live(behind) {
+        if byte(NEAR) != SlotState::Live.byte(start) || !is_live(before) || !is_live(behind) {
             return None;
         }
         let slots = (empty_behind as u64 + 1) * SLOT;
         let data_len = slots + (behind & OFFSET_IN_SLOT) as u64 - offset_in_slot(start) as u64 - OVERHEAD;
-        Some(NearBlock { data_len, byte: &mut near[NEAR] })
+        Some(NearBlock { data_len, byte: &near[NEAR] })
     }
 
     /// The first start at or behind `from`.
     pub fn next_start(&self, from: u64) -> Option<u64> {
-        for (zone, one) in self.zones.iter().enumerate().skip(zone_of(from)) {
-            let Some(one) = one else { continue };
+        for zone in zone_of(from)..self.zones.len() {
+            let Some(one) = self.zones.get(zone) else { continue };
             let first_group = if zone == zone_of(from) { slot_of(from) / GROUP } else { 0 };
-            for (group, slots) in one[0].chunks_exact(GROUP).enumerate().skip(first_group) {
+            for (group, slots) in one.chunks_exact(GROUP).enumerate().skip(first_group) {
                 if sixteen(slots) == 0 {
                     continue;
                 }
-                for (slot, &byte) in (GROUP * group..).zip(slots) {
+                for (slot, byte) in (GROUP * group..).zip(slots) {
+                    let byte = byte.load(Ordering::Relaxed);
                     let slot_start = granule_start(zone, 0) + ((slot as u64) << SLOT_SHIFT);
                     let start = slot_start + (byte & OFFSET_IN_SLOT) as u64;
                     if byte != 0 && start >= from {
@@ -259,13 +260,14 @@ impl SlotMap {
     pub fn start_at_or_before(&self, offset: u64) -> Option<u64> {
         let last = zone_of(offset);
         for zone in (0..self.zones.len().min(last.saturating_add(1))).rev() {
-            let Some(one) = &self.zones[zone] else { continue };
+            let Some(one) = self.zones.get(zone) else { continue };
             let last_group = if zone == last { slot_of(offset) / GROUP } else { SLOTS / GROUP - 1 };
-            for (group, slots) in one[0].chunks_exact(GROUP).enumerate().take(last_group + 1).rev() {
+            for (group, slots) in one.chunks_exact(GROUP).enumerate().take(last_group + 1).rev() {
                 if sixteen(slots) == 0 {
                     continue;
                 }
-                for (i, &byte) in slots.iter().enumerate().rev() {
+                for (i, byte) in slots.iter().enumerate().rev() {
+                    let byte = byte.load(Ordering::Relaxed);
                     let slot_start = granule_start(zone, 0) + (((GROUP * group + i) as u64) << SLOT_SHIFT);
                     let start = slot_start + (byte & OFFSET_IN_SLOT) as u64;
                     if byte != 0 && start <= offset {
@@ -281,10 +283,12 @@ impl SlotMap {
     pub fn in_set_in_granule(&self, offset: u64) -> impl Iterator<Item = u64> + '_ {
         let first_slot = slot_of(offset) / SLOTS_PER_GRANULE * SLOTS_PER_GRANULE;
         let start = granule_start(zone_of(offset), granule_of(offset));
-        let slots =
-            self.zone(offset).map_or(&[0; SLOTS_PER_GRANULE][..], |zone| &zone[first_slot..][..SLOTS_PER_GRANULE]);
-        let free = free_bits(&slots[..8]) | free_bits(&slots[8..]) << 8;
-        Bits(free).map(move |slot| start + ((slot as u64) << SLOT_SHIFT) + (slots[slot] & OFFSET_IN_SLOT) as u64)
+        let slots = self.zone(offset).map(|zone| &zone[first_slot..][..SLOTS_PER_GRANULE]);
+        let free = slots.map_or(0, |slots| free_bits(&slots[..8]) | free_bits(&slots[8..]) << 8);
+        Bits(free).map(move |slot| {
+            let byte = slots.map_or(0, |slots| slots[slot].load(Ordering::Relaxed));
+            start + ((slot as u64) << SLOT_SHIFT) + (byte & OFFSET_IN_SLOT) as u64
+        })
     }
 
     /// All blocks by address, with their states. For checks.
@@ -298,34 +302,101 @@ impl SlotMap {
 pub struct NearBlock<'a> {
     /// The size of its data, as far as the next start.
     pub data_len: u64,
-    byte: &'a mut u8,
+    byte: &'a AtomicU8,
 }
 
 impl NearBlock<'_> {
     /// The block is a free one in a stack from now on.
     pub fn make_recent(self) {
-        *self.byte |= RECENT;
+        self.byte.store(self.byte.load(Ordering::Relaxed) | RECENT, Ordering::Relaxed);
     }
 }
 
+/// What threads without the lock ask of one zone. Each byte is read by itself.
+pub mod unlocked {
+    use super::*;
+
+    /// Whether a live block starts at `start`.
+    #[inline]
+    pub fn is_live(zone: &Zone, start: u64) -> bool {
+        zone[slot_of(start)].load(Ordering::Relaxed) == SlotState::Live.byte(start)
+    }
+
+    /// Whether a block starts at `start`, in any state.
+    #[inline]
+    pub fn is_start(zone: &Zone, start: u64) -> bool {
+        super::is_start(start, zone[slot_of(start)].load(Ordering::Relaxed))
+    }
+
+    /// Whether no block starts in the slots between those of `start` and `end`. False too if `end` is in another zone.
+    #[inline]
+    pub fn none_between(zone: &Zone, start: u64, end: u64) -> bool {
+        zone_of(start) == zone_of(end)
+            && zone[slot_of(start) + 1..slot_of(end)].iter().all(|byte| byte.load(Ordering::Relaxed) == 0)
+    }
+
+    /// The start of the first live block behind that of `start`, if it is in this zone and at most NEAR slots away, and only free blocks
+    /// are between.
+    #[inline]
+    pub fn near_live_behind(zone: &Zone, start: u64) -> Option<u64> {
+        let zone_start = start >> ZONE_SHIFT << ZONE_SHIFT;
+        let first = slot_of(start) + 1;
+        for (slot, byte) in (first..SLOTS.min(first + NEAR)).zip(&zone[first..]) {
+            let byte = byte.load(Ordering::Relaxed);
+            if byte & !OFFSET_IN_SLOT == USED {
+                return Some(zone_start + ((slot as u64) << SLOT_SHIFT) + (byte & OFFSET_IN_SLOT) as u64);
+            }
+            if byte != 0 && byte & USED == 0 {
+                return None; // a transaction has it
+            }
+        }
+        None
+    }
+}
+
+/// The state of the block that starts at `start`, if the byte of its slot says that one does.
+#[inline]
+fn state_at(start: u64, byte: u8) -> Option<SlotState> {
+    match byte ^ (USED | offset_in_slot(start)) {
+        0 => Some(SlotState::Live),
+        RECENT => Some(SlotState::Recent),
+        FREE => Some(SlotState::InSet),
+        XOR_RESERVED => Some(SlotState::Reserved),
+        _ => None,
+    }
+}
+
+/// Whether the byte of its slot says that a block starts at `start`.
+#[inline]
+fn is_start(start: u64, byte: u8) -> bool {
+    byte != 0 && byte & OFFSET_IN_SLOT == offset_in_slot(start)
+}
+
 /// How many of these 16 slots, from the first one on, are the start of no block.
-fn empty_at_start(slots: &[u8]) -> usize {
+fn empty_at_start(slots: &[AtomicU8]) -> usize {
     sixteen(slots).trailing_zeros() as usize / 8
 }
 
 /// How many of these 16 slots, from the last one back, are the start of no block.
-fn empty_at_end(slots: &[u8]) -> usize {
+fn empty_at_end(slots: &[AtomicU8]) -> usize {
     sixteen(slots).leading_zeros() as usize / 8
 }
 
 /// 16 slots as one number, the first in its lowest byte.
-fn sixteen(slots: &[u8]) -> u128 {
-    u128::from_le_bytes(slots.try_into().expect("16 slots"))
+fn sixteen(slots: &[AtomicU8]) -> u128 {
+    u128::from_le_bytes(bytes(slots))
 }
 
 /// Bit i is the FREE bit of slot i of these 8.
-fn free_bits(slots: &[u8]) -> u64 {
-    let bytes = u64::from_le_bytes(slots.try_into().expect("8 slots"));
+fn free_bits(slots: &[AtomicU8]) -> u64 {
+    let bytes = u64::from_le_bytes(bytes(slots));
     // Takes each byte's highest bit and packs them: the product has bit 8 i of the left factor at 56 + i.
     (bytes >> 7 & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080) >> 56
+}
+
+/// The slots' bytes, read at once.
+fn bytes<const N: usize>(slots: &[AtomicU8]) -> [u8; N] {
+    assert!(slots.len() == N);
+    // SAFETY: N bytes of a slice. They are not stored to meanwhile: this thread has the lock, and the others only read.
+    unsafe { slots.as_ptr().cast::<[u8; N]>().read() }
 }

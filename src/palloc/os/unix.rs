@@ -240,6 +240,12 @@ impl MappedFile {
     /// From now on the program may use addresses in the file.
     pub fn share(&self) {}
 
+    /// Whether every mapping stays until the medium is closed: here always.
+    #[inline]
+    pub fn is_shared(&self) -> bool {
+        true
+    }
+
     /// From now on it uses none of them.
     pub fn unshare(&mut self) {}
 

@@ -241,6 +241,12 @@ impl MappedFile {
         self.shared.set(true);
     }
 
+    /// Whether every mapping stays until the medium is closed.
+    #[inline]
+    pub fn is_shared(&self) -> bool {
+        self.shared.get()
+    }
+
     /// From now on it uses none of them.
     pub fn unshare(&mut self) {
         self.shared.set(false);

@@ -1,0 +1,157 @@
+//! The view: what threads read of a medium without its lock. It answers most of the questions about one blob; where it can't, the caller
+//! takes the lock and asks the heap.
+//!
+//! ```text
+//!   one thread, with the lock        other threads, without it
+//!   stores a marker, a slot's byte   load the slot's byte, the marker, the byte of the next block
+//!   ends its call: publish           answer if these agree; else the caller takes the lock
+//! ```
+//!
+//! A thread that knows a blob's offset has it from a call that returned, or from a thread that has. So what is published is not older
+//! than that blob. No thread may free or move a blob while another thread's call asks for its address or size: that is the program's duty.
+//! So its markers are in the file meanwhile. What else the view leads to stays in memory until the medium is closed.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+
+use super::format::{Extent, MIN_DATA, WORD};
+use super::free_index::{KnownZones, MAX_EXACT, Zones, unlocked as slots, zone_of};
+
+/// See the head of this file. In a cache line of its own, since the threads that read it would wait for every store beside it.
+#[derive(Default)]
+#[repr(align(64))]
+pub struct View {
+    zones: KnownZones,
+    /// Where the file is mapped.
+    base: AtomicPtr<u8>,
+    /// The end of the last block.
+    size: AtomicUsize,
+}
+
+impl View {
+    /// Whether the view knows all that was made since: blocks by their zones and the end of the last block. A mapping is replaced only
+    /// when the medium grows.
+    #[inline]
+    pub fn is_current(&self, zones: &Zones, size: u64) -> bool {
+        self.size.load(Ordering::Relaxed) as u64 == size && self.zones.len() == zones.len()
+    }
+
+    /// Makes known what the medium is now. The caller has the lock. Nothing is stored that did not change.
+    #[inline]
+    pub fn publish(&self, zones: &Zones, base: NonNull<u8>, size: u64) {
+        self.zones.publish(zones);
+        if self.base.load(Ordering::Relaxed) != base.as_ptr() {
+            // First the address: a longer mapping of which less is known is harmless.
+            self.base.store(base.as_ptr(), Ordering::Relaxed);
+        }
+        if self.size.load(Ordering::Relaxed) != size as usize {
+            self.size.store(size as usize, Ordering::Release);
+        }
+    }
+
+    /// The address and the size that were published last.
+    #[inline]
+    pub fn mapping(&self) -> (*mut u8, usize) {
+        // The size first: the address is that of the mapping which had this size, or of a later one, which is longer.
+        let size = self.size.load(Ordering::Acquire);
+        (self.base.load(Ordering::Relaxed), size)
+    }
+
+    /// The address of the blob's data. None if the view does not know.
+    ///
+    /// # Safety
+    /// For all functions: the heap whose state was published is not dropped meanwhile.
+    #[inline]
+    pub unsafe fn data(&self, blob: u64) -> Option<NonNull<u8>> {
+        // SAFETY: passed on to the caller; and the blob is in the mapping, as its start is.
+        unsafe { self.live(blob).map(|(_, base)| base.add(blob as usize)) }
+    }
+
+    /// The size of the blob's data. None if the view does not know.
+    ///
+    /// # Safety
+    /// As of `data`.
+    #[inline]
+    pub unsafe fn size_of(&self, blob: u64) -> Option<u64> {
+        // SAFETY: passed on to the caller.
+        let (block, zone) = unsafe { (self.live(blob)?.0, self.zones.get(zone_of(blob - WORD))?) };
+        // A block of an exact size: no other one starts before its end.
+        let is_next = block.data_len > MAX_EXACT || slots::none_between(zone, block.start, block.end());
+        is_next.then_some(block.data_len)
+    }
+
+    /// The blob behind a blob, if it starts near. None if the view does not know.
+    ///
+    /// Reads no marker: another thread may free the blob meanwhile, and the end of the file be cut.
+    ///
+    /// # Safety
+    /// As of `data`.
+    #[inline]
+    pub unsafe fn next(&self, blob: u64) -> Option<u64> {
+        let start = blob.wrapping_sub(WORD);
+        // SAFETY: passed on to the caller.
+        let zone = unsafe { self.zones.get(zone_of(start)) }?;
+        if slots::is_live(zone, start) { slots::near_live_behind(zone, start).map(|next| next + WORD) } else { None }
+    }
+
+    /// The live block of a blob, and where the medium is mapped. None if its start marker does not lead to the start of a block.
+    ///
+    /// # Safety
+    /// As of `data`.
+    #[inline]
+    unsafe fn live(&self, blob: u64) -> Option<(Extent, NonNull<u8>)> {
+        let start = blob.wrapping_sub(WORD);
+        // SAFETY: passed on to the caller.
+        let zone = unsafe { self.zones.get(zone_of(start)) }?;
+        let (base, size) = self.mapping();
+        let (base, size) = (NonNull::new(base)?, size as u64);
+        if !slots::is_live(zone, start) || start >= size || start % WORD != 0 {
+            return None;
+        }
+        // SAFETY: an aligned word of the mapping, and in the file, since a block starts there.
+        let word = unsafe { base.add(start as usize).cast::<AtomicU64>().as_ref() };
+        let data_len = u64::from_be(word.load(Ordering::Relaxed));
+        if !(MIN_DATA..size).contains(&data_len) {
+            return None;
+        }
+        let block = Extent { start, data_len };
+        let end = block.end();
+        // SAFETY: passed on to the caller.
+        let is_start = unsafe { self.zones.get(zone_of(end)) }.is_some_and(|zone| slots::is_start(zone, end));
+        (is_start || end == size).then_some((block, base))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::palloc::{Flags, Palloc};
+
+    /// Whatever the heap says of a blob, the view says too, or it does not know.
+    #[test]
+    fn the_view_agrees_with_the_heap() {
+        let directory = tempfile::tempdir().unwrap();
+        let medium = Palloc::open(directory.path().join("view.db"), Flags::DYNAMIC).unwrap();
+        let mut blobs = Vec::new();
+        let (mut asked, mut known) = (0, 0);
+        for i in 0..3000_u64 {
+            blobs.push(medium.alloc(16 + i * 37 % if i % 50 == 0 { 9000 } else { 500 }).unwrap());
+            if i % 3 == 0 {
+                medium.free(blobs.swap_remove((i * 7919 % blobs.len() as u64) as usize)).unwrap();
+            }
+            if i % 100 == 0 {
+                for &blob in &blobs {
+                    let heap = medium.lock();
+                    let (size, next) = (heap.size_of(blob).unwrap(), heap.next(blob).unwrap());
+                    let (known_size, known_next) = (medium.size_unlocked(blob), medium.next_unlocked(blob));
+                    assert!(known_size.is_none_or(|known| known == size));
+                    assert!(known_next.is_none_or(|known| known == next));
+                    assert_eq!(known_size.is_some(), medium.data_unlocked(blob).is_some());
+                    known += usize::from(known_size.is_some()) + usize::from(known_next.is_some());
+                    asked += 2;
+                }
+            }
+        }
+        println!("{known} of {asked} known");
+        assert!(known * 100 > asked * 90);
+    }
+}
