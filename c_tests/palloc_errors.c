@@ -435,6 +435,7 @@ static void null_handles(void)
     POINT("palloc_first-of-NULL-is-EINVAL", palloc_first(NULL) == 0);
     POINT("palloc_next-of-NULL-is-EINVAL", palloc_next(NULL, 16) == 0);
     POINT("palloc_data-of-NULL-is-EINVAL", palloc_data(NULL, 16) == NULL);
+    POINT("palloc_at_locked-of-NULL-is-EINVAL", palloc_at_locked(NULL, 16) == NULL);
     POINT("palloc_sync-of-NULL-is-EINVAL", palloc_sync(NULL) == -1);
     POINT("palloc_stat-of-NULL-is-EINVAL", palloc_stat(NULL, &stat) == -1);
     POINT("palloc_walk-of-NULL-is-EINVAL", palloc_walk(NULL, walk_nothing, NULL) == -1);

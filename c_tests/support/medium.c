@@ -256,8 +256,11 @@ int view_(struct palloc_t *pt, const char *file, int line)
             want.live_blobs++;
             want.live_bytes += b->n;
             iterated = palloc_next(pt, b->start + 8);
-            good &= tap_check_(palloc_data(pt, b->start + 8) == palloc_at(pt, b->start + 8), "palloc_at and palloc_data agree", file,
-                               line);
+            const void *data = palloc_data(pt, b->start + 8);
+            if (data == NULL && errno == ENOSPC) /* a blob in a hole of the file, on a full disk */
+                errno = UNTOUCHED;
+            else
+                good &= tap_check_(data == palloc_at(pt, b->start + 8), "palloc_at and palloc_data agree", file, line);
         }
         at = b->start + b->n + 16;
     }
