@@ -49,7 +49,7 @@ def tables_of(text):
     return found
 
 
-texts = {name: read(name + ".md").strip() for name in ("palloc", "buflib", "vmem", "instructions", "sync")}
+texts = {name: read(name + ".md").strip() for name in ("palloc", "buflib", "vmem", "instructions", "sync", "transactions")}
 tables = tables_of("\n".join(texts.values()))
 
 
@@ -143,6 +143,17 @@ def all_goals():
            lambda x: x <= 1.1)
     limits("palloc, file over bytes asked for: at most 1.10",
            [cells["libpalloc"] / cells["asked for"] for _, cells in tables[space]], lambda x: x <= 1.1)
+
+    durable = "transactions: on a disk when the commit returns"
+    synced = get(durable, "libpalloc", "syncs")
+    goal("transactions: at most 2.0 syncs each", synced and f"{synced:.2f}", synced and synced <= 2)
+    shared = get("transactions: threads on one durable medium; of a transaction", "8", "syncs")
+    goal("transactions of 8 threads: under 0.5 syncs each", shared and f"{shared:.2f}", shared and shared < 0.5)
+    memory = get("transactions: without syncs, us of CPU time", "libpalloc", "us")
+    goal("transactions without PALLOC_SYNC: under 0.6 us", memory and f"{memory:.2f} us", memory and memory < 0.6)
+    left = next((cells["leaks"] for title, rows in tables.items() if title.startswith("transactions: blobs that nothing leads to")
+                 for label, cells in rows if label == "transactions"), None)  # fmt: skip
+    goal("transactions: no leak after kills", None if left is None else f"{left:.0f}", left == 0)
 
     def buf(what, n, who="buflib"):
         return get(f"buflib: {what}, ns", n, who)

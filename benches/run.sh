@@ -29,7 +29,7 @@ pool_peers() {
         cp peers/release/libpool_peers.so .
 }
 
-for name in palloc buflib vmem sync instructions; do
+for name in palloc buflib vmem sync transactions instructions; do
     program $name || exit
 done
 # shellcheck disable=SC2086
@@ -37,6 +37,8 @@ peer "a C++ compiler and Boost.Interprocess" $CXX -O2 -shared -fPIC "$ROOT/bench
 # shellcheck disable=SC2086
 peer libpmemobj $CC -O2 -shared -fPIC -DPMEMOBJ_VERSION="\"$(pkg-config --modversion libpmemobj 2>/dev/null)\"" \
     "$ROOT/benches/peers/pmemobj.c" -lpmemobj -o peer_pmemobj.so
+# shellcheck disable=SC2086
+peer libpmemobj $CC -O2 -shared -fPIC "$ROOT/benches/peers/pmemobj_tx.c" -lpmemobj -o peer_pmemobj_tx.so
 
 # jemalloc is loaded at run time, and has more thread-local variables than glibc keeps room for.
 export GLIBC_TUNABLES=glibc.rtld.optional_static_tls=16384
@@ -45,7 +47,7 @@ if [ "${1-}" = smoke ]; then
     export BENCH_SMOKE=1
     memory=/dev/shm
     [ -w $memory ] || memory=.
-    ./palloc . && ./buflib && ./vmem && ./instructions && ./sync $memory
+    ./palloc . && ./buflib && ./vmem && ./instructions && ./sync $memory && ./transactions . $memory
     exit
 fi
 
@@ -88,4 +90,5 @@ run buflib ./buflib
 run vmem ./vmem
 run instructions instructions
 run sync ./sync
+run transactions ./transactions
 [ "${1-}" != report ] || exec python3 "$ROOT/benches/report.py" "$ROOT"

@@ -520,6 +520,68 @@ static void opens_without(const uint64_t ptrs[BLOBS], int without)
 #define RS(place) (UINT64_C(0x5253) << 48 | (place))
 #define TX(low) (UINT64_C(0x5458) << 48 | (low))
 
+/* The blob whose bytes, or whose end marker, are at this word; BLOBS if it is none's. */
+static int blob_at(const uint64_t ptrs[BLOBS], uint64_t place)
+{
+    int i;
+
+    for (i = 0; i < BLOBS; i++)
+        if (place >= ptrs[i] && place <= ptrs[i] + SIZE)
+            return i;
+    return BLOBS;
+}
+
+/* Tags, whole and broken, in the place of each word of a medium: it is refused as it is, or opens with every other blob. */
+static void any_word(void)
+{
+    uint64_t ptrs[BLOBS], place;
+    struct bytes sound, changed;
+    int refused = 0, k, i;
+
+    build(ptrs);
+    sound = file_read(FILE_NAME);
+    changed = file_read(FILE_NAME);
+    for (place = 0; place + 8 <= sound.size; place += 8) {
+        const uint64_t words[] = {RS(place), RS(place ^ 16), RS(0), TX(place), TX(0), TX(UINT64_C(0xffffffffffff)), UINT64_C(0x5054580100000000),
+                                  UINT64_C(0x5054580100000001)};
+        const int hit = blob_at(ptrs, place), is_live = hit < BLOBS && (hit % 3 != 1 || hit == BLOBS - 1);
+        const int is_end = is_live && place == ptrs[hit] + SIZE;
+        for (k = 0; k < (int)(sizeof words / sizeof words[0]); k++) {
+            struct palloc_t *pt;
+            uint8_t expected[SIZE];
+            put64(changed.at + place, words[k]);
+            file_write(FILE_NAME, changed.at, changed.size);
+            pt = palloc_init(FILE_NAME, PALLOC_DEFAULT);
+            if (pt == NULL) {
+                refused++;
+                CHECK(!is_live && file_is(FILE_NAME, &changed)); /* a start marker, or the header */
+                continue;
+            }
+            for (i = 0; i < 2 * BLOBS; i++)
+                CHECK(palloc(pt, i % BLOBS == 0 ? 4000 : SIZE) != 0); /* in nobody's place */
+            for (i = 0; i < BLOBS; i++) {
+                const uint8_t *data = palloc_data(pt, ptrs[i]);
+                if (i % 3 == 1 && i < BLOBS - 1)
+                    continue;
+                if (i == hit && is_end && k == 0)
+                    continue; /* freed, and handed out perhaps */
+                memset(expected, i, SIZE);
+                if (i == hit && !is_end)
+                    put64(expected + (place - ptrs[i]), words[k]);
+                if (!CHECK(data != NULL && memcmp(data, expected, SIZE) == 0))
+                    DIAG("blob %d, word %d at %llu", i, k, (unsigned long long)place);
+            }
+            CHECK_VIEW(pt);
+            palloc_close(pt);
+            CHECK_SOUND(FILE_NAME);
+        }
+        memcpy(changed.at + place, sound.at + place, 8);
+    }
+    CHECK_EQ_I(refused, 8 * (BLOBS + 1)); /* the header, and each start marker */
+    bytes_free(&sound);
+    bytes_free(&changed);
+}
+
 static void forged_tags(void)
 {
     uint64_t ptrs[BLOBS];
@@ -555,6 +617,9 @@ static void forged_tags(void)
             CHECK(pt == NULL);
             CHECK_ERRNO(EILSEQ);
         }
+
+    TEST("a-tag-at-any-word-frees-the-blob-that-ends-there-or-nothing");
+    any_word();
 
     TEST("a-record-that-a-blob-holds-is-bytes");
     for (i = 0; i < BLOBS; i++) {

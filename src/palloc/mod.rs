@@ -24,8 +24,12 @@ mod chain;
 mod error;
 mod format;
 mod free_index;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod heap;
 mod medium;
+#[cfg(any(test, fuzzing))]
+mod memory;
 mod os;
 mod record;
 mod recover;

@@ -8,175 +8,14 @@ mod transactions;
 mod waiting;
 mod zeroed;
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::ops::Range;
-use std::ptr::NonNull;
 
 use super::format::{Extent, Marker, WORD};
 use super::free_index::FreeIndex;
 use super::heap::Heap;
-use super::medium::{Bytes, Medium};
+use super::medium::Medium;
+use super::memory::MemMedium;
 use super::{Error, Flags, Result, recover};
-
-/// A medium in memory that keeps its state before every change.
-#[derive(Default)]
-struct MemMedium {
-    bytes: Vec<u8>,
-    before_each_change: Option<Vec<Vec<u8>>>,
-    /// The length that it cannot exceed.
-    disk_size: u64,
-    /// How many calls that can fail still succeed, and how many behind these fail.
-    calls_left: Cell<u64>,
-    failures_left: Cell<u64>,
-    /// With PALLOC_SYNC: where in `before_each_change` the barriers were.
-    barriers: Option<Vec<usize>>,
-    /// Without: where there the syncs were.
-    syncs: Vec<usize>,
-    /// That many barriers from now on, one is left out.
-    sabotage: Option<u64>,
-    loads: Cell<u64>,
-    /// Nothing may be stored now.
-    is_frozen: bool,
-}
-
-impl MemMedium {
-    fn new(bytes: Vec<u8>) -> MemMedium {
-        MemMedium { bytes, disk_size: 1 << 30, ..MemMedium::default() }
-    }
-
-    /// Counts a call that can fail.
-    fn call(&self) -> Result<()> {
-        if self.calls_left.get() > 0 {
-            self.calls_left.set(self.calls_left.get() - 1);
-        } else if self.failures_left.get() > 0 {
-            self.failures_left.set(self.failures_left.get() - 1);
-            let source = std::io::Error::from_raw_os_error(libc::EIO);
-            return Err(Error::System { doing: "fail", source });
-        }
-        Ok(())
-    }
-
-    /// Where in `before_each_change` the next state will be.
-    fn states(&self) -> usize {
-        self.before_each_change.as_ref().map_or(0, Vec::len)
-    }
-
-    /// A flush that began when there were so many states, and is over now.
-    fn flush_from(&mut self, place: usize) -> Result<()> {
-        if let Some(n) = self.sabotage {
-            self.sabotage = n.checked_sub(1);
-            if n == 0 {
-                return Ok(());
-            }
-        }
-        if self.before_each_change.is_some() {
-            self.barriers.as_mut().unwrap_or(&mut self.syncs).push(place);
-        }
-        self.call()
-    }
-
-    /// The program is about to store something.
-    fn note_change(&mut self) {
-        if let Some(states) = &mut self.before_each_change {
-            states.push(self.bytes.clone());
-        }
-    }
-
-    fn note(&mut self) {
-        assert!(!self.is_frozen, "stores while another thread waits for the disk");
-        self.note_change();
-    }
-}
-
-impl Medium for MemMedium {
-    fn end(&self) -> u64 {
-        self.bytes.len() as u64
-    }
-
-    fn head(&self) -> u64 {
-        let mut head = [0; 8];
-        let n = self.bytes.len().min(8);
-        head[..n].copy_from_slice(&self.bytes[..n]);
-        u64::from_be_bytes(head)
-    }
-
-    fn load(&self, at: u64) -> u64 {
-        self.loads.set(self.loads.get() + 1);
-        u64::from_be_bytes(self.bytes[at as usize..][..8].try_into().unwrap())
-    }
-
-    fn store(&mut self, at: u64, word: u64) {
-        self.note();
-        self.bytes[at as usize..][..8].copy_from_slice(&word.to_be_bytes());
-    }
-
-    fn prefetch(&self, _: u64, _: u64) {}
-
-    fn read(&self, at: u64, bytes: &mut [u8]) {
-        bytes.copy_from_slice(&self.bytes[at as usize..][..bytes.len()]);
-    }
-
-    fn write(&mut self, at: u64, bytes: &[u8]) {
-        self.note();
-        self.bytes[at as usize..][..bytes.len()].copy_from_slice(bytes);
-    }
-
-    fn clear(&mut self, at: u64, len: u64) {
-        self.note();
-        self.bytes[at as usize..][..len as usize].fill(0);
-    }
-
-    fn copy(&mut self, from: u64, to: u64, len: u64) {
-        self.note();
-        assert!(from + len <= to || to + len <= from);
-        self.bytes.copy_within(from as usize..(from + len) as usize, to as usize);
-    }
-
-    fn is_zero(&self, at: u64, stop: u64) -> Result<bool> {
-        Ok(self.bytes[at as usize..stop as usize].iter().all(|&b| b == 0))
-    }
-
-    fn data_from(&self, at: u64) -> u64 {
-        at
-    }
-
-    fn has_movable_end(&self) -> bool {
-        true
-    }
-
-    fn set_end(&mut self, end: u64) -> Result<()> {
-        self.call()?;
-        if end > self.disk_size {
-            let source = std::io::Error::from_raw_os_error(libc::ENOSPC);
-            return Err(Error::System { doing: "grow", source });
-        }
-        self.note();
-        self.bytes.resize(end as usize, 0);
-        Ok(())
-    }
-
-    fn has_holes(&self) -> bool {
-        true
-    }
-
-    fn ensure_space(&mut self, range: Range<u64>, _: Bytes) -> Result<()> {
-        assert!(range.start <= range.end && range.end <= self.end(), "space for {range:?} of {}", self.end());
-        self.call()
-    }
-
-    fn is_durable(&self) -> bool {
-        self.barriers.is_some()
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        self.flush_from(self.states())
-    }
-
-    fn address(&self, at: u64, len: u64) -> NonNull<[u8]> {
-        NonNull::from(&self.bytes[at as usize..][..len as usize])
-    }
-}
 
 fn open(bytes: Vec<u8>, flags: Flags) -> Result<Heap<MemMedium>> {
     Ok(recover::open(MemMedium::new(bytes), flags)?.0)
@@ -199,7 +38,7 @@ fn blobs(heap: &Heap<MemMedium>) -> Blobs {
 }
 
 /// Whether long runs are asked for, `make check-deep`.
-fn is_deep() -> bool {
+pub(super) fn is_deep() -> bool {
     std::env::var_os("DEEP").is_some_and(|deep| !deep.is_empty())
 }
 

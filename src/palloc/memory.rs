@@ -1,0 +1,180 @@
+//! A medium in memory, for tests and fuzz targets.
+#![cfg_attr(not(test), allow(dead_code))] // tests look at more
+
+use std::cell::Cell;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use super::medium::{Bytes, Medium};
+use super::{Error, Result};
+
+/// A medium in memory that keeps its state before every change.
+#[derive(Default)]
+pub struct MemMedium {
+    pub bytes: Vec<u8>,
+    pub before_each_change: Option<Vec<Vec<u8>>>,
+    /// The length that it cannot exceed.
+    pub disk_size: u64,
+    /// How many calls that can fail still succeed, and how many behind these fail.
+    pub calls_left: Cell<u64>,
+    pub failures_left: Cell<u64>,
+    /// With PALLOC_SYNC: where in `before_each_change` the barriers were.
+    pub barriers: Option<Vec<usize>>,
+    /// Without: where there the syncs were.
+    pub syncs: Vec<usize>,
+    /// That many barriers from now on, one is left out.
+    pub sabotage: Option<u64>,
+    pub loads: Cell<u64>,
+    /// How many changes there were; and of which of them, counted from now on, the state before it is kept in `picture`.
+    pub changes: Rc<Cell<u64>>,
+    pub picture_before: Option<u64>,
+    pub picture: Option<Vec<u8>>,
+    /// Nothing may be stored now.
+    pub is_frozen: bool,
+}
+
+impl MemMedium {
+    pub fn new(bytes: Vec<u8>) -> MemMedium {
+        MemMedium { bytes, disk_size: 1 << 30, ..MemMedium::default() }
+    }
+
+    /// Counts a call that can fail.
+    pub fn call(&self) -> Result<()> {
+        if self.calls_left.get() > 0 {
+            self.calls_left.set(self.calls_left.get() - 1);
+        } else if self.failures_left.get() > 0 {
+            self.failures_left.set(self.failures_left.get() - 1);
+            let source = std::io::Error::from_raw_os_error(libc::EIO);
+            return Err(Error::System { doing: "fail", source });
+        }
+        Ok(())
+    }
+
+    /// Where in `before_each_change` the next state will be.
+    pub fn states(&self) -> usize {
+        self.before_each_change.as_ref().map_or(0, Vec::len)
+    }
+
+    /// A flush that began when there were so many states, and is over now.
+    pub fn flush_from(&mut self, place: usize) -> Result<()> {
+        if let Some(n) = self.sabotage {
+            self.sabotage = n.checked_sub(1);
+            if n == 0 {
+                return Ok(());
+            }
+        }
+        if self.before_each_change.is_some() {
+            self.barriers.as_mut().unwrap_or(&mut self.syncs).push(place);
+        }
+        self.call()
+    }
+
+    /// The program is about to store something.
+    pub fn note_change(&mut self) {
+        if let Some(states) = &mut self.before_each_change {
+            states.push(self.bytes.clone());
+        }
+        self.changes.set(self.changes.get() + 1);
+        if let Some(n) = self.picture_before {
+            self.picture_before = n.checked_sub(1);
+            if n == 0 {
+                self.picture = Some(self.bytes.clone());
+            }
+        }
+    }
+
+    pub fn note(&mut self) {
+        assert!(!self.is_frozen, "stores while another thread waits for the disk");
+        self.note_change();
+    }
+}
+
+impl Medium for MemMedium {
+    fn end(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn head(&self) -> u64 {
+        let mut head = [0; 8];
+        let n = self.bytes.len().min(8);
+        head[..n].copy_from_slice(&self.bytes[..n]);
+        u64::from_be_bytes(head)
+    }
+
+    fn load(&self, at: u64) -> u64 {
+        self.loads.set(self.loads.get() + 1);
+        u64::from_be_bytes(self.bytes[at as usize..][..8].try_into().unwrap())
+    }
+
+    fn store(&mut self, at: u64, word: u64) {
+        self.note();
+        self.bytes[at as usize..][..8].copy_from_slice(&word.to_be_bytes());
+    }
+
+    fn prefetch(&self, _: u64, _: u64) {}
+
+    fn read(&self, at: u64, bytes: &mut [u8]) {
+        bytes.copy_from_slice(&self.bytes[at as usize..][..bytes.len()]);
+    }
+
+    fn write(&mut self, at: u64, bytes: &[u8]) {
+        self.note();
+        self.bytes[at as usize..][..bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn clear(&mut self, at: u64, len: u64) {
+        self.note();
+        self.bytes[at as usize..][..len as usize].fill(0);
+    }
+
+    fn copy(&mut self, from: u64, to: u64, len: u64) {
+        self.note();
+        assert!(from + len <= to || to + len <= from);
+        self.bytes.copy_within(from as usize..(from + len) as usize, to as usize);
+    }
+
+    fn is_zero(&self, at: u64, stop: u64) -> Result<bool> {
+        Ok(self.bytes[at as usize..stop as usize].iter().all(|&b| b == 0))
+    }
+
+    fn data_from(&self, at: u64) -> u64 {
+        at
+    }
+
+    fn has_movable_end(&self) -> bool {
+        true
+    }
+
+    fn set_end(&mut self, end: u64) -> Result<()> {
+        self.call()?;
+        if end > self.disk_size {
+            let source = std::io::Error::from_raw_os_error(libc::ENOSPC);
+            return Err(Error::System { doing: "grow", source });
+        }
+        self.note();
+        self.bytes.resize(end as usize, 0);
+        Ok(())
+    }
+
+    fn has_holes(&self) -> bool {
+        true
+    }
+
+    fn ensure_space(&mut self, range: Range<u64>, _: Bytes) -> Result<()> {
+        assert!(range.start <= range.end && range.end <= self.end(), "space for {range:?} of {}", self.end());
+        self.call()
+    }
+
+    fn is_durable(&self) -> bool {
+        self.barriers.is_some()
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.flush_from(self.states())
+    }
+
+    fn address(&self, at: u64, len: u64) -> NonNull<[u8]> {
+        NonNull::from(&self.bytes[at as usize..][..len as usize])
+    }
+}
