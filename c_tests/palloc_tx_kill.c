@@ -153,6 +153,7 @@ static uint64_t root_of(struct palloc_t *pt)
 
     if (root == 0) {
         struct palloc_tx *tx = palloc_begin(pt);
+        must(tx != NULL);
         root = palloc_tx_alloc(tx, sizeof(struct root));
         must(root != 0);
         memset(palloc_tx_data(tx, root), 0, sizeof(struct root));
@@ -191,10 +192,11 @@ static void child(uint32_t flags, uint64_t seed)
             goto failed; \
     } while (0)
 
-/* Opens the medium after a kill. Returns how many blobs there are, or UINT64_MAX when something is wrong. */
+/* Opens the medium after a kill, or makes it, if the child did not get so far. Returns how many blobs there are, or UINT64_MAX when
+   something is wrong. */
 static uint64_t check_lists(const char *path, const uint64_t *had_returned)
 {
-    struct palloc_t *pt = palloc_init(path, PALLOC_DEFAULT);
+    struct palloc_t *pt = palloc_init(path, PALLOC_DYNAMIC);
     const struct root *root;
     struct palloc_stat stat;
     uint64_t seen = 1, offset, result = UINT64_MAX;
