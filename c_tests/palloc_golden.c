@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Media that the original wrote, of both generations, sound and with its defects: all open, keep their blobs through further work, and close sound. */
+/*
+ * Media that the original wrote, of both generations, sound and with its defects: all open, keep their blobs through further work, and
+ * close sound. Media of this library that was killed in a transaction: they open with all of it or nothing.
+ */
 #include "palloc_util.h"
 
 static const char *const names[] = {
@@ -141,6 +144,119 @@ static void each(const char *name, unsigned number)
 
     bytes_free(&original);
     shadow_free(&s);
+}
+
+/* ----------------------------------------------------------------------------------------------- killed in a transaction */
+
+struct story {
+    struct bytes now;
+    struct blob before[16], after[16];
+    size_t blobs_before, blobs_after, done_at, steps;
+    struct {
+        uint64_t at;
+        struct bytes bytes;
+    } step[40];
+};
+
+static void read_story(const char *name, struct story *story)
+{
+    char path[4096], line[1024], hex[600];
+    FILE *text;
+    int part = 0;
+
+    memset(story, 0, sizeof *story);
+    snprintf(path, sizeof path, "%s/palloc/%s.txt", getenv("TEST_DATA"), name);
+    text = fopen(path, "r");
+    REQUIRE(text != NULL);
+    while (fgets(line, sizeof line, text) != NULL) {
+        unsigned long long at, asked, size, id;
+        if (strncmp(line, "steps", 5) == 0) {
+            part = 1;
+        } else if (sscanf(line, "expected live set before step %llu", &at) == 1) {
+            part = 2;
+            story->done_at = (size_t)at;
+        } else if (strncmp(line, "expected live set", 17) == 0) {
+            part = 3;
+        } else if (part == 1 && sscanf(line, " %llu %599s", &at, hex) == 2) {
+            struct bytes bytes = bytes_new(strlen(hex) / 2);
+            size_t i;
+            for (i = 0; i < bytes.size; i++) {
+                unsigned byte;
+                REQUIRE(sscanf(hex + 2 * i, "%2x", &byte) == 1);
+                bytes.at[i] = (uint8_t)byte;
+            }
+            REQUIRE(story->steps < 40);
+            story->step[story->steps].at = at;
+            story->step[story->steps++].bytes = bytes;
+        } else if (part >= 2 && sscanf(line, "%llu %llu %llu id %llu", &at, &asked, &size, &id) == 4) {
+            size_t *count = part == 2 ? &story->blobs_before : &story->blobs_after;
+            struct blob *blob = &(part == 2 ? story->before : story->after)[(*count)++];
+            REQUIRE(*count <= 16);
+            blob->ptr = at;
+            blob->sure = asked;
+            blob->size = size;
+            blob->id = id;
+        }
+    }
+    fclose(text);
+    REQUIRE(story->steps > 15 && story->done_at > 0 && story->done_at <= story->steps && story->blobs_after > 0);
+    fetch(name);
+    story->now = file_read(FILE_NAME);
+}
+
+/* The medium as it is after each store of a commit. */
+static void killed(const char *name)
+{
+    struct story story;
+    size_t k, i, refused = 0;
+
+    read_story(name, &story);
+    TESTF("%s-opens-after-each-store-of-the-commit-with-all-of-the-transaction-or-nothing", name);
+    for (k = 0; k <= story.steps; k++) {
+        const int is_done = k >= story.done_at;
+        const struct blob *blobs = is_done ? story.after : story.before;
+        struct shadow s;
+        struct palloc_t *pt;
+        struct palloc_stat stat;
+        struct rng rng = {k + 1};
+
+        if (k > 0)
+            memcpy(story.now.at + story.step[k - 1].at, story.step[k - 1].bytes.at, story.step[k - 1].bytes.size);
+        file_write(FILE_NAME, story.now.at, story.now.size);
+        shadow_init(&s, 9, 600, 60, 0);
+        for (i = 0; i < (is_done ? story.blobs_after : story.blobs_before); i++)
+            REQUIRE(shadow_add(&s, blobs[i].ptr, blobs[i].size, blobs[i].id, blobs[i].sure) != SIZE_MAX);
+        pt = palloc_init(FILE_NAME, PALLOC_READONLY);
+        if (pt == NULL) {
+            CHECK_ERRNO(EROFS);
+            refused++;
+        } else {
+            shadow_matches(&s, pt, BY_DESCRIPTOR);
+            CHECK_VIEW(pt);
+        }
+        palloc_close(pt);
+        CHECK(file_is(FILE_NAME, &story.now));
+        pt = opened(PALLOC_DEFAULT);
+        if (pt == NULL) {
+            DIAG("store %u", (unsigned)k);
+            break;
+        }
+        CHECK_VIEW(pt);
+        if (!CHECK(shadow_matches(&s, pt, BY_ADDRESS)))
+            DIAG("store %u", (unsigned)k);
+        palloc_close(pt);
+        CHECK_SOUND(FILE_NAME);
+        pt = opened(PALLOC_DEFAULT);
+        model_free_all(pt, &s, &rng);
+        CHECK_EQ_I(palloc_stat(pt, &stat), 0);
+        CHECK_EQ_U(stat.free_bytes, story.now.size - 24);
+        palloc_close(pt);
+        shadow_free(&s);
+    }
+    CHECK(refused > 0);
+    for (k = 0; k < story.steps; k++)
+        bytes_free(&story.step[k].bytes);
+    bytes_free(&story.now);
 }
 
 /* Offsets that palloc_check reports. */
@@ -300,5 +416,7 @@ int main(void)
     for (i = 0; i < COUNT; i++)
         each(names[i], i);
     defects();
+    killed("tx_static");
+    killed("tx_sync");
     return tap_done();
 }

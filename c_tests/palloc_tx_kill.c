@@ -147,26 +147,12 @@ static void *work_forever(void *user)
     return NULL;
 }
 
-static uint64_t root_of(struct palloc_t *pt)
-{
-    uint64_t root = palloc_first(pt);
-
-    if (root == 0) {
-        struct palloc_tx *tx = palloc_begin(pt);
-        must(tx != NULL);
-        root = palloc_tx_alloc(tx, sizeof(struct root));
-        must(root != 0);
-        memset(palloc_tx_data(tx, root), 0, sizeof(struct root));
-        must(palloc_commit(tx) == 0);
-    }
-    return root;
-}
-
 static void begin_work(struct work *w, struct palloc_t *pt, unsigned number, uint64_t seed)
 {
     memset(w, 0, sizeof *w);
     w->pt = pt;
-    w->root = root_of(pt);
+    w->root = palloc_root(pt, sizeof(struct root));
+    must(w->root != 0);
     w->number = number;
     w->at = w->root + offsetof(struct root, lists) + number * sizeof(struct list);
     w->rng.state = seed * 2 + number;
@@ -290,6 +276,7 @@ static void random_moments(void)
 {
     unsigned times = getenv("DEEP") != NULL ? 50 : 1;
 
+    unlink(FILE_NAME);
     TEST("a-kill-in-transactions-of-two-threads-leaves-whole-lists-and-no-leak");
     kill_often(PALLOC_DYNAMIC, 200 * times, 3000);
 

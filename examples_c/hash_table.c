@@ -30,7 +30,7 @@ struct entry {
 };
 
 static struct palloc_t *pt;
-static uint64_t root_at; /* the first blob of the medium */
+static uint64_t root_at;
 
 static void fail(void)
 {
@@ -73,17 +73,17 @@ static void open_table(const char *path)
     pt = palloc_init(path, PALLOC_DYNAMIC);
     if (pt == NULL)
         fail();
-    root_at = palloc_first(pt);
-    if (root_at == 0) { /* a new medium: the root and its first buckets, or nothing */
+    root_at = palloc_root(pt, sizeof(struct root)); /* of zeros, if the medium is new */
+    if (root_at == 0)
+        fail();
+    if (((struct root *)at(root_at))->buckets == 0) { /* the first buckets: all of that, or nothing */
         struct palloc_tx *tx = palloc_begin(pt);
-        struct root *root;
-        must(tx != NULL && (root_at = palloc_tx_alloc(tx, sizeof *root)) != 0);
-        root = palloc_tx_data(tx, root_at);
-        root->bucket_count = 4;
-        root->entry_count = 0;
-        must((root->buckets = palloc_tx_alloc(tx, 4 * sizeof(uint64_t))) != 0);
-        memset(palloc_tx_data(tx, root->buckets), 0, 4 * sizeof(uint64_t));
-        must(palloc_commit(tx) == 0);
+        struct root root = {0, 4, 0};
+        must(tx != NULL);
+        root.buckets = palloc_tx_alloc(tx, 4 * sizeof(uint64_t));
+        must(root.buckets != 0);
+        memset(palloc_tx_data(tx, root.buckets), 0, 4 * sizeof(uint64_t));
+        must(palloc_tx_store(tx, root_at, &root, sizeof root) == 0 && palloc_commit(tx) == 0);
     }
 }
 
@@ -129,7 +129,9 @@ static void grow(void)
     uint64_t count = 2 * root->bucket_count, offset, new_at, i;
     uint64_t *old = at(root->buckets), *buckets;
 
-    must(tx != NULL && (new_at = palloc_tx_alloc(tx, (size_t)count * sizeof *buckets)) != 0);
+    must(tx != NULL);
+    new_at = palloc_tx_alloc(tx, (size_t)count * sizeof *buckets);
+    must(new_at != 0);
     buckets = palloc_tx_data(tx, new_at);
     memset(buckets, 0, (size_t)count * sizeof *buckets);
     for (i = 0; i < root->bucket_count; i++)
@@ -158,7 +160,9 @@ static void set(const char *key, const char *value)
     link = find(key, hash);
     old = load(link);
     tx = palloc_begin(pt);
-    must(tx != NULL && (offset = palloc_tx_alloc(tx, sizeof *entry + key_size + value_size)) != 0);
+    must(tx != NULL);
+    offset = palloc_tx_alloc(tx, sizeof *entry + key_size + value_size);
+    must(offset != 0);
     entry = palloc_tx_data(tx, offset);
     entry->next = old != 0 ? ((struct entry *)at(old))->next : 0;
     entry->hash = hash;

@@ -8,7 +8,7 @@
  *
  * Links are offsets. Addresses differ from run to run, offsets do not; palloc_data() turns one into the other.
  *
- * The root is found again by palloc_first(). It was the first blob of the medium and is never freed, so no other can lie before it.
+ * palloc_root() makes the root before any other blob, so it is the first one of the medium for good.
  *
  * Each change is a transaction: a node is allocated, filled and linked in, or taken out and freed, in one step. A kill at any moment
  * leaves a list that is whole, and no blob that nothing leads to. (To have the same after a power cut, open it with PALLOC_SYNC too.)
@@ -57,19 +57,6 @@ static void set_link(struct palloc_tx *tx, uint64_t place, uint64_t offset)
     must(palloc_tx_store(tx, place, &offset, sizeof offset) == 0);
 }
 
-static uint64_t find_root(struct palloc_t *pt)
-{
-    uint64_t offset = palloc_first(pt);
-
-    if (offset == 0) { /* a new medium */
-        struct palloc_tx *tx = palloc_begin(pt);
-        must(tx != NULL && (offset = palloc_tx_alloc(tx, sizeof(struct root))) != 0);
-        memset(palloc_tx_data(tx, offset), 0, sizeof(struct root));
-        must(palloc_commit(tx) == 0);
-    }
-    return offset;
-}
-
 static void insert(struct palloc_t *pt, uint64_t root, uint64_t number)
 {
     struct palloc_tx *tx = palloc_begin(pt);
@@ -80,7 +67,9 @@ static void insert(struct palloc_t *pt, uint64_t root, uint64_t number)
         place = next + offsetof(struct node, next);
         next = ((struct node *)at(pt, next))->next;
     }
-    must(tx != NULL && (offset = palloc_tx_alloc(tx, sizeof *node)) != 0);
+    must(tx != NULL);
+    offset = palloc_tx_alloc(tx, sizeof *node);
+    must(offset != 0);
     node = palloc_tx_data(tx, offset); /* nobody sees it before the commit */
     node->number = number;
     node->next = next;
@@ -108,7 +97,7 @@ int main(int argc, char **argv)
 
     if (pt == NULL)
         fail();
-    root_offset = find_root(pt);
+    root_offset = palloc_root(pt, sizeof(struct root));
     root = at(pt, root_offset);
     root->runs++;
     printf("run %llu\n", (unsigned long long)root->runs);

@@ -46,10 +46,11 @@
  * A program reads and writes a blob through the address that palloc_data returns, or with pread(2)
  * and pwrite(2) on the medium's descriptor at the blob's offset. Both show the same bytes.
  *
- * To find its blobs again, a program allocates a root first. The first blob of an empty medium has
- * the lowest possible offset, 16, and palloc_first returns it as long as it is neither freed nor
- * moved by prealloc. The root holds the offsets of other blobs, and these of more. Addresses are
- * valid in one run only. The program decides the meaning of the bytes and their byte order.
+ * To find its blobs again, a program makes a root first, by palloc_root: it is the first blob of
+ * the medium as long as it is neither freed nor moved by prealloc. (Blobs of a transaction are not:
+ * others may come to lie before them.) The root holds the offsets of other blobs, and these of more.
+ * Addresses are valid in one run only. The program decides the meaning of the bytes and their byte
+ * order.
  *
  * Errors
  *
