@@ -167,7 +167,7 @@ fuzz:
 	    *) flags="--sanitizer none --no-trace-compares" corpus=$$target ;; \
 	    esac; \
 	    mkdir -p build/fuzz/$$target && echo "== $$target" && \
-	    RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$flags $$target build/fuzz/$$target fuzz/corpus/$$corpus -- \
+	    RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$flags $$target build/fuzz/$$target $$(ls -d fuzz/corpus/$$corpus 2>/dev/null) -- \
 	        -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit; \
 	done
 
