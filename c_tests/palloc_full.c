@@ -752,7 +752,7 @@ static void is_not_copied_on_write(void)
     int flags[2] = {0, 0};
 
     REQUIRE(pt != NULL);
-    CHECK_EQ_I(ioctl(pt->descriptor, _IOR('f', 1, long), flags), 0);
+    CHECK_EQ_I(ioctl(pt->descriptor, (int)_IOR('f', 1, long), flags), 0);
     CHECK(flags[0] & 0x00800000);
     palloc_close(pt);
 }

@@ -199,6 +199,7 @@ static void offsets(void)
     CHECK_ERRNO(EINVAL);
     CHECK_EQ_U(palloc_offset(pt, before - ptr), 0); /* the header */
     CHECK_ERRNO(EINVAL);
+    before = palloc_data(pt, ptr); /* where all of the medium is mapped */
     CHECK_EQ_U(palloc_offset(pt, before - ptr + pt->size), 0);
     CHECK_ERRNO(EINVAL);
     CHECK_EQ_U(palloc_offset(NULL, before), 0);

@@ -468,7 +468,7 @@ static void threads(void)
 
 /* --------------------------------------------------------------------------------------------------------------------- forgeries */
 
-enum { BLOBS = 12, SIZE = 240 };
+enum { BLOBS = 12, BYTES = 240 };
 
 /* A closed medium of blobs that are full of their number, every third of them free. */
 static void build(uint64_t ptrs[BLOBS])
@@ -477,8 +477,8 @@ static void build(uint64_t ptrs[BLOBS])
     int i;
 
     for (i = 0; i < BLOBS; i++) {
-        ptrs[i] = palloc(pt, SIZE);
-        memset(palloc_data(pt, ptrs[i]), i, SIZE);
+        ptrs[i] = palloc(pt, BYTES);
+        memset(palloc_data(pt, ptrs[i]), i, BYTES);
     }
     for (i = 1; i < BLOBS - 1; i += 3)
         pfree(pt, ptrs[i]);
@@ -503,9 +503,9 @@ static void opens_without(const uint64_t ptrs[BLOBS], int without)
             CHECK(data == NULL);
             continue;
         }
-        for (k = 0; data != NULL && k < SIZE; k++)
+        for (k = 0; data != NULL && k < BYTES; k++)
             same += data[k] == i;
-        if (!CHECK_EQ_I(same, SIZE))
+        if (!CHECK_EQ_I(same, BYTES))
             DIAG("blob %d", i);
     }
     CHECK_VIEW(pt);
@@ -513,7 +513,7 @@ static void opens_without(const uint64_t ptrs[BLOBS], int without)
         CHECK(palloc(pt, 100) != 0);
     for (i = 0; i < BLOBS; i++)
         if (i != without && (i % 3 != 1 || i == BLOBS - 1))
-            CHECK(palloc_data(pt, ptrs[i]) != NULL && *((uint8_t *)palloc_data(pt, ptrs[i]) + SIZE - 1) == i);
+            CHECK(palloc_data(pt, ptrs[i]) != NULL && *((uint8_t *)palloc_data(pt, ptrs[i]) + BYTES - 1) == i);
     close_sound(pt);
 }
 
@@ -591,7 +591,7 @@ static void forged_tags(void)
     for (i = 0; i < BLOBS; i++) {
         uint64_t place;
         build(ptrs);
-        place = ptrs[i] + SIZE;
+        place = ptrs[i] + BYTES;
         file_poke64(FILE_NAME, place, RS(place));
         opens_without(ptrs, i);
     }
@@ -601,7 +601,7 @@ static void forged_tags(void)
         const uint64_t words[] = {RS(0), RS(8), RS(UINT64_C(0xffffffffffff)), TX(0), TX(UINT64_C(0xffffffffffff)), TX(16)};
         for (k = 0; k < 6; k++) {
             build(ptrs);
-            file_poke64(FILE_NAME, ptrs[i] + SIZE, words[k]);
+            file_poke64(FILE_NAME, ptrs[i] + BYTES, words[k]);
             opens_without(ptrs, -1);
         }
     }
@@ -626,7 +626,7 @@ static void forged_tags(void)
         build(ptrs);
         if (i % 3 == 1)
             continue;
-        file_poke64(FILE_NAME, ptrs[i] + SIZE, TX(0)); /* its end marker only: the record is not whole, */
+        file_poke64(FILE_NAME, ptrs[i] + BYTES, TX(0)); /* its end marker only: the record is not whole, */
         file_poke64(FILE_NAME, ptrs[i], UINT64_C(0x5054580100000001)); /* but it begins as one */
         opens_without(ptrs, i);
     }
