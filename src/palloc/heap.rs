@@ -387,8 +387,7 @@ impl<M: Medium> Heap<M> {
 
     #[cold]
     fn marker_or_repaired(&self, start: u64) -> Marker {
-        let repaired = self.overlay.iter().find(|(repaired, _)| *repaired == start);
-        repaired.map_or_else(|| self.marker(start), |(_, marker)| *marker)
+        self.overlay.marker(start).unwrap_or_else(|| self.marker(start))
     }
 
     /// The live block of a blob. Fails iff no blob starts there, or its start marker was overwritten.

@@ -194,7 +194,7 @@ impl Palloc {
     pub(crate) fn attach_exact(fd: c_int, flags: Flags) -> Result<Palloc> {
         flags.check()?;
         let mut medium = FileMedium::of_descriptor(fd, flags)?;
-        if recover::is_durable(recover::stored_flags(&medium), flags) {
+        if recover::wants_sync(recover::stored_flags(&medium), flags) {
             medium.make_durable(); // before it is repaired
         }
         Palloc::over(medium, flags, true)
@@ -203,7 +203,7 @@ impl Palloc {
     fn over(medium: FileMedium, flags: Flags, exact: bool) -> Result<Palloc> {
         let (mut heap, stored) = recover::open(medium, flags)?;
         heap.exact = exact;
-        let sync = Flags(if recover::is_durable(stored, flags) { format::SYNC } else { 0 });
+        let sync = Flags(if recover::wants_sync(stored, flags) { format::SYNC } else { 0 });
         let has_blobs = heap.first()? != 0;
         heap.medium.note_opened(has_blobs);
         let view = View::default();
@@ -509,7 +509,7 @@ fn open_with_descriptor(path: &CStr, flags: Flags) -> Result<(FileMedium, Descri
 fn open_file(path: &CStr, flags: Flags) -> Result<FileMedium> {
     flags.check()?;
     let medium = FileMedium::open(path, flags)?;
-    if flags.contains(Flags::SYNC) || !recover::is_durable(recover::stored_flags(&medium), flags) {
+    if flags.contains(Flags::SYNC) || !recover::wants_sync(recover::stored_flags(&medium), flags) {
         return Ok(medium);
     }
     // O_DSYNC can't be set on an open file. Nothing read so far is used any more.

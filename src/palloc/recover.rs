@@ -147,9 +147,24 @@ struct Opened {
     overlay: Overlay,
 }
 
-/// Start markers that a medium would have if it were repaired, by the start of their blocks. 0 stands for no block.
-pub type Overlay = [(u64, Marker); 3];
-pub const NO_OVERLAY: Overlay = [(0, Marker(0)); 3];
+/// The start markers that a medium would have if it were repaired, each with the start of its block.
+#[derive(Default)]
+pub struct Overlay {
+    /// The block that an operation which was cut off was to change.
+    unfinished: Option<(u64, Marker)>,
+    /// The free block that a shrink was to leave behind it.
+    rest: Option<(u64, Marker)>,
+    /// The last block, which leads beyond the end of the file.
+    last: Option<(u64, Marker)>,
+}
+
+impl Overlay {
+    /// The marker for the block at `start`, if that would have another one.
+    pub fn marker(&self, start: u64) -> Option<Marker> {
+        let mut markers = [self.unfinished, self.rest, self.last].into_iter().flatten();
+        markers.find(|&(other, _)| other == start).map(|(_, marker)| marker)
+    }
+}
 
 /// Walks the chain, and repairs it if need be.
 fn open_chain(medium: &mut impl Medium, stored: u32, writable: bool) -> Result<Opened> {
@@ -157,7 +172,7 @@ fn open_chain(medium: &mut impl Medium, stored: u32, writable: bool) -> Result<O
     let mut index = FreeIndex::new();
     let found = survey(medium, dynamic, &mut index)?;
     if found.rest == Rest::Nothing && !found.untidy {
-        return Ok(Opened { index, size: found.end, overlay: NO_OVERLAY });
+        return Ok(Opened { index, size: found.end, overlay: Overlay::default() });
     }
     if found.end == HEADER && !dynamic {
         // An initialization that was cut off. (A dynamic medium is one already, with nothing in it.)
@@ -183,10 +198,10 @@ fn open_chain(medium: &mut impl Medium, stored: u32, writable: bool) -> Result<O
     repair(medium, found, unfinished, dynamic)?;
     let mut index = FreeIndex::new();
     let found = survey(medium, dynamic, &mut index)?;
-    Ok(Opened { index, size: found.end, overlay: NO_OVERLAY })
+    Ok(Opened { index, size: found.end, overlay: Overlay::default() })
 }
 
 /// Whether every operation is to be durable: asked for now, or by a program that stored it in the header.
-pub fn is_durable(stored: u32, flags: Flags) -> bool {
+pub fn wants_sync(stored: u32, flags: Flags) -> bool {
     flags.contains(Flags::SYNC) || stored & SYNC != 0
 }

@@ -1,14 +1,14 @@
 //! Repair: finishes the operation that was cut off, makes the chain reach the end of the file, and corrects end markers.
 
 use super::survey::{Rest, Survey};
-use super::{NO_OVERLAY, Opened};
+use super::{Opened, Overlay};
 use crate::palloc::Result;
 use crate::palloc::chain::{Chain, link_at};
 use crate::palloc::format::{Extent, FREE_HEAD, HEADER, Intent, MIN_BLOCK, Marker, WORD};
 use crate::palloc::free_index::{FreeIndex, State};
 use crate::palloc::medium::{Bytes, Medium};
 
-/// An operation that committed by an intent and was cut off before all of its start markers were stored.
+/// An operation that was published by an intent and cut off before all of its start markers were stored.
 pub struct Unfinished {
     /// The start of the block that gets another start marker.
     start: u64,
@@ -64,13 +64,13 @@ pub fn finish(medium: &mut impl Medium, unfinished: &Unfinished) -> Result<()> {
     Ok(())
 }
 
-/// Stores all markers that a repair needs. Returns the end of the chain. On failure the chain leads to the same blobs as before.
+/// Stores all markers that a repair needs. On failure the chain leads to the same blobs as before.
 pub fn repair(
     medium: &mut impl Medium,
     mut found: Survey,
     unfinished: Option<Unfinished>,
     dynamic: bool,
-) -> Result<u64> {
+) -> Result<()> {
     if let Some(unfinished) = unfinished {
         finish(medium, &unfinished)?;
         found.last = found.last.max(unfinished.rest.map_or(0, |rest| rest.start));
@@ -78,8 +78,7 @@ pub fn repair(
     medium.barrier()?;
     let end = claim_rest(medium, &found, dynamic)?;
     tidy_markers(medium, end)?;
-    medium.barrier()?;
-    Ok(end)
+    medium.barrier()
 }
 
 /// The chain of a medium that needs repair and is read only: as a repair would leave it.
@@ -89,22 +88,22 @@ pub fn read_only_chain(
     found: &Survey,
     unfinished: Option<Unfinished>,
 ) -> Result<Opened> {
-    let (mut overlay, mut size) = (NO_OVERLAY, found.end);
+    let (mut overlay, mut size) = (Overlay::default(), found.end);
     if let Some(Unfinished { start, marker, rest }) = unfinished {
-        overlay[0] = (start, marker);
+        overlay.unfinished = Some((start, marker));
         if marker.is_free() {
             index.add_free(Extent { start, data_len: marker.n() });
         }
         if let Some(rest) = rest {
-            overlay[1] = (rest.start, Marker::free(rest.data_len));
+            overlay.rest = Some((rest.start, Marker::free(rest.data_len)));
             index.prepare(rest.start)?;
             index.add_free(rest);
         }
     }
-    if let Rest::CutOff(marker) = found.rest {
+    if let Rest::LeadsBeyondEnd(marker) = found.rest {
         if !marker.is_free() {
             let last = Extent::between(found.end, medium.end());
-            overlay[2] = (last.start, Marker::live(last.data_len));
+            overlay.last = Some((last.start, Marker::live(last.data_len)));
             index.prepare(last.start)?;
             index.put_live(last.start);
             size = last.end();
@@ -138,7 +137,7 @@ fn claim_rest(medium: &mut impl Medium, found: &Survey, dynamic: bool) -> Result
     }
     if end - start >= MIN_BLOCK {
         let is_free = match found.rest {
-            Rest::CutOff(marker) => Some(marker.is_free()),
+            Rest::LeadsBeyondEnd(marker) => Some(marker.is_free()),
             _ => (!dynamic || start == HEADER).then_some(true),
         };
         if let Some(is_free) = is_free {

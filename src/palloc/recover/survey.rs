@@ -31,11 +31,17 @@ pub enum Rest {
     /// Zeros, and perhaps the end marker of a free block that they would be.
     Zeros,
     /// A block with this start marker, which leads beyond the end of the file.
-    CutOff(Marker),
+    LeadsBeyondEnd(Marker),
 }
 
 /// A start marker that leads farther than any file is long was overwritten.
 const LONGEST: u64 = 1 << 48;
+
+/// So many blobs an operation can hide behind the start marker of a live block: one that was freed, and whose space was allocated again
+/// just before the power was cut.
+const HIDDEN_BY_REUSE: u64 = 1;
+/// And so many behind a start marker that leads beyond the end of the file.
+const HIDDEN_BY_CUT: u64 = 0;
 
 const OVERWRITTEN: &str = "the start marker was overwritten";
 
@@ -51,10 +57,10 @@ pub fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Res
     let mut survey = Survey { end: HEADER, last: 0, rest: Rest::Nothing, untidy: false };
     let mut after_free = false;
     let mut fetched = 0;
-    // Whether the end marker of the block before shows that its start marker is right.
-    let mut is_sure = true;
-    // The first of the live blocks before this place that have no such end marker, if the last block is one.
-    let mut unsure_from = None;
+    // Whether the end marker of the last block confirms its start marker.
+    let mut last_is_confirmed = true;
+    // If the last block is live and not confirmed: the first of the blocks up to it of which all are like that.
+    let mut unconfirmed_from = None;
     while survey.end < end {
         let start = survey.end;
         if start >= fetched && start - survey.last < DENSE {
@@ -62,9 +68,9 @@ pub fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Res
             medium.prefetch(start, fetched);
         }
         let Some(link) = link_at(medium, start, end) else {
-            survey.rest = rest_at(medium, start, dynamic && is_sure)?;
+            survey.rest = rest_at(medium, start, dynamic && last_is_confirmed)?;
             // An overwritten marker may lead anywhere into the zeros of growth.
-            if let Some(from) = unsure_from.filter(|_| survey.rest == Rest::Zeros) {
+            if let Some(from) = unconfirmed_from.filter(|_| survey.rest == Rest::Zeros) {
                 if has_live_block(medium, from + STEP, start) {
                     return Err(Error::Damaged { offset: from, what: OVERWRITTEN });
                 }
@@ -73,12 +79,12 @@ pub fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Res
         };
         let Link { block, is_free } = link;
         let end_marker = link.end_marker(medium);
-        is_sure = end_marker == link.marker() || can_have_end_marker(medium, link, end_marker);
-        unsure_from = if is_sure || is_free { None } else { unsure_from.or(Some(start)) };
+        let is_confirmed = end_marker == link.marker() || can_have_end_marker(medium, link, end_marker);
+        unconfirmed_from = if is_confirmed || is_free { None } else { unconfirmed_from.or(Some(start)) };
         if end_marker != link.marker() {
             survey.untidy = true;
-            // An operation can hide one blob: it was freed, and its space was allocated again just before the power was cut.
-            if !is_free && !is_sure && hides_blobs(medium, link.marker(), start, block.end(), 2) {
+            let is_doubtful = !is_free && !is_confirmed;
+            if is_doubtful && hides_more_blobs(medium, link.marker(), start, block.end(), HIDDEN_BY_REUSE) {
                 return Err(Error::Damaged { offset: start, what: OVERWRITTEN });
             }
         }
@@ -90,6 +96,7 @@ pub fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Res
         } else {
             index.put_live(start)
         }
+        last_is_confirmed = is_confirmed;
         survey.last = start;
         survey.end = block.end();
     }
@@ -114,7 +121,7 @@ fn can_have_end_marker(medium: &impl Medium, Link { block, is_free }: Link, end_
 fn rest_at(medium: &impl Medium, start: u64, can_be_cut_off: bool) -> Result<Rest> {
     let marker = Marker(if medium.end() - start >= WORD { medium.load(start) } else { 0 });
     if can_be_cut_off && was_cut_off(medium, start, marker) {
-        Ok(Rest::CutOff(marker))
+        Ok(Rest::LeadsBeyondEnd(marker))
     } else if marker.0 == 0 && is_unclaimed(medium, start)? {
         Ok(Rest::Zeros)
     } else {
@@ -128,7 +135,7 @@ fn was_cut_off(medium: &impl Medium, start: u64, marker: Marker) -> bool {
     let end = medium.end();
     (MIN_DATA..LONGEST).contains(&marker.n())
         && (marker.is_free() || end - start >= MIN_BLOCK && !has_live_block(medium, start + STEP, end))
-        && !hides_blobs(medium, marker, start, end, 1)
+        && !hides_more_blobs(medium, marker, start, end, HIDDEN_BY_CUT)
 }
 
 /// Whether a live block with two equal markers is in these bytes, at a place where this library's blocks start.
@@ -160,11 +167,11 @@ fn is_unclaimed(medium: &impl Medium, start: u64) -> Result<bool> {
     medium.is_zero(start, if has_end_marker { end - WORD } else { end })
 }
 
-/// Whether the start marker at `start`, which leads to `stop` or beyond, hides `least` live blocks or more.
+/// Whether the start marker at `start`, which leads to `stop` or beyond, hides more than `allowed` live blocks.
 ///
 /// It does if the end marker of a shorter block is in the bytes, from which a chain leads exactly to `stop`. The shorter block may be odd
 /// and end at any byte. It counts as hidden if it is live and the start marker is that of a free block.
-fn hides_blobs(medium: &impl Medium, marker: Marker, start: u64, stop: u64, least: u64) -> bool {
+fn hides_more_blobs(medium: &impl Medium, marker: Marker, start: u64, stop: u64, allowed: u64) -> bool {
     let last_word = stop - WORD;
     // Crafted bytes may begin very many chains. Beyond so many blocks, in proportion to the bytes, the medium counts as damaged.
     let mut budget = 64 + (stop - start) / WORD;
@@ -183,7 +190,7 @@ fn hides_blobs(medium: &impl Medium, marker: Marker, start: u64, stop: u64, leas
             let end = place + shift + WORD;
             if word.n() == end - start - OVERHEAD {
                 let shorter = u64::from(marker.is_free() && !word.is_free());
-                if blobs_between(medium, end, stop, &mut budget).is_some_and(|blobs| shorter + blobs >= least) {
+                if blobs_between(medium, end, stop, &mut budget).is_some_and(|blobs| shorter + blobs > allowed) {
                     return true;
                 }
             }
