@@ -179,20 +179,20 @@ enum { BLOCKS = 24, FILLED = 4, LOOKS = 10 };
 
 static void make_lookalikes(int look)
 {
-    uint32_t seed = (uint32_t)look + 1;
+    struct rng rng = {(uint64_t)look};
 
     buflib_init(&ctx, pool, POOL);
     memset(pool, 0, POOL);
     /* A first life, with merges to both sides and compactions, leaves its headers and nodes behind. */
     for (int n = 0; n < 300; n++) {
-        int some = 1 + (int)((seed = seed * 1664525 + 1013904223) >> 16) % BLOCKS;
+        int some = 1 + (int)rng_below(&rng, BLOCKS);
         char *data = buflib_get_data(&ctx, some);
-        size_t words = (seed >> 8) % 16;
+        size_t words = rng_below(&rng, 16);
         if (n % 50 == 49)
             buflib_allocatable(&ctx);
         else if (data == NULL)
-            buflib_alloc_ex(&ctx, words * W, seed & 64 ? NULL : "name", &movable);
-        else if (seed & 128)
+            buflib_alloc_ex(&ctx, words * W, rng_below(&rng, 2) ? NULL : "name", &movable);
+        else if (rng_below(&rng, 2))
             buflib_shrink(&ctx, some, data + words / 4 * W, words / 4 * W);
         else
             CHECK_EQ_I(buflib_free(&ctx, some), 0);
@@ -361,14 +361,15 @@ int main(void)
         }
     }
     /* Nodes at which the tree can't be followed, in random pools; in some, links to every other node, with the seal as it was. */
-    for (uint32_t seed = 1, life = 0; life < 400; life += tap_every(20)) {
+    struct rng rng = {1};
+    for (unsigned life = 0; life < 400; life += tap_every(20)) {
         intptr_t links[POOL / W], *at, index_bits = (intptr_t)(2 * (POOL / W) - 1);
         int count = 0;
         buflib_init(&ctx, pool, POOL);
         for (int n = 0; n < 300; n++) {
-            int some = 1 + (int)((seed = seed * 1664525 + 1013904223) >> 16) % 40;
+            int some = 1 + (int)rng_below(&rng, 40);
             if (buflib_get_data(&ctx, some) == NULL)
-                buflib_alloc_ex(&ctx, (seed >> 8) % 20 * W, NULL, &buflib_ops_locked);
+                buflib_alloc_ex(&ctx, rng_below(&rng, 20) * W, NULL, &buflib_ops_locked);
             else
                 buflib_free(&ctx, some);
         }
@@ -647,13 +648,13 @@ next:
     CHECK_EQ_I(panics, 1);
 
     TEST("random-words-are-survived");
-    uint64_t seed = 1;
+    rng.state = 1;
     for (int n = 0; n < 20000; n += (int)tap_every(5)) {
         restore();
         alarm(tap_seconds(60));
         for (int hits = 0; hits < 1 + n % 3; hits++) {
-            seed = seed * 6364136223846793005u + 1442695040888963407u;
-            ((intptr_t *)pool)[(seed >> 33) % (POOL / W)] = (intptr_t)(seed ^ seed >> 29) >> (seed >> 59);
+            intptr_t word = (intptr_t)rng_next(&rng) >> rng_below(&rng, 32);
+            ((intptr_t *)pool)[rng_below(&rng, POOL / W)] = word;
         }
         use(n % 8);
         use(7);

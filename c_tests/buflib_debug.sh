@@ -16,13 +16,14 @@ cat >"$WORK/use.c" <<'C'
 #define CORE(size) core_alloc("name", size)
 #endif
 #include <stdlib.h>
+#include "support/random.h"
 
 static struct buflib_context ctx;
-static unsigned seed = 1;
+static struct rng rng = {1};
 
 static unsigned rnd(unsigned below)
 {
-    return ((seed = seed * 1664525u + 1013904223u) >> 8) % below;
+    return (unsigned)rng_below(&rng, below);
 }
 
 static int shrink(int handle, unsigned hints, void *start, size_t size)
@@ -133,7 +134,7 @@ C
 
 build() { # DEFINES FLAGS
     # shellcheck disable=SC2086
-    strict_cc $1 $2 "$WORK/use.c" $LDFLAGS "$LIB/libpalloc.a" $LIBS -o "$WORK/use"
+    strict_cc $1 $2 -I"$ROOT/c_tests" "$WORK/use.c" $LDFLAGS "$LIB/libpalloc.a" $LIBS -o "$WORK/use"
 }
 
 reports() { # TEXT COMMAND...
@@ -177,7 +178,7 @@ done
 if have "${CXX%% *}"; then
     cp "$WORK/use.c" "$WORK/use.cc"
     # shellcheck disable=SC2086
-    cxx() { $CXX -std=c++11 -D_GNU_SOURCE -Wall -Wextra -DLATER -I"$ROOT/include" -c "$WORK/use.cc" -o "$WORK/use_cc.o"; }
+    cxx() { $CXX -std=c++11 -D_GNU_SOURCE -Wall -Wextra -DLATER -I"$ROOT/include" -I"$ROOT/c_tests" -c "$WORK/use.cc" -o "$WORK/use_cc.o"; }
     check "BUFLIB_DEBUG in C++: compiles" cxx
 else
     skip "BUFLIB_DEBUG in C++" "no C++ compiler"

@@ -8,12 +8,11 @@
 #define HANDLES 4096
 
 static struct buflib_context ctx;
-static uint64_t seed;
+static struct rng rng;
 
 static unsigned rnd(unsigned below)
 {
-    seed = seed * 6364136223846793005u + 1442695040888963407u;
-    return (unsigned)((seed >> 33) % below);
+    return (unsigned)rng_below(&rng, below);
 }
 
 static struct {
@@ -323,7 +322,7 @@ static void run(size_t pool_size, unsigned operations, uint64_t start)
     TESTF("a-pool-of-%zu-bytes-seed-%d", pool_size, (int)start);
     pool = guarded_pool(&memory, pool_size);
     wrong = 0;
-    seed = start;
+    rng.state = start;
     memset(twin, 0, sizeof twin);
     buflib_init(&ctx, pool, pool_size);
     buflib_set_panic_handler(note_panic);

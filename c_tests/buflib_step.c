@@ -300,20 +300,21 @@ static void growing(void)
 {
     size_t reserved = (size_t)64 << 20, committed = (size_t)vmem_get_page_size();
     char *start = (char *)vmem_reserve(reserved);
-    uint32_t seed = 1;
+    struct rng rng = {1};
 
     TEST("a-pool-in-reserved-address-space-grows-and-shrinks");
     REQUIRE(start != NULL && vmem_commit(start, committed));
     buflib_init(&ctx, start, committed);
     panics = 0;
     for (int n = 0; n < 3000; n++) {
-        int some = 1 + (int)((seed = seed * 1664525 + 1013904223) >> 16) % 400, h;
+        int some = 1 + (int)rng_below(&rng, 400), h;
 
         if (buflib_get_data(&ctx, some) != NULL) {
             CHECK_EQ_I(buflib_free(&ctx, some), 0);
             continue;
         }
-        while ((h = buflib_alloc(&ctx, (seed >> 8) % 5000)) < 0) {
+        size_t size = rng_below(&rng, 5000);
+        while ((h = buflib_alloc(&ctx, size)) < 0) {
             REQUIRE(vmem_commit(start + committed, 65536) && buflib_resize(&ctx, committed += 65536));
             CHECK_EQ_U(stat_now().pool, committed);
         }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #define TAP_ERROR_TEXT() ""
+#include "support/random.h"
 #include "tap.h"
 
 #define W sizeof(void *)

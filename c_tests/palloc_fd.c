@@ -12,6 +12,7 @@
 
 #include <finwo/palloc.h>
 
+#include "support/random.h"
 #include "tap.h"
 
 #ifndef _WIN32
@@ -162,20 +163,20 @@ static int is_exact(int fd)
 
 static void exact_sizes(uint32_t flags, unsigned steps)
 {
-    uint64_t live[64] = {0}, seed = 42;
+    uint64_t live[64] = {0};
+    struct rng rng = {42};
     unsigned step, i;
     int fd = fresh(PALLOC_DYNAMIC | flags);
 
     TESTF("the-file-ends-with-the-last-blob-at-every-moment-%s", flags & PALLOC_SYNC ? "sync" : "plain");
     for (step = 0; step < steps; step++) {
-        seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407u;
-        i = (unsigned)(seed >> 33) % 64;
+        i = (unsigned)rng_below(&rng, 64);
         if (live[i] != 0) {
             if (!CHECK_EQ_I(pfree(fd, live[i]), PALLOC_OK))
                 break;
             live[i] = 0;
         } else {
-            uint64_t size = (seed >> 40) % (step % 97 == 0 ? 300000 : 700);
+            uint64_t size = rng_below(&rng, step % 97 == 0 ? 300000 : 700);
             live[i] = palloc(fd, size);
             if (!CHECK(live[i] != 0) || !CHECK(palloc_size(fd, live[i]) >= size))
                 break;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #define TAP_ERROR_TEXT() ""
+#include "support/random.h"
 #include "tap.h"
 
 #define W sizeof(void *)
@@ -190,11 +191,11 @@ static void core(void)
     CHECK_EQ_I(core_free(a), 0);
 }
 
-static uint32_t seed = 1;
+static struct rng rng = {1};
 
 static unsigned rnd(unsigned below)
 {
-    return ((seed = seed * 1664525 + 1013904223) >> 8) % below;
+    return (unsigned)rng_below(&rng, below);
 }
 
 enum { COUNT = 2000 };

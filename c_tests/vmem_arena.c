@@ -307,15 +307,14 @@ static void two_ways_to_push(void)
 {
     VMemGrowArena ours, theirs;
     size_t i, different = 0;
-    unsigned random = 1;
+    struct rng rng = {1};
 
     TEST("the-push-of-the-header-and-that-of-the-library-are-the-same");
     REQUIRE(vmem_grow_init(&ours, 64 * MIB, 0));
     for (i = 0; i < 20000; i++) {
         size_t size, align;
-        random = random * 1664525u + 1013904223u;
-        size = (random >> 16) % 3000; /* 0 fails */
-        align = (size_t)1 << (random >> 8) % 8;
+        size = (size_t)rng_below(&rng, 3000); /* 0 fails */
+        align = (size_t)1 << rng_below(&rng, 8);
         theirs = ours;
         different += vmem_grow_push(&ours, size, align) != vmem_grow_push_more(&theirs, size, align);
         different += ours.next != theirs.next || ours.limit != theirs.limit || ours.step != theirs.step;

@@ -18,12 +18,11 @@ static struct reservation {
 } reservations[RESERVATIONS];
 
 static size_t page;
-static uint64_t state = 42;
+static struct rng rng = {42};
 
 static size_t below(size_t n)
 {
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    return (size_t)(state >> 33) % n;
+    return (size_t)rng_below(&rng, n);
 }
 
 static int reads(VMemProtect protect)

@@ -9,23 +9,17 @@
 static size_t page;
 static unsigned char *shared;
 
-static unsigned next_random(unsigned *state)
-{
-    *state = *state * 1664525u + 1013904223u;
-    return *state >> 16;
-}
-
 /* Its own reservations, its own part of one that all share, and queries of everything. */
 static void *worker(void *number)
 {
-    unsigned state = (unsigned)(uintptr_t)number;
+    struct rng rng = {(uintptr_t)number};
     unsigned char *part = shared + (uintptr_t)number * 64 * page, *own[8] = {NULL};
     VMemRangeInfo runs[32];
     int i;
 
     for (i = 0; i < ROUNDS; i++) {
-        unsigned r = next_random(&state), slot = r % 8;
-        size_t first = next_random(&state) % 48, pages = 1 + next_random(&state) % 16;
+        unsigned r = (unsigned)rng_next(&rng), slot = r % 8;
+        size_t first = rng_below(&rng, 48), pages = 1 + rng_below(&rng, 16);
 
         if (own[slot] == NULL) {
             own[slot] = vmem_reserve(16 * page);
