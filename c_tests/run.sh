@@ -126,6 +126,18 @@ examples() {
 
 only=$*
 
+for kind in $KINDS; do
+    case $kind-${TARGET-} in
+    static-*) library=libpalloc.a ;;
+    *windows*) library=palloc.dll ;;
+    *) library=libpalloc.so ;;
+    esac
+    if [ ! -f "$LIB/$library" ]; then
+        echo "$0: there is no $LIB/$library; run \`make\` first" >&2
+        exit 1
+    fi
+done
+
 wanted() {
     case " $only " in
     "  " | *" $1 "*) ;;

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The ABI that the headers declare, as abidw (abigail-tools) tells it of a shared library that has their functions and variables, empty,
-# in C.
+# The ABI that the headers declare: what abidw (abigail-tools) reports of a shared library in C that has their functions and variables,
+# empty. A name that the headers declare and packaging/libpalloc.map lacks, or the other way round, is an error.
 #
 #   abi.sh          compares it with packaging/libpalloc.abi; any difference is an error
 #   abi.sh FILE     writes it to FILE (`make abi`: packaging/libpalloc.abi)
@@ -31,7 +31,18 @@ find include -name '*.h' | sort | while read -r header; do
     *) definitions "$header" >>"$stub" ;;
     esac
 done
-(cd "$work" && ${CC:-cc} -g -O0 -std=c99 -fPIC -shared -I"$OLDPWD/include" ./*.c \
-    -Wl,-soname,libpalloc.so.0,--no-undefined-version,--version-script,"$OLDPWD/packaging/libpalloc.map" -o libpalloc.so)
+root=$PWD
+cd "$work"
+${CC:-cc} -g -O0 -std=c99 -fPIC -I"$root/include" -c ./*.c
+# The version script would hide them without a word.
+"$root/packaging/exports.sh" | LC_ALL=C sort >exported
+${NM:-nm} -g --defined-only -P ./*.o | awk 'NF > 1 { print $1 }' | LC_ALL=C sort -u | LC_ALL=C comm -23 - exported >lacking
+if [ -s lacking ]; then
+    sed 's,^,packaging/libpalloc.map lacks ,' lacking >&2
+    exit 1
+fi
+${CC:-cc} -shared ./*.o \
+    -Wl,-soname,libpalloc.so.0,--no-undefined-version,--version-script,"$root/packaging/libpalloc.map" -o libpalloc.so
+cd "$root"
 abidw --no-corpus-path --no-show-locs --no-comp-dir-path --no-elf-needed --out-file "${1:-$work/abi}" "$work/libpalloc.so"
 [ -n "$1" ] || abidiff packaging/libpalloc.abi "$work/abi"
