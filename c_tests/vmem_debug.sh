@@ -9,12 +9,13 @@ cat >"$WORK/use.c" <<'C'
 #include <stdio.h>
 #include <stdlib.h>
 #include <vmem.h>
+#include "support/random.h"
 
-static unsigned seed = 1;
+static struct rng rng = {1};
 
 static unsigned rnd(unsigned below)
 {
-    return ((seed = seed * 1664525u + 1013904223u) >> 8) % below;
+    return (unsigned)rng_below(&rng, below);
 }
 
 static int use(VMemGrowArena *arena)
@@ -99,7 +100,7 @@ C
 
 build() { # FLAGS
     # shellcheck disable=SC2086
-    strict_cc $1 "$WORK/use.c" $LDFLAGS "$LIB/libpalloc.a" $LIBS -o "$WORK/use"
+    strict_cc $1 -I"$ROOT/c_tests" "$WORK/use.c" $LDFLAGS "$LIB/libpalloc.a" $LIBS -o "$WORK/use"
 }
 
 reports() { # TEXT COMMAND...
@@ -143,7 +144,7 @@ check "VMEM_DEBUG alone: runs" "$WORK/use"
 if have "${CXX%% *}"; then
     cp "$WORK/use.c" "$WORK/use.cc"
     # shellcheck disable=SC2086
-    cxx() { $CXX -std=c++11 -D_GNU_SOURCE -Wall -Wextra -I"$ROOT/include" -c "$WORK/use.cc" -o "$WORK/use_cc.o"; }
+    cxx() { $CXX -std=c++11 -D_GNU_SOURCE -Wall -Wextra -I"$ROOT/include" -I"$ROOT/c_tests" -c "$WORK/use.cc" -o "$WORK/use_cc.o"; }
     check "VMEM_DEBUG in C++: compiles" cxx
 else
     skip "VMEM_DEBUG in C++" "no C++ compiler"

@@ -98,10 +98,10 @@ fn used_names(code: &str) -> BTreeSet<String> {
     while let Some(at) = rest.find(['"', '/']) {
         plain += &rest[..at];
         rest = &rest[at..];
-        let end = if rest.starts_with("/*") {
-            rest[2..].find("*/").map(|end| end + 4)
-        } else if rest.starts_with('"') {
-            rest[1..].find(['"', '\n']).map(|end| end + 2)
+        let end = if let Some(comment) = rest.strip_prefix("/*") {
+            comment.find("*/").map(|end| end + 4)
+        } else if let Some(string) = rest.strip_prefix('"') {
+            string.find(['"', '\n']).map(|end| end + 2)
         } else {
             Some(1)
         };
