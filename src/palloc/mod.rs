@@ -481,7 +481,7 @@ impl Drop for Transaction<'_> {
 /// See [`Palloc::publish`]. Nothing is made known of a medium that is read as if it was repaired, or whose blobs may have holes.
 #[cold]
 fn publish(view: &View, heap: &Heap<FileMedium>) {
-    if let Some(start) = heap.medium.mapping().filter(|_| heap.writable || heap.overlay == recover::NO_OVERLAY) {
+    if let Some(start) = heap.medium.mapping().filter(|_| heap.writable || heap.overlay.is_empty()) {
         view.publish(heap.index.zones(), start, heap.size());
     }
 }

@@ -159,6 +159,11 @@ pub struct Overlay {
 }
 
 impl Overlay {
+    /// Whether no marker would change.
+    pub fn is_empty(&self) -> bool {
+        self.unfinished.is_none() && self.rest.is_none() && self.last.is_none()
+    }
+
     /// The marker for the block at `start`, if that would have another one.
     pub fn marker(&self, start: u64) -> Option<Marker> {
         let mut markers = [self.unfinished, self.rest, self.last].into_iter().flatten();
