@@ -42,7 +42,7 @@ mod waiting;
 
 use std::collections::TryReserveError;
 use std::ffi::{CStr, CString, c_int};
-use std::ops::BitOr;
+use std::ops::{BitOr, Deref, DerefMut};
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -155,7 +155,7 @@ pub struct Stat {
 /// An open medium. It may be used by many threads; each call locks it, but not while it waits for the disk in a sync or commit.
 /// Dropping it closes it.
 pub struct Palloc {
-    heap: Mutex<Heap<FileMedium>>,
+    heap: Mutex<BoxedHeap>,
     /// A thread that others wait for is back from the disk.
     over: Condvar,
     view: View,
@@ -164,7 +164,33 @@ pub struct Palloc {
     descriptor: Option<Descriptor>,
 }
 
-pub(crate) type Locked<'a> = MutexGuard<'a, Heap<FileMedium>>;
+pub(crate) type Locked<'a> = MutexGuard<'a, BoxedHeap>;
+
+/// The heap, which is large, in memory of its own: a `Palloc` is moved on the stack, of which a thread may have little.
+pub(crate) struct BoxedHeap(Box<[Heap<FileMedium>; 1]>);
+
+impl BoxedHeap {
+    fn new(heap: Heap<FileMedium>) -> Result<BoxedHeap> {
+        let one = try_box(heap)?;
+        Ok(BoxedHeap(one.try_into().unwrap_or_else(|_| unreachable!("a slice of one is an array of one"))))
+    }
+}
+
+impl Deref for BoxedHeap {
+    type Target = Heap<FileMedium>;
+
+    #[inline]
+    fn deref(&self) -> &Heap<FileMedium> {
+        &self.0[0]
+    }
+}
+
+impl DerefMut for BoxedHeap {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Heap<FileMedium> {
+        &mut self.0[0]
+    }
+}
 
 impl Palloc {
     /// Opens the medium in the file at `path`. Makes one if the file is empty, all zeros, or does not exist (with DYNAMIC). Repairs the
@@ -201,7 +227,8 @@ impl Palloc {
     }
 
     fn over(medium: FileMedium, flags: Flags, exact: bool) -> Result<Palloc> {
-        let (mut heap, stored) = recover::open(medium, flags)?;
+        let (heap, stored) = recover::open(medium, flags)?;
+        let mut heap = BoxedHeap::new(heap)?;
         heap.exact = exact;
         let sync = Flags(if recover::wants_sync(stored, flags) { format::SYNC } else { 0 });
         let has_blobs = heap.first()? != 0;
