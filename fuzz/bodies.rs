@@ -40,12 +40,14 @@ pub fn bytes(data: &[u8]) {
         let blocks = medium.blocks().map(|block| block.unwrap().size).sum::<u64>();
         assert!(blocks <= data.len() as u64);
         medium.stat().unwrap();
+        medium.check_invariants();
         blobs(&medium)
     });
     assert_eq!(fs::read(&path).unwrap(), data, "READONLY writes nothing");
     match Palloc::open(&path, Flags::DEFAULT) {
         Err(_) => assert_eq!(fs::read(&path).unwrap(), data, "what is refused is not written to"),
         Ok(medium) => {
+            medium.check_invariants();
             let mut shadow = blobs(&medium);
             if let Ok(read_only) = read_only {
                 // The last one may have been given what is too little for a block.
@@ -68,6 +70,7 @@ pub fn bytes(data: &[u8]) {
                 assert_eq!(longer[..bytes.len()], bytes);
                 shadow.insert(new, longer);
             }
+            medium.check_invariants();
             assert_eq!(blobs(&medium), shadow);
             medium.close().unwrap();
             assert_eq!(check(&path, |_, _| {}).unwrap(), 0);
@@ -125,6 +128,7 @@ pub fn operations(data: &[u8]) {
             medium.write(ptr, 0, &bytes).unwrap();
             shadow.insert(ptr, bytes);
         }
+        medium.check_invariants();
     }
     assert_eq!(blobs(&medium), shadow);
     medium.close().unwrap();
