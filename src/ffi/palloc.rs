@@ -211,13 +211,22 @@ unsafe fn with<T>(
     function: &str,
     pt: *mut palloc_t,
     failed: T,
-    f: impl FnMut(&mut Locked<'_>) -> engine::Result<T>,
+    mut f: impl FnMut(&mut Locked<'_>) -> engine::Result<T>,
 ) -> T {
+    let call = |handle: &Handle| {
+        let mut medium = handle.medium.lock();
+        let mut result = f(&mut medium);
+        if result.is_err() {
+            (medium, result) = handle.medium.again_if_busy(medium, result, f);
+        }
+        handle.publish(&medium);
+        result
+    };
     // SAFETY: passed on to the caller.
-    unsafe { with_unlocked(function, pt, failed, |medium| medium.with_locked(f)) }
+    unsafe { with_handle(function, pt, failed, call) }
 }
 
-/// Calls `f` with the medium, which it returns locked. Returns the value of `f`, or `failed` after reporting the error.
+/// The same with the medium, which `f` returns locked.
 ///
 /// # Safety
 /// `pt` is NULL or a live handle.
@@ -228,6 +237,26 @@ unsafe fn with_unlocked<T>(
     failed: T,
     f: impl FnOnce(&Palloc) -> (Locked<'_>, engine::Result<T>),
 ) -> T {
+    let call = |handle: &Handle| {
+        let (medium, result) = f(&handle.medium);
+        handle.publish(&medium);
+        result
+    };
+    // SAFETY: passed on to the caller.
+    unsafe { with_handle(function, pt, failed, call) }
+}
+
+/// Returns the value of `f`, or `failed` after reporting the error.
+///
+/// # Safety
+/// `pt` is NULL or a live handle.
+#[inline]
+unsafe fn with_handle<T>(
+    function: &str,
+    pt: *mut palloc_t,
+    failed: T,
+    f: impl FnOnce(&Handle) -> engine::Result<T>,
+) -> T {
     if pt.is_null() {
         invalid(function, "the medium is NULL");
         return failed;
@@ -235,10 +264,7 @@ unsafe fn with_unlocked<T>(
     // SAFETY: a live handle points to the first field of a Handle, which lives until palloc_close.
     let handle = unsafe { &*pt.cast::<Handle>() };
     let before = get_errno();
-    let (medium, result) = f(&handle.medium);
-    handle.publish(&medium);
-    drop(medium);
-    match result {
+    match f(handle) {
         Ok(value) => {
             set_errno(before);
             value

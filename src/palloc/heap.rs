@@ -318,7 +318,13 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Before anything but a transaction changes the medium.
+    #[inline]
     fn begin_change(&mut self) -> Result<()> {
+        if self.has_fast_paths() { Ok(()) } else { self.begin_durable_change() }
+    }
+
+    #[inline(never)]
+    fn begin_durable_change(&mut self) -> Result<()> {
         self.check_writable()?;
         self.take_back_record()
     }
@@ -369,19 +375,32 @@ impl<M: Medium> Heap<M> {
     /// state, the next start, the end of the medium.
     #[inline]
     fn block(&self, start: u64, state: State) -> Result<Extent> {
-        let damaged = Error::Damaged { offset: start, what: "a start marker was overwritten" };
-        let Some(room) = self.size.checked_sub(start + OVERHEAD) else { return Err(damaged) };
+        match self.data_len(start, state) {
+            Some(data_len) => Ok(Extent { start, data_len }),
+            None => self.in_flight_or_damaged(start),
+        }
+    }
+
+    /// The size in the start marker of the block at `start`, if that agrees with the index.
+    fn data_len(&self, start: u64, state: State) -> Option<u64> {
+        let room = self.size.checked_sub(start + OVERHEAD)?;
         let marker = if self.writable { self.marker(start) } else { self.marker_or_repaired(start) };
         let data_len = marker.n();
-        let next = start + OVERHEAD + data_len.min(room);
-        let fits = (MIN_DATA..=room).contains(&data_len)
-            && (next == self.size || self.index.is_start(next))
-            && (data_len > MAX_EXACT || self.index.is_next(start, next));
+        if !(MIN_DATA..=room).contains(&data_len) {
+            return None;
+        }
+        let next = start + OVERHEAD + data_len;
         // A reserved block can be either.
         let agrees = marker.is_free() == (state == State::Free) || state == State::Reserved;
-        if fits && agrees {
-            return Ok(Extent { start, data_len });
-        }
+        let leads_on = (next == self.size || self.index.is_start(next))
+            && (data_len > MAX_EXACT || self.index.is_next(start, next));
+        (leads_on && agrees).then_some(data_len)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn in_flight_or_damaged(&self, start: u64) -> Result<Extent> {
+        let damaged = Error::Damaged { offset: start, what: "a start marker was overwritten" };
         self.turns.in_flight.filter(|region| region.start == start).ok_or(damaged)
     }
 

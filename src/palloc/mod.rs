@@ -375,7 +375,9 @@ impl Palloc {
     /// Makes everything done so far durable. The file is then exactly in the documented format,
     /// unless a transaction is open.
     pub fn sync(&self) -> Result<()> {
-        self.sync_locked().1
+        let (heap, result) = self.sync_locked();
+        self.publish(&heap);
+        result
     }
 
     /// Counts blocks and bytes.
@@ -493,7 +495,9 @@ impl Transaction<'_> {
 
     /// Does it all. On failure nothing is done, and the transaction is cancelled.
     pub fn commit(mut self) -> Result<()> {
-        self.medium.commit_locked(&mut self.changes).1
+        let (heap, result) = self.medium.commit_locked(&mut self.changes);
+        self.medium.publish(&heap);
+        result
     }
 }
 

@@ -30,22 +30,30 @@ impl Palloc {
     }
 
     /// Runs `call` on the locked medium; if that has to wait for the disk, again behind it.
-    pub(crate) fn with<T>(&self, call: impl FnMut(&mut Locked<'_>) -> Result<T>) -> Result<T> {
-        let (heap, result) = self.with_locked(call);
+    pub(crate) fn with<T>(&self, mut call: impl FnMut(&mut Locked<'_>) -> Result<T>) -> Result<T> {
+        let mut heap = self.lock();
+        let mut result = call(&mut heap);
+        if result.is_err() {
+            (heap, result) = self.again_if_busy(heap, result, call);
+        }
         self.publish(&heap);
         result
     }
 
-    /// The same; returns the medium still locked.
-    #[inline]
-    pub(crate) fn with_locked<T>(&self, mut call: impl FnMut(&mut Locked<'_>) -> Result<T>) -> (Locked<'_>, Result<T>) {
-        let mut heap = self.lock();
-        loop {
-            match call(&mut heap) {
-                Err(Error::Busy) => heap = self.wait_for_disk(heap),
-                result => return (heap, result),
-            }
+    /// The slow path: makes the call again if it has to wait for the disk. Returns the medium still locked.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn again_if_busy<'a, T>(
+        &'a self,
+        mut heap: Locked<'a>,
+        mut result: Result<T>,
+        mut call: impl FnMut(&mut Locked<'_>) -> Result<T>,
+    ) -> (Locked<'a>, Result<T>) {
+        while let Err(Error::Busy) = result {
+            heap = self.wait_for_disk(heap);
+            result = call(&mut heap);
         }
+        (heap, result)
     }
 
     /// Waits until no thread brings the medium to the disk. Groups that were not begun before come later.

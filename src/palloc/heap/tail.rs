@@ -127,12 +127,9 @@ impl<M: Medium> Heap<M> {
             let _ = self.cut_slack();
             return;
         }
-        if self.turns.on_disk {
-            return; // it may have to flush
-        }
         let mut ahead = self.growth_ahead(self.size);
-        if self.medium.end() - self.size <= TRIM_ABOVE * ahead {
-            return;
+        if self.medium.end() - self.size <= TRIM_ABOVE * ahead || self.turns.on_disk {
+            return; // on the disk: this may have to flush
         }
         // A kill before mark_slack leaves a start marker that leads beyond the end. If the last words of the file then look like the end
         // marker of a blob that starts where the slack does, the next open could take the bytes for that blob. So they must not.

@@ -469,6 +469,14 @@ impl<M: Medium> Heap<M> {
         changes.record.try_reserve(units * UNIT as usize)?;
         self.expect_units(changes, units)?;
         self.medium.ensure_space(at..at + len, Bytes::Keep)?;
+        if bytes.len() <= UNIT as usize && !bytes.is_empty() {
+            let mut units = [0; 2 * UNIT as usize];
+            let store = Change::Store { block, at, len: bytes.len() as u16 };
+            units[..UNIT as usize].copy_from_slice(&unit_bytes(store.encode()));
+            units[UNIT as usize..][..bytes.len()].copy_from_slice(bytes);
+            changes.record.extend_from_slice(&units);
+            return Ok(());
+        }
         let mut at = at;
         for piece in bytes.chunks(MAX_STORE) {
             let store = Change::Store { block, at, len: piece.len() as u16 };
@@ -542,12 +550,14 @@ impl<M: Medium> Heap<M> {
             }
         }
         if group.iter().all(|changes| changes.record.is_empty()) {
-            let mut marks = group.iter().flat_map(|changes| changes.marks());
-            match (marks.next(), marks.next()) {
-                (None, _) => return Step::Nothing,
-                (Some((at, marker)), None) if self.tx.outstanding.is_none() => {
-                    return Step::Mark { at, before: self.marker(at), marker };
-                }
+            let (mut count, mut last) = (0, (0, Marker(0)));
+            for changes in group {
+                changes.marks().for_each(|mark| (count, last) = (count + 1, mark));
+            }
+            let (at, marker) = last;
+            match count {
+                0 => return Step::Nothing,
+                1 if self.tx.outstanding.is_none() => return Step::Mark { at, before: self.marker(at), marker },
                 _ => {}
             }
         }
@@ -565,8 +575,8 @@ impl<M: Medium> Heap<M> {
 
     /// The log for the record of a group whose first transaction this is.
     pub(super) fn log_of(&self, first: &Changes) -> Option<Extent> {
-        let shared = self.tx.logs.iter().flatten().find(|&&log| self.tx.outstanding != Some(log));
-        first.log.or(shared.copied())
+        let [one, other] = self.tx.logs;
+        first.log.or(if one == self.tx.outstanding { other } else { one })
     }
 
     /// The store that commits.
@@ -612,12 +622,14 @@ impl<M: Medium> Heap<M> {
                 }
             }
         }
-        for &block in group.iter().flat_map(|changes| &changes.frees) {
-            let block = Extent { start: block, data_len: self.marker(block).n() };
-            if durable {
-                self.tx.quarantine.push(block);
-            } else {
-                self.give_back_at_least(block);
+        for changes in group {
+            for &block in &changes.frees {
+                let block = Extent { start: block, data_len: self.marker(block).n() };
+                if durable {
+                    self.tx.quarantine.push(block);
+                } else {
+                    self.give_back_at_least(block);
+                }
             }
         }
         if durable {
@@ -941,7 +953,11 @@ impl<M: Medium> Heap<M> {
 
     /// Whether the transaction's record can have so many more units without a larger log.
     fn has_units(&self, changes: &Changes, more: usize) -> bool {
-        let shared = self.tx.logs.iter().flatten().map(|&log| capacity(log)).min().unwrap_or(0);
-        changes.units() + more <= changes.log.map_or(shared, capacity)
+        let room = match (changes.log, self.tx.logs) {
+            (Some(log), _) | (None, [Some(log), None]) => capacity(log),
+            (None, [Some(first), Some(second)]) => capacity(first).min(capacity(second)),
+            (None, [None, _]) => 0,
+        };
+        changes.units() + more <= room
     }
 }
