@@ -526,7 +526,7 @@ static int blob_at(const uint64_t ptrs[BLOBS], uint64_t place)
     int i;
 
     for (i = 0; i < BLOBS; i++)
-        if (place >= ptrs[i] && place <= ptrs[i] + SIZE)
+        if (place >= ptrs[i] && place <= ptrs[i] + BYTES)
             return i;
     return BLOBS;
 }
@@ -545,10 +545,10 @@ static void any_word(void)
         const uint64_t words[] = {RS(place), RS(place ^ 16), RS(0), TX(place), TX(0), TX(UINT64_C(0xffffffffffff)), UINT64_C(0x5054580100000000),
                                   UINT64_C(0x5054580100000001)};
         const int hit = blob_at(ptrs, place), is_live = hit < BLOBS && (hit % 3 != 1 || hit == BLOBS - 1);
-        const int is_end = is_live && place == ptrs[hit] + SIZE;
+        const int is_end = is_live && place == ptrs[hit] + BYTES;
         for (k = 0; k < (int)(sizeof words / sizeof words[0]); k++) {
             struct palloc_t *pt;
-            uint8_t expected[SIZE];
+            uint8_t expected[BYTES];
             put64(changed.at + place, words[k]);
             file_write(FILE_NAME, changed.at, changed.size);
             pt = palloc_init(FILE_NAME, PALLOC_DEFAULT);
@@ -558,17 +558,17 @@ static void any_word(void)
                 continue;
             }
             for (i = 0; i < 2 * BLOBS; i++)
-                CHECK(palloc(pt, i % BLOBS == 0 ? 4000 : SIZE) != 0); /* in nobody's place */
+                CHECK(palloc(pt, i % BLOBS == 0 ? 4000 : BYTES) != 0); /* in nobody's place */
             for (i = 0; i < BLOBS; i++) {
                 const uint8_t *data = palloc_data(pt, ptrs[i]);
                 if (i % 3 == 1 && i < BLOBS - 1)
                     continue;
                 if (i == hit && is_end && k == 0)
                     continue; /* freed, and handed out perhaps */
-                memset(expected, i, SIZE);
+                memset(expected, i, BYTES);
                 if (i == hit && !is_end)
                     put64(expected + (place - ptrs[i]), words[k]);
-                if (!CHECK(data != NULL && memcmp(data, expected, SIZE) == 0))
+                if (!CHECK(data != NULL && memcmp(data, expected, BYTES) == 0))
                     DIAG("blob %d, word %d at %llu", i, k, (unsigned long long)place);
             }
             CHECK_VIEW(pt);
