@@ -16,7 +16,7 @@ pass() {
     passed=$((passed + 1))
 }
 
-# fail NAME [FILE]: FILE tells why.
+# fail NAME [FILE]: FILE says why.
 fail() {
     failed=$((failed + 1))
     echo "not ok - $1"

@@ -456,8 +456,8 @@ impl<'pool> Buflib<'pool> {
         core::iter::successors(next(0), move |&handle| next(handle)).map(|handle| Handle::of(handle as usize))
     }
 
-    /// Looks at every block, handle and link. The first damage that is found is the error; there is none without a fault in this
-    /// crate, or in unsafe code elsewhere.
+    /// Compares every block, handle and link. Returns the first damage that it finds as the error. Damage means a fault in this crate, or
+    /// in unsafe code elsewhere.
     pub fn check(&self) -> Result<(), Fault> {
         let mut first = None;
         verify::check(&self.ctx, |fault| {

@@ -237,7 +237,7 @@ pub unsafe extern "C" fn rockbox_chunk_alloc_free(hdr: *mut chunk_alloc_header) 
         return;
     }
     for number in 0..hdr.count.min(hdr.current.saturating_add(1)) {
-        // SAFETY: the caller's, of the header's context. `buflib_free` of a handle that is none does nothing.
+        // SAFETY: the caller's, of the header's context. `buflib_free` of a bad handle does nothing.
         unsafe {
             let handle = hdr.chunk(number).handle;
             if handle > 0 {

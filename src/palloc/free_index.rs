@@ -93,7 +93,7 @@ impl FreeIndex {
         self.slots.zones()
     }
 
-    /// The state of the block that starts at `start`, None if no block does.
+    /// The state of the block that starts at `start`. Returns None if no block starts there.
     #[inline]
     pub fn state(&self, start: u64) -> Option<State> {
         self.slots.get(start).map(SlotState::of_block)
@@ -189,7 +189,8 @@ impl FreeIndex {
         self.sets.add(block);
     }
 
-    /// Removes a free block, recent or not.
+    /// Removes a free block, recent or not. Precondition: it was entered with this size. (Of a recent block the size may be another one,
+    /// read from a marker that the program overwrote.)
     pub fn remove_free(&mut self, block: Extent, data_len_of: impl Fn(u64) -> u64) {
         if self.slots.remove(block.start) {
             self.recent.remove(block.start, block.data_len);
@@ -230,7 +231,7 @@ impl FreeIndex {
         if data_len_of(start) == data_len { Ok(Some(Extent { start, data_len })) } else { Err(start) }
     }
 
-    /// The first start at or behind `from`, of any block.
+    /// The first start at or behind `from`, of any block. Returns None if there is no such block. Its cost grows with the distance.
     pub fn next_start(&self, from: u64) -> Option<u64> {
         self.slots.next_start(from)
     }
@@ -250,7 +251,7 @@ impl FreeIndex {
         self.sets.starts_from(zone_of(from), &self.slots)
     }
 
-    /// A free block, whichever is found at once.
+    /// Any free block: the one that costs least to find. Returns None if no block is free.
     pub fn any_free(&self) -> Option<u64> {
         let recent = self.recent.non_empty();
         if recent != 0 {

@@ -117,7 +117,7 @@ impl<M: Medium> Heap<M> {
         Ok(self.medium.address(offset, 1).cast())
     }
 
-    /// The first block that starts at or behind `from`.
+    /// The first block that starts at or behind `from`. Returns None if there is no such block. Fails iff its marker was overwritten.
     pub fn block_from(&self, from: u64) -> Result<Option<Block>> {
         let from = from.max(HEADER);
         let start = if self.index.state(from).is_some() { Some(from) } else { self.index.next_start(from) };
@@ -127,14 +127,14 @@ impl<M: Medium> Heap<M> {
         Ok(Some(Block { ptr: block.blob(), size: block.data_len, is_free: state != State::Live }))
     }
 
-    /// Copies bytes of a blob, from `offset` in it on, to `bytes`.
+    /// Copies bytes of a blob, from `offset` in it on, to `bytes`. Fails as `live`, and iff the blob is too short.
     pub fn read(&self, blob: u64, offset: u64, bytes: &mut [u8]) -> Result<()> {
         self.live(blob)?.check_range(offset, bytes.len() as u64)?;
         self.medium.read(blob + offset, bytes);
         Ok(())
     }
 
-    /// Copies `bytes` to a blob, from `offset` in it on.
+    /// Copies `bytes` to a blob, from `offset` in it on. Fails as `read`, and iff the medium can't be changed, or the disk has no space.
     pub fn write(&mut self, blob: u64, offset: u64, bytes: &[u8]) -> Result<()> {
         self.check_writable()?;
         let block = self.live(blob)?;
@@ -144,7 +144,7 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    /// Counts blocks and bytes.
+    /// Counts blocks and bytes. Fails iff a start marker was overwritten.
     pub fn stat(&self) -> Result<Stat> {
         let mut stat = Stat { medium_size: self.size, ..Stat::default() };
         let mut from = HEADER;
@@ -430,7 +430,7 @@ impl<M: Medium> Heap<M> {
         Ok(0)
     }
 
-    /// The free block at `start`, None if there is none.
+    /// The free block that starts at `start`. Returns None if no free block of the index does. Fails iff its markers were overwritten.
     fn free_at(&self, start: u64) -> Result<Option<Extent>> {
         match self.index.state(start) {
             Some(State::Free) if start < self.size => {
@@ -453,10 +453,10 @@ impl<M: Medium> Heap<M> {
         }
     }
 
-    /// The free block that ends at `end`, None if there is none.
+    /// The free block that ends at `end`. Returns None if no free block does, or its markers differ.
     ///
-    /// The index leads to a block of an exact size. The end marker leads to others. It is not trusted: the start marker must have the
-    /// same size.
+    /// Why two ways: the index finds the start of a block of an exact size, whose end marker may be that of a live block. The end marker
+    /// leads to the start of a larger one. It is not trusted: the start marker must have the same size.
     #[inline]
     fn free_before(&self, end: u64) -> Option<Extent> {
         let start = match self.index.nearest_start_before(end) {

@@ -1,6 +1,6 @@
 //! How threads wait for the disk and for each other. `heap/group.rs` has what holds meanwhile.
 //!
-//! One lock has the heap. A palloc_sync, and a palloc_commit on a durable medium, let go of it while the disk works, so no other call
+//! One lock has the heap. A palloc_sync, and a palloc_commit on a durable medium, release it while the disk works, so no other call
 //! waits for the disk but those that need it themselves: what stores to a durable medium, what grows the file, another palloc_sync.
 
 use std::sync::{Condvar, PoisonError};
