@@ -103,6 +103,8 @@ impl<M: Medium> Heap<M> {
     pub(super) fn claim(&mut self, block: Extent, free: Extent, end_word: u64) -> Result<()> {
         let is_slack = free.start == self.size;
         let rest = (block.end() != free.end()).then(|| Extent::between(block.end(), free.end()));
+        // The next open cuts off zeros behind the last block. So it does not miss the start marker of a rest that is zeros.
+        let rest_is_zeros = is_slack && block.end() >= self.zeros_from;
         if is_slack {
             self.zeros_from = self.zeros_from.max(block.end());
         } else if rest.is_some() {
@@ -115,7 +117,7 @@ impl<M: Medium> Heap<M> {
         }
         self.medium.store(block.end_marker(), end_word);
         // A whole block needs no barrier before it is published, unless its data or the intent of a move must be on the disk first.
-        let needs_barrier = rest.is_some() || end_word != Marker::live(block.data_len).0;
+        let needs_barrier = (rest.is_some() && !rest_is_zeros) || end_word != Marker::live(block.data_len).0;
         let prepared = if needs_barrier { self.barrier() } else { Ok(()) };
         if let Err(error) = prepared.and_then(|()| self.publish(block.start, Marker::live(block.data_len))) {
             // A recent block had the end marker of a live one, which the fast path of allocating relies on.

@@ -301,12 +301,14 @@ fn every_image_of_a_power_cut_in_every_short_sequence_opens() {
 
 #[test]
 fn a_barrier_left_out_is_found() {
-    let sequences: [(&str, usize, &[Step], usize); 9] = [
+    let sequences: [(&str, usize, &[Step], usize); 11] = [
         ("free", 2, &[Step::FreeFirst], 1),
         ("free and cut the file", 1, &[Step::FreeLast], 2),
         ("allocate a part", 2, &[Step::Alloc(700)], 2),
         ("allocate a part of the slack", 0, &[Step::Alloc(700)], 2),
+        ("allocate zeros of the slack", 0, &[Step::Alloc(2200)], 1),
         ("allocate where the file grows", 1, &[Step::Alloc(700)], 2),
+        ("allocate where the slack grows", 0, &[Step::FreeLast, Step::FreeLast, Step::Alloc(70_000)], 5),
         ("shrink", 2, &[Step::Resize(500)], 3),
         ("grow in place", 2, &[Step::Resize(1300)], 2),
         ("move", 2, &[Step::Resize(1800)], 3),
