@@ -43,12 +43,11 @@ modes="first plain second static"
 mutants() {
     cat <<'END'
 free:1/1 the publishing store of a free
-alloc:1/1 the publishing store where a whole free block is allocated
+alloc:1/1 the publishing store where a whole free block, or zeros at the end, are allocated
 alloc:1/2 the rest of a free block of which a part is allocated
 alloc:2/2 the publishing store where a part of a free block is allocated
-alloc:1/3 the marker of the slack where the file grows
-alloc:2/3 the rest of the slack where the file grows
-alloc:3/3 the publishing store where the file grows
+growth:1/2 the marker of the slack where the file grows
+growth:2/2 the publishing store where the file grows
 shrink:1/3 the intent where a blob shrinks
 shrink:2/3 the rest where a blob shrinks
 shrink:3/3 the marker where a blob shrinks
@@ -59,6 +58,11 @@ move:2/3 the new block of a move
 move:3/3 the old block of a move
 free:1/2 the publishing store of a free that cuts the file
 free:2/2 the last sync of a free that cuts the file
+commit:1/2 the record of a transaction
+commit:2/2 the publishing store of a transaction with a record
+new:1/2 the bytes of new blobs of a transaction without a record
+new:2/2 the publishing store of a transaction without a record
+next:1/2 the changes of a transaction, which the next call brings to the disk
 sync:1/1 the sync of a palloc_sync that does not cut the file, without PALLOC_SYNC
 END
 }
@@ -356,6 +360,8 @@ check_mutants() {
     while read -r barrier text; do
         case $barrier in
         sync:*) make_plan plain ;;
+        commit:* | new:* | next:*) make_plan first static ;;
+        growth:* | free:*/2) make_plan first second ;;
         *) make_plan first second static ;;
         esac
         run_plan "$barrier"

@@ -186,7 +186,7 @@ static void take_record(const void *bytes, uint32_t size)
         return;
     append(ENTRY_RECORD, 0, record, size);
     records++;
-    is_last |= record->done.kind == OP_END || record->done.kind == OP_BROKEN;
+    is_last |= record->next.kind == OP_END || record->next.kind == OP_BROKEN;
 }
 
 /* Answers one request; 0 when the client goes away. */

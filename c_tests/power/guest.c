@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What runs in the virtual machine, as its first and only process: random operations on a medium on the first disk, and on the second one
- * a record (power.h) for each that returned. The kernel's command line says how, as NAME=VALUE:
+ * a record (power.h) before each. The kernel's command line says how, as NAME=VALUE:
  *
  *     POWER_FS       ext4, xfs, btrfs; "raw": the medium is the disk itself
  *     POWER_OPTIONS  of mount
@@ -11,7 +11,8 @@
  *     POWER_MUTANT   OPERATION:K/N: the K-th sync of an operation that makes N is left out
  *
  * Each operation first runs on a twin of the medium in memory, which tells how many syncs it makes and what it gives. So a sync can be left
- * out though the library is the one that is shipped: it calls the fdatasync and fsync below.
+ * out though the library is the one that is shipped: it calls the fdatasync and fsync below. In the place of the sync, another file is
+ * synced now and then: that brings the length of the medium's file to the disk, but not what was stored there.
  */
 #include "power.h"
 
@@ -29,13 +30,30 @@ static unsigned syncs;            /* of the operation that runs */
 static int on_twin;               /* it runs on the twin */
 static unsigned left_out;         /* which of its syncs is left out, 0: none */
 static const char *mutant = "";
+static int other = -1;            /* another file on the same file system */
+
+/* Brings the journal to the disk. */
+static void write_other(void)
+{
+    static uint64_t count;
+
+    count++;
+    if (pwrite(other, &count, sizeof count, 0) == sizeof count)
+        syscall(SYS_fsync, other); /* not by the function below, which counts */
+}
 
 static int barrier(int fd, long call)
 {
+    static unsigned count;
+
     syncs++;
-    if (on_twin || syncs == left_out)
+    if (on_twin)
         return 0;
-    return (int)syscall(call, fd);
+    if (syncs != left_out)
+        return (int)syscall(call, fd);
+    if (other >= 0 && count++ % 2 == 0)
+        write_other();
+    return 0;
 }
 
 int fdatasync(int fd)
@@ -53,11 +71,11 @@ int fsync(int fd)
 static struct record *record; /* aligned, for O_DIRECT */
 static int records = -1;
 
-static void acknowledge(struct op done, struct op next)
+/* `next` begins when this is on the disk. */
+static void announce(const struct op *next)
 {
     record->magic = RECORD_MAGIC;
-    record->done = done;
-    record->next = next;
+    record->next = *next;
     while (pwrite(records, record, sizeof *record, (off_t)(record->number * sizeof *record)) != sizeof *record)
         continue;
     record->number++;
@@ -66,16 +84,17 @@ static void acknowledge(struct op done, struct op next)
 /* Nothing more can be done. */
 static void stop(uint64_t kind, const char *format, ...)
 {
-    struct op none = {OP_NONE, 0, 0, 0, 0, 0, 0, 0}, last = none;
+    struct op last;
     va_list args;
 
     va_start(args, format);
     vsnprintf(record->text, sizeof record->text, format, args);
     va_end(args);
     printf("%s\n", record->text);
+    memset(&last, 0, sizeof last);
     last.kind = kind;
     if (records >= 0)
-        acknowledge(last, none);
+        announce(&last);
     for (;;)
         pause();
 }
@@ -142,6 +161,52 @@ static uint64_t size_of_blob(const struct medium_of *m, uint64_t ptr)
     return mode == MODE_SECOND ? palloc_fd_size(m->fd, ptr) : palloc_size(m->pt, ptr);
 }
 
+static int run_transaction(struct palloc_t *pt, struct tx *t)
+{
+    static uint8_t bytes[4 * MIB];
+    struct palloc_tx *tx = palloc_begin(pt);
+    unsigned i;
+
+    if (tx == NULL) {
+        t->cancelled = 1;
+        return errno == ENOSPC;
+    }
+    for (i = 0; i < TX_NEW; i++) {
+        if (t->new[i].asked == 0)
+            continue;
+        t->new[i].ptr = palloc_tx_alloc(tx, (size_t)t->new[i].asked);
+        if (t->new[i].ptr == 0 && errno != ENOSPC)
+            return 0;
+        if (t->new[i].ptr != 0 && !on_twin)
+            pattern_fill(palloc_tx_data(tx, t->new[i].ptr), t->new[i].id, 0, t->new[i].asked);
+    }
+    for (i = 0; i < TX_FREED; i++)
+        if (t->freed[i] != 0 && palloc_tx_free(tx, t->freed[i]) != 0) {
+            t->cancelled = 1;
+            if (errno != ENOSPC)
+                return 0;
+        }
+    if (t->stored != 0) {
+        uint64_t size = palloc_size(pt, t->stored);
+        pattern_fill(bytes, t->id, 0, size);
+        if (palloc_tx_store(tx, t->stored, bytes, (size_t)size) != 0) {
+            t->cancelled = 1;
+            if (errno != ENOSPC)
+                return 0;
+        }
+    }
+    if (t->cancelled) {
+        palloc_cancel(tx);
+        return 1;
+    }
+    if (palloc_commit(tx) != 0)
+        return 0;
+    for (i = 0; i < TX_NEW; i++)
+        if (t->new[i].ptr != 0)
+            t->new[i].size = palloc_size(pt, t->new[i].ptr);
+    return 1;
+}
+
 /* Runs the operation and fills in its results; 0 if it failed, other than for want of space. */
 static int run(struct medium_of *m, struct op *op)
 {
@@ -181,6 +246,9 @@ static int run(struct medium_of *m, struct op *op)
         good = palloc_sync(m->pt) == 0;
         op->size = size_of_medium(m);
         break;
+    case OP_COMMIT:
+        good = run_transaction(m->pt, &op->tx);
+        break;
     }
     if (op->kind == OP_ALLOC || op->kind == OP_RESIZE) {
         good = op->result != 0 || errno == ENOSPC;
@@ -190,27 +258,40 @@ static int run(struct medium_of *m, struct op *op)
     return good;
 }
 
-/* Runs the operation on the twin, then on the medium. */
-static void operate(struct op *op, uint64_t old_size)
+static uint64_t length(const char *path)
 {
-    struct op rehearsed = *op;
+    struct stat st;
+
+    return stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+/* Runs the operation on the twin, which fills in its results, and chooses a sync that is left out on the medium. */
+static void rehearse(struct op *op, uint64_t old_size)
+{
+    uint64_t old_length = length(twin.path);
     char operation[16];
     unsigned k, n;
 
     on_twin = 1;
-    if (!run(&twin, &rehearsed))
+    if (!run(&twin, op))
         BROKEN("operation %d on the twin: %s", (int)op->kind, palloc_error());
     on_twin = 0;
-    left_out = 0;
-    if (sscanf(mutant, "%15[a-z]:%u/%u", operation, &k, &n) == 3 && rehearsed.syncs == n
-        && strcmp(operation, operation_name(&rehearsed, old_size)) == 0)
-        left_out = k;
-    op->left_out = left_out != 0;
-    if (!run(&real, op))
-        BROKEN("operation %d: %s", (int)op->kind, palloc_error());
-    if (op->result != rehearsed.result || op->size != rehearsed.size)
-        BROKEN("operation %d gave %llu of %llu bytes, and %llu of %llu on the twin", (int)op->kind, (unsigned long long)op->result,
-               (unsigned long long)op->size, (unsigned long long)rehearsed.result, (unsigned long long)rehearsed.size);
+    op->grows = length(twin.path) > old_length;
+    if (sscanf(mutant, "%15[a-z]:%u/%u", operation, &k, &n) == 3 && op->syncs == n && strcmp(operation, operation_name(op, old_size)) == 0)
+        op->left_out = k;
+}
+
+/* Runs the operation on the medium. */
+static void operate(const struct op *rehearsed)
+{
+    struct op op = *rehearsed;
+
+    left_out = (unsigned)op.left_out;
+    if (!run(&real, &op))
+        BROKEN("operation %d: %s", (int)op.kind, palloc_error());
+    if (op.result != rehearsed->result || op.size != rehearsed->size || memcmp(&op.tx, &rehearsed->tx, sizeof op.tx) != 0)
+        BROKEN("operation %d gave %llu of %llu bytes, and %llu of %llu on the twin", (int)op.kind, (unsigned long long)op.result,
+               (unsigned long long)op.size, (unsigned long long)rehearsed->result, (unsigned long long)rehearsed->size);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------- random operations */
@@ -235,12 +316,63 @@ static uint64_t any_size(struct rng *rng)
     }
 }
 
-/* Media grow for a while, then shrink for a while. */
+static uint64_t last_blob(void)
+{
+    uint64_t last = 0;
+    unsigned i;
+
+    for (i = 0; i < blob_count; i++)
+        last = blobs[i].ptr > last ? blobs[i].ptr : last;
+    return last;
+}
+
+static struct op make_op(enum kind kind)
+{
+    struct op op;
+
+    memset(&op, 0, sizeof op);
+    op.kind = kind;
+    return op;
+}
+
+/* New blobs; often others are freed, or one is stored over. */
+static struct op choose_transaction(struct rng *rng)
+{
+    struct op op = make_op(OP_COMMIT);
+    unsigned i, count = (unsigned)rng_below(rng, TX_NEW + 1), from = (unsigned)rng_below(rng, blob_count);
+
+    op.tx.cancelled = rng_below(rng, 10) == 0;
+    for (i = 0; i < count && blob_count + count <= MOST_BLOBS; i++) {
+        op.tx.new[i].asked = any_size(rng) + 1;
+        op.tx.new[i].id = next_id++;
+    }
+    if (count != 0 && rng_below(rng, 3) == 0)
+        return op;
+    count = 1 + (unsigned)rng_below(rng, TX_FREED);
+    for (i = 0; i < count && blob_count > 2 * TX_FREED; i++)
+        op.tx.freed[i] = blobs[(from + i) % blob_count].ptr;
+    if (blob_count > 2 * TX_FREED && rng_below(rng, 2) == 0) {
+        from = (from + TX_FREED) % blob_count;
+        if (blobs[from].size <= 4 * MIB) {
+            op.tx.stored = blobs[from].ptr;
+            op.tx.id = next_id++;
+        }
+    }
+    return op;
+}
+
+static int is_mutant(const char *operation)
+{
+    return strncmp(mutant, operation, strlen(operation)) == 0;
+}
+
+/* Media grow for a while, then shrink for a while. With a mutant, what makes its operation likely comes more often. */
 static struct op choose(struct rng *rng)
 {
     static unsigned until = 20, growing = 1, since_sync;
-    struct op op = {OP_ALLOC, 0, 0, 0, 0, 0, 0, 0};
+    struct op op = make_op(OP_ALLOC);
     unsigned i = (unsigned)rng_below(rng, blob_count), choice = (unsigned)rng_below(rng, 100);
+    int of_transactions = is_mutant("commit:") || is_mutant("new:") || is_mutant("next:");
 
     if (until-- == 0) {
         growing = !growing;
@@ -251,6 +383,18 @@ static struct op choose(struct rng *rng)
         op.kind = mode != MODE_SECOND && rng_below(rng, mode == MODE_PLAIN ? 2 : 8) == 0 ? OP_STORE : OP_WRITE;
         op.ptr = fresh;
         op.id = next_id++;
+        return op;
+    }
+    if (mode != MODE_SECOND && (mutant[0] == '\0' || of_transactions) && rng_below(rng, of_transactions ? 2 : 5) == 0)
+        return choose_transaction(rng);
+    if ((is_mutant("growth:") || strstr(mutant, "free:") != NULL) && rng_below(rng, 4) != 0) { /* at the end of the medium */
+        op.kind = blob_count > MOST_BLOBS / 2 || rng_below(rng, 2) != 0 ? OP_FREE : OP_ALLOC;
+        op.asked = any_size(rng);
+        op.ptr = last_blob();
+        if (mode != MODE_SECOND && rng_below(rng, 3) == 0) /* cuts off the slack */
+            op.kind = OP_SYNC;
+        else if (op.ptr == 0)
+            op.kind = OP_ALLOC;
         return op;
     }
     if (mode == MODE_PLAIN ? since_sync > 4 && choice < 10 : mode != MODE_SECOND && choice < 3) {
@@ -272,9 +416,7 @@ static struct op choose(struct rng *rng)
     if (choice < 55) {
         op.kind = OP_FREE;
         if (!growing && rng_below(rng, 2) == 0) /* the last one, so that the file is cut */
-            for (i = 0; i < blob_count; i++)
-                if (blobs[i].ptr > op.ptr)
-                    op.ptr = blobs[i].ptr;
+            op.ptr = last_blob();
     } else if (choice < 85 && mode != MODE_SECOND) {
         op.kind = OP_RESIZE;
         op.asked = choice < 66 ? rng_below(rng, blobs[i].size + 1) : choice < 76 ? blobs[i].size + 1 + rng_below(rng, 600) : any_size(rng);
@@ -294,19 +436,31 @@ static unsigned find(uint64_t ptr)
     return i;
 }
 
+static void add(uint64_t ptr, uint64_t size)
+{
+    blobs[blob_count].ptr = ptr;
+    blobs[blob_count++].size = size;
+}
+
 static void note(const struct op *op)
 {
     unsigned i = find(op->ptr);
 
     fresh = op->result;
-    if (op->kind == OP_ALLOC && op->result != 0) {
-        blobs[blob_count].ptr = op->result;
-        blobs[blob_count++].size = op->size;
-    } else if (op->kind == OP_FREE)
+    if (op->kind == OP_ALLOC && op->result != 0)
+        add(op->result, op->size);
+    else if (op->kind == OP_FREE)
         blobs[i] = blobs[--blob_count];
     else if (op->kind == OP_RESIZE && op->result != 0) {
         blobs[i].ptr = op->result;
         blobs[i].size = op->size;
+    } else if (op->kind == OP_COMMIT && !op->tx.cancelled) {
+        for (i = 0; i < TX_FREED; i++)
+            if (op->tx.freed[i] != 0)
+                blobs[find(op->tx.freed[i])] = blobs[blob_count - 1], blob_count--;
+        for (i = 0; i < TX_NEW; i++)
+            if (op->tx.new[i].ptr != 0)
+                add(op->tx.new[i].ptr, op->tx.new[i].size);
     }
 }
 
@@ -317,8 +471,6 @@ static void note(const struct op *op)
 static void *write_back(void *unused)
 {
     struct rng rng = {1};
-    int other = open("/mnt/other", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-
     (void)unused;
     for (;;) {
         int fd = open(real.path, O_RDWR | O_CLOEXEC);
@@ -326,8 +478,8 @@ static void *write_back(void *unused)
             sync_file_range(fd, (off_t)(rng_below(&rng, 4) * 65536), rng_below(&rng, 3) == 0 ? 4096 : 0, SYNC_FILE_RANGE_WRITE);
             close(fd);
         }
-        if (rng_below(&rng, 16) == 0 && pwrite(other, &rng, sizeof rng, 0) > 0)
-            syscall(SYS_fsync, other); /* not by the function above, which counts */
+        if (other >= 0 && rng_below(&rng, 16) == 0)
+            write_other();
         usleep((useconds_t)rng_below(&rng, 400));
     }
     return NULL;
@@ -336,19 +488,21 @@ static void *write_back(void *unused)
 static void work(uint64_t seed, int busy)
 {
     struct rng rng = {seed};
-    struct op done = {OP_MADE, 0, 0, 0, 0, 0, 0, 0}, next = {OP_INIT, 0, 0, 0, 0, 0, 0, 0};
+    struct op op = make_op(OP_INIT);
     pthread_t thread;
 
     if (busy)
         pthread_create(&thread, NULL, write_back, NULL);
     for (;;) {
-        unsigned i;
-        acknowledge(done, next);
-        done = next;
-        i = find(done.ptr);
-        operate(&done, i < blob_count ? blobs[i].size : 0);
-        note(&done);
-        next = choose(&rng);
+        unsigned i = find(op.ptr);
+        uint64_t has_record;
+        rehearse(&op, i < blob_count ? blobs[i].size : 0);
+        announce(&op);
+        operate(&op);
+        note(&op);
+        has_record = op.kind == OP_COMMIT && changes_blobs(&op.tx);
+        op = choose(&rng);
+        op.has_record = has_record;
     }
 }
 
@@ -407,14 +561,14 @@ static int is_lost(struct rng *rng, const char *fs, const char *options)
 static void lose(uint64_t seed, const char *fs, const char *options)
 {
     struct rng rng = {seed};
-    struct op done = {OP_LOSS, 0, 0, 0, 0, 0, 0, 0}, next = {OP_LOSS, 0, 0, 0, 0, 0, 0, 0};
+    struct op op = make_op(OP_LOSS);
 
     mode = MODE_PLAIN;
-    for (done.asked = 1; done.asked <= LOSS_MEDIA; done.asked++) {
-        done.result += (uint64_t)is_lost(&rng, fs, options);
-        acknowledge(done, next);
+    for (op.asked = 1; op.asked <= LOSS_MEDIA; op.asked++) {
+        op.result += (uint64_t)is_lost(&rng, fs, options);
+        announce(&op);
     }
-    stop(OP_END, "%llu", (unsigned long long)done.result);
+    stop(OP_END, "%llu", (unsigned long long)op.result);
 }
 
 /* ---------------------------------------------------------------------------------------------------------------------------- the system */
@@ -488,8 +642,10 @@ int main(void)
         make_zeros(twin.path, is_raw ? device_size(DISK) : STATIC_SIZE);
     if (is_static && !is_raw)
         make_zeros(real.path, STATIC_SIZE);
-    else if (!is_raw)
+    if (!is_raw) {
+        other = open("/mnt/other", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
         sync(); /* the directory is there */
+    }
     work(seed, atoi(setting("POWER_BUSY", "1")));
     return 0;
 }

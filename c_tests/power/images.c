@@ -24,6 +24,7 @@
  */
 #include "power.h"
 
+#include <linux/btrfs.h>
 #include <linux/fs.h>
 #include <linux/loop.h>
 #include <sched.h>
@@ -68,6 +69,7 @@ struct expected {
     uint64_t old_sure; /* as far as that is sure */
     uint64_t least, most; /* without PALLOC_SYNC: the sizes that it had since the last sync */
     int loose;            /* bytes were stored that no sync has put on the disk */
+    int logged;           /* a transaction stored to it: a power cut may bring back those bytes, until the next palloc_sync */
     int gone;             /* without PALLOC_SYNC: freed or moved since the last sync, perhaps */
 };
 
@@ -79,9 +81,10 @@ struct state {
 };
 
 static struct state now, synced;
-static struct op in_flight;
+static struct op in_flight; /* with what it does */
 static int broken; /* an operation failed in the guest */
 static int is_first_job;
+static int is_mutant; /* the log has operations that lack a sync */
 
 static struct expected *find(struct state *s, uint64_t ptr)
 {
@@ -95,10 +98,36 @@ static struct expected *find(struct state *s, uint64_t ptr)
 
 static void add(struct state *s, uint64_t ptr, uint64_t size, uint64_t id, uint64_t sure)
 {
-    struct expected blob = {ptr, size, id, sure, 0, 0, size, size, 0, 0};
+    struct expected blob = {ptr, size, id, sure, 0, 0, size, size, 0, 0, 0};
 
     REQUIRE(s->count <= MOST_BLOBS);
     s->blobs[s->count++] = blob;
+}
+
+static void apply_transaction(struct state *s, const struct tx *tx)
+{
+    struct expected *blob;
+    unsigned i;
+
+    if (tx->cancelled)
+        return;
+    if (tx->stored != 0) {
+        blob = find(s, tx->stored);
+        blob->id = tx->id;
+        blob->sure = blob->size;
+        blob->loose = mode == MODE_PLAIN;
+        blob->logged = 1;
+    }
+    for (i = 0; i < TX_FREED; i++)
+        if (tx->freed[i] != 0) {
+            blob = find(s, tx->freed[i]);
+            *blob = s->blobs[--s->count];
+        }
+    for (i = 0; i < TX_NEW; i++)
+        if (tx->new[i].ptr != 0) {
+            add(s, tx->new[i].ptr, tx->new[i].size, tx->new[i].id, tx->new[i].asked);
+            s->blobs[s->count - 1].loose = mode == MODE_PLAIN;
+        }
 }
 
 static void apply(struct state *s, const struct op *op)
@@ -130,7 +159,10 @@ static void apply(struct state *s, const struct op *op)
     case OP_WRITE:
         blob->id = op->id;
         blob->sure = blob->size;
-        blob->loose = mode == MODE_PLAIN;
+        blob->loose = mode == MODE_PLAIN || blob->logged;
+        break;
+    case OP_COMMIT:
+        apply_transaction(s, &op->tx);
         break;
     case OP_STORE:
         blob->id = op->id;
@@ -140,37 +172,36 @@ static void apply(struct state *s, const struct op *op)
     case OP_SYNC:
         s->end = op->size;
         for (i = 0; i < s->count; i++)
-            s->blobs[i].loose = 0;
+            s->blobs[i].loose = s->blobs[i].logged = 0;
         break;
     }
 }
 
-/* What was synced and may not be there as it was, once `op` has begun; `returned`: it is known what it did. */
-static void touch(const struct op *op, int returned)
+/* What was synced and may not be there as it was, once `op` has begun. */
+static void touch(const struct op *op)
 {
     struct expected *blob = find(&synced, op->ptr);
+    unsigned i;
 
-    if (op->kind == OP_SYNC && returned) {
-        unsigned i;
-        synced = now;
-        for (i = 0; i < synced.count; i++)
-            synced.blobs[i].least = synced.blobs[i].most = synced.blobs[i].size;
+    if (op->kind == OP_COMMIT && !op->tx.cancelled) {
+        for (i = 0; i < TX_FREED; i++)
+            if ((blob = find(&synced, op->tx.freed[i])) != NULL)
+                blob->gone = 1;
+        if ((blob = find(&synced, op->tx.stored)) != NULL)
+            blob->loose = 1;
+        return;
     }
-    if (blob == NULL || blob->gone == 1)
+    if (blob == NULL || blob->gone)
         return;
     if (op->kind == OP_FREE)
         blob->gone = 1;
     else if (op->kind == OP_WRITE || op->kind == OP_STORE)
         blob->loose = 1;
-    else if (op->kind == OP_RESIZE && !returned)
-        blob->gone = 2;
-    else if (op->kind == OP_RESIZE) {
-        blob->gone = op->result != 0 && op->result != op->ptr;
-        if (op->result == op->ptr && op->size < blob->least)
-            blob->least = op->size;
-        if (op->result == op->ptr && op->size > blob->most)
-            blob->most = op->size;
-    }
+    else if (op->kind == OP_RESIZE && op->result == op->ptr) {
+        blob->least = op->size < blob->least ? op->size : blob->least;
+        blob->most = op->size > blob->most ? op->size : blob->most;
+    } else if (op->kind == OP_RESIZE)
+        blob->gone = op->result != 0;
 }
 
 /* How many operations of the log made how many syncs. */
@@ -203,25 +234,39 @@ static void print_tallies(void)
                 printf("syncs %s %d %u\n", t->name, n, t->count[n]);
 }
 
-/* Takes a record over; `now` is then what was acknowledged. */
+/* The operation in flight has returned. */
+static void end_operation(void)
+{
+    unsigned i;
+
+    tally(&in_flight);
+    apply(&now, &in_flight);
+    if (in_flight.kind != OP_SYNC)
+        return;
+    synced = now;
+    for (i = 0; i < synced.count; i++)
+        synced.blobs[i].least = synced.blobs[i].most = synced.blobs[i].size;
+}
+
+/* Takes a record over; `now` is then what was done before. */
 static void take(const struct record *record)
 {
-    if (record->done.kind == OP_BROKEN) {
+    const struct op *next = &record->next;
+
+    if (next->kind == OP_BROKEN) {
         if (!broken++ && is_first_job)
             printf("failed: in the guest: %s\n", record->text);
         return;
     }
-    if (record->done.kind == OP_LOSS) {
-        if (record->done.asked == LOSS_MEDIA && is_first_job)
-            printf("loss %llu of %llu\n", (unsigned long long)record->done.result, (unsigned long long)record->done.asked);
+    if (next->kind == OP_LOSS) {
+        if (next->asked == LOSS_MEDIA && is_first_job)
+            printf("loss %llu of %llu\n", (unsigned long long)next->result, (unsigned long long)next->asked);
         return;
     }
-    if (record->done.kind != OP_MADE && record->done.kind != OP_END)
-        tally(&record->done);
-    apply(&now, &record->done);
-    touch(&record->done, 1);
-    in_flight = record->next;
-    touch(&record->next, 0);
+    if (in_flight.kind != OP_NONE)
+        end_operation();
+    in_flight = *next;
+    touch(next);
 }
 
 /* ------------------------------------------------------------------------------------------------------- in the child: a medium's check */
@@ -252,8 +297,8 @@ static int is_pattern(const uint8_t *bytes, const struct expected *blob)
     return 1;
 }
 
-/* The difference between a medium and a state, as a text; NULL if there is none. `extra` is a blob that may be there besides. */
-static const char *difference(struct palloc_t *pt, struct state *s, uint64_t extra)
+/* The difference between a medium and a state, as a text; NULL if there is none. */
+static const char *difference(struct palloc_t *pt, struct state *s)
 {
     static char text[200];
     uint64_t ptr, count = 0;
@@ -262,8 +307,6 @@ static const char *difference(struct palloc_t *pt, struct state *s, uint64_t ext
         const struct expected *blob = find(s, ptr);
         uint64_t size = palloc_size(pt, ptr);
         const uint8_t *data;
-        if (ptr == extra)
-            continue;
         if (blob == NULL) {
             snprintf(text, sizeof text, "a blob at %llu too many", (unsigned long long)ptr);
             return text;
@@ -287,15 +330,15 @@ static const char *difference(struct palloc_t *pt, struct state *s, uint64_t ext
     return text;
 }
 
-/* With PALLOC_SYNC: what was acknowledged is there, the operation in flight done or undone. `done` is what it did, if the log has that. */
-static void compare(struct palloc_t *pt, const struct op *done)
+/* With PALLOC_SYNC: what returned is there, the operation in flight done or undone. */
+static void compare(struct palloc_t *pt)
 {
-    struct state undone = now, after = now;
+    struct state undone = now, done = now;
     struct expected *blob = find(&undone, in_flight.ptr);
     char first[200];
     const char *why;
-    uint64_t ptr, extra = 0;
 
+    apply(&done, &in_flight);
     if (blob != NULL && in_flight.kind == OP_STORE)
         blob->loose = 1;
     if (blob != NULL && in_flight.kind == OP_WRITE) {
@@ -303,31 +346,13 @@ static void compare(struct palloc_t *pt, const struct op *done)
         blob->old_sure = blob->sure;
         blob->id = in_flight.id;
         blob->sure = blob->size;
+        blob->loose |= blob->logged;
     }
-    why = difference(pt, &undone, 0);
+    why = difference(pt, &undone);
     if (why == NULL)
         return;
     snprintf(first, sizeof first, "%s", why);
-    if (done == NULL) {
-        /* The log ends here: where a new blob is is not known, but there is one at most. */
-        if (in_flight.kind == OP_FREE || in_flight.kind == OP_RESIZE) {
-            blob = find(&after, in_flight.ptr);
-            if (in_flight.kind == OP_RESIZE && palloc_size(pt, blob->ptr) >= in_flight.asked) {
-                blob->size = palloc_size(pt, blob->ptr); /* in place */
-                if (blob->sure > in_flight.asked)
-                    blob->sure = in_flight.asked;
-            } else
-                *blob = after.blobs[--after.count];
-        }
-        for (ptr = palloc_first(pt); ptr != 0; ptr = palloc_next(pt, ptr))
-            if (find(&after, ptr) == NULL && (in_flight.kind == OP_ALLOC || in_flight.kind == OP_RESIZE)
-                && palloc_size(pt, ptr) >= in_flight.asked)
-                extra = ptr;
-        why = difference(pt, &after, extra);
-    } else {
-        apply(&after, done);
-        why = difference(pt, &after, 0);
-    }
+    why = difference(pt, &done);
     if (why != NULL)
         verdict(FAILED, "neither undone (%s) nor done (%s)", first, why);
 }
@@ -406,7 +431,7 @@ static enum cause cause_of(const char *text, int error)
     return offset >= now.end ? GROWTH : MARKERS;
 }
 
-static void check_medium(const struct op *done, uint64_t seed)
+static void check_medium(uint64_t seed)
 {
     uint32_t flags = mode == MODE_STATIC || strcmp(fs, "raw") == 0 ? PALLOC_DEFAULT : PALLOC_DYNAMIC;
     struct palloc_t *pt;
@@ -436,7 +461,7 @@ static void check_medium(const struct op *done, uint64_t seed)
     if (mode == MODE_PLAIN)
         compare_synced(pt);
     else
-        compare(pt, done);
+        compare(pt);
     if (outcome->verdict == GOOD)
         work(pt, seed);
 }
@@ -485,14 +510,29 @@ static void attach(int image, int other)
     }
 }
 
+/* btrfs remembers the devices that it has seen, and refuses an older image of the same file system on another one (EEXIST). */
+static void forget_device(void)
+{
+    struct btrfs_ioctl_vol_args args;
+    int control = strcmp(fs, "btrfs") == 0 ? open("/dev/btrfs-control", O_RDWR | O_CLOEXEC) : -1;
+
+    if (control < 0)
+        return;
+    memset(&args, 0, sizeof args);
+    snprintf(args.name, sizeof args.name, "%s", loop_path);
+    ioctl(control, BTRFS_IOC_FORGET_DEV, &args);
+    close(control);
+}
+
 static void detach(void)
 {
+    forget_device();
     ioctl(loop_fd, BLKFLSBUF, 0);
     ioctl(loop_fd, LOOP_CLR_FD, 0);
     close(loop_fd);
 }
 
-static void check_image(int image, int other, const struct op *done, uint64_t seed)
+static void check_image(int image, int other, uint64_t seed)
 {
     int is_raw = strcmp(fs, "raw") == 0, status, tries;
     pid_t child;
@@ -509,7 +549,7 @@ static void check_image(int image, int other, const struct op *done, uint64_t se
     child = fork();
     if (child == 0) {
         alarm(60);
-        check_medium(done, seed);
+        check_medium(seed);
         _exit(0);
     }
     waitpid(child, &status, 0);
@@ -609,17 +649,17 @@ static void print_outcome(const char *what, size_t place, enum how how)
 }
 
 /* One image, which is made again if it fails. */
-static void cut(size_t place, enum how how, uint64_t seed, const struct op *done, int keep)
+static void cut(size_t place, enum how how, uint64_t seed, int keep)
 {
     int image = make_image(how, seed);
 
     if (keep)
         keep_image(image, "image");
-    check_image(image, 0, done, seed);
+    check_image(image, 0, seed);
     close(image);
     if (outcome->verdict == FAILED || outcome->verdict == UNMOUNTED) {
         image = make_image(how, seed);
-        check_image(image, 1, done, seed);
+        check_image(image, 1, seed);
         close(image);
         if (outcome->verdict == GOOD || outcome->verdict == REFUSED)
             printf("a failure was not there the second time: at %zu %s\n", place, how_names[how]);
@@ -631,7 +671,7 @@ static void cut(size_t place, enum how how, uint64_t seed, const struct op *done
         counts[how].refused[outcome->cause]++;
     if (outcome->verdict == FAILED)
         print_outcome("failed", place, how);
-    else if (keep)
+    else if (keep || outcome->verdict == UNMOUNTED)
         print_outcome(verdict_names[outcome->verdict], place, how);
 }
 
@@ -729,19 +769,17 @@ static int by_value(const void *a, const void *b)
 /* Places from the beginning of an operation that lacks a sync to the end of the one behind it. */
 static size_t places_of_mutant(size_t *places)
 {
-    size_t before = 0, i, n = 0;
+    size_t i, n = 0;
     struct record record;
     int more = 0;
 
     for (i = 0; i < entry_count; i++) {
-        if (entries[i]->type != ENTRY_RECORD)
-            continue;
-        record_at(i, &record);
-        more = record.done.left_out ? 2 : more;
-        for (; before <= i && more > 0; before++)
-            places[n++] = before + 1;
-        before = i + 1;
-        more -= more > 0;
+        if (entries[i]->type == ENTRY_RECORD) {
+            record_at(i, &record);
+            more = record.next.left_out ? 2 : more - (more > 0);
+        }
+        if (more > 0)
+            places[n++] = i + 1;
     }
     return n;
 }
@@ -753,10 +791,14 @@ static size_t choose_places(size_t *places, size_t wanted, struct rng *rng)
     size_t first = 0, count = 0, n = 0, i;
     size_t *all = xmalloc((entry_count + 1) * sizeof *all), all_count = places_of_mutant(all);
 
+
     while (first < entry_count && entries[first]->type != ENTRY_RECORD)
         first++;
     if (first >= entry_count)
         return 0;
+    is_mutant = all_count > 0;
+    if (is_mutant)
+        wanted = wanted / 3 + 1; /* with more images at each */
     places[count++] = entry_count;
     for (i = first + 1; i < entry_count && entries[i]->type != ENTRY_RECORD && count < wanted / 4 && all_count == 0; i++)
         places[count++] = i;
@@ -777,20 +819,6 @@ static size_t choose_places(size_t *places, size_t wanted, struct rng *rng)
     return n;
 }
 
-/* What the operation in flight at a place did, if the log says so. */
-static int returns_later(size_t place, struct op *done)
-{
-    struct record record;
-
-    for (; place < entry_count; place++)
-        if (entries[place]->type == ENTRY_RECORD) {
-            record_at(place, &record);
-            *done = record.done;
-            return 1;
-        }
-    return 0;
-}
-
 static void be_alone(void)
 {
     /* What is mounted here is mounted for this process only, and gone with it. */
@@ -808,27 +836,34 @@ static void *shared(size_t size)
     return at;
 }
 
+/* How many images of each kind are made at a place, each with other writes missing; more with a mutant. */
+static unsigned variants(enum how how)
+{
+    static const unsigned of_mutant[HOW_COUNT] = {1, 1, 3, 4};
+
+    return is_mutant ? of_mutant[how] : 1;
+}
+
 /* Cuts at each `jobs`-th place. */
 static void cut_at(const size_t *places, size_t count, uint64_t seed, int job, int jobs, int only_how)
 {
     size_t i, at = 0;
     int how;
+    unsigned variant;
 
     snprintf(mount_point, sizeof mount_point, "%s/mnt.%d", directory, job);
     snprintf(medium_path, sizeof medium_path, "%s/medium", mount_point);
     mkdir(mount_point, 0700);
     outcome = shared(sizeof *outcome);
     for (i = 0; i < count && !broken; i++) {
-        struct op done;
-        int returns;
         while (at < places[i])
             do_entry(at++);
         if (broken || mode == MODE_LOSS || i % (size_t)jobs != (size_t)job)
             continue;
-        returns = returns_later(places[i], &done);
         for (how = 0; how < HOW_COUNT; how++)
-            if (only_how >= 0 ? how == only_how : how == ALL || pending_count > (how == SUBSET ? 1 : 0))
-                cut(places[i], (enum how)how, mix64(seed * 31 + places[i] * 4 + (unsigned)how), returns ? &done : NULL, only_how >= 0);
+            for (variant = 0; variant < variants((enum how)how); variant++)
+                if (only_how >= 0 ? how == only_how : how == ALL || pending_count > (how == SUBSET ? 1 : 0))
+                    cut(places[i], (enum how)how, mix64(seed * 31 + places[i] * 4 + (unsigned)how + ((uint64_t)variant << 40)), only_how >= 0);
     }
     rmdir(mount_point);
 }

@@ -10,49 +10,73 @@
 
 #define SECTOR 512
 
-/* One operation on the medium; as an intent, without `result` and what follows it. `left_out`: so many of its `syncs` were left out. */
+/* One operation on the medium, with its results, which the twin of the medium tells before. `left_out`: which of its `syncs` is left out. */
 enum kind {
     OP_NONE,
-    OP_MADE,   /* the file system is mounted; where the medium is static, its file of zeros is on the disk */
     OP_INIT,   /* size: of the medium */
-    OP_ALLOC,  /* asked; result: offset, 0 if the medium is full; size: palloc_size */
+    OP_ALLOC,  /* asked; result: offset, 0 if the medium is full; size: palloc_size; grows: the file got longer */
     OP_FREE,   /* ptr */
     OP_RESIZE, /* ptr, asked; result: offset, 0 if the medium is full; size: palloc_size */
     OP_WRITE,  /* ptr, id: the pattern of `id` over the whole blob, by pwrite(2) */
     OP_STORE,  /* ptr, id: the same through palloc_data */
     OP_SYNC,   /* size: of the medium */
     OP_REOPEN, /* size: of the medium */
+    OP_COMMIT, /* a transaction, `tx` */
     OP_LOSS,   /* asked: so many media were stored to, synced and read again; result: so many of them were not as stored */
     OP_END,    /* the guest has done all that it was to do */
     OP_BROKEN, /* an operation failed that must not: `text` */
     OP_COUNT
 };
 
-struct op {
-    uint64_t kind, ptr, asked, id, result, size, syncs, left_out;
+#define TX_NEW 3
+#define TX_FREED 2
+
+/* What a transaction does: new blobs with patterns, blobs that it frees, and one that it stores a pattern over. 0: one less. */
+struct tx {
+    struct {
+        uint64_t ptr, size, asked, id; /* ptr 0: the medium was full */
+    } new[TX_NEW];
+    uint64_t freed[TX_FREED];
+    uint64_t stored, id;
+    uint64_t cancelled; /* palloc_cancel ended it, so it did nothing */
 };
 
-/* An acknowledgement: `done` returned, `next` begins when this is on the disk. */
+struct op {
+    uint64_t kind, ptr, asked, id, result, size, grows, syncs, left_out;
+    uint64_t has_record; /* the operation before is a transaction with a record, which is outstanding */
+    struct tx tx;
+};
+
+/* What is written when an operation begins: those of the records before have returned. */
 struct record {
     uint64_t magic, number;
-    struct op done, next;
-    char text[SECTOR - 2 * 8 - 2 * sizeof(struct op)];
+    struct op next;
+    char text[SECTOR - 2 * 8 - sizeof(struct op)];
 };
 
-/* What a mutant calls the operation, once its result is known. */
+static inline int changes_blobs(const struct tx *tx)
+{
+    return !tx->cancelled && (tx->freed[0] != 0 || tx->freed[1] != 0 || tx->stored != 0);
+}
+
+/* What a mutant calls the operation. */
 static inline const char *operation_name(const struct op *op, uint64_t old_size)
 {
+    if (op->has_record && (op->kind == OP_FREE || op->kind == OP_ALLOC))
+        return "next";
     switch (op->kind) {
     case OP_INIT:
         return "init";
     case OP_ALLOC:
-        return "alloc";
+        return op->grows ? "growth" : "alloc";
     case OP_FREE:
         return "free";
     case OP_SYNC:
         return "sync";
     case OP_REOPEN:
         return "reopen";
+    case OP_COMMIT:
+        return changes_blobs(&op->tx) ? "commit" : "new";
     case OP_RESIZE:
         if (op->result == 0)
             return "resize";
