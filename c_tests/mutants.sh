@@ -5,10 +5,15 @@
 #
 #   c_tests/mutants.sh [PATH...]     only of files whose names begin so: src/vmem, src/palloc/heap.rs
 #
-# MUTANTS_SECONDS (3600) is when it begins no further mutant, MUTANTS_SEED (1) chooses the sample. Mutants that no test catches are printed
-# as patches: someone has to see which of them change nothing that a user could notice, and which lack a test.
+# MUTANTS_SECONDS (3600) is when it begins no further mutant, MUTANTS_SEED (1) chooses the sample. MUTANTS_ONLY is a regular expression:
+# only mutants whose names match. Everything is in build/mutants: the copy of the tree, and results, a line for each mutant. With
+# MUTANTS_RESUME=1 the mutants that stand there are not tried again, but counted. Mutants that no test catches are printed as patches:
+# someone has to see which of them change nothing that a user could notice, and which lack a test.
+#
+# A mutant costs a compilation without optimization that reuses most of the last one, and the tests up to the first that fails: the C
+# programs are compiled once, and linked with the library of that compilation.
 . "$(dirname "$0")/lib.sh"
-: "${CARGO:=cargo}" "${CARGOFLAGS=--locked}" "${MUTANTS_SECONDS:=3600}" "${MUTANTS_SEED:=1}"
+: "${CARGO:=cargo}" "${CARGOFLAGS=--locked}" "${MUTANTS_SECONDS:=3600}" "${MUTANTS_SEED:=1}" "${MUTANTS_ONLY=.}" "${MUTANTS_RESUME=}"
 cd "$ROOT" || exit
 if ! "$CARGO" mutants --version >/dev/null 2>&1; then
     skip "mutants" "needs cargo-mutants (cargo install --locked cargo-mutants)"
@@ -39,11 +44,16 @@ if [ "$total" -eq 0 ]; then
     exit
 fi
 
-TREE=$WORK/tree
-mkdir "$TREE" && tar -c --exclude=./.git --exclude=./build --exclude=target . | tar -x -C "$TREE"
+PLACE=$ROOT/build/mutants
+TREE=$PLACE/tree
+rm -rf "$TREE"
+mkdir -p "$TREE" && tar -c --exclude=./.git --exclude=./build --exclude=./target . | tar -x -C "$TREE"
 cd "$TREE" || exit
+[ -n "$MUTANTS_RESUME" ] || rm -f "$PLACE/results"
+touch "$PLACE/results"
 unset MAKEFLAGS MAKELEVEL RESULTS
-export CARGO_TARGET_DIR="$ROOT/target/mutants" KINDS=static TEST_TIMEOUT="${TEST_TIMEOUT:-300}" SKIP_C_PROGRAMS=1 RUST_BACKTRACE=0
+TEST_DATA=$TREE/c_tests/golden
+export CARGO_TARGET_DIR="$ROOT/target/mutants" TEST_DATA TEST_TIMEOUT="${TEST_TIMEOUT:-300}" SKIP_C_PROGRAMS=1 RUST_BACKTRACE=0
 
 # What FILE is a part of: palloc, vmem, buflib, or nothing of these.
 engine_of() { # FILE
@@ -54,7 +64,7 @@ engine_of() { # FILE
     esac
 }
 
-# The Rust tests of the engine, beside the code and in tests/.
+# The Rust tests of the engine, beside the code and in tests/. nextest stops at the first failure.
 rust_tests() { # FILE
     case $(engine_of "$1") in
     palloc) set -- palloc:: fuzz memory ;;
@@ -63,26 +73,48 @@ rust_tests() { # FILE
     *) set -- "" fuzz memory buflib ;;
     esac
     # shellcheck disable=SC2086
-    limited $CARGO test $CARGOFLAGS -q --lib "$1" || return
+    limited $CARGO $RUN_TESTS $CARGOFLAGS --lib "$1" || return
     shift
     # shellcheck disable=SC2086
-    for target; do limited $CARGO test $CARGOFLAGS -q --test "$target" || return; done
+    for target; do limited $CARGO $RUN_TESTS $CARGOFLAGS --test "$target" || return; done
 }
 
-# The C programs of the engine.
+if "$CARGO" nextest --version >/dev/null 2>&1; then
+    RUN_TESTS="nextest run --color never"
+else
+    RUN_TESTS="test -q"
+fi
+
+# The C programs of the engine, those first that run quickly.
 programs_of() { # FILE
     engine=$(engine_of "$1")
-    for program in c_tests/"$engine"*.c c_tests/core_alloc.c; do
+    for program in "$TREE"/c_tests/"$engine"*.c "$TREE"/c_tests/core_alloc.c; do
+        program=$(basename "$program" .c)
         case $engine-$program in
-        palloc-*core_alloc.c | vmem-*core_alloc.c) ;;
-        *) basename "$program" .c ;;
+        palloc-core_alloc | vmem-core_alloc) ;;
+        *) echo "$(cat "$WORK/$program.seconds" 2>/dev/null || echo 0) $program" ;;
         esac
-    done
+    done | sort -n | cut -d ' ' -f 2
+}
+
+# Runs a C program with the library; its object is made once.
+c_program() { # PROGRAM
+    object=$WORK/$1.o
+    [ -f "$object" ] || strict_cc -c "$TREE/c_tests/$1.c" -o "$object" || return
+    support || return
+    # shellcheck disable=SC2086
+    $CC $CFLAGS "$object" "$SUPPORT" $LDFLAGS "$CARGO_TARGET_DIR/debug/libpalloc.a" $LIBS -o "$WORK/program" || return
+    rm -rf "$WORK/dir"
+    mkdir "$WORK/dir"
+    began=$(date +%s)
+    (cd "$WORK/dir" && limited "$WORK/program") || return
+    echo $(($(date +%s) - began)) >"$WORK/$1.seconds"
 }
 
 c_programs() { # FILE
-    "$MAKE" --no-print-directory all || return
-    for program in $(programs_of "$1"); do c_tests/run.sh "$program" || return; done
+    # shellcheck disable=SC2086
+    $CARGO build $CARGOFLAGS -q --lib || return
+    for program in $(programs_of "$1"); do c_program "$program" || return; done
 }
 
 # compiles | caught | missed, for the tree as it is after a change of FILE.
@@ -111,28 +143,23 @@ fi
 pass
 
 echo "== $total mutants, a sample with seed $MUTANTS_SEED, for $MUTANTS_SECONDS seconds"
-caught=0 missed=0 useless=0
 end=$(($(date +%s) + MUTANTS_SECONDS))
 # (Not with awk's rand(), which every awk has its own of.)
 awk -v n="$total" -v x="$MUTANTS_SEED" 'BEGIN { for (i = 1; i <= n; i++) { x = x * 16807 % 2147483647; printf "%010d %d\n", x, i } }' |
     sort >"$WORK/order"
 while read -r _ n; do
     [ "$(date +%s)" -lt "$end" ] || break
-    file=$(sed -n '1s/:.*//p' "$MUTANTS/$n")
+    name=$(head -n 1 "$MUTANTS/$n")
+    echo "$name" | grep -q -e "$MUTANTS_ONLY" || continue
+    ! grep -q -F -e " - $name" "$PLACE/results" || continue
+    file=${name%%:*}
     cp "$file" "$WORK/original"
     sed 1d "$MUTANTS/$n" | patch -s "$file" || break
     verdict=$(try "$file")
-    case $verdict in
-    "does not compile") useless=$((useless + 1)) ;;
-    caught*) caught=$((caught + 1)) ;;
-    *)
-        missed=$((missed + 1))
-        sed 's/^/    /' "$MUTANTS/$n"
-        ;;
-    esac
-    echo "$verdict - $(head -n 1 "$MUTANTS/$n")"
     cp "$WORK/original" "$file"
+    [ "$verdict" != "not caught" ] || sed 's/^/    /' "$MUTANTS/$n"
+    echo "$verdict - $name" | tee -a "$PLACE/results"
 done <"$WORK/order"
 echo
-echo "$caught mutants caught, $missed not caught, $useless do not compile"
-[ "$((caught + missed))" -gt 0 ]
+awk '/^does not compile/ { useless++ } /^caught/ { caught++ } /^not caught/ { missed++ }
+    END { printf "%d mutants caught, %d not caught, %d do not compile\n", caught, missed, useless; exit caught + missed == 0 }' "$PLACE/results"
