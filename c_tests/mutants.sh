@@ -64,7 +64,11 @@ engine_of() { # FILE
     esac
 }
 
-# The Rust tests of the engine, beside the code and in tests/. nextest stops at the first failure.
+# Those that take longest; they come last.
+LONG="between_two_syncs every_image_of_a_power_cut a_power_cut_in_any_transaction a_power_cut_while_a_sync a_power_cut_after_growth
+every_short_sequence_with_transactions"
+
+# The other Rust tests of the engine, beside the code and in tests/. nextest stops at the first failure.
 rust_tests() { # FILE
     case $(engine_of "$1") in
     palloc) set -- palloc:: fuzz memory ;;
@@ -72,11 +76,19 @@ rust_tests() { # FILE
     vmem) set -- vmem:: ;;
     *) set -- "" fuzz memory buflib ;;
     esac
+    skips=""
+    for name in $LONG; do skips="$skips --skip $name"; done
     # shellcheck disable=SC2086
-    limited $CARGO $RUN_TESTS $CARGOFLAGS --lib "$1" || return
+    limited $CARGO $RUN_TESTS $CARGOFLAGS --lib "$1" -- $skips || return
     shift
     # shellcheck disable=SC2086
     for target; do limited $CARGO $RUN_TESTS $CARGOFLAGS --test "$target" || return; done
+}
+
+long_tests() { # FILE
+    [ "$(engine_of "$1")" = palloc ] || return 0
+    # shellcheck disable=SC2086
+    for name in $LONG; do limited $CARGO $RUN_TESTS $CARGOFLAGS --lib "$name" || return; done
 }
 
 if "$CARGO" nextest --version >/dev/null 2>&1; then
@@ -117,8 +129,8 @@ c_programs() { # FILE
     for program in $(programs_of "$1"); do c_program "$program" || return; done
 }
 
-# compiles | caught | missed, for the tree as it is after a change of FILE.
-try() { # FILE
+# compiles | caught | missed, for the tree as it is after a change of FILE; with `quick` without the long tests.
+try() { # FILE [quick]
     # shellcheck disable=SC2086
     if ! $CARGO test $CARGOFLAGS -q --no-run --lib >"$WORK/log" 2>&1; then
         echo "does not compile"
@@ -126,6 +138,8 @@ try() { # FILE
         echo "caught by the Rust tests"
     elif ! c_programs "$1" >"$WORK/log" 2>&1 </dev/null; then
         echo "caught by a C program"
+    elif [ -z "${2-}" ] && ! long_tests "$1" >"$WORK/log" 2>&1 </dev/null; then
+        echo "caught by the long Rust tests"
     else
         echo "not caught"
     fi
@@ -134,7 +148,7 @@ try() { # FILE
 echo "== without a mutant"
 first=$(head -n 1 "$MUTANTS/1") # of PATH's files, if there is a PATH
 [ "$*" != src ] || first=src/lib.rs
-verdict=$(try "${first%%:*}")
+verdict=$(try "${first%%:*}" quick)
 if [ "$verdict" != "not caught" ]; then
     fail "the tests of the tree as it is: $verdict" "$WORK/log"
     finish
