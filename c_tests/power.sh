@@ -199,7 +199,7 @@ check_log() {
     disk "$1"
     jobs=6
     [ "$fs" != btrfs ] || jobs=1
-    "$POWER/images" "$POWER/base.$1" "$4" "$fs" "$host_options" "$2" "$3" "$POWER" "$ROUND_IMAGES" $jobs >"$POWER/images.log" 2>&1 \
+    "$POWER/images" "$POWER/base.$1" "$4" "$fs" "$host_options" "$2" "$3" "$POWER" "$ROUND_IMAGES" $jobs ${mutant:+mutant} >"$POWER/images.log" 2>&1 \
         </dev/null
 }
 
@@ -239,6 +239,14 @@ make_plan() { # MODE...
         "  " | *" $d:$m "*) [ "$d:$m" = raw:first ] || ! can "$d" || plan="$plan $d:$m" ;;
         esac
     done
+}
+
+# The same of these only, unless POWER_ONLY has others.
+make_plan_of() { # "DISK:MODE..."
+    only=$POWER_ONLY
+    POWER_ONLY=${only:-$1}
+    make_plan first second
+    POWER_ONLY=$only
 }
 
 # start_round: runs the guest for the next of the plan, in the background; sets `guest`.
@@ -362,7 +370,8 @@ check_mutants() {
         case $barrier in
         sync:*) make_plan plain ;;
         commit:* | new:* | next:*) make_plan first static ;;
-        growth:* | free:*/2) make_plan first second ;;
+        growth:*) make_plan_of "ext4:first ext4-1k:second xfs:first ext4-1k:first ext4:second xfs:second" ;;
+        free:*/2) make_plan_of "ext4-1k:second ext4:second xfs:second" ;;
         *) make_plan first second static ;;
         esac
         run_plan "$barrier"

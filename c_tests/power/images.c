@@ -3,6 +3,7 @@
  * Cuts the power at places of a log (disk.c), and compares what palloc then finds with what was acknowledged (guest.c).
  *
  *     images BASE LOG FS OPTIONS MODE SEED DIRECTORY COUNT JOBS       about COUNT images at random places, by JOBS processes
+ *     images BASE LOG FS OPTIONS MODE SEED DIRECTORY COUNT JOBS mutant     only around operations that lack a sync
  *     images BASE LOG FS OPTIONS MODE SEED DIRECTORY at PLACE HOW     that one, which is kept as DIRECTORY/image
  *
  * After a cut the disk has all that was written before the last flush, and of what was written since
@@ -84,7 +85,7 @@ static struct state now, synced;
 static struct op in_flight; /* with what it does */
 static int broken; /* an operation failed in the guest */
 static int is_first_job;
-static int is_mutant; /* the log has operations that lack a sync */
+static int is_mutant; /* only cuts around operations that lack a sync */
 
 static struct expected *find(struct state *s, uint64_t ptr)
 {
@@ -789,24 +790,26 @@ static size_t places_of_mutant(size_t *places)
 static size_t choose_places(size_t *places, size_t wanted, struct rng *rng)
 {
     size_t first = 0, count = 0, n = 0, i;
-    size_t *all = xmalloc((entry_count + 1) * sizeof *all), all_count = places_of_mutant(all);
-
+    size_t *all = xmalloc((entry_count + 1) * sizeof *all), all_count = is_mutant ? places_of_mutant(all) : 0;
+    unsigned tries;
 
     while (first < entry_count && entries[first]->type != ENTRY_RECORD)
         first++;
-    if (first >= entry_count)
+    if (first >= entry_count || (is_mutant && all_count == 0))
         return 0;
-    is_mutant = all_count > 0;
     if (is_mutant)
         wanted = wanted / 3 + 1; /* with more images at each */
-    places[count++] = entry_count;
-    for (i = first + 1; i < entry_count && entries[i]->type != ENTRY_RECORD && count < wanted / 4 && all_count == 0; i++)
+    else
+        places[count++] = entry_count;
+    for (i = first + 1; i < entry_count && entries[i]->type != ENTRY_RECORD && count < wanted / 4 && !is_mutant; i++)
         places[count++] = i;
     while (count < wanted) {
         size_t place = first + 1 + rng_below(rng, entry_count - first);
-        if (all_count > 0)
+        if (is_mutant) {
             place = all[rng_below(rng, all_count)];
-        else if (rng_below(rng, 4) != 0)
+            for (tries = 0; tries < 3 && (place >= entry_count || entries[place]->type != ENTRY_FLUSH); tries++)
+                place = all[rng_below(rng, all_count)];
+        } else if (rng_below(rng, 4) != 0)
             while (place < entry_count && entries[place]->type != ENTRY_FLUSH && entries[place - 1]->type != ENTRY_RECORD)
                 place++;
         places[count++] = place;
@@ -878,6 +881,7 @@ int main(int argc, char **argv)
 
     REQUIRE(argc >= 10);
     one = strcmp(argv[8], "at") == 0;
+    is_mutant = !one && argc > 10;
     fs = argv[3];
     options = argv[4];
     mode = mode_of(argv[5]);
