@@ -685,7 +685,10 @@ impl<M: Medium> Heap<M> {
             let start = before.map_or(block.start, |before| before.start);
             let whole = Extent::between(start, behind.map_or(block.end(), Extent::end));
             self.medium.store(whole.start, Marker::free(whole.data_len).0);
-            self.medium.store(whole.end_marker(), Marker::free(whole.data_len).0);
+            // No record frees a log of one transaction: until its start marker is on the disk, its tag says that it is no blob.
+            if self.medium.load(whole.end_marker()) != record::reserved(whole.end_marker()) {
+                self.medium.store(whole.end_marker(), Marker::free(whole.data_len).0);
+            }
             self.index.put_reserved(whole.start);
             self.tx.tail_freed |= self.dynamic && whole.end() == self.size;
             kept += usize::from(!joins_last);

@@ -311,6 +311,28 @@ fn a_rule_that_is_broken_is_found() {
     });
 }
 
+/// A transaction that needs a log of its own, and others behind it, which free that log.
+#[test]
+fn a_log_of_one_transaction_is_no_blob_after_any_power_cut() {
+    let mut random = Random(9);
+    let mut medium = start(0);
+    let ptr = medium.heap.alloc(3000).unwrap();
+    medium.fill(ptr, 1);
+    for round in 0..3 {
+        medium.cut_power_during(&mut random, 300, |heap, _, _| {
+            let mut changes = heap.begin().unwrap();
+            change(heap, &mut changes, &[], &[], &[(ptr, vec![round + 2; 3000])]).unwrap();
+            heap.tx_commit(&mut changes).unwrap();
+            (Operation::Other, None::<u64>)
+        });
+        for _ in 0..3 {
+            let step = Step::Tx(&[24], 0, 0);
+            medium.cut_power_during(&mut random, 300, |heap, before, _| step.run(heap, before, 7));
+        }
+    }
+    assert!(medium.images_opened > 1000);
+}
+
 /// Without PALLOC_SYNC a tag may be on the disk with the record that was in the log before.
 #[test]
 fn a_tag_of_another_record_counts_as_reserved() {
