@@ -11,7 +11,7 @@
  *   chain        reads that depend on each other: each block holds the name of the next. By buflib_get_data, and by an array of pointers
  *
  * N is the blocks in one pool, or 1,000 pools of 100, chosen at random. Compaction moves all blocks of a pool but the first, which was
- * freed, beside one memmove of the same bytes.
+ * freed, beside one memmove of the same bytes. Pauses are the times of single calls.
  */
 #include "bench.h"
 #include <buflib.h>
@@ -353,6 +353,74 @@ static void compaction(void)
         }
 }
 
+static int by_value(const void *a, const void *b)
+{
+    double left = *(const double *)a, right = *(const double *)b;
+
+    return (left > right) - (left < right);
+}
+
+/* A row of `pauses`: `count` calls that took so many nanoseconds each. */
+static void pause_row(const char *call, double *taken, size_t count)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < count; i++)
+        sum += taken[i];
+    qsort(taken, count, sizeof *taken, by_value);
+    printf("| %-30s | %8.2f | %8.2f | %8.2f |\n", call, sum / (double)count / 1e3, taken[(size_t)((double)count * 0.999)] / 1e3,
+           taken[count - 1] / 1e3);
+}
+
+/* A churn with a step of a compaction after each pair, and a whole compaction of as many blocks when half of them were freed. Each call is
+ * measured in the CPU time of the thread, which leaves out the time in which other programs run. */
+static void pauses(void)
+{
+    const size_t n = smoke() ? 1000 : 100000, pairs = smoke() ? 1000 : 300000, bytes = n * 420;
+    char *memory = (char *)aligned_alloc(64, bytes);
+    int *handles = (int *)malloc(n * sizeof *handles);
+    double *taken[3], whole, start, steps = 0;
+    struct buflib_context ctx;
+    struct buflib_stat was, is;
+
+    for (int i = 0; i < 3; i++)
+        MUST((taken[i] = (double *)calloc(pairs, sizeof **taken)) != NULL);
+    MUST(memory != NULL && handles != NULL);
+    memset(memory, 0, bytes);
+    seed = 1;
+    buflib_init(&ctx, memory, bytes);
+    for (size_t i = 0; i < n; i++)
+        MUST((handles[i] = buflib_alloc(&ctx, random_size())) > 0);
+    MUST(buflib_get_stat(&ctx, &was));
+    for (size_t i = 0; i < pairs; i++) {
+        size_t some = random_below(n), size = random_size();
+        start = nanoseconds(CLOCK_THREAD_CPUTIME_ID);
+        buflib_free(&ctx, handles[some]);
+        taken[0][i] = nanoseconds(CLOCK_THREAD_CPUTIME_ID) - start;
+        start = nanoseconds(CLOCK_THREAD_CPUTIME_ID);
+        MUST((handles[some] = buflib_alloc(&ctx, size)) > 0);
+        taken[1][i] = nanoseconds(CLOCK_THREAD_CPUTIME_ID) - start;
+        start = nanoseconds(CLOCK_THREAD_CPUTIME_ID);
+        buflib_compact_step(&ctx, 16384);
+        steps += taken[2][i] = nanoseconds(CLOCK_THREAD_CPUTIME_ID) - start;
+    }
+    MUST(buflib_get_stat(&ctx, &is));
+    for (size_t i = 0; i < n; i += 2)
+        buflib_free(&ctx, handles[i]);
+    start = nanoseconds(CLOCK_THREAD_CPUTIME_ID);
+    buflib_allocatable(&ctx);
+    whole = nanoseconds(CLOCK_THREAD_CPUTIME_ID) - start;
+    printf("\n### buflib: pauses, us\n\n"
+           "| %zu blocks                  |     mean |   99.9 %% |  longest |\n"
+           "| :----------------------------- | -------: | -------: | -------: |\n",
+           n);
+    pause_row("buflib_free", taken[0], pairs);
+    pause_row("buflib_alloc", taken[1], pairs);
+    pause_row("buflib_compact_step of 16 KiB", taken[2], pairs);
+    pause_row("the same, for each block moved", &(double){steps / (double)(is.moves - was.moves)}, 1);
+    pause_row("a whole compaction", &whole, 1);
+}
+
 int main(void)
 {
     for (int which = 0; which < PEERS; which++) {
@@ -361,5 +429,6 @@ int main(void)
     }
     costs();
     compaction();
+    pauses();
     return 0;
 }

@@ -94,10 +94,11 @@ fn pick(n: usize) -> usize {
     with(|state| usize::from(state.input.pop().unwrap_or(0)) % n)
 }
 
-unsafe extern "C" fn on_panic(_: *mut Context, _: *const c_char) {
+unsafe extern "C" fn on_panic(_: *mut Context, message: *const c_char) {
     with(|state| {
         state.panics += 1;
-        assert!(state.damaged, "damage is reported, and there is none");
+        // SAFETY: the message is a string.
+        assert!(state.damaged, "{:?}", unsafe { std::ffi::CStr::from_ptr(message) });
     });
 }
 
@@ -233,6 +234,9 @@ fn action() {
         }
         9 => {
             let handle = some_handle();
+            if !with(|state| state.blocks.contains_key(&handle)) {
+                return; // buflib_get_data reports a bad handle
+            }
             let (start, size) = unsafe { (buflib_get_data(ctx, handle), buflib_get_size(ctx, handle)) };
             let front = pick(256) * size / 512;
             shrink(handle, start, front, pick(256) * (size - front) / 256);

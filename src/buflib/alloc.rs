@@ -1,6 +1,6 @@
 //! Allocating, freeing and shrinking blocks. A block is placed first fit by address, and in the end space last.
 
-use super::block::{Any, Block, Extent, Fault, Result, any_at, block_at, block_of, free_before, walk};
+use super::block::{Any, Block, Extent, Fault, Result, any_at, block_at, block_of, free_at, free_before, walk};
 use super::compact::{FRONT, compact_and_shrink, saturate};
 use super::free_tree::{Change, Plan};
 use super::layout::*;
@@ -260,17 +260,16 @@ fn after(ctx: &Context, pool: Pool, end: usize) -> Result<After> {
     if end == ctx.end() {
         return Ok(After::EndSpace);
     }
-    Ok(match any_at(ctx, pool, end)? {
-        Any::Used(block) => After::Used(block),
-        Any::Free(len) => {
-            // A short one is in no tree and may be a single word: a damaged header could look like it. The block behind knows.
-            let behind = if len < NODE { Some(block_at(ctx, pool, end + len)?) } else { None };
-            if behind.is_some_and(|block| block.flags.prev != len) {
-                return Err(Fault::new(pool, end, "a free block that the next block does not know"));
-            }
-            After::Free(len, behind)
-        }
-    })
+    if pool.get(end) as isize >= 0 {
+        return Ok(After::Used(block_at(ctx, pool, end)?));
+    }
+    let len = free_at(ctx, pool, end)?;
+    // A short one is in no tree and may be a single word: a damaged header could look like it. The block behind knows.
+    let behind = if len < NODE { Some(block_at(ctx, pool, end + len)?) } else { None };
+    if behind.is_some_and(|block| block.flags.prev != len) {
+        return Err(Fault::new(pool, end, "a free block that the next block does not know"));
+    }
+    Ok(After::Free(len, behind))
 }
 
 /// In a shrink callback: the walk that called it goes on behind words that have become free.

@@ -212,7 +212,7 @@ pub(crate) fn check_crc(pool: Pool, block: &Block) -> Result<()> {
 }
 
 /// The block that a handle names, wholly checked; None if the handle is free or outside of the table.
-#[inline(always)]
+#[inline]
 pub(crate) fn block_of(ctx: &Context, pool: Pool, handle: i32) -> Result<Option<Block>> {
     let handle = handle as usize; // a negative one becomes too large
     if handle.wrapping_sub(1) >= ctx.handles() {
@@ -277,7 +277,7 @@ impl Any {
 }
 
 /// The block at `start`, whether free or not, wholly checked.
-#[inline(always)]
+#[inline]
 pub(crate) fn any_at(ctx: &Context, pool: Pool, start: usize) -> Result<Any> {
     if (pool.get(start) as isize) < 0 {
         Ok(Any::Free(free_at(ctx, pool, start)?))
