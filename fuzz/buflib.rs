@@ -29,12 +29,7 @@ unsafe extern "C" {
         name: *const c_char,
         ops: *const Callbacks,
     ) -> c_int;
-    fn buflib_alloc_maximum(
-        ctx: *mut Context,
-        name: *const c_char,
-        size: *mut usize,
-        ops: *const Callbacks,
-    ) -> c_int;
+    fn buflib_alloc_maximum(ctx: *mut Context, name: *const c_char, size: *mut usize, ops: *const Callbacks) -> c_int;
     fn buflib_free(ctx: *mut Context, handle: c_int) -> c_int;
     fn buflib_shrink(ctx: *mut Context, handle: c_int, start: *mut c_void, size: usize) -> bool;
     fn buflib_get_data(ctx: *mut Context, handle: c_int) -> *mut c_void;
@@ -153,8 +148,10 @@ extern "C" fn on_shrink(handle: c_int, _: u32, start: *mut c_void, size: usize) 
 extern "C" fn on_sync(_: c_int, _: bool) {}
 
 static LOCKED: Callbacks = Callbacks { move_callback: None, shrink_callback: None, sync_callback: None };
-static MOVES: Callbacks = Callbacks { move_callback: Some(on_move), shrink_callback: None, sync_callback: Some(on_sync) };
-static GIVES: Callbacks = Callbacks { move_callback: Some(on_move), shrink_callback: Some(on_shrink), sync_callback: None };
+static MOVES: Callbacks =
+    Callbacks { move_callback: Some(on_move), shrink_callback: None, sync_callback: Some(on_sync) };
+static GIVES: Callbacks =
+    Callbacks { move_callback: Some(on_move), shrink_callback: Some(on_shrink), sync_callback: None };
 
 fn free(handle: c_int) -> c_int {
     // SAFETY: the context is initialized.
@@ -317,15 +314,8 @@ pub fn operations(data: &[u8]) {
     memory[GUARD + WORDS..].fill(GUARD_WORD);
     let start = memory[GUARD..].as_mut_ptr();
     let input: Vec<u8> = data.iter().rev().copied().collect();
-    let state = State {
-        ctx: Box::new([0; 128]),
-        memory,
-        input,
-        blocks: BTreeMap::new(),
-        panics: 0,
-        damaged: false,
-        serial: 0,
-    };
+    let state =
+        State { ctx: Box::new([0; 128]), memory, input, blocks: BTreeMap::new(), panics: 0, damaged: false, serial: 0 };
     STATE.with(|place| *place.borrow_mut() = Some(state));
     // SAFETY: the memory is used by the pool and by `damage` only.
     unsafe {

@@ -4,6 +4,8 @@
 
 #[path = "../fuzz/bodies.rs"]
 mod bodies;
+#[path = "../fuzz/buflib.rs"]
+mod buflib;
 
 use std::path::Path;
 use std::{env, fs};
@@ -96,4 +98,9 @@ fn any_bytes_are_opened_or_refused() {
 #[test]
 fn any_operations_keep_what_was_written() {
     replay(&inputs(&["fuzz/corpus/operations"], None), bodies::operations, 2_000);
+}
+
+#[test]
+fn operations_on_blocks_keep_them_and_damage_reaches_no_other_memory() {
+    replay(&inputs(&["fuzz/corpus/buflib"], None), buflib::operations, 5_000);
 }

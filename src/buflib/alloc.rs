@@ -38,14 +38,14 @@ impl core::fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
-/// Makes the words that lie wholly in `size` bytes from `buf` a pool.
+/// Initializes a context. Its pool is the words that lie wholly in the `size` bytes from `buf`.
 ///
 /// # Safety
 /// Those bytes are *pool memory* of `ctx` from now on.
 pub(crate) unsafe fn init(ctx: *mut Context, buf: *mut u8, size: usize) {
     let skip = buf.addr().wrapping_neg() % W;
     let words = if buf.is_null() { 0 } else { size.saturating_sub(skip) / W };
-    // SAFETY: the caller's; a context has no destructor, so that what was there needs none.
+    // SAFETY: the caller's. A context has no destructor, so it may be overwritten.
     unsafe {
         ctx.write(Context::new());
         if words > 0 {
@@ -54,7 +54,7 @@ pub(crate) unsafe fn init(ctx: *mut Context, buf: *mut u8, size: usize) {
     }
 }
 
-/// The block that is wanted.
+/// A request for a block.
 #[derive(Clone, Copy)]
 pub(crate) struct Request<'a> {
     pub size: usize,
@@ -272,7 +272,7 @@ fn after(ctx: &Context, pool: Pool, end: usize) -> Result<After> {
     Ok(After::Free(len, behind))
 }
 
-/// In a shrink callback: the walk that called it goes on behind words that have become free.
+/// In a shrink callback: makes the walk that called it continue behind words that have become free.
 fn skip_when_asking(ctx: &Context, free: Extent) {
     let next = ctx.next_to_ask.get();
     if ctx.busy.get() != IDLE && free.start < next && next < free.end() {
@@ -287,7 +287,7 @@ fn skip_when_asking(ctx: &Context, free: Extent) {
 ///     | free: a | block: b | end space ... becomes  | end space ...
 /// ```
 ///
-/// 0 if it is done; the handle if that is bad.
+/// Returns 0, or the handle itself if it is bad.
 pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Error> {
     if !ctx.may_give() {
         return Err(Error::InCallback);
@@ -345,7 +345,7 @@ pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Erro
     Ok(0)
 }
 
-/// Cuts a block's payload to `size` bytes from the address `start`; 0 is where it starts already.
+/// Cuts the payload of a block to `size` bytes from the address `start`. A `start` of 0 keeps the start.
 ///
 /// ```text
 ///     | free: a | header | cut |    payload    | cut | free: c |

@@ -1,11 +1,11 @@
-//! A block: its words, and whether they are right. Nothing of the pool is used before it was checked here.
+//! A block: its words, and their checks. All other files read the words of a block through the checks of this one.
 //!
-//! A header is compared with its checksum and its slot, a free block with its other end. Its links are `free_tree`'s matter.
+//! A header is compared with its checksum and its slot, a free block with its other end. `free_tree` checks the links.
 
 use super::layout::*;
 use core::{fmt, ptr};
 
-/// Something in the pool is not as it was left: a program wrote outside of its blocks.
+/// Damage: a word of the pool differs from the one that the library wrote, because a program wrote outside of its blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Where: an address in the pool.
@@ -99,8 +99,8 @@ impl Block {
         }
     }
 
-    /// Writes the flags as they are right when the block is at `to`. (On 64-bit the crc does not cover them, on 32-bit it does not
-    /// depend on the place.)
+    /// Writes the flags for a block that moves to `to`. On 64-bit the crc does not cover them, but their own check depends on the place. On
+    /// 32-bit the crc covers them.
     pub fn send(&self, pool: Pool, to: usize) {
         if cfg!(target_pointer_width = "64") {
             let crc = tail::crc(pool.get(self.payload - 1));
@@ -158,7 +158,7 @@ pub(crate) fn shape_at(ctx: &Context, pool: Pool, start: usize) -> Result<Block>
     shape(pool, ctx.end(), ctx.handles(), start)
 }
 
-/// As `shape_at`, for a loop over all blocks.
+/// As `shape_at`, with the values of the context that a loop over all blocks reads once.
 #[inline(always)]
 pub(crate) fn shape(pool: Pool, end: usize, handles: usize, start: usize) -> Result<Block> {
     let fault = |what| Err(Fault::new(pool, start, what));
@@ -246,7 +246,8 @@ pub(crate) fn free_at(ctx: &Context, pool: Pool, start: usize) -> Result<usize> 
     Ok(len)
 }
 
-/// The free block before a block, if there is one. Its ends are checked; that a long one is no payload, the tree knows.
+/// Returns the free block before a block. Its ends are checked. Whether a block of NODE words and more is really free is checked when it
+/// is found in its tree.
 #[inline]
 pub(crate) fn free_before(ctx: &Context, pool: Pool, block: &Block) -> Result<Option<Extent>> {
     let (end, prev) = (block.start, block.flags.prev);
@@ -286,7 +287,7 @@ pub(crate) fn any_at(ctx: &Context, pool: Pool, start: usize) -> Result<Any> {
     }
 }
 
-/// Checks the header of every block, and that each knows the one before it. Returns the first free block, if there is one.
+/// Checks the header of every block, and that its flags agree with the block before. Returns the start of the first free block.
 pub(crate) fn check_headers(ctx: &Context) -> Result<Option<usize>> {
     let (pool, end, handles) = (ctx.pool(), ctx.end(), ctx.handles());
     let mut first = None;

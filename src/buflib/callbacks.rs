@@ -1,4 +1,4 @@
-//! Calls of a program's callbacks, and the state of the context meanwhile.
+//! Calls a program's callbacks. The context is `busy` while one runs.
 
 use super::block::{Block, Result, check_crc};
 use super::layout::*;
@@ -24,13 +24,13 @@ pub(crate) fn ops<'a>(ctx: &'a Context, block: &Block) -> Result<Ops<'a>> {
     }
     check_crc(ctx.pool(), block)?;
     Ok(if ctx.closures.get() {
-        // SAFETY: the crc vouches for the word; a pool of `Buflib<'pool>` holds addresses of Hooks that live for 'pool.
+        // SAFETY: the crc matches, so the word is as it was written; a pool of `Buflib<'pool>` holds addresses of Hooks that live for 'pool.
         Ops::Rust(unsafe { &*ptr::with_exposed_provenance(address) })
     } else if address & USER_OPS != 0 {
-        // SAFETY: the crc vouches for the word; whoever allocated the block promised *callbacks* that outlive it.
+        // SAFETY: the crc matches, so the word is as it was written; the caller of the allocation promised *callbacks* that outlive the block.
         Ops::User(unsafe { &*ptr::with_exposed_provenance(address - USER_OPS) })
     } else {
-        // SAFETY: the crc vouches for the word; whoever allocated the block promised *callbacks* that outlive it.
+        // SAFETY: the crc matches, so the word is as it was written; the caller of the allocation promised *callbacks* that outlive the block.
         Ops::C(unsafe { &*ptr::with_exposed_provenance(address) })
     })
 }

@@ -46,7 +46,7 @@ pub(crate) fn compact(ctx: &Context) -> Result<bool> {
     pass.finish(walked).map(|gained| gained || trimmed)
 }
 
-/// The free words that a compaction has come upon and can still fill.
+/// The free words that a compaction has passed and can still fill.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Space {
     /// Free words right before the current block.
@@ -85,8 +85,8 @@ impl Space {
         }
     }
 
-    /// The gap and the hole after a block at `start` of `len` words has met its fate. Returns the words that no later block can fill; they
-    /// may be none.
+    /// Updates the gap and the hole for a block at `start` of `len` words with this fate. Returns the words that no later block can fill,
+    /// possibly 0.
     #[inline(always)]
     fn pass(&mut self, fate: Fate, start: usize, len: usize) -> Extent {
         let gap = Extent { start: start - self.gap, len: self.gap };
@@ -224,12 +224,12 @@ impl Pass<'_> {
         }
     }
 
-    /// Puts words that nothing is moved to any more among the free blocks.
+    /// Makes words that no block will move to a free block.
     fn leave(&mut self, free: Extent) -> Result<()> {
         if free.len > 0 { free_tree::add(self.ctx, free) } else { Ok(()) }
     }
 
-    /// Gives the gap to the end space. If a callback damaged the pool meanwhile, the pass ended early, and the gap remains free there.
+    /// Joins the gap to the end space. If a callback damaged the pool, the pass ended early, and the gap becomes a free block there.
     fn finish(mut self, (end, walked): (usize, Result<()>)) -> Result<bool> {
         self.move_run();
         self.ctx.count_moves(self.moved.0, self.moved.1);
@@ -291,8 +291,8 @@ fn ask_to_shrink(ctx: &Context, hints: u32) -> Result<bool> {
     gained
 }
 
-/// Asks in address order. With FRONT alone, the free words before a block are taken off what it and all later ones are asked for, and
-/// it is not asked if they are more than that.
+/// Asks in address order. With FRONT alone, the length of a free block before a block is subtracted from the size that this block and all
+/// later ones are asked for; a block is skipped if that length is larger.
 fn ask_each(ctx: &Context, hints: u32) -> Result<bool> {
     let pool = ctx.pool();
     let position = hints & !SIZE;

@@ -283,7 +283,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Makes a free block that was a node one no more.
+    /// Makes sure that no link leads to the words of a block that stops being a node.
     fn forget(&mut self, start: usize) {
         self.set(start, LEFT, 0);
     }
@@ -370,8 +370,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Adjusts `longest` of the nodes at `levels` of the path, when that of the subtree below them changes from `old` to `new`. Returns
-    /// what that of the topmost of the nodes becomes, or `new` if there are no nodes.
+    /// Adjusts `longest` of the nodes at `levels` of the path, when `longest` of the subtree below them changes from `old` to `new`. Returns
+    /// the new `longest` of the topmost of the nodes, or `new` if `levels` is empty.
     #[inline]
     fn adjust(&mut self, levels: Range<usize>, mut old: usize, mut new: usize) -> Result<usize> {
         for level in levels.clone().rev() {
@@ -529,7 +529,7 @@ pub(crate) fn clear(ctx: &Context) {
     }
 }
 
-/// Makes a free block that is in no tree any more look like no node.
+/// Makes sure that no link leads to the words of a free block that is in no tree any more.
 pub(crate) fn forget(pool: Pool, block: Extent) {
     if block.len >= NODE {
         pool.set(block.start + LEFT, 0);

@@ -21,7 +21,7 @@ const RUNS: usize = RUN_WORDS * BITS;
 const _: () =
     assert!(RUN_WORDS <= BITS && RUN_WORDS % 2 == 0, "`summary` has a bit for each of `runs`, and `widen` pairs them");
 
-/// Says that a handle may be free.
+/// Sets the bit of a handle that became free.
 fn mark(ctx: &Context, handle: usize) {
     let run = (handle - 1) >> ctx.run_shift.get();
     let word = &ctx.runs[run / BITS];
@@ -103,7 +103,7 @@ pub(crate) fn available(ctx: &Context) -> bool {
     lowest_free(ctx, ctx.pool()).is_some() || ctx.end_space() > 0
 }
 
-/// Gives a handle back: the last one shortens the table by one word. True if it was another.
+/// Frees a handle. The last one shortens the table by one word; returns true for any other.
 pub(crate) fn release(ctx: &Context, handle: usize) -> bool {
     ctx.pool().set_slot(handle, 0);
     let last = ctx.handles();
@@ -117,7 +117,7 @@ pub(crate) fn release(ctx: &Context, handle: usize) -> bool {
     handle != last
 }
 
-/// Drops the free handles at the end of the table. True if there were any.
+/// Removes the free handles at the end of the table. Returns whether there were any.
 pub(crate) fn trim(ctx: &Context) -> bool {
     let (pool, before) = (ctx.pool(), ctx.handles());
     let mut handles = before;
@@ -128,7 +128,7 @@ pub(crate) fn trim(ctx: &Context) -> bool {
     handles < before
 }
 
-/// The lowest handle above `handle` that names a block; 0 if there is none.
+/// Returns the lowest handle above `handle` that names a block, or 0.
 pub(crate) fn next(ctx: &Context, handle: i32) -> i32 {
     let pool = ctx.pool();
     let first = usize::try_from(handle).unwrap_or(0).saturating_add(1);
@@ -179,7 +179,7 @@ fn block_to_pin(ctx: &Context, handle: i32) -> core::result::Result<Block, NoPin
     block_of(ctx, ctx.pool(), handle)?.ok_or(NoPin::BadHandle)
 }
 
-/// Keeps a block where it is, until `unpin`.
+/// Adds a pin: the block does not move while it has one.
 pub(crate) fn pin(ctx: &Context, handle: i32) -> core::result::Result<(), NoPin> {
     let mut block = block_to_pin(ctx, handle)?;
     let pins = block.flags.pins;
@@ -193,7 +193,7 @@ pub(crate) fn pin(ctx: &Context, handle: i32) -> core::result::Result<(), NoPin>
     Ok(())
 }
 
-/// Takes one pin back.
+/// Removes a pin.
 pub(crate) fn unpin(ctx: &Context, handle: i32) -> core::result::Result<(), NoPin> {
     let mut block = block_to_pin(ctx, handle)?;
     let pins = block.flags.pins.checked_sub(1).ok_or(NoPin::None)?;

@@ -1,5 +1,5 @@
-//! The bytes of a context and of a pool. Those of the documented fields are frozen, because C code was compiled against them. Nothing
-//! here decides anything.
+//! The words of a context and of a pool. The documented fields are frozen, because C code was compiled against them. This file makes no
+//! decisions.
 //!
 //! This is the one file that touches the memory of a pool. An index counts words from `buf_start`, and each access is compared with
 //! the size of the pool, so that whatever a damaged pool says, nothing outside of it is read or written.
@@ -29,13 +29,13 @@ pub(crate) const NAME: usize = 3;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Callbacks {
-    /// Asked before a block is moved; a block with callbacks but without this one never moves.
+    /// Called before a block is moved, to allow it. A block with callbacks but without this one never moves.
     pub move_callback:
         Option<unsafe extern "C" fn(handle: c_int, current: *mut c_void, new_start: *mut c_void) -> c_int>,
-    /// Asked to give back memory when an allocation does not fit.
+    /// Called when an allocation does not fit, to give memory back.
     pub shrink_callback:
         Option<unsafe extern "C" fn(handle: c_int, hints: u32, start: *mut c_void, old_size: usize) -> c_int>,
-    /// Told before and after a move.
+    /// Called before and after each move that is tried.
     pub sync_callback: Option<unsafe extern "C" fn(handle: c_int, sync_on: bool)>,
 }
 
@@ -67,7 +67,7 @@ pub struct UserCallbacks {
     >,
     /// As in `Callbacks`.
     pub sync_callback: Option<unsafe extern "C" fn(ctx: *mut Context, handle: c_int, sync_on: bool, user: *mut c_void)>,
-    /// Handed to each of them.
+    /// The last argument of each of them.
     pub user: *mut c_void,
 }
 
@@ -319,7 +319,7 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// The pool as if it were so long. The caller vouches for the memory.
+    /// The same pool with another length. The caller guarantees that the memory is there.
     pub fn with_words(self, words: usize) -> Pool {
         Pool { words, ..self }
     }
@@ -416,14 +416,14 @@ impl Pool {
     }
 }
 
-/// The check of last resort: every index is checked before, where it comes from.
+/// Ends the program. It is not reached: every index is checked where it is read.
 #[cold]
 #[inline(never)]
 fn outside() -> ! {
     panic!("buflib: access outside of the pool")
 }
 
-/// State of a block that its header's frozen words have no place for. On 64-bit it is in the upper half of the crc word, with a check of
+/// State of a block for which the frozen words of its header have no room. On 64-bit it is in the upper half of the crc word, with a check of
 /// its own; on 32-bit in the upper 22 bits of the word with the name's length, which the crc covers.
 ///
 /// ```text
@@ -435,8 +435,8 @@ fn outside() -> ! {
 /// On 64-bit the other 24 bits of the pins are in the upper half of the word with the name's length, which the crc covers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flags {
-    /// Words of the free block before, [`NODE`] for all that are in the tree; 0 if the block before is allocated. So that a shorter
-    /// one, which nothing else vouches for, is known by its length.
+    /// The length of the free block before, at most [`NODE`]; 0 if the block before is allocated. It is the only check of a free block that is
+    /// too short for a tree.
     pub prev: usize,
     /// Bytes from the payload's first word to where it starts, after a shrink to an unaligned start.
     pub offset: usize,

@@ -29,8 +29,8 @@ fn shift_handles(ctx: &Context, distance: usize) {
     }
 }
 
-/// Takes `wanted` bytes of the end space, or all of it, away at the start of the pool, from which all blocks move up. Returns the
-/// address and how many bytes they are.
+/// Takes `wanted` bytes of the end space, or all of it, away at the start of the pool: all blocks move up. Returns the address and the number
+/// of the bytes.
 pub(crate) fn buffer_out(ctx: &Context, wanted: usize) -> Result<Option<(*mut u8, usize)>> {
     if ctx.busy.get() != IDLE || ctx.pinned_blocks.get() > 0 {
         return Ok(None);
@@ -67,7 +67,7 @@ pub(crate) fn buffer_in(ctx: &Context, size: usize) -> Result<()> {
     Ok(())
 }
 
-/// Prepares for the pool being copied to `buf`: all that points into it points there afterwards. False if it can't lie there.
+/// Prepares the pool for a copy to `buf`: all addresses in it are those of the copy afterwards. Returns false if it can't lie there.
 pub(crate) fn relocate(ctx: &Context, buf: *mut u8) -> Result<bool> {
     let (pool, address) = (ctx.pool(), buf.addr());
     if ctx.busy.get() != IDLE
@@ -98,7 +98,7 @@ pub(crate) fn relocate(ctx: &Context, buf: *mut u8) -> Result<bool> {
     Ok(true)
 }
 
-/// Makes the pool `size` bytes long, at the same place, from where it was before memory was taken out. False if that can't be.
+/// Makes the pool `size` bytes long, counted from its start before memory was taken out. Returns whether that was possible.
 ///
 /// ```text
 ///     | blocks | end space | table |

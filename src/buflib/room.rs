@@ -55,7 +55,7 @@ pub(crate) fn allocatable(ctx: &Context) -> Result<usize> {
     Ok(end_estimate(ctx).max(longest.saturating_sub(HEADER) * W))
 }
 
-/// What is in a pool and what was done to it. Sizes are in bytes.
+/// Sums over the blocks of a pool, and counters. Sizes are in bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stat {
@@ -89,7 +89,7 @@ pub struct Stat {
     pub worst_alloc_move: u64,
 }
 
-/// Looks at all blocks and sums up. None if a callback runs.
+/// Sums up all blocks. Returns None if a callback runs.
 pub(crate) fn stat(ctx: &Context) -> Result<Option<Stat>> {
     if ctx.busy.get() != IDLE {
         return Ok(None);

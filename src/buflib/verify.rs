@@ -1,11 +1,11 @@
-//! `check`: everything that must hold between two operations, looked at without trusting any of it.
+//! `check`: checks everything that must hold between two operations, and relies on none of it.
 
 use super::block::{Any, Fault, any_at, block_of, length_at};
 use super::layout::*;
 use super::{free_tree, handles};
 
-/// Looks at every block, every slot, the tree of free blocks and the books in the context; hands each violation to `report`. True if
-/// there is none.
+/// Checks every block, every slot, the trees of free blocks and the counts in the context, and calls `report` for each fault. Returns
+/// whether there was no fault.
 pub(crate) fn check(ctx: &Context, mut report: impl FnMut(Fault)) -> bool {
     let (pool, end) = (ctx.pool(), ctx.end());
     let mut sound = true;

@@ -114,12 +114,12 @@ fn or_report<T>(ctx: &buflib_context, result: Result<T, Fault>, failed: T) -> T 
     })
 }
 
-/// Adds a pin. Calls the panic handler and returns false if that can't be done; in a callback it only returns false.
+/// Adds a pin. If that fails it calls the panic handler, except in a callback, and returns false.
 fn pin(ctx: &buflib_context, handle: c_int) -> bool {
     handles::pin(ctx, handle).map_err(|why| report_no_pin(ctx, handle, why)).is_ok()
 }
 
-/// Takes a pin back. Calls the panic handler if that can't be done, but not in a callback.
+/// Removes a pin. If that fails it calls the panic handler, except in a callback.
 fn unpin(ctx: &buflib_context, handle: c_int) {
     if let Err(why) = handles::unpin(ctx, handle) {
         report_no_pin(ctx, handle, why);
