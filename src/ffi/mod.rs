@@ -17,6 +17,19 @@ use std::cell::UnsafeCell;
 use std::ffi::{c_char, c_int};
 use std::fmt::{self, Write};
 
+use crate::palloc::Flags;
+
+/// cbindgen copies literals only, so both headers of palloc have the flags as such. They are those of the engine.
+const _: () = {
+    use {palloc as one, palloc_fd as fd};
+    assert!(one::PALLOC_DEFAULT == Flags::DEFAULT.bits() && fd::PALLOC_DEFAULT == one::PALLOC_DEFAULT);
+    assert!(one::PALLOC_DYNAMIC == Flags::DYNAMIC.bits() && fd::PALLOC_DYNAMIC == one::PALLOC_DYNAMIC);
+    assert!(one::PALLOC_SYNC == Flags::SYNC.bits() && fd::PALLOC_SYNC == one::PALLOC_SYNC);
+    assert!(one::PALLOC_READONLY == Flags::READONLY.bits() && fd::PALLOC_READONLY == one::PALLOC_READONLY);
+    assert!(one::PALLOC_FORCE == Flags::FORCE.bits() && fd::PALLOC_FORCE == one::PALLOC_FORCE);
+    assert!(one::PALLOC_EXTENDED == Flags::EXTENDED && fd::PALLOC_EXTENDED == one::PALLOC_EXTENDED);
+};
+
 #[cfg(windows)]
 unsafe extern "C" {
     fn _errno() -> *mut c_int;

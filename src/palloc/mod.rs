@@ -82,6 +82,9 @@ impl Flags {
     /// Make a medium of a file that holds something else, or of a damaged medium.
     pub const FORCE: Flags = Flags(8);
 
+    /// A bit that is reserved.
+    pub(crate) const EXTENDED: u32 = format::EXTENDED;
+
     /// Flags from their bits in C. [`Palloc::open`] refuses bits that are not defined.
     pub const fn from_bits(bits: u32) -> Flags {
         Flags(bits)
@@ -99,7 +102,7 @@ impl Flags {
 
     pub(crate) fn check(self) -> Result<()> {
         let known = Flags::DYNAMIC | Flags::SYNC | Flags::READONLY | Flags::FORCE;
-        if self.0 & format::EXTENDED != 0 {
+        if self.0 & Flags::EXTENDED != 0 {
             Err(Error::Extended)
         } else if !known.contains(self) || self.contains(Flags::READONLY | Flags::FORCE) {
             Err(Error::BadFlags(self.0))
