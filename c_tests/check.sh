@@ -85,6 +85,7 @@ if has nextest; then
 else
     rust_tests "cargo test" test --no-fail-fast
 fi
+RUSTFLAGS="--cfg fuzzing" check "the library of the fuzz targets compiles" cargo_ check -q --lib --target-dir target/fuzzing
 RUSTDOCFLAGS="-D warnings" check "cargo doc" cargo_ doc -q --no-deps
 
 # Runs one of the scripts beside this one, which hands over its totals at its end.

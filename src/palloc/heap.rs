@@ -199,7 +199,7 @@ impl Extent {
 // Sync, close, and the state of the whole.
 impl<M: Medium> Heap<M> {
     /// Makes the file exactly the format, and writes it to the disk. The same as a palloc_sync does, in one piece.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub fn sync(&mut self) -> Result<()> {
         if self.begin_sync() {
             self.flush()?;
