@@ -71,10 +71,10 @@ every_short_sequence_with_transactions"
 # The other Rust tests of the engine, beside the code and in tests/. nextest stops at the first failure.
 rust_tests() { # FILE
     case $(engine_of "$1") in
-    palloc) set -- palloc:: fuzz memory ;;
+    palloc) set -- palloc:: fuzz memory palloc ;;
     buflib) set -- buflib:: buflib ;;
     vmem) set -- vmem:: ;;
-    *) set -- "" fuzz memory buflib ;;
+    *) set -- "" fuzz memory palloc buflib ;;
     esac
     skips=""
     for name in $LONG; do skips="$skips --skip $name"; done
