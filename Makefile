@@ -160,9 +160,10 @@ FUZZ_SECONDS ?= 120
 
 # AddressSanitizer and coverage are unstable options of the compiler. The targets over a medium in memory run without what slows them down.
 fuzz:
-	@for target in bytes operations buflib transactions records media; do \
+	@for target in bytes operations salvage buflib transactions records media; do \
 	    case $$target in \
 	    bytes | operations | buflib) flags= corpus=$$target ;; \
+	    salvage) flags= corpus=bytes ;; \
 	    media) flags="--sanitizer none --no-trace-compares" corpus=bytes ;; \
 	    *) flags="--sanitizer none --no-trace-compares" corpus=$$target ;; \
 	    esac; \

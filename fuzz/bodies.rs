@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{env, fs, process, thread};
 
-use palloc::palloc::{Flags, Palloc, check};
+use palloc::palloc::{Flags, Palloc, check, salvage};
 
 const LARGEST: usize = 1 << 20;
 
@@ -78,6 +78,26 @@ pub fn bytes(data: &[u8]) {
         }
     }
     fs::remove_file(&path).unwrap();
+}
+
+/// Any bytes whatever are salvaged to a sound copy, with every blob that opening finds; only what is no header is refused.
+pub fn salvaging(data: &[u8]) {
+    if data.len() > LARGEST {
+        return;
+    }
+    let (path, copy) = (scratch("salvage"), scratch("salvaged"));
+    fs::write(&path, data).unwrap();
+    fs::remove_file(&copy).unwrap();
+    let free = if data.len() % 2 == 0 { Flags::DEFAULT } else { Flags::LOST_IS_FREE };
+    let found = salvage(&path, &copy, Flags::FORCE | free, |_, _| {}).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), data, "salvage reads only");
+    assert_eq!(check(&copy, |_, _| {}).unwrap(), 0);
+    assert!(found.lost_bytes <= data.len().max(40) as u64);
+    let made = Palloc::open(&copy, Flags::READONLY).unwrap();
+    assert!(found.blobs <= made.stat().unwrap().live_blobs);
+    drop(made);
+    fs::remove_file(&path).unwrap();
+    fs::remove_file(&copy).unwrap();
 }
 
 /// The first byte is the kind of medium; each three behind it are an operation and its arguments.

@@ -182,6 +182,12 @@ extern "C" {
  */
 #define PALLOC_FORCE 8
 
+/* For palloc_salvage: a range that is lost becomes a free block, not a live one. */
+#define PALLOC_SALVAGE_FREE 16
+
+/* For palloc_snapshot: the copy shares its blocks on the disk with the medium. */
+#define PALLOC_SNAPSHOT_CLONE 32
+
 /* Reserved: its layout is not defined. A medium that has it is refused. */
 #define PALLOC_EXTENDED (1u << 31)
 
@@ -258,6 +264,18 @@ typedef int (*palloc_walk_fn)(void *user, uint64_t ptr, uint64_t size, int is_fr
  * violation and is valid during the call. The function must return: no longjmp, no exception.
  */
 typedef void (*palloc_report_fn)(void *user, uint64_t offset, const char *what);
+
+/* What palloc_salvage found. */
+struct palloc_salvage {
+    /* The blobs in the copy, without those that stand for lost ranges. */
+    uint64_t blobs;
+    /* Blocks one of whose markers was damaged, and is mended. */
+    uint64_t healed;
+    /* Ranges that are lost: of their blocks nothing is known, or their bytes could not be read. */
+    uint64_t lost_ranges;
+    /* Bytes of these ranges. */
+    uint64_t lost_bytes;
+};
 
 /*
  * Opens the medium in `filename`, and makes one first if the file holds none:
@@ -604,6 +622,52 @@ void palloc_cancel(struct palloc_tx *tx);
  * - ENOENT, EACCES, EIO, ENOMEM, ...: an error of open(2), mmap(2) and the like.
  */
 int64_t palloc_check(const char *filename, palloc_report_fn report, void *user);
+
+/*
+ * Reads the damaged medium in `filename`, and writes a sound one to the new file `copy`: every
+ * block that is known is where it was, with its bytes. One damaged marker loses no blob, because
+ * each size stands in the block's other marker too. A range of which nothing is known is one blob,
+ * so that no later blob overwrites it; with PALLOC_SALVAGE_FREE it is a free block. `report`, if
+ * not NULL, is called for each block that was mended and each range that is lost. `out`, if not
+ * NULL, gets the counts. `filename` is not written to; it has a shared lock during the call. `copy`
+ * gets its name when it is whole and on the disk. A kill may leave a file
+ * `copy.PROCESS.NUMBER.tmp`.
+ *
+ * The call finishes operations that a kill cut off, as palloc_init does, but keeps a block of which
+ * the markers disagree on whether it is free. So a blob that was freed just before a kill can be
+ * there again. `flags` are 0, PALLOC_FORCE, PALLOC_SALVAGE_FREE or both.
+ *
+ * Returns 0, or -1 on failure, and then there is no new file. Fails iff:
+ * - EINVAL: the file does not begin with the header of a medium (with PALLOC_FORCE the call goes on
+ *   as if it did); it is neither a file nor a block device; `filename` or `copy` is NULL, or
+ *   `flags` are others.
+ * - ENOTSUP: the header has PALLOC_EXTENDED, and `flags` not PALLOC_FORCE.
+ * - EEXIST: there is a file `copy`. EWOULDBLOCK: the medium is open for writing.
+ * - ENOENT, EACCES, ENOSPC, EFBIG, ENOMEM, EIO, ...: an error of open(2), write(2) and the like.
+ *   Bytes of `filename` that can't be read are zeros in the copy, and counted.
+ */
+int palloc_salvage(const char *filename, const char *copy, uint32_t flags, palloc_report_fn report, void *user, struct palloc_salvage *out);
+
+/*
+ * Writes a copy of the medium to the new file `filename`: the state between two calls of other
+ * threads, exactly in the documented format, without changes of transactions that are not
+ * committed. It is on the disk when the call returns, and has its name only when it is whole. A
+ * kill may leave a file `filename.PROCESS.NUMBER.tmp`. The copy has the medium's mode.
+ *
+ * With PALLOC_SNAPSHOT_CLONE the copy shares its blocks on the disk with the medium, which takes
+ * milliseconds whatever the size, where the file system can do that (xfs, btrfs). Stores of the
+ * program are in the copy up to one moment. From then on a store to a page that is shared needs
+ * space on the disk: see docs/COMPAT.md. With `flags` 0 the bytes are copied, and the medium is
+ * locked meanwhile: readers of blobs don't wait, allocation does. Bytes that the program stores
+ * during the call may be in the copy or not.
+ *
+ * Returns 0, or -1 on failure, and then there is no new file. Fails iff:
+ * - EEXIST: there is a file `filename`. EOPNOTSUPP: PALLOC_SNAPSHOT_CLONE, and the file system
+ *   can't.
+ * - EINVAL: `pt` or `filename` is NULL, or `flags` are others. EIO: a sync failed, now or before.
+ * - ENOSPC, EACCES, ENOMEM, EMFILE, ...: an error of open(2), write(2) and the like.
+ */
+int palloc_snapshot(struct palloc_t *pt, const char *filename, uint32_t flags);
 
 /*
  * Returns the text of the last error in this thread: one line that names the function, the file and

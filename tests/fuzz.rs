@@ -96,6 +96,11 @@ fn any_bytes_are_opened_or_refused() {
 }
 
 #[test]
+fn any_bytes_are_salvaged_to_a_sound_copy() {
+    replay(&inputs(&["fuzz/corpus/bytes", "c_tests/golden/palloc"], Some("db")), bodies::salvaging, 10_000);
+}
+
+#[test]
 fn any_operations_keep_what_was_written() {
     replay(&inputs(&["fuzz/corpus/operations"], None), bodies::operations, 2_000);
 }

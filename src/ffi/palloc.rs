@@ -25,6 +25,10 @@ pub const PALLOC_READONLY: u32 = 4;
 /// Make a medium of a file that holds something else, or of a damaged medium. A sound medium is kept. A medium that is open elsewhere, or
 /// has PALLOC_EXTENDED, is still refused.
 pub const PALLOC_FORCE: u32 = 8;
+/// For palloc_salvage: a range that is lost becomes a free block, not a live one.
+pub const PALLOC_SALVAGE_FREE: u32 = 16;
+/// For palloc_snapshot: the copy shares its blocks on the disk with the medium.
+pub const PALLOC_SNAPSHOT_CLONE: u32 = 32;
 /// Reserved: its layout is not defined. A medium that has it is refused.
 pub const PALLOC_EXTENDED: u32 = 1u32 << 31;
 
@@ -65,6 +69,19 @@ pub struct palloc_stat {
     pub free_bytes: u64,
     /// The size of the largest of them: the largest blob that a static medium can allocate. A dynamic one grows.
     pub largest_free: u64,
+}
+
+/// What palloc_salvage found.
+#[repr(C)]
+pub struct palloc_salvage {
+    /// The blobs in the copy, without those that stand for lost ranges.
+    pub blobs: u64,
+    /// Blocks one of whose markers was damaged, and is mended.
+    pub healed: u64,
+    /// Ranges that are lost: of their blocks nothing is known, or their bytes could not be read.
+    pub lost_ranges: u64,
+    /// Bytes of these ranges.
+    pub lost_bytes: u64,
 }
 
 /// Called for each block: `ptr` is the offset of its data, `size` the size of its data, `is_free` 1 or 0. A result other than 0 ends the
@@ -145,6 +162,7 @@ fn errno_of(error: &Error) -> c_int {
         Error::System { source, .. } => engine::errno_of(source),
         Error::OutOfMemory | Error::TooLarge(_) => libc::ENOMEM,
         Error::NotAMedium
+        | Error::NoHeader
         | Error::Incompatible(_)
         | Error::BadFlags(_)
         | Error::BeyondEnd(_)
@@ -950,6 +968,101 @@ pub unsafe extern "C" fn palloc_check(filename: *const c_char, report: palloc_re
         }
         Err(error) => {
             self::report("palloc_check", path, &error);
+            -1
+        }
+    }
+}
+
+/// Reads the damaged medium in `filename`, and writes a sound one to the new file `copy`: every block that is known is where it was, with
+/// its bytes. One damaged marker loses no blob, because each size stands in the block's other marker too. A range of which nothing is
+/// known is one blob, so that no later blob overwrites it; with PALLOC_SALVAGE_FREE it is a free block. `report`, if not NULL, is called
+/// for each block that was mended and each range that is lost. `out`, if not NULL, gets the counts. `filename` is not written to; it
+/// has a shared lock during the call. `copy` gets its name when it is whole and on the disk. A kill may leave a file
+/// `copy.PROCESS.NUMBER.tmp`.
+///
+/// The call finishes operations that a kill cut off, as palloc_init does, but keeps a block of which the markers disagree on whether it is
+/// free. So a blob that was freed just before a kill can be there again. `flags` are 0, PALLOC_FORCE, PALLOC_SALVAGE_FREE or both.
+///
+/// Returns 0, or -1 on failure, and then there is no new file. Fails iff:
+/// - EINVAL: the file does not begin with the header of a medium (with PALLOC_FORCE the call goes on as if it did); it is neither a file
+///   nor a block device; `filename` or `copy` is NULL, or `flags` are others.
+/// - ENOTSUP: the header has PALLOC_EXTENDED, and `flags` not PALLOC_FORCE.
+/// - EEXIST: there is a file `copy`. EWOULDBLOCK: the medium is open for writing.
+/// - ENOENT, EACCES, ENOSPC, EFBIG, ENOMEM, EIO, ...: an error of open(2), write(2) and the like. Bytes of `filename` that can't be read
+///   are zeros in the copy, and counted.
+///
+/// # Safety
+/// `filename` and `copy` are C strings; `report` is NULL or callable with `user`; `out` is NULL or an out parameter.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn palloc_salvage(
+    filename: *const c_char,
+    copy: *const c_char,
+    flags: u32,
+    report: palloc_report_fn,
+    user: *mut c_void,
+    out: *mut palloc_salvage,
+) -> c_int {
+    if filename.is_null() || copy.is_null() {
+        invalid("palloc_salvage", "a filename is NULL");
+        return -1;
+    }
+    let before = get_errno();
+    // SAFETY: not NULL, hence ended by a NUL.
+    let (path, copy) = unsafe { (CStr::from_ptr(filename), CStr::from_ptr(copy)) };
+    let found = engine::salvage_c(path, copy, Flags::from_bits(flags), |offset, what| {
+        if let Some(report) = report {
+            // SAFETY: not NULL, hence callable; the text lives until the call returns.
+            unsafe { report(user, offset, what.as_ptr()) };
+        }
+    });
+    match found {
+        Ok(engine::Salvage { blobs, healed, lost_ranges, lost_bytes }) => {
+            if !out.is_null() {
+                // SAFETY: an out parameter that is not NULL.
+                unsafe { out.write(palloc_salvage { blobs, healed, lost_ranges, lost_bytes }) };
+            }
+            set_errno(before);
+            0
+        }
+        Err(error) => {
+            self::report("palloc_salvage", path, &error);
+            -1
+        }
+    }
+}
+
+/// Writes a copy of the medium to the new file `filename`: the state between two calls of other threads, exactly in the documented format,
+/// without changes of transactions that are not committed. It is on the disk when the call returns, and has its name only when it is
+/// whole. A kill may leave a file `filename.PROCESS.NUMBER.tmp`. The copy has the medium's mode.
+///
+/// With PALLOC_SNAPSHOT_CLONE the copy shares its blocks on the disk with the medium, which takes milliseconds whatever the size, where
+/// the file system can do that (xfs, btrfs). Stores of the program are in the copy up to one moment. From then on a store to
+/// a page that is shared needs space on the disk: see docs/COMPAT.md. With `flags` 0 the bytes are copied, and the medium is locked
+/// meanwhile: readers of blobs don't wait, allocation does. Bytes that the program stores during the call may be in the copy or not.
+///
+/// Returns 0, or -1 on failure, and then there is no new file. Fails iff:
+/// - EEXIST: there is a file `filename`. EOPNOTSUPP: PALLOC_SNAPSHOT_CLONE, and the file system can't.
+/// - EINVAL: `pt` or `filename` is NULL, or `flags` are others. EIO: a sync failed, now or before.
+/// - ENOSPC, EACCES, ENOMEM, EMFILE, ...: an error of open(2), write(2) and the like.
+///
+/// # Safety
+/// `pt` is NULL or a live handle; `filename` is a C string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn palloc_snapshot(pt: *mut palloc_t, filename: *const c_char, flags: u32) -> c_int {
+    if pt.is_null() || filename.is_null() {
+        invalid("palloc_snapshot", "the medium or the filename is NULL");
+        return -1;
+    }
+    let before = get_errno();
+    // SAFETY: not NULL, hence ended by a NUL; a live handle points to the first field of a Handle, which lives until palloc_close.
+    let (path, handle) = unsafe { (CStr::from_ptr(filename), &*pt.cast::<Handle>()) };
+    match handle.medium.snapshot_c(path, Flags::from_bits(flags)) {
+        Ok(()) => {
+            set_errno(before);
+            0
+        }
+        Err(error) => {
+            report("palloc_snapshot", path, &error);
             -1
         }
     }

@@ -21,6 +21,8 @@ pub enum Error {
     OutOfMemory,
     /// The file holds something that is not a medium.
     NotAMedium,
+    /// The file to be salvaged does not begin with the header of a medium.
+    NoHeader,
     /// The file can't become a medium with the flags given.
     Incompatible(&'static str),
     /// The medium's header, or the flags given, have the bit of a layout that is not defined.
@@ -125,11 +127,14 @@ impl fmt::Display for Error {
             }
             Error::OutOfMemory => f.write_str("out of memory for the index of the blocks"),
             Error::NotAMedium => f.write_str("not a palloc medium (PALLOC_FORCE initializes it all the same)"),
+            Error::NoHeader => f.write_str("there is no palloc header (PALLOC_FORCE salvages it all the same)"),
             Error::Incompatible(why) => write!(f, "incompatible medium: {why}"),
             Error::Extended => f.write_str("PALLOC_EXTENDED is reserved, no layout is defined for it"),
             Error::BadFlags(flags) => write!(f, "flags {flags:#x} are unknown or contradict each other"),
             Error::Locked => f.write_str("the medium is open elsewhere"),
-            Error::Damaged { offset, what } => write!(f, "damaged medium, at offset {offset}: {what}"),
+            Error::Damaged { offset, what } => {
+                write!(f, "damaged medium, at offset {offset}: {what} (palloc_salvage makes a sound copy)")
+            }
             Error::NoBlob(ptr) => write!(f, "no allocated blob starts at offset {ptr}"),
             Error::NoBlock(ptr) => write!(f, "no block's data starts at offset {ptr}"),
             Error::BeyondEnd(offset) => write!(f, "the medium ends at or before offset {offset}"),

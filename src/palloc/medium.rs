@@ -7,6 +7,7 @@
 mod space;
 
 use std::ffi::{CStr, c_int};
+use std::fs::File;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
@@ -150,6 +151,16 @@ impl FileMedium {
     /// From now on, a drop of this is like a kill: the lock stays with other owners of the open file.
     pub fn forget(&mut self) {
         self.file.forget();
+    }
+
+    /// The file shares its blocks on the disk with another: each page needs space before the first store to it, as in a hole.
+    pub fn unshare_before_stores(&mut self) {
+        self.space.forget();
+    }
+
+    /// Another descriptor of the same open file, which the library keeps for a call.
+    pub fn share_file(&self) -> Result<File> {
+        self.file.share_file()
     }
 
     /// The offset of an address that [`Medium::address`] returned, and of those behind it in the medium.

@@ -21,6 +21,7 @@
 //! ```
 
 mod chain;
+mod copy;
 mod error;
 mod format;
 mod free_index;
@@ -35,6 +36,7 @@ mod record;
 mod recover;
 mod replay;
 mod sabotage;
+mod salvage;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -47,6 +49,7 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
+use copy::NewFile;
 pub use error::Error;
 pub(crate) use heap::Changes;
 use heap::Heap;
@@ -84,6 +87,10 @@ impl Flags {
 
     /// A bit that is reserved.
     pub(crate) const EXTENDED: u32 = format::EXTENDED;
+    /// For [`salvage`]: a range that is lost becomes a free block.
+    pub const LOST_IS_FREE: Flags = Flags(16);
+    /// For [`Palloc::snapshot`]: the copy shares its blocks on the disk with the medium.
+    pub const CLONE: Flags = Flags(32);
 
     /// Flags from their bits in C. [`Palloc::open`] refuses bits that are not defined.
     pub const fn from_bits(bits: u32) -> Flags {
@@ -404,6 +411,49 @@ impl Palloc {
         self.lock().check_invariants();
     }
 
+    /// Writes a copy of the medium, as it is between two calls, to the new file at `path`. See [`Flags::CLONE`].
+    pub fn snapshot(&self, path: impl AsRef<Path>, flags: Flags) -> Result<()> {
+        self.snapshot_c(&os::c_path(path.as_ref())?, flags)
+    }
+
+    pub(crate) fn snapshot_c(&self, path: &CStr, flags: Flags) -> Result<()> {
+        if flags != Flags::DEFAULT && flags != Flags::CLONE {
+            return Err(Error::BadFlags(flags.0));
+        }
+        let file = {
+            let heap = self.lock();
+            heap.check_synced()?;
+            heap.medium.share_file()?
+        };
+        let new = NewFile::create(path)?;
+        // Most of what changed is written without the lock, so that a clone takes it for a short time only.
+        if flags == Flags::CLONE {
+            os::sync_data(&file).map_err(Error::system("write the file to the disk")).inspect_err(|error| {
+                self.lock().note_failed_sync(error);
+            })?;
+        }
+        let again = os::open_again_to_read(&file);
+        let len = {
+            let heap = self.lock();
+            heap.check_synced()?;
+            let len = if heap.writable { heap.size() } else { heap.medium.end() };
+            if flags == Flags::CLONE {
+                os::clone_file(&file, &new.file).map_err(Error::system("share the blocks of the file"))?;
+            } else {
+                copy::copy_bytes(again.as_ref().unwrap_or(&file), &new.file, len, again.is_some(), |_, _| false)?;
+            }
+            len
+        };
+        os::extend(&new.file, len)?; // without the slack
+        os::copy_permissions(&file, &new.file).map_err(Error::system("set the mode of the copy"))?;
+        let mut copy = FileMedium::open(&new.temporary, Flags::DEFAULT)?;
+        if flags == Flags::CLONE {
+            copy.unshare_before_stores();
+        }
+        finish_copy(copy)?;
+        new.publish()
+    }
+
     /// Makes everything done so far durable, and from now on each operation when it returns. Fails iff a sync fails or failed before.
     pub(crate) fn make_durable(&self) -> Result<()> {
         self.with(|heap| {
@@ -528,6 +578,80 @@ pub fn check(path: impl AsRef<Path>, report: impl FnMut(u64, &CStr)) -> Result<u
 
 pub(crate) fn check_c(path: &CStr, report: impl FnMut(u64, &CStr)) -> Result<u64> {
     Ok(recover::check(&FileMedium::open(path, Flags::READONLY)?, report))
+}
+
+/// What [`salvage`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Salvage {
+    /// The blobs in the copy, without those that stand for lost ranges.
+    pub blobs: u64,
+    /// Blocks one of whose markers was damaged, and is mended.
+    pub healed: u64,
+    /// Ranges that are lost: of their blocks nothing is known, or their bytes could not be read.
+    pub lost_ranges: u64,
+    /// Bytes of these ranges.
+    pub lost_bytes: u64,
+}
+
+/// Reads the damaged medium in the file at `path` and writes a sound one to the new file at `copy`: every block that is known is where it
+/// was, with its bytes. `report` is called for each block that was mended and each range that is lost, with its offset. The file at `path`
+/// is not written to.
+pub fn salvage(
+    path: impl AsRef<Path>,
+    copy: impl AsRef<Path>,
+    flags: Flags,
+    report: impl FnMut(u64, &CStr),
+) -> Result<Salvage> {
+    salvage_c(&os::c_path(path.as_ref())?, &os::c_path(copy.as_ref())?, flags, report)
+}
+
+pub(crate) fn salvage_c(path: &CStr, copy: &CStr, flags: Flags, mut report: impl FnMut(u64, &CStr)) -> Result<Salvage> {
+    if !(Flags::FORCE | Flags::LOST_IS_FREE).contains(flags) {
+        return Err(Error::BadFlags(flags.0));
+    }
+    let (source, len) = os::open_to_read(path)?;
+    let mut head = [0; format::HEADER as usize];
+    let has_head = len >= format::HEADER && os::read_all(&source, &mut head, 0).is_ok();
+    let stored = salvage::check_header(has_head.then(|| u64::from_be_bytes(head)), flags)?;
+    let new = NewFile::create(copy)?;
+    let mut found = Salvage::default();
+    let zeros_from = copy::copy_bytes(&source, &new.file, len, true, |at, n| {
+        found.lost_ranges += 1;
+        found.lost_bytes += n;
+        report(at, c"bytes could not be read, and are zeros");
+        true
+    })?;
+    let mut medium = FileMedium::open(&new.temporary, Flags::DEFAULT)?;
+    // No medium is shorter than its header, or ends in a part of its first block.
+    let least = if len <= format::HEADER { format::HEADER } else { format::HEADER + format::MIN_BLOCK };
+    if len < least {
+        medium.set_end(least)?;
+    }
+    medium.ensure_space(0..format::HEADER, medium::Bytes::Keep)?;
+    medium.store(0, format::header(stored));
+    let mut salvager = salvage::Salvager {
+        medium: &mut medium,
+        report,
+        found,
+        zeros_from,
+        dynamic: stored & format::DYNAMIC != 0,
+        lost_is_free: flags.contains(Flags::LOST_IS_FREE),
+        odd: false,
+        stand_ins: 0,
+    };
+    salvager.mend_chain()?;
+    let (mut found, stand_ins) = (salvager.found, salvager.stand_ins);
+    os::copy_permissions(&source, &new.file).map_err(Error::system("set the mode of the copy"))?;
+    found.blobs = finish_copy(medium)?.live_blobs.saturating_sub(stand_ins);
+    new.publish()?;
+    Ok(found)
+}
+
+/// Opens a copy by the usual code, which repairs it, and closes it.
+fn finish_copy(copy: FileMedium) -> Result<Stat> {
+    let (mut heap, _) = recover::open(copy, Flags::DEFAULT)?;
+    heap.close()?;
+    heap.stat()
 }
 
 /// Opens and locks the file, and makes a descriptor of it for the program.

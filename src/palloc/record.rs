@@ -55,6 +55,11 @@ pub fn is_log(medium: &impl Medium, at: u64, n: u64) -> bool {
     word == reserved(place) || (word & !OFFSET_MASK == COMMITTED && medium.load(at + WORD) >> 32 == MAGIC as u64)
 }
 
+/// Whether the word in the end marker at `place` can be that of a log.
+pub const fn is_tag(word: u64, place: u64) -> bool {
+    word == reserved(place) || word & !OFFSET_MASK == COMMITTED
+}
+
 /// What the end marker of a log holds once its record is committed.
 pub fn committed(crc: u32, sequence: u64) -> u64 {
     let (crc, sequence) = if is_broken(Rule::TagNamesRecord) { (0, 0) } else { (crc, sequence) };

@@ -9,8 +9,10 @@ mod repair;
 mod survey;
 
 pub use self::check::check;
-use self::repair::{find_unfinished, make_block, read_only_chain, repair};
-use self::survey::{Rest, survey};
+pub use self::repair::make_block;
+use self::repair::{find_unfinished, read_only_chain, repair};
+use self::survey::survey;
+pub use self::survey::{Rest, rest_at};
 use super::error::Error;
 use super::format::{DYNAMIC, EXTENDED, Extent, HEADER, MIN_BLOCK, Marker, SYNC, header, header_flags};
 use super::free_index::{FreeIndex, State};

@@ -4,6 +4,7 @@
 
 mod bounds;
 mod power;
+mod salvage;
 mod transactions;
 mod waiting;
 mod zeroed;

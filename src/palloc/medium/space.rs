@@ -33,6 +33,14 @@ impl Space {
         Space { populated: file.end(), holes: if file.has_movable_end() { Holes::find(file) } else { None } }
     }
 
+    /// From now on no page counts as one with space of its own.
+    pub fn forget(&mut self) {
+        match &mut self.holes {
+            Some(holes) => holes.filled.clear(),
+            None => self.holes = Some(Holes { filled: Vec::new(), loads_fill: false }),
+        }
+    }
+
     /// Whether the file has holes.
     #[inline]
     pub fn has_holes(&self) -> bool {

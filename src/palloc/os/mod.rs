@@ -8,12 +8,12 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
-use std::ffi::c_int;
+use std::ffi::{CStr, CString, c_int};
 use std::fs::File;
 use std::io;
 
 use super::format::{DYNAMIC, EXTENDED, HEADER, header_flags};
-use super::{Error, Flags, Result};
+use super::{Error, Flags, Result, try_c_string};
 #[cfg(unix)]
 pub use unix::*;
 #[cfg(windows)]
@@ -82,13 +82,13 @@ const BUFFER: usize = 32 << 10;
 const SMALL_BUFFER: usize = 64;
 
 /// Memory to read into: on the heap if there is any.
-struct Buffer {
+pub struct Buffer {
     large: Vec<u8>,
     small: [u8; SMALL_BUFFER],
 }
 
 impl Buffer {
-    fn new() -> Buffer {
+    pub fn new() -> Buffer {
         let mut large = Vec::new();
         if large.try_reserve_exact(BUFFER).is_ok() {
             large.resize(BUFFER, 0);
@@ -96,7 +96,7 @@ impl Buffer {
         Buffer { large, small: [0; SMALL_BUFFER] }
     }
 
-    fn bytes(&mut self) -> &mut [u8] {
+    pub fn bytes(&mut self) -> &mut [u8] {
         if self.large.is_empty() { &mut self.small } else { &mut self.large }
     }
 }
@@ -121,7 +121,8 @@ fn write_zeros(file: &File, at: u64, len: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn write_all(file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
+/// Writes all of `bytes` at `at`.
+pub fn write_all(file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
     while !bytes.is_empty() {
         let n = retry(|| write_at(file, bytes, at))?;
         if n == 0 {
@@ -130,6 +131,23 @@ fn write_all(file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
         (bytes, at) = (&bytes[n..], at + n as u64);
     }
     Ok(())
+}
+
+/// Reads as many bytes as `bytes` has.
+pub fn read_all(file: &File, mut bytes: &mut [u8], mut at: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let n = retry(|| read_at(file, bytes, at))?;
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        (bytes, at) = (&mut bytes[n..], at + n as u64);
+    }
+    Ok(())
+}
+
+/// A copy of a path.
+pub fn copy_path(path: &CStr) -> Result<CString> {
+    Ok(try_c_string(path.to_bytes())?.expect("a C string has no NUL in it"))
 }
 
 /// How often a call that was interrupted is repeated. Some file systems would return EINTR forever.

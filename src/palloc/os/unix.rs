@@ -164,6 +164,14 @@ impl MappedFile {
         opened.map_err(Error::system("make a descriptor"))
     }
 
+    /// Another descriptor of the same open file, which the library keeps for a call.
+    pub fn share_file(&self) -> Result<File> {
+        self.file
+            .still_open()
+            .and_then(|()| duplicate(self.file.as_raw_fd()))
+            .map_err(Error::system("make a descriptor"))
+    }
+
     /// From now on, a drop of this is like a kill: it does not unlock the file.
     pub fn forget(&mut self) {
         self.file.before = None;
@@ -469,7 +477,8 @@ pub(super) fn set_length(file: &File, len: u64) -> io::Result<()> {
     retry(|| check(unsafe { ftruncate(file.as_raw_fd(), len as off_t) })).map(drop)
 }
 
-fn sync_data(file: &File) -> io::Result<()> {
+/// Brings the bytes of a file to the disk, with its length.
+pub fn sync_data(file: &File) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     // SAFETY: fdatasync takes a descriptor, which `file` keeps open.
     return retry(|| check(unsafe { libc::fdatasync(file.as_raw_fd()) })).map(drop);
@@ -477,7 +486,8 @@ fn sync_data(file: &File) -> io::Result<()> {
     return file.sync_data();
 }
 
-fn sync_all(file: &File) -> io::Result<()> {
+/// The same, with all that is known of the file.
+pub fn sync_all(file: &File) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     // SAFETY: fsync takes a descriptor, which `file` keeps open.
     return retry(|| check(unsafe { libc::fsync(file.as_raw_fd()) })).map(drop);
@@ -515,17 +525,23 @@ fn file_system(file: &File) -> i64 {
 /// disk is full.
 #[cfg(target_os = "linux")]
 fn avoid_copies(file: &File) {
-    const NOCOW: c_int = 0x0080_0000; // FS_NOCOW_FL of <linux/fs.h>
-    if file_system(file) != BTRFS {
-        return;
+    if file_system(file) == BTRFS {
+        set_no_copies(file, true);
     }
+}
+
+/// Sets or clears the attribute NOCOW of an empty file. Returns whether that is done.
+#[cfg(target_os = "linux")]
+fn set_no_copies(file: &File, wanted: bool) -> bool {
+    const NOCOW: c_int = 0x0080_0000; // FS_NOCOW_FL of <linux/fs.h>
     let mut flags: [c_int; 2] = [0; 2]; // these calls are declared with a long, but the kernel reads and writes an int
     // SAFETY: both calls take a descriptor, which `file` keeps open, and a local that is large enough.
     unsafe {
-        if libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS, flags.as_mut_ptr()) == 0 {
-            flags[0] |= NOCOW;
-            libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, flags.as_ptr());
+        if libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS, flags.as_mut_ptr()) != 0 {
+            return false;
         }
+        flags[0] = if wanted { flags[0] | NOCOW } else { flags[0] & !NOCOW };
+        libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, flags.as_ptr()) == 0
     }
 }
 
@@ -682,6 +698,113 @@ fn open_file(path: &CStr, how: c_int) -> io::Result<File> {
     // SAFETY: fcntl takes integers. It changes O_NONBLOCK only: the other flags in `how` can't be changed, or are set already.
     check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, how & !libc::O_NONBLOCK) })?;
     Ok(file)
+}
+
+/// Opens a file or a block device for reading, and locks it as PALLOC_READONLY does. Returns its length too.
+pub fn open_to_read(path: &CStr) -> Result<(File, u64)> {
+    let file = open_file(path, libc::O_RDONLY).map_err(Error::system("open"))?;
+    let kind = file.metadata().map_err(Error::system("fstat"))?.file_type();
+    if !kind.is_file() && !kind.is_block_device() {
+        return Err(Error::Incompatible("neither a file nor a block device"));
+    }
+    lock(&file, libc::LOCK_SH)?;
+    let end = seek(&file, 0, libc::SEEK_END).map_err(Error::system("find the end of the file"))?;
+    Ok((file, end))
+}
+
+/// The same file, open anew for reading: its position is not that of `file`. None if the system has no name for it.
+pub fn open_again_to_read(file: &File) -> Option<File> {
+    let mut path = [0; 64];
+    write!(&mut path[..], "/proc/self/fd/{}\0", file.as_raw_fd()).ok()?;
+    let again = open_file(CStr::from_bytes_until_nul(&path).ok()?, libc::O_RDONLY).ok()?;
+    let is_same = file_of(again.as_raw_fd()).ok()? == file_of(file.as_raw_fd()).ok()?;
+    is_same.then_some(again)
+}
+
+/// Creates a file. Fails iff there is one with this name, or as open(2).
+pub fn create_new(path: &CStr) -> io::Result<File> {
+    open_file(path, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL).inspect(avoid_copies)
+}
+
+/// Whether something has this name.
+pub fn exists(path: &CStr) -> bool {
+    // SAFETY: access takes a C string and an integer.
+    unsafe { libc::access(path.as_ptr(), libc::F_OK) == 0 }
+}
+
+/// Gives a file a new name, which nothing must have, and takes the old one from it.
+pub fn give_name(old: &CStr, new: &CStr) -> io::Result<()> {
+    // SAFETY: link takes C strings.
+    match check(unsafe { libc::link(old.as_ptr(), new.as_ptr()) }) {
+        Ok(_) => {
+            remove(old);
+            Ok(())
+        }
+        // A file system without links, such as FAT.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS)) && !exists(new) => {
+            // SAFETY: rename takes C strings.
+            check(unsafe { libc::rename(old.as_ptr(), new.as_ptr()) }).map(drop)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Removes a file, if it is there.
+pub fn remove(path: &CStr) {
+    // SAFETY: unlink takes a C string.
+    unsafe { libc::unlink(path.as_ptr()) };
+}
+
+/// Brings the entry of a new file to the disk.
+pub fn sync_directory_of(path: &CStr) -> Result<()> {
+    match open_directory_of(path)? {
+        Some(directory) => sync_all(&directory).map_err(Error::system("write the file's directory to the disk")),
+        None => Ok(()),
+    }
+}
+
+/// Gives `to` the permissions of `from`, without those of programs. The owner can read and write it.
+pub fn copy_permissions(from: &File, to: &File) -> io::Result<()> {
+    let mode = from.metadata()?.mode() & 0o666 | 0o600;
+    // SAFETY: fchmod takes a descriptor, which `to` keeps open, and an integer.
+    check(unsafe { libc::fchmod(to.as_raw_fd(), mode as libc::mode_t) }).map(drop)
+}
+
+/// Makes `to`, which is empty, a file that shares its blocks on the disk with `from`. Fails iff the file system can't.
+#[cfg(target_os = "linux")]
+pub fn clone_file(from: &File, to: &File) -> io::Result<()> {
+    let shared = |to: &File| {
+        // SAFETY: this ioctl takes two descriptors, which the files keep open.
+        check(unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE as _, from.as_raw_fd()) }).map(drop)
+    };
+    // btrfs shares blocks only between files that both have NOCOW, or both have not.
+    let result = shared(to).or_else(|error| match set_no_copies(to, false) {
+        true if error.raw_os_error() == Some(libc::EINVAL) => shared(to),
+        _ => Err(error),
+    });
+    result.map_err(|error| match error.raw_os_error() {
+        Some(libc::EINVAL | libc::EXDEV | libc::ENOTTY) => io::Error::from_raw_os_error(libc::EOPNOTSUPP),
+        _ => error,
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn clone_file(_: &File, _: &File) -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
+}
+
+/// The start of the first data of the file at or behind `at`, at most `end`; `at` if the system does not know. Moves the position.
+pub fn data_from(file: &File, at: u64, end: u64) -> u64 {
+    match seek(file, at, libc::SEEK_DATA) {
+        Err(e) if e.raw_os_error() == Some(libc::ENXIO) => end,
+        data => data.unwrap_or(at).min(end),
+    }
+}
+
+/// Sets the length of a file. Fails iff it is above RLIMIT_FSIZE, or as ftruncate(2).
+pub fn extend(file: &File, len: u64) -> Result<()> {
+    within_file_size_limit(len)?;
+    set_length(file, len).map_err(Error::system("set the length of the file"))
 }
 
 /// Opens some file, to keep a descriptor free.

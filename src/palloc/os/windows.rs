@@ -125,6 +125,11 @@ impl MappedFile {
         if opened.number > 2 { Ok(opened) } else { self.descriptor() }
     }
 
+    /// Another handle of the same open file, which the library keeps for a call.
+    pub fn share_file(&self) -> Result<File> {
+        self.file.try_clone().map_err(Error::system("make a handle"))
+    }
+
     /// From now on, a drop of this is like a kill.
     pub fn forget(&mut self) {
         self.overlong = false;
@@ -505,6 +510,93 @@ fn is_writable(handle: RawHandle) -> bool {
 }
 
 /// None: there are enough descriptors.
+/// Opens a file for reading, and locks it as PALLOC_READONLY does. Returns its length too.
+pub fn open_to_read(path: &CStr) -> Result<(File, u64)> {
+    let file = File::open(text_of(path)?).map_err(Error::system("open"))?;
+    if !is_file(file.as_raw_handle()) {
+        return Err(Error::Incompatible(NO_FILE));
+    }
+    lock(&file, false)?;
+    let end = file.metadata().map_err(Error::system("find the end of the file"))?.len();
+    Ok((file, end))
+}
+
+/// The same file, open anew for reading.
+pub fn open_again_to_read(file: &File) -> Option<File> {
+    file.try_clone().ok()
+}
+
+/// Creates a file. Fails iff there is one with this name.
+pub fn create_new(path: &CStr) -> io::Result<File> {
+    let path = path.to_str().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    OpenOptions::new().read(true).write(true).create_new(true).open(path)
+}
+
+fn text_of(path: &CStr) -> Result<&str> {
+    path.to_str().map_err(|_| Error::Incompatible("its path is not UTF-8"))
+}
+
+/// Whether something has this name.
+pub fn exists(path: &CStr) -> bool {
+    path.to_str().is_ok_and(|path| Path::new(path).exists())
+}
+
+/// Gives a file a new name, which nothing must have, and takes the old one from it.
+pub fn give_name(old: &CStr, new: &CStr) -> io::Result<()> {
+    let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
+    let (old_path, new_path) = (old.to_str().map_err(invalid)?, new.to_str().map_err(invalid)?);
+    match std::fs::hard_link(old_path, new_path) {
+        Ok(()) => {
+            remove(old);
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists || exists(new) => Err(error),
+        Err(_) => std::fs::rename(old_path, new_path), // a file system without links, such as FAT
+    }
+}
+
+/// Removes a file, if it is there.
+pub fn remove(path: &CStr) {
+    if let Ok(path) = path.to_str() {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+/// Directories can't be synced here.
+pub fn sync_directory_of(_: &CStr) -> Result<()> {
+    Ok(())
+}
+
+/// A new file has the access rights of its directory.
+pub fn copy_permissions(_: &File, _: &File) -> io::Result<()> {
+    Ok(())
+}
+
+/// Not on this system.
+pub fn clone_file(_: &File, _: &File) -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(ERROR_NOT_SUPPORTED as i32))
+}
+
+/// Always `at` here.
+pub fn data_from(_: &File, at: u64, _: u64) -> u64 {
+    at
+}
+
+/// Sets the length of a file.
+pub fn extend(file: &File, len: u64) -> Result<()> {
+    set_length(file, len).map_err(Error::system("set the length of the file"))
+}
+
+/// Brings the bytes of a file to the disk, with its length.
+pub fn sync_data(file: &File) -> io::Result<()> {
+    file.sync_all()
+}
+
+/// The same.
+pub fn sync_all(file: &File) -> io::Result<()> {
+    file.sync_all()
+}
+
 pub fn spare_descriptor() -> Option<File> {
     None
 }

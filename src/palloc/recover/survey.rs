@@ -118,7 +118,7 @@ fn can_have_end_marker(medium: &impl Medium, Link { block, is_free }: Link, end_
 }
 
 /// What the bytes from `start` to the end of the file are, where no block can be. Fails iff they are nothing that an operation leaves.
-fn rest_at(medium: &impl Medium, start: u64, can_be_cut_off: bool) -> Result<Rest> {
+pub fn rest_at(medium: &impl Medium, start: u64, can_be_cut_off: bool) -> Result<Rest> {
     let marker = Marker(if medium.end() - start >= WORD { medium.load(start) } else { 0 });
     if can_be_cut_off && was_cut_off(medium, start, marker) {
         Ok(Rest::LeadsBeyondEnd(marker))

@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * palloc_salvage: what damage did not touch is in the copy, at its place, with its bytes; the copy is sound; the damaged medium is as it
+ * was. A damaged marker touches no blob.
+ */
+#include "palloc_util.h"
+
+#include <dirent.h>
+
+#if defined(__linux__) && defined(__LP64__)
+#include <sys/syscall.h>
+#define HAS_FAULTS 1
+
+static uint64_t bad_from, bad_to; /* of the file that is open for reading only, these bytes can't be read */
+static unsigned writes_left;      /* so many calls of pwrite from now on, one fails; 0: none does */
+
+ssize_t pread64(int fd, void *bytes, size_t n, off64_t at)
+{
+    if ((uint64_t)at < bad_to && (uint64_t)at + n > bad_from && (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY) {
+        errno = EIO;
+        return -1;
+    }
+    return syscall(SYS_pread64, fd, bytes, n, at);
+}
+
+ssize_t pwrite64(int fd, const void *bytes, size_t n, off64_t at)
+{
+    if (writes_left > 0 && --writes_left == 0) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return syscall(SYS_pwrite64, fd, bytes, n, at);
+}
+#endif
+
+static char damaged[64], copy[64];
+static unsigned reports;
+
+static void report(void *user, uint64_t offset, const char *what)
+{
+    (void)offset;
+    CHECK(user == &reports && what[0] != 0);
+    reports++;
+}
+
+/* Salvages the bytes, and returns the copy; the original must stay as it is. */
+static struct bytes salvage(const struct bytes *b, uint32_t flags, struct palloc_salvage *out)
+{
+    struct bytes made;
+
+    memset(&made, 0, sizeof made);
+    file_write(damaged, b->at, b->size);
+    unlink(copy);
+    reports = 0;
+    if (CHECK_EQ_I(palloc_salvage(damaged, copy, flags, report, &reports, out), 0)) {
+        CHECK(file_is(damaged, b));
+        CHECK_SOUND(copy);
+        CHECK_EQ_U(reports, out->healed + out->lost_ranges);
+        made = file_read(copy);
+    } else {
+        DIAG("%s", palloc_error());
+    }
+    return made;
+}
+
+static int has(const struct medium *m, uint64_t start, uint64_t n)
+{
+    size_t i;
+
+    for (i = 0; i < m->blocks.count; i++)
+        if (m->blocks.at[i].start == start)
+            return !m->blocks.at[i].is_free && m->blocks.at[i].n >= n;
+    return 0;
+}
+
+/* How many live blocks of `was` that do not touch [from, to) are not in the copy, with their bytes. */
+static unsigned lost(const struct medium *was, const struct bytes *b, const struct bytes *made, uint64_t from, uint64_t to)
+{
+    struct medium is;
+    unsigned count = 0;
+    size_t i;
+
+    medium_parse(&is, made->at, made->size);
+    for (i = 0; i < was->blocks.count; i++) {
+        const struct block *block = &was->blocks.at[i];
+
+        if (block->is_free || (block->start < to && block->start + 16 + block->n > from))
+            continue;
+        if (!has(&is, block->start, block->n) || memcmp(made->at + block->start + 8, b->at + block->start + 8, block->n) != 0)
+            count++;
+    }
+    medium_free(&is);
+    return count;
+}
+
+/* Live blocks of the copy that start where none did. */
+static unsigned invented(const struct medium *was, const struct bytes *made)
+{
+    struct medium is;
+    unsigned count = 0;
+    size_t i, k;
+
+    medium_parse(&is, made->at, made->size);
+    for (i = 0; i < is.blocks.count; i++) {
+        for (k = 0; k < was->blocks.count && was->blocks.at[k].start != is.blocks.at[i].start; k++) {
+        }
+        count += !is.blocks.at[i].is_free && k == was->blocks.count;
+    }
+    medium_free(&is);
+    return count;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ damaged markers */
+
+static void one_marker(const struct medium *m, struct bytes *b, size_t i, int end, struct rng *rng)
+{
+    const struct block *block = &m->blocks.at[i];
+    uint64_t at = end ? block->start + 8 + block->n : block->start, was = get64(b->at + at), value[8], mine = block->n;
+    uint64_t next = i + 1 < m->blocks.count ? m->blocks.at[i + 1].n : 32;
+    struct palloc_salvage out;
+    unsigned v;
+
+    value[0] = 0;
+    value[1] = UINT64_MAX;
+    value[2] = rng_next(rng);
+    value[3] = 16;
+    value[4] = mine + 16;
+    value[5] = was ^ FREE_BIT;
+    value[6] = b->size - 16 - block->start; /* leads to the end */
+    value[7] = (mine + 16 + next) | FREE_BIT; /* leads over the next block */
+    for (v = 0; v < 8; v++) {
+        struct bytes made;
+
+        put64(b->at + at, value[v]);
+        made = salvage(b, 0, &out);
+        put64(b->at + at, was);
+        if (made.at == NULL) {
+            DIAG("marker at %llu: %llx", (unsigned long long)at, (unsigned long long)value[v]);
+            return;
+        }
+        if (!CHECK_EQ_U(lost(m, b, &made, 0, 0), 0) || !CHECK_EQ_U(invented(m, &made), 0) || !CHECK_EQ_U(out.lost_ranges, 0)
+            || !CHECK(out.blobs >= m->live))
+            DIAG("%s marker of the block at %llu: %llx", end ? "end" : "start", (unsigned long long)block->start,
+                 (unsigned long long)value[v]);
+        bytes_free(&made);
+    }
+}
+
+static void each_marker(const char *path, const char *name)
+{
+    struct bytes b = file_read(path);
+    struct medium m;
+    struct rng rng;
+    size_t i;
+
+    rng.state = 5;
+    medium_parse(&m, b.at, b.size);
+    TESTF("%s-with-any-one-marker-damaged-loses-no-blob", name);
+    for (i = 0; i < m.blocks.count; i++) {
+        one_marker(&m, &b, i, 0, &rng);
+        one_marker(&m, &b, i, 1, &rng);
+    }
+    medium_free(&m);
+    bytes_free(&b);
+}
+
+static void golden(const char *directory)
+{
+    DIR *dir = opendir(directory);
+    struct dirent *entry;
+    unsigned count = 0;
+
+    if (dir == NULL)
+        return;
+    while ((entry = readdir(dir)) != NULL) {
+        char path[4096];
+        size_t len = strlen(entry->d_name);
+
+        if (len < 3 || strcmp(entry->d_name + len - 3, ".db") != 0)
+            continue;
+        snprintf(path, sizeof path, "%s/%s", directory, entry->d_name);
+        each_marker(path, entry->d_name);
+        count++;
+    }
+    closedir(dir);
+    CHECK(count > 5);
+}
+
+/* -------------------------------------------------------------------------------------------------------------------- random ranges */
+
+static void make(const char *path, unsigned blobs, unsigned largest)
+{
+    struct palloc_t *pt;
+    struct rng rng;
+    uint64_t ptr;
+    unsigned i;
+
+    rng.state = 9;
+    unlink(path);
+    pt = palloc_init(path, PALLOC_DYNAMIC);
+    REQUIRE(pt != NULL);
+    for (i = 0; i < blobs; i++) {
+        ptr = palloc(pt, rng_below(&rng, largest));
+        REQUIRE(ptr != 0);
+        if (i % 2)
+            memset(palloc_data(pt, ptr), 0, palloc_size(pt, ptr));
+        else
+            blob_write(pt, ptr, i, 0, palloc_size(pt, ptr), BY_ADDRESS);
+    }
+    for (ptr = palloc_first(pt), i = 0; ptr != 0; ptr = palloc_next(pt, ptr), i++)
+        if (i % 5 == 0)
+            pfree(pt, ptr);
+    palloc_close(pt);
+}
+
+static void ranges(void)
+{
+    static const unsigned lengths[] = {1, 8, 100, 4096, 20000};
+    struct bytes b, made;
+    struct medium m;
+    struct palloc_salvage out;
+    struct rng rng;
+    unsigned l, i;
+    uint64_t blobs = 0;
+
+    rng.state = 12;
+    make(damaged, 1500, 512);
+    b = file_read(damaged);
+    medium_parse(&m, b.at, b.size);
+    for (l = 0; l < sizeof lengths / sizeof *lengths; l++) {
+        unsigned len = lengths[l], worst = 0;
+
+        TESTF("a-range-of-%u-bytes-that-is-damaged-loses-only-blobs-that-it-touches", len);
+        for (i = 0; i < 60 / tap_every(6); i++) {
+            struct bytes c = bytes_new(b.size);
+            uint64_t at = 8 + rng_below(&rng, b.size - 8 - len);
+            unsigned k;
+
+            memcpy(c.at, b.at, b.size);
+            for (k = 0; k < len; k++)
+                c.at[at + k] = i % 2 ? (uint8_t)rng_next(&rng) : 0;
+            made = salvage(&c, i % 3 == 0 ? PALLOC_SALVAGE_FREE : 0, &out);
+            if (made.at == NULL)
+                return;
+            CHECK_EQ_U(lost(&m, &b, &made, at, at + len), 0);
+            CHECK_EQ_U(invented(&m, &made), 0);
+            CHECK(out.lost_bytes <= (uint64_t)len + 2 * 560 && out.lost_ranges <= 1);
+            worst = out.blobs < m.live && m.live - out.blobs > worst ? (unsigned)(m.live - out.blobs) : worst;
+            blobs += out.blobs;
+            bytes_free(&made);
+            bytes_free(&c);
+        }
+        DIAG("%u bytes: of %llu blobs at most %u are lost", len, (unsigned long long)m.live, worst);
+    }
+
+    TEST("many-markers-damaged-lose-few-blobs");
+    for (i = 0; i < 20; i++) {
+        struct bytes c = bytes_new(b.size);
+        size_t k;
+
+        memcpy(c.at, b.at, b.size);
+        for (k = i % 7; k < m.blocks.count; k += 3 + i)
+            put64(c.at + m.blocks.at[k].start + (i % 2 ? 8 + m.blocks.at[k].n : 0), i % 3 ? rng_next(&rng) : 0);
+        made = salvage(&c, 0, &out);
+        if (made.at == NULL)
+            return;
+        CHECK_EQ_U(lost(&m, &b, &made, 0, 0), 0);
+        bytes_free(&made);
+        bytes_free(&c);
+    }
+    CHECK(blobs > 0);
+    medium_free(&m);
+    bytes_free(&b);
+}
+
+/* --------------------------------------------------------------------------------------------------------------------------- errors */
+
+static void no_trace(void)
+{
+    DIR *dir = opendir(".");
+    struct dirent *entry;
+
+    CHECK_EQ_I(access(copy, F_OK), -1);
+    while (dir != NULL && (entry = readdir(dir)) != NULL)
+        CHECK(strstr(entry->d_name, ".tmp") == NULL);
+    if (dir != NULL)
+        closedir(dir);
+}
+
+static void errors(void)
+{
+    struct palloc_salvage out;
+    struct palloc_t *pt;
+    struct bytes b, made;
+    uint64_t first, n;
+
+    strcpy(damaged, "damaged.db");
+    strcpy(copy, "copy.db");
+    make(damaged, 300, 3000);
+    b = file_read(damaged);
+    n = get64(b.at + 8) & ~FREE_BIT;
+
+    TEST("a-damaged-medium-is-refused-by-an-error-that-names-palloc_salvage");
+    file_poke64(damaged, 8, 3);
+    CHECK(palloc_init(damaged, PALLOC_DEFAULT) == NULL);
+    CHECK_ERRNO(EILSEQ);
+    CHECK_STR_CONTAINS(palloc_error(), "palloc_salvage");
+
+    TEST("a-copy-that-is-there-already-is-EEXIST");
+    unlink(copy);
+    CHECK_EQ_I(palloc_salvage(damaged, copy, 0, NULL, NULL, NULL), 0);
+    CHECK_EQ_I(palloc_salvage(damaged, copy, 0, NULL, NULL, &out), -1);
+    CHECK_ERRNO(EEXIST);
+    CHECK_SOUND(copy);
+
+    TEST("the-copy-of-a-medium-is-private-as-the-medium-is");
+    {
+        struct stat st;
+
+        unlink(copy);
+        REQUIRE(chmod(damaged, 0600) == 0);
+        CHECK_EQ_I(palloc_salvage(damaged, copy, 0, NULL, NULL, NULL), 0);
+        CHECK(stat(copy, &st) == 0);
+#ifndef _WIN32
+        CHECK_EQ_I(st.st_mode & 0777, 0600);
+#endif
+    }
+
+    TEST("a-medium-that-is-open-for-writing-is-EWOULDBLOCK");
+    unlink(copy);
+    file_write(damaged, b.at, b.size);
+    pt = palloc_init(damaged, PALLOC_DEFAULT);
+    REQUIRE(pt != NULL);
+    CHECK_EQ_I(palloc_salvage(damaged, copy, 0, NULL, NULL, &out), -1);
+    CHECK_ERRNO(EWOULDBLOCK);
+    palloc_close(pt);
+    no_trace();
+
+    TEST("no-header-is-EINVAL-unless-forced");
+    file_write(damaged, b.at, b.size);
+    file_poke64(damaged, 0, 12345);
+    CHECK_EQ_I(palloc_salvage(damaged, copy, 0, NULL, NULL, &out), -1);
+    CHECK_ERRNO(EINVAL);
+    CHECK_STR_CONTAINS(palloc_error(), "PALLOC_FORCE");
+    no_trace();
+    CHECK_EQ_I(palloc_salvage(damaged, copy, PALLOC_FORCE, NULL, NULL, &out), 0);
+    made = file_read(copy);
+    CHECK_EQ_U(made.size, b.size);
+    CHECK_MEM(made.at, b.at, b.size);
+    CHECK_EQ_U(out.healed, 0);
+    bytes_free(&made);
+    unlink(copy);
+    file_poke64(damaged, 0, get64(b.at) | FREE_BIT >> 32);
+    CHECK_EQ_I(palloc_salvage(damaged, copy, 0, NULL, NULL, &out), -1);
+    CHECK_ERRNO(ENOTSUP);
+    file_write(damaged, "PBA", 3);
+    CHECK_EQ_I(palloc_salvage(damaged, copy, 0, NULL, NULL, &out), -1);
+    CHECK_ERRNO(EINVAL);
+    CHECK_EQ_I(palloc_salvage(damaged, copy, PALLOC_FORCE, NULL, NULL, &out), 0);
+    CHECK_SOUND(copy);
+    unlink(copy);
+
+    TEST("bad-arguments-are-EINVAL-and-no-file-is-ENOENT");
+    CHECK_EQ_I(palloc_salvage(NULL, copy, 0, NULL, NULL, &out), -1);
+    CHECK_ERRNO(EINVAL);
+    CHECK_EQ_I(palloc_salvage(damaged, NULL, 0, NULL, NULL, &out), -1);
+    CHECK_ERRNO(EINVAL);
+    CHECK_EQ_I(palloc_salvage(damaged, copy, PALLOC_SYNC, NULL, NULL, &out), -1);
+    CHECK_ERRNO(EINVAL);
+    CHECK_EQ_I(palloc_salvage("nothing.db", copy, 0, NULL, NULL, &out), -1);
+    CHECK_ERRNO(ENOENT);
+    CHECK_EQ_I(palloc_salvage(".", copy, 0, NULL, NULL, &out), -1);
+    CHECK_ERRNO(EINVAL);
+    file_write(damaged, b.at, b.size);
+    CHECK_EQ_I(palloc_salvage(damaged, "nowhere/copy.db", 0, NULL, NULL, &out), -1);
+    CHECK_ERRNO(ENOENT);
+    no_trace();
+
+    TEST("a-sound-medium-is-copied-as-it-is");
+    made = salvage(&b, 0, &out);
+    CHECK_EQ_U(made.size, b.size);
+    CHECK_MEM(made.at, b.at, b.size);
+    CHECK_EQ_U(out.healed + out.lost_ranges + out.lost_bytes, 0);
+    bytes_free(&made);
+    unlink(copy);
+
+    TEST("a-lost-range-is-a-blob-or-with-PALLOC_SALVAGE_FREE-a-free-block");
+    first = get64(b.at + 8);
+    put64(b.at + 8, 5);
+    put64(b.at + 16 + n, 7);
+    made = salvage(&b, 0, &out);
+    CHECK_EQ_U(get64(made.at + 8) & FREE_BIT, 0);
+    CHECK_EQ_U(out.lost_ranges, 1);
+    bytes_free(&made);
+    made = salvage(&b, PALLOC_SALVAGE_FREE, &out);
+    CHECK(get64(made.at + 8) & FREE_BIT);
+    CHECK_EQ_U(out.lost_ranges, 1);
+    bytes_free(&made);
+    put64(b.at + 8, first);
+    put64(b.at + 16 + n, first);
+
+#ifdef HAS_FAULTS
+    TEST("bytes-that-can-not-be-read-are-zeros-and-lose-only-what-is-there");
+    {
+        struct medium m;
+
+        unlink(copy);
+        medium_parse(&m, b.at, b.size);
+        file_write(damaged, b.at, b.size);
+        bad_from = 100000;
+        bad_to = 103000;
+        CHECK_EQ_I(palloc_salvage(damaged, copy, 0, NULL, NULL, &out), 0);
+        bad_to = 0;
+        CHECK_SOUND(copy);
+        made = file_read(copy);
+        CHECK_EQ_U(lost(&m, &b, &made, 98304, 106496), 0);
+        CHECK(out.lost_ranges >= 1 && out.lost_bytes >= 8192);
+        bytes_free(&made);
+        medium_free(&m);
+    }
+
+    TEST("a-full-disk-at-any-moment-is-ENOSPC-and-leaves-no-file");
+    {
+        unsigned n_writes, failed = 0;
+
+        put64(b.at + 8, 5);
+        file_write(damaged, b.at, b.size);
+        for (n_writes = 1; n_writes < 1000; n_writes += n_writes < 40 ? 1 : 37) {
+            int result;
+
+            unlink(copy);
+            writes_left = n_writes;
+            errno = 0;
+            result = palloc_salvage(damaged, copy, 0, NULL, NULL, &out);
+            if (writes_left > 0) {
+                writes_left = 0;
+                CHECK_EQ_I(result, 0);
+                break;
+            }
+            CHECK_EQ_I(result, -1);
+            CHECK_ERRNO(ENOSPC);
+            no_trace();
+            failed++;
+        }
+        CHECK(failed > 3);
+    }
+#endif
+    bytes_free(&b);
+}
+
+int main(void)
+{
+    char path[4096];
+
+    /* In memory, for speed. */
+    snprintf(damaged, sizeof damaged, "%s%d.damaged", access("/dev/shm", W_OK) == 0 ? "/dev/shm/palloc-" : "", (int)getpid());
+    snprintf(copy, sizeof copy, "%s%d.copy", access("/dev/shm", W_OK) == 0 ? "/dev/shm/palloc-" : "", (int)getpid());
+    REQUIRE(getenv("TEST_DATA") != NULL);
+    snprintf(path, sizeof path, "%s/palloc", getenv("TEST_DATA"));
+    golden(path);
+    if (getenv("MORE_MEDIA") != NULL)
+        golden(getenv("MORE_MEDIA"));
+    ranges();
+    unlink(damaged);
+    unlink(copy);
+    errors();
+    return tap_done();
+}

@@ -1,0 +1,130 @@
+//! New files with copies of media: they get their name when they are whole and on the disk.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::error::Error;
+use super::os::{self, Buffer};
+use super::{Result, try_c_string};
+
+/// A file that is being made. A drop removes it.
+pub struct NewFile {
+    pub file: File,
+    /// What it is called until then.
+    pub temporary: CString,
+    name: CString,
+}
+
+impl NewFile {
+    /// Creates a file that is to be called `name`, under another name in the same directory. Fails iff there is a file with that name,
+    /// or as open(2).
+    pub fn create(name: &CStr) -> Result<NewFile> {
+        const CREATING: &str = "create the copy";
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        if os::exists(name) {
+            let source = io::Error::from_raw_os_error(libc::EEXIST);
+            return Err(Error::System { doing: CREATING, source });
+        }
+        loop {
+            let temporary = temporary_name(name, NUMBER.fetch_add(1, Ordering::Relaxed))?;
+            match os::create_new(&temporary) {
+                Ok(file) => return Ok(NewFile { file, temporary, name: os::copy_path(name)? }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(source) => return Err(Error::System { doing: CREATING, source }),
+            }
+        }
+    }
+
+    /// Brings the file to the disk and gives it its name. Fails iff there is a file with that name by now, or the system fails.
+    pub fn publish(self) -> Result<()> {
+        os::sync_all(&self.file).map_err(Error::system("write the copy to the disk"))?;
+        os::give_name(&self.temporary, &self.name).map_err(Error::system("give the copy its name"))?;
+        os::sync_directory_of(&self.name)
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        os::remove(&self.temporary); // not there any more if it was published
+    }
+}
+
+/// `NAME.PROCESS-NUMBER.tmp`
+fn temporary_name(name: &CStr, number: u32) -> Result<CString> {
+    let suffix = Decimals::of(&[std::process::id(), number]);
+    let name = name.to_bytes();
+    let mut path = Vec::new();
+    path.try_reserve_exact(name.len() + suffix.len + 5)?;
+    path.extend_from_slice(name);
+    path.extend_from_slice(&suffix.bytes[..suffix.len]);
+    path.extend_from_slice(b".tmp");
+    Ok(try_c_string(&path)?.expect("neither a C string nor digits have a NUL in them"))
+}
+
+/// Numbers as text, each behind a dot, without the heap.
+struct Decimals {
+    bytes: [u8; 24],
+    len: usize,
+}
+
+impl Decimals {
+    fn of(numbers: &[u32; 2]) -> Decimals {
+        use io::Write;
+        let mut bytes = [0; 24];
+        let mut rest = &mut bytes[..];
+        let _fits = write!(rest, ".{}.{}", numbers[0], numbers[1]);
+        let left = rest.len();
+        Decimals { bytes, len: 24 - left }
+    }
+}
+
+/// Copies `len` bytes of a file to a new one. Zeros become holes, and with `skips` holes are not read, which moves the position in the
+/// file. `lost` is called with ranges that can't be read, which
+/// become zeros; if it returns false, the copy fails. Returns the offset behind the last byte that is not zero.
+pub fn copy_bytes(
+    from: &File,
+    to: &File,
+    len: u64,
+    skips: bool,
+    mut lost: impl FnMut(u64, u64) -> bool,
+) -> Result<u64> {
+    /// A disk reads or fails to read no less.
+    const SECTOR: u64 = 4096;
+    os::extend(to, len)?;
+    let mut buffer = Buffer::new();
+    let buffer = buffer.bytes();
+    let (mut at, mut used) = (0, 0);
+    while at < len {
+        if skips {
+            at = os::data_from(from, at, len);
+        }
+        let mut n = (len - at).min(buffer.len() as u64);
+        match os::read_all(from, &mut buffer[..n as usize], at) {
+            Ok(()) => {
+                let piece = &buffer[..n as usize];
+                if let Some(last) = piece.iter().rposition(|&byte| byte != 0) {
+                    os::write_all(to, piece, at).map_err(Error::system("write the copy"))?;
+                    used = at + last as u64 + 1;
+                }
+            }
+            Err(_) if n > SECTOR => {
+                // Sector by sector: others of the piece can be read.
+                n = SECTOR - at % SECTOR;
+                if os::read_all(from, &mut buffer[..n as usize], at).is_ok() {
+                    os::write_all(to, &buffer[..n as usize], at).map_err(Error::system("write the copy"))?;
+                    used = at + n;
+                } else if !lost(at, n) {
+                    return Err(Error::System { doing: READING, source: io::Error::from_raw_os_error(libc::EIO) });
+                }
+            }
+            Err(source) if !lost(at, n) => return Err(Error::System { doing: READING, source }),
+            Err(_) => {}
+        }
+        at += n;
+    }
+    Ok(used)
+}
+
+const READING: &str = "read the file";

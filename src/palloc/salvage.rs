@@ -1,0 +1,332 @@
+//! Salvage: a sound copy of a damaged medium.
+//!
+//! Each size stands on the medium twice, in the start marker and in the end marker of its block. So a word that was overwritten is known
+//! from the other one. The start markers are followed from the header on, as long as both markers of a block agree. Where they do not,
+//! the nearest place behind is found from which several blocks in a row have markers that agree. From there the end markers lead back. If
+//! they lead to the block that was damaged, its start marker is mended. If its size leads to where they stopped, its end marker is
+//! mended. Otherwise the range between is lost: it is kept as one live block, so that nothing is put there. The walk goes on behind.
+//!
+//! ```text
+//!   whole | whole | at: start marker damaged | next: whole | whole | ...   the end marker before `next` leads back to `at`
+//!   whole | whole | at: end marker damaged   | next: whole | whole | ...   the start marker at `at` leads to `next`
+//!   whole | at: ??????????? | reached: whole | next: whole | whole | ...   from `at` to `reached` all is lost
+//! ```
+//!
+//! All of this is done to a copy, which then has a whole chain. Opening it by the usual code finishes operations that were cut off.
+
+use std::ffi::CStr;
+
+use super::chain::{Link, link_at};
+use super::error::Error;
+use super::format::{DYNAMIC, EXTENDED, SYNC, header_flags};
+use super::format::{Extent, HEADER, Intent, MIN_BLOCK, Marker, OVERHEAD, STEP, WORD, in_step};
+use super::medium::{Bytes, Medium};
+use super::record::{self, Record};
+use super::recover::{Rest, make_block, rest_at};
+use super::replay::MAX_RECORDS;
+use super::{Flags, Result, Salvage};
+
+/// So many blocks in a row with markers that agree are no bytes of a blob that look like blocks.
+const RUN: u32 = 8;
+/// So many are enough where there is nothing better up to the end.
+const SHORT_RUN: u32 = 2;
+
+/// Reads of places that bytes of a blob could make necessary, for each word of a lost range.
+const TRIES: u64 = 4;
+
+/// A copy of a damaged medium on the way to a sound one.
+pub struct Salvager<'a, M, R> {
+    pub medium: &'a mut M,
+    pub report: R,
+    pub found: Salvage,
+    /// From here to the end there are zeros: no block, or one that was growing.
+    pub zeros_from: u64,
+    /// Whether the medium grows, and can have been killed at its end.
+    pub dynamic: bool,
+    /// Whether a lost range becomes a free block, not a live one.
+    pub lost_is_free: bool,
+    /// Whether blocks can start at any offset.
+    pub odd: bool,
+    /// Live blocks that stand for lost ranges.
+    pub stand_ins: u64,
+}
+
+impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
+    /// Makes the chain whole.
+    pub fn mend_chain(&mut self) -> Result<()> {
+        let end = self.medium.end();
+        let (mut at, mut records) = (HEADER, 0);
+        while at < end.min(self.zeros_from) {
+            at = match self.whole_at(at) {
+                Some(link) => {
+                    self.settle(link, &mut records)?;
+                    link.block.end()
+                }
+                None => self.mend_at(at)?,
+            };
+        }
+        Ok(())
+    }
+
+    /// Of a whole block: markers that disagree on whether it is free make it live, as no blob may be lost. More records than opening
+    /// takes are not transactions.
+    fn settle(&mut self, link: Link, records: &mut usize) -> Result<()> {
+        let Extent { start, data_len } = link.block;
+        let end_marker = link.end_marker(self.medium);
+        if end_marker.n() == data_len {
+            if end_marker != link.marker() {
+                make_block(self.medium, link.block, false)?;
+                self.healed(start, c"the markers disagree on whether the block is free: it is kept");
+            }
+        } else if Record::find(self.medium, start, data_len).is_some() {
+            *records += 1;
+            if *records > MAX_RECORDS {
+                make_block(self.medium, link.block, false)?;
+                self.healed(start, c"too many transactions are recorded: this one is kept as a blob");
+            }
+        }
+        Ok(())
+    }
+
+    /// Mends the markers from `at`, where no whole block starts, to the next whole one. Returns where that is.
+    fn mend_at(&mut self, at: u64) -> Result<u64> {
+        let end = self.medium.end();
+        let mut next = self.next_run(at, RUN, false);
+        if next.is_none() {
+            let reached = self.walk_back(at, end)?;
+            if reached == at || link_at(self.medium, at, reached).is_some_and(|link| link.block.end() == reached) {
+                self.mend_end_at(at, reached)?;
+                return Ok(end);
+            }
+            next = self.next_run(at, RUN, true).or_else(|| self.next_run(at, SHORT_RUN, false));
+        }
+        let next = next.unwrap_or(end);
+        let mut reached = self.walk_back(at, next)?;
+        while reached > at {
+            if link_at(self.medium, at, reached).is_some_and(|link| link.block.end() == reached) {
+                self.mend_end_at(at, reached)?;
+                break;
+            }
+            if let Some(end) = self.end_of_joined(at, reached) {
+                self.mend_end_at(at, end)?;
+                return Ok(end);
+            }
+            let Some((from, last)) = self.chain_to(at, reached) else {
+                return self.give_up(at, reached, next);
+            };
+            self.mend_end_at(last, reached)?;
+            reached = self.walk_back(at, from)?;
+        }
+        Ok(next)
+    }
+
+    /// The nearest place behind the block at `at` from which `run` whole blocks follow each other, or fewer that lead to the end. With
+    /// `to_zeros`, those that lead to the zeros at the end count too.
+    fn next_run(&mut self, at: u64, run: u32, to_zeros: bool) -> Option<u64> {
+        let found = (!self.odd && in_step(at)).then(|| self.run_from(at + MIN_BLOCK, STEP, run, to_zeros));
+        match found.flatten() {
+            None if at + MIN_BLOCK < self.medium.end() => {
+                let odd = self.run_from(at + MIN_BLOCK, 1, run, to_zeros);
+                self.odd |= odd.is_some();
+                odd
+            }
+            found => found,
+        }
+    }
+
+    fn run_from(&self, from: u64, step: u64, run: u32, to_zeros: bool) -> Option<u64> {
+        let mut at = from;
+        while at + MIN_BLOCK <= self.medium.end() && at < self.zeros_from {
+            if self.is_run(at, run, to_zeros) {
+                return Some(at);
+            }
+            at += step;
+            if at % 4096 < step {
+                let data = self.medium.data_from(at);
+                at += data.saturating_sub(at) / STEP * STEP; // over a hole
+            }
+        }
+        None
+    }
+
+    fn is_run(&self, from: u64, run: u32, to_zeros: bool) -> bool {
+        let (mut at, mut blocks) = (from, 0);
+        while let Some(link) = self.whole_at(at) {
+            (at, blocks) = (link.block.end(), blocks + 1);
+            if blocks == run {
+                return true;
+            }
+        }
+        blocks > 0 && (at == self.medium.end() || (to_zeros && at >= self.zeros_from))
+    }
+
+    /// Walks from `from`, where a block starts, back to `at` by end markers. On the way, mends the start markers of single blocks.
+    /// Returns where the blocks that it passed begin.
+    fn walk_back(&mut self, at: u64, from: u64) -> Result<u64> {
+        let mut reached = from;
+        while reached > at {
+            let Some(start) = self.start_by_end_marker(at, reached) else { break };
+            let block = Extent::between(start, reached);
+            if Marker(self.medium.load(start)).n() != block.data_len {
+                let is_single = start == at || self.whole_before(at, start);
+                if !is_single {
+                    break;
+                }
+                let end_marker = Marker(self.medium.load(block.end_marker()));
+                let is_free = end_marker == Marker::free(block.data_len);
+                let marker = if is_free { end_marker } else { Marker::live(block.data_len) };
+                self.put(start, marker)?;
+                self.healed(start, c"the start marker was damaged, and is that of the end marker");
+            }
+            reached = start;
+        }
+        Ok(reached)
+    }
+
+    /// The start of the block that ends at `end`, by its end marker. None if that leads before `at`, or is no size.
+    fn start_by_end_marker(&self, at: u64, end: u64) -> Option<u64> {
+        let room = end.checked_sub(at)?.checked_sub(MIN_BLOCK)?;
+        let n = Marker(self.medium.load(end - WORD)).n();
+        let start = match n.checked_sub(MIN_BLOCK - OVERHEAD) {
+            Some(more) if more <= room => end - OVERHEAD - n,
+            _ => self.start_of_tagged(at, end)?,
+        };
+        (start == at || start - at >= MIN_BLOCK).then_some(start)
+    }
+
+    /// The same for a block whose end marker is a tag: the nearest start marker that leads there, or `at` if a record is there.
+    fn start_of_tagged(&self, at: u64, end: u64) -> Option<u64> {
+        const FARTHEST: u64 = 1 << 20;
+        let word = self.medium.load(end - WORD);
+        if !record::is_tag(word, end - WORD) && Intent::from_word(word).is_none() {
+            return None;
+        }
+        let starts = (1..).map(|steps| (end - OVERHEAD).checked_sub(steps * STEP));
+        let mut starts = starts.map_while(|start| start.filter(|&start| start >= at && end - start <= FARTHEST));
+        let leads_here = |start: &u64| self.medium.load(*start) == Marker::live(end - OVERHEAD - *start).0;
+        let has_record = || Record::find(self.medium, at, end - OVERHEAD - at).is_some();
+        starts.find(leads_here).or_else(|| has_record().then_some(at))
+    }
+
+    /// Whether a whole block ends at `end`, and starts at or behind `at`.
+    fn whole_before(&self, at: u64, end: u64) -> bool {
+        let start = self.start_by_end_marker(at, end);
+        start.is_some_and(|start| self.whole_at(start).is_some_and(|link| link.block.end() == end))
+    }
+
+    /// The end of the free block at `at`, if it has free blocks only behind `reached`: a kill was between the store of its start marker,
+    /// which joined them, and that of its end marker.
+    fn end_of_joined(&self, at: u64, reached: u64) -> Option<u64> {
+        let joined = link_at(self.medium, at, self.medium.end()).filter(|link| link.is_free)?;
+        let mut start = reached;
+        while start < joined.block.end() {
+            start = self.whole_at(start).filter(|link| link.is_free)?.block.end();
+        }
+        (start == joined.block.end()).then_some(start)
+    }
+
+    /// The nearest place behind `at` from which whole blocks lead to one whose start marker leads to `end`. Returns the place, and the
+    /// start of that last block.
+    fn chain_to(&self, at: u64, end: u64) -> Option<(u64, u64)> {
+        let step = if self.odd { 1 } else { STEP };
+        let mut tries = 64 + (end - at) / WORD * TRIES;
+        let mut from = at + MIN_BLOCK;
+        while from + MIN_BLOCK <= end {
+            let mut start = from;
+            while let Some(link) = link_at(self.medium, start, end) {
+                if link.block.end() == end {
+                    return Some((from, start));
+                }
+                tries = tries.checked_sub(1)?;
+                if !self.is_whole(link) {
+                    break;
+                }
+                start = link.block.end();
+            }
+            from += step;
+        }
+        None
+    }
+
+    /// Nothing is known of the range from `at` to `reached`.
+    fn give_up(&mut self, at: u64, reached: u64, next: u64) -> Result<u64> {
+        let end = self.medium.end();
+        if reached == end {
+            match rest_at(self.medium, at, self.dynamic) {
+                Ok(Rest::Zeros) => return Ok(end), // opening knows them
+                Ok(Rest::CutOff(marker)) if end - at >= MIN_BLOCK => {
+                    make_block(self.medium, Extent::between(at, end), marker.is_free())?;
+                    self.healed(at, c"the last block reached beyond the end of the file, and ends with it");
+                    return Ok(end);
+                }
+                _ => {}
+            }
+        }
+        self.found.lost_ranges += 1;
+        self.found.lost_bytes += reached - at;
+        (self.report)(at, c"a range is lost, from here to the next block");
+        if reached - at < MIN_BLOCK {
+            self.medium.ensure_space(at..reached, Bytes::Keep)?;
+            self.medium.clear(at, reached - at); // at the end of the file: opening knows zeros
+        } else {
+            make_block(self.medium, Extent::between(at, reached), self.lost_is_free)?;
+            self.stand_ins += u64::from(!self.lost_is_free);
+        }
+        Ok(next)
+    }
+
+    /// Makes the end marker of the block from `start` to `end` that of its start marker, if it is not.
+    fn mend_end_at(&mut self, start: u64, end: u64) -> Result<()> {
+        let link = link_at(self.medium, start, end).filter(|link| link.block.end() == end);
+        if let Some(link) = link.filter(|&link| !self.is_whole(link)) {
+            self.put(link.block.end_marker(), link.marker())?;
+            self.healed(start, c"the end marker was damaged, and is that of the start marker");
+        }
+        Ok(())
+    }
+
+    fn whole_at(&self, start: u64) -> Option<Link> {
+        link_at(self.medium, start, self.medium.end()).filter(|&link| self.is_whole(link))
+    }
+
+    /// Whether both markers have the same size, or the end marker is one that an operation or a transaction leaves there.
+    fn is_whole(&self, link: Link) -> bool {
+        let Extent { start, data_len } = link.block;
+        let end_marker = link.end_marker(self.medium);
+        end_marker.n() == data_len
+            || (!link.is_free
+                && (is_intent(end_marker, self.medium.end()) || record::is_log(self.medium, start, data_len)))
+    }
+
+    fn put(&mut self, at: u64, marker: Marker) -> Result<()> {
+        self.medium.ensure_space(at..at + WORD, Bytes::Keep)?;
+        self.medium.store(at, marker.0);
+        Ok(())
+    }
+
+    fn healed(&mut self, at: u64, what: &CStr) {
+        self.found.healed += 1;
+        (self.report)(at, what);
+    }
+}
+
+/// The flags for the header of the copy. Fails iff the medium has no header, or one with EXTENDED, unless `flags` has FORCE.
+pub fn check_header(head: Option<u64>, flags: Flags) -> Result<u32> {
+    const KNOWN: u32 = DYNAMIC | SYNC;
+    let forced = flags.contains(Flags::FORCE);
+    match head.and_then(header_flags) {
+        Some(stored) if stored & EXTENDED != 0 && !forced => Err(Error::Extended),
+        Some(stored) => Ok(stored & !EXTENDED),
+        None if !forced => Err(Error::NoHeader),
+        // The half of the header that has the flags may be undamaged.
+        None => Ok(head.map(|head| head as u32).filter(|flags| flags & !KNOWN == 0).unwrap_or(DYNAMIC)),
+    }
+}
+
+/// Whether the word is an intent with an offset on the medium.
+fn is_intent(word: Marker, end: u64) -> bool {
+    match Intent::from_word(word.0) {
+        Some(Intent::Leave(offset) | Intent::ShrinkTo(offset)) => offset < end,
+        None => false,
+    }
+}
