@@ -1,0 +1,602 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * palloc: looks into media, checks, copies and salvages them. palloc(1) is its manual.
+ *
+ * Exit status: 0 fine, 1 found something (violations, losses), 2 trouble.
+ */
+#include <palloc.h>
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { FINE = 0, FOUND = 1, TROUBLE = 2 };
+enum { WORD = 8, MIN_DATA = 16, CLASSES = 64, COLUMNS = 64, ROWS = 16, CELLS = COLUMNS * ROWS };
+
+#define FREE_BIT ((uint64_t)1 << 63)
+
+static int json, all_of_it;
+static const char *out;
+
+__attribute__((format(printf, 1, 2))) static int trouble(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    fputs("palloc: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+    return TROUBLE;
+}
+
+static int usage(FILE *to)
+{
+    fputs("usage: palloc stat [--json] FILE\n"
+          "       palloc check [--json] FILE\n"
+          "       palloc list [-l] [--json] FILE\n"
+          "       palloc dump [-o OUT] FILE OFFSET\n"
+          "       palloc map [-o MAP.svg] FILE\n"
+          "       palloc copy FILE COPY\n"
+          "       palloc salvage FILE COPY\n"
+          "       palloc create [--static SIZE] FILE\n",
+          to);
+    return to == stdout ? FINE : TROUBLE;
+}
+
+/* ---------------------------------------------------------------------------------------------------------------- reading a medium */
+
+/*
+ * The blocks of a medium, from the library, or from the file itself while it is open for writing elsewhere: then the start markers are
+ * followed by pread(2), without the lock, and what another process changes meanwhile may be seen or not.
+ */
+struct reader {
+    struct palloc_t *pt; /* NULL: without the lock */
+    int fd;
+    uint64_t size;
+    uint32_t flags;
+    uint64_t broken; /* where the chain ended before the end of the file; 0: it did not */
+};
+
+typedef int (*block_fn)(void *user, uint64_t ptr, uint64_t size, int is_free);
+
+static uint64_t word_of(const unsigned char *p)
+{
+    uint64_t word = 0;
+    int i;
+
+    for (i = 0; i < WORD; i++)
+        word = word << 8 | p[i];
+    return word;
+}
+
+static int read_word(int fd, uint64_t at, uint64_t *word)
+{
+    unsigned char bytes[WORD];
+
+    if (pread(fd, bytes, WORD, (off_t)at) != WORD)
+        return 0;
+    *word = word_of(bytes);
+    return 1;
+}
+
+static int reader_open(struct reader *r, const char *file)
+{
+    struct stat st;
+    uint64_t head;
+
+    memset(r, 0, sizeof *r);
+    r->pt = palloc_init(file, PALLOC_READONLY);
+    if (r->pt != NULL) {
+        r->fd = r->pt->descriptor;
+        r->size = r->pt->size;
+        r->flags = r->pt->flags;
+        return 1;
+    }
+    if (errno != PALLOC_E_LOCKED) {
+        trouble("%s", palloc_error());
+        return 0;
+    }
+    r->fd = open(file, O_RDONLY | O_CLOEXEC);
+    if (r->fd < 0 || fstat(r->fd, &st) != 0 || !read_word(r->fd, 0, &head) || head >> 32 != 0x50424100) {
+        trouble("%s: %s", file, r->fd < 0 ? strerror(errno) : "no palloc medium");
+        if (r->fd >= 0)
+            close(r->fd);
+        return 0;
+    }
+    r->size = (uint64_t)st.st_size;
+    r->flags = (uint32_t)head;
+    fprintf(stderr, "palloc: %s is open for writing: read without the lock, it may change meanwhile\n", file);
+    return 1;
+}
+
+static void reader_close(struct reader *r)
+{
+    if (r->pt != NULL)
+        palloc_close(r->pt);
+    else
+        close(r->fd);
+}
+
+static int reader_walk(struct reader *r, block_fn each, void *user)
+{
+    uint64_t at = WORD, marker;
+
+    if (r->pt != NULL) {
+        errno = 0;
+        if (palloc_walk(r->pt, each, user) == 0 && errno == 0)
+            return FINE;
+        return trouble("%s", palloc_error());
+    }
+    while (at + 2 * WORD + MIN_DATA <= r->size && read_word(r->fd, at, &marker)) {
+        uint64_t n = marker & ~FREE_BIT;
+
+        if (n < MIN_DATA || n > r->size - at - 2 * WORD)
+            break;
+        each(user, at + WORD, n, marker >> 63 != 0);
+        at += n + 2 * WORD;
+    }
+    r->broken = at < r->size ? at : 0;
+    return FINE;
+}
+
+static const char *kind(const struct reader *r)
+{
+    return r->flags & PALLOC_DYNAMIC ? "dynamic" : "static";
+}
+
+/* A JSON string. */
+static void put_string(const char *text)
+{
+    putchar('"');
+    for (; *text != 0; text++) {
+        if (*text == '"' || *text == '\\')
+            printf("\\%c", *text);
+        else if ((unsigned char)*text < 0x20)
+            printf("\\u%04x", (unsigned)(unsigned char)*text);
+        else
+            putchar(*text);
+    }
+    putchar('"');
+}
+
+/* ------------------------------------------------------------------------------------------------------------------------------ stat */
+
+struct counts {
+    uint64_t blobs, live, frees, free, largest;
+    uint64_t of_class[CLASSES]; /* blobs of up to 2^i bytes */
+};
+
+static int count_block(void *user, uint64_t ptr, uint64_t size, int is_free)
+{
+    struct counts *c = user;
+    unsigned class = 0;
+
+    (void)ptr;
+    if (is_free) {
+        c->frees++;
+        c->free += size;
+        c->largest = size > c->largest ? size : c->largest;
+        return 0;
+    }
+    c->blobs++;
+    c->live += size;
+    while (class < CLASSES - 1 && size > (uint64_t)1 << class)
+        class++;
+    c->of_class[class]++;
+    return 0;
+}
+
+static void stat_json(const char *file, const struct reader *r, const struct counts *c)
+{
+    const char *comma = "";
+    unsigned i;
+
+    printf("{\"file\": ");
+    put_string(file);
+    printf(", \"kind\": \"%s\", \"size\": %" PRIu64 ", \"blobs\": %" PRIu64 ", \"live_bytes\": %" PRIu64 ", \"free_blocks\": %" PRIu64
+           ", \"free_bytes\": %" PRIu64 ", \"largest_free\": %" PRIu64 ", \"open_for_writing\": %s, \"sizes\": {",
+           kind(r), r->size, c->blobs, c->live, c->frees, c->free, c->largest, r->pt == NULL ? "true" : "false");
+    for (i = 0; i < CLASSES; i++)
+        if (c->of_class[i] > 0) {
+            printf("%s\"%" PRIu64 "\": %" PRIu64, comma, (uint64_t)1 << i, c->of_class[i]);
+            comma = ", ";
+        }
+    printf("}}\n");
+}
+
+static void histogram(const struct counts *c)
+{
+    uint64_t most = 1;
+    unsigned i;
+
+    for (i = 0; i < CLASSES; i++)
+        most = c->of_class[i] > most ? c->of_class[i] : most;
+    for (i = 0; i < CLASSES; i++)
+        if (c->of_class[i] > 0)
+            printf("  up to %12" PRIu64 " bytes %10" PRIu64 "  %.*s\n", (uint64_t)1 << i, c->of_class[i],
+                   (int)(1 + c->of_class[i] * 31 / most), "################################");
+}
+
+static int do_stat(const char *file)
+{
+    struct reader r;
+    struct counts c;
+    int result;
+
+    memset(&c, 0, sizeof c);
+    if (!reader_open(&r, file))
+        return TROUBLE;
+    result = reader_walk(&r, count_block, &c);
+    if (result == FINE && json) {
+        stat_json(file, &r, &c);
+    } else if (result == FINE) {
+        printf("%s: %s medium of %" PRIu64 " bytes%s\n", file, kind(&r), r.size, r.pt == NULL ? ", open for writing" : "");
+        printf("%12" PRIu64 " blobs of %" PRIu64 " bytes\n", c.blobs, c.live);
+        printf("%12" PRIu64 " free blocks of %" PRIu64 " bytes, the largest of %" PRIu64 "\n", c.frees, c.free, c.largest);
+        if (c.free > 0)
+            printf("%11.1f%% of the free bytes are outside of the largest free block\n",
+                   100.0 - 100.0 * (double)c.largest / (double)c.free);
+        histogram(&c);
+    }
+    reader_close(&r);
+    return result;
+}
+
+/* ----------------------------------------------------------------------------------------------------------------------------- check */
+
+static void violation(void *user, uint64_t offset, const char *what)
+{
+    uint64_t *count = user;
+
+    if (json) {
+        printf("%s{\"offset\": %" PRIu64 ", \"what\": ", *count > 0 ? ", " : "", offset);
+        put_string(what);
+        printf("}");
+    } else {
+        printf("%12" PRIu64 "  %s\n", offset, what);
+    }
+    ++*count;
+}
+
+static int do_check(const char *file)
+{
+    uint64_t count = 0;
+    int64_t result;
+
+    if (json)
+        printf("{\"violations\": [");
+    result = palloc_check(file, violation, &count);
+    if (json)
+        printf("]}\n");
+    if (result < 0)
+        return trouble("%s", palloc_error());
+    if (!json)
+        printf("%s: %" PRId64 " violations of the format\n", file, result);
+    return result == 0 ? FINE : FOUND;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------------------ list */
+
+struct list {
+    struct reader *r;
+    uint64_t count;
+};
+
+static int list_block(void *user, uint64_t ptr, uint64_t size, int is_free)
+{
+    struct list *l = user;
+    unsigned char first[24];
+    ssize_t n, i;
+
+    if (json) {
+        printf("%s\n  {\"offset\": %" PRIu64 ", \"size\": %" PRIu64 ", \"free\": %s}", l->count++ > 0 ? "," : "", ptr, size,
+               is_free ? "true" : "false");
+        return 0;
+    }
+    if (!all_of_it && is_free)
+        return 0;
+    printf("%12" PRIu64 " %12" PRIu64, ptr, size);
+    if (all_of_it && is_free)
+        printf("  free");
+    if (all_of_it && !is_free) {
+        n = pread(l->r->fd, first, size < sizeof first ? (size_t)size : sizeof first, (off_t)ptr);
+        printf("  blob  ");
+        for (i = 0; i < n; i++)
+            putchar(isprint(first[i]) ? first[i] : '.');
+    }
+    putchar('\n');
+    return 0;
+}
+
+static int do_list(const char *file)
+{
+    struct reader r;
+    struct list l;
+    int result;
+
+    if (!reader_open(&r, file))
+        return TROUBLE;
+    l.r = &r;
+    l.count = 0;
+    if (json)
+        printf("[");
+    result = reader_walk(&r, list_block, &l);
+    if (json)
+        printf("\n]\n");
+    reader_close(&r);
+    return result;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------------------ dump */
+
+static void dump_line(uint64_t at, const unsigned char *bytes, size_t n)
+{
+    size_t i;
+
+    printf("%12" PRIu64 " ", at);
+    for (i = 0; i < 16; i++)
+        i < n ? printf(" %02x", bytes[i]) : printf("   ");
+    printf("  ");
+    for (i = 0; i < n; i++)
+        putchar(isprint(bytes[i]) ? bytes[i] : '.');
+    putchar('\n');
+}
+
+static int do_dump(const char *file, const char *offset)
+{
+    struct palloc_t *pt = palloc_init(file, PALLOC_READONLY);
+    char *end;
+    uint64_t ptr = strtoull(offset, &end, 0), n = 0, i;
+    const unsigned char *data = NULL;
+    int result = FINE;
+    FILE *to;
+
+    if (pt != NULL && *end == 0 && (data = palloc_data(pt, ptr)) != NULL)
+        n = palloc_size(pt, ptr);
+    if (*end != 0) {
+        result = trouble("%s is no offset", offset);
+    } else if (n == 0) {
+        result = trouble("%s", palloc_error());
+    } else if (out == NULL) {
+        for (i = 0; i < n; i += 16)
+            dump_line(ptr + i, data + i, n - i < 16 ? (size_t)(n - i) : 16);
+    } else {
+        to = strcmp(out, "-") == 0 ? stdout : fopen(out, "wb");
+        if (to == NULL || fwrite(data, 1, (size_t)n, to) != n || fflush(to) != 0)
+            result = trouble("%s: %s", out, strerror(errno));
+        if (to != NULL && to != stdout && fclose(to) != 0)
+            result = trouble("%s: %s", out, strerror(errno));
+    }
+    palloc_close(pt);
+    return result;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------------------- map */
+
+struct map {
+    uint64_t cell; /* bytes of the medium for each cell */
+    double live[CELLS], free[CELLS];
+};
+
+static int map_block(void *user, uint64_t ptr, uint64_t size, int is_free)
+{
+    struct map *m = user;
+    uint64_t at = ptr - WORD, end = ptr + size + WORD;
+
+    while (at < end && at / m->cell < CELLS) {
+        uint64_t stop = (at / m->cell + 1) * m->cell;
+
+        stop = stop < end ? stop : end;
+        (is_free ? m->free : m->live)[at / m->cell] += (double)(stop - at);
+        at = stop;
+    }
+    return 0;
+}
+
+/* " .:+#", from nothing live to all of it; blue to red on a terminal. */
+static void map_text(const struct map *m, unsigned cells, int colours)
+{
+    static const char density[] = ".:-=+*%#";
+    static const int colour[] = {34, 36, 32, 32, 33, 33, 31, 31};
+    unsigned i;
+
+    for (i = 0; i < cells; i++) {
+        double all = m->live[i] + m->free[i];
+        int level = all > 0 ? (int)(m->live[i] / all * 7.0 + 0.5) : -1;
+
+        if (level < 0)
+            putchar(' ');
+        else if (colours)
+            printf("\033[%dm%c\033[0m", colour[level], density[level]);
+        else
+            putchar(density[level]);
+        if (i % COLUMNS == COLUMNS - 1 || i == cells - 1)
+            putchar('\n');
+    }
+    printf("%" PRIu64 " bytes to a character: . free, # blobs, between: both\n", m->cell);
+}
+
+static int map_svg(const struct map *m, unsigned cells)
+{
+    FILE *to = fopen(out, "w");
+    unsigned i;
+
+    if (to == NULL)
+        return trouble("%s: %s", out, strerror(errno));
+    fprintf(to, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\">\n", COLUMNS * 10, (int)(cells / COLUMNS + 1) * 10);
+    for (i = 0; i < cells; i++) {
+        double all = m->live[i] + m->free[i];
+        int live = all > 0 ? (int)(m->live[i] / all * 255) : 0;
+
+        if (all > 0)
+            fprintf(to, "<rect x=\"%u\" y=\"%u\" width=\"9\" height=\"9\" fill=\"#%02x40%02x\"/>\n", i % COLUMNS * 10, i / COLUMNS * 10,
+                    (unsigned)live, (unsigned)(255 - live));
+    }
+    fprintf(to, "</svg>\n");
+    return fclose(to) == 0 ? FINE : trouble("%s: %s", out, strerror(errno));
+}
+
+static int do_map(const char *file)
+{
+    static struct map m;
+    struct reader r;
+    unsigned cells;
+    int result;
+
+    if (!reader_open(&r, file))
+        return TROUBLE;
+    m.cell = r.size / CELLS + 1;
+    if (m.cell < 16)
+        m.cell = 16;
+    cells = (unsigned)((r.size + m.cell - 1) / m.cell);
+    result = reader_walk(&r, map_block, &m);
+    reader_close(&r);
+    if (result == FINE && out != NULL)
+        result = map_svg(&m, cells);
+    else if (result == FINE)
+        map_text(&m, cells, isatty(STDOUT_FILENO));
+    return result;
+}
+
+/* -------------------------------------------------------------------------------------------------------- copy, salvage and create */
+
+/* By sharing blocks, where the file system can. */
+static int do_copy(const char *file, const char *copy)
+{
+    struct palloc_t *pt = palloc_init(file, PALLOC_READONLY);
+    int result = FINE;
+
+    if (pt == NULL)
+        return trouble("%s", palloc_error());
+    if (isatty(STDERR_FILENO))
+        fprintf(stderr, "copying %" PRIu64 " bytes ...", pt->size);
+    if (palloc_snapshot(pt, copy, PALLOC_SNAPSHOT_CLONE) != 0 && (errno != EOPNOTSUPP || palloc_snapshot(pt, copy, 0) != 0))
+        result = TROUBLE;
+    if (isatty(STDERR_FILENO))
+        fputs("\r\033[K", stderr);
+    if (result != FINE)
+        trouble("%s", palloc_error());
+    palloc_close(pt);
+    return result;
+}
+
+static void salvaged(void *user, uint64_t offset, const char *what)
+{
+    (void)user;
+    printf("%12" PRIu64 "  %s\n", offset, what);
+}
+
+static int do_salvage(const char *file, const char *copy)
+{
+    struct palloc_salvage found;
+
+    if (palloc_salvage(file, copy, 0, salvaged, NULL, &found) != 0)
+        return trouble("%s", palloc_error());
+    printf("%s: %" PRIu64 " blobs, %" PRIu64 " blocks mended, %" PRIu64 " ranges of %" PRIu64 " bytes lost\n", copy, found.blobs,
+           found.healed, found.lost_ranges, found.lost_bytes);
+    return found.healed + found.lost_ranges == 0 ? FINE : FOUND;
+}
+
+/* "100", "64K", "1M", "2G". */
+static int size_of(const char *text, uint64_t *size)
+{
+    static const char units[] = "KMGT";
+    const char *unit;
+    char *end;
+
+    errno = 0;
+    *size = strtoull(text, &end, 10);
+    if (errno != 0 || end == text || *text == '-')
+        return 0;
+    if (*end == 0)
+        return 1;
+    unit = strchr(units, toupper((unsigned char)*end));
+    if (unit == NULL || end[1] != 0 || *size > (uint64_t)INT64_MAX >> 10 * (unit - units + 1))
+        return 0;
+    *size <<= 10 * (unit - units + 1);
+    return 1;
+}
+
+static int do_create(const char *file, const char *size)
+{
+    uint64_t bytes = 0;
+    struct palloc_t *pt;
+    int fd;
+
+    if (size != NULL && !size_of(size, &bytes))
+        return trouble("%s is no size", size);
+    fd = open(file, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0660);
+    if (fd < 0 || (size != NULL && ftruncate(fd, (off_t)bytes) != 0)) {
+        trouble("%s: %s", file, strerror(errno));
+        if (fd >= 0 && close(fd) == 0)
+            unlink(file);
+        return TROUBLE;
+    }
+    close(fd);
+    pt = palloc_init(file, size != NULL ? PALLOC_DEFAULT : PALLOC_DYNAMIC);
+    if (pt == NULL) {
+        trouble("%s", palloc_error());
+        unlink(file);
+        return TROUBLE;
+    }
+    palloc_close(pt);
+    return FINE;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------------------ main */
+
+int main(int argc, char **argv)
+{
+    const char *names[2] = {NULL, NULL}, *command = argc > 1 ? argv[1] : "", *size = NULL;
+    int count = 0, result, i, options = 1;
+
+    if (strcmp(command, "--help") == 0 || strcmp(command, "help") == 0)
+        return usage(stdout);
+    if (strcmp(command, "--version") == 0)
+        return printf("palloc %s\n", palloc_version()) > 0 ? FINE : TROUBLE;
+    for (i = 2; i < argc; i++) {
+        if (options && strcmp(argv[i], "--") == 0)
+            options = 0;
+        else if (options && strcmp(argv[i], "--json") == 0)
+            json = 1;
+        else if (options && strcmp(argv[i], "-l") == 0)
+            all_of_it = 1;
+        else if (options && strcmp(argv[i], "-o") == 0 && i + 1 < argc)
+            out = argv[++i];
+        else if (options && strcmp(argv[i], "--static") == 0 && i + 1 < argc)
+            size = argv[++i];
+        else if ((options && argv[i][0] == '-') || count == 2)
+            return usage(stderr);
+        else
+            names[count++] = argv[i];
+    }
+    if (strcmp(command, "stat") == 0 && count == 1)
+        result = do_stat(names[0]);
+    else if (strcmp(command, "check") == 0 && count == 1)
+        result = do_check(names[0]);
+    else if (strcmp(command, "list") == 0 && count == 1)
+        result = do_list(names[0]);
+    else if (strcmp(command, "dump") == 0 && count == 2)
+        result = do_dump(names[0], names[1]);
+    else if (strcmp(command, "map") == 0 && count == 1)
+        result = do_map(names[0]);
+    else if (strcmp(command, "copy") == 0 && count == 2)
+        result = do_copy(names[0], names[1]);
+    else if (strcmp(command, "salvage") == 0 && count == 2)
+        result = do_salvage(names[0], names[1]);
+    else if (strcmp(command, "create") == 0 && count == 1)
+        result = do_create(names[0], size);
+    else
+        return usage(stderr);
+    if (fflush(stdout) != 0)
+        return trouble("the output: %s", strerror(errno));
+    return result;
+}
