@@ -254,7 +254,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
         if reached == end {
             match rest_at(self.medium, at, self.dynamic) {
                 Ok(Rest::Zeros) => return Ok(end), // opening knows them
-                Ok(Rest::CutOff(marker)) if end - at >= MIN_BLOCK => {
+                Ok(Rest::LeadsBeyondEnd(marker)) if end - at >= MIN_BLOCK => {
                     make_block(self.medium, Extent::between(at, end), marker.is_free())?;
                     self.healed(at, c"the last block reached beyond the end of the file, and ends with it");
                     return Ok(end);

@@ -1,6 +1,8 @@
 //! Salvage of media as kills leave them, in a transaction or not: no blob is lost. With a marker overwritten too, a few are: a kill leaves
 //! blocks with one right marker, and the damage may be to that one.
 
+use std::cell::Cell;
+
 use super::*;
 use crate::palloc::salvage::{Salvager, check_header};
 use crate::palloc::{Salvage, format};
