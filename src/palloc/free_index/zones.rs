@@ -91,8 +91,9 @@ impl KnownZones {
     /// Makes all zones known. The caller has the lock.
     pub fn publish(&self, zones: &Zones) {
         if self.len() != zones.len() {
-            // First the table: one that is longer than the known length is harmless.
-            self.table.store(zones.table.as_ptr().cast_mut(), Ordering::Relaxed);
+            // First the table: one that is longer than the known length is harmless. Release: whoever reads its address reads its
+            // entries, also if it reads the length that was known before.
+            self.table.store(zones.table.as_ptr().cast_mut(), Ordering::Release);
             self.len.store(zones.len(), Ordering::Release);
         }
     }
@@ -108,6 +109,6 @@ impl KnownZones {
         }
         // SAFETY: the table was published before this length, or later, and then it is longer. It lives until the zones are dropped, as
         // the zone does.
-        unsafe { (*self.table.load(Ordering::Relaxed).add(index)).load(Ordering::Acquire).as_ref() }
+        unsafe { (*self.table.load(Ordering::Acquire).add(index)).load(Ordering::Acquire).as_ref() }
     }
 }
