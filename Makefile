@@ -1,6 +1,6 @@
 # libpalloc for C programmers; cargo builds, this file packs. `make help` tells what there is.
 #
-##   make                 build/lib/libpalloc.a and build/lib/libpalloc.so
+##   make                 build/lib/libpalloc.a, build/lib/libpalloc.so and the tool build/bin/palloc
 ##   make demo            a C program keeps blobs in a file, and finds them in a second run
 ##   make check           every test and check; the last line has the totals
 ##   make check-deep      many more power cuts, kills, faults and mutants; sanitizers, source archive, packages: half an hour
@@ -12,14 +12,14 @@
 ##   make bench-report    the same, and docs/PERFORMANCE.md of them (needs python3)
 ##   make headers         make include/*.h anew from src/ffi, and man/*.3 from these
 ##   make abi             make packaging/libpalloc.abi anew from include/: what abidiff compares with
-##   make install         headers, libraries, manual pages, and what pkg-config and CMake need
+##   make install         headers, libraries, the tool, manual pages, and what pkg-config and CMake need
 ##   make uninstall       what install put there
 ##   make PREFIX_SYMBOLS=my_ [install]
 ##                        build/my_: the same libraries and headers with my_ before each name: my_palloc(), my_palloc.h, -lmy_palloc
 ##   make dist            build/dist/palloc-VERSION.tar.gz: the sources, with all crates, so that it builds without a network
 ##   make clean           remove what was built
 ##
-## Variables: PREFIX (/usr/local), LIBDIR, INCLUDEDIR, MANDIR, DESTDIR; CARGO, CC, CXX, CFLAGS, LDFLAGS, AR, LD, NM, OBJCOPY, INSTALL;
+## Variables: PREFIX (/usr/local), BINDIR, LIBDIR, INCLUDEDIR, MANDIR, DESTDIR; CARGO, CC, CXX, CFLAGS, LDFLAGS, AR, LD, NM, OBJCOPY, INSTALL;
 ## CARGOFLAGS (--locked); TARGET, a Rust target triple, to cross-compile: then also the tools, and build/TARGET stands for build.
 
 CARGO      ?= cargo
@@ -30,6 +30,7 @@ INSTALL    ?= install
 CARGOFLAGS ?= --locked
 
 PREFIX     ?= /usr/local
+BINDIR     ?= $(PREFIX)/bin
 LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 MANDIR     ?= $(PREFIX)/share/man
@@ -57,6 +58,11 @@ SOURCES   := $(shell find src -name '*.rs') Cargo.toml build.rs $(wildcard Cargo
 
 # With musl a Rust library has static parts only, the C library's among them.
 all: $(BUILD)/lib/$(STATIC) $(if $(findstring musl,$(TARGET)),,$(BUILD)/lib/$(SHARED))
+
+# The tool is linked with the shared library, which it finds beside its own directory, and is not built with a prefix.
+TOOL_RPATH ?= -Wl,-rpath,'$$ORIGIN/../lib'
+TOOL    := $(if $(PREFIX_SYMBOLS)$(findstring musl,$(TARGET))$(findstring windows,$(TARGET)),,$(BUILD)/bin/palloc)
+all: $(TOOL)
 
 cargo_build = $(CARGO) rustc --release --lib $(CARGOFLAGS) --target-dir "$(CARGO_TARGET_DIR)" $(if $(TARGET),--target $(TARGET)) \
     $(if $(DEBUG),--config profile.release.debug=2) --crate-type
@@ -132,6 +138,10 @@ $(BUILD)/lib/$(SHARED): $(BUILD)/lib$(NAME).o $(MAP)
 	@ln -s $(SHARED) $(BUILD)/lib/$(SONAME)
 	@ln -s $(SONAME) $(BUILD)/lib/lib$(NAME).so
 
+$(BUILD)/bin/palloc: tools/palloc.c $(BUILD)/lib/$(SHARED) include/palloc.h
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -D_GNU_SOURCE -Iinclude $< $(LDFLAGS) $(BUILD)/lib/$(SHARED) $(TOOL_RPATH) -o $@
+
 endif
 
 demo: all
@@ -184,7 +194,7 @@ headers:
 abi:
 	packaging/abi.sh packaging/libpalloc.abi
 
-INSTALL_VARIABLES = NAME VERSION STATIC SHARED SONAME LIBS BUILD INCLUDE PREFIX LIBDIR INCLUDEDIR MANDIR DESTDIR PREFIX_SYMBOLS INSTALL
+INSTALL_VARIABLES = NAME VERSION STATIC SHARED SONAME TOOL LIBS BUILD INCLUDE PREFIX BINDIR LIBDIR INCLUDEDIR MANDIR DESTDIR PREFIX_SYMBOLS INSTALL
 install uninstall: export_variables = $(foreach variable,$(INSTALL_VARIABLES),$(variable)="$($(variable))")
 
 install: all

@@ -157,7 +157,7 @@ static void instruction_counts(void)
     }
     DIAG("a step of 16 KiB: %zu instructions among 1,000 blocks, %zu among 100,000", few, many);
     CHECK(many < 2 * few); /* the trees are deeper */
-    CHECK(many < 3000 * most_blocks(16384));
+    CHECK(many < 5000 * most_blocks(16384)); /* some 2,200 each, 3,000 if the library is a debug build */
 #else
     SKIP("instructions are counted on Linux only");
 #endif

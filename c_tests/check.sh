@@ -104,6 +104,7 @@ script vmem_debug.sh "$COPY"
 step "C programs"
 script run.sh
 script own_names.sh "$COPY"
+script tool.sh
 
 step "libraries and installation"
 script package.sh "$COPY"

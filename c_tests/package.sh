@@ -445,9 +445,15 @@ install_privately() {
     (umask 077 && make_quietly install "$@")
 }
 
+# The installed tool finds the installed library.
+installed_tool() {
+    "$WORK/dest/usr/bin/palloc" create "$WORK/tool.pba" && "$WORK/dest/usr/bin/palloc" check "$WORK/tool.pba"
+}
+
 installed() {
     check "make install, under umask 077" install_privately DESTDIR="$WORK/dest" PREFIX=/usr
     check "what is installed can be read by everybody" all_readable "$WORK/dest"
+    check "the installed tool makes a medium and checks it" installed_tool
     check "an installed tree links by plain flags" build_and_run -I"$WORK/dest/usr/include" -L"$WORK/dest/usr/lib" -lpalloc
     if have pkg-config; then
         check "pkg-config links the shared library" with_pkg_config --libs

@@ -103,6 +103,7 @@
  *
  *   No locking anywhere. Different contexts don't meet, but for the panic handler. One context may be
  *   used by one thread at a time: the caller sees to that. buflib_get_data is a read.
+ *   A call needs some 8 KiB of stack on 64-bit machines, 2 KiB on others, beside that of callbacks.
  *
  * Debugging
  *

@@ -1,12 +1,13 @@
 #!/bin/sh
 # What `make install` and `make uninstall` do. The Makefile sets the variables; its head says what they are.
 #
-#   install.sh install     puts the libraries, the headers, the manual pages, and what pkg-config and CMake need below DESTDIR
+#   install.sh install     puts the libraries, the headers, the tool, the manual pages, and what pkg-config and CMake need below DESTDIR
 #   install.sh uninstall   removes the same files, and the directories that are libpalloc's own
 # shellcheck disable=SC2153  # names that the Makefile gives
 set -e
 : "${DESTDIR=}" "${PREFIX_SYMBOLS=}"
-libdir=$DESTDIR$LIBDIR includedir=$DESTDIR$INCLUDEDIR man3=$DESTDIR$MANDIR/man3
+bindir=$DESTDIR$BINDIR libdir=$DESTDIR$LIBDIR includedir=$DESTDIR$INCLUDEDIR
+man1=$DESTDIR$MANDIR/man1 man3=$DESTDIR$MANDIR/man3
 
 # Everybody can read what is installed, whatever the umask of the one who installs it.
 umask 022
@@ -84,6 +85,11 @@ install_() {
         put -d "$(dirname "$includedir/$header")"
         put -m 644 "$INCLUDE/$header" "$includedir/$header"
     done
+    if [ -n "$TOOL" ]; then
+        put -d "$bindir" "$man1"
+        put -m 755 "$TOOL" "$bindir/palloc"
+        put -m 644 tools/palloc.1 "$man1"
+    fi
     for page in $(pages); do
         put -d "$man3"
         put -m 644 "man/$page.3" "$man3"
@@ -98,6 +104,7 @@ uninstall() {
     for file in "$STATIC" "$SHARED" "$SONAME" "lib$NAME.so"; do rm -f "$libdir/$file"; done
     echo "$templates" | while IFS='|' read -r template file; do rm -f "$libdir/$file"; done
     headers | while read -r header; do rm -f "$includedir/$header"; done
+    [ -z "$TOOL" ] || rm -f "$bindir/palloc" "$man1/palloc.1"
     for page in $(pages); do rm -f "$man3/$page.3"; done
     references | while read -r page name; do rm -f "$man3/$name.3"; done
     rmdir "$libdir/cmake/$NAME" "$includedir/finwo" "$includedir/rockbox" 2>/dev/null || true
