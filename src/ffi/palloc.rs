@@ -195,7 +195,7 @@ impl Handle {
     }
 
     /// Updates the documented fields. The caller holds the lock, so the last call's values stay.
-    fn publish(&self, medium: &Locked<'_>) {
+    fn update(&self, medium: &Locked<'_>) {
         let public = self.public.get();
         // SAFETY: `public` is in a live handle; each field is aligned for its type. Atomic, because other threads of the program
         // may be reading them.
@@ -203,16 +203,16 @@ impl Handle {
             AtomicU64::from_ptr(&raw mut (*public).first_free).store(medium.first_free(), Ordering::Relaxed);
             AtomicU64::from_ptr(&raw mut (*public).size).store(medium.size(), Ordering::Relaxed);
         }
-        if self.medium.publish(medium) {
-            self.publish_mapping();
+        if self.medium.update_view(medium) {
+            self.update_mapping();
         }
     }
 
     /// Updates the fields for palloc_at.
     #[cold]
-    fn publish_mapping(&self) {
+    fn update_mapping(&self) {
         let (public, (base, size)) = (self.public.get(), self.medium.mapping());
-        // SAFETY: as in `publish`. The address first: a longer mapping of which less is known is harmless.
+        // SAFETY: as in `update`. The address first: a longer mapping of which less is known is harmless.
         unsafe {
             AtomicPtr::from_ptr(&raw mut (*public).at_base).store(base.cast(), Ordering::Relaxed);
             AtomicUsize::from_ptr(&raw mut (*public).at_size).store(size, Ordering::Release);
@@ -237,7 +237,7 @@ unsafe fn with<T>(
         if result.is_err() {
             (medium, result) = handle.medium.again_if_busy(medium, result, f);
         }
-        handle.publish(&medium);
+        handle.update(&medium);
         result
     };
     // SAFETY: passed on to the caller.
@@ -257,7 +257,7 @@ unsafe fn with_unlocked<T>(
 ) -> T {
     let call = |handle: &Handle| {
         let (medium, result) = f(&handle.medium);
-        handle.publish(&medium);
+        handle.update(&medium);
         result
     };
     // SAFETY: passed on to the caller.
@@ -385,7 +385,7 @@ fn open(path: &CStr, flags: u32) -> engine::Result<*mut palloc_t> {
     };
     let handle =
         engine::try_box(Handle { public: UnsafeCell::new(public), filename, medium, transactions: Mutex::default() })?;
-    handle[0].publish(&handle[0].medium.lock());
+    handle[0].update(&handle[0].medium.lock());
     Ok(Box::into_raw(handle).cast())
 }
 

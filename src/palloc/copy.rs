@@ -38,7 +38,7 @@ impl NewFile {
     }
 
     /// Brings the file to the disk and gives it its name. Fails iff there is a file with that name by now, or the system fails.
-    pub fn publish(self) -> Result<()> {
+    pub fn give_name(self) -> Result<()> {
         os::sync_all(&self.file).map_err(Error::system("write the copy to the disk"))?;
         os::give_name(&self.temporary, &self.name).map_err(Error::system("give the copy its name"))?;
         os::sync_directory_of(&self.name)
@@ -47,7 +47,7 @@ impl NewFile {
 
 impl Drop for NewFile {
     fn drop(&mut self) {
-        os::remove(&self.temporary); // not there any more if it was published
+        os::remove(&self.temporary); // not there any more if it got its name
     }
 }
 

@@ -25,7 +25,7 @@ use std::collections::TryReserveError;
 use self::recent::RecentBlocks;
 use self::sets::FreeSets;
 use self::slots::{SlotMap, SlotState};
-pub use self::slots::{ZONE_SHIFT, unlocked, zone_of};
+pub use self::slots::{ZONE_SHIFT, Zone, unlocked, zone_of};
 pub use self::zones::{KnownZones, Zones};
 use super::format::{Extent, MIN_DATA, STEP};
 

@@ -244,7 +244,7 @@ impl Palloc {
         let has_blobs = heap.first()? != 0;
         heap.medium.note_opened(has_blobs);
         let view = View::default();
-        publish(&view, &heap);
+        update(&view, &heap);
         Ok(Palloc { heap: Mutex::new(heap), over: Condvar::new(), view, flags: Flags(stored) | sync, descriptor: None })
     }
 
@@ -266,10 +266,10 @@ impl Palloc {
     /// Makes the state known to threads without the lock, if they don't know it yet. Called at the end of each call that may have made a
     /// block. Returns whether it had to.
     #[inline]
-    pub(crate) fn publish(&self, heap: &Locked<'_>) -> bool {
+    pub(crate) fn update_view(&self, heap: &Locked<'_>) -> bool {
         let is_current = self.view.is_current(heap.index.zones(), heap.size());
         if !is_current {
-            publish(&self.view, heap);
+            update(&self.view, heap);
         }
         !is_current
     }
@@ -386,7 +386,7 @@ impl Palloc {
     /// unless a transaction is open.
     pub fn sync(&self) -> Result<()> {
         let (heap, result) = self.sync_locked();
-        self.publish(&heap);
+        self.update_view(&heap);
         result
     }
 
@@ -451,7 +451,7 @@ impl Palloc {
             copy.unshare_before_stores();
         }
         finish_copy(copy)?;
-        new.publish()
+        new.give_name()
     }
 
     /// Makes everything done so far durable, and from now on each operation when it returns. Fails iff a sync fails or failed before.
@@ -549,7 +549,7 @@ impl Transaction<'_> {
     /// Does it all. On failure nothing is done, and the transaction is cancelled.
     pub fn commit(mut self) -> Result<()> {
         let (heap, result) = self.medium.commit_locked(&mut self.changes);
-        self.medium.publish(&heap);
+        self.medium.update_view(&heap);
         result
     }
 }
@@ -562,11 +562,11 @@ impl Drop for Transaction<'_> {
     }
 }
 
-/// See [`Palloc::publish`]. Nothing is made known of a medium that is read as if it was repaired, or whose blobs may have holes.
+/// See [`Palloc::update_view`]. Nothing is made known of a medium that is read as if it was repaired, or whose blobs may have holes.
 #[cold]
-fn publish(view: &View, heap: &Heap<FileMedium>) {
+fn update(view: &View, heap: &Heap<FileMedium>) {
     if let Some(start) = heap.medium.mapping().filter(|_| heap.writable || heap.overlay.is_empty()) {
-        view.publish(heap.index.zones(), start, heap.size());
+        view.update(heap.index.zones(), start, heap.size());
     }
 }
 
@@ -643,7 +643,7 @@ pub(crate) fn salvage_c(path: &CStr, copy: &CStr, flags: Flags, mut report: impl
     let (mut found, stand_ins) = (salvager.found, salvager.stand_ins);
     os::copy_permissions(&source, &new.file).map_err(Error::system("set the mode of the copy"))?;
     found.blobs = finish_copy(medium)?.live_blobs.saturating_sub(stand_ins);
-    new.publish()?;
+    new.give_name()?;
     Ok(found)
 }
 

@@ -4,10 +4,10 @@
 //! ```text
 //!   one thread, with the lock        other threads, without it
 //!   stores a marker, a slot's byte   load the slot's byte, the marker, the byte of the next block
-//!   ends its call: publish           answer if these agree; else the caller takes the lock
+//!   ends its call: update            answer if these agree; else the caller takes the lock
 //! ```
 //!
-//! A thread that knows a blob's offset has it from a call that returned, or from a thread that has. So what is published is not older
+//! A thread that knows a blob's offset has it from a call that returned, or from a thread that has. So what the view knows is not older
 //! than that blob. No thread may free or move a blob while another thread's call asks for its address or size: that is the program's duty.
 //! So its markers are in the file meanwhile. What else the view leads to stays in memory until the medium is closed.
 
@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use super::format::{Extent, MIN_DATA, WORD};
-use super::free_index::{KnownZones, MAX_EXACT, Zones, unlocked as slots, zone_of};
+use super::free_index::{KnownZones, MAX_EXACT, Zone, Zones, unlocked as slots, zone_of};
 
 /// See the head of this file. In a cache line of its own, since the threads that read it would wait for every store beside it.
 #[derive(Default)]
@@ -28,6 +28,13 @@ pub struct View {
     size: AtomicUsize,
 }
 
+/// A live block, its zone of the slot map, and where the medium is mapped.
+struct Live<'a> {
+    block: Extent,
+    zone: &'a Zone,
+    base: NonNull<u8>,
+}
+
 impl View {
     /// Whether the view knows all that was made since: blocks by their zones and the end of the last block. A mapping is replaced only
     /// when the medium grows.
@@ -38,8 +45,8 @@ impl View {
 
     /// Makes known what the medium is now. The caller has the lock. Nothing is stored that did not change.
     #[inline]
-    pub fn publish(&self, zones: &Zones, base: NonNull<u8>, size: u64) {
-        self.zones.publish(zones);
+    pub fn update(&self, zones: &Zones, base: NonNull<u8>, size: u64) {
+        self.zones.update(zones);
         if self.base.load(Ordering::Relaxed) != base.as_ptr() {
             // First the address: a longer mapping of which less is known is harmless.
             self.base.store(base.as_ptr(), Ordering::Relaxed);
@@ -49,7 +56,7 @@ impl View {
         }
     }
 
-    /// The address and the size that were published last.
+    /// The address and the size that were made known last.
     #[inline]
     pub fn mapping(&self) -> (*mut u8, usize) {
         // The size first: the address is that of the mapping which had this size, or of a later one, which is longer.
@@ -60,11 +67,11 @@ impl View {
     /// The address of the blob's data. None if the view does not know.
     ///
     /// # Safety
-    /// For all functions: the heap whose state was published is not dropped meanwhile.
+    /// For all functions: the heap that the view knows is not dropped meanwhile.
     #[inline]
     pub unsafe fn data(&self, blob: u64) -> Option<NonNull<u8>> {
         // SAFETY: passed on to the caller; and the blob is in the mapping, as its start is.
-        unsafe { self.live(blob).map(|(_, base)| base.add(blob as usize)) }
+        unsafe { self.live(blob).map(|live| live.base.add(blob as usize)) }
     }
 
     /// The size of the blob's data. None if the view does not know.
@@ -74,7 +81,7 @@ impl View {
     #[inline]
     pub unsafe fn size_of(&self, blob: u64) -> Option<u64> {
         // SAFETY: passed on to the caller.
-        let (block, zone) = unsafe { (self.live(blob)?.0, self.zones.get(zone_of(blob - WORD))?) };
+        let Live { block, zone, .. } = unsafe { self.live(blob) }?;
         // A block of an exact size: no other one starts before its end.
         let is_next = block.data_len > MAX_EXACT || slots::none_between(zone, block.start, block.end());
         is_next.then_some(block.data_len)
@@ -94,12 +101,12 @@ impl View {
         if slots::is_live(zone, start) { slots::near_live_behind(zone, start).map(|next| next + WORD) } else { None }
     }
 
-    /// The live block of a blob, and where the medium is mapped. None if its start marker does not lead to the start of a block.
+    /// The live block of a blob. None if its start marker does not lead to the start of a block.
     ///
     /// # Safety
     /// As of `data`.
     #[inline]
-    unsafe fn live(&self, blob: u64) -> Option<(Extent, NonNull<u8>)> {
+    unsafe fn live(&self, blob: u64) -> Option<Live<'_>> {
         let start = blob.wrapping_sub(WORD);
         // SAFETY: passed on to the caller.
         let zone = unsafe { self.zones.get(zone_of(start)) }?;
@@ -118,7 +125,7 @@ impl View {
         let end = block.end();
         // SAFETY: passed on to the caller.
         let is_start = unsafe { self.zones.get(zone_of(end)) }.is_some_and(|zone| slots::is_start(zone, end));
-        (is_start || end == size).then_some((block, base))
+        (is_start || end == size).then_some(Live { block, zone, base })
     }
 }
 

@@ -36,7 +36,7 @@ impl Palloc {
         if result.is_err() {
             (heap, result) = self.again_if_busy(heap, result, call);
         }
-        self.publish(&heap);
+        self.update_view(&heap);
         result
     }
 

@@ -89,7 +89,7 @@ impl KnownZones {
     }
 
     /// Makes all zones known. The caller has the lock.
-    pub fn publish(&self, zones: &Zones) {
+    pub fn update(&self, zones: &Zones) {
         if self.len() != zones.len() {
             // First the table: one that is longer than the known length is harmless. Release: whoever reads its address reads its
             // entries, also if it reads the length that was known before.
@@ -101,13 +101,13 @@ impl KnownZones {
     /// The zone of this index, None if it is not known.
     ///
     /// # Safety
-    /// The zones that were published are not dropped meanwhile.
+    /// The zones that were made known are not dropped meanwhile.
     #[inline]
     pub unsafe fn get(&self, index: usize) -> Option<&Zone> {
         if index >= self.len.load(Ordering::Acquire) {
             return None;
         }
-        // SAFETY: the table was published before this length, or later, and then it is longer. It lives until the zones are dropped, as
+        // SAFETY: the table was made known before this length, or later, and then it is longer. It lives until the zones are dropped, as
         // the zone does.
         unsafe { (*self.table.load(Ordering::Acquire).add(index)).load(Ordering::Acquire).as_ref() }
     }
