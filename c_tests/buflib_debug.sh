@@ -137,13 +137,6 @@ build() { # DEFINES FLAGS
     strict_cc $1 $2 -I"$ROOT/c_tests" "$WORK/use.c" $LDFLAGS "$LIB/libpalloc.a" $LIBS -o "$WORK/use"
 }
 
-reports() { # TEXT COMMAND...
-    text=$1
-    shift
-    if "$@" >"$WORK/report" 2>&1 </dev/null; then return 1; fi
-    grep "$text" "$WORK/report" || { cat "$WORK/report"; return 1; }
-}
-
 both_ways() { # NAME DEFINES FLAGS TEXT RUNNER...
     name=$1 defines=$2 flags=$3 text=$4
     shift 4

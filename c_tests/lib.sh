@@ -41,6 +41,14 @@ check() {
     fi
 }
 
+# Whether the command fails and prints a line with TEXT.
+reports() { # TEXT COMMAND...
+    text=$1
+    shift
+    if "$@" >"$WORK/report" 2>&1 </dev/null; then return 1; fi
+    grep "$text" "$WORK/report" || { cat "$WORK/report"; return 1; }
+}
+
 have() {
     command -v "$1" >/dev/null 2>&1
 }

@@ -5,16 +5,6 @@
 
 #define FILE_NAME "data.db"
 
-static struct palloc_t *fresh(void)
-{
-    struct palloc_t *pt;
-
-    unlink(FILE_NAME);
-    pt = palloc_init(FILE_NAME, PALLOC_DYNAMIC);
-    REQUIRE(pt != NULL);
-    return pt;
-}
-
 static void closed_sound(struct palloc_t *pt)
 {
     uint64_t size = pt->size;
@@ -49,7 +39,7 @@ static int same_bytes(uint8_t *old, uint8_t *new)
 
 static void addresses(void)
 {
-    struct palloc_t *pt = fresh();
+    struct palloc_t *pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC);
     uint64_t first, ptr, k;
     uint8_t *data, *base;
 
@@ -126,7 +116,7 @@ static int write_byte(void *p)
 
 static void readonly_address(void)
 {
-    struct palloc_t *pt = fresh();
+    struct palloc_t *pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC);
     uint64_t ptr = palloc(pt, 100);
     uint8_t *data;
 
@@ -168,7 +158,7 @@ static void readonly_address(void)
 /* Blobs of 64 at 16, 96, 176, and of 16 at 256, with patterns; 280 bytes. */
 static struct palloc_t *row(void)
 {
-    struct palloc_t *pt = fresh();
+    struct palloc_t *pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC);
 
     REQUIRE(palloc(pt, 64) == 16);
     REQUIRE(palloc(pt, 64) == 96);
@@ -327,7 +317,7 @@ static void resizing(void)
     closed_sound(pt);
 
     TEST("a-large-blob-moves-whole");
-    pt = fresh();
+    pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC);
     ptr = palloc(pt, 5 * MIB);
     CHECK(palloc(pt, 16) != 0);
     blob_write(pt, ptr, 70500, 0, 5 * MIB, BY_ADDRESS);
@@ -405,7 +395,7 @@ static void walks(void)
     closed_sound(pt);
 
     TEST("an-empty-medium-has-nothing-to-walk");
-    pt = fresh();
+    pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC);
     memset(&v, 0, sizeof v);
     v.pt = pt;
     CHECK_EQ_I(palloc_walk(pt, visit, &v), 0);
@@ -437,7 +427,7 @@ static void walks(void)
     closed_sound(pt);
 
     TEST("a-walk-that-frees-reaches-every-blob");
-    pt = fresh();
+    pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC);
     for (i = 0; i < 500; i++)
         REQUIRE(palloc(pt, i % 100) != 0);
     {
@@ -465,7 +455,7 @@ static void statistics(void)
     struct rng rng = {31};
     struct shadow s;
     unsigned round;
-    struct palloc_t *pt = fresh();
+    struct palloc_t *pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC);
 
     TEST("palloc_stat-after-palloc_sync-agrees-with-the-file");
     shadow_init(&s, 31, 2000, 200, 1);

@@ -24,16 +24,6 @@ int msync(void *start, size_t len, int flags)
 }
 #endif
 
-static struct palloc_t *fresh(uint32_t flags)
-{
-    struct palloc_t *pt;
-
-    unlink(FILE_NAME);
-    pt = palloc_init(FILE_NAME, flags);
-    REQUIRE(pt != NULL);
-    return pt;
-}
-
 static int is_zero(struct palloc_t *pt, uint64_t ptr)
 {
     const unsigned char *data = palloc_data(pt, ptr);
@@ -70,7 +60,7 @@ static void zeros(void)
 
     for (size = 1; size <= 100000; size *= 10) {
         TESTF("pcalloc-of-%u-bytes-is-zeros-where-other-bytes-were", size);
-        pt = fresh(size < 1000 ? PALLOC_DYNAMIC : PALLOC_DYNAMIC | PALLOC_SYNC);
+        pt = medium_fresh(FILE_NAME, size < 1000 ? PALLOC_DYNAMIC : PALLOC_DYNAMIC | PALLOC_SYNC);
         for (i = 0; i < 40; i++) {
             ptr[i] = palloc(pt, size);
             REQUIRE(ptr[i] != 0);
@@ -91,7 +81,7 @@ static void zeros(void)
     }
 
     TEST("pcalloc-of-nothing-has-16-bytes");
-    pt = fresh(PALLOC_DYNAMIC);
+    pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC);
     CHECK_EQ_U(palloc_size(pt, pcalloc(pt, 0, 1000)), 16);
     CHECK_EQ_U(palloc_size(pt, pcalloc(pt, 1000, 0)), 16);
 
@@ -122,7 +112,7 @@ static void zeros(void)
 
 static void root(void)
 {
-    struct palloc_t *pt = fresh(PALLOC_DYNAMIC);
+    struct palloc_t *pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC);
     uint64_t other;
 
     TEST("the-root-is-made-of-zeros-once-and-found-again");
@@ -165,7 +155,7 @@ static void root(void)
     CHECK_SOUND(FILE_NAME);
 
     TEST("a-root-of-a-medium-that-is-read-only-and-empty-is-EROFS");
-    palloc_close(fresh(PALLOC_DYNAMIC));
+    palloc_close(medium_fresh(FILE_NAME, PALLOC_DYNAMIC));
     pt = palloc_init(FILE_NAME, PALLOC_READONLY);
     REQUIRE(pt != NULL);
     CHECK_EQ_U(palloc_root(pt, 1), 0);
@@ -178,7 +168,7 @@ static void root(void)
 
 static void offsets(void)
 {
-    struct palloc_t *pt = fresh(PALLOC_DYNAMIC);
+    struct palloc_t *pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC);
     uint64_t ptr = palloc(pt, 100), large;
     char *before = palloc_data(pt, ptr);
     int local = 0;
@@ -209,7 +199,7 @@ static void offsets(void)
 
 static void flush(void)
 {
-    struct palloc_t *pt = fresh(PALLOC_DYNAMIC);
+    struct palloc_t *pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC);
     uint64_t ptr = palloc(pt, 100000), other = palloc(pt, 100);
     char *data = palloc_data(pt, ptr);
 
@@ -268,7 +258,7 @@ static void flush(void)
 
 static void names(void)
 {
-    struct palloc_t *pt = fresh(PALLOC_DYNAMIC);
+    struct palloc_t *pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC);
     struct bytes b;
 
     TEST("each-name-is-the-error-that-it-says");

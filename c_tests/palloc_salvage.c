@@ -3,6 +3,7 @@
  * palloc_salvage: what damage did not touch is in the copy, at its place, with its bytes; the copy is sound; the damaged medium is as it
  * was. A damaged marker touches no blob.
  */
+#include "failing_writes.h"
 #include "palloc_util.h"
 
 #include <dirent.h>
@@ -12,7 +13,6 @@
 #define HAS_FAULTS 1
 
 static uint64_t bad_from, bad_to; /* of the file that is open for reading only, these bytes can't be read */
-static unsigned writes_left;      /* so many calls of pwrite from now on, one fails; 0: none does */
 
 ssize_t pread64(int fd, void *bytes, size_t n, off64_t at)
 {
@@ -21,15 +21,6 @@ ssize_t pread64(int fd, void *bytes, size_t n, off64_t at)
         return -1;
     }
     return syscall(SYS_pread64, fd, bytes, n, at);
-}
-
-ssize_t pwrite64(int fd, const void *bytes, size_t n, off64_t at)
-{
-    if (writes_left > 0 && --writes_left == 0) {
-        errno = ENOSPC;
-        return -1;
-    }
-    return syscall(SYS_pwrite64, fd, bytes, n, at);
 }
 #endif
 

@@ -4,6 +4,7 @@
  *
  * POSIX only: it mounts file systems, and counts on threads and files together
  */
+#include "failing_writes.h"
 #include "palloc_util.h"
 
 #include <dirent.h>
@@ -15,19 +16,6 @@
 
 #define FILE_NAME "medium.db"
 #define COPY "copy.db"
-
-#if defined(__linux__) && defined(__LP64__)
-static unsigned writes_left; /* so many calls of pwrite from now on, one fails; 0: none does */
-
-ssize_t pwrite64(int fd, const void *bytes, size_t n, off64_t at)
-{
-    if (writes_left > 0 && --writes_left == 0) {
-        errno = ENOSPC;
-        return -1;
-    }
-    return syscall(SYS_pwrite64, fd, bytes, n, at);
-}
-#endif
 
 /* ---------------------------------------------------------------------------------------------------------------------------- churn */
 

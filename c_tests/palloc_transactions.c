@@ -5,16 +5,6 @@
 
 #define FILE_NAME "tx.db"
 
-static struct palloc_t *fresh(uint32_t flags)
-{
-    struct palloc_t *pt;
-
-    unlink(FILE_NAME);
-    pt = palloc_init(FILE_NAME, flags);
-    REQUIRE(pt != NULL);
-    return pt;
-}
-
 static uint64_t live_blobs(struct palloc_t *pt)
 {
     struct palloc_stat stat;
@@ -38,7 +28,7 @@ static void close_sound(struct palloc_t *pt)
 
 static void what_is_seen(uint32_t flags)
 {
-    struct palloc_t *pt = fresh(flags);
+    struct palloc_t *pt = medium_fresh(FILE_NAME, flags);
     uint64_t old = palloc(pt, 100), gone = palloc(pt, 100), word = 77, first, second;
     struct palloc_tx *tx = palloc_begin(pt);
     char *data;
@@ -91,7 +81,7 @@ static void what_is_seen(uint32_t flags)
 
 static void cancelled(void)
 {
-    struct palloc_t *pt = fresh(PALLOC_DYNAMIC);
+    struct palloc_t *pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC);
     uint64_t old = palloc(pt, 100), word = 5;
     struct palloc_tx *tx;
     int i;
@@ -121,7 +111,7 @@ static void cancelled(void)
 
 static void errors(void)
 {
-    struct palloc_t *pt = fresh(PALLOC_DYNAMIC);
+    struct palloc_t *pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC);
     uint64_t blob = palloc(pt, 100), other = palloc(pt, 100), word = 5, new_blob;
     struct palloc_tx *tx = palloc_begin(pt), *second;
 
@@ -186,7 +176,7 @@ static void errors(void)
 
 static void limits(void)
 {
-    struct palloc_t *pt = fresh(PALLOC_DYNAMIC);
+    struct palloc_t *pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC);
     uint64_t blob = palloc(pt, 1 << 20), word = 0;
     struct palloc_tx *tx[64], *one;
     uint8_t *megabyte = calloc(1, 1 << 20);
@@ -239,7 +229,7 @@ static void many_blobs(uint32_t flags)
 {
     enum { MANY = 3000 };
     static uint64_t ptrs[MANY];
-    struct palloc_t *pt = fresh(flags);
+    struct palloc_t *pt = medium_fresh(FILE_NAME, flags);
     struct palloc_tx *tx = palloc_begin(pt);
     int i;
 
@@ -276,7 +266,7 @@ static void churn(void)
 {
     enum { BLOBS = 2000 };
     static uint64_t ptrs[BLOBS];
-    struct palloc_t *pt = fresh(PALLOC_DYNAMIC);
+    struct palloc_t *pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC);
     struct rng rng = {3};
     struct palloc_stat stat;
     int i, k;
@@ -360,7 +350,7 @@ static void static_media(void)
 
 static void sync_while_open(uint32_t flags)
 {
-    struct palloc_t *pt = fresh(flags);
+    struct palloc_t *pt = medium_fresh(FILE_NAME, flags);
     struct palloc_tx *tx = palloc_begin(pt);
     uint64_t old, ptr;
 
@@ -434,7 +424,7 @@ static void *trade(void *user)
 
 static void threads(void)
 {
-    struct palloc_t *pt = fresh(PALLOC_DYNAMIC);
+    struct palloc_t *pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC);
     struct worker w[THREADS];
     unsigned t;
     uint64_t expected = 0;
@@ -473,7 +463,7 @@ enum { BLOBS = 12, BYTES = 240 };
 /* A closed medium of blobs that are full of their number, every third of them free. */
 static void build(uint64_t ptrs[BLOBS])
 {
-    struct palloc_t *pt = fresh(PALLOC_DYNAMIC);
+    struct palloc_t *pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC);
     int i;
 
     for (i = 0; i < BLOBS; i++) {

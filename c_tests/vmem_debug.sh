@@ -103,13 +103,6 @@ build() { # FLAGS
     strict_cc $1 -I"$ROOT/c_tests" "$WORK/use.c" $LDFLAGS "$LIB/libpalloc.a" $LIBS -o "$WORK/use"
 }
 
-reports() { # TEXT COMMAND...
-    text=$1
-    shift
-    if "$@" >"$WORK/report" 2>&1 </dev/null; then return 1; fi
-    grep "$text" "$WORK/report" || { cat "$WORK/report"; return 1; }
-}
-
 both_ways() { # NAME FLAGS TEXT TEXT_OF_A_FAULT RUNNER...
     name=$1 flags=$2 text=$3 fault=$4
     shift 4

@@ -287,3 +287,13 @@ int view_(struct palloc_t *pt, const char *file, int line)
     free(seen.at);
     return good;
 }
+
+struct palloc_t *medium_fresh(const char *path, uint32_t flags)
+{
+    struct palloc_t *pt;
+
+    unlink(path);
+    pt = palloc_init(path, flags);
+    REQUIRE(pt != NULL);
+    return pt;
+}

@@ -2,11 +2,11 @@
 //! transactions; after each operation it is compared with the heap, whose invariants are checked.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::format::{Extent, HEADER, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, STEP, WORD, header};
 use super::heap::{Changes, Heap};
-use super::memory::MemMedium;
+use super::memory::{Blobs, MemMedium, blobs, closed};
 use super::record::{Change, HEAD, UNIT, Writer, reserved, unit_bytes, units_of};
 use super::{Error, Flags, Result, recover};
 
@@ -14,8 +14,6 @@ use super::{Error, Flags, Result, recover};
 const LARGEST: usize = 512 << 10;
 const MOST_OPERATIONS: usize = 200;
 const MOST_OPEN: usize = 4;
-
-type Blobs = BTreeMap<u64, Vec<u8>>;
 
 thread_local! {
     /// The memory of the last medium, for the next one.
@@ -39,12 +37,6 @@ fn bytes_at(heap: &Heap<MemMedium>, at: u64, len: usize) -> &[u8] {
     &heap.medium.bytes[at as usize..][..len]
 }
 
-/// The live blobs, after a check of all invariants.
-fn blobs(heap: &Heap<MemMedium>) -> Blobs {
-    heap.check_invariants();
-    live(heap).map(|(ptr, bytes)| (ptr, bytes.to_vec())).collect()
-}
-
 fn live(heap: &Heap<MemMedium>) -> impl Iterator<Item = (u64, &[u8])> {
     let mut next = heap.first();
     std::iter::from_fn(move || {
@@ -53,13 +45,6 @@ fn live(heap: &Heap<MemMedium>) -> impl Iterator<Item = (u64, &[u8])> {
         next = heap.next(ptr);
         Some((ptr, bytes_at(heap, ptr, n as usize)))
     })
-}
-
-/// Closes the medium, and returns it: it is exactly the format.
-fn closed(mut heap: Heap<MemMedium>) -> MemMedium {
-    heap.close().unwrap();
-    assert_eq!(recover::check(&heap.medium, |offset, what| eprintln!("{offset}: {what:?}")), 0);
-    heap.medium
 }
 
 /// Frees all blobs: then the medium is one free block, or nothing.

@@ -2,12 +2,14 @@
 #![cfg_attr(not(test), allow(dead_code))] // tests look at more
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
+use super::heap::Heap;
 use super::medium::{Bytes, Medium};
-use super::{Error, Result};
+use super::{Error, Result, recover};
 
 /// A medium in memory that keeps its state before every change.
 #[derive(Default)]
@@ -177,4 +179,27 @@ impl Medium for MemMedium {
     fn address(&self, at: u64, len: u64) -> NonNull<[u8]> {
         NonNull::from(&self.bytes[at as usize..][..len as usize])
     }
+}
+
+/// Live blobs and their bytes.
+pub type Blobs = BTreeMap<u64, Vec<u8>>;
+
+/// The live blobs, after a check of all invariants.
+pub fn blobs(heap: &Heap<MemMedium>) -> Blobs {
+    heap.check_invariants();
+    let mut blobs = Blobs::new();
+    let mut ptr = heap.first().unwrap();
+    while ptr != 0 {
+        let n = heap.size_of(ptr).unwrap() as usize;
+        blobs.insert(ptr, heap.medium.bytes[ptr as usize..][..n].to_vec());
+        ptr = heap.next(ptr).unwrap();
+    }
+    blobs
+}
+
+/// Closes the medium, and returns it: it is exactly the format.
+pub fn closed(mut heap: Heap<MemMedium>) -> MemMedium {
+    heap.close().unwrap();
+    assert_eq!(recover::check(&heap.medium, |offset, what| eprintln!("{offset}: {what:?}")), 0);
+    heap.medium
 }

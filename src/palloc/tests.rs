@@ -15,27 +15,11 @@ use super::format::{Extent, Marker, WORD};
 use super::free_index::FreeIndex;
 use super::heap::Heap;
 use super::medium::Medium;
-use super::memory::MemMedium;
+use super::memory::{self, Blobs, MemMedium, blobs};
 use super::{Error, Flags, Result, recover};
 
 fn open(bytes: Vec<u8>, flags: Flags) -> Result<Heap<MemMedium>> {
     Ok(recover::open(MemMedium::new(bytes), flags)?.0)
-}
-
-/// Live blobs and their bytes.
-type Blobs = BTreeMap<u64, Vec<u8>>;
-
-/// The live blobs, after a check of all invariants.
-fn blobs(heap: &Heap<MemMedium>) -> Blobs {
-    heap.check_invariants();
-    let mut blobs = Blobs::new();
-    let mut ptr = heap.first().unwrap();
-    while ptr != 0 {
-        let n = heap.size_of(ptr).unwrap() as usize;
-        blobs.insert(ptr, heap.medium.bytes[ptr as usize..][..n].to_vec());
-        ptr = heap.next(ptr).unwrap();
-    }
-    blobs
 }
 
 /// Whether long runs are asked for, `make check-deep`.
@@ -69,10 +53,8 @@ fn fill(heap: &mut Heap<MemMedium>, ptr: u64, value: u8) {
 }
 
 /// The file as close leaves it.
-fn closed(mut heap: Heap<MemMedium>) -> Vec<u8> {
-    heap.close().unwrap();
-    assert_eq!(recover::check(&heap.medium, |offset, what| eprintln!("{offset}: {what:?}")), 0);
-    heap.medium.bytes
+fn closed(heap: Heap<MemMedium>) -> Vec<u8> {
+    memory::closed(heap).bytes
 }
 
 enum Operation {
