@@ -14,6 +14,7 @@
  *   space    bytes of the closed file over bytes that were asked for
  */
 #include "bench.h"
+#include "syncs.h"
 #include "peer.h"
 #include <dlfcn.h>
 #include <limits.h>
@@ -35,27 +36,6 @@ enum { OURS, PLAIN, JEMALLOC, MIMALLOC, BOOST, PMEMOBJ, PEERS };
 static const char *const names[PEERS] = {"libpalloc", MALLOC, "jemalloc", "mimalloc", "Boost.Interprocess", "libpmemobj"};
 static int present[PEERS];
 static char file[PATH_MAX + 32], disk_file[PATH_MAX + 32];
-
-/* Counts what brings the bytes of a file to the disk: of libpalloc, and, as the program exports them, of shared objects. */
-static unsigned syncs;
-
-int fdatasync(int descriptor)
-{
-    syncs++;
-    return (int)syscall(SYS_fdatasync, descriptor);
-}
-
-int fsync(int descriptor)
-{
-    syncs++;
-    return (int)syscall(SYS_fsync, descriptor);
-}
-
-int msync(void *start, size_t size, int flags)
-{
-    syncs++;
-    return (int)syscall(SYS_msync, start, size, flags);
-}
 
 /* libpalloc as a peer. */
 static void *our_create(const char *path, size_t size_bytes, int durable)

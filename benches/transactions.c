@@ -12,6 +12,7 @@
  * leaks     of a program that is killed in "allocate, fill, link" and "unlink, free", with transactions and with plain calls
  */
 #include "bench.h"
+#include "syncs.h"
 #include "tx_peer.h"
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -35,26 +36,6 @@
 enum { OLD = 64, MOST_PEERS = 6, ROUNDS = 3 };
 
 static char file[PATH_MAX + 40], disk_file[PATH_MAX + 40];
-static _Atomic unsigned syncs;
-
-/* Counts what brings bytes to the disk: of libpalloc, and, as the program exports them, of shared objects. */
-int fdatasync(int descriptor)
-{
-    syncs++;
-    return (int)syscall(SYS_fdatasync, descriptor);
-}
-
-int fsync(int descriptor)
-{
-    syncs++;
-    return (int)syscall(SYS_fsync, descriptor);
-}
-
-int msync(void *start, size_t size, int flags)
-{
-    syncs++;
-    return (int)syscall(SYS_msync, start, size, flags);
-}
 
 ssize_t pwrite(int descriptor, const void *bytes, size_t size, off_t at)
 {

@@ -15,17 +15,27 @@ static const char *const names[] = {
 
 #define FILE_NAME "golden.db"
 
-/* What the text beside a medium says is live. */
-static void expected(const char *name, struct shadow *s)
+/* The text beside a medium. */
+static FILE *open_text(const char *name)
 {
-    char path[4096], line[512];
+    char path[4096];
     FILE *text;
-    int in_table = 0, tables = 0;
 
     REQUIRE(getenv("TEST_DATA") != NULL);
     snprintf(path, sizeof path, "%s/palloc/%s.txt", getenv("TEST_DATA"), name);
     text = fopen(path, "r");
     REQUIRE(text != NULL);
+    return text;
+}
+
+/* What the text beside a medium says is live. */
+static void expected(const char *name, struct shadow *s)
+{
+    char line[512];
+    FILE *text;
+    int in_table = 0, tables = 0;
+
+    text = open_text(name);
     while (fgets(line, sizeof line, text) != NULL) {
         unsigned long long ptr, asked, size, id;
         if (strncmp(line, "expected live set", 17) == 0) {
@@ -160,14 +170,12 @@ struct story {
 
 static void read_story(const char *name, struct story *story)
 {
-    char path[4096], line[1024], hex[600];
+    char line[1024], hex[600];
     FILE *text;
     int part = 0;
 
     memset(story, 0, sizeof *story);
-    snprintf(path, sizeof path, "%s/palloc/%s.txt", getenv("TEST_DATA"), name);
-    text = fopen(path, "r");
-    REQUIRE(text != NULL);
+    text = open_text(name);
     while (fgets(line, sizeof line, text) != NULL) {
         unsigned long long at, asked, size, id;
         if (strncmp(line, "steps", 5) == 0) {
