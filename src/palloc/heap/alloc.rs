@@ -7,6 +7,7 @@ use crate::palloc::format::{Extent, MIN_DATA, Marker, SPLIT_ABOVE, in_step, roun
 use crate::palloc::format::{HEADER, MAX_DATA, OVERHEAD, STEP};
 use crate::palloc::free_index::{MAX_EXACT, State};
 use crate::palloc::medium::{Bytes, Medium};
+use crate::palloc::record;
 
 /// Where a block can be made.
 pub(super) struct Place {
@@ -119,7 +120,18 @@ impl<M: Medium> Heap<M> {
         // A whole block needs no barrier before it is published, unless its data or the intent of a move must be on the disk first.
         let needs_barrier = (rest.is_some() && !rest_is_zeros) || end_word != Marker::live(block.data_len).0;
         let prepared = if needs_barrier { self.barrier() } else { Ok(()) };
-        if let Err(error) = prepared.and_then(|()| self.publish(block.start, Marker::live(block.data_len))) {
+        // A log counts from the commit of its first record on, and a barrier comes before that.
+        let is_log = end_word == record::reserved(block.end_marker());
+        let marker = Marker::live(block.data_len);
+        let published = prepared.and_then(|()| {
+            if is_log {
+                self.medium.store(block.start, marker.0);
+                Ok(())
+            } else {
+                self.publish(block.start, marker)
+            }
+        });
+        if let Err(error) = published {
             // A recent block had the end marker of a live one, which the fast path of allocating relies on.
             debug_assert!(!self.writable, "nothing is allocated after a failed sync");
             self.medium.store(free.end_marker(), Marker::free(free.data_len).0);

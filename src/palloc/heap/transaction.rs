@@ -390,8 +390,7 @@ impl<M: Medium> Heap<M> {
         Ok(region)
     }
 
-    /// Makes two free blocks of `free`, which may be the slack: `region`, of which the caller takes care, and the rest. (Of slack that is
-    /// taken whole, the start marker that it has in memory comes to the disk.)
+    /// Makes two free blocks of `free`, which may be the slack: `region`, of which the caller takes care, and the rest.
     ///
     /// ```text
     ///   before   free                  end
@@ -411,10 +410,9 @@ impl<M: Medium> Heap<M> {
         }
         self.medium.store(region.end_marker(), Marker::free(region.data_len).0);
         let prepared = if rest.is_some() { self.barrier() } else { Ok(()) };
-        if let Err(error) = prepared.and_then(|()| self.publish(region.start, Marker::free(region.data_len))) {
-            self.erase([rest.map(|rest| rest.start)]);
-            return Err(error);
-        }
+        prepared.inspect_err(|_| self.erase([rest.map(|rest| rest.start)]))?;
+        // No barrier behind it: the region counts from the commit of its first blobs on, and one comes before that.
+        self.medium.store(region.start, Marker::free(region.data_len).0);
         if is_slack {
             self.size = region.end();
         } else {

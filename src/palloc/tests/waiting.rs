@@ -186,7 +186,7 @@ fn a_barrier_of_a_group_left_out_is_found() {
     };
     let missed = |i| !(1..=4).any(|seed| is_found(|| run(seed, i)));
     let missed: Vec<u64> = (0..8).filter(|&i| missed(i)).collect();
-    assert_eq!(missed, [1, 3], "those of the logs, as in `a_barrier_of_a_transaction_left_out_is_found`");
+    assert!(missed.is_empty(), "{missed:?}");
 }
 
 /// Two transactions are queued when the group begins, a third joins the queue while it is on its way. The flush with this number fails.
