@@ -125,7 +125,7 @@ c_program() { # PROGRAM
 
 c_programs() { # FILE
     # shellcheck disable=SC2086
-    $CARGO build $CARGOFLAGS -q --lib || return
+    $CARGO rustc $CARGOFLAGS -q --lib --crate-type staticlib || return
     for program in $(programs_of "$1"); do c_program "$program" || return; done
 }
 
@@ -156,7 +156,7 @@ if [ -z "$MUTANTS_RESUME" ] && ! rust_tests "$first" >"$WORK/log" 2>&1 </dev/nul
     exit
 fi
 # shellcheck disable=SC2086
-check "cargo build" "$CARGO" build $CARGOFLAGS -q --lib
+check "cargo rustc" "$CARGO" rustc $CARGOFLAGS -q --lib --crate-type staticlib
 for program in $(programs_of "$first"); do
     c_program "$program" >"$WORK/log" 2>&1 </dev/null || {
         skip "$program" "fails without optimization and without a mutant: $(grep -m 1 '^not ok' "$WORK/log")"

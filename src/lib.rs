@@ -1,11 +1,61 @@
 //! Three allocators for memory that malloc does not manage. They do not use each other.
 //!
-//! * [`palloc`] allocates blobs in a file that outlives the process. Rust programs use [`Palloc`].
-//! * [`vmem`] reserves address space and commits memory to parts of it. Rust programs use [`vmem::Reservation`] and [`vmem::Arena`].
-//! * [`buflib`] allocates blocks in one buffer, and moves them together when space is short. Rust programs use [`buflib::Buflib`]. It
-//!   is `no_std` without the default feature `std`.
+//! [`palloc`] allocates blobs in a file that outlives the process, with transactions. A kill at any moment loses nothing:
 //!
-//! C programs use the headers in `include/`. Each header is generated from a file in `src/ffi`.
+//! ```
+//! use palloc::{Flags, Palloc};
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let path = directory.path().join("notes.pba");
+//! let medium = Palloc::open(&path, Flags::DYNAMIC)?;
+//! let root = medium.root(8)?; // the first blob; here it holds the offset of another one
+//! let mut change = medium.begin()?;
+//! let note = change.alloc(5)?;
+//! change.write(note, 0, b"hello")?;
+//! change.store(root, &note.to_le_bytes())?;
+//! change.commit()?; // both, or none
+//! medium.close()?;
+//!
+//! let medium = Palloc::open(&path, Flags::READONLY)?;
+//! let (mut offset, mut text) = ([0; 8], [0; 5]);
+//! medium.read(medium.root(8)?, 0, &mut offset)?;
+//! medium.read(u64::from_le_bytes(offset), 0, &mut text)?;
+//! assert_eq!(&text, b"hello");
+//! # Ok::<(), palloc::Error>(())
+//! ```
+//!
+//! [`vmem`] reserves address space and commits memory to parts of it. A [`vmem::Reservation`] does so by ranges, a [`vmem::Arena`] as it
+//! grows:
+//!
+//! ```
+//! use palloc::vmem::Arena;
+//!
+//! let mut arena = Arena::new(1 << 30)?; // 1 GiB of addresses, no memory yet
+//! let numbers = arena.alloc_slice(1000, 7_u32)?; // never moves
+//! numbers[999] += 1;
+//! assert_eq!(numbers[998..], [7, 8]);
+//! arena.reset(); // frees all at once
+//! # Ok::<(), palloc::vmem::Error>(())
+//! ```
+//!
+//! [`buflib`] allocates blocks in one buffer, and moves them together when space is short. It is `no_std` without the default feature
+//! `std`:
+//!
+//! ```
+//! use palloc::buflib::Buflib;
+//!
+//! let mut memory = [0; 4096];
+//! let mut pool = Buflib::new(&mut memory);
+//! let (gap, kept) = (pool.alloc(1500)?, pool.alloc(1500)?);
+//! pool.data_mut(kept).unwrap()[0] = 42;
+//! pool.free(gap);
+//! let large = pool.alloc(2000)?; // there is room for it when `kept` has moved
+//! assert_eq!(pool.data(kept).unwrap()[0], 42);
+//! # pool.free(large);
+//! # Ok::<(), palloc::buflib::Error>(())
+//! ```
+//!
+//! The package is called `libpalloc`, this crate `palloc`. C programs use the headers in `include/`; each is generated from a file in
+//! `src/ffi`.
 //!
 //! # Glossary
 //!

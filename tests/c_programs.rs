@@ -1,11 +1,11 @@
-//! The C programs of c_tests/, which speak TAP, and of examples_c/, which have to succeed: compiled, linked with the static library
-//! that cargo has just built, and run, each as one test. (c_tests/run.sh, which `make check` uses, runs the same ones with the
+//! The C programs of c_tests/, which speak TAP, and of examples_c/, which have to succeed: compiled, linked with a static library of
+//! the same profile as this program, and run, each as one test. (c_tests/run.sh, which `make check` uses, runs the same ones with the
 //! libraries as they are delivered.) A name given on the command line selects the programs that contain it.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use std::{env, thread};
 
 const TIME_LIMIT: Duration = Duration::from_secs(300);
@@ -128,10 +128,31 @@ fn judge_tap(output: &str, success: bool) -> Result<String, String> {
     }
 }
 
+/// The static library, in a directory of its own; one that was made after this program is made of the same sources.
+fn static_library() -> Result<PathBuf, String> {
+    let this = env::current_exe().unwrap();
+    let profile = this.ancestors().nth(2).and_then(Path::file_name).unwrap().to_str().unwrap();
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("c_programs");
+    let library = dir.join(env!("BUILD_TARGET")).join(profile).join("libpalloc.a");
+    let made = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
+    if made(&library).is_ok_and(|time| time > made(&this).unwrap()) {
+        return Ok(library);
+    }
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+    cargo.current_dir(root()).args(["rustc", "--quiet", "--lib", "--locked", "--crate-type", "staticlib"]);
+    cargo.args(["--target", env!("BUILD_TARGET"), "--profile", if profile == "debug" { "dev" } else { profile }]);
+    let output = cargo.arg("--target-dir").arg(&dir).output().map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    // Cargo leaves a library alone that it finds up to date.
+    let now = File::options().append(true).open(&library).and_then(|file| file.set_modified(SystemTime::now()));
+    now.map(|()| library).map_err(|error| error.to_string())
+}
+
 /// The same flags as in c_tests/lib.sh.
 fn compile(source: &Path, program: &Path) -> Result<(), String> {
-    // This test program lies beside the libraries that cargo built for it.
-    let library = env::current_exe().unwrap().with_file_name("libpalloc.a");
+    let library = static_library()?;
     let compiler = cc::Build::new()
         .host(env!("BUILD_HOST"))
         .target(env!("BUILD_TARGET"))

@@ -44,7 +44,7 @@ fn licences_are_listed() {
     let mut want = String::from(
         "What libpalloc is linked with, beside Rust's standard library (MIT OR Apache-2.0). Made by `make headers`.\n\n",
     );
-    for package in linked(&metadata).iter().filter(|package| text(package, "name") != "palloc") {
+    for package in linked(&metadata).iter().filter(|package| text(package, "name") != "libpalloc") {
         want += &format!("{} {}: {}\n", text(package, "name"), text(package, "version"), text(package, "license"));
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/licences.txt");
@@ -65,7 +65,7 @@ fn no_dependency_needs_a_newer_compiler() {
     }
     let metadata = metadata();
     let linked = linked(&metadata);
-    let ours = linked.iter().find(|package| text(package, "name") == "palloc").unwrap();
+    let ours = linked.iter().find(|package| text(package, "name") == "libpalloc").unwrap();
     for package in &linked {
         let theirs = text(package, "rust_version");
         assert!(
