@@ -168,6 +168,9 @@ def all_goals():
     for size, least in (("4096", 0.7), ("1024", 0.35), ("256", 0.1)):
         limits(f"buflib, compaction of blocks of {size} bytes, in cache and in memory: at least {least} of memmove's speed",
                [cells["buflib / memmove"] for label, cells in tables["buflib: compaction, GB/s"] if label == size], lambda x: x >= least)
+    limits("buflib, 10^5 blocks, longest free, allocation and step of 16 KiB: under 50 us",
+           [get("buflib: pauses, shortest of 5 runs, us", call, "longest") for call in ("buflib_free", "buflib_alloc", "buflib_compact_step of 16 KiB")],
+           lambda x: x < 50)
     for who in ("rlsf", "talc"):
         limits(f"buflib, churn at 10^2 to 10^5: at most 4 times {who}",
                [ratio(buf("churn", n), buf("churn", n, who)) for n in ("100", "1000", "10000", "100000")], lambda x: x <= 4)

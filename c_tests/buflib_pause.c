@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * How much one buflib_compact_step does, counted in what the load of the machine does not change: bytes moved, callbacks, steps, and (by
- * single-stepping a child process) instructions.
+ * How much one buflib_compact_step, allocation or free does, counted in what the load of the machine does not change: bytes moved,
+ * callbacks, steps, and (by single-stepping a child process) instructions.
  */
 #include "buflib_util.h"
 #if defined(__linux__) && (defined(__x86_64__) || defined(__i386__) || defined(__aarch64__))
@@ -103,62 +103,111 @@ static int stopped(pid_t child)
     return WSTOPSIG(status);
 }
 
-/* The most instructions of one of `calls` steps of 16 KiB among `count` blocks, each as short as a block can be, with a hole before it. 0 if
- * they can't be counted. */
-static size_t instructions(size_t count, int calls)
+/* Steps of 16 KiB among blocks as short as a block can be, with a hole before each. */
+static bool prepare_steps(size_t count)
+{
+    return make(count, 0, NULL) != NULL;
+}
+
+static bool one_step(size_t count)
+{
+    (void)count;
+    return buflib_compact_step(&ctx, 16384) > 0;
+}
+
+/* An allocation after handles became free, and were given out again, from the end of the table to its start. */
+static bool prepare_alloc(size_t count)
+{
+    if (make(count / 2, 0, NULL) == NULL)
+        return false;
+    for (size_t i = 1; i < count; i += 2)
+        if (buflib_alloc(&ctx, 0) != (int)i)
+            return false;
+    for (size_t i = count; i > 0; i -= count / 1000)
+        if (buflib_free(&ctx, (int)i) != 0 || buflib_alloc(&ctx, 0) != (int)i)
+            return false;
+    return buflib_free(&ctx, (int)count - 1) == 0;
+}
+
+static bool one_alloc(size_t count)
+{
+    return buflib_alloc(&ctx, 0) == (int)count - 1;
+}
+
+/* A free of a block between two holes. */
+static bool prepare_free(size_t count)
+{
+    return make(count / 2, 0, NULL) != NULL;
+}
+
+static bool one_free(size_t count)
+{
+    return buflib_free(&ctx, (int)(count / 4 * 2)) == 0;
+}
+
+/* The instructions of `call` among `count` blocks that `prepare` makes. 0 if they can't be counted. */
+static size_t instructions(bool (*prepare)(size_t), bool (*call)(size_t), size_t count)
 {
     pid_t child = fork();
-    size_t most = 0;
+    size_t n = 0;
     int signal;
 
     if (child == 0) {
-        if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0 || make(count, 0, NULL) == NULL)
+        bool right;
+        if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0 || !prepare(count))
             _exit(1);
-        for (int i = 0; i < calls; i++) {
-            size_t left;
-            raise(SIGUSR1);
-            left = buflib_compact_step(&ctx, 16384);
-            raise(SIGUSR2);
-            if (left == 0)
-                _exit(1);
-        }
-        _exit(0);
+        raise(SIGUSR1);
+        right = call(count);
+        raise(SIGUSR2);
+        _exit(!right);
     }
     if (child < 0)
         return 0;
-    while ((signal = stopped(child)) == SIGUSR1) {
-        size_t n = 0;
+    signal = stopped(child);
+    if (signal == SIGUSR1)
         do {
             if (ptrace(PTRACE_SINGLESTEP, child, NULL, NULL) != 0)
                 return 0;
             n++;
         } while ((signal = stopped(child)) == SIGTRAP);
-        if (signal != SIGUSR2)
-            break;
-        most = n > most ? n : most;
-        calls--;
-        ptrace(PTRACE_CONT, child, NULL, NULL);
-    }
-    if (signal != 0)
-        kill(child, SIGKILL), waitpid(child, NULL, 0);
-    return calls == 0 ? most : 0;
+    if (signal != SIGUSR2)
+        n = 0;
+    else if (ptrace(PTRACE_CONT, child, NULL, NULL) == 0 && waitpid(child, &signal, 0) == child && signal == 0)
+        return n; /* it ended, and its call was right */
+    kill(child, SIGKILL), waitpid(child, NULL, 0);
+    return 0;
 }
 #endif
 
 static void instruction_counts(void)
 {
-    TEST("the-instructions-of-a-step-do-not-grow-with-the-number-of-blocks-but-for-its-logarithm");
 #ifdef SINGLE_STEPS
-    size_t few = instructions(1000, 2), many = instructions(100000 / tap_every(10), 2);
+    static const struct {
+        const char *name;
+        bool (*prepare)(size_t), (*call)(size_t);
+        size_t most; /* instructions; a debug build has some more than half of it */
+    } calls[] = {
+        { "a-step", prepare_steps, one_step, 5000 * 65 },
+        { "an-allocation", prepare_alloc, one_alloc, 10000 },
+        { "a-free", prepare_free, one_free, 10000 },
+    };
+    size_t many = 100000 / tap_every(10);
 
-    if (few == 0 || many == 0) {
-        SKIP("no single-stepping here");
-        return;
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+        size_t of_few, of_many;
+        TESTF("the-instructions-of-%s-do-not-grow-with-the-number-of-blocks-but-for-its-logarithm", calls[i].name);
+        of_few = instructions(calls[i].prepare, calls[i].call, 1000);
+        of_many = instructions(calls[i].prepare, calls[i].call, many);
+        if (of_few == 0 || of_many == 0) {
+            SKIP("no single-stepping here");
+            continue;
+        }
+        DIAG("%s: %zu instructions among 1,000 blocks, %zu among %zu", calls[i].name, of_few, of_many, many);
+        CHECK(of_many < 2 * of_few); /* the trees are deeper */
+        CHECK(of_many < calls[i].most);
     }
-    DIAG("a step of 16 KiB: %zu instructions among 1,000 blocks, %zu among 100,000", few, many);
-    CHECK(many < 2 * few); /* the trees are deeper */
-    CHECK(many < 5000 * most_blocks(16384)); /* some 2,200 each, 3,000 if the library is a debug build */
 #else
+    TEST("the-instructions-of-a-call-do-not-grow-with-the-number-of-blocks-but-for-its-logarithm");
     SKIP("instructions are counted on Linux only");
 #endif
 }

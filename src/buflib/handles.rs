@@ -2,7 +2,8 @@
 //! payload or 0.
 //!
 //! The lowest free handle is found by a bitmap in the context. One bit stands for a run of handles, twice as many each time the table
-//! outgrows the bitmap. A set bit says that there *may* be a free handle in the run: it is cleared when a search finds none.
+//! outgrows the bitmap. A bit is set iff there is a free handle in the run, but where `trim` cut the table: bits of handles that were behind
+//! the cut may still be set. So a search reads the slots of two runs at most.
 //!
 //! ```text
 //!     summary    0 ... 0 1 0      one bit for each word of runs
@@ -12,6 +13,7 @@
 
 use super::block::{Block, Fault, Result, block_of};
 use super::layout::*;
+use core::ops::Range;
 
 const BITS: usize = usize::BITS as usize;
 
@@ -57,31 +59,56 @@ fn widen(ctx: &Context) {
     ctx.run_shift.set(ctx.run_shift.get() + 1);
 }
 
+/// The handles of the table in a run.
+fn handles_of(ctx: &Context, run: usize) -> Range<usize> {
+    let first = (run << ctx.run_shift.get()) + 1;
+    first..(first + (1 << ctx.run_shift.get())).min(ctx.handles() + 1)
+}
+
+/// Clears the bit of a run.
+fn unmark(ctx: &Context, run: usize) {
+    let bits = ctx.runs[run / BITS].get() & !(1 << (run % BITS));
+    ctx.runs[run / BITS].set(bits);
+    if bits == 0 {
+        ctx.summary.set(ctx.summary.get() & !(1 << (run / BITS)));
+    }
+}
+
 fn lowest_free(ctx: &Context, pool: Pool) -> Option<usize> {
-    let shift = ctx.run_shift.get();
     while ctx.summary.get() != 0 {
         let i = ctx.summary.get().trailing_zeros() as usize;
-        let bits = ctx.runs[i].get();
-        let bit = bits.trailing_zeros() as usize;
-        let first = ((i * BITS + bit) << shift) + 1;
-        for handle in first..(first + (1 << shift)).min(ctx.handles() + 1) {
-            if pool.slot(handle) == 0 && handle != ctx.reserved.get() {
-                debug_assert!(!ctx.can_be_searched() || (1..handle).all(|lower| pool.slot(lower) != 0));
-                return Some(handle);
-            }
+        let run = i * BITS + ctx.runs[i].get().trailing_zeros() as usize;
+        let mut handles = handles_of(ctx, run);
+        if handles.is_empty() {
+            // This run and all others with a bit are behind the table.
+            ctx.runs.iter().for_each(|runs| runs.set(0));
+            ctx.summary.set(0);
+            break;
         }
-        ctx.runs[i].set(bits & (bits - 1));
-        if bits & (bits - 1) == 0 {
-            ctx.summary.set(ctx.summary.get() & !(1 << i));
+        if let Some(handle) = handles.find(|&handle| pool.slot(handle) == 0 && handle != ctx.reserved.get()) {
+            debug_assert!(!ctx.can_be_searched() || (1..handle).all(|lower| pool.slot(lower) != 0));
+            return Some(handle);
         }
+        unmark(ctx, run);
     }
     None
+}
+
+/// Takes the lowest free handle of the table. None if there is none.
+fn reserve_free(ctx: &Context, pool: Pool) -> Option<usize> {
+    let handle = lowest_free(ctx, pool)?;
+    let run = (handle - 1) >> ctx.run_shift.get();
+    // All handles before it in the run are in use.
+    if (handle + 1..handles_of(ctx, run).end).all(|other| pool.slot(other) != 0) {
+        unmark(ctx, run);
+    }
+    Some(handle)
 }
 
 /// Takes the lowest free handle, adding one to the table if necessary. None if there is no word for it.
 pub(crate) fn reserve(ctx: &Context) -> Option<usize> {
     let pool = ctx.pool();
-    let handle = lowest_free(ctx, pool).or_else(|| {
+    let handle = reserve_free(ctx, pool).or_else(|| {
         let handle = ctx.handles() + 1;
         if ctx.end_space() == 0 || i32::try_from(handle).is_err() {
             return None;

@@ -311,6 +311,32 @@ impl Default for Context {
     }
 }
 
+/// The work of an operation in tests: words of the pool that it read or wrote, but of a name or a crc.
+#[cfg(test)]
+pub(crate) mod work {
+    use std::cell::Cell;
+
+    std::thread_local! {
+        static WORDS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    pub fn add(words: usize) {
+        WORDS.set(WORDS.get() + words);
+    }
+
+    /// The words since the last call.
+    pub fn take() -> usize {
+        WORDS.replace(0)
+    }
+}
+
+/// Counts words for tests.
+#[inline(always)]
+fn touches(_words: usize) {
+    #[cfg(test)]
+    work::add(_words);
+}
+
 /// A pool's memory, as it lies at the moment.
 #[derive(Clone, Copy)]
 pub(crate) struct Pool {
@@ -326,6 +352,7 @@ impl Pool {
 
     #[inline]
     pub fn get(self, index: usize) -> usize {
+        touches(1);
         if index >= self.words {
             outside()
         }
@@ -336,6 +363,7 @@ impl Pool {
     /// `N` words.
     #[inline]
     pub fn get_all<const N: usize>(self, index: usize) -> [usize; N] {
+        touches(N);
         if index > self.words || N > self.words - index {
             outside()
         }
@@ -345,6 +373,7 @@ impl Pool {
 
     #[inline]
     pub fn set(self, index: usize, value: usize) {
+        touches(1);
         if index >= self.words {
             outside()
         }
@@ -364,6 +393,7 @@ impl Pool {
 
     /// Moves `len` words; the places may overlap.
     pub fn copy(self, from: usize, to: usize, len: usize) {
+        touches(len);
         if from.max(to) > self.words || len > self.words - from.max(to) {
             outside()
         }

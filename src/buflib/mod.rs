@@ -61,7 +61,7 @@
 //! | --- | --- | --- |
 //! | the first block that fits | one path of a tree of free blocks (`free_tree.rs`) | O(log of the pool's words) |
 //! | the block before | the flag, then the last word of the free block | O(1) |
-//! | the lowest free handle | a bitmap in the context (`handles.rs`) | O(1), and 1 / 2048 of the table |
+//! | the lowest free handle | a bitmap in the context (`handles.rs`) | O(1), and at most 2 / 2048 of the table (2 / 512 on 32-bit) |
 //! | free bytes | counted | O(1) |
 //! | compaction | one walk that checks, one that moves each block at most once | O(blocks), and the bytes moved |
 //!
@@ -100,6 +100,8 @@ pub(crate) mod layout;
 pub(crate) mod relocate;
 pub(crate) mod room;
 pub(crate) mod step;
+#[cfg(test)]
+mod tests;
 pub(crate) mod verify;
 
 use core::fmt;

@@ -1,0 +1,84 @@
+//! Tests of how much work an operation does, counted in words of the pool.
+
+use super::alloc::{Request, alloc, free, init};
+use super::layout::*;
+use super::step::step;
+
+const BLOCKS: usize = 100_000;
+/// Bytes of a pool for so many blocks of 16 to 512 bytes, in which no allocation has to compact.
+const BYTES: usize = BLOCKS * 420 / 8 * W;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % limit
+    }
+}
+
+fn pool(memory: &mut Vec<usize>) -> Context {
+    memory.resize(BYTES / W, 0);
+    let mut ctx = Context::new();
+    // SAFETY: the memory outlives the context and nothing else uses it.
+    unsafe { init(&mut ctx, memory.as_mut_ptr().cast(), BYTES) };
+    ctx
+}
+
+fn alloc_some(ctx: &Context, random: &mut Random) -> i32 {
+    let size = (16 + random.below(497)) / 8 * W;
+    alloc(ctx, Request { size, name: None, ops: 0, align: 0 }).unwrap() as i32
+}
+
+/// The most words that a free or an allocation may touch: four of a node, its sibling and a word to write at each level of a tree, for two
+/// changes.
+fn bound(ctx: &Context) -> usize {
+    24 * ctx.tree_bits.get()
+}
+
+#[test]
+fn no_call_of_a_churn_with_steps_does_work_that_grows_with_the_pool() {
+    let mut memory = Vec::new();
+    let ctx = pool(&mut memory);
+    let mut random = Random(1);
+    let mut handles: Vec<i32> = (0..BLOCKS).map(|_| alloc_some(&ctx, &mut random)).collect();
+    let mut most = [0; 3];
+    for _ in 0..BLOCKS {
+        let some = random.below(BLOCKS);
+        work::take();
+        assert_eq!(free(&ctx, handles[some]), Ok(0));
+        most[0] = most[0].max(work::take());
+        handles[some] = alloc_some(&ctx, &mut random);
+        most[1] = most[1].max(work::take());
+        step(&ctx, 16384).unwrap();
+        most[2] = most[2].max(work::take());
+    }
+    println!(
+        "words touched by a free, an allocation, a step of 16 KiB at most: {most:?}, tree bits {}",
+        ctx.tree_bits.get()
+    );
+    assert_eq!(ctx.worst_alloc.get(), 0, "an allocation compacted");
+    assert!(most[0].max(most[1]) <= bound(&ctx), "{most:?}");
+    assert!(most[2] <= 65 * bound(&ctx) + 16384 / W, "{most:?}");
+}
+
+/// Handles become free and are given out again from the end of the table to its start, so that the search for the lowest one passes all of
+/// their runs.
+#[test]
+fn an_allocation_does_not_search_the_handle_table() {
+    let mut memory = Vec::new();
+    let ctx = pool(&mut memory);
+    let mut random = Random(1);
+    for _ in 0..BLOCKS {
+        alloc_some(&ctx, &mut random);
+    }
+    let mut most = 0;
+    for handle in (1..BLOCKS as i32).rev().step_by(50).chain([BLOCKS as i32 - 1]) {
+        assert_eq!(free(&ctx, handle), Ok(0));
+        work::take();
+        assert_eq!(alloc_some(&ctx, &mut random), handle);
+        most = most.max(work::take());
+    }
+    println!("words touched by an allocation at most: {most}, runs of {} handles", 1 << ctx.run_shift.get());
+    assert!(most <= bound(&ctx) + (2 << ctx.run_shift.get()), "{most}");
+}
