@@ -1,4 +1,4 @@
-# libpalloc for C programmers; cargo builds, this file packs. `make help` tells what there is.
+# libpalloc for C programmers; cargo builds, this file packs. `make help` lists the targets.
 #
 ##   make                 build/lib/libpalloc.a, build/lib/libpalloc.so and the tool build/bin/palloc
 ##   make demo            a C program keeps blobs in a file, and finds them in a second run

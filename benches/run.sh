@@ -62,7 +62,7 @@ instructions() {
     valgrind -q --tool=callgrind --callgrind-out-file=callgrind.out --toggle-collect='ours_*' --toggle-collect='peer_*' \
         ./instructions >rows &&
         callgrind_annotate --inclusive=yes --threshold=100 callgrind.out |
-        sed -n 's/^ *\([0-9,]*\) .*:\(\(ours\|peer\)_[a-z_]*\).*/\2 \1/p' | tr -d , >counts &&
+        sed -n 's/^ *\([0-9,]*\) .*:\(\(ours\|peer\)_[A-Za-z0-9_]*\).*/\2 \1/p' | tr -d , >counts &&
         awk -F '|' '
             NR == FNR { split($0, field, " "); count[field[1]] = field[2]; next }
             FNR == 1 {

@@ -269,18 +269,12 @@ static void check_no_hang(int signal)
     _exit(1);
 }
 
-int main(void)
+static void every_word(void)
 {
-    struct guarded memory;
     size_t damages = 0, seen = 0, must = 0;
 
-    TEST("a-pool-to-be-damaged");
-    pool = guarded_pool(&memory, POOL);
-    buflib_set_panic_handler(on_panic);
-    signal(SIGALRM, check_no_hang);
-    make();
-
     TEST("every-damaged-word-is-survived-by-every-function");
+    make();
     for (size_t word = 0; word < POOL / W; word += tap_every(5)) {
         intptr_t *at = (intptr_t *)pool + word, good = *((intptr_t *)saved_pool + word);
         bool must_be_seen = checked_word(word);
@@ -321,9 +315,15 @@ int main(void)
     CHECK(must > 1000 / tap_every(5));
     restore();
     CHECK_SOUND(&ctx);
+}
+
+static void nothing_is_changed(void)
+{
+    struct rng rng = {1};
+    size_t seen = 0;
 
     TEST("a-call-that-finds-damage-has-changed-nothing");
-    seen = 0;
+    make();
     for (size_t word = 0; word < POOL / W; word += tap_every(5)) {
         static const intptr_t masks[] = { 1, 6, 0x58, -1, (intptr_t)1 << (8 * W - 3) };
         if (!checked_word(word))
@@ -361,7 +361,6 @@ int main(void)
         }
     }
     /* Nodes at which the tree can't be followed, in random pools; in some, links to every other node, with the seal as it was. */
-    struct rng rng = {1};
     for (unsigned life = 0; life < 400; life += tap_every(20)) {
         intptr_t links[POOL / W], *at, index_bits = (intptr_t)(2 * (POOL / W) - 1);
         int count = 0;
@@ -405,9 +404,13 @@ int main(void)
         }
     }
     DIAG("%zu calls", seen);
+}
+
+static void another_length(void)
+{
+    size_t seen = 0;
 
     TEST("the-length-at-the-end-of-a-free-block-is-not-believed-when-it-is-another");
-    seen = 0;
     for (int length = 5; length < 12; length++) {
         intptr_t *last, *end;
         int a, b, c;
@@ -448,10 +451,14 @@ int main(void)
         }
     }
     CHECK(seen > 400);
+}
+
+static void two_slots(void)
+{
+    size_t seen = 0;
 
     TEST("a-call-that-finds-two-damaged-slots-side-by-side-has-changed-nothing");
     make();
-    seen = 0;
     for (size_t word = POOL / W - (size_t)table_size(&saved_ctx); word + 1 < POOL / W; word++) {
         static const intptr_t masks[] = { 1, 6, 0x58, -1, (intptr_t)1 << (8 * W - 3) };
 
@@ -503,8 +510,12 @@ int main(void)
         }
     }
     DIAG("%zu calls", seen);
+}
 
+static void bytes_beside_the_crc(void)
+{
     TEST("every-single-byte-beside-a-payload-s-crc-is-seen");
+    make();
     {
         int pins[] = { 0, 1, 3, 127, 255 };
         size_t unseen = 0;
@@ -526,18 +537,21 @@ int main(void)
                         if (unseen == 1)
                             DIAG("handle %d, byte %d, delta %u", handle, byte, delta);
                         if (!CHECK_EQ_U(unseen, 0))
-                            goto next;
+                            return;
                         data[-byte] ^= (unsigned char)delta;
                     }
                 }
             }
         }
     }
-next:
+}
+
+static void an_int_before_a_payload(void)
+{
+    const int step = (int)tap_every(37);
 
     TEST("an-int-written-right-before-a-payload-is-seen");
-    const int step = (int)tap_every(37);
-    restore();
+    make();
     for (int handle = 1; handle <= 24; handle += 4) {
         int *data = buflib_get_data(&ctx, handle), good;
         if (data == NULL)
@@ -554,7 +568,10 @@ next:
         }
         restore();
     }
+}
 
+static void lookalikes(void)
+{
     TEST("no-payload-is-written-to-because-of-one-damaged-word-whatever-the-payloads-look-like");
     for (int look = 0; look < LOOKS; look++) {
         size_t done = 0, found = 0;
@@ -593,7 +610,10 @@ next:
         CHECK(found > 1000);
     }
     alarm(0);
+}
 
+static void old_addresses(void)
+{
     TEST("a-handle-that-names-where-its-block-once-was-is-seen");
     for (int how = 0; how < 3; how++) {
         int a, b, c, whole;
@@ -635,7 +655,10 @@ next:
             CHECK_MEM(data, saved_pool + ((char *)data - pool), (size_t)(data[-5] - 5) * W);
         }
     }
+}
 
+static void a_spoiled_header(void)
+{
     TEST("a-header-that-a-callback-damages-during-a-compaction-is-seen-before-its-callbacks-are-used");
     buflib_init(&ctx, pool, POOL);
     CHECK_EQ_I(buflib_alloc(&ctx, 40), 1);
@@ -646,9 +669,14 @@ next:
     panics = 0;
     CHECK_EQ_U(buflib_allocatable(&ctx), 0);
     CHECK_EQ_I(panics, 1);
+}
+
+static void random_words(void)
+{
+    struct rng rng = {1};
 
     TEST("random-words-are-survived");
-    rng.state = 1;
+    make();
     for (int n = 0; n < 20000; n += (int)tap_every(5)) {
         restore();
         alarm(tap_seconds(60));
@@ -660,6 +688,26 @@ next:
         use(7);
     }
     alarm(0);
+}
+
+int main(void)
+{
+    struct guarded memory;
+
+    pool = guarded_pool(&memory, POOL);
+    buflib_set_panic_handler(on_panic);
+    signal(SIGALRM, check_no_hang);
+
+    PART(every_word());
+    PART(nothing_is_changed());
+    PART(another_length());
+    PART(two_slots());
+    PART(bytes_beside_the_crc());
+    PART(an_int_before_a_payload());
+    PART(lookalikes());
+    PART(old_addresses());
+    PART(a_spoiled_header());
+    PART(random_words());
     unguard(&memory);
     return tap_done();
 }

@@ -342,10 +342,10 @@ static void run(size_t pool_size, unsigned operations, uint64_t start)
 int main(void)
 {
     for (uint64_t start = 1; start <= 6; start++) {
-        run(1024, 4000, start);
-        run(8192, 6000, start);
+        PART(run(1024, 4000, start));
+        PART(run(8192, 6000, start));
     }
-    run(1 << 16, 12000, 7);
-    run(1 << 18, 12000, 8);
+    PART(run(1 << 16, 12000, 7));
+    PART(run(1 << 18, 12000, 8));
     return tap_done();
 }

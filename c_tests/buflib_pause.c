@@ -214,7 +214,7 @@ static void instruction_counts(void)
 
 int main(void)
 {
-    bounds();
-    instruction_counts();
+    PART(bounds());
+    PART(instruction_counts());
     return tap_done();
 }

@@ -380,10 +380,10 @@ static void rest(void)
 
 int main(void)
 {
-    steps();
-    damage();
-    resizing();
-    growing();
-    rest();
+    PART(steps());
+    PART(damage());
+    PART(resizing());
+    PART(growing());
+    PART(rest());
     return tap_done();
 }

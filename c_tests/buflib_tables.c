@@ -354,8 +354,8 @@ static void layout(void)
 
 int main(void)
 {
-    scenarios();
-    more_numbers();
-    layout();
+    PART(scenarios());
+    PART(more_numbers());
+    PART(layout());
     return tap_done();
 }

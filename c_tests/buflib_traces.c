@@ -279,6 +279,6 @@ int main(void)
         return tap_done();
     }
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        replay(names[i]);
+        PART(replay(names[i]));
     return tap_done();
 }

@@ -1040,12 +1040,12 @@ int main(int argc, char **argv)
         buflib_free(&ctx, 1);
         return 0;
     }
-    bad_handles();
-    sizes();
-    compaction();
-    the_rest();
-    damage();
-    additions();
-    gives_back_others();
+    PART(bad_handles());
+    PART(sizes());
+    PART(compaction());
+    PART(the_rest());
+    PART(damage());
+    PART(additions());
+    PART(gives_back_others());
     return tap_done();
 }

@@ -117,12 +117,12 @@ rust_tests() {
     passed=$1 failed=$2 skipped=$3
     [ "$status" -eq 0 ] || [ "$failed" -gt 0 ] || failed=1
     [ "$failed" -eq 0 ] || [ "$passed" -gt 0 ] || tail -n 20 "$WORK/rust"
-    told "Rust tests"
+    add_row "Rust tests"
     finish
 }
 
 # Remembers the totals since the last call for the table at the end.
-told() { # WHAT
+add_row() { # WHAT
     printf '%-28s %-13s %5d passed %3d failed %3d skipped\n' "${TARGET:-native}" "$1" "$passed" "$failed" "$skipped" >>"$WORK/table"
 }
 
@@ -141,7 +141,7 @@ run_machine() { # NAME
     why=$(become "$1") || {
         skip "$1" "$why"
         TARGET=$1
-        told "-"
+        add_row "-"
         finish
         return
     }
@@ -156,8 +156,8 @@ run_machine() { # NAME
             read -r passed failed skipped <<TOTALS
 $(tail -n 2 "$RESULTS" | awk '{ p += $1; f += $2; s += $3 } END { print p, f, s }')
 TOTALS
-            told "C programs"
-            passed=1 failed=0 skipped=0 # make; the scripts have told the rest
+            add_row "C programs"
+            passed=1 failed=0 skipped=0 # make; the scripts have reported the rest
         else
             fail "run.sh or own_names.sh stopped before its end"
         fi
@@ -203,7 +203,7 @@ exchanges() {
         done
     done
     TARGET="media between${present}"
-    told ""
+    add_row ""
     finish
 }
 
@@ -216,7 +216,7 @@ type_check() {
         else
             skip "$TARGET" "no standard library for it (rustup target add $TARGET, or rustup component add rust-src)"
         fi
-        told "type-checked"
+        add_row "type-checked"
         finish
     done
 }

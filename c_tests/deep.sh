@@ -7,7 +7,7 @@
 . "$(dirname "$0")/lib.sh"
 : "${CARGO:=cargo}" "${CARGOFLAGS=--locked}"
 cd "$ROOT" || exit
-# 3000 and more would tell the programs that all is slow here, and they would try fewer cases (tap_every).
+# With 3000 or more, the programs would try fewer cases (tap_every), as on a slow machine.
 export DEEP=1 RUST_BACKTRACE=0 TEST_TIMEOUT="${TEST_TIMEOUT:-2999}"
 
 # tests NAME COMMAND...: counts cargo's tests; prints what they say about how much was done.
@@ -36,12 +36,28 @@ tests "power cuts, kills, faults in memory" cargo_test --lib palloc
 tests "mutants of the fuzz corpus" cargo_test --test fuzz
 
 echo "== C programs"
-RESULTS="" c_tests/run.sh palloc_kill palloc_mutate palloc_faults palloc_threads palloc_fd >"$WORK/c"
-sed '$d' "$WORK/c"
-read -r p f s <<TOTALS
+# Prints what run.sh left in $WORK/c, and adds its totals.
+add_totals() {
+    sed '$d' "$WORK/c"
+    read -r p f s <<TOTALS
 $(tail -n 1 "$WORK/c" | awk '{ print $1, $3, $5 }')
 TOTALS
-passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+}
+
+RESULTS="" c_tests/run.sh palloc_kill palloc_mutate palloc_faults palloc_threads palloc_fd >"$WORK/c"
+add_totals
+
+# Each part of each program alone: it passes without the parts before it.
+parts() {
+    for source in c_tests/*.c; do
+        sed -n "s/^ *PART(\([a-z_0-9]*\)(.*/$(basename "$source" .c):\1/p" "$source" | sort -u
+    done
+}
+echo "== C programs, part by part"
+# shellcheck disable=SC2046
+DEEP="" KINDS=static RESULTS="" c_tests/run.sh $(parts) >"$WORK/c"
+add_totals
 
 # The Rust tests of palloc, and the fuzz corpus. Unstable options need RUSTC_BOOTSTRAP.
 HOST=$($RUSTC -vV | sed -n 's/^host: //p')

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A program that includes this has a pwrite of its own, which the library calls too: it fails as on a full disk when it is told to. */
+/* A program that includes this has a pwrite of its own, which the library calls too: it fails as on a full disk while the program wants that. */
 #ifndef FAILING_WRITES_H
 #define FAILING_WRITES_H
 

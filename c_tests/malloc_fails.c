@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * malloc fails at each call, once or from there on, in every function of all three engines that can fail: the function says so, or does
- * without, and the process goes on. Where a function fails for another reason, it needs no memory to tell it.
+ * without, and the process goes on. A function that fails for another reason reports that without memory.
  *
  * POSIX only: the functions of a Windows library are not found by name in the program
  */
@@ -14,7 +14,6 @@
 
 #include <buflib.h>
 #include <core_alloc.h>
-#include <palloc.h>
 #include <vmem.h>
 
 #include "palloc_util.h"
@@ -403,7 +402,7 @@ int main(void)
             DIAG("%ld allocations", n - 1);
         }
 
-    TEST("no-failure-of-palloc-needs-memory-to-be-told");
+    TEST("no-failure-of-palloc-needs-memory-to-be-reported");
     goes_on = 1;
     until_failure = NEVER;
     wrong = 0;
@@ -412,7 +411,7 @@ int main(void)
     palloc_failures();
     CHECK_EQ_U(wrong, 0);
 
-    TEST("no-failure-of-vmem-needs-memory-to-be-told");
+    TEST("no-failure-of-vmem-needs-memory-to-be-reported");
     wrong = 0;
     until_failure = NEVER;
     vmem_failures();

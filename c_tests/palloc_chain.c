@@ -219,8 +219,8 @@ static void cut_off_initialization(void)
 int main(void)
 {
     file_in_memory(path, "chain.db");
-    iteration();
-    markers();
-    cut_off_initialization();
+    PART(iteration());
+    PART(markers());
+    PART(cut_off_initialization());
     return tap_done();
 }

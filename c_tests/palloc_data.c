@@ -679,11 +679,11 @@ static void checks(void)
 
 int main(void)
 {
-    addresses();
-    readonly_address();
-    resizing();
-    walks();
-    statistics();
-    checks();
+    PART(addresses());
+    PART(readonly_address());
+    PART(resizing());
+    PART(walks());
+    PART(statistics());
+    PART(checks());
     return tap_done();
 }

@@ -489,12 +489,12 @@ static void second_generation(void)
 
 int main(void)
 {
-    sync_points();
-    failed_syncs();
-    growth();
-    directories();
-    a_directory_that_cannot_be_opened();
-    second_generation();
+    PART(sync_points());
+    PART(failed_syncs());
+    PART(growth());
+    PART(directories());
+    PART(a_directory_that_cannot_be_opened());
+    PART(second_generation());
     return tap_done();
 }
 

@@ -420,27 +420,27 @@ static void null_handles(void)
     struct palloc_t *pt;
     struct palloc_stat stat;
 
-#define POINT(name, call_fails)           \
+#define POINT_OF(name, call_fails)        \
     TEST(name);                           \
     errno = 0;                            \
     CHECK(call_fails);                    \
     CHECK_ERRNO(EINVAL);                  \
     CHECK(strlen(palloc_error()) > 0)
 
-    POINT("palloc-of-NULL-is-EINVAL", palloc(NULL, 16) == 0);
-    POINT("pfree-of-NULL-is-EINVAL", (pfree(NULL, 16), 1));
-    POINT("prealloc-of-NULL-is-EINVAL", prealloc(NULL, 16, 16) == 0);
-    POINT("prealloc-0-of-NULL-is-EINVAL", prealloc(NULL, 0, 16) == 0);
-    POINT("palloc_size-of-NULL-is-EINVAL", palloc_size(NULL, 16) == 0);
-    POINT("palloc_first-of-NULL-is-EINVAL", palloc_first(NULL) == 0);
-    POINT("palloc_next-of-NULL-is-EINVAL", palloc_next(NULL, 16) == 0);
-    POINT("palloc_data-of-NULL-is-EINVAL", palloc_data(NULL, 16) == NULL);
-    POINT("palloc_at_locked-of-NULL-is-EINVAL", palloc_at_locked(NULL, 16) == NULL);
-    POINT("palloc_sync-of-NULL-is-EINVAL", palloc_sync(NULL) == -1);
-    POINT("palloc_stat-of-NULL-is-EINVAL", palloc_stat(NULL, &stat) == -1);
-    POINT("palloc_walk-of-NULL-is-EINVAL", palloc_walk(NULL, walk_nothing, NULL) == -1);
-    POINT("palloc_check-of-NULL-is-EINVAL", palloc_check(NULL, NULL, NULL) == -1);
-    POINT("palloc_init-of-NULL-is-EINVAL", palloc_init(NULL, PALLOC_DYNAMIC) == NULL);
+    POINT_OF("palloc-of-NULL-is-EINVAL", palloc(NULL, 16) == 0);
+    POINT_OF("pfree-of-NULL-is-EINVAL", (pfree(NULL, 16), 1));
+    POINT_OF("prealloc-of-NULL-is-EINVAL", prealloc(NULL, 16, 16) == 0);
+    POINT_OF("prealloc-0-of-NULL-is-EINVAL", prealloc(NULL, 0, 16) == 0);
+    POINT_OF("palloc_size-of-NULL-is-EINVAL", palloc_size(NULL, 16) == 0);
+    POINT_OF("palloc_first-of-NULL-is-EINVAL", palloc_first(NULL) == 0);
+    POINT_OF("palloc_next-of-NULL-is-EINVAL", palloc_next(NULL, 16) == 0);
+    POINT_OF("palloc_data-of-NULL-is-EINVAL", palloc_data(NULL, 16) == NULL);
+    POINT_OF("palloc_at_locked-of-NULL-is-EINVAL", palloc_at_locked(NULL, 16) == NULL);
+    POINT_OF("palloc_sync-of-NULL-is-EINVAL", palloc_sync(NULL) == -1);
+    POINT_OF("palloc_stat-of-NULL-is-EINVAL", palloc_stat(NULL, &stat) == -1);
+    POINT_OF("palloc_walk-of-NULL-is-EINVAL", palloc_walk(NULL, walk_nothing, NULL) == -1);
+    POINT_OF("palloc_check-of-NULL-is-EINVAL", palloc_check(NULL, NULL, NULL) == -1);
+    POINT_OF("palloc_init-of-NULL-is-EINVAL", palloc_init(NULL, PALLOC_DYNAMIC) == NULL);
 
     TEST("palloc_close-accepts-NULL");
     errno = UNTOUCHED;
@@ -448,11 +448,11 @@ static void null_handles(void)
     CHECK_EQ_I(errno, UNTOUCHED);
 
     pt = sample();
-    POINT("palloc_stat-into-NULL-is-EINVAL", palloc_stat(pt, NULL) == -1);
-    POINT("palloc_walk-with-NULL-is-EINVAL", palloc_walk(pt, NULL, NULL) == -1);
+    POINT_OF("palloc_stat-into-NULL-is-EINVAL", palloc_stat(pt, NULL) == -1);
+    POINT_OF("palloc_walk-with-NULL-is-EINVAL", palloc_walk(pt, NULL, NULL) == -1);
     CHECK_VIEW(pt);
     palloc_close(pt);
-#undef POINT
+#undef POINT_OF
 
     TEST("palloc_check-of-a-missing-file-is-ENOENT");
     errno = 0;
@@ -662,13 +662,13 @@ int main(void)
 {
     TEST("palloc_error-is-empty-before-anything-failed");
     CHECK_STR(palloc_error(), "");
-    bad_offsets();
-    stray_reads();
-    impossible_sizes();
-    full_static();
-    null_handles();
-    quiet_success();
-    texts();
-    overwritten();
+    PART(bad_offsets());
+    PART(stray_reads());
+    PART(impossible_sizes());
+    PART(full_static());
+    PART(null_handles());
+    PART(quiet_success());
+    PART(texts());
+    PART(overwritten());
     return tap_done();
 }

@@ -619,7 +619,7 @@ int main(void)
             }
             CHECK(faults_total > before);
         }
-    interrupted_for_ever();
+    PART(interrupted_for_ever());
     if (in_memory) {
         unlink(FILE_NAME);
         rmdir(directory);

@@ -432,13 +432,13 @@ static void descriptors(void)
     CHECK_EQ_U(palloc(fd, 30), 16);
     CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
 
-    TEST("a-descriptor-that-cannot-be-used-is-told-and-stays-open-and-unlocked");
+    TEST("a-descriptor-that-cannot-be-used-is-an-error-and-stays-open-and-unlocked");
     fd = open(FILE_NAME, O_RDONLY);
     REFUSED(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_ERR, EBADF);
     CHECK_EQ_I(palloc_init(fd, PALLOC_READONLY), PALLOC_OK);
     CHECK_EQ_U(palloc_next(fd, 0), 16);
     CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
-#ifndef _WIN32 /* where nothing tells */
+#ifndef _WIN32 /* which does not report it */
     fd = open(FILE_NAME, O_RDWR | O_APPEND);
     REFUSED(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_ERR, EINVAL);
     close(fd);
@@ -769,7 +769,7 @@ static void locks_of_the_program(void)
 
     TEST("a-palloc_init-that-fails-leaves-the-programs-own-flock");
     if (access("/proc/self/fdinfo/0", R_OK) != 0) {
-        SKIP("the system does not tell of locks");
+        SKIP("the system does not list locks");
         return;
     }
     make_file(FILE_NAME, "not a medium at all", 19, 19);
@@ -1012,16 +1012,7 @@ static void a_child_that_closes_what_it_inherited(void)
 
 #endif
 
-/* The first generation's symbols, as another source file of the program would use them. */
-#undef palloc_init
-#undef palloc
-#undef pfree
-#undef palloc_close
-struct palloc_t;
-struct palloc_t *palloc_init(const char *filename, uint32_t flags);
-uint64_t palloc(struct palloc_t *pt, size_t size);
-void pfree(struct palloc_t *pt, uint64_t ptr);
-void palloc_close(struct palloc_t *pt);
+#include "both_generations.h" /* from here on palloc_init() is that of palloc.h */
 
 static void both(void)
 {
@@ -1057,24 +1048,24 @@ int main(void)
 #ifndef _WIN32
     int deep = getenv("DEEP") != NULL;
 
-    a_child_that_closes_what_it_inherited();
-    many_media();
-    closed_by_close();
-    readers();
-    locks_of_the_program();
-    forks_among_threads();
-    want_of_descriptors();
-    races_of_init((deep ? 500 : 50) / tap_every(10));
-    races_of_open((deep ? 20000 : 2000) / tap_every(10));
+    PART(a_child_that_closes_what_it_inherited());
+    PART(many_media());
+    PART(closed_by_close());
+    PART(readers());
+    PART(locks_of_the_program());
+    PART(forks_among_threads());
+    PART(want_of_descriptors());
+    PART(races_of_init((deep ? 500 : 50) / tap_every(10)));
+    PART(races_of_open((deep ? 20000 : 2000) / tap_every(10)));
 #endif
-    figures();
-    free_while_iterating();
-    exact_sizes(0, 3000);
-    exact_sizes(PALLOC_SYNC, 100);
-    golden();
-    errors();
-    descriptors();
-    threads();
-    both();
+    PART(figures());
+    PART(free_while_iterating());
+    PART(exact_sizes(0, 3000));
+    PART(exact_sizes(PALLOC_SYNC, 100));
+    PART(golden());
+    PART(errors());
+    PART(descriptors());
+    PART(threads());
+    PART(both());
     return tap_done();
 }

@@ -291,8 +291,8 @@ static void edges(void)
 
 int main(void)
 {
-    dynamic_figures();
-    static_figures();
-    edges();
+    PART(dynamic_figures());
+    PART(static_figures());
+    PART(edges());
     return tap_done();
 }

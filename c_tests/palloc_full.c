@@ -1264,44 +1264,26 @@ int main(void)
     have_disk = make_disk();
     if (!have_disk)
         SKIP(why_no_disk);
-    for (i = 0; i < sizeof disk / sizeof disk[0]; i++) {
-        TEST(disk[i].name);
-        if (have_disk)
-            in_child(disk[i].part);
-        else
-            SKIP(why_no_disk);
-    }
+    for (i = 0; i < sizeof disk / sizeof disk[0]; i++)
+        POINT(disk[i].name, have_disk ? in_child(disk[i].part) : SKIP(why_no_disk));
 
-    too_long(have_disk);
-    other_disks();
+    PART(too_long(have_disk));
+    PART(other_disks());
 
-    TEST("opening-8-GiB-of-zeros-is-quick-and-takes-little-space");
-    large(8 * GIB, 0);
-    TEST("opening-64-GiB-of-zeros-is-quick-and-takes-little-space");
-    large(64 * GIB, 0);
-    TEST("opening-64-GiB-of-zeros-behind-a-header-is-quick-and-takes-little-space");
-    large(64 * GIB, 1);
+    POINT("opening-8-GiB-of-zeros-is-quick-and-takes-little-space", large(8 * GIB, 0));
+    POINT("opening-64-GiB-of-zeros-is-quick-and-takes-little-space", large(64 * GIB, 0));
+    POINT("opening-64-GiB-of-zeros-behind-a-header-is-quick-and-takes-little-space", large(64 * GIB, 1));
 
-    TEST("the-limit-of-file-size-is-EFBIG-without-a-signal");
-    in_child(file_size_limit);
-    TEST("a-medium-that-may-have-no-byte-is-EFBIG");
-    in_child(file_size_limit_of_0);
-    TEST("a-medium-grows-in-512-MiB-of-address-space");
-    in_child(address_space_512);
-    TEST("a-medium-that-outgrows-the-address-space-is-ENOMEM-and-works-on");
-    in_child(address_space_48);
-    TEST("hardly-any-address-space-is-ENOMEM");
-    in_child(address_space_2);
-    TEST("an-index-that-outgrows-the-memory-is-ENOMEM-and-all-blobs-are-known");
-    in_child(many_small_blobs);
-    TEST("a-large-static-medium-in-little-address-space-works-or-is-ENOMEM");
-    in_child(large_in_little_address_space);
-    TEST("a-limit-of-locked-memory-is-ENOMEM");
-    in_child(locked_memory);
-    TEST("the-window-is-not-in-core-files");
-    core_files();
-    TEST("no-descriptor-left-is-EMFILE");
-    in_child(few_descriptors);
+    POINT("the-limit-of-file-size-is-EFBIG-without-a-signal", in_child(file_size_limit));
+    POINT("a-medium-that-may-have-no-byte-is-EFBIG", in_child(file_size_limit_of_0));
+    POINT("a-medium-grows-in-512-MiB-of-address-space", in_child(address_space_512));
+    POINT("a-medium-that-outgrows-the-address-space-is-ENOMEM-and-works-on", in_child(address_space_48));
+    POINT("hardly-any-address-space-is-ENOMEM", in_child(address_space_2));
+    POINT("an-index-that-outgrows-the-memory-is-ENOMEM-and-all-blobs-are-known", in_child(many_small_blobs));
+    POINT("a-large-static-medium-in-little-address-space-works-or-is-ENOMEM", in_child(large_in_little_address_space));
+    POINT("a-limit-of-locked-memory-is-ENOMEM", in_child(locked_memory));
+    POINT("the-window-is-not-in-core-files", core_files());
+    POINT("no-descriptor-left-is-EMFILE", in_child(few_descriptors));
     return tap_done();
 }
 

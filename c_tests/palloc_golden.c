@@ -422,9 +422,9 @@ int main(void)
     unsigned i;
 
     for (i = 0; i < COUNT; i++)
-        each(names[i], i);
-    defects();
-    killed("tx_static");
-    killed("tx_sync");
+        PART(each(names[i], i));
+    PART(defects());
+    PART(killed("tx_static"));
+    PART(killed("tx_sync"));
     return tap_done();
 }

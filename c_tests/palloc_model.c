@@ -254,9 +254,9 @@ static void space(void)
 
 int main(void)
 {
-    dynamic_media();
-    static_media();
-    odd_media();
-    space();
+    PART(dynamic_media());
+    PART(static_media());
+    PART(odd_media());
+    PART(space());
     return tap_done();
 }

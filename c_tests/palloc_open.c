@@ -5,7 +5,7 @@
 
 #define FILE_NAME "open.db"
 
-/* palloc_init fails with `number`, tells why, and leaves the file as it is. */
+/* palloc_init fails with `number` and a text, and leaves the file as it is. */
 static int refused(uint32_t flags, int number)
 {
     struct bytes before = file_read(FILE_NAME);
@@ -1336,15 +1336,15 @@ int main(int argc, char **argv)
         palloc_close(pt);
         return pt != NULL ? atoi(argv[3]) != 0 : errno != atoi(argv[3]);
     }
-    new_files();
-    zeros();
-    headers();
-    strangers();
-    damage();
-    tails();
-    locks();
-    readonly();
-    places();
-    descriptors();
+    PART(new_files());
+    PART(zeros());
+    PART(headers());
+    PART(strangers());
+    PART(damage());
+    PART(tails());
+    PART(locks());
+    PART(readonly());
+    PART(places());
+    PART(descriptors());
     return tap_done();
 }

@@ -100,7 +100,7 @@ static void descriptors(void)
     TEST("no-descriptor-is-left-by-success-or-failure");
     before = open_descriptors();
     if (before < 0)
-        SKIP("the system does not tell");
+        SKIP("the system does not report it");
     for (i = 0; i < 50; i++) {
         palloc_close(palloc_init("descriptors.pba", PALLOC_DYNAMIC | (i % 2 ? PALLOC_SYNC : 0)));
         CHECK(palloc_init("junk", PALLOC_DYNAMIC) == NULL);
@@ -204,7 +204,7 @@ static void closed_descriptors(void)
 
     TEST("a-new-medium-holds-two-descriptors");
     if (open_descriptors() < 0) {
-        SKIP("the system does not tell");
+        SKIP("the system does not report it");
         return;
     }
     {
@@ -408,16 +408,16 @@ static void block_device(void)
 int main(void)
 {
 #ifndef _WIN32
-    fork_and_close();
-    fork_and_go_on();
+    PART(fork_and_close());
+    PART(fork_and_go_on());
 #endif
-    descriptors();
-    closed_descriptors();
+    PART(descriptors());
+    PART(closed_descriptors());
 #ifndef _WIN32
-    library_descriptors_closed();
-    standard_streams();
-    want_of_descriptors();
-    block_device();
+    PART(library_descriptors_closed());
+    PART(standard_streams());
+    PART(want_of_descriptors());
+    PART(block_device());
 #endif
     return tap_done();
 }

@@ -450,12 +450,12 @@ int main(void)
     snprintf(copy, sizeof copy, "%s%d.copy", access("/dev/shm", W_OK) == 0 ? "/dev/shm/palloc-" : "", (int)getpid());
     REQUIRE(getenv("TEST_DATA") != NULL);
     snprintf(path, sizeof path, "%s/palloc", getenv("TEST_DATA"));
-    golden(path);
+    PART(golden(path));
     if (getenv("MORE_MEDIA") != NULL)
         golden(getenv("MORE_MEDIA"));
-    ranges();
+    PART(ranges());
     unlink(damaged);
     unlink(copy);
-    errors();
+    PART(errors());
     return tap_done();
 }

@@ -282,10 +282,9 @@ static void one(void)
 
 int main(void)
 {
-    one();
-    TEST("copies-during-churn-of-two-threads-are-states-between-two-calls");
-    during_churn(".", 0, 100 / tap_every(4));
-    clones("xfs", "mkfs.xfs -q -f", "320M");
-    clones("btrfs", "mkfs.btrfs -q -f", "200M");
+    PART(one());
+    POINT("copies-during-churn-of-two-threads-are-states-between-two-calls", during_churn(".", 0, 100 / tap_every(4)));
+    PART(clones("xfs", "mkfs.xfs -q -f", "320M"));
+    PART(clones("btrfs", "mkfs.btrfs -q -f", "200M"));
     return tap_done();
 }

@@ -156,14 +156,14 @@ static void slack(void)
 
 int main(void)
 {
-    slack();
+    PART(slack());
     unlink(FILE_NAME);
-    work("dynamic", PALLOC_DYNAMIC, 60, 1);
+    PART(work("dynamic", PALLOC_DYNAMIC, 60, 1));
     file_zeros(FILE_NAME, 50000);
-    work("static", PALLOC_DEFAULT, 60, 2);
+    PART(work("static", PALLOC_DEFAULT, 60, 2));
     unlink(FILE_NAME);
-    work("dynamic-with-SYNC", PALLOC_DYNAMIC | PALLOC_SYNC, 15, 3);
+    PART(work("dynamic-with-SYNC", PALLOC_DYNAMIC | PALLOC_SYNC, 15, 3));
     file_zeros(FILE_NAME, 50000);
-    work("static-with-SYNC", PALLOC_SYNC, 15, 4);
+    PART(work("static-with-SYNC", PALLOC_SYNC, 15, 4));
     return tap_done();
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Threads on one medium, threads on media of their own, and what each of them is told of errors. */
+/* Threads on one medium, threads on media of their own, and the errors that each of them sees. */
 
 #include "palloc_util.h"
 
@@ -477,11 +477,11 @@ static void openings(void)
 
 int main(void)
 {
-    one_medium();
-    own_media();
-    walk_meanwhile();
-    errors();
-    openings();
-    readers_beside_a_writer();
+    PART(one_medium());
+    PART(own_media());
+    PART(walk_meanwhile());
+    PART(errors());
+    PART(openings());
+    PART(readers_beside_a_writer());
     return tap_done();
 }

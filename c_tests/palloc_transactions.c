@@ -624,27 +624,18 @@ static void forged_tags(void)
 
 int main(void)
 {
-    TEST("what-a-transaction-does-is-seen-after-its-commit-all-at-once");
-    what_is_seen(PALLOC_DYNAMIC);
-    TEST("with-PALLOC_SYNC-too");
-    what_is_seen(PALLOC_DYNAMIC | PALLOC_SYNC);
-    TEST("a-transaction-that-is-cancelled-leaves-nothing");
-    cancelled();
-    TEST("each-error-has-its-number-and-changes-nothing");
-    errors();
-    limits();
-    TEST("a-transaction-has-thousands-of-blobs-small-and-large");
-    many_blobs(PALLOC_DYNAMIC);
-    TEST("and-with-PALLOC_SYNC");
-    many_blobs(PALLOC_DYNAMIC | PALLOC_SYNC);
-    TEST("what-transactions-free-they-use-again");
-    churn();
-    static_media();
-    TEST("palloc_sync-with-a-transaction-open-leaves-it-alone");
-    sync_while_open(PALLOC_DYNAMIC);
-    sync_while_open(PALLOC_DYNAMIC | PALLOC_SYNC);
-    TEST("transactions-and-plain-calls-of-several-threads-go-together");
-    threads();
-    forged_tags();
+    POINT("what-a-transaction-does-is-seen-after-its-commit-all-at-once", what_is_seen(PALLOC_DYNAMIC));
+    POINT("with-PALLOC_SYNC-too", what_is_seen(PALLOC_DYNAMIC | PALLOC_SYNC));
+    POINT("a-transaction-that-is-cancelled-leaves-nothing", cancelled());
+    POINT("each-error-has-its-number-and-changes-nothing", errors());
+    PART(limits());
+    POINT("a-transaction-has-thousands-of-blobs-small-and-large", many_blobs(PALLOC_DYNAMIC));
+    POINT("and-with-PALLOC_SYNC", many_blobs(PALLOC_DYNAMIC | PALLOC_SYNC));
+    POINT("what-transactions-free-they-use-again", churn());
+    PART(static_media());
+    POINT("palloc_sync-with-a-transaction-open-leaves-it-alone", sync_while_open(PALLOC_DYNAMIC));
+    POINT("palloc_sync-with-a-transaction-open-and-PALLOC_SYNC-leaves-it-alone", sync_while_open(PALLOC_DYNAMIC | PALLOC_SYNC));
+    POINT("transactions-and-plain-calls-of-several-threads-go-together", threads());
+    PART(forged_tags());
     return tap_done();
 }

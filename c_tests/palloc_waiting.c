@@ -378,18 +378,12 @@ static void a_plain_call(void)
 int main(void)
 {
     alarm(tap_seconds(120));
-    TEST("no-call-that-needs-no-disk-waits-for-a-commit");
-    a_commit();
-    TEST("no-call-without-SYNC-waits-for-palloc_sync");
-    a_sync();
-    TEST("threads-that-commit-at-once-share-two-syncs");
-    a_group();
-    TEST("a-failed-first-sync-of-a-group-fails-each-transaction-in-it");
-    a_failed_sync(3);
-    TEST("a-failed-second-sync-of-a-group-fails-each-transaction-in-it");
-    a_failed_sync(4);
-    TEST("palloc_sync-beside-groups-of-transactions");
-    a_plain_call();
+    POINT("no-call-that-needs-no-disk-waits-for-a-commit", a_commit());
+    POINT("no-call-without-SYNC-waits-for-palloc_sync", a_sync());
+    POINT("threads-that-commit-at-once-share-two-syncs", a_group());
+    POINT("a-failed-first-sync-of-a-group-fails-each-transaction-in-it", a_failed_sync(3));
+    POINT("a-failed-second-sync-of-a-group-fails-each-transaction-in-it", a_failed_sync(4));
+    POINT("palloc_sync-beside-groups-of-transactions", a_plain_call());
     return tap_done();
 }
 

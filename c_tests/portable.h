@@ -3,7 +3,7 @@
  * The system calls that the C tests use, by the names that they have in POSIX. On Windows the functions here stand in for them, as far as
  * tests need it; what can't be had there is left out, and so are the tests of it (#ifdef _WIN32).
  *
- *     fault_in(f, p)              whether f(p) is an access violation (Windows; elsewhere a forked child tells)
+ *     fault_in(f, p)              whether f(p) is an access violation (on Windows by a handler, elsewhere in a forked child)
  *     run_self(args)              Windows: runs this program with these arguments, and returns its exit status
  *     start_self(args), kill_it   Windows: the same, not waited for; ended as by a kill
  *
@@ -53,7 +53,7 @@
 #include <unistd.h>
 
 #define O_CLOEXEC _O_NOINHERIT
-#define O_DSYNC 0x1000000  /* told by fcntl only */
+#define O_DSYNC 0x1000000  /* only fcntl returns it */
 #define O_NONBLOCK 0
 #define SIGBUS SIGSEGV
 #define SIGALRM SIGTERM

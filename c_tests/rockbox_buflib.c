@@ -326,8 +326,8 @@ static void chunks(void)
 
 int main(void)
 {
-    blocks();
-    core();
-    chunks();
+    PART(blocks());
+    PART(core());
+    PART(chunks());
     return tap_done();
 }

@@ -3,7 +3,10 @@
 # examples_c/*.c, which succeeds without arguments and, if there is a NAME.expected, prints just that; the programs in README.md and
 # at the head of include/*.h.
 #
-#   c_tests/run.sh [NAME...]      only those programs, e.g. palloc_model or quickstart
+#   c_tests/run.sh [NAME[:POINT]...]
+#
+# NAME is a program, such as palloc_model or quickstart; without one, all run. POINT is a test point, or the beginning of its name, or a
+# function that main calls with PART: only that one runs, with the points before it in its function, which it may need.
 #
 # A program runs in an empty directory of its own. TEST_DATA is the path of c_tests/golden. TEST_TIMEOUT is the limit in seconds
 # (300), KINDS which libraries are tested ("static shared"), RUNNER a command that runs the programs (valgrind -q, for one).
@@ -38,11 +41,30 @@ read_tap() { # NAME STATUS OUTPUT
             else if (status == 124) wrong = "ran too long"
             else if (status != 0 && failed == 0) wrong = "exit status " status
             else if (!planned) wrong = "ended without a plan"
+            else if (seen + 0 == 0) wrong = "has no such point, or none"
             else if (plan != seen) wrong = "planned " plan " points, but " seen " came"
-            else if (seen == 0) wrong = "tests nothing"
             if (wrong != "") { failed++; printf "not ok - %s: %s, after %d points\n%s", name, wrong, seen, notes }
             print passed + 0, failed + 0, skipped + 0
         }' "$3"
+}
+
+# Sets TEST_PART and TEST_ONLY for POINT of a program, as tap.h describes them. A point may stand in a function that is no part, or in a
+# table: then any part may have it.
+select_point() { # SOURCE POINT
+    unset TEST_PART TEST_ONLY
+    [ -n "$2" ] || return
+    part=$(awk -v word="$2" '
+        /^[a-z].*[(]/ && !/;$/ { match($0, /[a-z_0-9]+[(]/); inside = substr($0, RSTART, RLENGTH - 1) }
+        match($0, /(PART|POINT)[(].*[(]/) {
+            call = $0
+            sub(/.*PART[(]|.*POINT[(].*", */, "", call)
+            sub(/[(].*/, "", call)
+            parts[call]
+        }
+        index($0, "\"" word) && !found { found = inside }
+        END { if (word in parts) print word; else if (found == "main") print "main"; else if (found in parts) print found }' "$1")
+    [ -z "$part" ] || export TEST_PART="$part"
+    [ "$part" = "$2" ] || export TEST_ONLY="$2"
 }
 
 run_test() { # PROGRAM static|shared
@@ -52,8 +74,24 @@ run_test() { # PROGRAM static|shared
     limited ${RUNNER-} "$WORK/$1.$2$EXEEXT" >"$WORK/$1.$2.out" 2>"$WORK/$1.$2.err" </dev/null
     status=$?
     sed 's/^/# stderr: /' "$WORK/$1.$2.err" | tail -n 40 >>"$WORK/$1.$2.out"
-    read_tap "$1 ($2)" "$status" "$WORK/$1.$2.out" >"$WORK/$1.$2.told"
+    read_tap "$1 ($2)" "$status" "$WORK/$1.$2.out" >"$WORK/$1.$2.results"
     rm -rf "$WORK/$1.$2.dir"
+}
+
+# Runs one program with both libraries at once.
+run_kinds() { # PROGRAM
+    for kind in $KINDS; do
+        [ ! -f "$WORK/$1.$kind$EXEEXT" ] || run_test "$1" "$kind" &
+    done
+    wait
+    for kind in $KINDS; do
+        [ -f "$WORK/$1.$kind.results" ] || continue
+        sed '$d' "$WORK/$1.$kind.results"
+        read -r p f s <<TOTALS
+$(tail -n 1 "$WORK/$1.$kind.results")
+TOTALS
+        passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+    done
 }
 
 tests() {
@@ -74,20 +112,17 @@ tests() {
             continue
         fi
         for kind in $KINDS; do
-            if link "$kind" "$WORK/$program.o" "$WORK/$program.$kind$EXEEXT" >"$WORK/log" 2>&1; then
-                run_test "$program" "$kind" &
-            else
+            if ! link "$kind" "$WORK/$program.o" "$WORK/$program.$kind$EXEEXT" >"$WORK/log" 2>&1; then
                 fail "$program ($kind): links" "$WORK/log"
             fi
         done
-        wait
-        for kind in $KINDS; do
-            [ -f "$WORK/$program.$kind.told" ] || continue
-            sed '$d' "$WORK/$program.$kind.told"
-            read -r p f s <<TOTALS
-$(tail -n 1 "$WORK/$program.$kind.told")
-TOTALS
-            passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+        for word in ${only:-"$program"}; do
+            case $word in
+            "$program") select_point "$source" "" ;;
+            "$program:"*) select_point "$source" "${word#*:}" ;;
+            *) continue ;;
+            esac
+            run_kinds "$program"
         done
     done
 }
@@ -140,7 +175,7 @@ done
 
 wanted() {
     case " $only " in
-    "  " | *" $1 "*) ;;
+    "  " | *" $1 "* | *" $1:"*) ;;
     *) false ;;
     esac
 }

@@ -16,6 +16,8 @@
  * A point is one line, "ok N - name" or "not ok N - name", with a "# ..." line above it for each check that failed.
  *
  *     TEST(name)  TESTF(format, ...)      begin a point; the name states the fact that is proved, and has no '#' in it
+ *     PART(call)                          calls a function with points in it, unless another part or point was asked for
+ *     POINT(name, call)                   a point that is one call, unless another part or point was asked for
  *     SKIP(reason)                        the point counts as skipped, unless one of its checks fails
  *     CHECK(cond)
  *     CHECK_EQ_U(got, want)               uint64_t, size_t, offsets
@@ -23,12 +25,16 @@
  *     CHECK_ERRNO(want)                   errno is `want`; errno itself stays as it was
  *     CHECK_STR(got, want)
  *     CHECK_STR_CONTAINS(text, part)
- *     CHECK_MEM(got, want, size)          tells the first byte that differs
+ *     CHECK_MEM(got, want, size)          prints the first byte that differs
  *     REQUIRE(cond)                       a CHECK that ends the program when it fails
  *     DIAG(format, ...)                   a "# ..." line
  *     tap_seconds(n)                      n seconds, and more of them where TEST_TIMEOUT says that all is slow: for alarm()
  *     tap_every(n)                        n where TEST_TIMEOUT says that all is slow, else 1: of very many cases, try each n-th
  *     tap_done()                          ends the last point, prints the plan, and returns what main should return
+ *
+ * `c_tests/run.sh PROGRAM:NAME` asks for one part, by the name of its function, or for one point: TEST_PART and TEST_ONLY then have the
+ * names. A part has to pass alone, so it makes the media that it needs. Of the points in it, only those are printed whose names begin with
+ * TEST_ONLY, and those that fail.
  *
  * The checks are expressions that are 1 when they hold: if (!CHECK(p)) return; They evaluate each argument once.
  * Threads may use the checks, and every line is flushed, so that a crash loses nothing. A child that a point forks may use the checks and
@@ -53,6 +59,8 @@
 
 #define TEST(name) tap_test_("%s", (name))
 #define TESTF(...) tap_test_(__VA_ARGS__)
+#define PART(call) (tap_runs_(NULL, #call) ? (void)(call) : (void)0)
+#define POINT(name, call) (tap_runs_((name), #call) ? (TEST(name), (void)(call)) : (void)0)
 #define SKIP(reason) tap_skip_(reason)
 #define CHECK(cond) tap_check_(!!(cond), #cond, __FILE__, __LINE__)
 #define CHECK_EQ_U(got, want) tap_eq_u_((uint64_t)(got), (uint64_t)(want), #got, #want, __FILE__, __LINE__)
@@ -76,7 +84,7 @@
 extern struct tap_state {
     pid_t pid;           /* of the process that prints the points */
     int open;            /* a point has begun */
-    unsigned points;     /* begun so far */
+    unsigned points;     /* printed so far */
     unsigned failed;     /* points that failed */
     unsigned bad;        /* checks that failed in this point */
     char name[256];
@@ -85,6 +93,7 @@ extern struct tap_state {
 
 TAP_PRINTF_ void tap_diag_(const char *format, ...);
 TAP_PRINTF_ void tap_test_(const char *format, ...);
+int tap_runs_(const char *point, const char *call);
 void tap_skip_(const char *reason);
 
 int tap_check_(int holds, const char *what, const char *file, int line);

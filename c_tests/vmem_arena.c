@@ -368,11 +368,11 @@ static void shared_last_page(void)
 
 int main(void)
 {
-    shared_page();
+    PART(shared_page());
     page = vmem_get_page_size();
-    shared_last_page();
-    two_ways_to_push();
-    arenas();
-    growing();
+    PART(shared_last_page());
+    PART(two_ways_to_push());
+    PART(arenas());
+    PART(growing());
     return tap_done();
 }

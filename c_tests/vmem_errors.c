@@ -173,8 +173,8 @@ static void alignment(void)
 
 int main(void)
 {
-    messages();
-    handler();
-    alignment();
+    PART(messages());
+    PART(handler());
+    PART(alignment());
     return tap_done();
 }

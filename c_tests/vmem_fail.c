@@ -184,6 +184,6 @@ int main(void)
     if (vm_size_is_ours())
         CHECK_EQ_I(leaked, 0);
     else
-        SKIP("/proc/self/status tells of an emulator");
+        SKIP("/proc/self/status is about an emulator");
     return tap_done();
 }

@@ -89,7 +89,7 @@ source_file plain.cc <<'C'
 C
 source_file on_error.c <<'C'
 #include <stdio.h>
-#define VMEM_ON_ERROR(msg) printf("told: %s\n", msg)
+#define VMEM_ON_ERROR(msg) printf("error: %s\n", msg)
 #define VMEM_IMPLEMENTATION
 #include <vmem.h>
 C
@@ -97,13 +97,13 @@ source_file second.c <<'C'
 #include <vmem.h>
 #include <stdio.h>
 #define VMEM_IMPLEMENTATION
-#define VMEM_ON_ERROR(msg) printf("told: %s\n", msg)
+#define VMEM_ON_ERROR(msg) printf("error: %s\n", msg)
 #include <vmem.h>
 #include <vmem.h>
 C
 source_file on_error.cc <<'C'
 #include <cstdio>
-#define VMEM_ON_ERROR(msg) std::printf("told: %s\n", msg); std::fflush(stdout)
+#define VMEM_ON_ERROR(msg) std::printf("error: %s\n", msg); std::fflush(stdout)
 #define VMEM_IMPLEMENTATION
 #include <vmem.h>
 C
@@ -136,8 +136,8 @@ C
 cp "$WORK/everything.c" "$WORK/everything_too.c"
 cp "$WORK/plain.c" "$WORK/plain_too.c"
 
-told="told: vmem_reserve: the size is 0
-told: vmem_align_forward: the alignment 3 is not a positive power of two
+reported="error: vmem_reserve: the size is 0
+error: vmem_align_forward: the alignment 3 is not a positive power of two
 done"
 asserted="asserted
 asserted
@@ -146,16 +146,16 @@ check "without VMEM_IMPLEMENTATION errors are only returned" prints "done" "" no
 check "VMEM_IMPLEMENTATION alone asserts on the first error" aborts "0 && message" "" plain.c
 check "two files with VMEM_IMPLEMENTATION link" aborts "0 && message" "" plain.c plain_too.c
 check "under NDEBUG it does nothing" prints "done" "-DNDEBUG" plain.c plain_too.c
-check "VMEM_ON_ERROR is called on every error of the program" prints "$told" "" on_error.c nothing.c
-check "VMEM_ON_ERROR is called under NDEBUG too" prints "$told" "-DNDEBUG" on_error.c
+check "VMEM_ON_ERROR is called on every error of the program" prints "$reported" "" on_error.c nothing.c
+check "VMEM_ON_ERROR is called under NDEBUG too" prints "$reported" "-DNDEBUG" on_error.c
 check "VMEM_ON_ERROR may do nothing" prints "done" "" ignores.c
-check "VMEM_IMPLEMENTATION works at a second inclusion" prints "$told" "" second.c
+check "VMEM_IMPLEMENTATION works at a second inclusion" prints "$reported" "" second.c
 check "VMEM_ASSERT is called on every error, under NDEBUG too" prints "$asserted" "-DNDEBUG" assertion.c
 check "VMEM_NO_ERROR_CHECKING installs no handler" prints "done" "-DVMEM_NO_ERROR_CHECKING" plain.c on_error.c
 check "every other macro is accepted, in two files" prints "done" "" everything.c everything_too.c
 if have "$CXX"; then
     check "VMEM_IMPLEMENTATION alone asserts in C++" aborts "0 && message" "" plain.cc
-    check "VMEM_ON_ERROR is called in C++" prints "$told" "" on_error.cc
+    check "VMEM_ON_ERROR is called in C++" prints "$reported" "" on_error.cc
     check "a C and a C++ file with VMEM_IMPLEMENTATION link" prints "done" "-DNDEBUG" plain.c plain.cc
 fi
 

@@ -151,7 +151,7 @@ static void sizes(void)
     long long total = proc_number("/proc/meminfo", "MemTotal:"), available = proc_number("/proc/meminfo", "MemAvailable:");
 #endif
 
-    TEST("usage_status-tells-what-the-machine-has-and-leaves");
+    TEST("usage_status-has-the-memory-of-the-machine-and-the-free-part-of-it");
     CHECK_EQ_U(status.total_physical_bytes, (uint64_t)total < SIZE_MAX ? (uint64_t)total : SIZE_MAX);
     CHECK(status.avail_physical_bytes > 0);
     CHECK((long long)status.avail_physical_bytes <= available + 512 * (long long)MIB);
@@ -177,10 +177,10 @@ static void no_descriptor(void)
 
 int main(void)
 {
-    no_descriptor();
+    PART(no_descriptor());
     page = (size_t)sysconf(_SC_PAGESIZE);
-    own();
-    others();
-    sizes();
+    PART(own());
+    PART(others());
+    PART(sizes());
     return tap_done();
 }

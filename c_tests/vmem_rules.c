@@ -497,13 +497,13 @@ static void contents(void)
 int main(void)
 {
     page = vmem_get_page_size();
-    reserving();
-    sizes();
-    committing();
-    protecting();
-    locks();
-    releasing();
-    contents();
-    advice();
+    PART(reserving());
+    PART(sizes());
+    PART(committing());
+    PART(protecting());
+    PART(locks());
+    PART(releasing());
+    PART(contents());
+    PART(advice());
     return tap_done();
 }

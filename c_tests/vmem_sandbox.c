@@ -220,11 +220,9 @@ int main(void)
     for (i = 0; i < 3; i++)
         check_child(in_child(forbidden, &errors[i]), "there are no seccomp filters here");
 
-    TEST("where-all-memory-is-locked-decommit-works-within-the-limit");
-    check_child(in_child(all_locked, NULL), "memory can't be locked here");
+    POINT("where-all-memory-is-locked-decommit-works-within-the-limit", check_child(in_child(all_locked, NULL), "memory can't be locked here"));
 
-    TEST("after-the-main-thread-has-ended-queries-go-on");
-    check_child(in_child(main_thread_ends, NULL), "no threads");
+    POINT("after-the-main-thread-has-ended-queries-go-on", check_child(in_child(main_thread_ends, NULL), "no threads"));
 
     TEST("after-the-main-thread-has-ended-limits-of-cgroups-count");
     if (limited_cgroup(directory, sizeof directory)) {

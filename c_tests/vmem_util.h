@@ -211,7 +211,7 @@ static inline long long locked(void)
 {
     return proc_number("/proc/self/status", "VmLck:");
 }
-#ifdef _WIN32 /* which does not tell */
+#ifdef _WIN32 /* which does not report it */
 #define CHECK_LOCKED(before, bytes) ((void)(before))
 #else
 #define CHECK_LOCKED(before, bytes) CHECK_EQ_I(locked() - (before), (bytes))

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     let mut failures = Vec::new();
     for (name, source) in &programs {
         match run(source) {
-            Ok(told) => println!("test {name} ... ok{told}"),
+            Ok(note) => println!("test {name} ... ok{note}"),
             Err(why) => {
                 println!("test {name} ... FAILED");
                 failures.push((name, why));
@@ -74,7 +74,7 @@ fn programs() -> Vec<(String, PathBuf)> {
     found
 }
 
-/// Builds and runs a program; tells what stands behind its "ok", or why it failed.
+/// Builds and runs a program. Returns what to print behind its "ok", or why it failed.
 fn run(source: &Path) -> Result<String, String> {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let program = dir.path().join("program");

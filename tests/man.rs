@@ -47,7 +47,7 @@ fn man_pages_are_up_to_date() {
     assert_eq!(pages, PAGES.len(), "a page in man/ is made from nothing");
 }
 
-/// The date of this version, as its heading in CHANGELOG.md tells it: "## VERSION (YEAR-MONTH-DAY".
+/// The date of this version, as its heading in CHANGELOG.md has it: "## VERSION (YEAR-MONTH-DAY".
 fn date(changes: &str) -> String {
     let heading = concat!("## ", env!("CARGO_PKG_VERSION"), " (");
     let date = changes.lines().find_map(|line| line.strip_prefix(heading)?.get(..10)).unwrap_or_default();
@@ -504,7 +504,7 @@ fn signature(out: &mut String, line: &str) {
     }
 }
 
-/// Replaces words: `new` is told the word, and the text before and behind it.
+/// Replaces words: `new` is called with the word, and the text before and behind it.
 fn words(text: &str, new: impl Fn(&str, &str, &str) -> Option<String>) -> String {
     let mut out = String::new();
     let mut at = 0;

@@ -48,6 +48,6 @@ fn a_c_program_runs_with_buflib_without_std() {
     let mut cc = compiler.to_command();
     cc.arg("-I").arg(root.join("include")).arg(root.join("examples_c/audio_buffer.c")).arg(&library);
     run(cc.arg("-o").arg(&program));
-    let told = run(&mut Command::new(&program)).stdout;
-    assert!(String::from_utf8_lossy(&told).contains("gives back"));
+    let output = run(&mut Command::new(&program)).stdout;
+    assert!(String::from_utf8_lossy(&output).contains("gives back"));
 }

@@ -44,15 +44,36 @@ void tap_diag_(const char *format, ...)
     va_end(args);
 }
 
+/* Whether a point may be the one that was asked for. */
+static int tap_is_asked_for_(const char *name)
+{
+    const char *only = getenv("TEST_ONLY");
+
+    return only == NULL || strncmp(name, only, strlen(only)) == 0;
+}
+
+int tap_runs_(const char *point, const char *call)
+{
+    const char *part = getenv("TEST_PART");
+    size_t len = part != NULL ? strlen(part) : 0;
+
+    if (point != NULL && getenv("TEST_ONLY") != NULL)
+        return tap_is_asked_for_(point);
+    return part == NULL || (strncmp(call, part, len) == 0 && call[len] == '(');
+}
+
 static void tap_end_point_(void)
 {
     if (!tap_.open || tap_in_child_())
         return;
+    tap_.open = 0;
+    if (tap_.bad == 0 && !tap_is_asked_for_(tap_.name))
+        return;
+    tap_.points++;
     printf("%sok %u - %s%s%s\n", tap_.bad != 0 ? "not " : "", tap_.points, tap_.name,
            tap_.skip[0] != '\0' && tap_.bad == 0 ? " # SKIP " : "", tap_.bad == 0 ? tap_.skip : "");
     fflush(stdout);
     tap_.failed += tap_.bad != 0;
-    tap_.open = 0;
 }
 
 void tap_test_(const char *format, ...)
@@ -65,7 +86,6 @@ void tap_test_(const char *format, ...)
         tap_.pid = getpid();
     tap_end_point_();
     tap_.open = 1;
-    tap_.points++;
     tap_.bad = 0;
     tap_.skip[0] = '\0';
     va_start(args, format);

@@ -484,7 +484,7 @@ fn next_goes_on_from_any_number() {
 }
 
 #[test]
-fn an_overwritten_marker_is_told_and_not_followed() {
+fn an_overwritten_marker_is_reported_and_not_followed() {
     for n in [64, 1024] {
         let mut heap = open(Vec::new(), Flags::DYNAMIC).unwrap();
         let ptrs: Vec<u64> = (0..100).map(|_| heap.alloc(n).unwrap()).collect();
@@ -502,18 +502,19 @@ fn overwrite_marker(heap: &mut Heap<MemMedium>, ptrs: &[u64], n: u64) {
         let before = heap.medium.load(place);
         heap.medium.store(place, word);
         let size_of_next = heap.next(ptrs[0]).and_then(|ptr| heap.size_of(ptr)).map(drop);
-        let is_told = |result: &Result<()>| matches!(result, Err(Error::Damaged { offset, .. }) if *offset == place);
+        let is_reported =
+            |result: &Result<()>| matches!(result, Err(Error::Damaged { offset, .. }) if *offset == place);
         // A walk does not read the end markers of large blocks.
-        assert!(is_told(&size_of_next) || (n > 512 && word == next), "{word:#x}: {size_of_next:?}");
+        assert!(is_reported(&size_of_next) || (n > 512 && word == next), "{word:#x}: {size_of_next:?}");
         for result in [heap.free(ptrs[1]), heap.resize(ptrs[1], n / 2).map(drop)] {
-            assert!(is_told(&result), "{word:#x}: {result:?}");
+            assert!(is_reported(&result), "{word:#x}: {result:?}");
         }
         heap.medium.store(place, before);
 
         heap.free(ptrs[1]).unwrap();
         heap.medium.store(place, word);
         let result = heap.alloc(n).map(drop);
-        assert!(is_told(&result) || word == n | 1 << 63, "{word:#x}: {result:?}");
+        assert!(is_reported(&result) || word == n | 1 << 63, "{word:#x}: {result:?}");
         heap.medium.store(place, n | 1 << 63);
         if result.is_err() {
             assert_eq!(heap.alloc(n).unwrap(), ptrs[1]);
