@@ -1,26 +1,27 @@
-# libpalloc for C programmers; cargo builds, this file packs. `make help` lists the targets.
+# Builds, tests and installs libpalloc for C programs. cargo compiles the Rust part; the scripts in packaging/ and c_tests/ do what takes
+# more than a command, and describe it at their heads. `make help` prints the lines with ##.
 #
 ##   make                 build/lib/libpalloc.a, build/lib/libpalloc.so and the tool build/bin/palloc
 ##   make demo            a C program keeps blobs in a file, and finds them in a second run
 ##   make check           every test and check; the last line has the totals
 ##   make check-deep      many more power cuts, kills, faults and mutants; sanitizers, source archive, packages: half an hour
-##   make check-power     the power of a virtual machine is cut on real file systems: POWER_SECONDS (900) of it, MUTANT=N without a barrier
-##   make check-cross     the tests on other machines and systems, by emulators, as far as they are here: an hour
-##   make check-mutants   how many small changes of the code the tests catch: a random sample, MUTANTS_SECONDS (3600); needs cargo-mutants
-##   make fuzz            cargo-fuzz, FUZZ_SECONDS (120) for each target; new inputs end up in build/fuzz
-##   make bench           figures beside those of other allocators, as far as they are installed; decides nothing
-##   make bench-report    the same, and docs/PERFORMANCE.md of them (needs python3)
-##   make headers         make include/*.h anew from src/ffi, and man/*.3 from these
-##   make abi             make packaging/libpalloc.abi anew from include/: what abidiff compares with
-##   make install         headers, libraries, the tool, manual pages, and what pkg-config and CMake need
-##   make uninstall       what install put there
+##   make check-power     cuts the power of a virtual machine with real file systems for POWER_SECONDS (900); MUTANT=N leaves out a barrier
+##   make check-cross     the tests on other machines and systems, in the emulators that are installed: an hour
+##   make check-mutants   small changes of the code, and whether a test fails: a random sample, MUTANTS_SECONDS (3600); needs cargo-mutants
+##   make fuzz            cargo-fuzz, FUZZ_SECONDS (120) for each target; new inputs go to build/fuzz
+##   make bench           figures beside those of other allocators that are installed; nothing passes or fails
+##   make bench-report    the same, and writes docs/PERFORMANCE.md (needs python3)
+##   make headers         writes include/*.h from src/ffi and headers/, and man/*.3 from these
+##   make abi             writes packaging/libpalloc.abi from include/; abidiff compares the library with it
+##   make install         installs headers, libraries, the tool, manual pages, and files for pkg-config and CMake
+##   make uninstall       removes these
 ##   make PREFIX_SYMBOLS=my_ [install]
 ##                        build/my_: the same libraries and headers with my_ before each name: my_palloc(), my_palloc.h, -lmy_palloc
 ##   make dist            build/dist/palloc-VERSION.tar.gz: the sources, with all crates, so that it builds without a network
-##   make clean           remove what was built
+##   make clean           removes all that was built
 ##
 ## Variables: PREFIX (/usr/local), BINDIR, LIBDIR, INCLUDEDIR, MANDIR, DESTDIR; CARGO, CC, CXX, CFLAGS, LDFLAGS, AR, LD, NM, OBJCOPY, INSTALL;
-## CARGOFLAGS (--locked); TARGET, a Rust target triple, to cross-compile: then also the tools, and build/TARGET stands for build.
+## CARGOFLAGS (--locked); TARGET, a Rust target triple, to cross-compile: set the tools too; build/TARGET takes the place of build.
 
 CARGO      ?= cargo
 CFLAGS     ?= -O2 -g
@@ -35,49 +36,60 @@ LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 MANDIR     ?= $(PREFIX)/share/man
 
-# What a program linked with libpalloc.a needs besides libc (within it, on most systems of today). The compiler adds libgcc itself.
+# What a program linked with libpalloc.a needs besides libc. (Most systems of today have it in libc. The compiler adds libgcc itself.)
 LIBS       ?= -lpthread -lm -ldl
+
+# What is built
+#
+# A system with ELF. Both libraries come from one object, in which all names but the exported ones are local:
+#
+#   src/ --cargo--> libpalloc.a of Rust --one_object.sh--> libpalloc.o --(objcopy, with a prefix)--> libNAME.o
+#   libNAME.o --weak.sh--> libNAME-weak.o --ar--> lib/libNAME.a
+#   libNAME.o --CC -shared, with the MAP of versions--> lib/libNAME.so.VERSION --CC, tools/palloc.c--> bin/palloc
+#
+# Windows: cargo makes both libraries. musl: the static library only, as Rust's libraries for it have static parts only.
+
+system   := $(or $(findstring windows,$(TARGET)),$(findstring musl,$(TARGET)),elf)
 
 VERSION := $(shell sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
 NAME    := $(PREFIX_SYMBOLS)palloc
 STATIC  := lib$(NAME).a
-SHARED  := $(if $(findstring windows,$(TARGET)),palloc.dll,lib$(NAME).so.$(VERSION))
+SHARED  := $(if $(filter windows,$(system)),palloc.dll,lib$(NAME).so.$(VERSION))
 SONAME  := lib$(NAME).so.$(firstword $(subst ., ,$(VERSION)))
 
-# A build for another machine has a directory of its own. So has one with a prefix, with its own headers and version script.
+# Each target and each prefix has a directory of its own. With a prefix, so do the headers and the map.
 BUILD   := build$(if $(TARGET),/$(TARGET))$(if $(PREFIX_SYMBOLS),/$(PREFIX_SYMBOLS))
 INCLUDE := $(if $(PREFIX_SYMBOLS),$(BUILD)/include,include)
 MAP     := $(if $(PREFIX_SYMBOLS),$(BUILD)/lib$(NAME).map,packaging/libpalloc.map)
+# There is no tool with a prefix.
+TOOL    := $(if $(filter elf,$(system)),$(if $(PREFIX_SYMBOLS),,$(BUILD)/bin/palloc))
+# It finds the shared library beside its own directory.
+TOOL_RPATH ?= -Wl,-rpath,'$$ORIGIN/../lib'
+
+ifneq ($(system),elf)
+ifneq ($(filter install,$(MAKECMDGOALS)),)
+$(error make install needs the shared library of a system with ELF: copy $(BUILD)/lib and include)
+endif
+endif
+ifneq ($(and $(filter windows,$(system)),$(PREFIX_SYMBOLS)),)
+$(error PREFIX_SYMBOLS is for systems with ELF)
+endif
 
 CARGO_TARGET_DIR ?= target
 CARGO_OUT  = $(CARGO_TARGET_DIR)/$(if $(TARGET),$(TARGET)/)release
 SOURCES   := $(shell find src -name '*.rs') Cargo.toml build.rs $(wildcard Cargo.lock) packaging/one_object.sh
-
-.PHONY: abi all bench bench-report check check-cross check-deep check-power demo dist fuzz headers install uninstall clean help
-.DELETE_ON_ERROR:
-
-# With musl a Rust library has static parts only, the C library's among them.
-all: $(BUILD)/lib/$(STATIC) $(if $(findstring musl,$(TARGET)),,$(BUILD)/lib/$(SHARED))
-
-# The tool is linked with the shared library, which it finds beside its own directory, and is not built with a prefix.
-TOOL_RPATH ?= -Wl,-rpath,'$$ORIGIN/../lib'
-TOOL    := $(if $(PREFIX_SYMBOLS)$(findstring musl,$(TARGET))$(findstring windows,$(TARGET)),,$(BUILD)/bin/palloc)
-all: $(TOOL)
-
 cargo_build = $(CARGO) rustc --release --lib $(CARGOFLAGS) --target-dir "$(CARGO_TARGET_DIR)" $(if $(TARGET),--target $(TARGET)) \
     $(if $(DEBUG),--config profile.release.debug=2) --crate-type
 
-ifneq ($(and $(findstring windows,$(TARGET)),$(PREFIX_SYMBOLS)),)
-$(error PREFIX_SYMBOLS is for systems with ELF)
-endif
-ifneq ($(and $(or $(findstring windows,$(TARGET)),$(findstring musl,$(TARGET))),$(filter install,$(MAKECMDGOALS))),)
-$(error make install needs the shared library of a system with ELF: copy $(BUILD)/lib and include)
-endif
+.PHONY: abi all bench bench-report check check-cross check-deep check-mutants check-power clean demo dist fuzz headers help install uninstall
+.DELETE_ON_ERROR:
 
-ifneq ($(findstring windows,$(TARGET)),)
+all: $(BUILD)/lib/$(STATIC) $(if $(filter musl,$(system)),,$(BUILD)/lib/$(SHARED)) $(TOOL) $(if $(PREFIX_SYMBOLS),$(INCLUDE))
 
-# cargo links the shared library, with the same compiler. One call for each: with both in one call it leaves out link-time optimization
-# without a word.
+ifeq ($(system),windows)
+
+# cargo links the shared library, with the same compiler. One call for each: in one call for both, cargo silently leaves out link-time
+# optimization.
 export CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_LINKER ?= $(firstword $(CC))
 
 $(BUILD)/lib/$(SHARED): $(SOURCES)
@@ -98,14 +110,11 @@ $(BUILD)/exports: packaging/libpalloc.map packaging/exports.sh
 	@mkdir -p $(@D)
 	packaging/exports.sh >$@
 
-# Both libraries are made of one object; in the static one its names are weak.
 $(BUILD)/libpalloc.o: $(BUILD)/exports $(SOURCES)
 	$(cargo_build) staticlib -- --cfg one_object
 	packaging/one_object.sh "$(CARGO_OUT)/libpalloc.a" $< $@
 
 ifneq ($(PREFIX_SYMBOLS),)
-all: $(BUILD)/include
-
 $(BUILD)/lib$(NAME).o: $(BUILD)/libpalloc.o
 	sed 's/.*/& $(PREFIX_SYMBOLS)&/' $(BUILD)/exports >$(BUILD)/renamed
 	$(OBJCOPY) --redefine-syms=$(BUILD)/renamed $< $@
@@ -114,7 +123,7 @@ $(MAP): packaging/libpalloc.map packaging/exports.sh
 	@mkdir -p $(@D)
 	packaging/exports.sh map $(PREFIX_SYMBOLS) >$@
 
-$(BUILD)/include: packaging/prefix.sh packaging/exports.sh packaging/libpalloc.map $(wildcard include/*.h include/*/*.h)
+$(INCLUDE): packaging/prefix.sh packaging/exports.sh packaging/libpalloc.map $(wildcard include/*.h include/*/*.h)
 	rm -rf $@
 	packaging/prefix.sh $(PREFIX_SYMBOLS) $@
 endif
@@ -144,6 +153,8 @@ $(BUILD)/bin/palloc: tools/palloc.c $(BUILD)/lib/$(SHARED) include/palloc.h
 
 endif
 
+# What the targets run
+
 demo: all
 	@rm -rf build/demo && mkdir -p build/demo
 	$(CC) $(CFLAGS) -Iinclude examples_c/quickstart.c $(LDFLAGS) $(BUILD)/lib/libpalloc.a $(LIBS) -o build/demo/quickstart
@@ -166,21 +177,8 @@ check-mutants:
 check-cross:
 	@+MAKE="$(MAKE)" c_tests/cross.sh
 
-FUZZ_SECONDS ?= 120
-
-# AddressSanitizer and coverage are unstable options of the compiler. The targets over a medium in memory run without what slows them down.
 fuzz:
-	@for target in bytes operations salvage buflib transactions records media; do \
-	    case $$target in \
-	    bytes | operations | buflib) flags= corpus=$$target ;; \
-	    salvage) flags= corpus=bytes ;; \
-	    media) flags="--sanitizer none --no-trace-compares" corpus=bytes ;; \
-	    *) flags="--sanitizer none --no-trace-compares" corpus=$$target ;; \
-	    esac; \
-	    mkdir -p build/fuzz/$$target && echo "== $$target" && \
-	    RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$flags $$target build/fuzz/$$target $$(ls -d fuzz/corpus/$$corpus 2>/dev/null) -- \
-	        -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit; \
-	done
+	@fuzz/run.sh
 
 bench: all
 	@benches/run.sh
@@ -203,18 +201,8 @@ install: all
 uninstall:
 	$(export_variables) packaging/install.sh uninstall
 
-# The files that git knows, as they are, and the crates of Cargo.lock. The same tree gives the same bytes.
-DIST := palloc-$(VERSION)
-
 dist:
-	rm -rf build/dist
-	mkdir -p build/dist/$(DIST)/.cargo
-	git ls-files -z | tar -c --null -T - | tar -x -C build/dist/$(DIST)
-	$(CARGO) vendor -q $(CARGOFLAGS) build/dist/$(DIST)/vendor >/dev/null
-	printf '[source.crates-io]\nreplace-with = "vendored"\n[source.vendored]\ndirectory = "vendor"\n' >build/dist/$(DIST)/.cargo/config.toml
-	tar -c -C build/dist --sort=name --format=ustar --owner=0 --group=0 --numeric-owner --mode=u+rw,go+r-w,a+X \
-	    --mtime="@$$(git log -1 --format=%ct)" $(DIST) | gzip -9n >build/dist/$(DIST).tar.gz
-	rm -rf build/dist/$(DIST)
+	@packaging/dist.sh "$(VERSION)"
 
 clean:
 	rm -rf build

@@ -121,7 +121,7 @@ fi
 
 step "the tree itself"
 if have shellcheck; then
-    check "shellcheck" shellcheck -x -P SCRIPTDIR c_tests/*.sh packaging/*.sh benches/run.sh .ci/run
+    check "shellcheck" shellcheck -x -P SCRIPTDIR c_tests/*.sh packaging/*.sh benches/run.sh fuzz/run.sh .ci/run
 else
     skip "shellcheck" "not installed"
 fi
