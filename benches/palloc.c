@@ -10,13 +10,15 @@
  *   grow     N allocations from nothing. libpalloc's file grows from 8 bytes; those of others, which don't grow, are made large enough
  *   churn    one random free and one allocation with N live, after as many for warm-up
  *   iterate  from each blob to the next
- *   open     of the closed file, which is in the page cache
+ *   open     of the closed file, which is in the page cache; "cold": which is on the disk only
  *   space    bytes of the closed file over bytes that were asked for
  */
 #include "bench.h"
 #include "syncs.h"
 #include "peer.h"
 #include <dlfcn.h>
+#include <endian.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <palloc.h>
 #include <pthread.h>
@@ -568,6 +570,108 @@ static void durable(void)
                    medians[which][1]);
 }
 
+/* A walk from start marker to start marker through a plain mapping: what any reader of such a file would do first. */
+static void walk_plainly(const char *path)
+{
+    int fd = open(path, O_RDONLY);
+    struct stat status;
+    const char *bytes;
+    uint64_t marker;
+
+    MUST(fd >= 0 && fstat(fd, &status) == 0);
+    bytes = (const char *)mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    MUST(bytes != MAP_FAILED);
+    for (uint64_t at = 8; at < (uint64_t)status.st_size; at += marker + 16) {
+        memcpy(&marker, bytes + at, sizeof marker);
+        marker = be64toh(marker) & UINT64_MAX >> 1;
+    }
+    munmap((void *)bytes, (size_t)status.st_size);
+    close(fd);
+}
+
+struct cold {
+    size_t blobs, mean;
+    int plainly;
+};
+
+static double mib_read(void)
+{
+    FILE *counters = fopen("/proc/self/io", "r");
+    unsigned long long bytes = 0;
+    char line[80];
+
+    while (counters != NULL && fgets(line, sizeof line, counters) != NULL)
+        if (sscanf(line, "read_bytes: %llu", &bytes) == 1)
+            break;
+    if (counters != NULL)
+        fclose(counters);
+    return (double)bytes / (1 << 20);
+}
+
+/* Wall-clock time to open `disk_file` after its pages were dropped, and what was read from the disk. */
+static void measure_cold(void *arg, double *figures)
+{
+    const struct cold *t = (const struct cold *)arg;
+    int fd = open(disk_file, O_RDWR);
+    double start, read = mib_read();
+
+    MUST(fd >= 0 && fsync(fd) == 0 && posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0);
+    close(fd);
+    start = nanoseconds(CLOCK_MONOTONIC);
+    if (t->plainly)
+        walk_plainly(disk_file);
+    else
+        palloc_close(palloc_init(disk_file, PALLOC_READONLY));
+    figures[0] = (nanoseconds(CLOCK_MONOTONIC) - start) / 1e6;
+    figures[1] = mib_read() - read;
+}
+
+/* Blobs from half the mean to one and a half, all stored to. */
+static void make_cold(void *arg, double *figures)
+{
+    const struct cold *t = (const struct cold *)arg;
+    struct palloc_t *pt = palloc_init(disk_file, PALLOC_DYNAMIC);
+
+    MUST(pt != NULL);
+    seed = 1;
+    for (size_t i = 0; i < t->blobs; i++) {
+        size_t size = t->mean / 2 + random_below(t->mean);
+        uint64_t ptr = palloc(pt, size);
+        MUST(ptr != 0);
+        memset(palloc_data(pt, ptr), 0x5a, size);
+    }
+    figures[0] = (double)pt->size / (1 << 20);
+    palloc_close(pt);
+}
+
+static void cold(void)
+{
+    printf("\n### palloc: open, cold\n\n"
+           "| mean bytes |    blobs | file, MiB | libpalloc, ms | read, MiB |  plain walk, ms (ratio) | read, MiB |\n"
+           "| ---------: | -------: | --------: | ------------: | --------: | ----------------------: | --------: |\n");
+    static const size_t means[] = {256, 4096, 64 << 10, 256 << 10, 1 << 20};
+    for (size_t i = 0; i < sizeof means / sizeof *means; i++) {
+        size_t mean = means[i];
+        struct cold task = {smoke() ? 10 : ((size_t)512 << 20) / mean, mean, 0};
+        double made[FIGURES], ours[FIGURES], plain[FIGURES], times[2][3];
+        const int rounds = 3;
+
+        unlink(disk_file);
+        MUST(in_process(make_cold, &task, made));
+        for (int round = 0; round < rounds; round++) {
+            task.plainly = 0;
+            MUST(in_process(measure_cold, &task, ours));
+            task.plainly = 1;
+            MUST(in_process(measure_cold, &task, plain));
+            times[0][round] = ours[0], times[1][round] = plain[0];
+        }
+        ours[0] = median(times[0], rounds), plain[0] = median(times[1], rounds);
+        printf("| %10zu | %8zu | %9.0f | %13.1f | %9.1f | %15.1f (%5.2f) | %9.1f |\n", mean, task.blobs, made[0], ours[0], ours[1], plain[0],
+               ours[0] / plain[0], plain[1]);
+    }
+    unlink(disk_file);
+}
+
 int main(int argc, char **argv)
 {
     snprintf(file, sizeof file, "%s/palloc_bench.%d", argc > 1 ? argv[1] : "/dev/shm", (int)getpid());
@@ -584,5 +688,6 @@ int main(int argc, char **argv)
     threads();
     space();
     durable();
+    cold();
     return 0;
 }

@@ -1326,6 +1326,60 @@ static void descriptors(void)
     bytes_free(&b);
 }
 
+#ifdef __linux__
+/* The bytes that this process has read from disks, 0 if the system does not count them. */
+static uint64_t bytes_read(void)
+{
+    FILE *counters = fopen("/proc/self/io", "r");
+    unsigned long long bytes = 0;
+    char line[80];
+
+    while (counters != NULL && fgets(line, sizeof line, counters) != NULL)
+        if (sscanf(line, "read_bytes: %llu", &bytes) == 1)
+            break;
+    if (counters != NULL)
+        fclose(counters);
+    return bytes;
+}
+
+/* Brings the file to the disk, and out of memory. Returns the bytes of it that opening it reads. */
+static uint64_t bytes_to_open(void)
+{
+    int fd = open(FILE_NAME, O_RDWR);
+    uint64_t before;
+
+    CHECK_EQ_I(fsync(fd), 0);
+    CHECK_EQ_I(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+    close(fd);
+    before = bytes_read();
+    palloc_close(opened(PALLOC_DEFAULT));
+    return bytes_read() - before;
+}
+
+static void cold(void)
+{
+    enum { BLOBS = 320 };
+    struct palloc_t *pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC);
+    uint64_t size, read, ptr = 0;
+    int k;
+
+    TEST("opening-a-medium-of-large-blobs-that-is-not-in-memory-reads-few-of-its-bytes");
+    for (k = 0; k < BLOBS; k++)
+        CHECK(blob_write(pt, palloc(pt, 300000), (uint64_t)k, 0, 300000, BY_ADDRESS));
+    size = pt->size;
+    palloc_close(pt);
+    read = bytes_to_open();
+    if (read == 0)
+        SKIP("the bytes that are read from a disk are not counted here");
+    CHECK(read < size / 5);
+    pt = opened(PALLOC_DEFAULT);
+    for (k = 0; k < BLOBS && CHECK((ptr = palloc_next(pt, ptr)) != 0); k++)
+        blob_intact(pt, ptr, (uint64_t)k, 300000, BY_ADDRESS);
+    palloc_close(pt);
+    unlink(FILE_NAME);
+}
+#endif
+
 int main(int argc, char **argv)
 {
     if (argc == 4 && strcmp(argv[1], "sees") == 0) { /* the child of child_sees */
@@ -1346,5 +1400,8 @@ int main(int argc, char **argv)
     PART(readonly());
     PART(places());
     PART(descriptors());
+#ifdef __linux__
+    PART(cold());
+#endif
     return tap_done();
 }

@@ -29,6 +29,15 @@ pub trait Medium {
     fn store(&mut self, at: u64, word: u64);
     /// Fetches a range that will be read soon from memory, in one stream and not by one dependent cache miss after the other.
     fn prefetch(&self, from: u64, to: u64);
+    /// Whether the words that are read from now on are far apart, so that the system need not read what is between them from the disk.
+    /// Only advice.
+    fn advise_far_apart(&self, _: bool) {}
+    /// Starts to read a range from the disk, and does not wait for it. Only advice.
+    fn start_reading(&self, _at: u64, _len: u64) {}
+    /// Whether a load at `at` need not wait for the disk; true if the system does not say.
+    fn is_in_memory(&self, _at: u64) -> bool {
+        true
+    }
     /// Reads bytes.
     fn read(&self, at: u64, bytes: &mut [u8]);
     /// Writes bytes.
@@ -248,6 +257,18 @@ impl Medium for FileMedium {
             unsafe { self.pointer(at, 1).read_volatile() };
             at += 64;
         }
+    }
+
+    fn advise_far_apart(&self, far_apart: bool) {
+        self.file.advise_far_apart(far_apart);
+    }
+
+    fn start_reading(&self, at: u64, len: u64) {
+        self.file.start_reading(at, len);
+    }
+
+    fn is_in_memory(&self, at: u64) -> bool {
+        self.file.is_in_memory(at)
     }
 
     fn read(&self, at: u64, bytes: &mut [u8]) {

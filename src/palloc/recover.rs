@@ -1,9 +1,10 @@
 //! Opening a medium: identifies or initializes it, surveys its chain, and repairs what a killed process, a power cut or an older library
 //! left. Only the start markers are trusted, and these only as far as they form a chain.
 //!
-//! A medium that needs no repair is walked once and not written to. `survey` walks, `repair` stores, `check` compares a medium with
-//! the format.
+//! A medium that needs no repair is walked once and not written to. `survey` walks, `ahead` reads ahead of it, `repair` stores, `check`
+//! compares a medium with the format.
 
+mod ahead;
 mod check;
 mod repair;
 mod survey;
@@ -90,9 +91,9 @@ fn is_dynamic(medium: &impl Medium, stored: u32) -> bool {
 
 fn heap<M: Medium>(medium: M, opened: Opened, stored: u32, writable: bool) -> (Heap<M>, u32) {
     let Opened { index, size, overlay } = opened;
-    // The logs of a medium that is read only are shown as free.
-    let reserved = || index.blocks().find(|&(_, state)| !writable && state == State::Reserved).map(|(start, _)| start);
-    let first_free = index.first_free().or_else(reserved).unwrap_or(0);
+    // The logs of a medium that is read only are shown as free. (A walk along all blocks: no other medium needs it.)
+    let reserved = || index.blocks().find(|&(_, state)| state == State::Reserved).map(|(start, _)| start);
+    let first_free = index.first_free().or_else(|| if writable { None } else { reserved() }).unwrap_or(0);
     let dynamic = is_dynamic(&medium, stored);
     let (exact, zeros_from, failed_sync) = (false, size, None);
     let (tx, turns) = Default::default();

@@ -382,6 +382,29 @@ impl MappedFile {
         Ok(false)
     }
 
+    /// As [`Medium::advise_far_apart`](crate::palloc::medium::Medium::advise_far_apart).
+    pub fn advise_far_apart(&self, far_apart: bool) {
+        let _ = self.window.advise(if far_apart { memmap2::Advice::Random } else { memmap2::Advice::Normal });
+    }
+
+    /// As [`Medium::start_reading`](crate::palloc::medium::Medium::start_reading).
+    pub fn start_reading(&self, at: u64, len: u64) {
+        let _ = self.window.advise_range(memmap2::Advice::WillNeed, at as usize, len as usize);
+    }
+
+    /// As [`Medium::is_in_memory`](crate::palloc::medium::Medium::is_in_memory).
+    pub fn is_in_memory(&self, at: u64) -> bool {
+        let page = at / self.page() * self.page();
+        let mut state = 1;
+        // SAFETY: a page of the window, for which mincore stores one byte.
+        #[cfg(target_os = "linux")]
+        unsafe {
+            libc::mincore(self.start().add(page as usize).cast(), 1, &mut state)
+        };
+        let _ = (page, &mut state);
+        state & 1 != 0
+    }
+
     /// The page size. A store needs space on the disk for its whole page.
     pub fn page(&self) -> u64 {
         const SMALLEST: u64 = 4096;

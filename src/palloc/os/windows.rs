@@ -348,6 +348,15 @@ impl MappedFile {
         Ok(false)
     }
 
+    /// Not on this system, as the next two.
+    pub fn advise_far_apart(&self, _far_apart: bool) {}
+
+    pub fn start_reading(&self, _at: u64, _len: u64) {}
+
+    pub fn is_in_memory(&self, _at: u64) -> bool {
+        true
+    }
+
     /// The page size. A store needs space on the disk for its whole page.
     pub fn page(&self) -> u64 {
         4096

@@ -3,6 +3,7 @@
 //! A start marker that the program overwrote must not make blobs disappear without a word. It is accepted only if it fits what an
 //! operation that was cut off can leave.
 
+use super::ahead::Ahead;
 use crate::palloc::Result;
 use crate::palloc::chain::{Chain, Link, link_at};
 use crate::palloc::error::Error;
@@ -57,6 +58,7 @@ pub fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Res
     let mut survey = Survey { end: HEADER, last: 0, rest: Rest::Nothing, untidy: false };
     let mut after_free = false;
     let mut fetched = 0;
+    let mut ahead = Ahead::of(medium);
     // Whether the end marker of the last block confirms its start marker.
     let mut last_is_confirmed = true;
     // If the last block is live and not confirmed: the first of the blocks up to it of which all are like that.
@@ -78,6 +80,7 @@ pub fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Res
             break;
         };
         let Link { block, is_free } = link;
+        ahead.note(block);
         let end_marker = link.end_marker(medium);
         let is_confirmed = end_marker == link.marker() || can_have_end_marker(medium, link, end_marker);
         unconfirmed_from = if is_confirmed || is_free { None } else { unconfirmed_from.or(Some(start)) };
