@@ -123,7 +123,7 @@ $(MAP): packaging/libpalloc.map packaging/exports.sh
 	@mkdir -p $(@D)
 	packaging/exports.sh map $(PREFIX_SYMBOLS) >$@
 
-$(INCLUDE): packaging/prefix.sh packaging/exports.sh packaging/libpalloc.map $(wildcard include/*.h include/*/*.h)
+$(INCLUDE): packaging/prefix.sh packaging/exports.sh packaging/libpalloc.map $(wildcard include/*.h include/*.hpp include/*/*.h)
 	rm -rf $@
 	packaging/prefix.sh $(PREFIX_SYMBOLS) $@
 endif

@@ -97,6 +97,7 @@ script() { # NAME [TREE]
 
 step "headers"
 script headers.sh "$COPY"
+script cxx.sh
 script vmem_hooks.sh "$COPY"
 script buflib_debug.sh "$COPY"
 script vmem_debug.sh "$COPY"

@@ -66,7 +66,7 @@ cargo_c() {
     (cd "$TREE" && CARGO_HOME=$WORK/cargo PATH=$(dirname "$(command -v cargo-cinstall)"):$PATH cargo-cinstall cinstall --offline --locked --release \
         --destdir "$WORK/capi" --prefix /usr --libdir /usr/lib) && uses "$WORK/capi" /usr/lib &&
         readelf -d "$WORK/user" | grep -q 'NEEDED.*\[libpalloc.so.0\]' && [ "$(grep -c ^Version "$WORK/capi/usr/lib/pkgconfig/palloc.pc")" = 1 ] &&
-        (cd "$WORK/capi/usr/include" && find . -name '*.h' | sort >"$WORK/headers") && (cd "$ROOT/include" && find . -name '*.h' | sort) |
+        (cd "$WORK/capi/usr/include" && find . -name '*.h*' | sort >"$WORK/headers") && (cd "$ROOT/include" && find . -name '*.h*' | sort) |
         diff - "$WORK/headers"
 }
 

@@ -51,7 +51,7 @@ fill_in() { # TEMPLATE FILE
 }
 
 headers() {
-    (cd include && find . -name '*.h') | sed "s|^[.]/||; s|[^/]*\$|$PREFIX_SYMBOLS&|"
+    (cd include && find . -name '*.h' -o -name '*.hpp') | sed "s|^[.]/||; s|[^/]*\$|$PREFIX_SYMBOLS&|"
 }
 
 # A build with a prefix has no manual pages.

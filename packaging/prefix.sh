@@ -1,13 +1,13 @@
 #!/bin/sh
 # Copies include/ so that what the linker sees carries a prefix: every function and variable, and with them the inline functions, the
-# macros that stand for functions, the guards and the headers' names. Types and constants stay as they are.
+# macros that stand for functions, the guards and the headers' names, and the namespace of C++. Types and constants stay as they are.
 #
 #   prefix.sh PREFIX DIRECTORY
 set -e
 prefix=$1 to=$2
 cd "$(dirname "$0")/.."
 
-headers=$(find include -name '*.h')
+headers=$(find include -name '*.h' -o -name '*.hpp')
 names=$(
     packaging/exports.sh
     # shellcheck disable=SC2086
@@ -17,17 +17,17 @@ for header in $headers; do
     path=${header#include/}
     out=$to/$(dirname "$path")/$prefix$(basename "$path")
     mkdir -p "$(dirname "$out")"
-    awk -v prefix="$prefix" -v names="$names" -v headers="$headers" '
+    awk -v prefix="$prefix" -v cxx="$(case $header in *.hpp) echo 1 ;; esac)" -v names="$names" -v headers="$headers" '
         BEGIN {
             n = split(names, name, /[ \n]+/)
             for (i = 1; i <= n; i++) renamed[name[i]]
             n = split(headers, name, /[ \n]+/)
-            for (i = 1; i <= n; i++) { sub(/.*[/]/, "", name[i]); sub(/[.]h$/, "", name[i]); header[name[i]] }
+            for (i = 1; i <= n; i++) { sub(/.*[/]/, "", name[i]); sub(/[.]h(pp)?$/, "", name[i]); header[name[i]] }
         }
         # "palloc.h" is a header, "palloc.c" a file of somebody else, "palloc." the end of a sentence; "struct palloc_stat" is a type.
         function ours(word, before, after) {
-            if (word ~ /^LIBPALLOC_/) return 1
-            if (after ~ /^[.]h([^a-z]|$)/) return word in header
+            if (word ~ /^LIBPALLOC_/ || (cxx && word == "libpalloc")) return 1
+            if (after ~ /^[.]h(pp)?([^a-z]|$)/) return word in header
             return word in renamed && after !~ /^[.][a-z]/ && before !~ /struct $/
         }
         /^[/][*] Made by / { $0 = "/* Made of '"$header"' with the prefix " prefix ". */"; print; next }
