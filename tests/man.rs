@@ -259,6 +259,9 @@ fn render(page: &str, header: &str, text: &str, date: &str) -> String {
     let is_space = |line: &str| [".PP", ".SH", ".SS", ".RS"].iter().any(|space| line.starts_with(space));
     let mut lines: Vec<&str> = Vec::new();
     for line in out.lines() {
+        if line.starts_with(".IP") && lines.last() == Some(&".PP") {
+            lines.pop();
+        }
         if line != ".PP" || lines.last().is_none_or(|last| !is_space(last)) {
             lines.push(line);
         }
