@@ -276,6 +276,7 @@ int main(int argc, char **argv)
     pid_t child;
 
     REQUIRE(argc > 6);
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* and so the child when this process goes */
     load(argv[1]);
     log_file = fopen(argv[2], "wb");
     REQUIRE(log_file != NULL);

@@ -8,11 +8,14 @@
  *     POWER_MODE     power.h
  *     POWER_SEED     of the random numbers
  *     POWER_BUSY     1: pages that the program stored to are written to the disk all the time
- *     POWER_MUTANT   OPERATION:K/N: the K-th sync of an operation that makes N is left out
+ *     POWER_MUTANT   OPERATION:K/N: the K-th sync of an operation that makes N is left out; in MODE_THREADS every third
+ *                    one is left out
  *
- * Each operation first runs on a twin of the medium in memory, which tells how many syncs it makes and what it gives. So a sync can be left
+ * Each operation first runs on a twin of the medium in memory, which shows how many syncs it makes and what it gives. So a sync can be left
  * out though the library is the one that is shipped: it calls the fdatasync and fsync below. In the place of the sync, another file is
  * synced now and then: that brings the length of the medium's file to the disk, but not what was stored there.
+ *
+ * Threads have no twin. They write the record between what precedes palloc_commit, which no power cut shows, and palloc_commit.
  */
 #include "power.h"
 
@@ -26,9 +29,10 @@
 
 /* ------------------------------------------------------------------------------------------------------------------------- barriers */
 
+static enum mode mode;
 static unsigned syncs;            /* of the operation that runs */
 static int on_twin;               /* it runs on the twin */
-static unsigned left_out;         /* which of its syncs is left out, 0: none */
+static unsigned left_out;         /* which of its syncs is left out, 0: none; in MODE_THREADS every third one if it is 3 */
 static const char *mutant = "";
 static int other = -1;            /* another file on the same file system */
 
@@ -45,11 +49,11 @@ static void write_other(void)
 static int barrier(int fd, long call)
 {
     static unsigned count;
+    unsigned n = __atomic_add_fetch(&syncs, 1, __ATOMIC_RELAXED);
 
-    syncs++;
     if (on_twin)
         return 0;
-    if (syncs != left_out)
+    if (left_out == 0 || (mode == MODE_THREADS ? n % left_out != 0 : n != left_out))
         return (int)syscall(call, fd);
     if (other >= 0 && count++ % 2 == 0)
         write_other();
@@ -70,15 +74,25 @@ int fsync(int fd)
 
 static struct record *record; /* aligned, for O_DIRECT */
 static int records = -1;
+static pthread_mutex_t record_lock = PTHREAD_MUTEX_INITIALIZER;
+static __thread unsigned this_thread;
 
-/* `next` begins when this is on the disk. */
-static void announce(const struct op *next)
+static void write_record(const struct op *next)
 {
     record->magic = RECORD_MAGIC;
+    record->thread = this_thread;
     record->next = *next;
     while (pwrite(records, record, sizeof *record, (off_t)(record->number * sizeof *record)) != sizeof *record)
         continue;
     record->number++;
+}
+
+/* `next` begins when this is on the disk. */
+static void announce(const struct op *next)
+{
+    pthread_mutex_lock(&record_lock);
+    write_record(next);
+    pthread_mutex_unlock(&record_lock);
 }
 
 /* Nothing more can be done. */
@@ -87,6 +101,7 @@ static void stop(uint64_t kind, const char *format, ...)
     struct op last;
     va_list args;
 
+    pthread_mutex_lock(&record_lock); /* the last record: nobody unlocks it */
     va_start(args, format);
     vsnprintf(record->text, sizeof record->text, format, args);
     va_end(args);
@@ -94,7 +109,7 @@ static void stop(uint64_t kind, const char *format, ...)
     memset(&last, 0, sizeof last);
     last.kind = kind;
     if (records >= 0)
-        announce(&last);
+        write_record(&last);
     for (;;)
         pause();
 }
@@ -103,7 +118,6 @@ static void stop(uint64_t kind, const char *format, ...)
 
 /* ------------------------------------------------------------------------------------------------------------------------- the medium */
 
-static enum mode mode;
 static int is_static;
 
 /* One of the two, by either generation. */
@@ -161,10 +175,10 @@ static uint64_t size_of_blob(const struct medium_of *m, uint64_t ptr)
     return mode == MODE_SECOND ? palloc_fd_size(m->fd, ptr) : palloc_size(m->pt, ptr);
 }
 
-static int run_transaction(struct palloc_t *pt, struct tx *t)
+/* All of a transaction but its end: cancelled if there is no space, NULL if there is not even space for a log. */
+static int prepare(struct palloc_t *pt, struct tx *t, struct palloc_tx **transaction)
 {
-    static uint8_t bytes[4 * MIB];
-    struct palloc_tx *tx = palloc_begin(pt);
+    struct palloc_tx *tx = *transaction = palloc_begin(pt);
     unsigned i;
 
     if (tx == NULL) {
@@ -188,20 +202,35 @@ static int run_transaction(struct palloc_t *pt, struct tx *t)
         }
     if (t->stored != 0) {
         uint64_t size = palloc_size(pt, t->stored);
+        uint8_t *bytes = xmalloc((size_t)size);
         pattern_fill(bytes, t->id, 0, size);
         if (palloc_tx_store(tx, t->stored, bytes, (size_t)size) != 0) {
             t->cancelled = 1;
             if (errno != ENOSPC)
                 return 0;
         }
+        free(bytes);
     }
-    if (t->cancelled) {
+    return 1;
+}
+
+static int end(const struct tx *t, struct palloc_tx *tx)
+{
+    if (!t->cancelled)
+        return palloc_commit(tx) == 0;
+    if (tx != NULL)
         palloc_cancel(tx);
-        return 1;
-    }
-    if (palloc_commit(tx) != 0)
+    return 1;
+}
+
+static int run_transaction(struct palloc_t *pt, struct tx *t)
+{
+    struct palloc_tx *tx;
+    unsigned i;
+
+    if (!prepare(pt, t, &tx) || !end(t, tx))
         return 0;
-    for (i = 0; i < TX_NEW; i++)
+    for (i = 0; i < TX_NEW && !t->cancelled; i++)
         if (t->new[i].ptr != 0)
             t->new[i].size = palloc_size(pt, t->new[i].ptr);
     return 1;
@@ -296,12 +325,19 @@ static void operate(const struct op *rehearsed)
 
 /* ------------------------------------------------------------------------------------------------------------------- random operations */
 
-static struct {
+/* Each thread has blobs of its own. */
+static __thread struct {
     uint64_t ptr, size;
 } blobs[MOST_BLOBS];
-static unsigned blob_count;
-static uint64_t fresh; /* the blob that the last operation allocated, resized or moved, 0: none */
-static uint64_t next_id = 65536;
+static __thread unsigned blob_count;
+static unsigned most_blobs = MOST_BLOBS;
+static __thread uint64_t fresh; /* the blob that the last operation allocated, resized or moved, 0: none */
+static __thread uint64_t next_id;
+
+static uint64_t first_id(uint64_t seed)
+{
+    return 65536 + seed * 1000000;
+}
 
 static uint64_t any_size(struct rng *rng)
 {
@@ -342,7 +378,7 @@ static struct op choose_transaction(struct rng *rng)
     unsigned i, count = (unsigned)rng_below(rng, TX_NEW + 1), from = (unsigned)rng_below(rng, blob_count);
 
     op.tx.cancelled = rng_below(rng, 10) == 0;
-    for (i = 0; i < count && blob_count + count <= MOST_BLOBS; i++) {
+    for (i = 0; i < count && blob_count + count <= most_blobs; i++) {
         op.tx.new[i].asked = any_size(rng) + 1;
         op.tx.new[i].id = next_id++;
     }
@@ -352,11 +388,8 @@ static struct op choose_transaction(struct rng *rng)
     for (i = 0; i < count && blob_count > 2 * TX_FREED; i++)
         op.tx.freed[i] = blobs[(from + i) % blob_count].ptr;
     if (blob_count > 2 * TX_FREED && rng_below(rng, 2) == 0) {
-        from = (from + TX_FREED) % blob_count;
-        if (blobs[from].size <= 4 * MIB) {
-            op.tx.stored = blobs[from].ptr;
-            op.tx.id = next_id++;
-        }
+        op.tx.stored = blobs[(from + TX_FREED) % blob_count].ptr;
+        op.tx.id = next_id++;
     }
     return op;
 }
@@ -383,6 +416,10 @@ static struct op choose(struct rng *rng)
         op.kind = mode != MODE_SECOND && rng_below(rng, mode == MODE_PLAIN ? 2 : 8) == 0 ? OP_STORE : OP_WRITE;
         op.ptr = fresh;
         op.id = next_id++;
+        return op;
+    }
+    if (of_transactions && rng_below(rng, 6) == 0) { /* gives the logs back, so that the next transaction is a first one */
+        op.kind = OP_SYNC;
         return op;
     }
     if (mode != MODE_SECOND && (mutant[0] == '\0' || of_transactions) && rng_below(rng, of_transactions ? 2 : 5) == 0)
@@ -485,6 +522,48 @@ static void *write_back(void *unused)
     return NULL;
 }
 
+/* Also frees a blob now and then, as the first call behind a transaction. */
+static void *work_of_thread(void *seed)
+{
+    struct rng rng = {(uint64_t)(uintptr_t)seed};
+
+    this_thread = (unsigned)((uintptr_t)seed % THREADS);
+    next_id = first_id((uintptr_t)seed);
+    for (;;) {
+        struct op op = blob_count == 0 || rng_below(&rng, 8) != 0 ? choose_transaction(&rng) : make_op(OP_FREE);
+        struct palloc_tx *tx = NULL;
+        unsigned i;
+
+        op.left_out = left_out;
+        if (op.kind == OP_FREE)
+            op.ptr = blobs[rng_below(&rng, blob_count)].ptr;
+        else if (!prepare(real.pt, &op.tx, &tx))
+            BROKEN("a transaction: %s", palloc_error());
+        for (i = 0; i < TX_NEW; i++)
+            op.tx.new[i].size = op.tx.new[i].asked;
+        announce(&op);
+        errno = 0;
+        if (op.kind == OP_FREE)
+            pfree(real.pt, op.ptr);
+        if (op.kind == OP_FREE ? errno != 0 : !end(&op.tx, tx))
+            BROKEN("operation %d of a thread: %s", (int)op.kind, palloc_error());
+        note(&op);
+    }
+    return NULL;
+}
+
+static void work_in_threads(uint64_t seed)
+{
+    pthread_t thread;
+    uintptr_t i;
+
+    most_blobs = MOST_BLOBS / THREADS;
+    left_out = mutant[0] != '\0' ? 3 : 0;
+    for (i = 1; i < THREADS; i++)
+        pthread_create(&thread, NULL, work_of_thread, (void *)(uintptr_t)(seed * THREADS + i));
+    work_of_thread((void *)(uintptr_t)(seed * THREADS));
+}
+
 static void work(uint64_t seed, int busy)
 {
     struct rng rng = {seed};
@@ -500,6 +579,8 @@ static void work(uint64_t seed, int busy)
         announce(&op);
         operate(&op);
         note(&op);
+        if (mode == MODE_THREADS)
+            work_in_threads(seed);
         has_record = op.kind == OP_COMMIT && changes_blobs(&op.tx);
         op = choose(&rng);
         op.has_record = has_record;
@@ -630,7 +711,7 @@ int main(void)
     memset(record, 0, sizeof *record);
     mode = mode_of(setting("POWER_MODE", "first"));
     mutant = setting("POWER_MUTANT", "");
-    next_id += seed * 1000000;
+    next_id = first_id(seed * THREADS);
     if (is_raw)
         real.path = DISK;
     else if (mount(DISK, "/mnt", fs, 0, options) != 0)

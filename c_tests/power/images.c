@@ -4,7 +4,7 @@
  *
  *     images BASE LOG FS OPTIONS MODE SEED DIRECTORY COUNT JOBS       about COUNT images at random places, by JOBS processes
  *     images BASE LOG FS OPTIONS MODE SEED DIRECTORY COUNT JOBS mutant     only around operations that lack a sync
- *     images BASE LOG FS OPTIONS MODE SEED DIRECTORY at PLACE HOW     that one, which is kept as DIRECTORY/image
+ *     images BASE LOG FS OPTIONS MODE SEED DIRECTORY at PLACE HOW N   that one, which is kept as DIRECTORY/image
  *
  * After a cut the disk has all that was written before the last flush, and of what was written since
  *
@@ -21,7 +21,8 @@
  * must be there, with the bytes that were not written since.
  *
  * Prints a line "how HOW images N failures N unmounted N refused N N N N N" for each HOW, in the order of enum cause; "total cuts N";
- * "syncs OPERATION N M" where M operations made N syncs. A failure is a line "failed: at PLACE HOW: ...".
+ * "syncs OPERATION N M" where M operations made N syncs. A failure is a line "failed: at PLACE HOW N: ...", and an image that can't be
+ * mounted, which says nothing about palloc, "unmounted: at PLACE HOW N: ...". N is 0 but where several images are made at a place.
  */
 #include "power.h"
 
@@ -31,6 +32,7 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #define BLOCK 4096
@@ -82,7 +84,7 @@ struct state {
 };
 
 static struct state now, synced;
-static struct op in_flight; /* with what it does */
+static struct op in_flight[THREADS]; /* with what they do */
 static int broken; /* an operation failed in the guest */
 static int is_first_job;
 static int is_mutant; /* only cuts around operations that lack a sync */
@@ -235,14 +237,16 @@ static void print_tallies(void)
                 printf("syncs %s %d %u\n", t->name, n, t->count[n]);
 }
 
-/* The operation in flight has returned. */
-static void end_operation(void)
+/* It has returned. */
+static void end_operation(const struct op *op)
 {
     unsigned i;
 
-    tally(&in_flight);
-    apply(&now, &in_flight);
-    if (in_flight.kind != OP_SYNC)
+    if (op->kind == OP_NONE)
+        return;
+    tally(op);
+    apply(&now, op);
+    if (op->kind != OP_SYNC)
         return;
     synced = now;
     for (i = 0; i < synced.count; i++)
@@ -264,9 +268,8 @@ static void take(const struct record *record)
             printf("loss %llu of %llu\n", (unsigned long long)next->result, (unsigned long long)next->asked);
         return;
     }
-    if (in_flight.kind != OP_NONE)
-        end_operation();
-    in_flight = *next;
+    end_operation(&in_flight[record->thread]);
+    in_flight[record->thread] = *next;
     touch(next);
 }
 
@@ -312,7 +315,7 @@ static const char *difference(struct palloc_t *pt, struct state *s)
             snprintf(text, sizeof text, "a blob at %llu too many", (unsigned long long)ptr);
             return text;
         }
-        if (size != blob->size) {
+        if (mode == MODE_THREADS ? size < blob->size : size != blob->size) {
             snprintf(text, sizeof text, "the blob at %llu has %llu bytes, not %llu", (unsigned long long)ptr, (unsigned long long)size,
                      (unsigned long long)blob->size);
             return text;
@@ -331,31 +334,42 @@ static const char *difference(struct palloc_t *pt, struct state *s)
     return text;
 }
 
-/* With PALLOC_SYNC: what returned is there, the operation in flight done or undone. */
-static void compare(struct palloc_t *pt)
+/* It is undone, but bytes may be there. */
+static void undo(struct state *s, const struct op *op)
 {
-    struct state undone = now, done = now;
-    struct expected *blob = find(&undone, in_flight.ptr);
-    char first[200];
-    const char *why;
+    struct expected *blob = find(s, op->ptr);
 
-    apply(&done, &in_flight);
-    if (blob != NULL && in_flight.kind == OP_STORE)
+    if (blob != NULL && op->kind == OP_STORE)
         blob->loose = 1;
-    if (blob != NULL && in_flight.kind == OP_WRITE) {
+    if (blob != NULL && op->kind == OP_WRITE) {
         blob->old_id = blob->id != 0 ? blob->id : 1;
         blob->old_sure = blob->sure;
-        blob->id = in_flight.id;
+        blob->id = op->id;
         blob->sure = blob->size;
         blob->loose |= blob->logged;
     }
-    why = difference(pt, &undone);
-    if (why == NULL)
-        return;
-    snprintf(first, sizeof first, "%s", why);
-    why = difference(pt, &done);
-    if (why != NULL)
-        verdict(FAILED, "neither undone (%s) nor done (%s)", first, why);
+}
+
+/* With PALLOC_SYNC: what returned is there, each operation in flight done or undone. */
+static void compare(struct palloc_t *pt)
+{
+    unsigned done, cases = mode == MODE_THREADS ? 1u << THREADS : 2, i;
+    char all[300] = "";
+
+    for (done = 0; done < cases; done++) {
+        struct state s = now;
+        const char *why;
+        for (i = 0; i < THREADS; i++)
+            if ((done >> i & 1) != 0)
+                apply(&s, &in_flight[i]);
+            else
+                undo(&s, &in_flight[i]);
+        why = difference(pt, &s);
+        if (why == NULL)
+            return;
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", done == 0 ? "" : done == cases - 1 ? "; done: " : "; done in part: ", why);
+    }
+    verdict(FAILED, "undone: %s", all);
 }
 
 /* Without PALLOC_SYNC: what was synced, and neither freed nor moved since. */
@@ -414,7 +428,7 @@ static enum cause cause_of(const char *text, int error)
 
     if (error != EILSEQ || stat(medium_path, &st) != 0)
         return CREATION;
-    if (in_flight.kind == OP_SYNC)
+    if (in_flight[0].kind == OP_SYNC)
         return IN_SYNC;
     for (p = text; *p != '\0'; p++) /* the offset is the last number of the text */
         if (*p >= '0' && *p <= '9' && (p == text || p[-1] < '0' || p[-1] > '9'))
@@ -484,6 +498,7 @@ static void attach(int image, int other)
             first = open(loop_path, O_RDWR | O_CLOEXEC);
             memset(&config, 0, sizeof config);
             config.fd = (uint32_t)image;
+            config.info.lo_flags = LO_FLAGS_AUTOCLEAR;
             if (ioctl(first, LOOP_CONFIGURE, &config) == 0)
                 number = ioctl(control, LOOP_CTL_GET_FREE);
         }
@@ -549,6 +564,7 @@ static void check_image(int image, int other, uint64_t seed)
     fflush(stdout);
     child = fork();
     if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         alarm(60);
         check_medium(seed);
         _exit(0);
@@ -643,17 +659,21 @@ static struct counts {
     uint64_t images, failures, unmounted, refused[CAUSE_COUNT];
 } *counts; /* of this process, for each `how` */
 
-static void print_outcome(const char *what, size_t place, enum how how)
+static void print_outcome(const char *what, size_t place, enum how how, unsigned variant)
 {
-    printf("%s: at %zu %s: %s; %s in flight, of the blob at %llu, asked for %llu bytes; %u blobs\n", what, place, how_names[how], outcome->text,
-           operation_name(&in_flight, 0), (unsigned long long)in_flight.ptr, (unsigned long long)in_flight.asked, now.count);
+    const struct op *op = &in_flight[0];
+
+    printf("%s: at %zu %s %u: %s; %s in flight, of the blob at %llu, asked for %llu bytes; %u blobs\n", what, place, how_names[how], variant,
+           outcome->text, operation_name(op, 0), (unsigned long long)op->ptr, (unsigned long long)op->asked, now.count);
 }
 
-/* One image, which is made again if it fails. */
-static void cut(size_t place, enum how how, uint64_t seed, int keep)
+/* One image, which is made again if it fails. `variant`: which one of several at this place. */
+static void cut(size_t place, enum how how, unsigned variant, uint64_t seed, int keep)
 {
-    int image = make_image(how, seed);
+    int image;
 
+    seed = mix64(seed * 31 + place * 4 + (unsigned)how + ((uint64_t)variant << 40));
+    image = make_image(how, seed);
     if (keep)
         keep_image(image, "image");
     check_image(image, 0, seed);
@@ -671,9 +691,9 @@ static void cut(size_t place, enum how how, uint64_t seed, int keep)
     if (outcome->verdict == REFUSED)
         counts[how].refused[outcome->cause]++;
     if (outcome->verdict == FAILED)
-        print_outcome("failed", place, how);
+        print_outcome("failed", place, how, variant);
     else if (keep || outcome->verdict == UNMOUNTED)
-        print_outcome(verdict_names[outcome->verdict], place, how);
+        print_outcome(verdict_names[outcome->verdict], place, how, variant);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------------------- log */
@@ -824,6 +844,7 @@ static size_t choose_places(size_t *places, size_t wanted, struct rng *rng)
 
 static void be_alone(void)
 {
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* nothing goes on when the script is killed */
     /* What is mounted here is mounted for this process only, and gone with it. */
     if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) {
         printf("no mount namespace: %s\n", strerror(errno));
@@ -847,17 +868,23 @@ static unsigned variants(enum how how)
     return is_mutant ? of_mutant[how] : 1;
 }
 
+static void prepare(int job)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    snprintf(mount_point, sizeof mount_point, "%s/mnt.%d", directory, job);
+    snprintf(medium_path, sizeof medium_path, "%s/medium", mount_point);
+    mkdir(mount_point, 0700);
+    outcome = shared(sizeof *outcome);
+}
+
 /* Cuts at each `jobs`-th place. */
-static void cut_at(const size_t *places, size_t count, uint64_t seed, int job, int jobs, int only_how)
+static void cut_at(const size_t *places, size_t count, uint64_t seed, int job, int jobs)
 {
     size_t i, at = 0;
     int how;
     unsigned variant;
 
-    snprintf(mount_point, sizeof mount_point, "%s/mnt.%d", directory, job);
-    snprintf(medium_path, sizeof medium_path, "%s/medium", mount_point);
-    mkdir(mount_point, 0700);
-    outcome = shared(sizeof *outcome);
+    prepare(job);
     for (i = 0; i < count && !broken; i++) {
         while (at < places[i])
             do_entry(at++);
@@ -865,10 +892,29 @@ static void cut_at(const size_t *places, size_t count, uint64_t seed, int job, i
             continue;
         for (how = 0; how < HOW_COUNT; how++)
             for (variant = 0; variant < variants((enum how)how); variant++)
-                if (only_how >= 0 ? how == only_how : how == ALL || pending_count > (how == SUBSET ? 1 : 0))
-                    cut(places[i], (enum how)how, mix64(seed * 31 + places[i] * 4 + (unsigned)how + ((uint64_t)variant << 40)), only_how >= 0);
+                if (how == ALL || pending_count > (how == SUBSET ? 1 : 0))
+                    cut(places[i], (enum how)how, variant, seed, 0);
     }
     rmdir(mount_point);
+}
+
+/* Makes one image again: `arguments` are PLACE HOW N. Returns whether all is well. */
+static int cut_once(char **arguments, uint64_t seed)
+{
+    static struct counts of_one[HOW_COUNT];
+    size_t at, place = strtoull(arguments[0], NULL, 10);
+    int how = 0;
+
+    while (how < HOW_COUNT && strcmp(how_names[how], arguments[1]) != 0)
+        how++;
+    REQUIRE(how < HOW_COUNT && place <= entry_count);
+    counts = of_one;
+    prepare(0);
+    for (at = 0; at < place; at++)
+        do_entry(at);
+    cut(place, (enum how)how, (unsigned)atoi(arguments[2]), seed, 1);
+    rmdir(mount_point);
+    return outcome->verdict == GOOD || outcome->verdict == REFUSED;
 }
 
 int main(int argc, char **argv)
@@ -877,11 +923,9 @@ int main(int argc, char **argv)
     size_t *places, count;
     struct rng rng;
     uint64_t wanted, seed, failures = 0;
-    int one, how, cause, only_how = -1, job, jobs, status = 0;
+    int how, cause, job, jobs, status = 0;
 
     REQUIRE(argc >= 10);
-    one = strcmp(argv[8], "at") == 0;
-    is_mutant = !one && argc > 10;
     fs = argv[3];
     options = argv[4];
     mode = mode_of(argv[5]);
@@ -891,18 +935,15 @@ int main(int argc, char **argv)
     be_alone();
     load_base(argv[1]);
     load_log(argv[2]);
-    wanted = one ? 1 : strtoull(argv[8], NULL, 10) / 3 + 1;
-    jobs = one ? 1 : atoi(argv[9]);
+    if (strcmp(argv[8], "at") == 0) {
+        REQUIRE(argc >= 12);
+        return cut_once(argv + 9, seed) ? 0 : 1;
+    }
+    is_mutant = argc > 10;
+    wanted = strtoull(argv[8], NULL, 10) / 3 + 1;
+    jobs = atoi(argv[9]);
     places = xmalloc((wanted + 1) * sizeof *places);
-    if (one) {
-        places[0] = strtoull(argv[9], NULL, 10);
-        count = 1;
-        for (how = 0; how < HOW_COUNT; how++)
-            if (argc > 10 && strcmp(how_names[how], argv[10]) == 0)
-                only_how = how;
-        REQUIRE(only_how >= 0 && places[0] <= entry_count);
-    } else
-        count = choose_places(places, wanted, &rng);
+    count = choose_places(places, wanted, &rng);
     of_job = shared(sizeof total * (size_t)jobs);
     for (job = 0; job < jobs; job++) {
         pid_t child = fork();
@@ -910,7 +951,7 @@ int main(int argc, char **argv)
         if (child == 0) {
             counts = of_job + job * HOW_COUNT;
             is_first_job = job == 0;
-            cut_at(places, count, seed, job, jobs, only_how);
+            cut_at(places, count, seed, job, jobs);
             if (job == 0)
                 print_tallies();
             fflush(stdout);

@@ -10,7 +10,7 @@
 
 #define SECTOR 512
 
-/* One operation on the medium, with its results, which the twin of the medium tells before. `left_out`: which of its `syncs` is left out. */
+/* One operation on the medium, with its results, which a twin of the medium gave before. `left_out`: which of its `syncs` is left out. */
 enum kind {
     OP_NONE,
     OP_INIT,   /* size: of the medium */
@@ -34,7 +34,7 @@ enum kind {
 /* What a transaction does: new blobs with patterns, blobs that it frees, and one that it stores a pattern over. 0: one less. */
 struct tx {
     struct {
-        uint64_t ptr, size, asked, id; /* ptr 0: the medium was full */
+        uint64_t ptr, size, asked, id; /* ptr 0: the medium was full; size: in MODE_THREADS at least so many bytes */
     } new[TX_NEW];
     uint64_t freed[TX_FREED];
     uint64_t stored, id;
@@ -47,11 +47,13 @@ struct op {
     struct tx tx;
 };
 
-/* What is written when an operation begins: those of the records before have returned. */
+#define THREADS 2
+
+/* What a thread writes when an operation begins: those of its records before have returned. */
 struct record {
-    uint64_t magic, number;
+    uint64_t magic, number, thread;
     struct op next;
-    char text[SECTOR - 2 * 8 - sizeof(struct op)];
+    char text[SECTOR - 3 * 8 - sizeof(struct op)];
 };
 
 static inline int changes_blobs(const struct tx *tx)
@@ -101,11 +103,12 @@ enum mode {
     MODE_STATIC, /* palloc.h, a static medium with PALLOC_SYNC */
     MODE_SECOND, /* finwo/palloc.h, a dynamic medium with PALLOC_SYNC */
     MODE_PLAIN,  /* palloc.h, a dynamic medium, palloc_sync now and then */
+    MODE_THREADS, /* palloc.h, a dynamic medium with PALLOC_SYNC, transactions of THREADS at once */
     MODE_LOSS,   /* no power cut: store, sync, drop the cache, read */
     MODE_COUNT
 };
 
-static const char *const mode_names[MODE_COUNT] = {"first", "static", "second", "plain", "loss"};
+static const char *const mode_names[MODE_COUNT] = {"first", "static", "second", "plain", "threads", "loss"};
 
 static inline enum mode mode_of(const char *name)
 {
