@@ -8,7 +8,9 @@
 ##   make check-power     cuts the power of a virtual machine with real file systems for POWER_SECONDS (900); MUTANT=N leaves out a barrier
 ##   make check-cross     the tests on other machines and systems, in the emulators that are installed: an hour
 ##   make check-mutants   small changes of the code, and whether a test fails: a random sample, MUTANTS_SECONDS (3600); needs cargo-mutants
-##   make fuzz            cargo-fuzz, FUZZ_SECONDS (120) for each target; new inputs go to build/fuzz
+##   make fuzz            libFuzzer, FUZZ_SECONDS (120) for each target, and a table; new inputs end up in build/fuzz
+##   make fuzz-regress    the inputs in fuzz/corpus again, and mutants of them, without libFuzzer; part of make check
+##   make coverage        lines and branches that tests and fuzz corpora run: a table by file; needs llvm-tools of rustup
 ##   make bench           figures beside those of other allocators that are installed; nothing passes or fails
 ##   make bench-report    the same, and writes docs/PERFORMANCE.md (needs python3)
 ##   make headers         writes include/*.h from src/ffi and headers/, and man/*.3 from these
@@ -81,7 +83,7 @@ SOURCES   := $(shell find src -name '*.rs') Cargo.toml build.rs $(wildcard Cargo
 cargo_build = $(CARGO) rustc --release --lib $(CARGOFLAGS) --target-dir "$(CARGO_TARGET_DIR)" $(if $(TARGET),--target $(TARGET)) \
     $(if $(DEBUG),--config profile.release.debug=2) --crate-type
 
-.PHONY: abi all bench bench-report check check-cross check-deep check-mutants check-power clean demo dist fuzz headers help install uninstall
+.PHONY: abi all bench bench-report check check-cross check-deep check-mutants check-power clean coverage demo dist fuzz fuzz-regress headers help install uninstall
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/lib/$(STATIC) $(if $(filter musl,$(system)),,$(BUILD)/lib/$(SHARED)) $(TOOL) $(if $(PREFIX_SYMBOLS),$(INCLUDE))
@@ -177,8 +179,16 @@ check-mutants:
 check-cross:
 	@+MAKE="$(MAKE)" c_tests/cross.sh
 
-fuzz:
+fuzz: all
 	@fuzz/run.sh
+
+fuzz-regress: all
+	$(CARGO) test $(CARGOFLAGS) -q --lib fuzzing
+	$(CARGO) test $(CARGOFLAGS) -q --test fuzz
+	@fuzz/run.sh replay
+
+coverage:
+	@c_tests/coverage.sh
 
 bench: all
 	@benches/run.sh

@@ -106,6 +106,7 @@ step "C programs"
 script run.sh
 script own_names.sh "$COPY"
 script tool.sh
+check "the corpus of fuzz/inline.c" fuzz/run.sh replay
 
 step "libraries and installation"
 script package.sh "$COPY"

@@ -3,7 +3,7 @@
 # under AddressSanitizer, the C programs with threads under ThreadSanitizer; two minutes of power.sh; the source archive and the packages made of it (dist.sh). The
 # last line has the totals. Half an hour, more or less.
 #
-# FUZZ_SECONDS (120) is the time of each fuzz target under cargo-fuzz.
+# FUZZ_SECONDS (120) is the time of each fuzz target under libFuzzer.
 . "$(dirname "$0")/lib.sh"
 : "${CARGO:=cargo}" "${CARGOFLAGS=--locked}"
 cd "$ROOT" || exit
@@ -93,12 +93,12 @@ else
     skip "ThreadSanitizer" "needs the sources of Rust's standard library (rustup component add rust-src)"
 fi
 
-if "$CARGO" fuzz --version >/dev/null 2>&1; then
+if "$CARGO" fetch --locked --manifest-path fuzz/Cargo.toml >/dev/null 2>&1; then
     echo "== fuzz targets"
     check "make fuzz" "$MAKE" --no-print-directory fuzz
-    grep -hE 'number_of_executed_units' "$WORK/log" | sed 's/^/    /'
+    sed 's/^/    /' build/fuzz/table.md
 else
-    skip "fuzz targets" "needs cargo-fuzz (cargo install cargo-fuzz)"
+    skip "fuzz targets" "needs the crate libfuzzer-sys"
 fi
 
 RESULTS="" POWER_SECONDS="${POWER_SECONDS:-120}" c_tests/power.sh >"$WORK/power"

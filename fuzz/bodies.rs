@@ -1,4 +1,4 @@
-//! What is done with each input of a fuzz target: by cargo-fuzz (fuzz_targets/) and by tests/fuzz.rs, which needs no cargo-fuzz.
+//! What is done with each input of a fuzz target: by libFuzzer (fuzz_targets/) and by tests/fuzz.rs, which needs no libFuzzer.
 #![allow(dead_code)] // each target uses one of them
 
 use std::collections::BTreeMap;

@@ -1,29 +1,117 @@
 #!/bin/sh
-# Runs cargo-fuzz on each target for FUZZ_SECONDS (120), as `make fuzz` does. Stops at the first crash.
+# Runs the fuzz targets with libFuzzer, and ends with a table of them. `make` has built the library.
 #
-#   fuzz/run.sh [TARGET...]
+#   fuzz/run.sh [TARGET...]     those, or all, FUZZ_SECONDS (120) each; more options of libFuzzer in FUZZ_FLAGS
+#   fuzz/run.sh replay          the corpus of the target in C, which no Rust test runs, without libFuzzer
 #
-# New inputs go to build/fuzz/TARGET, crashes to fuzz/artifacts. A target starts with the inputs in fuzz/corpus, its own or those of the
-# target that has inputs of the same kind.
-set -e
-cd "$(dirname "$0")/.."
+# New inputs are kept in build/fuzz/TARGET, inputs that crashed in build/fuzz/crashes. Add one of these to fuzz/corpus/TARGET, under a name
+# that describes it: the tests replay it then.
+#
+# The targets in memory run without what slows them down: AddressSanitizer, and hints about compared numbers. With any sanitizer the compiler
+# options are not stable: RUSTC_BOOTSTRAP makes a stable compiler accept them.
+cd "$(dirname "$0")/.." || exit
+ROOT=$PWD
+: "${CARGO:=cargo}" "${CARGOFLAGS=--locked}" "${RUSTC:=rustc}" "${FUZZ_SECONDS:=120}" "${FUZZ_FLAGS=}" "${LIBS=-lpthread -lm -ldl}"
+OUT=$ROOT/build/fuzz
+HOST=$($RUSTC -vV | sed -n 's/^host: //p')
+ALL="media transactions records intervals vmem bytes operations salvage buflib inline"
+[ $# -gt 0 ] || eval "set -- $ALL"
+mkdir -p "$OUT/crashes" || exit
+if [ "$*" = replay ]; then
+    # shellcheck disable=SC2086
+    ${CC:-cc} -std=gnu11 -O1 -g -Wall -Wextra -Werror -DREPLAY -Iinclude fuzz/inline.c build/lib/libpalloc.a $LIBS -o "$OUT/replay" &&
+        "$OUT/replay" fuzz/corpus/inline/*
+    exit
+fi
 
-[ $# -gt 0 ] || set -- bytes operations salvage buflib transactions records media
-for target; do
-    case $target in
-    salvage | media) corpus=fuzz/corpus/bytes ;;
-    *) corpus=fuzz/corpus/$target ;;
+# glibc keeps this many freed blocks of each size at hand.
+export GLIBC_TUNABLES=glibc.malloc.tcache_count=1000
+
+kind() {
+    case $1 in
+    media | transactions | records | intervals | vmem) echo plain ;;
+    inline) echo c ;;
+    *) echo address ;;
     esac
-    # Targets over a medium in memory try many more inputs without the sanitizer.
-    case $target in
-    transactions | records | media) flags="--sanitizer none --no-trace-compares" ;;
-    *) flags= ;;
+}
+
+corpus() {
+    case $1 in
+    media | salvage) echo fuzz/corpus/bytes ;;
+    *) echo "fuzz/corpus/$1" ;;
     esac
-    [ -d "$corpus" ] || corpus=
-    echo "== $target"
-    mkdir -p "build/fuzz/$target"
-    # RUSTC_BOOTSTRAP: coverage and AddressSanitizer are unstable options of the compiler.
-    # shellcheck disable=SC2086  # flags are a list
-    RUSTC_BOOTSTRAP=1 "${CARGO:-cargo}" fuzz run $flags "$target" "build/fuzz/$target" $corpus -- \
-        "-max_total_time=${FUZZ_SECONDS:-120}" -print_final_stats=1
+}
+
+program() {
+    case $(kind "$1") in
+    c) echo "$OUT/inline" ;;
+    *) echo "$OUT/$(kind "$1")/$HOST/release/$1" ;;
+    esac
+}
+
+# Builds the targets that are wanted of one kind.
+build() { # KIND NAMES...
+    flags="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
+    flags="$flags -Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1 -Cdebug-assertions --cfg fuzzing"
+    case $1 in
+    address) flags="$flags -Zsanitizer=address -Cllvm-args=-sanitizer-coverage-trace-compares" ;;
+    c)
+        # shellcheck disable=SC2086
+        clang -std=gnu11 -O1 -g -Wall -Wextra -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Iinclude fuzz/inline.c \
+            build/lib/libpalloc.a $LIBS -o "$OUT/inline"
+        return
+        ;;
+    esac
+    targets=$OUT/$1
+    shift
+    bins=
+    for name; do bins="$bins --bin $name"; done
+    # shellcheck disable=SC2086
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS=$flags $CARGO build $CARGOFLAGS -q --release --manifest-path fuzz/Cargo.toml --target "$HOST" \
+        --target-dir "$targets" $bins
+}
+
+stat_of() { # NAME LOG
+    sed -n "s/^stat::$1: *//p" "$2" | tail -n 1
+}
+
+for wanted in plain address c; do
+    names=
+    for name; do
+        [ "$(kind "$name")" != $wanted ] || names="$names $name"
+    done
+    # shellcheck disable=SC2086
+    if [ $wanted = c ] && [ -n "$names" ] && ! command -v clang >/dev/null; then
+        echo "skipped: inline needs clang"
+    elif [ -n "$names" ]; then
+        build $wanted $names || exit
+    fi
 done
+
+table=$OUT/table.md
+printf '%s\n' "| target | executions | a CPU second | edges | inputs | crashes |" "| --- | ---: | ---: | ---: | ---: | ---: |" >"$table"
+status=0
+for name; do
+    program=$(program "$name") log=$OUT/$name.log
+    [ -x "$program" ] || continue
+    echo "== $name"
+    mkdir -p "$OUT/$name" "$(corpus "$name")"
+    before=$(find "$OUT/crashes" -name "$name-*" | wc -l)
+    # shellcheck disable=SC2086
+    (
+        "$program" -max_total_time="$FUZZ_SECONDS" -print_final_stats=1 -artifact_prefix="$OUT/crashes/$name-" $FUZZ_FLAGS "$OUT/$name" \
+            "$(corpus "$name")" >"$log" 2>&1 || echo "failed: $log"
+        times >"$log.times" # the second line is of the children
+    )
+    crashes=$(($(find "$OUT/crashes" -name "$name-*" | wc -l) - before))
+    [ "$crashes" -eq 0 ] || status=1
+    runs=$(stat_of number_of_executed_units "$log")
+    [ -n "$runs" ] || status=1
+    awk -v name="$name" -v runs="${runs:-0}" -v crashes="$crashes" -v edges="$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -n 1)" \
+        -v inputs="$(sed -n 's/.* corp: \([0-9]*\)\/.*/\1/p' "$log" | tail -n 1)" '
+        function seconds(text) { split(text, part, /[ms]/); return 60 * part[1] + part[2] }
+        NR == 2 { cpu = seconds($1) + seconds($2)
+          printf "| %s | %d | %d | %s | %s | %d |\n", name, runs, (cpu > 0 ? runs / cpu : 0), edges, inputs, crashes }' "$log.times" >>"$table"
+done
+cat "$table"
+exit $status

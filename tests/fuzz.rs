@@ -1,4 +1,4 @@
-//! The inputs of the fuzz targets, as they are and changed at random, without cargo-fuzz. DEEP in the environment asks for many.
+//! The inputs of the fuzz targets, as they are and changed at random, without libFuzzer. DEEP in the environment asks for many.
 
 #![cfg(unix)]
 
@@ -6,6 +6,8 @@
 mod bodies;
 #[path = "../fuzz/buflib.rs"]
 mod buflib;
+#[path = "../fuzz/vmem.rs"]
+mod vmem;
 
 use std::path::Path;
 use std::{env, fs};
@@ -108,4 +110,9 @@ fn any_operations_keep_what_was_written() {
 #[test]
 fn operations_on_blocks_keep_them_and_damage_reaches_no_other_memory() {
     replay(&inputs(&["fuzz/corpus/buflib"], None), buflib::operations, 5_000);
+}
+
+#[test]
+fn any_calls_of_vmem_do_what_the_model_does() {
+    replay(&inputs(&["fuzz/corpus/vmem"], None), vmem::calls, 1_000);
 }

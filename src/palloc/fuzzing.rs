@@ -332,8 +332,16 @@ pub fn transactions(data: &[u8]) {
     nothing_is_lost(state.heap, &state.shadow);
 }
 
+/// What `work` does with a medium. One input has one of these, because each costs an opening.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Killed,
+    Closed,
+    Everything,
+}
+
 /// Works on a medium that was opened, with transactions too: no blob's space is handed out.
-fn work(mut heap: Heap<MemMedium>) -> Result<()> {
+fn work(mut heap: Heap<MemMedium>, then: Then) -> Result<()> {
     let mut shadow = blobs(&heap);
     let is_apart = |shadow: &Blobs, ptr: u64, n: u64| {
         shadow.iter().all(|(&other, bytes)| ptr + n < other || other + bytes.len() as u64 <= ptr)
@@ -344,7 +352,11 @@ fn work(mut heap: Heap<MemMedium>) -> Result<()> {
         heap.medium.bytes[ptr as usize..][..n as usize].fill(7);
         shadow.insert(ptr, vec![7; n as usize]);
     }
-    if let Ok(mut changes) = heap.begin() {
+    if then == Then::Closed {
+        if let Some((ptr, _)) = shadow.pop_first() {
+            heap.free(ptr)?;
+        }
+    } else if let Ok(mut changes) = heap.begin() {
         let mut after = shadow.clone();
         if let Ok(ptr) = heap.tx_alloc(&mut changes, 40) {
             let n = changes.data(ptr)?.len();
@@ -366,38 +378,57 @@ fn work(mut heap: Heap<MemMedium>) -> Result<()> {
         heap.tx_commit(&mut changes)?;
         shadow = after;
     }
-    assert_eq!(blobs(&heap), shadow);
-    let again = recover::open(MemMedium::new(heap.medium.bytes.clone()), Flags::DEFAULT)?.0;
-    assert_eq!(blobs(&again), shadow, "killed");
-    let medium = closed(heap);
-    let again = recover::open(medium, Flags::DEFAULT)?.0;
-    assert_eq!(blobs(&again), shadow, "closed");
+    let mut again = match then {
+        Then::Closed => closed(heap),
+        Then::Killed => heap.medium,
+        Then::Everything => {
+            assert_eq!(blobs(&heap), shadow);
+            let again = recover::open(MemMedium::new(heap.medium.bytes.clone()), Flags::DEFAULT)?.0;
+            assert_eq!(blobs(&again), shadow, "killed");
+            closed(heap)
+        }
+    };
+    again.barriers = None;
+    let again = recover::open(again, Flags::DEFAULT)?.0;
+    assert_eq!(blobs(&again), shadow, "opened again");
     done_with(again.medium);
     Ok(())
 }
 
 /// A medium with any bytes is opened or refused, the same for reading only, and unchanged if it is refused; what was opened is worked
-/// on and is sound afterwards.
+/// on and is sound afterwards. The last byte of the input says which of these is tried, all of them for one value of eight.
 pub fn media(data: &[u8]) {
-    if data.len() > LARGEST / 4 {
-        return;
-    }
-    let (first, second) = (MemMedium::new(data.to_vec()), medium(data));
-    let changes = first.changes.clone();
-    let read_only = recover::open(first, Flags::READONLY).map(|(heap, _)| blobs(&heap));
-    assert_eq!(changes.get(), 0, "READONLY writes nothing");
+    let Some((&kind, data)) = data.split_last().filter(|(_, data)| data.len() <= LARGEST / 4) else { return };
+    let everything = kind % 8 == 7;
+    let second = medium(data);
     let changes = second.changes.clone();
-    match recover::open(second, Flags::DEFAULT) {
-        Err(_) => assert_eq!(changes.get(), 0, "what is refused is not written to"),
-        Ok((heap, _)) => {
-            if let Ok(read_only) = read_only {
-                // The last one may have been given what is too little for a block.
-                let found = blobs(&heap);
-                assert!(read_only.keys().eq(found.keys()));
-                assert!(read_only.iter().all(|(ptr, bytes)| found[ptr].starts_with(bytes)));
-            }
-            work(heap).unwrap();
+    let opened = match recover::open(second, Flags::DEFAULT) {
+        Err(_) => {
+            assert_eq!(changes.get(), 0, "what is refused is not written to");
+            None
         }
+        Ok((heap, _)) => Some(heap),
+    };
+    if everything || kind % 8 < 2 {
+        let first = MemMedium::new(data.to_vec());
+        let changes = first.changes.clone();
+        let read_only = recover::open(first, Flags::READONLY).map(|(heap, _)| blobs(&heap));
+        assert_eq!(changes.get(), 0, "READONLY writes nothing");
+        if let (Some(heap), Ok(read_only)) = (&opened, read_only) {
+            // The last one may have been given what is too little for a block.
+            let found = blobs(heap);
+            assert!(read_only.keys().eq(found.keys()));
+            assert!(read_only.iter().all(|(ptr, bytes)| found[ptr].starts_with(bytes)));
+        }
+    }
+    let then = match kind % 8 {
+        7 => Then::Everything,
+        2..=4 => Then::Killed,
+        5 | 6 => Then::Closed,
+        _ => return opened.into_iter().for_each(|heap| done_with(heap.medium)),
+    };
+    if let Some(heap) = opened {
+        work(heap, then).unwrap();
     }
 }
 
@@ -530,7 +561,7 @@ pub fn records(data: &[u8]) {
             || crafted.live.iter().any(|live| was_freed(live.start) && live.start < ptr && end <= live.end());
         assert!(is_old || is_made, "{ptr} comes from nowhere");
     }
-    work(heap).unwrap();
+    work(heap, Then::Everything).unwrap();
 }
 
 #[cfg(test)]

@@ -33,6 +33,8 @@
 
 pub(crate) mod arena;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod interval_map;
 mod os;
 pub(crate) mod region;

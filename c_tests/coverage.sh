@@ -1,0 +1,63 @@
+#!/bin/sh
+# Which lines and branches of src/ the Rust tests, the C programs and the fuzz corpora run: a table by file, in build/coverage/table.md, and
+# beside it the lines that none of them runs. Needs the LLVM tools of the compiler (rustup component add llvm-tools).
+#
+#   c_tests/coverage.sh [FILTER]      with a filter for the tests
+. "$(dirname "$0")/lib.sh"
+: "${CARGO:=cargo}" "${CARGOFLAGS=--locked}"
+cd "$ROOT" || exit
+HOST=$($RUSTC -vV | sed -n 's/^host: //p')
+TOOLS=$($RUSTC --print sysroot)/lib/rustlib/$HOST/bin
+OUT=$ROOT/build/coverage
+if [ ! -x "$TOOLS/llvm-cov" ] || [ ! -x "$TOOLS/llvm-profdata" ]; then
+    skip "coverage" "needs llvm-cov and llvm-profdata of the compiler: rustup component add llvm-tools"
+    finish
+    exit
+fi
+rm -rf "$OUT" && mkdir -p "$OUT" || exit
+
+# Branches are an unstable option of the compiler. One file for some processes: they merge into it.
+export RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$ROOT/target/coverage" LLVM_PROFILE_FILE="$OUT/%4m.profraw"
+export RUSTFLAGS="-Cinstrument-coverage -Zcoverage-options=branch" RUSTDOCFLAGS="-Cinstrument-coverage"
+# shellcheck disable=SC2086
+$CARGO test $CARGOFLAGS --no-run --message-format=json --lib --tests 2>"$OUT/build.log" |
+    sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | sort -u >"$OUT/programs"
+[ -s "$OUT/programs" ] || { tail -n 30 "$OUT/build.log"; exit 1; }
+# Those that test the package instead of the library would compile it again.
+# shellcheck disable=SC2086
+$CARGO test $CARGOFLAGS --no-fail-fast --lib --test palloc --test buflib --test fuzz --test memory --test c_programs -- "$@" >"$OUT/tests.log" 2>&1 ||
+    echo "Some tests failed: $OUT/tests.log"
+
+"$TOOLS/llvm-profdata" merge -sparse "$OUT"/*.profraw -o "$OUT/all.profdata" || exit
+objects=$(find "$CARGO_TARGET_DIR/debug" -maxdepth 1 -name libpalloc.so)
+while read -r program; do
+    case $program in
+    */palloc-* | */buflib-* | */fuzz-* | */memory-*) objects="$objects $program" ;;
+    esac
+done <"$OUT/programs"
+first=${objects%% *}
+more=
+for object in ${objects#"$first"}; do more="$more -object $object"; done
+# shellcheck disable=SC2086
+cov() { # COMMAND
+    command=$1
+    shift
+    "$TOOLS/llvm-cov" "$command" "$first" $more -instr-profile="$OUT/all.profdata" \
+        -ignore-filename-regex='(/registry/|/rustc/|/tests/|tests\.rs|/fuzz/|fuzzing\.rs|memory\.rs|sabotage\.rs)' "$@"
+}
+cov report >"$OUT/report.txt" || exit
+cov show -show-branches=count -use-color=0 >"$OUT/lines.txt" || exit
+awk -v root="$ROOT/src/" '
+    BEGIN { print "| file | lines | not run | % | branches | not run | % |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |" }
+    / 100\.00%|[0-9]\.[0-9][0-9]%|-$/ && NF >= 10 && $1 != "Filename" {
+        name = $1
+        sub(root, "", name)
+        sub(/^.*\/src\//, "", name)
+        printf "| %s | %d | %d | %.1f | %d | %d | %s |\n", name, $8, $9, $8 ? 100 * ($8 - $9) / $8 : 100, $11, $12,
+            $11 ? sprintf("%.1f", 100 * ($11 - $12) / $11) : "-"
+    }' "$OUT/report.txt" >"$OUT/table.md"
+# FILE:LINE: text, of each line that is not run.
+awk '/^\/.*:$/ { file = $0; sub(/^.*\/src\//, "", file); next }
+    { split($0, part, "|") }
+    part[2] ~ /^ *0$/ { text = $0; sub(/^[^|]*\|[^|]*\|/, "", text); printf "%s%d:%s\n", file, part[1], text }' "$OUT/lines.txt" >"$OUT/not-run.txt"
+cat "$OUT/table.md"
