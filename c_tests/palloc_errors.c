@@ -439,6 +439,8 @@ static void null_handles(void)
     POINT_OF("palloc_sync-of-NULL-is-EINVAL", palloc_sync(NULL) == -1);
     POINT_OF("palloc_stat-of-NULL-is-EINVAL", palloc_stat(NULL, &stat) == -1);
     POINT_OF("palloc_walk-of-NULL-is-EINVAL", palloc_walk(NULL, walk_nothing, NULL) == -1);
+    POINT_OF("palloc_aligned-of-NULL-is-EINVAL", palloc_aligned(NULL, 16, 16) == 0);
+    POINT_OF("palloc_trim-of-NULL-is-EINVAL", palloc_trim(NULL, 0) == -1);
     POINT_OF("palloc_check-of-NULL-is-EINVAL", palloc_check(NULL, NULL, NULL) == -1);
     POINT_OF("palloc_init-of-NULL-is-EINVAL", palloc_init(NULL, PALLOC_DYNAMIC) == NULL);
 
@@ -493,6 +495,8 @@ static void quiet_success(void)
     QUIET(CHECK_EQ_I(palloc_walk(pt, walk_nothing, NULL), 0));
     QUIET(pfree(pt, 16));
     QUIET(CHECK_EQ_I(palloc_sync(pt), 0));
+    QUIET(CHECK(palloc_aligned(pt, 4096, 100) % 4096 == 0));
+    QUIET(CHECK_EQ_I(palloc_trim(pt, GIB), 0));
     QUIET(pfree(pt, ptr));
     QUIET(palloc_close(pt));
     QUIET(CHECK_EQ_I(palloc_check(FILE_NAME, NULL, NULL), 0));

@@ -260,6 +260,19 @@ struct palloc_stat {
 typedef int (*palloc_walk_fn)(void *user, uint64_t ptr, uint64_t size, int is_free);
 
 /*
+ * Given to a palloc_trace_fn, which calls it with its `mark` and an offset that the blob holds. 0
+ * is ignored.
+ */
+typedef void (*palloc_visit_fn)(void *mark, uint64_t ptr);
+
+/*
+ * Calls `visit(mark, p)` for each offset `p` that the blob at `ptr` holds. `data` are its `size`
+ * bytes. A result other than 0 ends the call of palloc_unreachable. The function must return: no
+ * longjmp, no exception.
+ */
+typedef int (*palloc_trace_fn)(void *user, uint64_t ptr, const void *data, uint64_t size, palloc_visit_fn visit, void *mark);
+
+/*
  * Called for each violation of the format: `offset` is that of the block, `what` describes the
  * violation and is valid during the call. The function must return: no longjmp, no exception.
  */
@@ -352,6 +365,19 @@ uint64_t palloc(struct palloc_t *pt, size_t size);
  * - ENOSPC, EROFS, EINVAL, EFBIG, EILSEQ, EIO, ...: as with palloc.
  */
 uint64_t pcalloc(struct palloc_t *pt, size_t count, size_t size);
+
+/*
+ * As palloc, and the offset of the blob is a multiple of `alignment`, a power of two up to 2^30. Up
+ * to the page size, so is its address. The space before the blob stays free, less than `alignment`
+ * + 32 bytes of it. On a dynamic medium that may be a part of the file that holds nothing else.
+ * prealloc that moves the blob keeps an alignment of 16 only: to resize it, use palloc_aligned, a
+ * copy and pfree.
+ *
+ * Returns 0 on failure, and the medium is as it was. Fails iff:
+ * - EINVAL: `alignment` is no power of two, or more than 2^30; `pt` is NULL.
+ * - ENOSPC, ENOMEM, EROFS, EFBIG, EILSEQ, EIO, ...: as with palloc.
+ */
+uint64_t palloc_aligned(struct palloc_t *pt, size_t alignment, size_t size);
 
 /*
  * Returns the offset of the root: the first blob of the medium, in which a program keeps the
@@ -497,6 +523,27 @@ int palloc_flush(struct palloc_t *pt, uint64_t offset, size_t len);
 int palloc_sync(struct palloc_t *pt);
 
 /*
+ * Gives the disk's space under free blocks back to the file system, where there are at least
+ * `min_bytes` of it in one piece; 0 stands for 1 MiB. The file keeps its length and gets holes. A
+ * blob that is made there later gets its space before its palloc returns. Calls palloc_sync first,
+ * and then writes to the disk once more, with the medium locked: that the blocks are free is on the
+ * disk before their space is given back.
+ *
+ * The library never does this by itself: a file of many small holes is slow to read, to copy and to
+ * remove, and each page of a hole costs a system call when it is used again. Trim when much is free
+ * that will not be needed soon.
+ *
+ * Returns by how many bytes the file takes less space on the disk; -1 on failure. Blobs are the
+ * same in both cases. Fails iff:
+ * - EOPNOTSUPP: there is such space, and the file system or the operating system can't give it
+ *   back; or it is a block device.
+ * - EROFS: opened with PALLOC_READONLY. EINVAL: `pt` is NULL.
+ * - EILSEQ: a marker of a free block was overwritten since the medium was opened.
+ * - EIO, ENOSPC, ...: as with palloc_sync, or an error of fallocate(2).
+ */
+int64_t palloc_trim(struct palloc_t *pt, uint64_t min_bytes);
+
+/*
  * Counts blocks and bytes into `out`. The call walks all blocks.
  *
  * Returns 0, or -1 on failure, and then `out` is unchanged. Fails iff:
@@ -516,6 +563,31 @@ int palloc_stat(struct palloc_t *pt, struct palloc_stat *out);
  * - EILSEQ: a marker was overwritten since the medium was opened.
  */
 int palloc_walk(struct palloc_t *pt, palloc_walk_fn fn, void *user);
+
+/*
+ * Follows references from the `count` offsets in `roots`: calls `trace` for each blob that they
+ * lead to, which calls `visit` for each offset in it. Then calls `fn` for every blob that is not
+ * reached, by ascending offset, with `is_free` 0. `fn` may pfree it. So a program whose process was
+ * killed between palloc and the store of the offset finds the blob that nothing leads to. (With
+ * palloc_begin there is none.) An offset that is not the first byte of a blob goes to `report`, if
+ * not NULL; one inside of a blob keeps the blob, all the same.
+ *
+ * Nothing is written. The call needs 1/256 of the medium's size as memory, and 8 bytes for each
+ * blob at most. The medium is not locked during the calls of the functions.
+ *
+ * Returns the first result of `trace` or `fn` that is not 0, and ends there; else 0. Blobs may not
+ * be reached if `trace` ended it, so `fn` is not called then. Returns -1 on failure too: to see a
+ * failure, set errno to 0 before the call. Fails iff:
+ * - EINVAL: `pt`, `trace` or `fn` is NULL, or `roots` is and `count` is not 0.
+ * - ENOMEM: memory ran out; `fn` was not called.
+ * - EILSEQ: a marker was overwritten since the medium was opened.
+ * - ENOSPC, ...: as with palloc_data.
+ *
+ * Precondition: during the call no other thread changes the medium or stores offsets, `trace`
+ * changes nothing, and `fn` frees no other blob. Blobs that `fn` makes are not among those that it
+ * is called for.
+ */
+int palloc_unreachable(struct palloc_t *pt, const uint64_t *roots, size_t count, palloc_trace_fn trace, palloc_walk_fn fn, palloc_report_fn report, void *user);
 
 /*
  * Begins a transaction: blobs are allocated, filled, changed and freed in one step. After a kill
@@ -538,6 +610,8 @@ int palloc_walk(struct palloc_t *pt, palloc_walk_fn fn, void *user);
 struct palloc_tx *palloc_begin(struct palloc_t *pt);
 
 /*
+ * The transaction is over.
+ *
  * Allocates a blob of at least `size` bytes which is one once the transaction is committed, and
  * returns the offset of its first byte. What the bytes hold is not defined. Fill them through
  * palloc_tx_data, or with pwrite(2).

@@ -4,13 +4,13 @@
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fmt::{self, Write};
+use std::ops::ControlFlow;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard};
 
 use libc::size_t;
 
-use super::{ErrorText, get_errno, set_errno};
+use super::{ErrorText, errno, get_errno, set_errno};
 use crate::palloc::{self as engine, Changes, Error, Flags, Locked, Palloc};
 
 /// No flags: a static medium, which keeps the size of the file.
@@ -92,13 +92,30 @@ pub type palloc_walk_fn = Option<unsafe extern "C" fn(user: *mut c_void, ptr: u6
 /// The function must return: no longjmp, no exception.
 pub type palloc_report_fn = Option<unsafe extern "C" fn(user: *mut c_void, offset: u64, what: *const c_char)>;
 
+/// Given to a palloc_trace_fn, which calls it with its `mark` and an offset that the blob holds. 0 is ignored.
+pub type palloc_visit_fn = Option<unsafe extern "C" fn(mark: *mut c_void, ptr: u64)>;
+
+/// Calls `visit(mark, p)` for each offset `p` that the blob at `ptr` holds. `data` are its `size` bytes. A result other than 0 ends the call
+/// of palloc_unreachable. The function must return: no longjmp, no exception.
+pub type palloc_trace_fn = Option<
+    unsafe extern "C" fn(
+        user: *mut c_void,
+        ptr: u64,
+        data: *const c_void,
+        size: u64,
+        visit: palloc_visit_fn,
+        mark: *mut c_void,
+    ) -> c_int,
+>;
+
 /// The memory behind the pointer that palloc_init returns: the documented fields, then private ones.
 #[repr(C, align(8))] // the atomic fields of `public`; 32-bit machines align a u64 to 4
 struct Handle {
     public: UnsafeCell<palloc_t>,
     filename: CString,
     medium: Palloc,
-    transactions: Mutex<Vec<Open>>,
+    /// For the thread that has the medium's lock.
+    transactions: UnsafeCell<Transactions>,
 }
 
 /// A transaction: made by palloc_begin, gone after palloc_commit or palloc_cancel. One thread at a time uses it.
@@ -107,20 +124,45 @@ pub struct palloc_tx {
     changes: Changes,
 }
 
-/// A transaction that is open: palloc_close frees it.
-#[derive(PartialEq)]
-struct Open(*mut palloc_tx);
+/// The transactions that palloc_begin has made. palloc_close frees them.
+#[derive(Default)]
+struct Transactions {
+    /// The open ones first. The others are for the next palloc_begin.
+    all: Vec<*mut palloc_tx>,
+    open: usize,
+}
 
-// SAFETY: an address; what it points to is used by the thread that has the transaction, or by palloc_close, when no other thread is at
-// work on the medium.
-unsafe impl Send for Open {}
+impl Transactions {
+    /// One that is not open, the first behind the open ones.
+    fn spare(&mut self, pt: *mut palloc_t) -> engine::Result<*mut palloc_tx> {
+        if self.open == self.all.len() {
+            self.all.try_reserve(1)?;
+            let tx = engine::try_box(palloc_tx { pt, changes: Changes::default() })?;
+            self.all.push(Box::into_raw(tx).cast());
+        }
+        Ok(self.all[self.open])
+    }
 
-impl Open {
-    /// # Safety
-    /// It is a transaction that palloc_begin made and that is not freed yet.
-    unsafe fn free(self) {
-        // SAFETY: it came from Box::into_raw in palloc_begin, as a slice of one.
-        drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(self.0, 1)) });
+    /// That one is open from now on.
+    fn note_begun(&mut self) {
+        self.open += 1;
+    }
+
+    /// An open one is over.
+    fn note_over(&mut self, tx: *mut palloc_tx) {
+        if let Some(place) = self.all[..self.open].iter().position(|&open| open == tx) {
+            self.open -= 1;
+            self.all.swap(place, self.open);
+        }
+    }
+}
+
+impl Drop for Transactions {
+    fn drop(&mut self) {
+        for &tx in &self.all {
+            // SAFETY: it came from Box::into_raw in `spare`, as a slice of one. No thread uses it any more.
+            drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(tx, 1)) });
+        }
     }
 }
 
@@ -172,6 +214,7 @@ fn errno_of(error: &Error) -> c_int {
         | Error::NotInBlob { .. }
         | Error::RootTooShort { .. }
         | Error::RootInTransaction
+        | Error::BadAlignment(_)
         | Error::NoAddress => libc::EINVAL,
         Error::Extended => libc::ENOTSUP,
         Error::Locked => libc::EWOULDBLOCK,
@@ -190,8 +233,10 @@ pub(super) fn invalid(function: &str, what: &str) {
 }
 
 impl Handle {
-    fn open(&self) -> MutexGuard<'_, Vec<Open>> {
-        self.transactions.lock().expect("nothing panics with this lock")
+    /// The transactions. They are not used any more when the lock is given back, or this is called again.
+    fn transactions<'a>(&'a self, _lock: &'a mut Locked<'_>) -> &'a mut Transactions {
+        // SAFETY: the lock is that of this medium, so no other thread is here; and it is borrowed as long as the result is.
+        unsafe { &mut *self.transactions.get() }
     }
 
     /// Updates the documented fields. The caller holds the lock, so the last call's values stay.
@@ -281,10 +326,13 @@ unsafe fn with_handle<T>(
     }
     // SAFETY: a live handle points to the first field of a Handle, which lives until palloc_close.
     let handle = unsafe { &*pt.cast::<Handle>() };
-    let before = get_errno();
+    let errno = errno();
+    // SAFETY: the address is that of an integer of this thread.
+    let before = unsafe { *errno };
     match f(handle) {
         Ok(value) => {
-            set_errno(before);
+            // SAFETY: as above.
+            unsafe { *errno = before };
             value
         }
         Err(error) => {
@@ -383,8 +431,12 @@ fn open(path: &CStr, flags: u32) -> engine::Result<*mut palloc_t> {
         at_base: ptr::null_mut(),
         at_size: 0,
     };
-    let handle =
-        engine::try_box(Handle { public: UnsafeCell::new(public), filename, medium, transactions: Mutex::default() })?;
+    let handle = engine::try_box(Handle {
+        public: UnsafeCell::new(public),
+        filename,
+        medium,
+        transactions: UnsafeCell::default(),
+    })?;
     handle[0].update(&handle[0].medium.lock());
     Ok(Box::into_raw(handle).cast())
 }
@@ -407,10 +459,6 @@ pub unsafe extern "C" fn palloc_close(pt: *mut palloc_t) {
     let before = get_errno();
     // SAFETY: a live handle came from Box::into_raw in palloc_init, as a slice of one, and has not been given back.
     let handle = unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(pt.cast::<Handle>(), 1)) };
-    for open in handle[0].open().drain(..) {
-        // SAFETY: those in the list are open, and no thread uses them any more.
-        unsafe { open.free() };
-    }
     let closed = handle[0].medium.lock().close();
     let errno = match closed {
         Ok(()) => before,
@@ -456,6 +504,22 @@ pub unsafe extern "C" fn pcalloc(pt: *mut palloc_t, count: size_t, size: size_t)
     let bytes = (count as u64).saturating_mul(size as u64);
     // SAFETY: passed on to the caller.
     unsafe { with("pcalloc", pt, 0, |medium| medium.alloc_zeroed(bytes)) }
+}
+
+/// As palloc, and the offset of the blob is a multiple of `alignment`, a power of two up to 2^30. Up to the page size, so is its address.
+/// The space before the blob stays free, less than `alignment` + 32 bytes of it. On a dynamic medium that may be a part of the file that
+/// holds nothing else. prealloc that moves the blob keeps an alignment of 16 only: to resize it, use palloc_aligned, a copy and pfree.
+///
+/// Returns 0 on failure, and the medium is as it was. Fails iff:
+/// - EINVAL: `alignment` is no power of two, or more than 2^30; `pt` is NULL.
+/// - ENOSPC, ENOMEM, EROFS, EFBIG, EILSEQ, EIO, ...: as with palloc.
+///
+/// # Safety
+/// `pt` is NULL or a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn palloc_aligned(pt: *mut palloc_t, alignment: size_t, size: size_t) -> u64 {
+    // SAFETY: passed on to the caller.
+    unsafe { with("palloc_aligned", pt, 0, |medium| medium.alloc_aligned(alignment as u64, size as u64)) }
 }
 
 /// Returns the offset of the root: the first blob of the medium, in which a program keeps the offsets of its other blobs. If there is no
@@ -660,6 +724,35 @@ pub unsafe extern "C" fn palloc_sync(pt: *mut palloc_t) -> c_int {
     }
 }
 
+/// Gives the disk's space under free blocks back to the file system, where there are at least `min_bytes` of it in one piece; 0 stands for
+/// 1 MiB. The file keeps its length and gets holes. A blob that is made there later gets its space before its palloc returns. Calls
+/// palloc_sync first, and then writes to the disk once more, with the medium locked: that the blocks are free is on the disk before their
+/// space is given back.
+///
+/// The library never does this by itself: a file of many small holes is slow to read, to copy and to remove, and each page of a hole costs a
+/// system call when it is used again. Trim when much is free that will not be needed soon.
+///
+/// Returns by how many bytes the file takes less space on the disk; -1 on failure. Blobs are the same in both cases. Fails iff:
+/// - EOPNOTSUPP: there is such space, and the file system or the operating system can't give it back; or it is a block device.
+/// - EROFS: opened with PALLOC_READONLY. EINVAL: `pt` is NULL.
+/// - EILSEQ: a marker of a free block was overwritten since the medium was opened.
+/// - EIO, ENOSPC, ...: as with palloc_sync, or an error of fallocate(2).
+///
+/// # Safety
+/// `pt` is NULL or a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn palloc_trim(pt: *mut palloc_t, min_bytes: u64) -> i64 {
+    const DEFAULT: u64 = 1 << 20;
+    let least = if min_bytes == 0 { DEFAULT } else { min_bytes };
+    // SAFETY: passed on to the caller.
+    unsafe {
+        with_unlocked("palloc_trim", pt, -1, |medium| {
+            let (locked, result) = medium.trim_locked(least);
+            (locked, result.map(|bytes| bytes as i64))
+        })
+    }
+}
+
 /// Counts blocks and bytes into `out`. The call walks all blocks.
 ///
 /// Returns 0, or -1 on failure, and then `out` is unchanged. Fails iff:
@@ -727,6 +820,91 @@ pub unsafe extern "C" fn palloc_walk(pt: *mut palloc_t, r#fn: palloc_walk_fn, us
     }
 }
 
+/// Follows references from the `count` offsets in `roots`: calls `trace` for each blob that they lead to, which calls `visit` for each
+/// offset in it. Then calls `fn` for every blob that is not reached, by ascending offset, with `is_free` 0. `fn` may pfree it. So a program
+/// whose process was killed between palloc and the store of the offset finds the blob that nothing leads to. (With palloc_begin there is
+/// none.) An offset that is not the first byte of a blob goes to `report`, if not NULL; one inside of a blob keeps the blob, all the same.
+///
+/// Nothing is written. The call needs 1/256 of the medium's size as memory, and 8 bytes for each blob at most. The medium is not locked
+/// during the calls of the functions.
+///
+/// Returns the first result of `trace` or `fn` that is not 0, and ends there; else 0. Blobs may not be reached if `trace` ended it, so `fn`
+/// is not called then. Returns -1 on failure too: to see a failure, set errno to 0 before the call. Fails iff:
+/// - EINVAL: `pt`, `trace` or `fn` is NULL, or `roots` is and `count` is not 0.
+/// - ENOMEM: memory ran out; `fn` was not called.
+/// - EILSEQ: a marker was overwritten since the medium was opened.
+/// - ENOSPC, ...: as with palloc_data.
+///
+/// Precondition: during the call no other thread changes the medium or stores offsets, `trace` changes nothing, and `fn` frees no other
+/// blob. Blobs that `fn` makes are not among those that it is called for.
+///
+/// # Safety
+/// `pt` is NULL or a live handle; `roots` are `count` offsets; `trace`, `fn` and `report` are NULL or callable with `user`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn palloc_unreachable(
+    pt: *mut palloc_t,
+    roots: *const u64,
+    count: size_t,
+    trace: palloc_trace_fn,
+    r#fn: palloc_walk_fn,
+    report: palloc_report_fn,
+    user: *mut c_void,
+) -> c_int {
+    let (Some(trace), Some(each)) = (trace, r#fn) else {
+        invalid("palloc_unreachable", "trace or fn is NULL");
+        return -1;
+    };
+    if roots.is_null() && count > 0 {
+        invalid("palloc_unreachable", "the roots are NULL");
+        return -1;
+    }
+    // SAFETY: not NULL, or none, so there are `count` offsets.
+    let roots = if count == 0 { &[] } else { unsafe { std::slice::from_raw_parts(roots, count) } };
+    let follow = |handle: &Handle| {
+        let mut failed = Ok(());
+        let traced = |blob: engine::Block, mut visit: &mut dyn FnMut(u64)| {
+            let data = match handle.medium.data(blob.ptr) {
+                Ok(data) => data.cast().as_ptr(),
+                Err(error) => {
+                    failed = Err(error);
+                    return ControlFlow::Break(-1);
+                }
+            };
+            let mark = (&raw mut visit).cast();
+            // SAFETY: not NULL, hence callable; visit_blob knows `mark`.
+            answer(unsafe { trace(user, blob.ptr, data, blob.size, Some(visit_blob), mark) })
+        };
+        let unreached = |blob: engine::Block| {
+            // SAFETY: not NULL, hence callable.
+            answer(unsafe { each(user, blob.ptr, blob.size, 0) })
+        };
+        let dangling = |offset: u64, what: &CStr| {
+            if let Some(report) = report {
+                // SAFETY: not NULL, hence callable; the text lives until the call returns.
+                unsafe { report(user, offset, what.as_ptr()) };
+            }
+        };
+        let ended = handle.medium.unreachable(roots, traced, unreached, dangling)?;
+        failed?;
+        Ok(if let ControlFlow::Break(result) = ended { result } else { 0 })
+    };
+    // SAFETY: passed on to the caller.
+    unsafe { with_handle("palloc_unreachable", pt, -1, follow) }
+}
+
+/// What palloc_unreachable gives to a palloc_trace_fn.
+///
+/// # Safety
+/// `mark` is what palloc_unreachable gave with it, during that call.
+unsafe extern "C" fn visit_blob(mark: *mut c_void, ptr: u64) {
+    // SAFETY: it points to this reference, which is in use here only.
+    unsafe { (*mark.cast::<&mut dyn FnMut(u64)>())(ptr) }
+}
+
+fn answer(result: c_int) -> ControlFlow<c_int> {
+    if result == 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(result) }
+}
+
 /// Begins a transaction: blobs are allocated, filled, changed and freed in one step. After a kill the next palloc_init finds all of it
 /// done or nothing, and so it does after a power cut, with PALLOC_SYNC from the moment on that palloc_commit returns, else from the next
 /// palloc_sync on. Blobs of a transaction that is not committed do not exist: palloc_first, palloc_next, palloc_stat and palloc_walk
@@ -747,14 +925,12 @@ pub unsafe extern "C" fn palloc_walk(pt: *mut palloc_t, r#fn: palloc_walk_fn, us
 pub unsafe extern "C" fn palloc_begin(pt: *mut palloc_t) -> *mut palloc_tx {
     let begin = |medium: &mut Locked<'_>| {
         // SAFETY: `with` calls this for a live handle only.
-        let mut open = unsafe { &*pt.cast::<Handle>() }.open();
-        open.try_reserve(1)?;
-        let tx = engine::try_box(palloc_tx { pt, changes: Changes::default() })?;
+        let handle = unsafe { &*pt.cast::<Handle>() };
+        let tx = handle.transactions(medium).spare(pt)?;
         let changes = medium.begin()?;
-        let tx = Box::into_raw(tx).cast::<palloc_tx>();
-        // SAFETY: just made.
+        // SAFETY: no thread has it yet.
         unsafe { (*tx).changes = changes };
-        open.push(Open(tx));
+        handle.transactions(medium).note_begun();
         Ok(tx)
     };
     // SAFETY: passed on to the caller.
@@ -781,16 +957,6 @@ unsafe fn with_tx<T>(
 
 /// The transaction is over.
 ///
-/// # Safety
-/// `tx` is open, and its changes are done or cancelled.
-unsafe fn end(tx: *mut palloc_tx) {
-    // SAFETY: open, so its medium lives.
-    unsafe {
-        (*(*tx).pt.cast::<Handle>()).open().retain(|open| open.0 != tx);
-        Open(tx).free();
-    }
-}
-
 /// Allocates a blob of at least `size` bytes which is one once the transaction is committed, and returns the offset of its first byte.
 /// What the bytes hold is not defined. Fill them through palloc_tx_data, or with pwrite(2).
 ///
@@ -903,17 +1069,15 @@ pub unsafe extern "C" fn palloc_commit(tx: *mut palloc_tx) -> c_int {
         return -1;
     }
     // SAFETY: open, so it and its medium live, and no other thread uses it.
-    let result = unsafe {
+    unsafe {
         with_unlocked("palloc_commit", (*tx).pt, -1, |medium| {
-            let (locked, result) = medium.commit_locked(&mut (*tx).changes);
+            let (mut locked, result) = medium.commit_locked(&mut (*tx).changes);
+            if result.is_ok() {
+                (*(*tx).pt.cast::<Handle>()).transactions(&mut locked).note_over(tx);
+            }
             (locked, result.map(|()| 0))
         })
-    };
-    if result == 0 {
-        // SAFETY: it was open, and is committed.
-        unsafe { end(tx) };
     }
-    result
 }
 
 /// Ends the transaction: none of it is done. NULL is accepted. palloc_close cancels those that are open.
@@ -925,13 +1089,13 @@ pub unsafe extern "C" fn palloc_cancel(tx: *mut palloc_tx) {
     if tx.is_null() {
         return;
     }
-    // SAFETY: open; cancelled by the one, then freed by the other.
+    // SAFETY: open, so it and its medium live, and no other thread uses it.
     unsafe {
-        with_tx("palloc_cancel", tx, (), |medium, changes| {
-            medium.tx_cancel(changes);
+        with("palloc_cancel", (*tx).pt, (), |medium| {
+            medium.tx_cancel(&mut (*tx).changes);
+            (*(*tx).pt.cast::<Handle>()).transactions(medium).note_over(tx);
             Ok(())
         });
-        end(tx);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use super::heap::MAX_OPEN;
+use super::heap::{MAX_ALIGNMENT, MAX_OPEN};
 use crate::system_text;
 
 /// The reason why a call on a medium failed. A call that fails changes nothing, except that opening may leave an empty file that it
@@ -89,6 +89,8 @@ pub enum Error {
     },
     /// There is no blob, and a transaction is open: its blobs could be placed before the root.
     RootInTransaction,
+    /// The alignment is no power of two, or too large.
+    BadAlignment(u64),
     /// The address is not one of bytes of the medium.
     NoAddress,
     /// A process was killed in a commit, which opening the medium for writing finishes.
@@ -159,6 +161,9 @@ impl fmt::Display for Error {
                 write!(f, "the first blob, at offset {ptr}, has {len} bytes, not {size}")
             }
             Error::RootInTransaction => f.write_str("there is no root yet, and a transaction is open"),
+            Error::BadAlignment(alignment) => {
+                write!(f, "alignment {alignment} is no power of two up to {MAX_ALIGNMENT}")
+            }
             Error::NoAddress => f.write_str("the address is not in a block of the medium"),
             Error::Busy => f.write_str("another thread brings the medium to the disk"),
             Error::Unfinished => f.write_str("a process was killed in a commit: open the medium once for writing"),

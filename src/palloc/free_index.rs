@@ -189,6 +189,17 @@ impl FreeIndex {
         self.sets.add(block);
     }
 
+    /// Makes the free block `old` the longer one `new`, which starts where it does. Returns false, and changes nothing, if one of them has
+    /// an exact size.
+    pub fn grow_free(&mut self, old: Extent, new: Extent) -> bool {
+        debug_assert!(old.start == new.start && old.data_len < new.data_len);
+        let is_other = class_of(old.data_len).is_none() && class_of(new.data_len).is_none();
+        if is_other {
+            self.sets.add(new); // the word has the bit already
+        }
+        is_other
+    }
+
     /// Removes a free block, recent or not. Precondition: it was entered with this size. (Of a recent block the size may be another one,
     /// read from a marker that the program overwrote.)
     pub fn remove_free(&mut self, block: Extent, data_len_of: impl Fn(u64) -> u64) {
@@ -229,6 +240,12 @@ impl FreeIndex {
         };
         let data_len = data_len_of_class(class);
         if data_len_of(start) == data_len { Ok(Some(Extent { start, data_len })) } else { Err(start) }
+    }
+
+    /// The first free block at or behind `from` that has no exact size and at least `data_len` bytes. Returns None if there is none. (If its
+    /// marker was overwritten, the size is any number.)
+    pub fn next_other(&self, from: u64, data_len: u64, data_len_of: impl Fn(u64) -> u64) -> Option<Extent> {
+        self.sets.next_other(from, data_len, &self.slots, data_len_of)
     }
 
     /// The first start at or behind `from`, of any block. Returns None if there is no such block. Its cost grows with the distance.

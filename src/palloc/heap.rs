@@ -12,18 +12,21 @@
 //!
 //! This file has the state, its invariants, the queries and the stores that all operations share. `heap/alloc.rs` allocates,
 //! `heap/free.rs` frees, `heap/resize.rs` resizes, `heap/tail.rs` grows and cuts the end of a dynamic medium, `heap/zeroed.rs`
-//! allocates blobs of zeros, `heap/transaction.rs` does several of that in one step, `heap/group.rs` for several threads at once.
+//! allocates blobs of zeros, `heap/aligned.rs` aligned ones, `heap/trim.rs` gives space on the disk back, `heap/transaction.rs` does several of that in one step, `heap/group.rs` for several threads at once.
 
+mod aligned;
 mod alloc;
 mod free;
 mod group;
 mod resize;
 mod tail;
 mod transaction;
+mod trim;
 mod zeroed;
 
 use std::ptr::NonNull;
 
+pub use self::aligned::MAX_ALIGNMENT;
 use self::group::Turns;
 use self::transaction::Transactions;
 pub use self::transaction::{Changes, MAX_OPEN, Step};
@@ -144,6 +147,14 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
+    /// The live block with all of these bytes in its data. Returns None if there is none. Fails iff its start marker was overwritten.
+    pub(super) fn blob_around(&self, at: u64, len: u64) -> Result<Option<Extent>> {
+        let start = at.checked_sub(WORD).filter(|&start| self.index.is_live(start));
+        let start = start.or_else(|| self.index.start_at_or_before(at)).filter(|&start| self.index.is_live(start));
+        let block = start.map(|start| self.block(start, State::Live)).transpose()?;
+        Ok(block.filter(|&block| is_inside(block, at, len)))
+    }
+
     /// Counts blocks and bytes. Fails iff a start marker was overwritten.
     pub fn stat(&self) -> Result<Stat> {
         let mut stat = Stat { medium_size: self.size, ..Stat::default() };
@@ -174,9 +185,7 @@ impl Heap<FileMedium> {
     /// Brings bytes of a blob to the disk. Fails iff they are not all in one blob, or a sync fails or failed before.
     pub fn flush_bytes(&mut self, at: u64, len: u64) -> Result<()> {
         self.check_synced()?;
-        let start = self.index.start_at_or_before(at).filter(|&start| self.index.is_live(start));
-        let block = start.map(|start| self.block(start, State::Live)).transpose()?;
-        if !block.is_some_and(|block| is_inside(block, at, len)) {
+        if self.blob_around(at, len)?.is_none() {
             return Err(Error::NotInBlob { at, len });
         }
         if len == 0 || !self.writable {
@@ -498,10 +507,20 @@ impl<M: Medium> Heap<M> {
 impl<M: Medium> Heap<M> {
     /// Publishes an operation: stores a start marker, or an intent in an end marker. Fails iff the barrier after it does; then the word
     /// is as it was.
+    #[inline]
     fn publish(&mut self, at: u64, marker: Marker) -> Result<()> {
+        if !self.medium.is_durable() {
+            self.medium.store(at, marker.0);
+            return Ok(());
+        }
+        self.publish_durably(at, marker)
+    }
+
+    #[inline(never)]
+    fn publish_durably(&mut self, at: u64, marker: Marker) -> Result<()> {
         let before = self.medium.load(at);
         self.medium.store(at, marker.0);
-        self.barrier().inspect_err(|_| self.medium.store(at, before))
+        self.flush().inspect_err(|_| self.medium.store(at, before))
     }
 
     /// Makes sure that the disk has space for stores to these words, which are markers or next to live data.

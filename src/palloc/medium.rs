@@ -75,6 +75,11 @@ pub trait Medium {
     /// Bytes that a reader of the file sees do not change, except for `Scratch` on failure. So it orders nothing and needs no barrier:
     /// with PALLOC_SYNC the barrier behind the stores brings the allocation to the disk too.
     fn ensure_space(&mut self, range: Range<u64>, bytes: Bytes) -> Result<()>;
+    /// The bytes that the file takes on the disk.
+    fn allocated(&self) -> u64;
+    /// Gives the space of the whole pages of the range back to the disk, if they have at least `least` bytes. They are zeros then, and a
+    /// hole. Fails iff the system can't.
+    fn give_back(&mut self, range: Range<u64>, least: u64) -> Result<()>;
     /// Whether every operation is on the disk when it returns.
     fn is_durable(&self) -> bool;
     /// Brings all stores so far to the disk.
@@ -331,6 +336,14 @@ impl Medium for FileMedium {
     #[inline]
     fn ensure_space(&mut self, range: Range<u64>, bytes: Bytes) -> Result<()> {
         if self.space.is_ensured(&range, bytes) { Ok(()) } else { self.take_space(range, bytes) }
+    }
+
+    fn allocated(&self) -> u64 {
+        self.file.allocated()
+    }
+
+    fn give_back(&mut self, range: Range<u64>, least: u64) -> Result<()> {
+        self.space.give_back(&self.file, range, least)
     }
 
     fn is_durable(&self) -> bool {

@@ -2,7 +2,7 @@
 #![cfg_attr(not(test), allow(dead_code))] // tests look at more
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -10,6 +10,9 @@ use std::rc::Rc;
 use super::heap::Heap;
 use super::medium::{Bytes, Medium};
 use super::{Error, Result, recover};
+
+/// What give_back gives back.
+const PAGE: u64 = 64;
 
 /// A medium in memory that keeps its state before every change.
 #[derive(Default)]
@@ -32,6 +35,8 @@ pub struct MemMedium {
     pub changes: Rc<Cell<u64>>,
     pub picture_before: Option<u64>,
     pub picture: Option<Vec<u8>>,
+    /// The pages that were given back.
+    pub holes: BTreeSet<u64>,
     /// Nothing may be stored now.
     pub is_frozen: bool,
 }
@@ -165,7 +170,24 @@ impl Medium for MemMedium {
 
     fn ensure_space(&mut self, range: Range<u64>, _: Bytes) -> Result<()> {
         assert!(range.start <= range.end && range.end <= self.end(), "space for {range:?} of {}", self.end());
+        if !self.holes.is_empty() {
+            self.holes.retain(|page| !(range.start / PAGE..range.end.div_ceil(PAGE)).contains(page));
+        }
         self.call()
+    }
+
+    fn allocated(&self) -> u64 {
+        self.end() - self.holes.range(..self.end() / PAGE).count() as u64 * PAGE
+    }
+
+    fn give_back(&mut self, range: Range<u64>, least: u64) -> Result<()> {
+        let (from, to) = (range.start.next_multiple_of(PAGE), range.end / PAGE * PAGE);
+        if from < to && to - from >= least {
+            self.call()?;
+            self.clear(from, to - from);
+            self.holes.extend(from / PAGE..to / PAGE);
+        }
+        Ok(())
     }
 
     fn is_durable(&self) -> bool {

@@ -32,6 +32,7 @@ mod medium;
 #[cfg(any(test, fuzzing))]
 mod memory;
 mod os;
+mod reach;
 mod record;
 mod recover;
 mod replay;
@@ -364,6 +365,27 @@ impl Palloc {
     /// Allocates a blob of at least `size` bytes, all zeros. A kill leaves zeros or no blob.
     pub fn alloc_zeroed(&self, size: u64) -> Result<u64> {
         self.with(|heap| heap.alloc_zeroed(size))
+    }
+
+    /// Allocates a blob of at least `size` bytes whose offset is a multiple of `alignment`, a power of two up to 2^30.
+    pub fn alloc_aligned(&self, alignment: u64, size: u64) -> Result<u64> {
+        self.with(|heap| heap.alloc_aligned(alignment, size))
+    }
+
+    /// Syncs, and gives the disk's space under free blocks back, where there are at least `least` bytes of it in one piece. Returns by how
+    /// many bytes the file takes less space.
+    pub fn trim(&self, least: u64) -> Result<u64> {
+        let (heap, result) = self.trim_locked(least);
+        self.update_view(&heap);
+        result
+    }
+
+    /// The same. Returns the medium still locked.
+    pub(crate) fn trim_locked(&self, least: u64) -> (Locked<'_>, Result<u64>) {
+        // The sync writes most of it without the lock.
+        let (mut heap, result) = self.sync_locked();
+        let result = result.and_then(|()| heap.trim(least));
+        (heap, result)
     }
 
     /// The first blob, of at least `size` bytes. If there is none, it is made, of zeros.

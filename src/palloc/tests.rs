@@ -2,10 +2,12 @@
 //! compared with a shadow. `power` cuts the power in the same way. C tests do the same with real files and real kills. Even seeds
 //! work in exact mode.
 
+mod aligned;
 mod bounds;
 mod power;
 mod salvage;
 mod transactions;
+mod trim;
 mod waiting;
 mod zeroed;
 
@@ -128,6 +130,12 @@ fn random_operation(heap: &mut Heap<MemMedium>, blobs: &Blobs, random: &mut Rand
         (12, _) => {
             heap.sync().unwrap();
             (Operation::Other, None)
+        }
+        (13, _) => {
+            let alignment = 1 << random.below(11);
+            let blob = heap.alloc_aligned(alignment, random.size()).ok();
+            assert!(blob.is_none_or(|blob| blob % alignment == 0));
+            (Operation::Alloc, blob)
         }
         _ => (Operation::Alloc, heap.alloc(random.size()).ok()),
     }

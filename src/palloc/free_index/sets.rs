@@ -155,6 +155,29 @@ impl FreeSets {
         self.lowest_in_zone(zone, None, data_len, slots, data_len_of).map(Some)
     }
 
+    /// The lowest of the other blocks with at least `data_len` bytes that starts at or behind `from`. Returns None if there is none.
+    pub fn next_other(
+        &self,
+        from: u64,
+        data_len: u64,
+        slots: &SlotMap,
+        data_len_of: impl Fn(u64) -> u64,
+    ) -> Option<Extent> {
+        let mut zone = zone_of(from);
+        loop {
+            zone = self.others.first_at_least_from(zone, data_len)?;
+            let granules = Bits(self.words(zone).others);
+            let mut starts = granules.flat_map(|granule| slots.in_set_in_granule(granule_start(zone, granule)));
+            let fits = |&start: &u64| {
+                start >= from && data_len_of(start) >= data_len && class_of(data_len_of(start)).is_none()
+            };
+            if let Some(start) = starts.find(fits) {
+                return Some(Extent { start, data_len: data_len_of(start) });
+            }
+            zone += 1;
+        }
+    }
+
     fn lowest_in_zone(
         &self,
         zone: usize,

@@ -131,6 +131,24 @@ impl MaxTree {
         Some(index)
     }
 
+    /// The first index from `from` on whose number is at least `number`, which is not 0.
+    pub fn first_at_least_from(&self, from: usize, number: u64) -> Option<usize> {
+        let in_group =
+            |level: &[u64], first: usize, end: usize| (first..end.min(level.len())).find(|&i| level[i] >= number);
+        // Up, as long as the rest of the group has none; then down.
+        let mut index = from;
+        for (depth, level) in self.levels.iter().enumerate() {
+            let end = (index / MAX_ARITY + 1) * MAX_ARITY;
+            if let Some(found) = in_group(level, index, end) {
+                let mut below = self.levels[..depth].iter().rev();
+                return below
+                    .try_fold(found, |found, level| in_group(level, found * MAX_ARITY, (found + 1) * MAX_ARITY));
+            }
+            index = index / MAX_ARITY + 1;
+        }
+        None
+    }
+
     /// Panics if a level does not agree with the one below.
     pub fn check_invariants(&self) {
         check_levels(&self.levels, MAX_ARITY, max_of);
@@ -219,6 +237,9 @@ mod tests {
             for wanted in [1, 25, 49] {
                 let first = shadow.iter().position(|&number| number >= wanted);
                 assert_eq!(maxima.first_at_least(wanted), first, "step {step}, at least {wanted}");
+                let from = index + step % 3 * 20; // beyond the end too
+                let first = shadow.iter().skip(from).position(|&number| number >= wanted).map(|i| i + from);
+                assert_eq!(maxima.first_at_least_from(from, wanted), first, "step {step}, from {from}");
             }
         }
     }

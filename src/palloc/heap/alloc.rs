@@ -31,7 +31,7 @@ impl<M: Medium> Heap<M> {
     /// Fast path: reuses the block of this size that was freed last, with one store. Its end marker is that of a live block already.
     /// Returns None, unchanged, if the medium is durable or read only, if there is no such block, if its marker was overwritten, or if
     /// the disk has no space; the caller then uses `alloc_any`.
-    #[inline]
+    #[inline(always)]
     fn alloc_recent(&mut self, requested: u64) -> Option<u64> {
         if requested > MAX_EXACT || !self.has_fast_paths() {
             return None;

@@ -32,7 +32,7 @@ impl<M: Medium> Heap<M> {
     /// Fast path: frees a blob of an exact size between two live ones, with one store. Its end marker stays that of a live block.
     /// Returns false, unchanged, if the medium is durable or read only, if there is no such blob, or if its marker was overwritten; the
     /// caller then uses `free_any`.
-    #[inline]
+    #[inline(always)]
     fn free_between_live(&mut self, blob: u64) -> bool {
         let start = blob.wrapping_sub(WORD);
         if start > self.size - WORD
@@ -90,7 +90,14 @@ impl<M: Medium> Heap<M> {
 
     pub(super) fn note_released(&mut self, block: Extent, joined: Joined) {
         self.index.remove_live(block.start);
-        self.note_free(joined.whole, joined.before.into_iter().chain(joined.behind));
+        let Joined { whole, before, behind } = joined;
+        let is_tail = self.dynamic && whole.end() == self.medium.end();
+        let grows = !is_tail && before.is_some_and(|before| self.index.grow_free(before, whole));
+        if !grows {
+            return self.note_free(whole, before.into_iter().chain(behind));
+        }
+        behind.into_iter().for_each(|behind| self.take_from_index(behind));
+        self.medium.store(whole.end_marker(), Marker::free(whole.data_len).0);
     }
 
     /// The free space that a block which ends at `end` can be joined with: where it ends, and the free block of the index in it.

@@ -47,7 +47,7 @@ const MAX_WHOLE: u64 = 2 * REGION;
 /// The index has room for starts of blocks in steps of this size.
 const INDEX_STEP: usize = 1 << ZONE_SHIFT;
 /// What is left of a region is worth keeping for the next transaction.
-const WORTH_KEEPING: u64 = 4 << 10;
+const WORTH_KEEPING: u64 = 1 << 10;
 /// So many of those.
 const MAX_IDLE: usize = 8;
 /// A log, and one of a transaction that needs more than it holds.
@@ -111,8 +111,10 @@ pub struct Changes {
     regions: Vec<Region>,
     /// By ascending address.
     pieces: Vec<Piece>,
-    /// Starts of blocks, ascending.
-    frees: Vec<u64>,
+    /// The blocks that it frees, by ascending address, as they were when they were added.
+    frees: Vec<Extent>,
+    /// The blocks that it stores to, one for each run of stores, as they were when they were added.
+    stored: Vec<Extent>,
     /// The units of the record, but for those of the regions.
     record: Vec<u8>,
     log: Option<Extent>,
@@ -126,6 +128,9 @@ impl Changes {
     /// A new blob, if a region has room for it. Returns its offset.
     pub fn alloc(&mut self, size: u64) -> Result<Option<u64>> {
         let want = round_up(size).ok_or(Error::TooLarge(size))?;
+        if self.regions.is_empty() {
+            return Ok(None);
+        }
         let recent = self.regions.len().saturating_sub(LOOK_BACK);
         let Some(region) = self.regions[recent..].iter_mut().rev().find(|region| region.fits(size, want)) else {
             return Ok(None);
@@ -187,7 +192,11 @@ impl Changes {
     }
 
     pub(super) fn frees(&self, block: u64) -> bool {
-        self.frees.binary_search(&block).is_ok()
+        self.place_of_free(block).is_ok()
+    }
+
+    fn place_of_free(&self, block: u64) -> std::result::Result<usize, usize> {
+        self.frees.binary_search_by_key(&block, |free| free.start)
     }
 
     /// The changes in the record, each with its bytes.
@@ -430,7 +439,7 @@ impl<M: Medium> Heap<M> {
         let block = self.live(ptr)?;
         self.check_end(block)?;
         let at = block.start;
-        let place = match changes.frees.binary_search(&at) {
+        let place = match changes.place_of_free(at) {
             Ok(_) => return Err(Error::NoBlob(ptr)),
             Err(_) if at >= MAX_OFFSET => return Err(Error::TooLarge(block.data_len)),
             Err(place) => place,
@@ -444,7 +453,7 @@ impl<M: Medium> Heap<M> {
             self.tx.frees -= 1;
             return Err(error);
         }
-        changes.frees.insert(place, at);
+        changes.frees.insert(place, block);
         changes.record.extend_from_slice(&unit_bytes(Change::Free { block: at }.encode()));
         Ok(())
     }
@@ -453,20 +462,31 @@ impl<M: Medium> Heap<M> {
     pub fn tx_store(&mut self, changes: &mut Changes, at: u64, bytes: &[u8]) -> Result<()> {
         self.check_writable()?;
         let len = bytes.len() as u64;
-        let block = self.index.start_at_or_before(at).filter(|&block| !changes.frees(block));
-        let Some(block) = block.filter(|&block| self.index.state(block) == Some(State::Live)) else {
+        let last = changes.stored.last().copied().filter(|&last| is_inside(last, at, len) && self.is_unchanged(last));
+        let is_known = last.is_some();
+        let found = match last {
+            Some(last) => Some(last),
+            None => {
+                let start = self.index.start_at_or_before(at).filter(|&start| self.index.is_live(start));
+                start.map(|start| self.block(start, State::Live)).transpose()?
+            }
+        };
+        let found = found.filter(|&block| is_inside(block, at, len) && !changes.frees(block.start));
+        let Some(extent) = found else {
             return Err(Error::NotInBlob { at, len });
         };
-        if !is_inside(self.block(block, State::Live)?, at, len) {
-            return Err(Error::NotInBlob { at, len });
-        }
         if at >= MAX_OFFSET - len {
             return Err(Error::TooLarge(len));
         }
+        let block = extent.start;
         let units = bytes.chunks(MAX_STORE).map(|piece| 1 + record::units_of(piece.len())).sum();
         changes.record.try_reserve(units * UNIT as usize)?;
+        changes.stored.try_reserve(1)?;
         self.expect_units(changes, units)?;
         self.medium.ensure_space(at..at + len, Bytes::Keep)?;
+        if !is_known {
+            changes.stored.push(extent);
+        }
         if bytes.len() <= UNIT as usize && !bytes.is_empty() {
             let mut units = [0; 2 * UNIT as usize];
             let store = Change::Store { block, at, len: bytes.len() as u16 };
@@ -512,6 +532,12 @@ impl<M: Medium> Heap<M> {
                 });
             }
         }
+        // Nearly always each block is what it was; else the changes are looked at one by one.
+        let is_there = |&block: &Extent| self.is_unchanged(block) && !is_freed(block.start);
+        let can_be_freed = |block: &Extent| is_there(block) && self.check_end(*block).is_ok();
+        if changes.frees.iter().all(can_be_freed) && changes.stored.iter().all(is_there) {
+            return Ok(());
+        }
         for (change, _) in changes.changes() {
             let (block, at, len) = match change {
                 Change::Free { block } => (block, block + WORD, 0),
@@ -527,6 +553,11 @@ impl<M: Medium> Heap<M> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a live block that was found earlier is still there, with the same size.
+    fn is_unchanged(&self, block: Extent) -> bool {
+        self.index.is_live(block.start) && self.marker(block.start) == Marker::live(block.data_len)
     }
 
     /// The part of a commit before its first barrier: what it stores is behind the start markers of free blocks, or in a log that is not
@@ -621,13 +652,23 @@ impl<M: Medium> Heap<M> {
             }
         }
         for changes in group {
-            for &block in &changes.frees {
-                let block = Extent { start: block, data_len: self.marker(block).n() };
+            let mut rest = &changes.frees[..];
+            while let Some((first, behind)) = rest.split_first() {
+                let mut block = self.extent_of(first.start);
                 if durable {
                     self.tx.quarantine.push(block);
-                } else {
-                    self.give_back_at_least(block);
+                    rest = behind;
+                    continue;
                 }
+                // Those side by side are freed by one store.
+                let mut inner = 0;
+                while behind.get(inner).is_some_and(|next| next.start == block.end()) {
+                    block = Extent::between(block.start, self.extent_of(block.end()).end());
+                    inner += 1;
+                }
+                let (inner, behind) = behind.split_at(inner);
+                self.give_back_at_least(block, inner);
+                rest = behind;
             }
         }
         if durable {
@@ -782,6 +823,7 @@ impl<M: Medium> Heap<M> {
         buffers.regions.clear();
         buffers.pieces.clear();
         buffers.frees.clear();
+        buffers.stored.clear();
         buffers.record.clear();
         (buffers.log, buffers.is_open) = (None, false);
         if buffers.pieces.capacity().max(buffers.record.capacity()) <= MAX_SPARE {
@@ -805,22 +847,37 @@ impl<M: Medium> Heap<M> {
             self.tx.spent.push(block);
         } else {
             self.tx.reserved -= 1;
-            self.give_back_at_least(block);
+            self.give_back_at_least(block, &[]);
         }
     }
 
+    /// The size in a start marker that was checked.
+    fn extent_of(&self, start: u64) -> Extent {
+        Extent { start, data_len: self.marker(start).n() }
+    }
+
     /// Frees a block, joined with its neighbours if their markers are what they should be. Without PALLOC_SYNC only.
-    fn give_back_at_least(&mut self, block: Extent) {
-        if self.give_back(block).is_err() {
+    fn give_back_at_least(&mut self, block: Extent, inner: &[Extent]) {
+        if self.give_back(block, inner).is_err() {
             self.tx.unjoined = true;
             self.medium.store(block.start, Marker::free(block.data_len).0);
+            self.forget_inner(inner);
             self.index.remove_live(block.start);
             self.enter(block);
         }
     }
 
-    /// Frees a block that may be free on the medium already, joined with its free neighbours.
-    fn give_back(&mut self, block: Extent) -> Result<()> {
+    /// No block begins any more at these, which have become a part of another one.
+    fn forget_inner(&mut self, inner: &[Extent]) {
+        for block in inner {
+            self.index.remove_live(block.start);
+            self.medium.store(block.start, 0);
+        }
+    }
+
+    /// Frees a block that may be free on the medium already, joined with its free neighbours. `inner` are blocks in it behind the first
+    /// one, if it is several.
+    fn give_back(&mut self, block: Extent, inner: &[Extent]) -> Result<()> {
         let joined = self.joined(block)?;
         let slack = self.slack_before(joined.whole.end());
         let behind = joined.behind.map(|behind| behind.start);
@@ -830,6 +887,7 @@ impl<M: Medium> Heap<M> {
             self.publish(whole.start, marker)?;
             self.erase([joined.before.map(|_| block.start), behind, slack]);
         }
+        self.forget_inner(inner);
         self.note_released(block, joined);
         Ok(())
     }
@@ -838,12 +896,12 @@ impl<M: Medium> Heap<M> {
     fn give_back_reserves(&mut self) -> Result<()> {
         self.take_back_record()?;
         while let Some(&region) = self.tx.idle.last() {
-            self.give_back(region)?;
+            self.give_back(region, &[])?;
             self.tx.idle.pop();
             self.tx.reserved -= 1;
         }
         while let Some(&block) = self.tx.spent.last() {
-            self.give_back(block)?;
+            self.give_back(block, &[])?;
             self.tx.spent.pop();
             self.tx.reserved -= 1;
         }
@@ -859,7 +917,7 @@ impl<M: Medium> Heap<M> {
         self.give_back_reserves()?;
         for i in 0..self.tx.logs.len() {
             if let Some(log) = self.tx.logs[i] {
-                self.give_back(log)?;
+                self.give_back(log, &[])?;
                 self.tx.logs[i] = None;
                 self.tx.shown_as_free = 0;
                 self.tx.reserved -= 1;

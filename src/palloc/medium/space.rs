@@ -9,8 +9,10 @@
 use std::ops::Range;
 
 use super::Bytes;
-use crate::palloc::Result;
 use crate::palloc::os::MappedFile;
+use crate::palloc::{Error, Result};
+
+const GIVING_BACK: &str = "give space back to the file system";
 
 /// Holes are filled in pieces of this size.
 const PIECE: u64 = 64 << 10;
@@ -83,6 +85,19 @@ impl Space {
                 filled.inspect_err(|_| holes.open_again(file, at, len))
             }
         }
+    }
+
+    /// As [`Medium::give_back`](super::Medium::give_back).
+    pub fn give_back(&mut self, file: &MappedFile, range: Range<u64>, least: u64) -> Result<()> {
+        let page = file.page();
+        let (from, to) = (range.start.next_multiple_of(page), range.end / page * page);
+        if from >= to || to - from < least {
+            return Ok(());
+        }
+        // First the note: if the call fails, pages that have space count as ones that don't, which costs a call later.
+        let holes = self.holes.get_or_insert_with(|| Holes::filled(file));
+        holes.note_hole(from..to);
+        file.punch_hole(from, to - from).map_err(Error::system(GIVING_BACK))
     }
 
     /// Makes pages that the file grew by writable, up to `end` and some further.
@@ -175,13 +190,29 @@ impl Holes {
         Ok(true)
     }
 
-    /// Gives the space of the range back to the disk, if the system can.
-    fn open_again(&mut self, file: &MappedFile, at: u64, len: u64) {
-        for piece in at / PIECE..(at + len).div_ceil(PIECE) {
+    /// Of a file that has no holes yet.
+    fn filled(file: &MappedFile) -> Holes {
+        let mut holes = Holes { filled: Vec::new(), loads_fill: file.do_loads_fill_holes() };
+        (0..file.end().div_ceil(PIECE)).for_each(|piece| holes.set_filled(piece));
+        holes
+    }
+
+    /// The range may be a hole from now on.
+    fn note_hole(&mut self, range: Range<u64>) {
+        for piece in range.start / PIECE..range.end.div_ceil(PIECE) {
             if let Some(word) = self.filled.get_mut((piece / 64) as usize) {
                 *word &= !(1 << (piece % 64));
             }
         }
-        file.punch_hole(at, len);
+    }
+
+    /// Gives the space of whole pages of the range back to the disk, if the system can.
+    fn open_again(&mut self, file: &MappedFile, at: u64, len: u64) {
+        self.note_hole(at..at + len);
+        let page = file.page();
+        let (from, to) = (at.next_multiple_of(page), (at + len) / page * page);
+        if from < to {
+            let _ = file.punch_hole(from, to - from);
+        }
     }
 }

@@ -412,20 +412,18 @@ impl MappedFile {
         u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(SMALLEST).max(SMALLEST)
     }
 
-    /// Gives the pages that are wholly in the range back to the disk, if the system can. They are zeros then.
-    pub fn punch_hole(&self, at: u64, len: u64) {
-        let page = self.page();
-        let (from, to) = (at.next_multiple_of(page), (at + len) / page * page);
-        if self.file.still_open().is_err() {
-            return;
-        }
+    /// Gives the space of a range back to the disk. Its bytes are zeros then. Precondition: the range is whole pages.
+    pub fn punch_hole(&self, at: u64, len: u64) -> io::Result<()> {
+        self.file.still_open()?;
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        if from < to {
+        if self.is_file {
             let how = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
             // SAFETY: fallocate takes a descriptor, which the file keeps open, and integers.
-            unsafe { fallocate(self.file.as_raw_fd(), how, from as off_t, (to - from) as off_t) };
+            let punch = || check(unsafe { fallocate(self.file.as_raw_fd(), how, at as off_t, len as off_t) });
+            return retry(punch).map(drop);
         }
-        let _ = (from, to);
+        let _ = (at, len);
+        Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
     }
 }
 

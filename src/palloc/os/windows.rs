@@ -362,7 +362,10 @@ impl MappedFile {
         4096
     }
 
-    pub fn punch_hole(&self, _at: u64, _len: u64) {}
+    /// Always fails: not tried under a mapping.
+    pub fn punch_hole(&self, _at: u64, _len: u64) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(ERROR_NOT_SUPPORTED as i32))
+    }
 }
 
 /// A descriptor of the C runtime that this library is linked with.

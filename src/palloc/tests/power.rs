@@ -204,15 +204,18 @@ fn a_power_cut_anywhere_undoes_no_synced_operation() {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Alloc(u64),
+    /// Of 512 bytes.
+    Aligned(u64),
     FreeFirst,
     FreeLast,
     Resize(u64),
     Sync,
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     Step::Alloc(24),
     Step::Alloc(700),
+    Step::Aligned(64),
     Step::FreeFirst,
     Step::FreeLast,
     Step::Resize(16),
@@ -227,6 +230,7 @@ impl Step {
         let (first, last) = (before.keys().next(), before.keys().next_back());
         match (self, first, last) {
             (Step::Alloc(size), ..) => (Operation::Alloc, heap.alloc(size).ok()),
+            (Step::Aligned(size), ..) => (Operation::Alloc, heap.alloc_aligned(512, size).ok()),
             (Step::FreeFirst, Some(&ptr), _) | (Step::FreeLast, _, Some(&ptr)) => {
                 heap.free(ptr).unwrap();
                 (Operation::Other, None)
@@ -301,10 +305,12 @@ fn every_image_of_a_power_cut_in_every_short_sequence_opens() {
 
 #[test]
 fn a_barrier_left_out_is_found() {
-    let sequences: [(&str, usize, &[Step], usize); 11] = [
+    let sequences: [(&str, usize, &[Step], usize); 13] = [
         ("free", 2, &[Step::FreeFirst], 1),
         ("free and cut the file", 1, &[Step::FreeLast], 2),
         ("allocate a part", 2, &[Step::Alloc(700)], 2),
+        ("allocate inside of a block", 2, &[Step::Alloc(700), Step::Aligned(64)], 4),
+        ("allocate inside of the slack", 0, &[Step::Alloc(700), Step::Aligned(64)], 4),
         ("allocate a part of the slack", 0, &[Step::Alloc(700)], 2),
         ("allocate zeros of the slack", 0, &[Step::Alloc(2200)], 1),
         ("allocate where the file grows", 1, &[Step::Alloc(700)], 2),

@@ -1,0 +1,138 @@
+//! Aligned blobs: a block that starts inside of a free one, of which the first part stays free.
+//!
+//! ```text
+//!   before   free                                        end
+//!   after    front: free  end | block: live  end | rest: free  end
+//! ```
+//!
+//! Everything but the new start marker of the free block is inside of that, so nothing leads there before it is published: one store to one
+//! start marker, as ever.
+
+use super::alloc::{Place, split};
+use super::{Heap, data_len_at};
+use crate::palloc::Result;
+use crate::palloc::error::Error;
+use crate::palloc::format::{Extent, FREE_HEAD, MAX_DATA, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, STEP, WORD, round_up};
+use crate::palloc::free_index::State;
+use crate::palloc::medium::{Bytes, Medium};
+
+/// The largest alignment.
+pub const MAX_ALIGNMENT: u64 = 1 << 30;
+
+/// So many free blocks that are perhaps too short are looked at, before one is taken that holds the blob wherever it starts.
+const LOOKS: usize = 64;
+
+impl<M: Medium> Heap<M> {
+    /// As `alloc`, and the offset of the blob is a multiple of `alignment`. Fails iff that is no power of two up to MAX_ALIGNMENT, or as
+    /// `alloc`.
+    pub fn alloc_aligned(&mut self, alignment: u64, requested: u64) -> Result<u64> {
+        if !alignment.is_power_of_two() || alignment > MAX_ALIGNMENT {
+            return Err(Error::BadAlignment(alignment));
+        }
+        let alignment = alignment.max(STEP);
+        self.begin_change()?;
+        self.using_reserves(|heap| {
+            heap.with_tail_restored(|heap| {
+                let Place { block, free } = heap.place_aligned(alignment, requested)?;
+                match block.start == free.start {
+                    true => heap.claim(block, free, Marker::live(block.data_len).0)?,
+                    false => heap.claim_inside(block, free)?,
+                }
+                Ok(block.blob())
+            })
+        })
+    }
+
+    fn place_aligned(&mut self, alignment: u64, requested: u64) -> Result<Place> {
+        let data_len = round_up(requested).ok_or(Error::TooLarge(requested))?;
+        // A free block with so many bytes holds the blob wherever it starts.
+        let ample = Some(data_len + alignment + MIN_BLOCK).filter(|&len| len <= MAX_DATA);
+        let ample = ample.ok_or(Error::TooLarge(requested))?;
+        let inside = |free: Extent| {
+            let start = aligned_start(free.start, alignment);
+            let room = free.end().checked_sub(start + OVERHEAD).filter(|&room| room >= requested.max(MIN_DATA))?;
+            Some(Place { block: Extent { start, data_len: split(room, data_len) }, free })
+        };
+        let first = self.find_free(data_len, requested)?.and_then(inside);
+        let found = match first.or_else(|| self.look_for(data_len, inside)) {
+            None => self.find_free(ample, ample)?.and_then(inside),
+            found => found,
+        };
+        if let Some(place) = found {
+            self.block(place.free.start, State::Free)?;
+            self.check_end(place.free)?;
+            return Ok(place);
+        }
+        if !self.dynamic {
+            return Err(Error::Full { size: requested });
+        }
+        let start = match self.slack() {
+            Some(slack) => slack.start,
+            None => self.free_before(self.size).map_or(self.size, |free| free.start),
+        };
+        let block = Extent { start: aligned_start(start, alignment), data_len };
+        self.extend_tail(start, block.end())?;
+        let free = Extent::between(start, self.medium.end());
+        inside(free).ok_or(Error::Full { size: requested }) // it was made long enough
+    }
+
+    fn find_free(&self, data_len: u64, requested: u64) -> Result<Option<Extent>> {
+        let found = self.index.find(data_len, requested.max(MIN_DATA), |start| data_len_at(&self.medium, start));
+        found.map_err(|offset| Error::Damaged { offset, what: "the start marker of a free block was overwritten" })
+    }
+
+    /// Looks for a free block in which an aligned place happens to be.
+    fn look_for(&self, data_len: u64, inside: impl Fn(Extent) -> Option<Place>) -> Option<Place> {
+        let next = |from| self.index.next_other(from, data_len, |start| data_len_at(&self.medium, start));
+        let free = std::iter::successors(next(0), |free| next(free.end()));
+        free.take(LOOKS).find_map(inside)
+    }
+
+    /// Makes `block` a live one inside of `free`, a free block or the slack, in front of which a free block stays. Fails iff there is no
+    /// memory, no space on the disk, or a barrier fails. The medium is then as it was.
+    fn claim_inside(&mut self, block: Extent, free: Extent) -> Result<()> {
+        let is_slack = free.start == self.size; // which has no end marker, and whose rest is not indexed
+        let front = Extent::between(free.start, block.start);
+        let rest = (block.end() != free.end()).then(|| Extent::between(block.end(), free.end()));
+        self.index.prepare(block.start)?;
+        if is_slack {
+            self.zeros_from = self.zeros_from.max(block.end());
+        } else if rest.is_some() {
+            self.index.prepare(block.end())?;
+        }
+        let end_marker = (!is_slack).then_some(free.end_marker());
+        self.ensure_words([Some(front.start), Some(front.end_marker()), end_marker])?;
+        let scratch_end = (block.end() + FREE_HEAD).min(free.end_marker());
+        self.medium.ensure_space(block.start..scratch_end, Bytes::Scratch)?;
+
+        if let Some(rest) = rest {
+            self.medium.store(rest.start, Marker::free(rest.data_len).0);
+        }
+        self.medium.store(block.start, Marker::live(block.data_len).0);
+        self.medium.store(block.end_marker(), Marker::live(block.data_len).0);
+        let prepared = self.barrier();
+        if let Err(error) = prepared.and_then(|()| self.publish(front.start, Marker::free(front.data_len))) {
+            self.medium.store(free.end_marker(), Marker::free(free.data_len).0);
+            self.erase([rest.map(|rest| rest.start), Some(block.start)]);
+            return Err(error);
+        }
+
+        if is_slack {
+            self.size = block.end();
+        } else {
+            self.take_from_index(free);
+            if let Some(rest) = rest {
+                self.enter(rest);
+            }
+        }
+        self.enter(front);
+        self.index.put_live(block.start);
+        Ok(())
+    }
+}
+
+/// The lowest start of a block whose data is aligned: `start` itself, or far enough behind it that a free block has room before.
+fn aligned_start(start: u64, alignment: u64) -> u64 {
+    let aligned = |start: u64| (start + WORD).next_multiple_of(alignment) - WORD;
+    if aligned(start) == start { start } else { aligned(start + MIN_BLOCK) }
+}
