@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # Builds, tests and installs libpalloc for C programs. cargo compiles the Rust part; the scripts in packaging/ and c_tests/ do what takes
 # more than a command, and describe it at their heads. `make help` prints the lines with ##.
 #
@@ -80,8 +81,13 @@ endif
 CARGO_TARGET_DIR ?= target
 CARGO_OUT  = $(CARGO_TARGET_DIR)/$(if $(TARGET),$(TARGET)/)release
 SOURCES   := $(shell find src -name '*.rs') Cargo.toml build.rs $(wildcard Cargo.lock) packaging/one_object.sh
+# Directories of the builder are not written into what is built: the same sources give the same bytes anywhere. (RUSTFLAGS, if set, take the
+# place of cargo's part.)
+as_built := libpalloc-$(VERSION)
+no_paths := --config "target.'cfg(all())'.rustflags=['--remap-path-prefix=$(CURDIR)=$(as_built)', \
+    '--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo']"
 cargo_build = $(CARGO) rustc --release --lib $(CARGOFLAGS) --target-dir "$(CARGO_TARGET_DIR)" $(if $(TARGET),--target $(TARGET)) \
-    $(if $(DEBUG),--config profile.release.debug=2) --crate-type
+    $(no_paths) $(if $(DEBUG),--config profile.release.debug=2) --crate-type
 
 .PHONY: abi all bench bench-report check check-cross check-deep check-mutants check-power clean coverage demo dist fuzz fuzz-regress headers help install uninstall
 .DELETE_ON_ERROR:
@@ -139,7 +145,7 @@ $(BUILD)/lib$(NAME)-weak.o: $(BUILD)/lib$(NAME).o packaging/weak.sh
 $(BUILD)/lib/$(STATIC): $(BUILD)/lib$(NAME)-weak.o
 	@mkdir -p $(@D)
 	@rm -f $@
-	$(AR) rcs $@ $<
+	$(AR) rcsD $@ $<
 
 $(BUILD)/lib/$(SHARED): $(BUILD)/lib$(NAME).o $(MAP)
 	@mkdir -p $(@D)
@@ -151,7 +157,7 @@ $(BUILD)/lib/$(SHARED): $(BUILD)/lib$(NAME).o $(MAP)
 
 $(BUILD)/bin/palloc: tools/palloc.c $(BUILD)/lib/$(SHARED) include/palloc.h
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -D_GNU_SOURCE -Iinclude $< $(LDFLAGS) $(BUILD)/lib/$(SHARED) $(TOOL_RPATH) -o $@
+	$(CC) $(CFLAGS) "-fdebug-prefix-map=$(CURDIR)=$(as_built)" -D_GNU_SOURCE -Iinclude $< $(LDFLAGS) $(BUILD)/lib/$(SHARED) $(TOOL_RPATH) -o $@
 
 endif
 

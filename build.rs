@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Tells tests/c_programs.rs what it is compiled for. Nothing is generated here.
 
 use std::env;

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # Builds the programs beside this file, and of the peers what there is, and runs them; `make` has built the library.
 #
 #   run.sh             prints tables, and keeps them in build/bench

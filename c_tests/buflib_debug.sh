@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # BUFLIB_DEBUG, in programs of both generations, under AddressSanitizer and under valgrind: what is right runs without a report, and a use
 # of memory that was given back is reported.
 . "$(dirname "$0")/lib.sh"

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # Everything that `make check` checks. Goes on when something fails; the last line has the totals.
 #
 # The C programs run here with the libraries as they are delivered, so tests/c_programs.rs, which runs them with a debug build, is left
@@ -53,16 +54,36 @@ rust_tests() { # NAME CARGO-ARGUMENTS...
     count_tests "$name" $? "$WORK/log"
 }
 
-# The tree as it is, without what was built, in a path with a space. Most scripts run there.
+# The tree as it is, without what was built, in a path with a space; and what cargo has fetched, under another path. Most scripts run there.
 copy_tree() {
+    mkdir -p "$OTHER_HOME"
+    for entry in "${CARGO_HOME:-$HOME/.cargo}"/*; do
+        [ ! -e "$entry" ] || ln -s "$entry" "$OTHER_HOME"
+    done
     mkdir -p "$COPY" && tar -c --exclude=./.git --exclude=./build --exclude=target . | tar -x -C "$COPY" &&
-        CARGO_TARGET_DIR=target "$MAKE" --no-print-directory -C "$COPY" all
+        CARGO_HOME="$OTHER_HOME" CARGO_TARGET_DIR=target "$MAKE" --no-print-directory -C "$COPY" all
+}
+
+same_bytes() {
+    for file in lib/libpalloc.a lib/libpalloc.so bin/palloc; do
+        if [ -e "build/$file" ]; then cmp "build/$file" "$COPY/build/$file" || return; fi
+    done
+}
+
+no_paths_in() { # FILE...
+    ! grep -aFe "$ROOT" -e "$COPY" -e "${CARGO_HOME:-$HOME/.cargo}" -e "$OTHER_HOME" "$@"
 }
 
 step "build"
 check "make" "$MAKE" --no-print-directory all
-COPY="$WORK/a copy"
+COPY="$WORK/a copy" OTHER_HOME=$WORK/home
 check "make in a path with a space" copy_tree
+if [ -z "${TARGET-}${RUSTFLAGS-}${DEBUG-}" ]; then
+    check "two directories and two cargo homes give the same bytes" same_bytes
+    check "no path of the builder is in what is built" no_paths_in build/lib/* build/bin/* "$COPY"/build/lib/* "$COPY"/build/bin/*
+else
+    skip "the same bytes again" "TARGET, RUSTFLAGS or DEBUG is set"
+fi
 
 step "Rust: format, lints, tests, documentation"
 if has fmt; then check "cargo fmt" "$CARGO" fmt --check -- --color never; else skip "cargo fmt" "not installed"; fi
@@ -91,7 +112,11 @@ RUSTDOCFLAGS="-D warnings" check "cargo doc" cargo_ doc -q --no-deps
 # Runs one of the scripts beside this one, which hands over its totals at its end.
 script() { # NAME [TREE]
     before=$(wc -l <"$RESULTS")
-    "${2-.}/c_tests/$1"
+    if [ $# -gt 1 ]; then
+        CARGO_HOME="$OTHER_HOME" "$2/c_tests/$1"
+    else
+        "c_tests/$1"
+    fi
     [ "$(wc -l <"$RESULTS")" -gt "$before" ] || fail "$1 stopped before its end"
 }
 
@@ -122,6 +147,19 @@ else
 fi
 
 step "the tree itself"
+licence_lines() {
+    find . \( -name target -o -name build -o -name vendor -o -name corpus -o -name golden -o -name .git \) -prune -o -type f \
+        \( -name '*.rs' -o -name '*.[ch]' -o -name '*.hpp' -o -name '*.cc' -o -name '*.sh' -o -name '*.py' -o -name '*.toml' -o -name Makefile \) \
+        -exec grep -L 'SPDX-License-Identifier: MIT OR Apache-2.0' {} + >"$WORK/lacking"
+    ! grep . "$WORK/lacking"
+}
+check "every source file has a line with its licence" licence_lines
+bill() {
+    packaging/sbom.sh 0.0.0 2026-01-01T00:00:00Z >"$WORK/spdx" || return
+    crates=$(grep -c '^[a-z].*: ' packaging/licences.txt)
+    [ "$crates" -gt 3 ] && [ "$(grep -cE '^PackageChecksum: SHA256: [0-9a-f]{64}$' "$WORK/spdx")" = "$crates" ]
+}
+check "the bill of materials has each linked crate with its checksum" bill
 if have shellcheck; then
     check "shellcheck" shellcheck -x -P SCRIPTDIR c_tests/*.sh packaging/*.sh benches/run.sh fuzz/run.sh .ci/run
 else

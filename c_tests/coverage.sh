@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # Which lines and branches of src/ the Rust tests, the C programs and the fuzz corpora run: a table by file, in build/coverage/table.md, and
 # beside it the lines that none of them runs. Needs the LLVM tools of the compiler (rustup component add llvm-tools).
 #

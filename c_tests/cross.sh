@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # The tests on other machines and systems, as far as this one has what they need; says what it left out and why. An hour, more or less.
 #
 #   c_tests/cross.sh [NAME...]    only those: s390x aarch64 i686 windows musl, exchange (media between all of them), check (types)

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # palloc.hpp, with the C++ compilers that are there: its tests (c_tests/cxx) with the static library and exceptions, and with the shared
 # library without exceptions; files with and without exceptions in one program; the program at its head; and the same with a prefix.
 . "$(dirname "$0")/lib.sh"

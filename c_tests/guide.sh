@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # Does what docs/GUIDE.md says, from its start to its end, in one directory: "```LANGUAGE FILE" is a file, "```sh" commands, "```sh TARGET"
 # commands for which Rust's standard library for that target must be installed.
 . "$(dirname "$0")/lib.sh"

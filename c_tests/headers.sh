@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # Each public header alone, twice in one file, and from two files of one program: in every C and C++ from C99 and C++11 on that the
 # compilers here know, with all warnings.
 . "$(dirname "$0")/lib.sh"

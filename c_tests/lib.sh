@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # Sourced by the scripts beside it: where things are, how a C file is compiled, and how results are counted.
 # shellcheck shell=sh
 

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # How many small changes of the library's code the tests catch. Mutants come from cargo-mutants (`cargo mutants --list`): operators that
 # are exchanged, bodies that are replaced by a constant. Of a random sample each is put into a copy of the tree; the Rust tests run, and
 # then, if they pass, the C programs of the changed engine.

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # What is delivered: the libraries export what the headers declare and nothing else, they link beside other Rust code, and an
 # installed tree can be used and removed.
 . "$(dirname "$0")/lib.sh"

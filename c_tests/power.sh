@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # What `make check-power` does: cuts the power of a virtual machine while a program works on a medium, and compares the medium with what
 # had been acknowledged. docs/TESTING.md says how, docs/DURABILITY.md has figures. The last line has the totals.
 #

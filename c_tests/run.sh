@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # Builds and runs the C programs: each c_tests/*.c, which speaks TAP, with the static and with the shared library; each
 # examples_c/*.c, which succeeds without arguments and, if there is a NAME.expected, prints just that; the programs in README.md and
 # at the head of include/*.h.

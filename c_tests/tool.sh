@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # The tool `palloc`, on a terminal and in a pipe, with and without AddressSanitizer.
 . "$(dirname "$0")/lib.sh"
 

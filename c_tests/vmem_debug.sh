@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # VMEM_DEBUG, in C and C++, under AddressSanitizer and under valgrind: what is right runs without a report, and a use of an address of a
 # growing arena that is not in use is reported, as is one of a decommitted page.
 . "$(dirname "$0")/lib.sh"

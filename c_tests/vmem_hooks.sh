@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # The macros that files define for vmem.h, in programs of one file and of several, in C and C++, with both libraries: what an error
 # does then; and that all of it compiles without a warning in every standard.
 . "$(dirname "$0")/lib.sh"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * An audio player uses all free memory for its buffer, and gives back as much as others need: its shrink callback keeps the part that is
  * still to be played.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * A cache of records in a fixed amount of memory. Records have different sizes and are deleted at any time. If a new record does not fit,
  * the allocator moves the others together, so no memory is lost between them. If it still does not fit, the oldest record is deleted.

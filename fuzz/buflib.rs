@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The fuzz target of buflib, over its C functions: operations, with callbacks that agree, refuse, lie, shrink, and free their own and other
 //! blocks; beside a model of every block. At most once, one word of the pool is damaged between two operations.
 #![allow(dead_code)] // each user needs a part of it

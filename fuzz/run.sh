@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # Runs the fuzz targets with libFuzzer, and ends with a table of them. `make` has built the library.
 #
 #   fuzz/run.sh [TARGET...]     those, or all, FUZZ_SECONDS (120) each; more options of libFuzzer in FUZZ_FLAGS

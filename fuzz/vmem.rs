@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The fuzz target of vmem, over its C functions: calls, right and wrong ones, on a few reservations; each answer, each page and each run is
 //! compared with a model. System calls fail when the input says so, if the program has its own, as fuzz_targets/vmem.rs.
 #![allow(dead_code)] // each user needs a part of it

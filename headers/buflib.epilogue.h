@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Where the payload of a block is now. NULL iff the handle is bad. `ctx` must be an initialized
  * context. With DEBUG a bad handle calls the panic handler.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * buflib.h: blocks that the allocator may move, in one buffer of yours.
  *

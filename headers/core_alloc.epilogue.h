@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #ifdef BUFLIB_DEBUG
 /* As in buflib.h: what is free is accessible during a call only. */
 static inline int core_alloc_debug_(const char *name, size_t size) BUFLIB_DEBUG_CALL_(&core_ctx, int, core_alloc(name, size))

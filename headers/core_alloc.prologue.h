@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * core_alloc.h: buflib for a program that has one pool.
  *

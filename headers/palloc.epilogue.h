@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Names for the values of errno, for a switch over the reasons why a call failed. "Fails iff" of each
  * function has the values themselves. Other values are those of system calls: write a default.

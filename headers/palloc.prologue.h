@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * palloc.h: blobs of bytes, allocated and freed inside a file that outlives the process.
  *

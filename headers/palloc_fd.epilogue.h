@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* As in palloc.h: the text of the last error in this thread. Never NULL. */
 const char *palloc_error(void);
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * finwo/palloc.h: the second generation of palloc's functions. They take a file descriptor, and
  * those of palloc.h a struct palloc_t *. The media are the same. palloc.h explains the terms,

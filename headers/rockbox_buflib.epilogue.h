@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #ifdef BUFLIB_DEBUG
 /* As in buflib.h. */
 static inline int rockbox_buflib_alloc_ex_debug_(struct buflib_context *ctx, size_t size, struct buflib_callbacks *ops) BUFLIB_DEBUG_CALL_(ctx, int, rockbox_buflib_alloc_ex(ctx, size, ops))

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * rockbox/buflib.h: buflib as its later generation (since 2023) declares it, for programs written for
  * that one. buflib.h is the manual: pools, blocks, handles, callbacks and damage are the same here.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #ifdef BUFLIB_DEBUG
 /* As in buflib.h. */
 static inline bool rockbox_chunk_realloc_debug_(struct chunk_alloc_header *hdr, size_t chunk_size, size_t max_chunks) BUFLIB_DEBUG_CALL_(hdr->context, bool, rockbox_chunk_realloc(hdr, chunk_size, max_chunks))

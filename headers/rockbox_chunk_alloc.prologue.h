@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * rockbox/chunk_alloc.h: many small blocks that are freed together, in a few blocks of buflib.
  *

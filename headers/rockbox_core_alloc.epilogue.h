@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* core_allocator_init of core_alloc.h; the test block stays only if BUFLIB_DEBUG_PRINT is defined. */
 static inline void rockbox_core_allocator_init_(void)
 {

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * rockbox/core_alloc.h: core_alloc as the later generation of buflib declares it, on core_ctx.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * palloc_version.h: which version of libpalloc this is, for users of any of its headers. palloc.h
  * includes it.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Casts that compile without a warning in C and in C++. */
 #ifdef __cplusplus
 #define LIBPALLOC_CAST_(type, value) static_cast<type>(value)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* A file that defines VMEM_IMPLEMENTATION sets an error handler before main. */
 #if defined(VMEM_IMPLEMENTATION) && !defined(LIBPALLOC_VMEM_IMPLEMENTATION)
 #define LIBPALLOC_VMEM_IMPLEMENTATION

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * vmem.h: virtual memory. Reserve address space, commit parts of it, decommit them, release it.
  *

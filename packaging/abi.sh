@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # The ABI that the headers declare: what abidw (abigail-tools) reports of a shared library in C that has their functions and variables,
 # empty. A name that the headers declare and packaging/libpalloc.map lacks, or the other way round, is an error.
 #

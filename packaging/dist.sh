@@ -1,6 +1,8 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # Makes build/dist/palloc-VERSION.tar.gz, as `make dist` does: the files that git knows, as they are in the tree, and in vendor/ the crates
-# of Cargo.lock, so that it builds without a network. The same tree gives the same bytes.
+# of Cargo.lock, so that it builds without a network; and libpalloc.spdx, the bill of
+# materials. The same tree gives the same bytes.
 #
 #   dist.sh VERSION
 #
@@ -21,6 +23,7 @@ replace-with = "vendored"
 [source.vendored]
 directory = "vendor"
 CONFIG
+packaging/sbom.sh "$1" "$(TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd)" >"$tree/libpalloc.spdx"
 tar -c -C build/dist --sort=name --format=ustar --owner=0 --group=0 --numeric-owner --mode=u+rw,go+r-w,a+X \
     --mtime="@$(git log -1 --format=%ct)" "$name" | gzip -9n >"$tree.tar.gz"
 rm -rf "$tree"

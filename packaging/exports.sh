@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # The names that the libraries export, as packaging/libpalloc.map lists them. Whatever needs the list calls this script.
 #
 #   exports.sh               the names, one a line

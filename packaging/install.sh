@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # What `make install` and `make uninstall` do. The Makefile sets the variables; its head says what they are.
 #
 #   install.sh install     puts the libraries, the headers, the tool, the manual pages, and what pkg-config and CMake need below DESTDIR

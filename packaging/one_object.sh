@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # Makes one relocatable object of what LIST names, and of all that it needs, from a Rust static library.
 #
 #   one_object.sh ARCHIVE LIST OBJECT

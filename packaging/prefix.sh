@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # Copies include/ so that what the linker sees carries a prefix: every function and variable, and with them the inline functions, the
 # macros that stand for functions, the guards and the headers' names, and the namespace of C++. Types and constants stay as they are.
 #

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # Makes of the one object (one_object.sh) the object of the static library: each exported name becomes weak, and the library itself
 # refers to a local name at the same place.
 #

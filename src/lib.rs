@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Three allocators for memory that malloc does not manage. They do not use each other.
 //!
 //! [`palloc`] allocates blobs in a file that outlives the process, with transactions. A kill at any moment loses nothing:

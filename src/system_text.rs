@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The system's text of an error number (errno, GetLastError). It does not use the heap, because memory may have run out.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The safe interface of buflib, beside a shadow that keeps a copy of every payload.
 
 use std::cell::{Cell, RefCell};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The C programs of c_tests/, which speak TAP, and of examples_c/, which have to succeed: compiled, linked with a static library of
 //! the same profile as this program, and run, each as one test. (c_tests/run.sh, which `make check` uses, runs the same ones with the
 //! libraries as they are delivered.) A name given on the command line selects the programs that contain it.

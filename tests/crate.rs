@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What Rust programs get: the package that `cargo package` makes, and programs that depend on it, with and without std.
 
 use std::path::{Path, PathBuf};

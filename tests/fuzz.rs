@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The inputs of the fuzz targets, as they are and changed at random, without libFuzzer. DEEP in the environment asks for many.
 
 #![cfg(unix)]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! include/*.h are made from src/ffi/*.rs and are committed, so that a C programmer needs no cbindgen. Here each is made anew and
 //! compared; `make headers` (UPDATE_HEADERS=1) writes it instead.
 //!
@@ -185,7 +186,11 @@ fn a_new_function_is_in_every_file() {
 
 fn render(name: &str, header: &str) -> String {
     let guard: String = header.trim_start_matches("include/").to_uppercase().replace(['/', '.'], "_");
-    let part = |suffix: &str| fs::read_to_string(root().join(format!("headers/{name}.{suffix}.h")));
+    // Each part has a line about the licence, and so has the header.
+    let part = |suffix: &str| {
+        let text = fs::read_to_string(root().join(format!("headers/{name}.{suffix}.h")));
+        text.map(|text| text.strip_prefix("/* SPDX-License-Identifier: MIT OR Apache-2.0 */\n").unwrap().to_owned())
+    };
     let mut prologue = part("prologue").unwrap();
     for (key, value) in [
         ("@VERSION@", env!("CARGO_PKG_VERSION")),

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! man/*.3 are made from include/*.h, which are made from src/ffi, and are committed. Here each is made anew and compared; `make
 //! headers` (UPDATE_HEADERS=1) writes it instead.
 //!

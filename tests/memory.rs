@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Opening a medium takes memory of at most a sixteenth of the file and a constant, whatever bytes it has, also while it is repaired.
 
 #![cfg(unix)]

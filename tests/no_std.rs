@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Without the feature `std` the crate is core only, for small machines: here it is built so, put into a static library together with
 //! a panic handler, as the firmware of such a machine would be, and a C program runs with it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Values of Rust that go out of scope: a medium is closed, a transaction is cancelled.
 
 use std::fs;

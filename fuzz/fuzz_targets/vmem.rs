@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 #![no_main]
 
 use std::ffi::{c_int, c_long, c_void};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A block: its words, and their checks. All other files read the words of a block through the checks of this one.
 //!
 //! A header is compared with its checksum and its slot, a free block with its other end. `free_tree` checks the links.

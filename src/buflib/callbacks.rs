@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Calls a program's callbacks. The context is `busy` while one runs.
 
 use super::block::{Block, Result, check_crc};

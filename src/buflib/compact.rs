@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Making room: moving blocks together, and asking blocks to shrink.
 
 use super::block::{Any, Block, Extent, Result, any_at, check_headers, free_before, length_at, shape, shape_at, walk};

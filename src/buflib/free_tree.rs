@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The index of the free blocks of [`NODE`] words and more. Only into those does an allocation fit.
 //!
 //! The words of a pool are divided into [`SECTIONS`] sections of equal length. Each section has a tree of the free blocks that start in

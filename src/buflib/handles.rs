@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The handle table, which grows down from the end of the pool: handle n is the word n words below the end, the address of the
 //! payload or 0.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The words of a context and of a pool. The documented fields are frozen, because C code was compiled against them. This file makes no
 //! decisions.
 //!

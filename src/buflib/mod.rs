@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Blocks that the allocator may move, in one buffer of yours.
 //!
 //! A block is named by a [`Handle`], so that it can be moved when its neighbours leave gaps, or asked to shrink when others need

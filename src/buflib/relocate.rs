@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Moving the whole pool: to another place, or up by memory that is taken away at its start; and moving its end.
 
 use super::block::{Any, Extent, Result, check_headers, length_at, shape_at, walk};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! How much is free, and how much of it one allocation can have.
 
 use super::alloc::{Error, Request, alloc};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Compaction in steps: blocks slide down one by one, as many as the caller has time for.
 //!
 //! ```text

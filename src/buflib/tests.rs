@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Tests of how much work an operation does, counted in words of the pool.
 
 use super::alloc::{Request, alloc, free, init};

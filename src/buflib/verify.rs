@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `check`: checks everything that must hold between two operations, and relies on none of it.
 
 use super::block::{Any, Fault, any_at, block_of, length_at};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `buflib.h`: the documented functions of buflib over a `struct buflib_context *`, and ours beside them.
 #![allow(non_camel_case_types)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `core_alloc.h`: buflib over one context for the whole program.
 #![allow(non_camel_case_types)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The C layer: one file for each header. It converts arguments, calls safe Rust, and reports errors.
 
 pub mod buflib;

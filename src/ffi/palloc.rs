@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `palloc.h`: the documented functions of palloc over a `struct palloc_t *`, and our additions.
 #![allow(non_camel_case_types)]
 

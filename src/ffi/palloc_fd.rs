@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `finwo/palloc.h`: the second generation of palloc's functions, over file descriptors. The header maps their documented names to
 //! those here.
 #![allow(non_camel_case_types)]

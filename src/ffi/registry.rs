@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which medium is open on which descriptor, for `finwo/palloc.h`, whose functions get a descriptor.
 //!
 //! Each descriptor number has a slot, which holds the medium that is open on it. A slot is made for the first medium of its number and

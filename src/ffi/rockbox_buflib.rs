@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `rockbox/buflib.h`: the functions of buflib's later generation that have other parameters than those of `buflib.h`.
 #![allow(non_camel_case_types)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `rockbox/chunk_alloc.h`: many small blocks of one life in a few blocks of buflib, the chunks.
 //!
 //! An offset counts the bytes of all blocks before. The *list*, in a block of its own, says for each chunk its handle and where the next

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `rockbox/core_alloc.h`: the functions of the later generation's core_alloc that differ from those of `core_alloc.h`.
 #![allow(non_camel_case_types)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! palloc_version.h: which version of the library this is.
 
 use core::ffi::c_char;

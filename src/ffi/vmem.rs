@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `vmem.h`: the documented functions of both generations of vmem, and our additions.
 #![allow(non_camel_case_types, non_upper_case_globals)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The chain: the blocks as their start markers lead from one to the next. Here is the one test of whether a block can be at a place.
 
 use super::format::{Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! New files with copies of media: they get their name when they are whole and on the disk.
 
 use std::ffi::{CStr, CString};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The errors of calls on a medium. The text of an error names the offset or the argument; the C layer adds the function and the path.
 
 use std::{fmt, io};

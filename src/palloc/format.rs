@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The bytes on the medium: constants and types, without access to a medium. docs/FORMAT.md describes them under "Bytes". All integers
 //! on the medium are big-endian.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which blocks there are, and which of them are free. The index is in memory only. A walk over the medium makes it when it is opened.
 //!
 //! * `slots` is the slot map: where each block starts, and whether it is live, recent or in a set.

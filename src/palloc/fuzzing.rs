@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the fuzz targets over a medium in memory do with their input: no file and no system call. A shadow has the blobs and the open
 //! transactions; after each operation it is compared with the heap, whose invariants are checked.
 

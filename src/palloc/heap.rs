@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The heap: an open medium, and the operations on its blocks.
 //!
 //! Only the chain of start markers is trusted: from the header on, each start marker leads to the next block. An operation has three

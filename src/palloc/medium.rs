@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Access to the bytes of a medium: its length, loads and stores, space on the disk, order and durability of writes. This file does not
 //! know the meaning of the bytes.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A medium in memory, for tests and fuzz targets.
 #![cfg_attr(not(test), allow(dead_code))] // tests look at more
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Blobs in a file that outlives the process: allocate, free, resize and walk them. A kill at any moment loses nothing.
 //!
 //! docs/FORMAT.md describes the bytes of the file and the order of stores. The modules, from the bytes up: `format` has the bytes'

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which blobs are reachable: follows references from roots, as the program reads them out of its blobs.
 //!
 //! A bit for each slot of 32 bytes of the medium, in which at most one block starts, is set while the blob there is not reached. Blobs that

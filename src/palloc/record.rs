@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The bytes of a transaction on the medium: tags in end markers, and the record of what is to be changed.
 //!
 //! A log is a live block that nobody owns. Its end marker has no meaning of its own, so it holds a tag, which no size can be:

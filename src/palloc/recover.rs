@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Opening a medium: identifies or initializes it, surveys its chain, and repairs what a killed process, a power cut or an older library
 //! left. Only the start markers are trusted, and these only as far as they form a chain.
 //!

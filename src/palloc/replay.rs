@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Opening a medium that a process left in a transaction: what was committed is done, what was not leaves nothing.
 
 use super::Result;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Rules of transactions. Tests break one at a time, to see that without it something is lost.
 
 /// A rule that does not show in the order of stores and barriers.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Salvage: a sound copy of a damaged medium.
 //!
 //! Each size stands on the medium twice, in the start marker and in the end marker of its block. So a word that was overwritten is known

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Kills the process between any two stores of any operation, in memory: the medium as it is then is opened by the real code and
 //! compared with a shadow. `power` cuts the power in the same way. C tests do the same with real files and real kills. Even seeds
 //! work in exact mode.

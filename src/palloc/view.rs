@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The view: what threads read of a medium without its lock. It answers most of the questions about one blob; where it can't, the caller
 //! takes the lock and asks the heap.
 //!

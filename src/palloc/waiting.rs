@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! How threads wait for the disk and for each other. `heap/group.rs` has what holds meanwhile.
 //!
 //! One lock has the heap. A palloc_sync, and a palloc_commit on a durable medium, release it while the disk works, so no other call

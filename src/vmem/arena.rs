@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The growing arena: a reservation that is committed from its start up to the end of its used part. It commits memory ahead of use, in
 //! steps that double, so that growth seldom needs a system call and memory follows use. Allocating committed bytes is one addition, which
 //! the C header does inline. This file does the rest, for C and for Rust.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The errors of virtual memory. Each text names the step that failed and its range or argument. The C layer puts the name of the function
 //! before it.
 

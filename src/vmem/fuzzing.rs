@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the fuzz target of the interval map does with its input.
 
 use std::cell::RefCell;

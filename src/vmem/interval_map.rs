@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! An ordered map from ranges of addresses to values. It keeps the longest runs of equal values as nodes of a treap: a search tree by
 //! address, and a heap by random priorities. Each operation is O(log n) in the number of runs.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Virtual memory: reserve address space, commit parts of it, decommit them, release it.
 //!
 //! Address space costs nothing, and memory does. So a [`Reservation`] may be far larger than the machine's memory. It never moves, and

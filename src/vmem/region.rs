@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The registry: all reservations of the process, their committed pages with their protection, and their locked pages. The kernel does
 //! not distinguish a reserved page from one that is committed without access, nor one reservation from the next. So the functions here
 //! check each call against the registry before they make a system call.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A growing array in pages of its own. The registry uses it instead of the heap, because a program may build its malloc on this library.
 
 use std::ops::{Deref, DerefMut};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Sets of free blocks: one for each exact size, and one for all others (larger ones, and odd ones of older media). A search finds the
 //! lowest block that fits.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The slot map: which blocks there are. It has one byte for each slot of 32 bytes of the medium. The smallest block is 32 bytes
 //! long, so at most one block starts in a slot. The byte says where in the slot that is, and the state of the block.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Trees over zone numbers: which zones have a free block of one exact size (`BitTree`), and how large the largest other free
 //! block of each zone is (`MaxTree`). Each level is an array. A search reads a few words on each level, and there are three or four
 //! levels in a medium of some hundred GiB.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The zones of the slot map, by index.
 //!
 //! A zone and a table of zones stay at their addresses until the map is dropped. So threads without the lock can read them while the

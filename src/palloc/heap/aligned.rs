@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Aligned blobs: a block that starts inside of a free one, of which the first part stays free.
 //!
 //! ```text

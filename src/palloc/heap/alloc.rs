@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Allocating: finds free space, and makes a live block of it or of its first part.
 
 use super::{Heap, data_len_at};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Freeing: makes a live block a free one, joined with its free neighbours.
 
 use super::Heap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Transactions that several threads commit at once share one record and its two barriers.
 //!
 //! A thread that commits on a durable medium puts its changes into the queue. One thread leads: it makes a group of those in the queue,

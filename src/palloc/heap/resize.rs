@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Resizing: shrinks in place, grows in place into free space behind the blob, or moves the blob.
 
 use super::Heap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The end of a dynamic medium: slack, growth and cuts.
 //!
 //! A dynamic medium that is open may end in slack: a free block that is not in the index and not counted in `size`. Growth makes it

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Transactions: several blobs are allocated, filled, changed and freed in one step, which a kill or a power cut leaves done or undone.
 //!
 //! Terms, of what is in memory only:

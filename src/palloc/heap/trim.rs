@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Trim: gives the disk's space under free blocks back.
 
 use super::{Heap, data_len_at};

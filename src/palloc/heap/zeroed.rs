@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Blobs of zeros, and the root, which is one.
 
 use super::Heap;

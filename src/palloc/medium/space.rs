@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Space on the disk for the pages of a file.
 //!
 //! A store to a page is a SIGBUS if the disk has no space for it. So growth allocates space before anything uses it. In a file with

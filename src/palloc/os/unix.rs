@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! open(2), flock(2), mmap(2), fallocate(2) and their like.
 //!
 //! The mapping is a window that is much longer than the file, so growth moves nothing. A file that outgrows its window gets a longer one.

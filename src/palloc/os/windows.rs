@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! CreateFile, LockFileEx, file mappings, and descriptors of the C runtime.
 //!
 //! A mapping can't reach beyond the end of its file, and a mapped file can't be cut. So growth maps the file again, and a cut removes the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reading ahead of the survey. A start marker says where the next one is, so each page with a marker is waited for before the next is
 //! known. And where blocks are large, the system, which reads ahead in a mapping, reads all the bytes between two markers.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Compares a medium with the format.
 
 use std::ffi::CStr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Repair: finishes the operation that was cut off, makes the chain reach the end of the file, and corrects end markers.
 
 use super::survey::{Rest, Survey};

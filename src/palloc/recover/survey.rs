@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The survey: walks the chain of a medium that is opened, and finds out what the end of the chain is. Reads only.
 //!
 //! A start marker that the program overwrote must not make blobs disappear without a word. It is accepted only if it fits what an

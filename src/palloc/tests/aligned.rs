@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Aligned blobs: where they start, and what stays free around them. Kills and power cuts are in the random operations of the others.
 
 use super::*;

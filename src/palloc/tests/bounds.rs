@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Opening takes time in proportion to the file, whatever bytes it has: counted in loads, not by a clock. (tests/memory.rs has the
 //! bound of memory.)
 

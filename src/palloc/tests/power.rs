@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Cuts the power at every moment of operations on a durable medium, in memory. What was stored before a barrier is on the disk; of
 //! what was stored since, each sector is there or not, in any version that it went through, and so is the length of the file. The
 //! real code opens what is left.

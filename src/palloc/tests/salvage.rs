@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Salvage of media as kills leave them, in a transaction or not: no blob is lost. With a marker overwritten too, a few are: a kill leaves
 //! blocks with one right marker, and the damage may be to that one.
 

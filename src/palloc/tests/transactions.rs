@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Transactions: killed between any two stores, cut off between any two barriers, with every call failing; what the next open finds is
 //! the state before or after, blobs and bytes. Each barrier and each rule of the design is needed: without it, something is lost.
 

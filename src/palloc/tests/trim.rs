@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Trim: a power cut does not bring back a blob without its bytes.
 
 use super::power::power_cuts;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What other threads do while one waits for the disk without the lock, one step at a time: between the steps of a group commit and of a
 //! palloc_sync come random calls. Then the power is cut, as in `power` and `transactions`.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Blobs of zeros are zeros before the chain leads to them, on the disk too.
 
 use super::*;

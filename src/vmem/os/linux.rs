@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Files in /proc and /sys that Linux reports its state in, and the calls that only Linux has. The code here does not use the heap, so that
 //! it works when memory has run out.
 

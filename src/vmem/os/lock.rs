@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A lock for a static variable. It never uses the heap. (std's lock does, on systems where it is a pthread_mutex_t.)
 
 #[cfg(any(windows, target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "openbsd"))]

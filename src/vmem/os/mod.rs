@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The system calls that virtual memory needs, without checks and without state. Each operating system has the same functions, which
 //! [`Contract`] describes. Ranges are whole pages. Addresses are numbers, because the functions make no references to memory. No function
 //! calls malloc or code of the program.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! mmap, mprotect, madvise, mlock. `linux` has the parts that only Linux has.
 
 use std::ffi::{CStr, c_int, c_void};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! VirtualAlloc and its family.
 
 use std::ffi::{CStr, c_void};
