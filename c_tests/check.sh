@@ -123,6 +123,7 @@ script() { # NAME [TREE]
 step "headers"
 script headers.sh "$COPY"
 script cxx.sh
+script python.sh
 script vmem_hooks.sh "$COPY"
 script buflib_debug.sh "$COPY"
 script vmem_debug.sh "$COPY"
