@@ -25,6 +25,7 @@
 ##
 ## Variables: PREFIX (/usr/local), BINDIR, LIBDIR, INCLUDEDIR, MANDIR, DESTDIR; CARGO, CC, CXX, CFLAGS, LDFLAGS, AR, LD, NM, OBJCOPY, INSTALL;
 ## CARGOFLAGS (--locked); TARGET, a Rust target triple, to cross-compile: set the tools too; build/TARGET takes the place of build.
+## O, a directory for all that is built, in place of build and target: the sources are only read, and may be on a read-only file system.
 
 CARGO      ?= cargo
 CFLAGS     ?= -O2 -g
@@ -61,7 +62,7 @@ SHARED  := $(if $(filter windows,$(system)),palloc.dll,lib$(NAME).so.$(VERSION))
 SONAME  := lib$(NAME).so.$(firstword $(subst ., ,$(VERSION)))
 
 # Each target and each prefix has a directory of its own. With a prefix, so do the headers and the map.
-BUILD   := build$(if $(TARGET),/$(TARGET))$(if $(PREFIX_SYMBOLS),/$(PREFIX_SYMBOLS))
+BUILD   := $(or $(O),build)$(if $(TARGET),/$(TARGET))$(if $(PREFIX_SYMBOLS),/$(PREFIX_SYMBOLS))
 INCLUDE := $(if $(PREFIX_SYMBOLS),$(BUILD)/include,include)
 MAP     := $(if $(PREFIX_SYMBOLS),$(BUILD)/lib$(NAME).map,packaging/libpalloc.map)
 # There is no tool with a prefix.
@@ -78,7 +79,7 @@ ifneq ($(and $(filter windows,$(system)),$(PREFIX_SYMBOLS)),)
 $(error PREFIX_SYMBOLS is for systems with ELF)
 endif
 
-CARGO_TARGET_DIR ?= target
+CARGO_TARGET_DIR ?= $(if $(O),$(O)/)target
 CARGO_OUT  = $(CARGO_TARGET_DIR)/$(if $(TARGET),$(TARGET)/)release
 SOURCES   := $(shell find src -name '*.rs') Cargo.toml build.rs $(wildcard Cargo.lock) packaging/one_object.sh
 # Directories of the builder are not written into what is built: the same sources give the same bytes anywhere. (RUSTFLAGS, if set, take the

@@ -432,6 +432,44 @@ only_statically() {
     rm "$WORK"/dest/usr/lib/libpalloc.so* && with_pkg_config --static
 }
 
+# What CMake projects do that contain the sources: all of it is built in their own directory.
+embedded_in_cmake() {
+    mkdir -p "$WORK/embeds" && cat >"$WORK/embeds/CMakeLists.txt" <<'CMAKE'
+cmake_minimum_required(VERSION 3.14)
+project(user C)
+include(FetchContent)
+if(FETCH)
+    FetchContent_Declare(libpalloc SOURCE_DIR "${SOURCES}")
+    FetchContent_MakeAvailable(libpalloc)
+else()
+    add_subdirectory("${SOURCES}" palloc)
+endif()
+add_executable(shared ../user.c)
+target_link_libraries(shared PRIVATE palloc::palloc)
+add_executable(static ../user.c)
+target_link_libraries(static PRIVATE palloc::palloc_static)
+CMAKE
+    for fetch in OFF ON; do
+        cmake -S "$WORK/embeds" -B "$WORK/embeds-$fetch" -DFETCH=$fetch -DSOURCES="$ROOT" -DCMAKE_C_COMPILER="$CC" &&
+            cmake --build "$WORK/embeds-$fetch" || return
+        for program in shared static; do
+            (cd "$WORK" && rm -f installed.pba && "embeds-$fetch/$program") || return
+        done
+    done
+}
+
+# As ExternalProject does it.
+installed_by_cmake() {
+    cmake -S "$ROOT" -B "$WORK/external" -DCMAKE_INSTALL_PREFIX="$WORK/external-prefix" -DCMAKE_INSTALL_LIBDIR=lib64 -DCMAKE_C_COMPILER="$CC" &&
+        cmake --build "$WORK/external" && cmake --install "$WORK/external" &&
+        build_and_run -I"$WORK/external-prefix/include" -L"$WORK/external-prefix/lib64" -Wl,-rpath,"$WORK/external-prefix/lib64" -lpalloc &&
+        test -f "$WORK/external-prefix/lib64/cmake/palloc/palloc-config.cmake"
+}
+
+sources_are_as_before() {
+    ! find "$ROOT" -newer "$WORK/before_cmake" -type f ! -path "$ROOT/target/*" | grep .
+}
+
 # Nothing but directories that others use too.
 nothing_left() {
     if find "$1" ! -type d -o -name finwo -o -name rockbox -o -path '*/cmake/*' | grep .; then return 1; fi
@@ -475,6 +513,10 @@ installed() {
     check "make install again" make_quietly install DESTDIR="$WORK/dest" PREFIX=/usr
     if have cmake; then
         check "CMake: find_package(palloc) finds both libraries, and no other version" with_cmake
+        touch "$WORK/before_cmake"
+        check "CMake: add_subdirectory and FetchContent" embedded_in_cmake
+        check "CMake: ExternalProject" installed_by_cmake
+        check "CMake: builds beside the sources, not in them" sources_are_as_before
     else
         skip "CMake" "no cmake"
     fi
