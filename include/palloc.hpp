@@ -283,6 +283,15 @@ public:
     /* palloc_sync. */
     bool sync() { return detail::checked(palloc_sync(pt_) == 0); }
 
+    /* palloc_trim: by how many bytes the file takes less space; without exceptions -1 on failure. */
+    std::int64_t trim(std::uint64_t min_bytes = 0)
+    {
+        const std::int64_t bytes = palloc_trim(pt_, min_bytes);
+
+        detail::checked(bytes >= 0);
+        return bytes;
+    }
+
     /* palloc_stat; without exceptions all zeros on failure. */
     struct palloc_stat stat() const
     {
@@ -553,7 +562,7 @@ private:
 
 /*
  * Memory of blobs, for containers of this run: they hold addresses, so the next run can't use what they left. A kill leaves their blobs;
- * give them a medium of their own. Alignments of more than 16 bytes are refused.
+ * give them a medium of their own. Alignments of more than the page size may be refused.
  */
 class medium_resource : public std::pmr::memory_resource {
 public:
@@ -562,7 +571,7 @@ public:
 private:
     void *do_allocate(std::size_t bytes, std::size_t alignment) override
     {
-        const std::uint64_t offset = palloc(pt_, bytes);
+        const std::uint64_t offset = alignment > 16 ? palloc_aligned(pt_, alignment, bytes) : palloc(pt_, bytes);
         void *const at = offset != 0 ? palloc_data(pt_, offset) : nullptr;
 
         if (at && reinterpret_cast<std::uintptr_t>(at) % alignment == 0)
