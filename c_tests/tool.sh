@@ -83,13 +83,31 @@ a_damaged_medium() {
         status 0 "$WORK/palloc" check "$WORK/copy.db"
 }
 
+# A medium that process PID has open: a clone, or a copy while the process is stopped; it goes on afterwards.
+copied_in_use() { # PID
+    "$WORK/palloc" copy "$WORK/m.db" "$WORK/clone.db" >"$WORK/out" 2>"$WORK/err"
+    case $? in
+    0) "$WORK/palloc" check "$WORK/clone.db" ;;
+    2) grep -q "palloc_snapshot" "$WORK/err" && [ ! -e "$WORK/clone.db" ] ;;
+    *) false ;;
+    esac || return
+    rm -f "$WORK/clone.db"
+    [ -r /proc/locks ] || return 0
+    status 0 "$WORK/palloc" copy --stop "$WORK/m.db" "$WORK/copy.db" && [ ! -s "$WORK/err" ] &&
+        status 0 "$WORK/palloc" check "$WORK/copy.db" && [ "$("$WORK/palloc" list "$WORK/copy.db" | wc -l)" -eq 45 ] &&
+        status 2 "$WORK/palloc" copy --stop "$WORK/m.db" "$WORK/copy.db" && grep -q "File exists" "$WORK/err" &&
+        grep -q "^State:.[^T]" "/proc/$1/status" && ! ls "$WORK" | grep -q '[.]tmp$'
+}
+
 open_elsewhere() {
     fresh && mkfifo "$WORK/in" && { "$WORK/sample" "$WORK/m.db" wait <"$WORK/in" >"$WORK/open" & } && exec 9>"$WORK/in" || return
     while ! [ -s "$WORK/open" ]; do sleep 0.1; done
+    pid=$!
     status 0 "$WORK/palloc" stat "$WORK/m.db" && grep -q "without the lock" "$WORK/err" && grep -q " 45 blobs" "$WORK/out" &&
+        { [ ! -r /proc/locks ] || grep -q "open for writing in process $pid\$" "$WORK/out"; } &&
         status 0 "$WORK/palloc" list "$WORK/m.db" && [ "$(wc -l <"$WORK/out")" -eq 45 ] &&
         status 0 "$WORK/palloc" map "$WORK/m.db" && status 2 "$WORK/palloc" check "$WORK/m.db" &&
-        grep -q "open elsewhere" "$WORK/err"
+        grep -q "open elsewhere" "$WORK/err" && copied_in_use "$pid"
     result=$?
     exec 9>&-
     wait
@@ -111,8 +129,167 @@ wrong_use() {
         status 2 "$WORK/palloc" stat "$WORK/nothing.db" && status 2 "$WORK/palloc" stat /dev/null
 }
 
+# churn FILE: makes and frees blobs until it is killed, each of which holds its own offset. churn FILE check: they do.
+churn_program() {
+    cat >"$WORK/churn.c" <<'C'
+#include <palloc.h>
+#include <stdio.h>
+#include <string.h>
+int main(int argc, char **argv)
+{
+    struct palloc_t *pt = palloc_init(argv[1], PALLOC_DYNAMIC);
+    uint64_t ptr, holds, kept[200] = {0}, i;
+    unsigned odd = 0, count = 0;
+    if (pt == NULL)
+        return puts(palloc_error()), 1;
+    if (argc > 2) {
+        for (ptr = palloc_first(pt); ptr != 0; ptr = palloc_next(pt, ptr), count++) {
+            memcpy(&holds, palloc_data(pt, ptr), 8);
+            odd += holds != ptr;
+        }
+        printf("%u blobs, %u of them new\n", count, odd);
+        palloc_close(pt);
+        return odd > 1 || count < 2 || count > 201;
+    }
+    for (i = 0;; i++) {
+        uint64_t *place = &kept[i * 7919 % 200];
+        pfree(pt, *place);
+        *place = pcalloc(pt, 1, 8 + i * 104729 % 9000);
+        memcpy(palloc_data(pt, *place), place, 8);
+        if (i == 1000)
+            puts("busy"), fflush(stdout);
+    }
+}
+C
+    # shellcheck disable=SC2086
+    strict_cc "$WORK/churn.c" $LDFLAGS "$LIB/libpalloc.so" -Wl,-rpath,"$LIB" -o "$WORK/churn"
+}
+
+# Copies of a medium while another process changes it all the time.
+copies_during_churn() { # DIRECTORY OPTION...
+    directory=$1
+    shift
+    rm -f "$directory/busy.db" "$WORK/busy"
+    "$WORK/churn" "$directory/busy.db" >"$WORK/busy" &
+    busy=$!
+    n=0
+    while ! [ -s "$WORK/busy" ]; do sleep 0.1; done
+    while [ $((n += 1)) -le 10 ] && status 0 "$WORK/palloc" copy "$@" "$directory/busy.db" "$directory/copy.db" &&
+        status 0 "$WORK/palloc" check "$directory/copy.db" && status 0 "$WORK/churn" "$directory/copy.db" check; do
+        rm "$directory/copy.db"
+    done
+    kill -9 $busy
+    wait $busy 2>/dev/null
+    echo "$n copies"
+    [ $n -eq 11 ] && status 0 "$WORK/churn" "$directory/busy.db" check
+}
+
+# A file system of this kind on WORK/disk, for a command.
+on_disk() { # KIND SIZE COMMAND...
+    kind=$1 size=$2
+    shift 2
+    mkdir -p "$WORK/disk" && rm -f "$WORK/image" && truncate -s "$size" "$WORK/image" &&
+        PATH=$PATH:/sbin:/usr/sbin "mkfs.$kind" -q -f "$WORK/image" >/dev/null 2>&1 && mount -o loop "$WORK/image" "$WORK/disk" || return
+    "$@"
+    result=$?
+    umount "$WORK/disk"
+    rm -f "$WORK/image"
+    return $result
+}
+
+# Nothing is left of a copy for which the disk has no space.
+on_a_full_disk() {
+    "$WORK/sample" "$WORK/disk/m.db" && "$WORK/palloc" create --static 64M "$WORK/disk/large.db" || return
+    dd if=/dev/urandom of="$WORK/disk/fill" bs=1M 2>/dev/null
+    dd if=/dev/urandom of="$WORK/disk/fill2" bs=4096 2>/dev/null
+    status 2 "$WORK/palloc" salvage "$WORK/m.db" "$WORK/disk/copy.db" && grep -q "No space left" "$WORK/err" &&
+        ! ls "$WORK/disk" | grep -q "copy"
+}
+
+trimmed() {
+    dd if=/dev/urandom of="$WORK/large.db" bs=65536 count=64 status=none && dd if=/dev/zero of="$WORK/zeros.db" bs=65536 count=64 status=none &&
+        "$WORK/sample" "$WORK/zeros.db" && before=$(du -k "$WORK/zeros.db" | cut -f1) &&
+        "$WORK/palloc" trim "$WORK/zeros.db" >"$WORK/out" 2>"$WORK/err"
+    case $? in
+    0) grep -q " bytes given back" "$WORK/out" && status 0 "$WORK/palloc" check "$WORK/zeros.db" &&
+        [ "$(du -k "$WORK/zeros.db" | cut -f1)" -lt "$((before / 2))" ] && [ "$("$WORK/palloc" list "$WORK/zeros.db" | wc -l)" -eq 45 ] ;;
+    2) grep -q "give space back" "$WORK/err" ;;
+    *) false ;;
+    esac && status 2 "$WORK/palloc" trim "$WORK/large.db"
+}
+
+completed() {
+    # shellcheck disable=SC2016
+    answer() { bash -c '. "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _palloc; echo "${COMPREPLY[*]}"' "$ROOT/packaging/palloc.bash-completion" "$@"; }
+    fresh && [ "$(answer palloc s)" = "stat salvage" ] && [ "$(answer palloc list -)" = "-l --json" ] &&
+        [ "$(answer palloc stat "$WORK/m.d")" = "$WORK/m.db" ] && for command in $(answer palloc ""); do
+        case $command in -*) continue ;; esac
+        "$WORK/palloc" --help | grep -q "palloc $command " || return
+    done
+}
+
+# Each marker of each golden medium is damaged: no command may crash, and status 2 or 1 must say so.
+damaged_golden_media() {
+    python3 - "$WORK/palloc" "$WORK" "$ROOT/c_tests/golden/palloc" <<'PYTHON'
+import glob, os, random, subprocess, sys
+tool, work, golden = sys.argv[1:]
+path, copy, part = work + "/golden.db", work + "/golden.copy", 1 if os.environ.get("DEEP") else 3
+random.seed(1)
+def run(*arguments):
+    done = subprocess.run([tool, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if done.returncode not in (0, 1, 2) or b"Sanitizer" in done.stderr or b"runtime error" in done.stderr:
+        sys.exit("%s of %s: status %d\n%s" % (arguments, name, done.returncode, done.stderr.decode(errors="replace")))
+    return done.returncode
+count = 0
+for name in sorted(glob.glob(golden + "/*.db")):
+    data = open(name, "rb").read()
+    at, places = 8, [0]
+    while at + 32 <= len(data):
+        n = int.from_bytes(data[at:at + 8], "big") & ~(1 << 63)
+        if n < 16 or at + 16 + n > len(data):
+            break
+        places += [at, at + 8 + n]
+        at += 16 + n
+    for place in places[count % part::part]:
+        value = random.choice([0, 2**64 - 1, 16, 2**40, 2**63 + 16, len(data) - place, random.getrandbits(64)])
+        open(path, "wb").write(data[:place] + value.to_bytes(8, "big") + data[place + 8:])
+        if os.path.exists(copy):
+            os.unlink(copy)
+        for arguments in (["stat", path], ["check", "--json", path], ["list", "-l", path], ["map", path], ["dump", path, "16"]):
+            run(*arguments)
+        if run("salvage", path, copy) != 2:
+            assert run("check", copy) == 0, (name, place, value)
+        count += 1
+print(count, "media")
+assert count > 50
+PYTHON
+}
+
+progress() { # on a terminal; in a pipe there is none
+    fresh && script -qec "'$WORK/palloc' copy '$WORK/m.db' '$WORK/copy.db'" /dev/null >"$WORK/out" </dev/null && grep -q "copying, [0-9]* bytes" "$WORK/out" &&
+        rm -f "$WORK/copy.db" && status 0 "$WORK/palloc" copy "$WORK/m.db" "$WORK/copy.db" && [ ! -s "$WORK/err" ]
+}
+
 on_a_terminal() {
     fresh && script -qec "'$WORK/palloc' map '$WORK/m.db'" /dev/null >"$WORK/out" </dev/null && grep -q "$(printf '\033')\[31m#" "$WORK/out"
+}
+
+copies_in_use() {
+    check "the tool: the program that changes its medium is built" churn_program
+    if [ -r /proc/locks ]; then
+        check "the tool: copies of a medium in use, whose process is stopped meanwhile" copies_during_churn "$WORK" --stop
+    else
+        skip "the tool: copies while the process is stopped" "no /proc/locks"
+    fi
+    for kind in xfs btrfs; do
+        if [ "$(id -u)" -ne 0 ] || ! on_disk $kind 320M true; then
+            skip "the tool: copies of a medium in use on $kind" "can't make or mount one"
+            continue
+        fi
+        check "the tool: copies of a medium in use on $kind" on_disk $kind 320M copies_during_churn "$WORK/disk"
+        fresh
+        check "the tool: a full disk, $kind" on_disk $kind 320M on_a_full_disk
+    done
 }
 
 all() { # HOW
@@ -122,14 +299,27 @@ all() { # HOW
     check "the tool$1: a medium that is open for writing" open_elsewhere
     check "the tool$1: new media" created
     check "the tool$1: wrong use is status 2" wrong_use
-    if have script; then check "the tool$1: colours on a terminal" on_a_terminal; else skip "the tool$1: on a terminal" "no script(1)"; fi
+    check "the tool$1: trim" trimmed
+    if have script; then
+        check "the tool$1: colours on a terminal" on_a_terminal
+        check "the tool$1: progress on a terminal, none in a pipe" progress
+    else
+        skip "the tool$1: on a terminal" "no script(1)"
+    fi
+    if have bash; then check "the tool$1: completion" completed; else skip "the tool$1: completion" "no bash"; fi
 }
 
 check "the tool's sample" sample
 check "the tool is built" build
 all ""
+copies_in_use
 if build -fsanitize=address,undefined -fno-sanitize-recover >"$WORK/log" 2>&1; then
     all " under AddressSanitizer"
+    if have python3; then
+        check "the tool under AddressSanitizer: golden media with each marker damaged" damaged_golden_media
+    else
+        skip "the tool under AddressSanitizer: damaged media" "no python3"
+    fi
 else
     skip "the tool under AddressSanitizer" "the compiler has none"
 fi

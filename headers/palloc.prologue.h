@@ -110,10 +110,11 @@
  *
  * Backups
  *
- *   cp reads a file piece by piece. So a copy of a medium in use may be refused, or may open with
- *   blobs that never existed at the same time. Copy a medium while it is closed, or while it is open
- *   with PALLOC_READONLY, which keeps writers out and lets cp read. Or stop all threads that use the
- *   medium or store to its blobs, call palloc_sync, copy, and let the threads continue.
+ *   palloc_snapshot copies a medium in use; so does palloc(1), of a medium that another process has
+ *   open too. cp reads a file piece by piece: its copy of a medium in use may be refused, or may open
+ *   with blobs that never existed at the same time. Use cp while the medium is closed, or open with
+ *   PALLOC_READONLY, which keeps writers out and lets cp read. A medium that is damaged (EILSEQ) is
+ *   not lost: palloc_salvage makes a sound copy of it.
  *
  * Windows
  *

@@ -7,22 +7,29 @@
 #include <palloc.h>
 
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#if defined(__linux__)
+#include <linux/fs.h>
+#include <sys/sysmacros.h>
+#endif
 
 enum { FINE = 0, FOUND = 1, TROUBLE = 2 };
 enum { WORD = 8, MIN_DATA = 16, CLASSES = 64, COLUMNS = 64, ROWS = 16, CELLS = COLUMNS * ROWS };
 
 #define FREE_BIT ((uint64_t)1 << 63)
 
-static int json, all_of_it;
+static int json, all_of_it, stops;
 static const char *out;
 
 __attribute__((format(printf, 1, 2))) static int trouble(const char *format, ...)
@@ -44,11 +51,116 @@ static int usage(FILE *to)
           "       palloc list [-l] [--json] FILE\n"
           "       palloc dump [-o OUT] FILE OFFSET\n"
           "       palloc map [-o MAP.svg] FILE\n"
-          "       palloc copy FILE COPY\n"
+          "       palloc copy [--stop] FILE COPY\n"
           "       palloc salvage FILE COPY\n"
+          "       palloc trim FILE\n"
           "       palloc create [--static SIZE] FILE\n",
           to);
     return to == stdout ? FINE : TROUBLE;
+}
+
+/* -------------------------------------------------------------------------------------------------------------------------- progress */
+
+static volatile sig_atomic_t progress_on;
+static uint64_t progress_all;
+static char progress_of[4096]; /* the file that grows, or "" */
+
+/* How far it is: async-signal-safe, but for the number. */
+static void show_progress(int signal_number)
+{
+    static const char turning[] = "|/-\\";
+    static unsigned step;
+    char line[64];
+    struct stat st;
+    int saved = errno, n;
+
+    (void)signal_number;
+    if (!progress_on)
+        return;
+    n = 0;
+    line[n++] = '\r';
+    if (progress_of[0] != 0 && progress_all > 0 && stat(progress_of, &st) == 0) {
+        unsigned percent = (unsigned)((uint64_t)st.st_blocks * 512 >= progress_all ? 100 : (uint64_t)st.st_blocks * 51200 / progress_all);
+
+        line[n++] = (char)(percent >= 100 ? '1' : ' ');
+        line[n++] = (char)(percent >= 10 ? '0' + percent / 10 % 10 : ' ');
+        line[n++] = (char)('0' + percent % 10);
+        line[n++] = '%';
+        line[n++] = ' ';
+    }
+    line[n++] = turning[step++ % 4];
+    if (write(STDERR_FILENO, line, (size_t)n) < 0) {
+        /* then there is no progress to be seen */
+    }
+    errno = saved;
+    alarm(1);
+}
+
+/* Long work begins: shows on a terminal that it goes on, each second. */
+static void begin(const char *doing, uint64_t bytes)
+{
+    struct sigaction action;
+
+    if (!isatty(STDERR_FILENO))
+        return;
+    fprintf(stderr, "%s, %" PRIu64 " bytes ...\n", doing, bytes);
+    memset(&action, 0, sizeof action);
+    action.sa_handler = show_progress;
+    action.sa_flags = SA_RESTART;
+    sigaction(SIGALRM, &action, NULL);
+    progress_all = bytes;
+    progress_on = 1;
+    alarm(1);
+}
+
+static void end(void)
+{
+    if (!progress_on)
+        return;
+    progress_on = 0;
+    alarm(0);
+    fputs("\r\033[K", stderr);
+}
+
+static uint64_t length_of(const char *file)
+{
+    struct stat st;
+
+    return stat(file, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ who has it open */
+
+/* The process that has the lock of the file, 0 if there is none or the system does not say. (After a fork(2) it can be over.) */
+static long holder(const char *file)
+{
+    long found = 0;
+#if defined(__linux__)
+    struct stat st;
+    char line[256];
+    FILE *locks = fopen("/proc/locks", "r");
+
+    if (locks == NULL || stat(file, &st) != 0) {
+        if (locks != NULL)
+            fclose(locks);
+        return 0;
+    }
+    while (fgets(line, sizeof line, locks) != NULL) {
+        long pid;
+        unsigned major_number, minor_number;
+        unsigned long long inode;
+
+        /* 1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF */
+        if (sscanf(line, "%*d: FLOCK %*s %*s %ld %x:%x:%llu", &pid, &major_number, &minor_number, &inode) == 4
+            && inode == (unsigned long long)st.st_ino
+            && ((major_number == major(st.st_dev) && minor_number == minor(st.st_dev)) || found == 0))
+            found = pid;
+    }
+    fclose(locks);
+#else
+    (void)file;
+#endif
+    return found;
 }
 
 /* ---------------------------------------------------------------------------------------------------------------- reading a medium */
@@ -63,6 +175,7 @@ struct reader {
     uint64_t size;
     uint32_t flags;
     uint64_t broken; /* where the chain ended before the end of the file; 0: it did not */
+    long by;         /* without the lock: the process that has it, 0: unknown */
 };
 
 typedef int (*block_fn)(void *user, uint64_t ptr, uint64_t size, int is_free);
@@ -113,7 +226,11 @@ static int reader_open(struct reader *r, const char *file)
     }
     r->size = (uint64_t)st.st_size;
     r->flags = (uint32_t)head;
-    fprintf(stderr, "palloc: %s is open for writing: read without the lock, it may change meanwhile\n", file);
+    r->by = holder(file);
+    if (r->by != 0)
+        fprintf(stderr, "palloc: %s is open for writing in process %ld: read without the lock, it may change meanwhile\n", file, r->by);
+    else
+        fprintf(stderr, "palloc: %s is open for writing: read without the lock, it may change meanwhile\n", file);
     return 1;
 }
 
@@ -130,10 +247,11 @@ static int reader_walk(struct reader *r, block_fn each, void *user)
     uint64_t at = WORD, marker;
 
     if (r->pt != NULL) {
+        int result;
+
         errno = 0;
-        if (palloc_walk(r->pt, each, user) == 0 && errno == 0)
-            return FINE;
-        return trouble("%s", palloc_error());
+        result = palloc_walk(r->pt, each, user);
+        return result == 0 && errno == 0 ? FINE : trouble("%s", palloc_error());
     }
     while (at + 2 * WORD + MIN_DATA <= r->size && read_word(r->fd, at, &marker)) {
         uint64_t n = marker & ~FREE_BIT;
@@ -202,8 +320,8 @@ static void stat_json(const char *file, const struct reader *r, const struct cou
     printf("{\"file\": ");
     put_string(file);
     printf(", \"kind\": \"%s\", \"size\": %" PRIu64 ", \"blobs\": %" PRIu64 ", \"live_bytes\": %" PRIu64 ", \"free_blocks\": %" PRIu64
-           ", \"free_bytes\": %" PRIu64 ", \"largest_free\": %" PRIu64 ", \"open_for_writing\": %s, \"sizes\": {",
-           kind(r), r->size, c->blobs, c->live, c->frees, c->free, c->largest, r->pt == NULL ? "true" : "false");
+           ", \"free_bytes\": %" PRIu64 ", \"largest_free\": %" PRIu64 ", \"open_for_writing\": %s, \"process\": %ld, \"sizes\": {",
+           kind(r), r->size, c->blobs, c->live, c->frees, c->free, c->largest, r->pt == NULL ? "true" : "false", r->by);
     for (i = 0; i < CLASSES; i++)
         if (c->of_class[i] > 0) {
             printf("%s\"%" PRIu64 "\": %" PRIu64, comma, (uint64_t)1 << i, c->of_class[i]);
@@ -238,7 +356,12 @@ static int do_stat(const char *file)
     if (result == FINE && json) {
         stat_json(file, &r, &c);
     } else if (result == FINE) {
-        printf("%s: %s medium of %" PRIu64 " bytes%s\n", file, kind(&r), r.size, r.pt == NULL ? ", open for writing" : "");
+        printf("%s: %s medium of %" PRIu64 " bytes%s", file, kind(&r), r.size, r.pt == NULL ? ", open for writing" : "");
+        if (r.pt == NULL && r.by != 0)
+            printf(" in process %ld", r.by);
+        printf("\nflags %s%s\n", r.flags & PALLOC_DYNAMIC ? "PALLOC_DYNAMIC" : "PALLOC_DEFAULT", r.flags & PALLOC_SYNC ? " PALLOC_SYNC" : "");
+        if (r.broken != 0)
+            printf("the chain could be followed up to offset %" PRIu64 " only: it was being changed, or is damaged\n", r.broken);
         printf("%12" PRIu64 " blobs of %" PRIu64 " bytes\n", c.blobs, c.live);
         printf("%12" PRIu64 " free blocks of %" PRIu64 " bytes, the largest of %" PRIu64 "\n", c.frees, c.free, c.largest);
         if (c.free > 0)
@@ -273,7 +396,9 @@ static int do_check(const char *file)
 
     if (json)
         printf("{\"violations\": [");
+    begin("checking", length_of(file));
     result = palloc_check(file, violation, &count);
+    end();
     if (json)
         printf("]}\n");
     if (result < 0)
@@ -468,24 +593,242 @@ static int do_map(const char *file)
 
 /* -------------------------------------------------------------------------------------------------------- copy, salvage and create */
 
+/*
+ * A medium that another process has open can be copied at one moment only: its stores between two moments would be in the copy in part.
+ * There are two such moments without the process's help. A clone is one: the file system protects all pages before it takes them, so no
+ * store is in the clone that came after one which is not. Or no thread of the process runs: --stop. Either is what a kill at that moment
+ * would leave, and opening the copy repairs it as after a kill.
+ */
+enum { STOP_TRIES = 500 };
+
+static volatile sig_atomic_t stopped; /* the process that is stopped */
+
+static void go_on(void)
+{
+    if (stopped != 0)
+        kill((pid_t)stopped, SIGCONT);
+    stopped = 0;
+}
+
+static void interrupted(int signal_number)
+{
+    static const char full[] = "palloc: the disk is full, or fails\n";
+
+    go_on();
+    unlink(progress_of);
+    if (signal_number == SIGBUS) { /* a store to a page of the copy for which there is no space */
+        if (write(STDERR_FILENO, full, sizeof full - 1) < 0) {
+            /* the status says it */
+        }
+        _exit(TROUBLE);
+    }
+    signal(signal_number, SIG_DFL);
+    raise(signal_number);
+}
+
+/* The state of a task by its stat file: 'T' is stopped; 0 if it is over. */
+static char state_of(const char *path)
+{
+    char text[512], *end;
+    FILE *file = fopen(path, "r");
+    size_t n = file != NULL ? fread(text, 1, sizeof text - 1, file) : 0;
+
+    if (file != NULL)
+        fclose(file);
+    text[n] = 0;
+    end = strrchr(text, ')');
+    return end != NULL && end[1] == ' ' ? end[2] : 0;
+}
+
+/* Whether all threads of the process are stopped. */
+static int all_stopped(long pid)
+{
+    char path[300];
+    struct dirent *entry;
+    DIR *tasks;
+    int all = 1;
+
+    snprintf(path, sizeof path, "/proc/%ld/task", pid);
+    tasks = opendir(path);
+    if (tasks == NULL)
+        return 0;
+    while ((entry = readdir(tasks)) != NULL) {
+        char state;
+
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof path, "/proc/%ld/task/%.20s/stat", pid, entry->d_name);
+        state = state_of(path);
+        all &= state == 'T' || state == 't' || state == 'Z' || state == 0;
+    }
+    closedir(tasks);
+    return all;
+}
+
+static int stop(long pid)
+{
+    int i;
+
+    if (all_stopped(pid))
+        return 1;
+    stopped = (sig_atomic_t)pid;
+    if (kill((pid_t)pid, SIGSTOP) != 0) {
+        stopped = 0;
+        trouble("process %ld: %s", pid, strerror(errno));
+        return 0;
+    }
+    for (i = 0; i < STOP_TRIES; i++) {
+        if (all_stopped(pid))
+            return 1;
+        usleep(10000);
+    }
+    go_on();
+    trouble("process %ld does not stop", pid);
+    return 0;
+}
+
+/* Copies all bytes, and keeps holes. */
+static int copy_file(int from, int to, off_t size)
+{
+    static char buffer[1 << 20];
+    off_t at = 0;
+
+    if (ftruncate(to, size) != 0)
+        return 0;
+    while (at < size) {
+        ssize_t n = pread(from, buffer, sizeof buffer, at), done = 0, wrote;
+
+        if (n <= 0)
+            return 0;
+        if (buffer[0] == 0 && memcmp(buffer, buffer + 1, (size_t)n - 1) == 0) {
+            at += n;
+            continue;
+        }
+        for (; done < n; done += wrote) {
+            wrote = pwrite(to, buffer + done, (size_t)(n - done), at + done);
+            if (wrote <= 0)
+                return 0;
+        }
+        at += n;
+    }
+    return 1;
+}
+
+static int take(const char *file, int from, int to)
+{
+    struct stat st;
+    long pid;
+    int done;
+
+#if defined(FICLONE)
+    int flags = 0;
+
+    /* btrfs shares blocks only between files that both have NOCOW, or both have not. */
+    if (ioctl(from, FS_IOC_GETFLAGS, &flags) == 0 && (flags & FS_NOCOW_FL) != 0)
+        ioctl(to, FS_IOC_SETFLAGS, &flags);
+    if (!stops && ioctl(to, FICLONE, from) == 0)
+        return 1;
+#endif
+    if (!stops) {
+        trouble("%s is open elsewhere, and this file system can't share blocks: the program itself can copy it (palloc_snapshot), or "
+                "--stop stops it meanwhile", file);
+        return 0;
+    }
+    pid = holder(file);
+    if (pid == 0) {
+        trouble("%s: it is not known which process has it open", file);
+        return 0;
+    }
+    if (!stop(pid))
+        return 0;
+    done = holder(file) == pid && fstat(from, &st) == 0 && copy_file(from, to, st.st_size);
+    if (!done)
+        trouble("%s: %s", file, strerror(errno));
+    go_on();
+    return done;
+}
+
+static int copy_in_use(const char *file, const char *copy)
+{
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGQUIT, SIGBUS};
+    char *path = progress_of;
+    struct palloc_t *pt = NULL;
+    struct stat st;
+    int from = -1, to = -1, result = TROUBLE, i;
+
+    if (snprintf(path, sizeof progress_of, "%s.%ld.tmp", copy, (long)getpid()) >= (int)sizeof progress_of)
+        return trouble("%s: %s", copy, strerror(ENAMETOOLONG));
+    if (access(copy, F_OK) == 0)
+        return trouble("%s: %s", copy, strerror(EEXIST));
+    from = open(file, O_RDONLY | O_CLOEXEC);
+    to = from >= 0 ? open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600) : -1;
+    if (to < 0) {
+        trouble("%s: %s", from < 0 ? file : copy, strerror(errno));
+        if (from >= 0)
+            close(from);
+        return TROUBLE;
+    }
+    for (i = 0; i < (int)(sizeof signals / sizeof *signals); i++)
+        signal(signals[i], interrupted);
+    if (take(file, from, to)) {
+        pt = palloc_init(path, PALLOC_DEFAULT); /* repairs it */
+        if (pt == NULL || palloc_sync(pt) != 0)
+            trouble("%s", palloc_error());
+        else if (fstat(from, &st) != 0 || fchmod(to, st.st_mode & 0666) != 0)
+            trouble("%s: %s", copy, strerror(errno));
+        else
+            result = FINE;
+        palloc_close(pt);
+    }
+    if (result == FINE && (fsync(to) != 0 || (link(path, copy) != 0 && (errno != EPERM || rename(path, copy) != 0))))
+        result = trouble("%s: %s", copy, strerror(errno));
+    unlink(path);
+    close(to);
+    close(from);
+    return result;
+}
+
 /* By sharing blocks, where the file system can. */
 static int do_copy(const char *file, const char *copy)
 {
     struct palloc_t *pt = palloc_init(file, PALLOC_READONLY);
     int result = FINE;
 
+    if (pt == NULL && errno == PALLOC_E_LOCKED) {
+        begin("copying", length_of(file));
+        result = copy_in_use(file, copy);
+        end();
+        return result;
+    }
     if (pt == NULL)
         return trouble("%s", palloc_error());
-    if (isatty(STDERR_FILENO))
-        fprintf(stderr, "copying %" PRIu64 " bytes ...", pt->size);
+    snprintf(progress_of, sizeof progress_of, "%s.%ld.1.tmp", copy, (long)getpid()); /* its second attempt has this name */
+    begin("copying", pt->size);
     if (palloc_snapshot(pt, copy, PALLOC_SNAPSHOT_CLONE) != 0 && (errno != EOPNOTSUPP || palloc_snapshot(pt, copy, 0) != 0))
         result = TROUBLE;
-    if (isatty(STDERR_FILENO))
-        fputs("\r\033[K", stderr);
+    end();
     if (result != FINE)
         trouble("%s", palloc_error());
     palloc_close(pt);
     return result;
+}
+
+static int do_trim(const char *file)
+{
+    struct palloc_t *pt = palloc_init(file, PALLOC_DEFAULT);
+    int64_t bytes;
+
+    if (pt == NULL)
+        return trouble("%s", palloc_error());
+    begin("trimming", pt->size);
+    bytes = palloc_trim(pt, 0);
+    end();
+    if (bytes < 0)
+        trouble("%s", palloc_error());
+    else
+        printf("%s: %" PRId64 " bytes given back\n", file, bytes);
+    palloc_close(pt);
+    return bytes < 0 ? TROUBLE : FINE;
 }
 
 static void salvaged(void *user, uint64_t offset, const char *what)
@@ -497,8 +840,13 @@ static void salvaged(void *user, uint64_t offset, const char *what)
 static int do_salvage(const char *file, const char *copy)
 {
     struct palloc_salvage found;
+    int result;
 
-    if (palloc_salvage(file, copy, 0, salvaged, NULL, &found) != 0)
+    snprintf(progress_of, sizeof progress_of, "%s.%ld.0.tmp", copy, (long)getpid());
+    begin("salvaging", length_of(file));
+    result = palloc_salvage(file, copy, 0, salvaged, NULL, &found);
+    end();
+    if (result != 0)
         return trouble("%s", palloc_error());
     printf("%s: %" PRIu64 " blobs, %" PRIu64 " blocks mended, %" PRIu64 " ranges of %" PRIu64 " bytes lost\n", copy, found.blobs,
            found.healed, found.lost_ranges, found.lost_bytes);
@@ -567,6 +915,8 @@ int main(int argc, char **argv)
             options = 0;
         else if (options && strcmp(argv[i], "--json") == 0)
             json = 1;
+        else if (options && strcmp(argv[i], "--stop") == 0)
+            stops = 1;
         else if (options && strcmp(argv[i], "-l") == 0)
             all_of_it = 1;
         else if (options && strcmp(argv[i], "-o") == 0 && i + 1 < argc)
@@ -592,6 +942,8 @@ int main(int argc, char **argv)
         result = do_copy(names[0], names[1]);
     else if (strcmp(command, "salvage") == 0 && count == 2)
         result = do_salvage(names[0], names[1]);
+    else if (strcmp(command, "trim") == 0 && count == 1)
+        result = do_trim(names[0]);
     else if (strcmp(command, "create") == 0 && count == 1)
         result = do_create(names[0], size);
     else
