@@ -71,7 +71,7 @@ new:1/5 the rest behind the first log, where the first transaction is one withou
 new:2/5 the rest behind the second log
 new:3/5 the rest behind the region
 next:1/2 the changes of a transaction, which the next call brings to the disk
-threads:1/3 every third sync while two threads commit transactions
+threads:1/3 every third sync while threads commit transactions
 sync:1/1 the sync of a palloc_sync that does not cut the file, without PALLOC_SYNC
 END
 }

@@ -32,7 +32,7 @@
 static enum mode mode;
 static unsigned syncs;            /* of the operation that runs */
 static int on_twin;               /* it runs on the twin */
-static unsigned left_out;         /* which of its syncs is left out, 0: none; in MODE_THREADS every third one if it is 3 */
+static unsigned left_out;         /* which of its syncs is left out, 0: none; 3 in MODE_THREADS: every third one */
 static const char *mutant = "";
 static int other = -1;            /* another file on the same file system */
 

@@ -67,7 +67,7 @@ static enum mode mode;
 
 struct expected {
     uint64_t ptr, size, id;
-    uint64_t sure;     /* so many first bytes are the pattern of `id` on the disk */
+    uint64_t sure;     /* how many of its first bytes are the pattern of `id` on the disk */
     uint64_t old_id;   /* while a write is in flight: or that of this one, */
     uint64_t old_sure; /* as far as that is sure */
     uint64_t least, most; /* without PALLOC_SYNC: the sizes that it had since the last sync */
@@ -354,7 +354,7 @@ static void undo(struct state *s, const struct op *op)
 static void compare(struct palloc_t *pt)
 {
     unsigned done, cases = mode == MODE_THREADS ? 1u << THREADS : 2, i;
-    char all[300] = "";
+    char texts[300] = "";
 
     for (done = 0; done < cases; done++) {
         struct state s = now;
@@ -367,9 +367,10 @@ static void compare(struct palloc_t *pt)
         why = difference(pt, &s);
         if (why == NULL)
             return;
-        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", done == 0 ? "" : done == cases - 1 ? "; done: " : "; done in part: ", why);
+        if (done == 0 || done == cases - 1)
+            snprintf(texts + strlen(texts), sizeof texts - strlen(texts), "%s%s", done == 0 ? "undone: " : "; done: ", why);
     }
-    verdict(FAILED, "undone: %s", all);
+    verdict(FAILED, "%s", texts);
 }
 
 /* Without PALLOC_SYNC: what was synced, and neither freed nor moved since. */

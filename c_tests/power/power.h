@@ -22,23 +22,23 @@ enum kind {
     OP_SYNC,   /* size: of the medium */
     OP_REOPEN, /* size: of the medium */
     OP_COMMIT, /* a transaction, `tx` */
-    OP_LOSS,   /* asked: so many media were stored to, synced and read again; result: so many of them were not as stored */
-    OP_END,    /* the guest has done all that it was to do */
-    OP_BROKEN, /* an operation failed that must not: `text` */
+    OP_LOSS,   /* asked: how many media were stored to, synced and read again; result: how many of them were not as stored */
+    OP_END,    /* the guest is done */
+    OP_BROKEN, /* an operation failed that must not: `text` says why */
     OP_COUNT
 };
 
 #define TX_NEW 3
 #define TX_FREED 2
 
-/* What a transaction does: new blobs with patterns, blobs that it frees, and one that it stores a pattern over. 0: one less. */
+/* A transaction: new blobs with patterns, blobs that it frees, and one that it stores a pattern over. Unused places are 0. */
 struct tx {
     struct {
-        uint64_t ptr, size, asked, id; /* ptr 0: the medium was full; size: in MODE_THREADS at least so many bytes */
+        uint64_t ptr, size, asked, id; /* ptr 0: the medium was full; size: in MODE_THREADS the least that it can be */
     } new[TX_NEW];
     uint64_t freed[TX_FREED];
     uint64_t stored, id;
-    uint64_t cancelled; /* palloc_cancel ended it, so it did nothing */
+    uint64_t cancelled; /* by palloc_cancel */
 };
 
 struct op {
@@ -47,7 +47,8 @@ struct op {
     struct tx tx;
 };
 
-#define THREADS 2
+/* While one commits alone, the others wait, and then commit as a group. */
+#define THREADS 4
 
 /* What a thread writes when an operation begins: those of its records before have returned. */
 struct record {
@@ -99,12 +100,12 @@ struct entry {
 
 /* How a medium is used. */
 enum mode {
-    MODE_FIRST,  /* palloc.h, a dynamic medium with PALLOC_SYNC */
-    MODE_STATIC, /* palloc.h, a static medium with PALLOC_SYNC */
-    MODE_SECOND, /* finwo/palloc.h, a dynamic medium with PALLOC_SYNC */
-    MODE_PLAIN,  /* palloc.h, a dynamic medium, palloc_sync now and then */
+    MODE_FIRST,   /* palloc.h, a dynamic medium with PALLOC_SYNC */
+    MODE_STATIC,  /* palloc.h, a static medium with PALLOC_SYNC */
+    MODE_SECOND,  /* finwo/palloc.h, a dynamic medium with PALLOC_SYNC */
+    MODE_PLAIN,   /* palloc.h, a dynamic medium, palloc_sync now and then */
     MODE_THREADS, /* palloc.h, a dynamic medium with PALLOC_SYNC, transactions of THREADS at once */
-    MODE_LOSS,   /* no power cut: store, sync, drop the cache, read */
+    MODE_LOSS,    /* no power cut: store, sync, drop the cache, read */
     MODE_COUNT
 };
 
@@ -125,7 +126,7 @@ static inline enum mode mode_of(const char *name)
 
 #define MOST_BLOBS 96
 
-/* So many media are stored to, synced and read again. */
+/* How many media are stored to, synced and read again. */
 #define LOSS_MEDIA 12
 
 #endif
