@@ -434,6 +434,17 @@ static struct op choose(struct rng *rng)
             op.kind = OP_ALLOC;
         return op;
     }
+    if (is_mutant("shrink:") && blob_count > 8 && rng_below(rng, 2) == 0) { /* of a large blob: the markers are in two sectors */
+        unsigned tries;
+        for (tries = 0; tries < 4; tries++) {
+            unsigned j = (unsigned)rng_below(rng, blob_count);
+            i = blobs[j].size > blobs[i].size ? j : i;
+        }
+        op.kind = OP_RESIZE;
+        op.ptr = blobs[i].ptr;
+        op.asked = rng_below(rng, blobs[i].size);
+        return op;
+    }
     if (mode == MODE_PLAIN ? since_sync > 4 && choice < 10 : mode != MODE_SECOND && choice < 3) {
         since_sync = 0;
         op.kind = OP_SYNC;
