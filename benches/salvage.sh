@@ -1,0 +1,93 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# Times of palloc(1) for a medium of MEGABYTES (1000), and the records that survive damage of random pages beside .recover of SQLite. `make`
+# has built the tool.
+#
+#   benches/salvage.sh [MEGABYTES]
+cd "$(dirname "$0")/.." || exit
+WORK=$(mktemp -d "${TMPDIR:-/tmp}/palloc.XXXXXX") || exit
+trap 'rm -rf "$WORK"' EXIT
+cat >"$WORK/records.c" <<'C'
+#include <palloc.h>
+#include <stdio.h>
+#include <string.h>
+/* records FILE COUNT: makes records of 200 bytes, each with its number in all its words. records FILE: counts those that are whole. */
+int main(int argc, char **argv)
+{
+    struct palloc_t *pt = palloc_init(argv[1], PALLOC_DYNAMIC);
+    unsigned long count = 0, i, n, k;
+    uint64_t ptr;
+    if (pt == NULL)
+        return puts(palloc_error()), 1;
+    if (argc > 2 && sscanf(argv[2], "%lu", &n) == 1)
+        for (i = 0; i < n; i++) {
+            uint64_t *words = palloc_data(pt, palloc(pt, 200));
+            for (k = 0; k < 25; k++)
+                words[k] = i;
+        }
+    else
+        for (ptr = palloc_first(pt); ptr != 0; ptr = palloc_next(pt, ptr)) {
+            uint64_t *words = palloc_data(pt, ptr);
+            for (k = 0; palloc_size(pt, ptr) >= 200 && k < 25 && words[k] == words[0]; k++) {
+            }
+            count += k == 25;
+        }
+    if (argc == 2)
+        printf("%lu\n", count);
+    palloc_close(pt);
+    return 0;
+}
+C
+${CC:-cc} -O2 -Iinclude "$WORK/records.c" build/lib/libpalloc.so -Wl,-rpath,"$PWD/build/lib" -o "$WORK/records" || exit
+
+seconds() { # NAME COMMAND...
+    name=$1 from=$(date +%s%N)
+    shift
+    "$@" >/dev/null
+    echo "$name: $((($(date +%s%N) - from) / 1000000)) ms"
+}
+
+megabytes=${1:-1000}
+"$WORK/records" "$WORK/large.pba" $((megabytes * 1000000 / 224)) || exit
+sync
+echo "a medium of $megabytes MB, $((megabytes * 1000000 / 224)) blobs, in the cache"
+for command in stat check copy salvage; do
+    case $command in
+    copy | salvage) seconds $command build/bin/palloc $command "$WORK/large.pba" "$WORK/copy.pba" && rm -f "$WORK/copy.pba" ;;
+    *) seconds $command build/bin/palloc $command "$WORK/large.pba" ;;
+    esac
+done
+rm -f "$WORK/large.pba"
+
+damage() { # FILE PAGES: random pages of 4 KiB become random bytes, but for the first
+    python3 -c 'import os, random, sys
+random.seed(1)
+pages = os.path.getsize(sys.argv[1]) // 4096
+with open(sys.argv[1], "r+b") as f:
+    for page in random.sample(range(1, pages), int(sys.argv[2])):
+        f.seek(page * 4096)
+        f.write(random.randbytes(4096))' "$@"
+}
+
+# Some builds of sqlite3 recover nothing, not even of a sound database.
+recovers() {
+    command -v sqlite3 >/dev/null && sqlite3 "$WORK/sound.db" "create table t(b blob); insert into t values('x')" &&
+        sqlite3 "$WORK/sound.db" .recover 2>/dev/null | grep -q "INSERT INTO"
+}
+has_recover=1
+recovers || has_recover=0
+[ $has_recover -eq 1 ] || echo "there is no sqlite3 whose .recover works"
+
+records=100000
+for pages in 1 10 100; do
+    rm -f "$WORK"/s.* "$WORK"/r.*
+    "$WORK/records" "$WORK/s.pba" $records && damage "$WORK/s.pba" $pages || exit
+    build/bin/palloc salvage "$WORK/s.pba" "$WORK/r.pba" >/dev/null
+    echo "$pages damaged pages: palloc salvage $("$WORK/records" "$WORK/r.pba") of $records"
+    [ $has_recover -eq 1 ] || continue
+    sqlite3 "$WORK/s.db" "create table t(b blob); with recursive c(i) as (select 1 union all select i + 1 from c where i < $records) insert into t
+        select cast(printf('%08d%0192d', i, i) as blob) from c" && damage "$WORK/s.db" $pages || exit
+    sqlite3 "$WORK/s.db" .recover 2>/dev/null | sqlite3 "$WORK/r.db" 2>/dev/null
+    echo "$pages damaged pages: SQLite .recover $(sqlite3 "$WORK/r.db" "select count(*) from t where length(b) = 200 and substr(b, 1, 8) =
+        substr(b, 193, 8)") of $records"
+done
