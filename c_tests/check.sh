@@ -162,7 +162,7 @@ bill() {
 }
 check "the bill of materials has each linked crate with its checksum" bill
 if have shellcheck; then
-    check "shellcheck" shellcheck -x -P SCRIPTDIR c_tests/*.sh packaging/*.sh benches/run.sh fuzz/run.sh .ci/run
+    check "shellcheck" shellcheck -x -P SCRIPTDIR c_tests/*.sh packaging/*.sh benches/*.sh fuzz/run.sh .ci/run
 else
     skip "shellcheck" "not installed"
 fi

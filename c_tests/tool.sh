@@ -96,7 +96,7 @@ copied_in_use() { # PID
     status 0 "$WORK/palloc" copy --stop "$WORK/m.db" "$WORK/copy.db" && [ ! -s "$WORK/err" ] &&
         status 0 "$WORK/palloc" check "$WORK/copy.db" && [ "$("$WORK/palloc" list "$WORK/copy.db" | wc -l)" -eq 45 ] &&
         status 2 "$WORK/palloc" copy --stop "$WORK/m.db" "$WORK/copy.db" && grep -q "File exists" "$WORK/err" &&
-        grep -q "^State:.[^T]" "/proc/$1/status" && ! ls "$WORK" | grep -q '[.]tmp$'
+        grep -q "^State:.[^T]" "/proc/$1/status" && [ -z "$(find "$WORK" -maxdepth 1 -name '*.tmp')" ]
 }
 
 open_elsewhere() {
@@ -203,7 +203,7 @@ on_a_full_disk() {
     dd if=/dev/urandom of="$WORK/disk/fill" bs=1M 2>/dev/null
     dd if=/dev/urandom of="$WORK/disk/fill2" bs=4096 2>/dev/null
     status 2 "$WORK/palloc" salvage "$WORK/m.db" "$WORK/disk/copy.db" && grep -q "No space left" "$WORK/err" &&
-        ! ls "$WORK/disk" | grep -q "copy"
+        [ -z "$(find "$WORK/disk" -name 'copy*')" ]
 }
 
 trimmed() {
@@ -282,13 +282,13 @@ copies_in_use() {
         skip "the tool: copies while the process is stopped" "no /proc/locks"
     fi
     for kind in xfs btrfs; do
-        if [ "$(id -u)" -ne 0 ] || ! on_disk $kind 320M true; then
+        if [ "$(id -u)" -ne 0 ] || ! on_disk "$kind" 320M true; then
             skip "the tool: copies of a medium in use on $kind" "can't make or mount one"
             continue
         fi
-        check "the tool: copies of a medium in use on $kind" on_disk $kind 320M copies_during_churn "$WORK/disk"
+        check "the tool: copies of a medium in use on $kind" on_disk "$kind" 320M copies_during_churn "$WORK/disk"
         fresh
-        check "the tool: a full disk, $kind" on_disk $kind 320M on_a_full_disk
+        check "the tool: a full disk, $kind" on_disk "$kind" 320M on_a_full_disk
     done
 }
 
