@@ -43,6 +43,12 @@ corpus() {
     esac
 }
 
+dictionary() {
+    case $1 in
+    media | salvage | bytes) echo "-dict=fuzz/palloc.dict" ;;
+    esac
+}
+
 program() {
     case $(kind "$1") in
     c) echo "$OUT/inline" ;;
@@ -97,11 +103,12 @@ for name; do
     [ -x "$program" ] || continue
     echo "== $name"
     mkdir -p "$OUT/$name" "$(corpus "$name")"
+    dictionary=$(dictionary "$name")
     before=$(find "$OUT/crashes" -name "$name-*" | wc -l)
     # shellcheck disable=SC2086
     (
-        "$program" -max_total_time="$FUZZ_SECONDS" -print_final_stats=1 -artifact_prefix="$OUT/crashes/$name-" $FUZZ_FLAGS "$OUT/$name" \
-            "$(corpus "$name")" >"$log" 2>&1 || echo "failed: $log"
+        "$program" -max_total_time="$FUZZ_SECONDS" -print_final_stats=1 -artifact_prefix="$OUT/crashes/$name-" $dictionary $FUZZ_FLAGS \
+            "$OUT/$name" "$(corpus "$name")" >"$log" 2>&1 || echo "failed: $log"
         times >"$log.times" # the second line is of the children
     )
     crashes=$(($(find "$OUT/crashes" -name "$name-*" | wc -l) - before))
