@@ -3,7 +3,7 @@
 # Which lines and branches of src/ the Rust tests, the C programs and the fuzz corpora run: a table by file, in build/coverage/table.md, and
 # beside it the lines that none of them runs. Needs the LLVM tools of the compiler (rustup component add llvm-tools).
 #
-#   c_tests/coverage.sh [FILTER]      with a filter for the tests
+#   c_tests/coverage.sh [FILTER...]      only the tests whose names contain one of these
 . "$(dirname "$0")/lib.sh"
 : "${CARGO:=cargo}" "${CARGOFLAGS=--locked}"
 cd "$ROOT" || exit
@@ -20,13 +20,14 @@ rm -rf "$OUT" && mkdir -p "$OUT" || exit
 # Branches are an unstable option of the compiler. One file for some processes: they merge into it.
 export RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$ROOT/target/coverage" LLVM_PROFILE_FILE="$OUT/%4m.profraw"
 export RUSTFLAGS="-Cinstrument-coverage -Zcoverage-options=branch" RUSTDOCFLAGS="-Cinstrument-coverage"
+# The other tests compile the library again, or none of it.
+tests="--lib --test palloc --test buflib --test fuzz --test memory --test c_programs"
 # shellcheck disable=SC2086
-$CARGO test $CARGOFLAGS --no-run --message-format=json --lib --tests 2>"$OUT/build.log" |
+$CARGO test $CARGOFLAGS --no-run --message-format=json $tests 2>"$OUT/build.log" |
     sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | sort -u >"$OUT/programs"
 [ -s "$OUT/programs" ] || { tail -n 30 "$OUT/build.log"; exit 1; }
-# Those that test the package instead of the library would compile it again.
 # shellcheck disable=SC2086
-$CARGO test $CARGOFLAGS --no-fail-fast --lib --test palloc --test buflib --test fuzz --test memory --test c_programs -- "$@" >"$OUT/tests.log" 2>&1 ||
+$CARGO test $CARGOFLAGS --no-fail-fast $tests -- "$@" >"$OUT/tests.log" 2>&1 ||
     echo "Some tests failed: $OUT/tests.log"
 
 "$TOOLS/llvm-profdata" merge -sparse "$OUT"/*.profraw -o "$OUT/all.profdata" || exit
