@@ -17,7 +17,7 @@ OUT=$ROOT/build/fuzz
 HOST=$($RUSTC -vV | sed -n 's/^host: //p')
 ALL="media transactions records intervals vmem bytes operations salvage buflib inline"
 [ $# -gt 0 ] || eval "set -- $ALL"
-mkdir -p "$OUT/crashes" || exit
+mkdir -p "$OUT/crashes" "$OUT/c" || exit
 if [ "$*" = replay ]; then
     # shellcheck disable=SC2086
     ${CC:-cc} -std=gnu11 -O1 -g -Wall -Wextra -Werror -DREPLAY -Iinclude fuzz/inline.c build/lib/libpalloc.a $LIBS -o "$OUT/replay" &&
@@ -51,7 +51,7 @@ dictionary() {
 
 program() {
     case $(kind "$1") in
-    c) echo "$OUT/inline" ;;
+    c) echo "$OUT/c/inline" ;;
     *) echo "$OUT/$(kind "$1")/$HOST/release/$1" ;;
     esac
 }
@@ -65,7 +65,7 @@ build() { # KIND NAMES...
     c)
         # shellcheck disable=SC2086
         clang -std=gnu11 -O1 -g -Wall -Wextra -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Iinclude fuzz/inline.c \
-            build/lib/libpalloc.a $LIBS -o "$OUT/inline"
+            build/lib/libpalloc.a $LIBS -o "$OUT/c/inline"
         return
         ;;
     esac
