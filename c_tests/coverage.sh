@@ -31,7 +31,7 @@ $CARGO test $CARGOFLAGS --no-fail-fast $tests -- "$@" >"$OUT/tests.log" 2>&1 ||
     echo "Some tests failed: $OUT/tests.log"
 
 "$TOOLS/llvm-profdata" merge -sparse "$OUT"/*.profraw -o "$OUT/all.profdata" || exit
-objects=$(find "$CARGO_TARGET_DIR/debug" -maxdepth 1 -name libpalloc.so)
+objects=$(find "$CARGO_TARGET_DIR/debug/deps" -name "libpalloc*.so" | head -n 1)
 while read -r program; do
     case $program in
     */palloc-* | */buflib-* | */fuzz-* | */memory-*) objects="$objects $program" ;;
