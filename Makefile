@@ -23,7 +23,8 @@
 ##   make dist            build/dist/palloc-VERSION.tar.gz: the sources, with all crates, so that it builds without a network
 ##   make clean           removes all that was built
 ##
-## Variables: PREFIX (/usr/local), BINDIR, LIBDIR, INCLUDEDIR, MANDIR, DESTDIR; CARGO, CC, CXX, CFLAGS, LDFLAGS, AR, LD, NM, OBJCOPY, INSTALL;
+## Variables: PREFIX (/usr/local), BINDIR, LIBDIR, INCLUDEDIR, MANDIR, DOCDIR (empty: no documents), DESTDIR; CARGO, CC, CXX, CFLAGS, LDFLAGS,
+## AR, LD, NM, OBJCOPY, INSTALL;
 ## CARGOFLAGS (--locked); TARGET, a Rust target triple, to cross-compile: set the tools too; build/TARGET takes the place of build.
 ## O, a directory for all that is built, in place of build and target: the sources are only read, and may be on a read-only file system.
 
@@ -39,6 +40,7 @@ BINDIR     ?= $(PREFIX)/bin
 LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 MANDIR     ?= $(PREFIX)/share/man
+DOCDIR     ?= $(PREFIX)/share/doc/$(NAME)
 
 # What a program linked with libpalloc.a needs besides libc. (Most systems of today have it in libc. The compiler adds libgcc itself.)
 LIBS       ?= -lpthread -lm -ldl
@@ -209,7 +211,7 @@ headers:
 abi:
 	packaging/abi.sh packaging/libpalloc.abi
 
-INSTALL_VARIABLES = NAME VERSION STATIC SHARED SONAME TOOL LIBS BUILD INCLUDE PREFIX BINDIR LIBDIR INCLUDEDIR MANDIR DESTDIR PREFIX_SYMBOLS INSTALL
+INSTALL_VARIABLES = NAME VERSION STATIC SHARED SONAME TOOL LIBS BUILD INCLUDE PREFIX BINDIR LIBDIR INCLUDEDIR MANDIR DOCDIR DESTDIR PREFIX_SYMBOLS INSTALL
 install uninstall: export_variables = $(foreach variable,$(INSTALL_VARIABLES),$(variable)="$($(variable))")
 
 install: all

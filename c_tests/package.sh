@@ -492,6 +492,9 @@ installed_tool() {
 installed() {
     check "make install, under umask 077" install_privately DESTDIR="$WORK/dest" PREFIX=/usr
     check "what is installed can be read by everybody" all_readable "$WORK/dest"
+    for file in LICENSE-MIT README.md docs/GUIDE.md examples_c/quickstart.c; do
+        check "$file is installed" cmp "$ROOT/$file" "$WORK/dest/usr/share/doc/palloc/$file"
+    done
     check "the installed tool makes a medium and checks it" installed_tool
     check "an installed tree links by plain flags" build_and_run -I"$WORK/dest/usr/include" -L"$WORK/dest/usr/lib" -lpalloc
     if have pkg-config; then
@@ -522,6 +525,7 @@ installed() {
     fi
     check "make uninstall" make_quietly uninstall DESTDIR="$WORK/dest" PREFIX=/usr
     check "uninstall leaves nothing" nothing_left "$WORK/dest"
+    check "uninstall removes its directory of documents" test ! -e "$WORK/dest/usr/share/doc/palloc"
 
     set -- DESTDIR="$WORK/a b" PREFIX=/opt/p LIBDIR=/opt/lib64 INCLUDEDIR=/opt/p/include/q CARGO=false
     check "make install into other directories, one with a space, without cargo" make_quietly install "$@"

@@ -6,7 +6,7 @@
 #   install.sh uninstall   removes the same files, and the directories that are libpalloc's own
 # shellcheck disable=SC2153  # names that the Makefile gives
 set -e
-: "${DESTDIR=}" "${PREFIX_SYMBOLS=}"
+: "${DESTDIR=}" "${PREFIX_SYMBOLS=}" "${DOCDIR=}"
 bindir=$DESTDIR$BINDIR libdir=$DESTDIR$LIBDIR includedir=$DESTDIR$INCLUDEDIR
 man1=$DESTDIR$MANDIR/man1 man3=$DESTDIR$MANDIR/man3 completions=$DESTDIR$PREFIX/share/bash-completion/completions
 
@@ -69,6 +69,11 @@ references() {
     done | awk '!seen[$2]++ && $1 != $2'
 }
 
+# The licences, README.md and what it refers to, and the examples, below DOCDIR; nothing if that is empty.
+documents() {
+    [ -z "$DOCDIR" ] || ls LICENSE-* README.md CHANGELOG.md SECURITY.md packaging/licences.txt docs/*.md examples_c/*.c
+}
+
 # What $INSTALL says may have options.
 # shellcheck disable=SC2086
 put() {
@@ -92,6 +97,10 @@ install_() {
         put -m 644 tools/palloc.1 "$man1"
         put -m 644 packaging/palloc.bash-completion "$completions/palloc"
     fi
+    documents | while read -r file; do
+        put -d "$(dirname "$DESTDIR$DOCDIR/$file")"
+        put -m 644 "$file" "$DESTDIR$DOCDIR/$file"
+    done
     for page in $(pages); do
         put -d "$man3"
         put -m 644 "man/$page.3" "$man3"
@@ -109,6 +118,8 @@ uninstall() {
     [ -z "$TOOL" ] || rm -f "$bindir/palloc" "$man1/palloc.1" "$completions/palloc"
     for page in $(pages); do rm -f "$man3/$page.3"; done
     references | while read -r page name; do rm -f "$man3/$name.3"; done
+    documents | while read -r file; do rm -f "$DESTDIR$DOCDIR/$file"; done
+    [ -z "$DOCDIR" ] || rmdir "$DESTDIR$DOCDIR/docs" "$DESTDIR$DOCDIR/examples_c" "$DESTDIR$DOCDIR/packaging" "$DESTDIR$DOCDIR" 2>/dev/null || true
     rmdir "$libdir/cmake/$NAME" "$includedir/finwo" "$includedir/rockbox" 2>/dev/null || true
 }
 
