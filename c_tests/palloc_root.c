@@ -110,6 +110,66 @@ static void zeros(void)
     CHECK_SOUND(FILE_NAME);
 }
 
+/* The first blob stays the first, whatever transactions make, free and cancel; once one frees it, the next blob is the first; and once one
+   frees them all, the root is made anew. */
+static void root_and_transactions(uint32_t flags)
+{
+    enum { MOST = 30, ROUNDS = 300 };
+    struct palloc_t *pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC | flags);
+    struct rng rng = {flags};
+    struct palloc_tx *tx;
+    uint64_t blobs[MOST], news[3], lowest = UINT64_MAX;
+    unsigned i, count = 0, round, more, gone, n = ROUNDS / (flags != 0 ? 4 : 1);
+
+    CHECK_EQ_U(palloc_root(pt, 64), 16);
+    for (round = 0; round < n; round++) {
+        tx = palloc_begin(pt);
+        REQUIRE(tx != NULL);
+        for (more = 0; more < 1 + round % 3 && count + more < MOST; more++)
+            REQUIRE((news[more] = palloc_tx_alloc(tx, (size_t)rng_size(&rng, 5000))) != 0);
+        gone = count > MOST / 2 ? (unsigned)rng_below(&rng, 4) : 0;
+        for (i = 0; i < gone; i++)
+            CHECK_EQ_I(palloc_tx_free(tx, blobs[i]), 0);
+        CHECK_EQ_I(palloc_tx_store(tx, 16 + round % 8 * 8, "a word..", 8), 0);
+        CHECK_EQ_U(palloc_first(pt), 16);
+        CHECK_EQ_U(palloc_root(pt, 64), 16);
+        if (round % 4 == 3) {
+            palloc_cancel(tx);
+        } else {
+            CHECK_EQ_I(palloc_commit(tx), 0);
+            memmove(blobs, blobs + gone, (count - gone) * sizeof *blobs);
+            memcpy(blobs + count - gone, news, more * sizeof *news);
+            count += more - gone;
+        }
+        if (round % 5 == 0)
+            pfree(pt, palloc(pt, (size_t)rng_size(&rng, 5000)));
+        if (round % 50 == 49)
+            CHECK_EQ_I(palloc_sync(pt), 0);
+        CHECK_EQ_U(palloc_first(pt), 16);
+        CHECK_EQ_U(palloc_root(pt, 64), 16);
+    }
+    CHECK(memcmp(palloc_data(pt, 16), "a word..", 8) == 0);
+    for (i = 0; i < count; i++)
+        lowest = blobs[i] < lowest ? blobs[i] : lowest;
+    tx = palloc_begin(pt);
+    REQUIRE(tx != NULL);
+    CHECK_EQ_I(palloc_tx_free(tx, 16), 0);
+    CHECK_EQ_I(palloc_commit(tx), 0);
+    CHECK_EQ_U(palloc_first(pt), lowest);
+    CHECK_EQ_U(palloc_root(pt, 1), lowest);
+    tx = palloc_begin(pt);
+    REQUIRE(tx != NULL);
+    for (i = 0; i < count; i++)
+        CHECK_EQ_I(palloc_tx_free(tx, blobs[i]), 0);
+    CHECK_EQ_I(palloc_commit(tx), 0);
+    CHECK_EQ_U(palloc_first(pt), 0);
+    CHECK_EQ_U(palloc_root(pt, 64), 16);
+    CHECK_EQ_U(palloc_first(pt), 16);
+    CHECK(is_zero(pt, 16));
+    palloc_close(pt);
+    CHECK_SOUND(FILE_NAME);
+}
+
 static void root(void)
 {
     struct palloc_t *pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC);
@@ -153,6 +213,11 @@ static void root(void)
     }
     palloc_close(pt);
     CHECK_SOUND(FILE_NAME);
+
+    TEST("the-root-is-palloc_first-whatever-transactions-do");
+    root_and_transactions(0);
+    TEST("and-with-PALLOC_SYNC");
+    root_and_transactions(PALLOC_SYNC);
 
     TEST("a-root-of-a-medium-that-is-read-only-and-empty-is-EROFS");
     palloc_close(medium_fresh(FILE_NAME, PALLOC_DYNAMIC));

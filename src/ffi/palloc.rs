@@ -1009,6 +1009,14 @@ pub unsafe extern "C" fn palloc_tx_data(tx: *mut palloc_tx, ptr: u64) -> *mut c_
 /// `tx` is NULL or a transaction that is open.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn palloc_tx_free(tx: *mut palloc_tx, ptr: u64) -> c_int {
+    if !tx.is_null() {
+        // SAFETY: open, so it and its medium live, and no other thread uses it.
+        let is_added =
+            unsafe { unlocked((*tx).pt).is_some_and(|medium| medium.tx_free_unlocked(&mut (*tx).changes, ptr)) };
+        if is_added {
+            return 0;
+        }
+    }
     // SAFETY: passed on to the caller.
     unsafe { with_tx("palloc_tx_free", tx, -1, |medium, changes| medium.tx_free(changes, ptr).map(|()| 0)) }
 }
@@ -1040,12 +1048,15 @@ pub unsafe extern "C" fn palloc_tx_store(tx: *mut palloc_tx, at: u64, bytes: *co
     }
     // SAFETY: not NULL, so there are `len` bytes; nobody changes them during the call.
     let bytes = unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), len) };
-    let store = |medium: &mut Locked<'_>, changes: &mut Changes| {
-        if !changes.store_in_new(at, bytes) {
-            medium.tx_store(changes, at, bytes)?;
+    if !tx.is_null() {
+        // SAFETY: open, so it and its medium live, and no other thread uses it.
+        let (medium, changes) = unsafe { (unlocked((*tx).pt), &mut (*tx).changes) };
+        if changes.store_in_new(at, bytes) || medium.is_some_and(|medium| medium.tx_store_unlocked(changes, at, bytes))
+        {
+            return 0;
         }
-        Ok(0)
-    };
+    }
+    let store = |medium: &mut Locked<'_>, changes: &mut Changes| medium.tx_store(changes, at, bytes).map(|()| 0);
     // SAFETY: passed on to the caller.
     unsafe { with_tx("palloc_tx_store", tx, -1, store) }
 }

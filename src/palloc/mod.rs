@@ -53,10 +53,12 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 
 use copy::NewFile;
 pub use error::Error;
+use free_index::MAX_EXACT;
 pub(crate) use heap::Changes;
 use heap::Heap;
 use medium::{FileMedium, Medium};
 pub(crate) use os::{Descriptor, FileId, absolute_path, at_fork, bad_descriptor, close_descriptor, errno_of, file_of};
+use record::is_inside;
 use view::View;
 
 /// The result of a call on a medium.
@@ -301,6 +303,30 @@ impl Palloc {
     #[inline]
     pub(crate) fn mapping(&self) -> (*mut u8, usize) {
         self.view.mapping()
+    }
+
+    /// Adds to a transaction that it frees the blob at `ptr`, without the lock. Returns false, and changes nothing, where that is needed.
+    #[inline]
+    pub(crate) fn tx_free_unlocked(&self, changes: &mut Changes, ptr: u64) -> bool {
+        // SAFETY: as above.
+        let block = unsafe { self.view.block(ptr) };
+        // Of larger ones the end markers are compared.
+        block.filter(|block| block.data_len <= MAX_EXACT).is_some_and(|block| matches!(changes.free(block), Ok(true)))
+    }
+
+    /// Adds to a transaction that it stores `bytes` at `at`, without the lock. Returns false, and changes nothing, where that is needed.
+    #[inline]
+    pub(crate) fn tx_store_unlocked(&self, changes: &mut Changes, at: u64, bytes: &[u8]) -> bool {
+        let len = bytes.len() as u64;
+        // SAFETY: as above.
+        let block = unsafe {
+            match changes.last_stored(at, len) {
+                Some(last) => self.view.block(last.blob()),
+                None => self.view.block_with(at),
+            }
+        };
+        let block = block.filter(|&block| is_inside(block, at, len));
+        block.is_some_and(|block| matches!(changes.store(block, at, bytes), Ok(true)))
     }
 
     /// Allocates a blob of at least `size` bytes and returns its offset.
@@ -558,12 +584,15 @@ impl Transaction<'_> {
 
     /// The commit frees the blob at `ptr`.
     pub fn free(&mut self, ptr: u64) -> Result<()> {
+        if self.medium.tx_free_unlocked(&mut self.changes, ptr) {
+            return Ok(());
+        }
         self.medium.with(|heap| heap.tx_free(&mut self.changes, ptr))
     }
 
     /// The commit stores `bytes` at `at`, an offset in a blob. They must all be in it. In a blob of this transaction they are at once.
     pub fn store(&mut self, at: u64, bytes: &[u8]) -> Result<()> {
-        if self.changes.store_in_new(at, bytes) {
+        if self.changes.store_in_new(at, bytes) || self.medium.tx_store_unlocked(&mut self.changes, at, bytes) {
             return Ok(());
         }
         self.medium.with(|heap| heap.tx_store(&mut self.changes, at, bytes))

@@ -82,10 +82,33 @@ impl View {
     #[inline]
     pub unsafe fn size_of(&self, blob: u64) -> Option<u64> {
         // SAFETY: passed on to the caller.
+        unsafe { self.block(blob) }.map(|block| block.data_len)
+    }
+
+    /// The block of the blob. None if the view does not know.
+    ///
+    /// # Safety
+    /// As of `data`.
+    #[inline]
+    pub unsafe fn block(&self, blob: u64) -> Option<Extent> {
+        // SAFETY: passed on to the caller.
         let Live { block, zone, .. } = unsafe { self.live(blob) }?;
         // A block of an exact size: no other one starts before its end.
         let is_next = block.data_len > MAX_EXACT || slots::none_between(zone, block.start, block.end());
-        is_next.then_some(block.data_len)
+        is_next.then_some(block)
+    }
+
+    /// The last block that starts at or before `at`, if it is that of a blob and starts near. None if the view does not know.
+    ///
+    /// # Safety
+    /// As of `data`.
+    #[inline]
+    pub unsafe fn block_with(&self, at: u64) -> Option<Extent> {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            let start = slots::near_live_at_or_before(self.zones.get(zone_of(at))?, at)?;
+            self.block(start + WORD)
+        }
     }
 
     /// The blob behind a blob, if it starts near. None if the view does not know.
@@ -132,6 +155,7 @@ impl View {
 
 #[cfg(test)]
 mod tests {
+    use super::{Extent, WORD};
     use crate::palloc::{Flags, Palloc};
 
     /// Whatever the heap says of a blob, the view says too, or it does not know.
@@ -154,8 +178,16 @@ mod tests {
                     assert!(known_size.is_none_or(|known| known == size));
                     assert!(known_next.is_none_or(|known| known == next));
                     assert!(known_size.is_none() || medium.data_unlocked(blob).is_some());
+                    // SAFETY: the heap is not dropped.
+                    let block_with = |at| unsafe { medium.view.block_with(at) };
+                    let with = [0, 8, size - 1].map(|offset| block_with(blob + offset));
+                    let block = Extent { start: blob - WORD, data_len: size };
+                    assert!(with.iter().all(|with| with.is_none_or(|with| with == block)), "{with:?} {block:?}");
+                    let behind = block_with(block.end());
+                    assert!(behind.is_none_or(|other| other == block || other.start == block.end()), "{behind:?}");
                     known += usize::from(known_size.is_some()) + usize::from(known_next.is_some());
-                    asked += 2;
+                    known += with.iter().flatten().count();
+                    asked += 5;
                 }
             }
         }

@@ -336,6 +336,20 @@ pub mod unlocked {
             && zone[slot_of(start) + 1..slot_of(end)].iter().all(|byte| byte.load(Ordering::Relaxed) == 0)
     }
 
+    /// The start of the last block that starts at or before `offset`, if it is live, in this zone and at most NEAR slots away.
+    #[inline]
+    pub fn near_live_at_or_before(zone: &Zone, offset: u64) -> Option<u64> {
+        let slots_start = offset >> SLOT_SHIFT << SLOT_SHIFT;
+        for back in 0..=NEAR.min(slot_of(offset)) {
+            let byte = zone[slot_of(offset) - back].load(Ordering::Relaxed);
+            let start = slots_start - ((back as u64) << SLOT_SHIFT) + (byte & OFFSET_IN_SLOT) as u64;
+            if byte != 0 && start <= offset {
+                return is_live(zone, start).then_some(start);
+            }
+        }
+        None
+    }
+
     /// The start of the first live block behind that of `start`, if it is in this zone and at most NEAR slots away, and only free blocks
     /// are between.
     #[inline]

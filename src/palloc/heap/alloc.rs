@@ -121,17 +121,17 @@ impl<M: Medium> Heap<M> {
         // A whole block needs no barrier before it is published, unless its data or the intent of a move must be on the disk first.
         let needs_barrier = (rest.is_some() && !rest_is_zeros) || end_word != Marker::live(block.data_len).0;
         let prepared = if needs_barrier { self.barrier() } else { Ok(()) };
-        // A log counts from the commit of its first record on, and a barrier comes before that.
-        let is_log = end_word == record::reserved(block.end_marker());
         let marker = Marker::live(block.data_len);
-        let published = prepared.and_then(|()| {
-            if is_log {
+        // A log counts from the commit of its first record on, and a barrier comes before that.
+        let needs_publishing = end_word != record::reserved(block.end_marker());
+        let published = match prepared {
+            Ok(()) if needs_publishing => self.publish(block.start, marker),
+            Ok(()) => {
                 self.medium.store(block.start, marker.0);
                 Ok(())
-            } else {
-                self.publish(block.start, marker)
             }
-        });
+            Err(error) => Err(error),
+        };
         if let Err(error) = published {
             // A recent block had the end marker of a live one, which the fast path of allocating relies on.
             debug_assert!(!self.writable, "nothing is allocated after a failed sync");

@@ -92,8 +92,8 @@ impl<M: Medium> Heap<M> {
     pub(super) fn note_released(&mut self, block: Extent, joined: Joined) {
         self.index.remove_live(block.start);
         let Joined { whole, before, behind } = joined;
-        let is_tail = self.dynamic && whole.end() == self.medium.end();
-        let grows = !is_tail && before.is_some_and(|before| self.index.grow_free(before, whole));
+        let becomes_slack = self.dynamic && whole.end() == self.medium.end();
+        let grows = !becomes_slack && before.is_some_and(|before| self.index.grow_free(before, whole));
         if !grows {
             return self.note_free(whole, before.into_iter().chain(behind));
         }

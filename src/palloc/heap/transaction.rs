@@ -54,6 +54,8 @@ const MAX_IDLE: usize = 8;
 /// A log, and one of a transaction that needs more than it holds.
 const LOG: u64 = 2 << 10;
 const OWN_LOG: u64 = 4 * LOG;
+/// So many blobs a transaction can free before the medium's lists need more room.
+const FREES_AHEAD: usize = 8;
 /// How many regions back a transaction looks for room.
 const LOOK_BACK: usize = 8;
 /// Buffers of transactions that are over are kept for later ones, if they are not larger.
@@ -64,6 +66,11 @@ const _: () = assert!(REGION % STEP == 0 && WORTH_KEEPING >= MIN_BLOCK && LOG > 
 /// How many units a record in this log can have.
 pub(super) fn capacity(log: Extent) -> usize {
     ((log.data_len - record::HEAD) / UNIT) as usize
+}
+
+/// How many units the record of a store of these bytes takes.
+fn units_of_store(bytes: &[u8]) -> usize {
+    bytes.chunks(MAX_STORE).map(|piece| 1 + record::units_of(piece.len())).sum()
 }
 
 /// The free block from `at` to `end`, of which the part up to `next` is in use for new blobs.
@@ -119,6 +126,10 @@ pub struct Changes {
     /// The units of the record, but for those of the regions.
     record: Vec<u8>,
     log: Option<Extent>,
+    /// How many units its log holds.
+    capacity: usize,
+    /// So many more blobs the medium's lists have room for.
+    more_frees: usize,
 }
 
 // SAFETY: the addresses are those of bytes of the medium, which belong to this transaction alone and stay good up to the end of the
@@ -169,6 +180,73 @@ impl Changes {
         // bytes of the blob itself gets them copied as memmove(3) does.
         unsafe { piece.data.add((at - piece.at - WORD) as usize).as_ptr().copy_from(bytes.as_ptr(), bytes.len()) }
         true
+    }
+
+    /// The commit frees this live block. Returns false, and changes nothing, if it takes more room than there is.
+    pub fn free(&mut self, block: Extent) -> Result<bool> {
+        let place = match self.place_of_free(block.start) {
+            Ok(_) => return Err(Error::NoBlob(block.blob())),
+            Err(_) if block.start >= MAX_OFFSET => return Err(Error::TooLarge(block.data_len)),
+            Err(place) => place,
+        };
+        if self.more_frees == 0 || !self.has_units(1) {
+            return Ok(false);
+        }
+        self.frees.try_reserve(1)?;
+        self.record.try_reserve(UNIT as usize)?;
+        self.more_frees -= 1;
+        self.frees.insert(place, block);
+        self.record.extend_from_slice(&unit_bytes(Change::Free { block: block.start }.encode()));
+        Ok(true)
+    }
+
+    /// The commit stores these bytes, all of them in this live block. Returns false, and changes nothing, if it takes more room than there
+    /// is.
+    pub fn store(&mut self, block: Extent, at: u64, bytes: &[u8]) -> Result<bool> {
+        let len = bytes.len() as u64;
+        if self.frees(block.start) {
+            return Err(Error::NotInBlob { at, len });
+        }
+        if at >= MAX_OFFSET - len {
+            return Err(Error::TooLarge(len));
+        }
+        let units = units_of_store(bytes);
+        if !self.has_units(units) {
+            return Ok(false);
+        }
+        self.record.try_reserve(units * UNIT as usize)?;
+        if self.stored.last() != Some(&block) {
+            self.stored.try_reserve(1)?;
+            self.stored.push(block);
+        }
+        let block = block.start;
+        if bytes.len() <= UNIT as usize && !bytes.is_empty() {
+            let mut units = [0; 2 * UNIT as usize];
+            let store = Change::Store { block, at, len: bytes.len() as u16 };
+            units[..UNIT as usize].copy_from_slice(&unit_bytes(store.encode()));
+            units[UNIT as usize..][..bytes.len()].copy_from_slice(bytes);
+            self.record.extend_from_slice(&units);
+            return Ok(true);
+        }
+        let mut at = at;
+        for piece in bytes.chunks(MAX_STORE) {
+            let store = Change::Store { block, at, len: piece.len() as u16 };
+            self.record.extend_from_slice(&unit_bytes(store.encode()));
+            self.record.extend_from_slice(piece);
+            self.record.resize(self.record.len().next_multiple_of(UNIT as usize), 0);
+            at += piece.len() as u64;
+        }
+        Ok(true)
+    }
+
+    /// The block that the last store was to, if it has these bytes too.
+    pub fn last_stored(&self, at: u64, len: u64) -> Option<Extent> {
+        self.stored.last().copied().filter(|&last| is_inside(last, at, len))
+    }
+
+    /// Whether its record can have so many more units without a larger log.
+    fn has_units(&self, more: usize) -> bool {
+        self.units() + more <= self.capacity
     }
 
     /// The new blobs, by ascending offset.
@@ -266,8 +344,13 @@ impl<M: Medium> Heap<M> {
         }
         self.tx.spare.try_reserve(MAX_OPEN - self.tx.spare.len())?;
         self.expect_queued()?;
+        self.expect_reserved(FREES_AHEAD)?;
         self.tx.open += 1;
-        Ok(Changes { is_open: true, ..self.tx.spare.pop().unwrap_or_default() })
+        self.tx.frees += FREES_AHEAD;
+        let mut changes = self.tx.spare.pop().unwrap_or_default();
+        (changes.is_open, changes.more_frees) = (true, FREES_AHEAD);
+        changes.capacity = self.tx.logs.iter().flatten().map(|&log| capacity(log)).min().unwrap_or(0);
+        Ok(changes)
     }
 
     /// Whether a transaction is open.
@@ -295,13 +378,13 @@ impl<M: Medium> Heap<M> {
         !(self.tx.idle.is_empty() && self.tx.spent.is_empty() && self.tx.quarantine.is_empty())
     }
 
-    /// Makes room in the lists for one more reserved block: what is done with it later cannot fail.
-    fn expect_reserved(&mut self) -> Result<()> {
+    /// Makes room in the lists for one more reserved block, and for so many more freed ones: what is done with them later cannot fail.
+    fn expect_reserved(&mut self, more_frees: usize) -> Result<()> {
         let wanted = self.tx.reserved + 1;
         for list in [&mut self.tx.idle, &mut self.tx.spent] {
             list.try_reserve(wanted - list.len().min(wanted))?;
         }
-        let wanted = self.tx.reserved + 1 + self.tx.frees;
+        let wanted = wanted + self.tx.frees + more_frees;
         self.tx.quarantine.try_reserve(wanted - self.tx.quarantine.len().min(wanted))?;
         self.tx.dead.try_reserve(2 * wanted - self.tx.dead.len().min(2 * wanted))?;
         Ok(())
@@ -309,7 +392,7 @@ impl<M: Medium> Heap<M> {
 
     fn claim_log(&mut self, size: u64) -> Result<Extent> {
         self.may_store()?;
-        self.expect_reserved()?;
+        self.expect_reserved(0)?;
         let log = self.with_tail_restored(|heap| {
             let place = heap.place(size)?;
             if place.free.end() > MAX_OFFSET {
@@ -325,7 +408,7 @@ impl<M: Medium> Heap<M> {
 
     /// Makes sure that the transaction's record can have so many more units.
     fn expect_units(&mut self, changes: &mut Changes, more: usize) -> Result<()> {
-        if self.has_units(changes, more) {
+        if changes.has_units(more) {
             return Ok(());
         }
         let need = record::HEAD + (changes.units() + more) as u64 * UNIT;
@@ -334,6 +417,7 @@ impl<M: Medium> Heap<M> {
         }
         let ahead = (2 * need).clamp(OWN_LOG, MAX_RECORD);
         let log = self.claim_log(ahead).or_else(|_| self.using_reserves(|heap| heap.claim_log(need)))?;
+        changes.capacity = capacity(log);
         if let Some(old) = changes.log.replace(log) {
             self.done_with(old);
         }
@@ -369,7 +453,7 @@ impl<M: Medium> Heap<M> {
     /// Keeps a free block from everybody else: a whole one, or one that is made of a large one or of the slack.
     fn new_region(&mut self, size: u64) -> Result<Extent> {
         let want = round_up(size).ok_or(Error::TooLarge(size))?;
-        self.expect_reserved()?;
+        self.expect_reserved(0)?;
         let Place { block, free } = self.place(size)?;
         let start = free.start;
         if free.end() > MAX_OFFSET {
@@ -439,72 +523,33 @@ impl<M: Medium> Heap<M> {
         self.check_writable()?;
         let block = self.live(ptr)?;
         self.check_end(block)?;
-        let at = block.start;
-        let place = match changes.place_of_free(at) {
-            Ok(_) => return Err(Error::NoBlob(ptr)),
-            Err(_) if at >= MAX_OFFSET => return Err(Error::TooLarge(block.data_len)),
-            Err(place) => place,
-        };
-        self.ensure_words([Some(at), Some(block.end_marker())])?;
-        changes.frees.try_reserve(1)?;
-        changes.record.try_reserve(UNIT as usize)?;
+        self.ensure_words([Some(block.start), Some(block.end_marker())])?;
         self.expect_units(changes, 1)?;
-        self.tx.frees += 1;
-        if let Err(error) = self.expect_reserved() {
-            self.tx.frees -= 1;
-            return Err(error);
+        if changes.more_frees == 0 {
+            self.expect_reserved(FREES_AHEAD)?;
+            self.tx.frees += FREES_AHEAD;
+            changes.more_frees = FREES_AHEAD;
         }
-        changes.frees.insert(place, block);
-        changes.record.extend_from_slice(&unit_bytes(Change::Free { block: at }.encode()));
-        Ok(())
+        changes.free(block).map(|has_room| debug_assert!(has_room))
     }
 
     /// The bytes at `at`, which are all in one blob, become `bytes` once the transaction is committed.
     pub fn tx_store(&mut self, changes: &mut Changes, at: u64, bytes: &[u8]) -> Result<()> {
         self.check_writable()?;
         let len = bytes.len() as u64;
-        let last = changes.stored.last().copied().filter(|&last| is_inside(last, at, len) && self.is_unchanged(last));
-        let is_known = last.is_some();
-        let found = match last {
+        let found = match changes.last_stored(at, len).filter(|&last| self.is_unchanged(last)) {
             Some(last) => Some(last),
             None => {
                 let start = self.index.start_at_or_before(at).filter(|&start| self.index.is_live(start));
                 start.map(|start| self.block(start, State::Live)).transpose()?
             }
         };
-        let found = found.filter(|&block| is_inside(block, at, len) && !changes.frees(block.start));
-        let Some(extent) = found else {
+        let Some(block) = found.filter(|&block| is_inside(block, at, len) && !changes.frees(block.start)) else {
             return Err(Error::NotInBlob { at, len });
         };
-        if at >= MAX_OFFSET - len {
-            return Err(Error::TooLarge(len));
-        }
-        let block = extent.start;
-        let units = bytes.chunks(MAX_STORE).map(|piece| 1 + record::units_of(piece.len())).sum();
-        changes.record.try_reserve(units * UNIT as usize)?;
-        changes.stored.try_reserve(1)?;
-        self.expect_units(changes, units)?;
+        self.expect_units(changes, units_of_store(bytes))?;
         self.medium.ensure_space(at..at + len, Bytes::Keep)?;
-        if !is_known {
-            changes.stored.push(extent);
-        }
-        if bytes.len() <= UNIT as usize && !bytes.is_empty() {
-            let mut units = [0; 2 * UNIT as usize];
-            let store = Change::Store { block, at, len: bytes.len() as u16 };
-            units[..UNIT as usize].copy_from_slice(&unit_bytes(store.encode()));
-            units[UNIT as usize..][..bytes.len()].copy_from_slice(bytes);
-            changes.record.extend_from_slice(&units);
-            return Ok(());
-        }
-        let mut at = at;
-        for piece in bytes.chunks(MAX_STORE) {
-            let store = Change::Store { block, at, len: piece.len() as u16 };
-            changes.record.extend_from_slice(&unit_bytes(store.encode()));
-            changes.record.extend_from_slice(piece);
-            changes.record.resize(changes.record.len().next_multiple_of(UNIT as usize), 0);
-            at += piece.len() as u64;
-        }
-        Ok(())
+        changes.store(block, at, bytes).map(|has_room| debug_assert!(has_room))
     }
 
     /// Commits with the lock. On failure nothing is done, and the transaction goes on.
@@ -661,10 +706,12 @@ impl<M: Medium> Heap<M> {
                     rest = behind;
                     continue;
                 }
-                // Those side by side are freed by one store.
+                // Those side by side are joined at once: the ones behind the first are free before its start marker leads over them.
                 let mut inner = 0;
                 while behind.get(inner).is_some_and(|next| next.start == block.end()) {
-                    block = Extent::between(block.start, self.extent_of(block.end()).end());
+                    let next = self.extent_of(block.end());
+                    self.medium.store(next.start, Marker::free(next.data_len).0);
+                    block = Extent::between(block.start, next.end());
                     inner += 1;
                 }
                 let (inner, behind) = behind.split_at(inner);
@@ -819,7 +866,7 @@ impl<M: Medium> Heap<M> {
 
     fn tx_over(&mut self, changes: &mut Changes) {
         self.tx.open -= 1;
-        self.tx.frees -= changes.frees.len();
+        self.tx.frees -= changes.frees.len() + changes.more_frees;
         let mut buffers = std::mem::take(changes);
         buffers.regions.clear();
         buffers.pieces.clear();
@@ -1009,15 +1056,5 @@ impl<M: Medium> Heap<M> {
     #[cfg(test)]
     pub fn first_log_tag(&self) -> u64 {
         self.tx.logs[0].expect("there was a transaction").end_marker()
-    }
-
-    /// Whether the transaction's record can have so many more units without a larger log.
-    fn has_units(&self, changes: &Changes, more: usize) -> bool {
-        let room = match (changes.log, self.tx.logs) {
-            (Some(log), _) | (None, [Some(log), None]) => capacity(log),
-            (None, [Some(first), Some(second)]) => capacity(first).min(capacity(second)),
-            (None, [None, _]) => 0,
-        };
-        changes.units() + more <= room
     }
 }
