@@ -493,6 +493,7 @@ impl<M: Medium> Heap<M> {
     fn carve(&mut self, region: Extent, free: Extent) -> Result<()> {
         let is_slack = free.start == self.size;
         let rest = (region.end() != free.end()).then(|| Extent::between(region.end(), free.end()));
+        let rest_is_zeros = is_slack && region.end() >= self.zeros_from; // as in `claim`
         if is_slack {
             self.zeros_from = self.zeros_from.max(region.end());
         } else if rest.is_some() {
@@ -503,7 +504,7 @@ impl<M: Medium> Heap<M> {
             self.medium.store(rest.start, Marker::free(rest.data_len).0);
         }
         self.medium.store(region.end_marker(), Marker::free(region.data_len).0);
-        let prepared = if rest.is_some() { self.barrier() } else { Ok(()) };
+        let prepared = if rest.is_some() && !rest_is_zeros { self.barrier() } else { Ok(()) };
         prepared.inspect_err(|_| self.erase([rest.map(|rest| rest.start)]))?;
         // No barrier behind it: the region counts from the commit of its first blobs on, and one comes before that.
         self.medium.store(region.start, Marker::free(region.data_len).0);

@@ -117,7 +117,7 @@ fn can_have_end_marker(medium: &impl Medium, Link { block, is_free }: Link, end_
     };
     joined_len == block.data_len
         || Intent::from_word(end_marker.0).is_some()
-        || (!is_free && record::is_log(medium, block.start, block.data_len))
+        || record::is_log(medium, block.start, block.data_len) // that of a free one too, once opening has freed it
         || (is_free && joined_len >= MIN_DATA && joined_len <= block.data_len.saturating_sub(MIN_BLOCK) && was_joined())
 }
 

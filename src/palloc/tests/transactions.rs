@@ -134,8 +134,11 @@ impl Step {
 /// The media: a dynamic one, and a static one with room for logs and regions.
 pub(super) const MEDIA: [(usize, Flags, bool); 2] = [(0, Flags::DYNAMIC, false), (12_008, Flags::DEFAULT, false)];
 
+/// A static one in which a free block can be too large to become a region whole.
+const WIDE: usize = MEDIA.len();
+
 pub(super) fn start(medium: usize) -> Durable {
-    let (size, flags, exact) = MEDIA[medium];
+    let (size, flags, exact) = if medium == WIDE { (200_008, Flags::DEFAULT, false) } else { MEDIA[medium] };
     short_medium(vec![0; size], flags, exact)
 }
 
@@ -257,7 +260,7 @@ fn a_power_cut_between_two_syncs_with_transactions_loses_no_synced_blob() {
 
 #[test]
 fn a_barrier_of_a_transaction_left_out_is_found() {
-    let sequences: [(&str, usize, &[Step], usize); 6] = [
+    let sequences: [(&str, usize, &[Step], usize); 7] = [
         ("new blobs of one region, and two logs", 1, &[Step::Tx(&[40, 600], 0, 0)], 2 + 2),
         ("a region made of all the slack", 0, &[Step::Tx(&[600], 0, 0)], 2 + 2),
         ("new, freed, stored", 1, &[Step::Tx(&[24, 300], 1, 1)], 2 + 2),
@@ -269,6 +272,12 @@ fn a_barrier_of_a_transaction_left_out_is_found() {
         ),
         ("three", 1, &[Step::Tx(&[], 1, 1), Step::Tx(&[1000], 1, 1), Step::Tx(&[24], 1, 1)], 2 + 2 + 2 + 2),
         ("a plain call behind it", 1, &[Step::Tx(&[], 1, 1), Step::Alloc(700)], 2 + 2 + 1 + 2),
+        (
+            "a region made of a part of a large block",
+            WIDE,
+            &[Step::Alloc(150_000), Step::Tx(&[], 9, 0), Step::Alloc(700), Step::Tx(&[600], 0, 0)],
+            2 + 2 + 2 + 1 + 2 + 1 + 2,
+        ),
     ];
     for (name, medium, steps, expected) in sequences {
         let barriers = run_short(medium, steps, None).barriers;
@@ -277,6 +286,25 @@ fn a_barrier_of_a_transaction_left_out_is_found() {
         assert_eq!(barriers, expected, "{name}");
         assert!(missed.is_empty(), "{name}: a power cut finds nothing when one of the barriers {missed:?} is left out");
     }
+}
+
+/// What is left of slack are zeros where no blob was, and then a region made of a part of it needs no barrier.
+#[test]
+fn the_barrier_of_a_region_made_where_a_blob_was_is_needed() {
+    let freed = [Step::Tx(&[], 0, 1), Step::Alloc(140_000), Step::Tx(&[], 9, 0), Step::Alloc(700)];
+    let before = run_short(0, &freed, None).barriers;
+    let steps = [&freed[..], &[Step::Tx(&[9000], 0, 0)]].concat();
+    assert_eq!(run_short(0, &steps, None).barriers, before + 1 + 2);
+    assert!(is_found(|| drop(run_short(0, &steps, Some(before as u64)))));
+    let zeros = [Step::Tx(&[], 0, 1), Step::Tx(&[9000], 0, 0)];
+    assert_eq!(run_short(0, &zeros, None).barriers, 2 + 2 + 2);
+}
+
+/// Opening frees the log, whose end marker is still a tag, and then walks along the chain once more.
+#[test]
+fn a_file_that_grows_behind_a_log_opens_after_any_power_cut() {
+    run_short(0, &[Step::Tx(&[], 0, 1), Step::Alloc(140_000)], None);
+    run_short(0, &[Step::Tx(&[], 1, 1), Step::Alloc(140_000), Step::Alloc(700_000)], None);
 }
 
 /// Two transactions on a durable medium, the first of which frees a blob that has free neighbours: the second one uses its place.
