@@ -326,7 +326,7 @@ fn a_rule_that_is_broken_is_found() {
     for rule in [Rule::JoinAtOnce, Rule::Quarantine] {
         with_broken(rule, || {
             reuse(None);
-            for seed in 1..6 {
+            for seed in 1..40 {
                 cut_power_in_transactions(seed as usize % 2, seed * 131, 120, 60);
             }
         });
