@@ -611,8 +611,6 @@ int palloc_unreachable(struct palloc_t *pt, const uint64_t *roots, size_t count,
 struct palloc_tx *palloc_begin(struct palloc_t *pt);
 
 /*
- * The transaction is over.
- *
  * Allocates a blob of at least `size` bytes which is one once the transaction is committed, and
  * returns the offset of its first byte. What the bytes hold is not defined. Fill them through
  * palloc_tx_data, or with pwrite(2).

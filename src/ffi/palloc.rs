@@ -956,8 +956,6 @@ unsafe fn with_tx<T>(
     unsafe { with(function, (*tx).pt, failed, |medium| f(medium, &mut (*tx).changes)) }
 }
 
-/// The transaction is over.
-///
 /// Allocates a blob of at least `size` bytes which is one once the transaction is committed, and returns the offset of its first byte.
 /// What the bytes hold is not defined. Fill them through palloc_tx_data, or with pwrite(2).
 ///

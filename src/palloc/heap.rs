@@ -360,6 +360,7 @@ impl<M: Medium> Heap<M> {
     #[inline(never)]
     fn flush(&mut self) -> Result<()> {
         debug_assert!(!self.turns.on_disk, "one flush at a time");
+        self.check_synced()?; // a system reports a failure once only, and the next sync succeeds
         let result = self.medium.flush();
         result.inspect_err(|error| self.note_failed_sync(error))
     }

@@ -74,7 +74,8 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    /// Frees a live block without a barrier: for an operation that is undone because a sync failed.
+    /// Frees a live block without a barrier: for an operation that is undone. After a failed sync nothing else is allowed; otherwise the
+    /// caller does the barrier.
     pub(super) fn release_without_barrier(&mut self, block: Extent) -> Result<()> {
         let joined = self.joined(block)?;
         self.medium.store(joined.whole.start, Marker::free(joined.whole.data_len).0);

@@ -114,6 +114,8 @@ impl<M: Medium> Heap<M> {
         self.claim(new, free, Intent::Leave(old.start).word())?;
         self.release(old).inspect_err(|_| {
             let _ = self.release_without_barrier(new);
+            // If no sync failed, the new block may be on the disk with its intent.
+            let _ = self.barrier();
         })?;
         self.medium.store(new.end_marker(), Marker::live(new.data_len).0);
         Ok(new.blob())

@@ -358,10 +358,11 @@ impl<M: Medium> Heap<M> {
         self.tx.open > 0
     }
 
-    /// Runs `operation`; again, if it found no room, once what is kept for later transactions was given back.
+    /// Runs `operation`. If it fails for want of space, gives back what is kept for later transactions, and runs it once more. Not after a
+    /// failed sync: then nothing may be stored. Precondition: `operation` leaves the medium as it was when it fails.
     pub(super) fn using_reserves<T>(&mut self, operation: impl Fn(&mut Self) -> Result<T>) -> Result<T> {
         match operation(self) {
-            Err(Error::Full { .. } | Error::System { .. }) if self.has_reserves() => {
+            Err(Error::Full { .. } | Error::System { .. }) if self.failed_sync.is_none() && self.has_reserves() => {
                 self.give_back_reserves()?;
                 operation(self)
             }
@@ -370,7 +371,7 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Whether something of transactions that are over is on the medium.
-    pub(super) fn has_traces(&self) -> bool {
+    pub(in crate::palloc) fn has_traces(&self) -> bool {
         self.tx.outstanding.is_some() || self.has_reserves() || self.tx.logs.iter().any(Option::is_some)
     }
 
@@ -416,7 +417,10 @@ impl<M: Medium> Heap<M> {
             return Err(Error::TooManyChanges { limit: MAX_RECORD });
         }
         let ahead = (2 * need).clamp(OWN_LOG, MAX_RECORD);
-        let log = self.claim_log(ahead).or_else(|_| self.using_reserves(|heap| heap.claim_log(need)))?;
+        let log = self.claim_log(ahead).or_else(|_| {
+            self.check_synced()?;
+            self.using_reserves(|heap| heap.claim_log(need))
+        })?;
         changes.capacity = capacity(log);
         if let Some(old) = changes.log.replace(log) {
             self.done_with(old);
@@ -822,7 +826,6 @@ impl<M: Medium> Heap<M> {
         self.retired();
         self.end_quarantine();
         if self.tx.tail_freed {
-            self.tx.tail_freed = false;
             if let Some(tail) = self.free_before(self.size) {
                 let slack = self.slack().map(|slack| slack.start);
                 let whole = Extent::between(tail.start, self.medium.end());
@@ -831,6 +834,7 @@ impl<M: Medium> Heap<M> {
                 self.erase([slack]);
                 self.note_free(whole, [tail].into_iter());
             }
+            self.tx.tail_freed = false;
         }
         Ok(())
     }

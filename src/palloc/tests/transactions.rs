@@ -470,6 +470,7 @@ fn fail_everywhere(medium: usize, durable: bool, nth: u64, failures: u64) -> u32
             result
         });
         heap.medium.failures_left.set(0);
+        assert!(result.is_err() || heap.failed_sync.is_none(), "a failed sync was not reported");
         if result.is_err() {
             failed += 1;
             assert_eq!(blobs(&heap), before);
