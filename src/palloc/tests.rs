@@ -132,14 +132,19 @@ fn random_operation(heap: &mut Heap<MemMedium>, blobs: &Blobs, random: &mut Rand
             heap.sync().unwrap();
             (Operation::Other, None)
         }
-        (13, _) => {
-            let alignment = 1 << random.below(11);
-            let blob = heap.alloc_aligned(alignment, random.size()).ok();
-            assert!(blob.is_none_or(|blob| blob % alignment == 0));
-            (Operation::Alloc, blob)
-        }
         _ => (Operation::Alloc, heap.alloc(random.size()).ok()),
     }
+}
+
+/// The same, or an aligned allocation.
+fn any_operation(heap: &mut Heap<MemMedium>, blobs: &Blobs, random: &mut Random) -> (Operation, Option<u64>) {
+    if random.below(20) != 0 {
+        return random_operation(heap, blobs, random);
+    }
+    let alignment = 1 << random.below(11);
+    let blob = heap.alloc_aligned(alignment, random.size()).ok();
+    assert!(blob.is_none_or(|blob| blob % alignment == 0));
+    (Operation::Alloc, blob)
 }
 
 /// Random operations on a medium, each killed before every one of its stores. Returns how many states were opened.
@@ -153,7 +158,7 @@ fn kill_everywhere(start: Vec<u8>, flags: Flags, seed: u64, operations: u32) -> 
         heap.medium.before_each_change = Some(Vec::new());
         let (operation, allocated) = match step % 5 {
             4 if !heap.exact => transactions::random_one(&mut heap, &before, &mut random),
-            _ => random_operation(&mut heap, &before, &mut random),
+            _ => any_operation(&mut heap, &before, &mut random),
         };
         let after = blobs(&heap);
         let mut states = heap.medium.before_each_change.take().unwrap();

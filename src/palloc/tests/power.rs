@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{
-    Blobs, Flags, Heap, MemMedium, Operation, Random, blobs, check_killed, closed, fill, is_deep, open,
+    Blobs, Flags, Heap, MemMedium, Operation, Random, any_operation, blobs, check_killed, closed, fill, is_deep, open,
     random_operation, recover,
 };
 use crate::palloc::medium::Medium;
@@ -178,7 +178,7 @@ fn cut_power_everywhere(start: Vec<u8>, flags: Flags, seed: u64, operations: u32
     let mut random = Random(seed);
     let mut medium = Durable::new(start, flags, seed % 2 == 0);
     for step in 0..operations {
-        if let Some(ptr) = medium.cut_power_during(&mut random, 60, random_operation) {
+        if let Some(ptr) = medium.cut_power_during(&mut random, 60, any_operation) {
             medium.fill(ptr, step as u8 | 1);
         }
     }
