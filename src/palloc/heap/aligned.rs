@@ -111,10 +111,12 @@ impl<M: Medium> Heap<M> {
         }
         self.medium.store(block.start, Marker::live(block.data_len).0);
         self.medium.store(block.end_marker(), Marker::live(block.data_len).0);
+        // Salvage after a kill goes by it: the end marker of the rest still leads back to the start of `free`.
+        self.medium.store(front.end_marker(), Marker::free(front.data_len).0);
         let prepared = self.barrier();
         if let Err(error) = prepared.and_then(|()| self.publish(front.start, Marker::free(front.data_len))) {
             self.medium.store(free.end_marker(), Marker::free(free.data_len).0);
-            self.erase([rest.map(|rest| rest.start), Some(block.start)]);
+            self.erase([rest.map(|rest| rest.start), Some(block.start), Some(front.end_marker())]);
             return Err(error);
         }
 
