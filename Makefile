@@ -164,7 +164,7 @@ $(BUILD)/bin/palloc: tools/palloc.c $(BUILD)/lib/$(SHARED) include/palloc.h
 
 endif
 
-# What the targets run
+# Targets that run something
 
 demo: all
 	@rm -rf build/demo && mkdir -p build/demo

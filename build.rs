@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Tells tests/c_programs.rs what it is compiled for. Nothing is generated here.
+//! Hands the target triple to tests/c_programs.rs. Generates nothing.
 
 use std::env;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What the programs beside this file share: clocks, random numbers, medians, a process for each measurement, cells of tables.
+ * Shared by the programs beside this file: clocks, random numbers, medians, a process for each measurement, cells of tables.
  *
  * BENCH_SMOKE in the environment makes one round of next to nothing: it shows that a program runs, not how fast.
  */
@@ -98,7 +98,7 @@ static inline int in_process(void (*measure)(void *arg, double *figures), void *
     return status == 0;
 }
 
-/* A cell: a figure, and how many times as much ours is; "-" for what was not measured. */
+/* A cell: a figure, and how many times as much ours is; "-" if it was not measured. */
 static inline void cell(double figure, double ours, int digits)
 {
     double ratio = ours / figure;

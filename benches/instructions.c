@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Instructions of the short paths, which repeat exactly: run.sh has callgrind count those of each function ours_* and peer_* below, and
- * divides by COUNT what they have more than the loop alone. What the kernel does is not in it. The program prints what is compared.
+ * divides by COUNT what they have more than the loop alone. Instructions of the kernel are not in it. The program prints what is compared.
  */
 #include "bench.h"
 #include <buflib.h>

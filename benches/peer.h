@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What palloc.c asks of an allocator. Those in peers/ are shared objects that export one `struct peer peer`. */
+/* The functions of an allocator that palloc.c calls. Those in peers/ are shared objects that export one `struct peer peer`. */
 #ifndef PEER_H
 #define PEER_H
 #include <stddef.h>

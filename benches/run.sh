@@ -54,7 +54,7 @@ fi
 
 peer "crates from crates.io" pool_peers
 
-# What callgrind writes has a line for each function, with what it called.
+# The output of callgrind has a line for each function, with the functions that it called.
 instructions() {
     command -v callgrind_annotate >/dev/null || {
         echo "Skipped: what needs valgrind"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What durability costs: wall-clock time of one change that is on the disk when the call returns, the median of some hundred. An
+ * The cost of durability: wall-clock time of one change that is on the disk when the call returns, the median of some hundred. An
  * order of magnitude only: it is the disk's time, and other programs use the disk too.
  *
  *   sync [DIRECTORY]     files are made there (the working directory), which should be on a real disk, and removed

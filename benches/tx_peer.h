@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What transactions.c asks of an engine. The one in peers/pmemobj_tx.c is a shared object that exports `struct tx_peer tx_peers[2]`. */
+/* The functions of an engine that transactions.c calls. The one in peers/pmemobj_tx.c is a shared object that exports `struct tx_peer tx_peers[2]`. */
 #ifndef TX_PEER_H
 #define TX_PEER_H
 #include <stddef.h>

@@ -148,7 +148,7 @@ static bool node_word(size_t word)
     return false;
 }
 
-/* Whether a word belongs to what the library checks: headers, ends and links of free blocks, used slots. */
+/* Whether the library checks a word: headers, ends and links of free blocks, used slots. */
 static bool checked_word(size_t word)
 {
     intptr_t *at = (intptr_t *)saved_pool + word, *first = (intptr_t *)saved_pool;
@@ -223,7 +223,7 @@ static void make_lookalikes(int look)
     memcpy(saved_pool, pool, POOL);
 }
 
-/* What a word is damaged to: a slot to the address of every word; a word of a free block to small numbers, and to a link to every word,
+/* The values that a word is damaged to: a slot to the address of every word; a word of a free block to small numbers, and to a link to every word,
  * with the bits that are above an index as they were. */
 static size_t bad_values(size_t word, const intptr_t **values)
 {
@@ -294,7 +294,7 @@ static void every_word(void)
                 use(how);
                 jump = 0;
                 buflib_check(&ctx, NULL, NULL);
-                /* On with a pool that may be damaged further by now. */
+                /* The calls before may have damaged the pool further. */
                 use(7);
             }
             restore();

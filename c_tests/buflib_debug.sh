@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# BUFLIB_DEBUG, in programs of both generations, under AddressSanitizer and under valgrind: what is right runs without a report, and a use
-# of memory that was given back is reported.
+# BUFLIB_DEBUG, in programs of both generations, under AddressSanitizer and under valgrind: correct programs run without a report; a
+# use of memory that was given back is reported.
 . "$(dirname "$0")/lib.sh"
 
 # Uses the pool in every way; then, with an argument, an old address.
@@ -142,7 +142,7 @@ both_ways() { # NAME DEFINES FLAGS TEXT RUNNER...
     name=$1 defines=$2 flags=$3 text=$4
     shift 4
     check "$name: compiles" build "$defines" "$flags"
-    check "$name: no report for what is right" "$@" "$WORK/use"
+    check "$name: no report for correct use" "$@" "$WORK/use"
     for what in 1 2 3 4 5; do
         check "$name: an old address is reported, case $what" reports "$text" "$@" "$WORK/use" "$what"
     done

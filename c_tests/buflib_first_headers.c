@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What programs of the first generation rely on in its headers: <string.h>, names of its core_alloc.h files, MEMORYSIZE. */
+/* Things in the headers that programs of the first generation rely on: <string.h>, names of its core_alloc.h files, MEMORYSIZE. */
 #define MEMORYSIZE 2
 #include <core_alloc.h>
 

@@ -110,7 +110,7 @@ static int shrink(int handle, unsigned hints, void *start, size_t size)
 
 static struct buflib_callbacks movable = { move, NULL, sync_it }, shrinkable = { move, shrink, sync_it }, fixed = { NULL, shrink, NULL };
 
-/* What must hold between two calls, from nothing but the pool. */
+/* Checks the rules that hold between two calls. Reads only the pool. */
 static void look(void)
 {
     struct buflib_stat stat;

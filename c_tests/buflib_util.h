@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What the tests of buflib share: pools between guard pages, callbacks that keep a log, the blocks of a pool as text. */
+/* Shared by the tests of buflib: pools between guard pages, callbacks that keep a log, the blocks of a pool as text. */
 #ifndef BUFLIB_UTIL_H
 #define BUFLIB_UTIL_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What the original did wrong or left undefined has a defined result: the 25 known weak points, by number, and the rules behind them. */
+/* Cases that the original got wrong or left undefined have a defined result: the 25 known weak points, by number, and the rules behind them. */
 #include "buflib_util.h"
 
 /* An address, for printing: %p is not the same everywhere. */

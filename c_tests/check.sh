@@ -23,7 +23,7 @@ cargo_() {
     $CARGO $command $CARGOFLAGS "$@"
 }
 
-# has COMMAND: whether cargo has it. (rustup puts stand-ins for what is not installed.)
+# has COMMAND: whether cargo has it. (rustup has stand-ins for commands that are not installed.)
 has() {
     "$CARGO" "$1" --version >/dev/null 2>&1
 }
@@ -87,8 +87,8 @@ fi
 
 step "Rust: format, lints, tests, documentation"
 if has fmt; then check "cargo fmt" "$CARGO" fmt --check -- --color never; else skip "cargo fmt" "not installed"; fi
-# What std has and the compiler of Cargo.toml not, clippy finds; syntax it does not. `if let` chains, which need Rust 1.88, are none of
-# the edition before.
+# clippy finds functions of std that are newer than the compiler of Cargo.toml, but not newer syntax. `if let` chains, which need Rust 1.88,
+# are refused in the edition before.
 if have rustfmt && rustfmt --version >/dev/null 2>&1; then
     check "no syntax of a newer compiler" rustfmt --edition 2021 --style-edition 2024 --check src/lib.rs build.rs tests/*.rs
 else
@@ -109,7 +109,7 @@ fi
 RUSTFLAGS="--cfg fuzzing" check "the library of the fuzz targets compiles" cargo_ check -q --lib --target-dir target/fuzzing
 RUSTDOCFLAGS="-D warnings" check "cargo doc" cargo_ doc -q --no-deps
 
-# Runs one of the scripts beside this one, which hands over its totals at its end.
+# Runs one of the scripts beside this one, which appends its totals to $RESULTS at its end.
 script() { # NAME [TREE]
     before=$(wc -l <"$RESULTS")
     if [ $# -gt 1 ]; then

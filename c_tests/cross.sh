@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# The tests on other machines and systems, as far as this one has what they need; says what it left out and why. An hour, more or less.
+# The tests on other machines and systems, as far as this one has the emulators and compilers. Names each that it skipped, and why. About an hour.
 #
 #   c_tests/cross.sh [NAME...]    only those: s390x aarch64 i686 windows musl, exchange (media between all of them), check (types)
 #
 # A machine needs
 #   a compiler for C, the one in CARGO_TARGET_<TRIPLE>_LINKER or the usual name on PATH (s390x-linux-gnu-gcc, musl-gcc, ...);
-#   what runs its programs, the command in CARGO_TARGET_<TRIPLE>_RUNNER or the usual name (qemu-s390x, wine64 or wine);
+#   an emulator, the command in CARGO_TARGET_<TRIPLE>_RUNNER or the usual name (qemu-s390x, wine64 or wine);
 #   Rust's standard library for it (rustup target add TRIPLE), or that library's sources (rustup component add rust-src).
 unset TARGET # of the caller
 . "$(dirname "$0")/lib.sh"
@@ -106,7 +106,7 @@ become() { # NAME
     [ -z "$RUNNER" ] || export "CARGO_TARGET_$(echo "$TARGET" | tr a-z- A-Z_)_RUNNER=$RUNNER"
 }
 
-# What the Rust tests prove of this machine's words and pages. The C programs have run already.
+# The Rust tests, on this machine's words and pages. The C programs have run already.
 rust_tests() {
     # shellcheck disable=SC2086
     SKIP_C_PROGRAMS=1 $CARGO test $CARGOFLAGS --target "$TARGET" --lib --tests --no-fail-fast >"$WORK/rust" 2>&1 </dev/null

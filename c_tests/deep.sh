@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# What is too long for `make check`: many more power cuts, kills, faults, mutants and executions of the fuzz targets; palloc's Rust tests
-# under AddressSanitizer, the C programs with threads under ThreadSanitizer; two minutes of power.sh; the source archive and the packages made of it (dist.sh). The
-# last line has the totals. Half an hour, more or less.
+# Tests that are too long for `make check`: many more power cuts, kills, faults, mutants and executions of the fuzz targets; each part of
+# each C program alone; palloc's Rust tests under AddressSanitizer, the C programs with threads under ThreadSanitizer; two minutes of
+# power.sh; the source archive and the packages made of it (dist.sh). The last line has the totals. About half an hour.
 #
 # FUZZ_SECONDS (120) is the time of each fuzz target under libFuzzer.
 . "$(dirname "$0")/lib.sh"

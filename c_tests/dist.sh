@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# The source archive, and what is made of it: a build, an installation and Rust's tests without a network, Debian packages, cargo-c.
+# The source archive, and the things made of it: a build, an installation and Rust's tests without a network, Debian packages, cargo-c.
 # A part of `make check-deep`.
 . "$(dirname "$0")/lib.sh"
 : "${CARGO:=cargo}"

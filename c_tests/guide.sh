@@ -5,7 +5,7 @@
 . "$(dirname "$0")/lib.sh"
 
 export PALLOC="$ROOT" PREFIX="$WORK/prefix"
-# What is built in the submodule stays, for the next time; a clone of a directory counts as unsafe otherwise.
+# git refuses to clone a submodule from a directory otherwise.
 export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=protocol.file.allow GIT_CONFIG_VALUE_0=always
 unset MAKEFLAGS MAKELEVEL
 

@@ -54,7 +54,7 @@ while IFS='|' read -r compiler suffix standard header; do
     esac
 done <"$WORK/matrix"
 
-# What the originals' headers bring, and which names are macros there.
+# The names that the originals' headers define, and which of them are macros.
 brings() { # HEADER MACRO...
     echo "#include <$1>" >"$WORK/brings.c"
     shift

@@ -67,7 +67,7 @@ strict_cc() {
     $CC $CFLAGS -std=c99 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 $STRICT -I"$ROOT/include" "$@"
 }
 
-# Makes $SUPPORT, the library of what the C tests share, when it is not there yet.
+# Makes $SUPPORT, the library that the C tests share, unless it was made before.
 SUPPORT=$WORK/libsupport.a
 support() {
     [ -f "$SUPPORT" ] || for part in "$ROOT"/c_tests/support/*.c; do
@@ -98,7 +98,7 @@ limited() {
     fi
 }
 
-# Hands the totals to check.sh, or prints them when the script was called alone.
+# Appends the totals to $RESULTS for check.sh, or prints them if the script was called alone.
 finish() {
     if [ -n "${RESULTS-}" ]; then
         echo "$passed $failed $skipped" >>"$RESULTS"

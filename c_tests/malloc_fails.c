@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * malloc fails at each call, once or from there on, in every function of all three engines that can fail: the function says so, or does
- * without, and the process goes on. A function that fails for another reason reports that without memory.
+ * malloc fails at each call, or at each call and all later ones, in every function of all three engines that can fail: the function fails, or does
+ * without the memory, and the process goes on. A function that fails for another reason reports that without memory.
  *
  * POSIX only: the functions of a Windows library are not found by name in the program
  */

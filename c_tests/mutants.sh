@@ -1,15 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# How many small changes of the library's code the tests catch. Mutants come from cargo-mutants (`cargo mutants --list`): operators that
+# Counts the small changes of the code (mutants) that make a test fail. They come from cargo-mutants (`cargo mutants --list`): operators that
 # are exchanged, bodies that are replaced by a constant. Of a random sample each is put into a copy of the tree; the Rust tests run, and
 # then, if they pass, the C programs of the changed engine.
 #
 #   c_tests/mutants.sh [PATH...]     only of files whose names begin so: src/vmem, src/palloc/heap.rs
 #
-# MUTANTS_SECONDS (3600) is when it begins no further mutant, MUTANTS_SEED (1) chooses the sample. MUTANTS_ONLY is a regular expression:
+# After MUTANTS_SECONDS (3600) no further mutant is begun. MUTANTS_SEED (1) chooses the sample. MUTANTS_ONLY is a regular expression:
 # only mutants whose names match. Everything is in build/mutants: the copy of the tree, and results, a line for each mutant. With
-# MUTANTS_RESUME=1 the mutants that stand there are not tried again, but counted. Mutants that no test catches are printed as patches:
-# someone has to see which of them change nothing that a user could notice, and which lack a test.
+# MUTANTS_RESUME=1 the mutants that are listed there are counted, and not tried again. Mutants that no test catches are printed as patches:
+# someone has to decide which of them change nothing that a user could notice, and which lack a test.
 #
 # A mutant costs a compilation without optimization that reuses most of the last one, and the tests up to the first that fails: the C
 # programs are compiled once, and linked with the library of that compilation.
@@ -22,7 +22,7 @@ if ! "$CARGO" mutants --version >/dev/null 2>&1; then
     exit
 fi
 
-# Nothing of this is compiled here.
+# Files of other systems, which are not compiled here.
 OTHER_SYSTEMS='/os/(windows|macos|other)'
 
 # Each mutant in a file of its own, MUTANTS/N: a line that names it, and the patch.

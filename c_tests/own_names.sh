@@ -1,8 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Programs with functions of their own that are called like exported ones which they do not use: core_alloc.c of their own, say, or
-# functions called like those of vmem.h in a program of palloc.h. They link with the static library, the library goes on to call its own
-# functions, and the programs theirs.
+# Programs that define functions with exported names: a core_alloc.c of their own, say, or functions called like those of vmem.h in a
+# program of palloc.h. They link with the static library; the library calls its own functions, and the programs theirs.
 #
 #   c_tests/own_names.sh [NAME...]     only those of the programs
 #

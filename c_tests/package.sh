@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# What is delivered: the libraries export what the headers declare and nothing else, they link beside other Rust code, and an
+# The package: the libraries export what the headers declare and nothing else, they link beside other Rust code, and an
 # installed tree can be used and removed.
 . "$(dirname "$0")/lib.sh"
 
@@ -83,7 +83,7 @@ stripped_size() {
     ${STRIP:-strip} -o "$WORK/stripped" "$1" && wc -c <"$WORK/stripped"
 }
 
-# What the library adds, to a program that has stdio and malloc already.
+# The size that the library adds to a program that has stdio and malloc already.
 static_program() {
     cat >"$WORK/small.c" <<'C'
 #include <stdio.h>
@@ -293,7 +293,7 @@ C
     (cd "$WORK" && $CC $CFLAGS -std=c99 $STRICT -I"$ROOT/build/my_/include" own.c own_fd.c $LDFLAGS "$@" -o own && ./own)
 }
 
-# Nothing without the prefix is left to the linker, nor to the preprocessor where it would stand for a function.
+# The linker sees only names with the prefix, and no macro without it replaces a function.
 prefixed_names() {
     sed 's/^/my_/' "$WORK/declared" >"$WORK/want"
     exported -D "$ROOT/build/my_/lib/libmy_palloc.so" | diff "$WORK/want" - || return
@@ -475,7 +475,7 @@ nothing_left() {
     if find "$1" ! -type d -o -name finwo -o -name rockbox -o -path '*/cmake/*' | grep .; then return 1; fi
 }
 
-# What a umask of 077 would keep from others.
+# With a umask of 077, all users can still read what is installed.
 all_readable() { # DIRECTORY
     if find "$1" -type d ! -perm -755 -o -type f ! -perm -644 | grep .; then return 1; fi
 }

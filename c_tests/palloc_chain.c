@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The chain of blocks: iterating while blobs are freed, and markers that were overwritten. A word in the place of a marker may cost the
- * blob that it belongs to, never one behind it without a word.
+ * blob that it belongs to, and never silently to one behind it.
  */
 #include "palloc_util.h"
 
@@ -67,7 +67,7 @@ static unsigned long opened, refused;
 
 /*
  * The medium `b` with `word` in the place of block k's start marker: it is refused and not written to, or opens with every blob that
- * it had, but for block k itself where that was a blob.
+ * it had, except block k itself, if that was a blob.
  */
 static int overwritten(const struct bytes *b, const struct medium *m, size_t k, uint64_t word)
 {

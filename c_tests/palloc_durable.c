@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What is brought to the disk and when: calls of fdatasync and fsync are counted, and fail, by functions in front of the C library's.
+ * Which stores are brought to the disk, and when: calls of fdatasync and fsync are counted, and fail, by functions in front of the C library's.
  *
  * POSIX only: the system calls of a Windows library are not found by name in the program
  */

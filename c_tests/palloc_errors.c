@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What is refused, with which errno and which text, and that nothing changed; and that what succeeds leaves errno alone. */
+/* Calls that are refused: their errno, their text, and that nothing changed. Calls that succeed leave errno alone. */
 
 #include "palloc_util.h"
 

@@ -350,7 +350,7 @@ static const struct step {
     {ALLOC, 13, 200000},  {RESIZE, 11, 90000}, {FREE, 13, 0},     {RESIZE, 11, 90016}, {ALLOC, 14, 500}, {SYNC, 0, 0},
 };
 
-/* Does a step; 0 if it failed. What is done is noted. */
+/* Does a step and notes it in the model. Returns 0 if it failed. */
 static int run_step(struct handle *h, const struct step *s)
 {
     uint64_t *ptr = &blobs[s->blob].ptr, got = 0;
@@ -588,7 +588,7 @@ static void interrupted_for_ever(void)
 int main(void)
 {
     static const int errors[] = {EINTR, EIO, ENOSPC, ENOMEM, SHORT_COUNT};
-    /* Which of the errors a call can have, by bits. EIO stands for all that are not looked at. */
+    /* The errors that a call can have, by bits. EIO is in place of all errors that the library treats alike. */
     static const int can_fail[CALL_COUNT] = {
         [OPEN] = 1 | 2 | 4 | 8, [FALLOCATE] = 1 | 2 | 4, [FTRUNCATE] = 1 | 2, [MMAP] = 8,    [MADVISE] = 2 | 8, [FDATASYNC] = 1 | 2 | 4,
         [FSYNC] = 1 | 2,        [FLOCK] = 1 | 2 | 8,     [PREAD] = 1 | 2 | 16, [PWRITE] = 1 | 2 | 4 | 16,       [LSEEK] = 2,

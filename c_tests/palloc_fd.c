@@ -21,7 +21,7 @@ static int slow_locks;  /* so that threads meet between a look and a lock */
 static int slow_syncs;  /* so that a fork finds a thread in one */
 #endif
 
-/* In front of the C library's, where that is known to work. */
+/* In front of the C library's functions, on systems on which that works. */
 #if defined(__linux__) && defined(__GLIBC__) && defined(__x86_64__)
 #define INTERPOSES 1
 
@@ -711,7 +711,7 @@ static void forks_among_threads(void)
     CHECK_EQ_I(palloc_check(FILE_NAME, NULL, NULL), 0);
 }
 
-/* What another open file is refused: 0, LOCK_SH (which all others are then refused too) or LOCK_EX. */
+/* The lock that another open file is refused: 0, LOCK_SH (which all others are then refused too) or LOCK_EX. */
 static int refused_to_others(const char *name)
 {
     int probe = open(name, O_RDONLY), refused = 0;
@@ -874,7 +874,7 @@ static void many_media(void)
         CHECK_EQ_I(palloc_close(fds[i]), PALLOC_OK);
 }
 
-/* What the header says of close(2). */
+/* The rules for close(2) in the header. */
 static void closed_by_close(void)
 {
     int fd, other, i, met = 0, opened[3];

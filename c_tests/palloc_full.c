@@ -129,7 +129,7 @@ static int put(const char *path, const char *text)
     return good;
 }
 
-/* Mounts that nobody else sees: root may have them, and others as masters of a user namespace with only themselves in it. */
+/* Mounts that no other process sees: root may have them, and others as masters of a user namespace with only themselves in it. */
 static int own_mounts(void)
 {
     unsigned user = geteuid(), group = getegid();
@@ -424,7 +424,7 @@ static void sparse_static(void)
     palloc_close(pt);
 }
 
-/* What is refused leaves the disk to others. */
+/* A refused call takes no space from the disk. */
 static void refused_takes_nothing(void)
 {
     struct palloc_t *pt;
@@ -488,7 +488,7 @@ static void sparse_blob(void)
 
 /* ----------------------------------------------------------------------------------------------------- disks of other file systems */
 
-/* A file system in a file of 16 MiB (or what it needs), on a loop device, as DISK/fs. 0 if that is not to be had. */
+/* A file system in a file of 16 MiB (or what it needs), on a loop device, as DISK/fs. Returns 0 if that is impossible here. */
 static int mount_image(const char *type, const char *options, uint64_t size)
 {
     char command[300];
@@ -926,7 +926,7 @@ static void stays_too_long(const char *head, int error)
     close(fd);
 }
 
-/* What the file begins with, and the flags that make an empty medium of it: 0 if none do. */
+/* The first bytes of the file, and the flags that make an empty medium of it; 0 if no flags do. */
 static void force_too_long(const char *head, uint32_t flags, int error)
 {
     static const uint32_t ways[] = {PALLOC_DEFAULT, PALLOC_DYNAMIC, PALLOC_READONLY, PALLOC_FORCE, PALLOC_FORCE | PALLOC_DYNAMIC};
@@ -1059,7 +1059,7 @@ static void file_size_limit_of_0(void)
     CHECK_ERRNO(EFBIG);
 }
 
-/* No errno stands for two things: EAGAIN is that of a medium that is open elsewhere. */
+/* No errno has two meanings: EAGAIN is that of a medium that is open elsewhere. */
 static void locked_memory(void)
 {
     struct palloc_t *pt;

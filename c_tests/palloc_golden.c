@@ -28,7 +28,7 @@ static FILE *open_text(const char *name)
     return text;
 }
 
-/* What the text beside a medium says is live. */
+/* The live blobs in the text beside a medium. */
 static void expected(const char *name, struct shadow *s)
 {
     char line[512];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A process that is killed at work loses nothing but, perhaps, the one operation it was in.
+ * A process that is killed at work loses, at most, the one operation it was in.
  *
  * A child works on a medium and logs into shared memory: before each call what it is about to do, after it what came out. Once it is
  * dead, verify() opens the medium and holds it against the log. Two ways of killing: SIGKILL at random moments, many times over the
@@ -681,7 +681,7 @@ static void child_works(struct log *log, uint64_t seed, unsigned calls)
     _exit(0);
 }
 
-/* A kill during the repair of what a kill left. */
+/* A kill during the repair after a kill. */
 static void child_opens(struct log *log, uint64_t seed, unsigned calls)
 {
     struct palloc_t *pt;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What palloc_init makes of every kind of file: created, initialized, opened, healed, or refused with nothing written. */
+/* palloc_init on every kind of file: created, initialized, opened, healed, or refused with nothing written. */
 
 #include "palloc_util.h"
 

@@ -376,7 +376,7 @@ static void block_device(void)
 
     TEST("a-medium-on-a-block-device-works-and-stays-sound-static-or-dynamic");
     if (!make_device(device, sizeof(device))) {
-        SKIP("no loop device to be had");
+        SKIP("there is no free loop device");
         return;
     }
     for (flags = PALLOC_DEFAULT; flags <= PALLOC_DYNAMIC; flags++) {

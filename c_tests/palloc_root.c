@@ -35,7 +35,7 @@ static int is_zero(struct palloc_t *pt, uint64_t ptr)
     return data != NULL && n > 0;
 }
 
-/* What a program writes in a switch. */
+/* Constants that a program can use in a switch. */
 static const char *name(int error)
 {
     switch (error) {

@@ -169,7 +169,7 @@ static void golden(const char *directory)
 
         if (len < 3 || strcmp(entry->d_name + len - 3, ".db") != 0)
             continue;
-        if (strncmp(entry->d_name, "tx_", 3) == 0) /* killed in a transaction: some of its live blocks are none */
+        if (strncmp(entry->d_name, "tx_", 3) == 0) /* killed in a transaction: some of its live blocks are logs, not blobs */
             continue;
         snprintf(path, sizeof path, "%s/%s", directory, entry->d_name);
         each_marker(path, entry->d_name);

@@ -261,7 +261,7 @@ static void many_blobs(uint32_t flags)
     CHECK_EQ_U(file_size(FILE_NAME), 8);
 }
 
-/* What transactions free, transactions use again: in a long churn the file is little larger than its blobs. */
+/* Transactions use the space again that transactions freed: in a long churn the file is little larger than its blobs. */
 static void churn(void)
 {
     enum { BLOBS = 2000 };
@@ -499,7 +499,7 @@ static void opens_without(const uint64_t ptrs[BLOBS], int without)
             DIAG("blob %d", i);
     }
     CHECK_VIEW(pt);
-    for (i = 0; i < 100; i++) /* what is handed out is nobody's */
+    for (i = 0; i < 100; i++) /* the space that is handed out belongs to no blob */
         CHECK(palloc(pt, 100) != 0);
     for (i = 0; i < BLOBS; i++)
         if (i != without && (i % 3 != 1 || i == BLOBS - 1))
@@ -510,7 +510,7 @@ static void opens_without(const uint64_t ptrs[BLOBS], int without)
 #define RS(place) (UINT64_C(0x5253) << 48 | (place))
 #define TX(low) (UINT64_C(0x5458) << 48 | (low))
 
-/* The blob whose bytes, or whose end marker, are at this word; BLOBS if it is none's. */
+/* The blob whose bytes, or whose end marker, are at this word; BLOBS if no blob has it. */
 static int blob_at(const uint64_t ptrs[BLOBS], uint64_t place)
 {
     int i;
@@ -548,7 +548,7 @@ static void any_word(void)
                 continue;
             }
             for (i = 0; i < 2 * BLOBS; i++)
-                CHECK(palloc(pt, i % BLOBS == 0 ? 4000 : BYTES) != 0); /* in nobody's place */
+                CHECK(palloc(pt, i % BLOBS == 0 ? 4000 : BYTES) != 0); /* where no blob was */
             for (i = 0; i < BLOBS; i++) {
                 const uint8_t *data = palloc_data(pt, ptrs[i]);
                 if (i % 3 == 1 && i < BLOBS - 1)
@@ -624,14 +624,14 @@ static void forged_tags(void)
 
 int main(void)
 {
-    POINT("what-a-transaction-does-is-seen-after-its-commit-all-at-once", what_is_seen(PALLOC_DYNAMIC));
+    POINT("the-changes-of-a-transaction-are-seen-after-its-commit-all-at-once", what_is_seen(PALLOC_DYNAMIC));
     POINT("with-PALLOC_SYNC-too", what_is_seen(PALLOC_DYNAMIC | PALLOC_SYNC));
     POINT("a-transaction-that-is-cancelled-leaves-nothing", cancelled());
     POINT("each-error-has-its-number-and-changes-nothing", errors());
     PART(limits());
     POINT("a-transaction-has-thousands-of-blobs-small-and-large", many_blobs(PALLOC_DYNAMIC));
     POINT("and-with-PALLOC_SYNC", many_blobs(PALLOC_DYNAMIC | PALLOC_SYNC));
-    POINT("what-transactions-free-they-use-again", churn());
+    POINT("transactions-use-the-space-again-that-they-freed", churn());
     PART(static_media());
     POINT("palloc_sync-with-a-transaction-open-leaves-it-alone", sync_while_open(PALLOC_DYNAMIC));
     POINT("palloc_sync-with-a-transaction-open-and-PALLOC_SYNC-leaves-it-alone", sync_while_open(PALLOC_DYNAMIC | PALLOC_SYNC));

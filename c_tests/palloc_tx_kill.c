@@ -7,7 +7,7 @@
  * A child keeps two doubly linked lists in a medium, each thread one. Each transaction allocates a node, fills it and links it in, or
  * frees one, or does both, and counts itself in the root. Once the child is dead, check_lists() opens the medium: the lists are whole in
  * both directions, each node has its bytes, the sums are right, the root has counted all that had returned and at most one more of each
- * thread, and there is no blob that no list leads to. Two ways of killing: SIGKILL at random moments, over the same medium; and each state
+ * thread, and each blob is in a list. Two ways of killing: SIGKILL at random moments, over the same medium; and each state
  * that the file goes through between two stores of the library.
  */
 #if defined(__linux__)
@@ -59,7 +59,7 @@ static void set(struct palloc_tx *tx, uint64_t at, uint64_t value)
 
 #define FIELD(offset, type, field) ((offset) + offsetof(type, field))
 
-/* What a transaction will have made of the list. */
+/* The list after a transaction. */
 struct work {
     struct palloc_t *pt;
     struct palloc_tx *tx;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What the palloc programs share:
+ * Shared by the palloc programs:
  *
  *     rng         random numbers from a seed, the same everywhere
  *     file_*      whole files as bytes

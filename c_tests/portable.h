@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The system calls that the C tests use, by the names that they have in POSIX. On Windows the functions here stand in for them, as far as
- * tests need it; what can't be had there is left out, and so are the tests of it (#ifdef _WIN32).
+ * tests need it; functions that are impossible there are left out, with their tests (#ifdef _WIN32).
  *
  *     fault_in(f, p)              whether f(p) is an access violation (on Windows by a handler, elsewhere in a forked child)
  *     run_self(args)              Windows: runs this program with these arguments, and returns its exit status

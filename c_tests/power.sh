@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# What `make check-power` does: cuts the power of a virtual machine while a program works on a medium, and compares the medium with what
-# had been acknowledged. docs/TESTING.md says how, docs/DURABILITY.md has figures. The last line has the totals.
+# `make check-power`: cuts the power of a virtual machine while a program works on a medium, and compares the medium with the operations
+# that had returned. docs/TESTING.md describes it, docs/DURABILITY.md has figures. The last line has the totals.
 #
 #   POWER_SECONDS=900   how long
 #   POWER_KERNEL=DIR    a kernel package, unpacked: DIR/boot/vmlinuz*, DIR/lib/modules. Without it, the one that Debian's
@@ -178,7 +178,7 @@ make_base() { # DISK
     truncate -s "$size" "$POWER/base.$1" && { [ -z "$mkfs" ] || $mkfs "$POWER/base.$1" >/dev/null; }
 }
 
-# run_guest DISK MODE BUSY SEED LOG MUTANT SECONDS: with /dev/kvm, if the kernel gets as far as to the first record with it.
+# run_guest DISK MODE BUSY SEED LOG MUTANT SECONDS: with /dev/kvm, if the kernel reaches the first record with it.
 run_guest() {
     disk "$1"
     make_initrd "$fs" && make_base "$1" || return

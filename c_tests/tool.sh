@@ -8,7 +8,7 @@ build() { # FLAGS...
     strict_cc "$@" "$ROOT/tools/palloc.c" $LDFLAGS "$LIB/libpalloc.so" -Wl,-rpath,"$LIB" -o "$WORK/palloc"
 }
 
-# status WANTED COMMAND...: the command ends with this status. What it printed is in $WORK/out and $WORK/err.
+# status WANTED COMMAND...: the command ends with this status. Its output is in $WORK/out and $WORK/err.
 status() {
     wanted=$1
     shift

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# VMEM_DEBUG, in C and C++, under AddressSanitizer and under valgrind: what is right runs without a report, and a use of an address of a
-# growing arena that is not in use is reported, as is one of a decommitted page.
+# VMEM_DEBUG, in C and C++, under AddressSanitizer and under valgrind: correct programs run without a report; a use of
+# bytes of a growing arena that were popped, or of a decommitted page, is reported.
 . "$(dirname "$0")/lib.sh"
 
 # Uses an arena in every way; then, with an argument, an old address.
@@ -108,7 +108,7 @@ both_ways() { # NAME FLAGS TEXT TEXT_OF_A_FAULT RUNNER...
     name=$1 flags=$2 text=$3 fault=$4
     shift 4
     check "$name: compiles" build "$flags"
-    check "$name: no report for what is right" "$@" "$WORK/use"
+    check "$name: no report for correct use" "$@" "$WORK/use"
     for what in 1 2 3; do
         check "$name: an old address is reported, case $what" reports "$text" "$@" "$WORK/use" "$what"
     done

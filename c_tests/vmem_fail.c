@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Each system call that the library makes fails once, the first, the second, and so on: the call says so, and what it left is known.
+ * Each system call that the library makes fails once, the first, the second, and so on: the call fails, and the state that it leaves is known.
  *
  * POSIX only: the system calls of a Windows library are not found by name in the program
  */
@@ -126,7 +126,7 @@ static long run(long fail_at)
     DO(vmem_partially_commit_region(p, 16 * page, 0, 12 * page));
     DO(vmem_partially_commit_region(p, 16 * page, 12 * page, 1));
     DO(vmem_grow_init(&grow, MIB, VMEM_GROW_HUGE));
-    q = (unsigned char *)vmem_grow_push(&grow, 10, 1); /* huge pages and what is ahead may fail without a word */
+    q = (unsigned char *)vmem_grow_push(&grow, 10, 1); /* huge pages and commits ahead of need may fail silently */
     CHECK_DOES(q != NULL);
     if (q != NULL)
         q[9] = 1;
@@ -177,7 +177,7 @@ int main(void)
             leaked += vm_size() - before;
     }
     CHECK_EQ_U(wrong, 0);
-    /* Some fail without a word: advice, and what is done ahead. And where an address is aligned by luck some are not made. */
+    /* Advice and commits ahead of need may fail silently. And some calls are not made if an address happens to be aligned. */
     CHECK(failures >= (size_t)calls - 16);
 
     TEST("no-failure-loses-address-space");

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# The macros that files define for vmem.h, in programs of one file and of several, in C and C++, with both libraries: what an error
-# does then; and that all of it compiles without a warning in every standard.
+# The macros that files define for vmem.h, in programs of one file and of several, in C and C++, with both libraries: the effect
+# of each on an error. All of it compiles without a warning in every standard.
 . "$(dirname "$0")/lib.sh"
 
 # Makes errors, in a file that defines nothing; prints "done" at its end.
@@ -201,7 +201,7 @@ cxx_warnings() { # COMPILER
         fi
     done
 }
-# With VMEM_IMPLEMENTATION a file has what it had when the code was in the header.
+# With VMEM_IMPLEMENTATION a file has all names that it had when the code was in the header.
 source_file includes.c <<'C'
 #define VMEM_IMPLEMENTATION
 #include <vmem.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What happens when address space, memory, locked memory or mappings run out; and that what is not used costs nothing.
+ * Calls when address space, memory, locked memory or mappings have run out; and that unused address space costs nothing.
  *
  * POSIX only: it sets limits of a process
  */
@@ -48,7 +48,7 @@ static int address_space(void *unused)
     return tap_done();
 }
 
-/* Nothing is left: every call says so, and none of them ends the program. */
+/* Nothing is left: every call fails, and none of them ends the program. */
 static int no_address_space_at_all(void *unused)
 {
     char *p = vmem_reserve(1024 * page), *q;

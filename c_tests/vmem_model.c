@@ -36,7 +36,7 @@ static int writes(VMemProtect protect)
     return protect == VMemProtect_ReadWrite || protect == VMemProtect_ExecuteReadWrite;
 }
 
-/* What the pages hold and what the query says of them is what the model says. */
+/* Whether the bytes of the pages and the answers of the query agree with the model. */
 static int agrees(const struct reservation *r)
 {
     VMemRangeInfo runs[PAGES];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What reserve, commit, decommit, protect, lock and release do, page by page, and what they refuse. */
+/* Reserve, commit, decommit, protect, lock and release: the state of each page after a call, and the calls that are refused. */
 #include "vmem_util.h"
 
 static size_t page;
@@ -149,7 +149,7 @@ static int mapping_has(void *p, const char *flag, const char *name)
     return flagged + 2 * named;
 }
 
-/* What this library was asked to advise outlives a decommit, and the reservation's end only. */
+/* Advice that was given through this library outlives a decommit, and ends with the reservation. */
 static void advice(void)
 {
     unsigned char *p = vmem_reserve_aligned(16 * MIB, 2 * MIB);
@@ -438,7 +438,7 @@ static void contents(void)
     CHECK_EQ_I(in_memory(p, size), size);
 #else
     if (!advice_is_taken())
-        SKIP("the system says that it brings pages in, and does not");
+        SKIP("the system reports success and does not bring pages in");
     else
         CHECK(resident() - before > (long long)(size / 2));
 #endif

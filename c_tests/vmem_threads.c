@@ -50,7 +50,7 @@ static void *worker(void *number)
 
 #ifndef _WIN32
 
-/* What a child does: everything. */
+/* A child calls every function. */
 static int child(void *p)
 {
     unsigned char *inherited = p, *own;

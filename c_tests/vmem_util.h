@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What the programs vmem_*.c share. */
+/* Shared by the programs vmem_*.c. */
 #ifndef VMEM_UTIL_H
 #define VMEM_UTIL_H
 

@@ -54,7 +54,7 @@ const GUARD_WORD: usize = usize::MAX / 3;
 const W: usize = size_of::<usize>();
 const MAX_ACTIONS: usize = 400;
 
-/// What a live block must be like.
+/// The expected state of a live block.
 struct Block {
     bytes: Vec<u8>,
     align: usize,

@@ -39,7 +39,7 @@ void buflib_print_allocs(struct buflib_context *ctx, void (*print)(int number, c
 
 #ifdef BUFLIB_DEBUG
 /*
- * What is free is made accessible for a call and inaccessible behind it, but not in a callback, where
+ * Free memory is accessible during a call and inaccessible after it, but not in a callback, where
  * the library is at work: private_[6] is not 0 then.
  */
 static inline void buflib_debug_open_(struct buflib_context *ctx)

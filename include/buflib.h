@@ -51,7 +51,7 @@
  *
  * Addresses
  *
- *   What buflib_get_data returns is right until the next call that may move blocks: buflib_alloc and
+ *   The address from buflib_get_data is right until the next call that may move blocks: buflib_alloc and
  *   its variants, buflib_allocatable, buflib_compact_step, buflib_resize, buflib_buffer_out,
  *   buflib_buffer_in, buflib_context_relocate, and buflib_shrink of this block. Ask anew after those, or pin the block. buflib_free moves nothing.
  *
@@ -101,13 +101,13 @@
  *
  * Threads
  *
- *   No locking anywhere. Different contexts don't meet, but for the panic handler. One context may be
+ *   No locking anywhere. Different contexts share only the panic handler. One context may be
  *   used by one thread at a time: the caller sees to that. buflib_get_data is a read.
  *   A call needs some 8 KiB of stack on 64-bit machines, 2 KiB on others, beside that of callbacks.
  *
  * Debugging
  *
- *   With BUFLIB_DEBUG defined in all files of a program, every use of what is free is reported, so of
+ *   With BUFLIB_DEBUG defined in all files of a program, every use of free memory is reported, so of
  *   the old address of a block that was freed, moved or cut: by AddressSanitizer in a program that is
  *   compiled with it, else by valgrind if <valgrind/memcheck.h> is there. Each call then takes time
  *   that grows with the number of blocks, and memory that was a pool can be used for something else
@@ -250,7 +250,7 @@ struct buflib_stat {
 /* Called when a pool turns out to be damaged, or a program to be wrong. */
 typedef void (*buflib_panic_fn)(struct buflib_context *ctx, const char *message);
 
-/* Called for each damage that buflib_check finds: at which address, and what it is. */
+/* Called for each damage that buflib_check finds, with its address and a description. */
 typedef void (*buflib_report_fn)(void *user, const void *block, const char *what);
 
 #ifdef __cplusplus
@@ -559,7 +559,7 @@ void buflib_print_allocs(struct buflib_context *ctx, void (*print)(int number, c
 
 #ifdef BUFLIB_DEBUG
 /*
- * What is free is made accessible for a call and inaccessible behind it, but not in a callback, where
+ * Free memory is accessible during a call and inaccessible after it, but not in a callback, where
  * the library is at work: private_[6] is not 0 then.
  */
 static inline void buflib_debug_open_(struct buflib_context *ctx)

@@ -94,7 +94,7 @@ size_t core_get_size(int handle);
 /* buflib_next. */
 int core_next(int handle);
 
-/* buflib_get_name, but `<anonymous>` where that is NULL. */
+/* buflib_get_name, but returns `<anonymous>` instead of NULL. */
 const char *core_get_name(int handle);
 
 /* buflib_pin. */

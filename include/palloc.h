@@ -281,7 +281,7 @@ typedef void (*palloc_report_fn)(void *user, uint64_t offset, const char *what);
 
 /* What palloc_salvage found. */
 struct palloc_salvage {
-    /* The blobs in the copy, without those that stand for lost ranges. */
+    /* The blobs in the copy, without those in the place of lost ranges. */
     uint64_t blobs;
     /* Blocks one of whose markers was damaged, and is mended. */
     uint64_t healed;

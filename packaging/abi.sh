@@ -26,7 +26,7 @@ definitions() { # HEADER
 find include -name '*.h' | sort | while read -r header; do
     stub=$work/$(echo "$header" | tr '/.' '__').c
     printf '#define DEBUG\n#define BUFLIB_DEBUG_BLOCKS\n#include <%s>\n' "${header#include/}" >"$stub"
-    # What a header includes is defined by that header; palloc_error is declared by two.
+    # A function of an included header is defined once, with that header; two headers declare palloc_error.
     case $header in
     include/finwo/palloc.h) definitions "$header" | grep -v '[*]palloc_error(' >>"$stub" ;;
     *) definitions "$header" >>"$stub" ;;
@@ -35,7 +35,7 @@ done
 root=$PWD
 cd "$work"
 ${CC:-cc} -g -O0 -std=c99 -fPIC -I"$root/include" -c ./*.c
-# The version script would hide them without a word.
+# The version script would hide them silently.
 "$root/packaging/exports.sh" | LC_ALL=C sort >exported
 ${NM:-nm} -g --defined-only -P ./*.o | awk 'NF > 1 { print $1 }' | LC_ALL=C sort -u | LC_ALL=C comm -23 - exported >lacking
 if [ -s lacking ]; then

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# What `make install` and `make uninstall` do. The Makefile sets the variables; its head says what they are.
+# `make install` and `make uninstall`. The Makefile sets the variables; its head lists them.
 #
 #   install.sh install     puts the libraries, the headers, the tool, the manual pages, and what pkg-config and CMake need below DESTDIR
 #   install.sh uninstall   removes the same files, and the directories that are libpalloc's own
@@ -61,7 +61,7 @@ pages() {
         rockbox_buflib rockbox_core_alloc rockbox_chunk_alloc
 }
 
-# "PAGE FUNCTION" for each function under the NAME of a page, but for the page's own: it gets a page that refers to that one. Of two
+# "PAGE FUNCTION" for each function under the NAME of a page, except the page's own: it gets a page that refers to that one. Of two
 # pages that have it, the first is meant.
 references() {
     for page in $(pages); do

@@ -7,8 +7,8 @@
 # LIST has the names that stay global, one a line. All others become local: every Rust static library has the symbols of Rust's standard
 # library, and two of them would not link together. (Without the group flag, references into discarded COMDAT groups remain.)
 #
-# If the archive has palloc_on_panic and palloc_on_out_of_memory (src/ffi/panic.rs), they take the place of what the standard library does
-# in these cases, and what only that needs is left out. Their names are rustc's own; in an archive that has no such names, which is one
+# If the archive has palloc_on_panic and palloc_on_out_of_memory (src/ffi/panic.rs), they replace the standard library's functions for
+# these cases, and code that only those need is left out. Their names are rustc's own; in an archive that has no such names, which is one
 # made with full link-time optimization or by a compiler that calls them otherwise, the standard library's stay. Names of the unwinder's
 # that nothing refers to any more go too: they would make a static program need one.
 #

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Copies include/ so that what the linker sees carries a prefix: every function and variable, and with them the inline functions, the
-# macros that stand for functions, the guards and the headers' names, and the namespace of C++. Types and constants stay as they are.
+# Copies include/ with a prefix before each name that the linker sees: every function and variable; and with them the inline functions,
+# the macros that stand for functions, the guards, the headers' names, and the namespace of C++. Types and constants stay as they are.
 #
 #   prefix.sh PREFIX DIRECTORY
 set -e

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use palloc::buflib::{Buflib, Error, Handle, Hooks, Options, Shrink};
 
-/// What each live block has to hold: its bytes, name and alignment.
+/// The expected bytes, name and alignment of each live block.
 type Shadow = RefCell<BTreeMap<Handle, (Vec<u8>, Option<String>, usize)>>;
 
 struct Random(u64);

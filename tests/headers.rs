@@ -72,7 +72,7 @@ fn every_header_has_a_source() {
     }
 }
 
-/// What src/ffi/NAME.rs exports.
+/// The names that src/ffi/NAME.rs exports.
 fn exports(name: &str) -> BTreeSet<String> {
     let source = fs::read_to_string(root().join(format!("src/ffi/{name}.rs"))).unwrap();
     let mut found = BTreeSet::new();

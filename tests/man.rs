@@ -155,13 +155,13 @@ fn is_complete(code: &[String]) -> bool {
 }
 
 fn render(page: &str, header: &str, text: &str, date: &str) -> String {
-    // What is behind the guard is for files that define a macro.
+    // The part behind the guard is for files that define a macro.
     let items = items(&without_debugging(text.split_once("\n#ifdef __cplusplus\n}\n").unwrap().0));
     // The second comment says where the header comes from; the third is the manual.
     let manual = &items[2].comment;
     // palloc_version.h has macros right behind it.
     let version_macros = Item { comment: Vec::new(), code: items[2].code.clone() };
-    // What programs call a function, where a macro maps that to another name.
+    // The name of a function in programs, if a macro maps it to another one.
     let mut text_names = Vec::new();
     for item in &items[3..] {
         for define in item.code.iter().filter_map(|line| line.strip_prefix("#define ")) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What runs in the virtual machine, as its first and only process: random operations on a medium on the first disk, and on the second one
+ * The first and only process of the virtual machine: random operations on a medium on the first disk, and on the second one
  * a record (power.h) before each. The kernel's command line says how, as NAME=VALUE:
  *
  *     POWER_FS       ext4, xfs, btrfs; "raw": the medium is the disk itself
@@ -11,7 +11,7 @@
  *     POWER_MUTANT   OPERATION:K/N: the K-th sync of an operation that makes N is left out; in MODE_THREADS every third
  *                    one is left out
  *
- * Each operation first runs on a twin of the medium in memory, which shows how many syncs it makes and what it gives. So a sync can be left
+ * Each operation first runs on a twin of the medium in memory, which shows how many syncs it makes and its results. So a sync can be left
  * out though the library is the one that is shipped: it calls the fdatasync and fsync below. In the place of the sync, another file is
  * synced now and then: that brings the length of the medium's file to the disk, but not what was stored there.
  *

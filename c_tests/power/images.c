@@ -69,7 +69,7 @@ struct expected {
     uint64_t ptr, size, id;
     uint64_t sure;     /* how many of its first bytes are the pattern of `id` on the disk */
     uint64_t old_id;   /* while a write is in flight: or that of this one, */
-    uint64_t old_sure; /* as far as that is sure */
+    uint64_t old_sure; /* the part of it that is certain */
     uint64_t least, most; /* without PALLOC_SYNC: the sizes that it had since the last sync */
     int loose;            /* bytes were stored that no sync has put on the disk */
     int logged;           /* a transaction stored to it: a power cut may bring back those bytes, until the next palloc_sync */
@@ -180,7 +180,7 @@ static void apply(struct state *s, const struct op *op)
     }
 }
 
-/* What was synced and may not be there as it was, once `op` has begun. */
+/* Marks the synced blobs that `op` may change or free, once it has begun. */
 static void touch(const struct op *op)
 {
     struct expected *blob = find(&synced, op->ptr);
@@ -846,7 +846,7 @@ static size_t choose_places(size_t *places, size_t wanted, struct rng *rng)
 static void be_alone(void)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* nothing goes on when the script is killed */
-    /* What is mounted here is mounted for this process only, and gone with it. */
+    /* Mounts are for this process only, and end with it. */
     if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) {
         printf("no mount namespace: %s\n", strerror(errno));
         exit(2);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What the programs of the power cuts share: the acknowledgements that guest.c writes, the log that disk.c keeps, and that images.c reads.
+ * Shared by the programs of the power cuts: the acknowledgements that guest.c writes, the log that disk.c keeps, and that images.c reads.
  * All three run on the same machine, so the bytes are those of C.
  */
 #ifndef POWER_H
@@ -10,7 +10,7 @@
 
 #define SECTOR 512
 
-/* One operation on the medium, with its results, which a twin of the medium gave before. `left_out`: which of its `syncs` is left out. */
+/* One operation on the medium, with the results that a twin of the medium gave. `left_out`: which of its `syncs` is left out. */
 enum kind {
     OP_NONE,
     OP_INIT,   /* size: of the medium */
@@ -50,7 +50,7 @@ struct op {
 /* While one commits alone, the others wait, and then commit as a group. */
 #define THREADS 4
 
-/* What a thread writes when an operation begins: those of its records before have returned. */
+/* The record that a thread writes when an operation begins. The operations of its records before have returned. */
 struct record {
     uint64_t magic, number, thread;
     struct op next;
@@ -62,7 +62,7 @@ static inline int changes_blobs(const struct tx *tx)
     return !tx->cancelled && (tx->freed[0] != 0 || tx->freed[1] != 0 || tx->stored != 0);
 }
 
-/* What a mutant calls the operation. */
+/* The name that a mutant has for the operation. */
 static inline const char *operation_name(const struct op *op, uint64_t old_size)
 {
     if (op->has_record && (op->kind == OP_FREE || op->kind == OP_ALLOC))

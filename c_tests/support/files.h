@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Whole files, bytes of them, and what a file system says of them. */
+/* Whole files, bytes of them, and their figures in the file system. */
 #ifndef SUPPORT_FILES_H
 #define SUPPORT_FILES_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Media without the library: built by hand, read by a parser of its own; and what palloc_check, palloc_walk and palloc_stat say of them. */
+/* Media without the library: built by hand, read by a parser of its own; and compared with the results of palloc_check, palloc_walk and palloc_stat. */
 #ifndef SUPPORT_MEDIUM_H
 #define SUPPORT_MEDIUM_H
 

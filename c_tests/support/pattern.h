@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What the tests write into blobs: each byte follows from an id and its place. */
+/* Bytes that the tests write into blobs: each follows from an id and its place. */
 #ifndef SUPPORT_PATTERN_H
 #define SUPPORT_PATTERN_H
 

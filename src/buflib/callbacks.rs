@@ -106,7 +106,7 @@ impl Ops<'_> {
         });
     }
 
-    /// Asks the block to give memory back. True if it says that it did.
+    /// Asks the block to give memory back. Returns whether its callback returned OK.
     pub fn shrink(self, ctx: &Context, block: &Block, hints: u32) -> bool {
         let handle = block.handle as c_int;
         during(ctx, SHRINKING, || match self {

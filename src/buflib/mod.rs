@@ -137,7 +137,7 @@ type SyncHook<'c> = dyn Fn(Handle, bool) + 'c;
 
 /// The functions that the allocator calls before it moves or shrinks a block. A block that is allocated without hooks moves freely.
 ///
-/// Hooks can't use the pool that calls them, but for what a [`Shrink`] offers.
+/// Hooks can't use the pool that calls them, except through a [`Shrink`].
 #[derive(Clone, Copy, Default)]
 pub struct Hooks<'c> {
     moves: Option<&'c MoveHook<'c>>,

@@ -122,7 +122,7 @@ pub(crate) fn resize(ctx: &Context, size: usize) -> Result<bool> {
         return Ok(false);
     }
     let (handles, end) = (ctx.handles(), ctx.end());
-    // The new table is not beyond the old pool where that is shorter, so read and write through the longer one.
+    // The new table may lie beyond the end of the shorter of the two pools, so read and write through the longer one.
     let both = old.with_words(words.max(old.words));
     both.copy(old.words - handles, words - handles, handles);
     let new = old.with_words(words);

@@ -10,7 +10,7 @@
 //! Blocks keep their order: no hole is filled with a block from behind a block that stays, as a full compaction does. A block is checked
 //! before it moves, and every block that has moved is where its handle says: damage or a full budget ends the step between two blocks.
 //!
-//! The work of a step does not depend on how many blocks the pool has, but for the depth of the trees of free blocks. Each block that the
+//! The work of a step does not depend on how many blocks the pool has, except for the depth of the trees of free blocks. Each block that the
 //! step comes to is charged to the budget, whether it moves or stays; so are the words that move. Each is checked, asked, moved and taken
 //! out of its tree in O(log n).
 

@@ -181,7 +181,7 @@ unsafe fn alloc_block(ctx: *mut buflib_context, size: usize, align: usize, name:
 /// inwards to words. If `buf` is NULL or no whole word is left, every allocation will fail.
 ///
 /// # Safety
-/// `ctx` may be written to; the bytes are *pool memory* of it from then on.
+/// `ctx` may be written to; from then on the bytes are *pool memory* of it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn buflib_init(ctx: *mut buflib_context, buf: *mut c_void, size: size_t) {
     if !ctx.is_null() {
@@ -504,7 +504,7 @@ pub unsafe extern "C" fn buflib_buffer_out(ctx: *mut buflib_context, size: *mut 
 /// damaged and the panic handler returned.
 ///
 /// # Safety
-/// `ctx` is NULL or an *initialized context*; what is brought back is used by nobody else any more.
+/// `ctx` is NULL or an *initialized context*; no other thread uses the bytes that are given back.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn buflib_buffer_in(ctx: *mut buflib_context, size: c_int) {
     // SAFETY: the caller's.

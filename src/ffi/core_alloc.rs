@@ -194,7 +194,7 @@ pub unsafe extern "C" fn core_next(handle: c_int) -> c_int {
     unsafe { buflib_next(ctx(), handle) }
 }
 
-/// buflib_get_name, but `<anonymous>` where that is NULL.
+/// buflib_get_name, but returns `<anonymous>` instead of NULL.
 ///
 /// # Safety
 /// As for buflib_get_name.

@@ -75,7 +75,7 @@ pub struct palloc_stat {
 /// What palloc_salvage found.
 #[repr(C)]
 pub struct palloc_salvage {
-    /// The blobs in the copy, without those that stand for lost ranges.
+    /// The blobs in the copy, without those in the place of lost ranges.
     pub blobs: u64,
     /// Blocks one of whose markers was damaged, and is mended.
     pub healed: u64,

@@ -25,7 +25,7 @@ use crate::palloc::{self as engine, Error, FileId, Flags, Palloc, at_fork, bad_d
 /// The medium that is open on a descriptor, if any.
 type Slot = RwLock<Option<Palloc>>;
 
-/// What the table has for a descriptor number.
+/// The entry of the table for a descriptor number.
 #[derive(Clone, Copy, Default)]
 struct Number {
     slot: Option<&'static Slot>,

@@ -13,7 +13,7 @@ use super::{Result, try_c_string};
 /// A file that is being made. A drop removes it.
 pub struct NewFile {
     pub file: File,
-    /// What it is called until then.
+    /// Its name until then.
     pub temporary: CString,
     name: CString,
 }
@@ -38,7 +38,7 @@ impl NewFile {
         }
     }
 
-    /// Brings the file to the disk and gives it its name. Fails iff there is a file with that name by now, or the system fails.
+    /// Brings the file to the disk and gives it its name. Fails iff a file with that name exists, or the system fails.
     pub fn give_name(self) -> Result<()> {
         os::sync_all(&self.file).map_err(Error::system("write the copy to the disk"))?;
         os::give_name(&self.temporary, &self.name).map_err(Error::system("give the copy its name"))?;

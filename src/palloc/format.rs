@@ -12,7 +12,7 @@ pub const WORD: u64 = 8;
 pub const OVERHEAD: u64 = 2 * WORD;
 /// The smallest data section: it must hold the two links of a free block.
 pub const MIN_DATA: u64 = 16;
-/// What a free block begins with: the start marker and the two links.
+/// The first bytes of a free block: the start marker and the two links.
 pub const FREE_HEAD: u64 = 3 * WORD;
 /// The smallest block.
 pub const MIN_BLOCK: u64 = OVERHEAD + MIN_DATA;

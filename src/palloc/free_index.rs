@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which blocks there are, and which of them are free. The index is in memory only. A walk over the medium makes it when it is opened.
+//! The index of all blocks, and of the free ones. It is in memory only. A walk over the medium makes it when it is opened.
 //!
 //! * `slots` is the slot map: where each block starts, and whether it is live, recent or in a set.
 //! * `recent` has the free blocks of exact sizes that were freed last.
@@ -9,7 +9,7 @@
 //! `data_len_of`.
 //!
 //! A search takes the smallest exact size that fits: the block of that size that was freed last, else the lowest one. If there is no
-//! such block, it takes the lowest of the others that fits. Its cost does not grow with the medium but for the height of the trees; in
+//! such block, it takes the lowest of the others that fits. Of its cost only the height of the trees grows with the medium; in
 //! a zone of 32 KiB it looks at most at the free blocks that start there.
 //!
 //! The index takes about 1/25 of the medium's length. Only `prepare` allocates memory. It is called before a block is made at a start

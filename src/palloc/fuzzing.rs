@@ -61,7 +61,7 @@ fn nothing_is_lost(mut heap: Heap<MemMedium>, shadow: &Blobs) {
     done_with(medium);
 }
 
-/// A transaction and what it will do.
+/// A transaction and its planned changes.
 struct Open {
     changes: Changes,
     news: Blobs,
@@ -442,7 +442,7 @@ struct Crafted {
     bytes: Vec<u8>,
     live: Vec<Extent>,
     free: Vec<Extent>,
-    /// What the records name.
+    /// The blocks that the records name.
     marked: Vec<u64>,
     freed: Vec<u64>,
     stored: Vec<(u64, u64)>,

@@ -55,7 +55,7 @@ pub struct Heap<M> {
     pub(super) first_free: u64,
     /// Whether the file ends with the last block between operations.
     pub(super) exact: bool,
-    /// From here to the end there are zeros, on the disk too, but for the start marker of the slack.
+    /// From here to the end there are zeros, on the disk too, except for the start marker of the slack.
     pub(super) zeros_from: u64,
     /// The system's error number if a sync failed. After that it is not known which stores are on the disk: the kernel may have
     /// dropped them. So nothing is changed or promised until the medium is opened again.

@@ -95,7 +95,7 @@ pub trait Medium {
     fn end_addresses(&mut self) {}
 }
 
-/// What the bytes of a range are worth.
+/// Whether the bytes of a range are needed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Bytes {
     /// They stay as they are.

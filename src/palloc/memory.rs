@@ -32,8 +32,9 @@ pub struct MemMedium {
     /// That many barriers from now on, one is left out.
     pub sabotage: Option<u64>,
     pub loads: Cell<u64>,
-    /// How many changes there were; and of which of them, counted from now on, the state before it is kept in `picture`.
+    /// The number of changes so far.
     pub changes: Rc<Cell<u64>>,
+    /// The change before which `picture` is taken.
     pub picture_before: Option<u64>,
     pub picture: Option<Vec<u8>>,
     /// The pages that were given back.

@@ -278,21 +278,21 @@ impl Palloc {
         !is_current
     }
 
-    /// The address of the blob at `ptr`, without the lock. None where that is needed.
+    /// The address of the blob at `ptr`, without the lock. Returns None if the answer needs the lock.
     #[inline]
     pub(crate) fn data_unlocked(&self, ptr: u64) -> Option<NonNull<u8>> {
         // SAFETY: the view knows the heap beside it.
         unsafe { self.view.data(ptr) }
     }
 
-    /// The size of the blob at `ptr`, without the lock. None where that is needed.
+    /// The size of the blob at `ptr`, without the lock. Returns None if the answer needs the lock.
     #[inline]
     pub(crate) fn size_unlocked(&self, ptr: u64) -> Option<u64> {
         // SAFETY: as above.
         unsafe { self.view.size_of(ptr) }
     }
 
-    /// The blob behind the blob at `ptr`, without the lock. None where that is needed.
+    /// The blob behind the blob at `ptr`, without the lock. Returns None if the answer needs the lock.
     #[inline]
     pub(crate) fn next_unlocked(&self, ptr: u64) -> Option<u64> {
         // SAFETY: as above.

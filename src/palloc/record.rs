@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The bytes of a transaction on the medium: tags in end markers, and the record of what is to be changed.
+//! The bytes of a transaction on the medium: tags in end markers, and the record of the changes.
 //!
 //! A log is a live block that nobody owns. Its end marker has no meaning of its own, so it holds a tag, which no size can be:
 //!
@@ -17,7 +17,7 @@
 //! The second word of a unit has all its bits inverted. So none of these words can be a marker: what is left of a record in free space
 //! does not lead anywhere. The CRC covers the offset of the log, the sequence and the units. A tag whose record is another one counts as RESERVED.
 
-use super::format::{Extent, WORD};
+use super::format::{Extent, Intent, WORD};
 use super::medium::Medium;
 use super::sabotage::{Rule, is_broken};
 
@@ -38,9 +38,10 @@ pub const UNIT: u64 = 2 * WORD;
 /// The most bytes that one STORE has.
 pub const MAX_STORE: usize = u16::MAX as usize / UNIT as usize * UNIT as usize;
 
-// Neither tag is a size that a file can have, nor the marker of a free block, nor the intent of a move.
+// Neither tag is a size that a file can have, nor the marker of a free block, nor an intent.
 const _: () = assert!(RESERVED >> 63 == 0 && COMMITTED >> 63 == 0 && RESERVED >= MAX_OFFSET && COMMITTED >= MAX_OFFSET);
-const _: () = assert!(RESERVED >> 48 != 0x4d56 && COMMITTED >> 48 != 0x4d56 && RESERVED != COMMITTED);
+const _: () =
+    assert!(Intent::from_word(RESERVED).is_none() && Intent::from_word(COMMITTED).is_none() && RESERVED != COMMITTED);
 const _: () = assert!(HEAD == 24 && UNIT == 16 && MAX_STORE <= u16::MAX as usize);
 
 /// What the end marker at `place` of a reserved block holds.

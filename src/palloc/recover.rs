@@ -25,7 +25,7 @@ use super::{Flags, Result, replay};
 const NOT_INITIALIZED: &str = "it is not initialized, and opened for reading only";
 const TOO_SMALL: &str = "it must have 8 bytes, or 40 and more, and only a medium with PALLOC_DYNAMIC grows";
 
-/// What a file holds.
+/// The contents of a file.
 enum Found {
     /// Nothing, or the beginning of a header, in less than 8 bytes.
     Beginning,
@@ -62,7 +62,7 @@ pub fn is_initialized(medium: &impl Medium, flags: Flags) -> Result<bool> {
     }
 }
 
-/// Opens the medium, after making one or repairing it where that is called for. On failure nothing that it holds was changed.
+/// Opens the medium. First makes one or repairs it, if need be. On failure the bytes of the medium are unchanged.
 /// Returns the flags in its header too.
 pub fn open<M: Medium>(mut medium: M, flags: Flags) -> Result<(Heap<M>, u32)> {
     let writable = !flags.contains(Flags::READONLY);
@@ -85,7 +85,7 @@ pub fn open<M: Medium>(mut medium: M, flags: Flags) -> Result<(Heap<M>, u32)> {
     Ok(heap(medium, opened, stored, writable))
 }
 
-/// Whether the medium grows and shrinks: one on a block device can say so, and does not.
+/// Whether the medium grows and shrinks. One on a block device does not, whatever its header says.
 fn is_dynamic(medium: &impl Medium, stored: u32) -> bool {
     stored & DYNAMIC != 0 && medium.has_movable_end()
 }
@@ -143,7 +143,7 @@ fn overwrite(medium: &mut impl Medium, flags: Flags) -> Result<()> {
     medium.flush()
 }
 
-/// What opening makes of a chain.
+/// The result of a repair.
 struct Opened {
     index: FreeIndex,
     /// The end of the last block.

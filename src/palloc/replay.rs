@@ -70,7 +70,7 @@ pub fn finish(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writabl
     Ok(writable)
 }
 
-/// Makes sure that doing the record cannot fail for want of space on the disk: in a file with holes, what is stored to may be one.
+/// Makes sure that doing the record cannot fail for want of space on the disk: in a file with holes, the place of a store may be in one.
 fn reserve(medium: &mut impl Medium, record: Record) -> Result<()> {
     let mut number = 0;
     while let Some((change, _, next)) = record.change(medium, number) {

@@ -310,7 +310,7 @@ fn fail_everywhere(start: Vec<u8>, flags: Flags, seed: u64, durable: bool, nth: 
     let mut failed = 0;
     for step in 0..300 {
         if heap.failed_sync.is_some() {
-            // Nothing is changed any more, and what is there can be read.
+            // Nothing is changed any more, and all blobs can be read.
             let before = blobs(&heap);
             let any = before.keys().next().copied().unwrap_or(0);
             for result in [heap.alloc(1).map(drop), heap.free(any), heap.resize(any, 1).map(drop), heap.sync()] {

@@ -10,7 +10,7 @@
 //!
 //! A thread that knows a blob's offset has it from a call that returned, or from a thread that has. So what the view knows is not older
 //! than that blob. No thread may free or move a blob while another thread's call asks for its address or size: that is the program's duty.
-//! So its markers are in the file meanwhile. What else the view leads to stays in memory until the medium is closed.
+//! So its markers are in the file meanwhile. All else that the view leads to stays in memory until the medium is closed.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -158,7 +158,7 @@ mod tests {
     use super::{Extent, WORD};
     use crate::palloc::{Flags, Palloc};
 
-    /// Whatever the heap says of a blob, the view says too, or it does not know.
+    /// The view answers as the heap does, or that it does not know.
     #[test]
     fn the_view_agrees_with_the_heap() {
         let directory = tempfile::tempdir().unwrap();

@@ -20,14 +20,14 @@ pub enum Error {
         doing: &'static str,
         /// The range of the step; `None` if it has no range.
         range: Option<Pages>,
-        /// What the system said.
+        /// The system's error.
         source: SystemError,
     },
     /// No address space of this size is free, or a limit would be exceeded (RLIMIT_AS).
     CannotReserve {
         /// In bytes.
         size: usize,
-        /// What the system said.
+        /// The system's error.
         source: SystemError,
     },
     /// The pointer is NULL.

@@ -217,7 +217,7 @@ impl SlotMap {
     /// A live block at `start` whose neighbours are live and near: its data size, and its slot's byte, to be changed by
     /// [`NearBlock::make_recent`]. Returns None if there is no such block, or if one of the slots looked at is in another zone.
     ///
-    /// Reads nothing but bytes of the map that lie side by side.
+    /// Reads only bytes of the map that lie side by side.
     #[inline]
     pub fn between_live(&mut self, start: u64) -> Option<NearBlock<'_>> {
         let slot = slot_of(start);
@@ -313,7 +313,7 @@ impl NearBlock<'_> {
     }
 }
 
-/// What threads without the lock ask of one zone. Each byte is read by itself.
+/// Queries of one zone for threads without the lock. Each byte is read by itself.
 pub mod unlocked {
     use super::*;
 

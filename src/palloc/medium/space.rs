@@ -22,7 +22,7 @@ const PIECE: u64 = 64 << 10;
 const POPULATE_AHEAD: u64 = 256 << 10;
 const POPULATE_AT_MOST: u64 = 1 << 20;
 
-/// What is known of the space that a file has on the disk.
+/// The space that a file is known to have on the disk.
 pub struct Space {
     /// Pages of growth up to here were made writable, or would have cost too much.
     populated: u64,

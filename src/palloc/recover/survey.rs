@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The survey: walks the chain of a medium that is opened, and finds out what the end of the chain is. Reads only.
 //!
-//! A start marker that the program overwrote must not make blobs disappear without a word. It is accepted only if it fits what an
+//! A start marker that the program overwrote must not make blobs disappear silently. It is accepted only if it fits what an
 //! operation that was cut off can leave.
 
 use super::ahead::Ahead;
@@ -13,7 +13,7 @@ use crate::palloc::free_index::FreeIndex;
 use crate::palloc::medium::Medium;
 use crate::palloc::record;
 
-/// What a walk along the chain found.
+/// The findings of a walk along the chain.
 pub struct Survey {
     /// Where the chain ends; behind it there may be bytes that belong to no block.
     pub end: u64,
@@ -107,7 +107,7 @@ pub fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Res
     Ok(survey)
 }
 
-/// Whether an operation that was cut off can leave this end marker in a block: its own, but for the bit of free blocks; an intent; or,
+/// Whether an operation that was cut off can leave this end marker in a block: its own, whatever its bit of free blocks is; an intent; or,
 /// in a free block, that of the last block which was joined.
 fn can_have_end_marker(medium: &impl Medium, Link { block, is_free }: Link, end_marker: Marker) -> bool {
     let joined_len = end_marker.n();

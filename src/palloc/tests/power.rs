@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Cuts the power at every moment of operations on a durable medium, in memory. What was stored before a barrier is on the disk; of
+//! Cuts the power at every moment of operations on a durable medium, in memory. All stores before a barrier are on the disk; of
 //! what was stored since, each sector is there or not, in any version that it went through, and so is the length of the file. The
 //! real code opens what is left.
 //!
@@ -33,7 +33,7 @@ fn sector(states: &[Vec<u8>], i: usize, start: usize) -> [u8; SECTOR] {
     bytes
 }
 
-/// What a power cut leaves of a medium that went through `states` since the last barrier: every image, if there are at most `budget`
+/// The images that a power cut leaves of a medium that went through `states` since the last barrier: every image, if there are at most `budget`
 /// of them, else as many random ones. Returns how many.
 pub(super) fn power_cuts(
     states: &[Vec<u8>],

@@ -87,7 +87,7 @@ fn salvage_killed_states(flags: Flags, start: Vec<u8>, seed: u64, operations: u3
                 let mut damaged = state.clone();
                 let any = [0, u64::MAX, random.below(u64::MAX), 16, 1 << 40][random.below(5) as usize];
                 damaged[at..][..8].copy_from_slice(&any.to_be_bytes());
-                // Two markers differ already where the kill was: there the damage can be one too many.
+                // At the place of the kill two markers differ already: damage there can be too much to repair.
                 let (found, _) = salvaged(damaged);
                 let lost =
                     wanted.iter().filter(|(ptr, bytes)| !has_all(&found, &Blobs::from([(**ptr, (*bytes).clone())])));

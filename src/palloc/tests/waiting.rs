@@ -11,7 +11,7 @@ use super::{
 use crate::palloc::heap::{Changes, Step};
 use crate::palloc::medium::Medium;
 
-/// A transaction, and what it does.
+/// A transaction and its changes.
 struct Member {
     ticket: u64,
     news: Vec<(u64, u8)>,
@@ -49,7 +49,7 @@ fn enqueue(heap: &mut Heap<MemMedium>, live: &Blobs, random: &mut Random) -> Res
     Ok(Member { ticket: heap.queue(&mut changes), news, frees, stores })
 }
 
-/// The blobs, without a check of what is not so while a group is under way.
+/// The blobs. Skips the checks that do not hold while a group is under way.
 fn seen(heap: &Heap<MemMedium>) -> Blobs {
     let mut blobs = Blobs::new();
     let mut from = 0;
@@ -68,7 +68,7 @@ fn seen(heap: &Heap<MemMedium>) -> Blobs {
     blobs
 }
 
-/// What other threads do while a group is on its way to the disk. Nothing of it is stored but what programs store in their blobs.
+/// The calls of other threads while a group is on its way to the disk. Nothing of it is stored but what programs store in their blobs.
 fn meanwhile(heap: &mut Heap<MemMedium>, before: &Blobs, random: &mut Random, members: &mut Vec<Member>) {
     heap.medium.is_frozen = true;
     let live: Vec<u64> = before.keys().copied().collect();
