@@ -21,6 +21,12 @@ pub const STEP: u64 = 16;
 /// A free block is split if more than this number of bytes is left over, else it is allocated whole.
 pub const SPLIT_ABOVE: u64 = 32;
 
+const _: () = {
+    assert!(MIN_DATA >= 2 * WORD && FREE_HEAD == next_link(0) + WORD, "the smallest block has room for the links");
+    assert!(MIN_DATA % STEP == 0 && OVERHEAD % STEP == 0, "a block of this library leaves the next one in step");
+    assert!(SPLIT_ABOVE + 1 >= MIN_BLOCK, "the rest of a block that is split is a block");
+};
+
 /// The first four bytes of every medium.
 pub const MAGIC: [u8; 4] = *b"PBA\0";
 /// Header flag: the medium grows.
@@ -130,7 +136,7 @@ impl Intent {
     const SHRINK_TO: u64 = 0x5348 << 48; // "SH"
     const MASK: u64 = 0xffff << 48;
     /// The offset in an intent is below this. So blobs behind it can be neither moved nor shrunk.
-    pub const MAX_OFFSET: u64 = 1 << 48;
+    pub const MAX_OFFSET: u64 = !Intent::MASK + 1;
 
     /// The word on the medium. Precondition: the offset is below MAX_OFFSET.
     pub const fn word(self) -> u64 {

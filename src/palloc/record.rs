@@ -23,6 +23,7 @@ use super::sabotage::{Rule, is_broken};
 
 /// Offsets in tags and records have 48 bits: blocks that begin at this offset or behind take no part in transactions.
 pub const MAX_OFFSET: u64 = 1 << 48;
+const _: () = assert!(MAX_OFFSET == Intent::MAX_OFFSET, "tags and intents have the same bits");
 const OFFSET_MASK: u64 = MAX_OFFSET - 1;
 
 const RESERVED: u64 = 0x5253 << 48; // "RS"

@@ -12,6 +12,7 @@ use super::sabotage::{Rule, is_broken};
 
 /// A durable medium has at most two records; a power cut without PALLOC_SYNC can leave some more.
 pub const MAX_RECORDS: usize = 16;
+const _: () = assert!(MAX_RECORDS >= 2);
 
 /// Does what the records on the medium say, and frees the logs. `index` has the blocks up to `end`. Returns whether it changed the
 /// medium. A medium that is not written to can have logs; they are reserved for the index. A record that is not done makes it fail.

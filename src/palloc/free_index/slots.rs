@@ -52,6 +52,8 @@ const NEAR: usize = ((OFFSET_IN_SLOT as u64 + MAX_EXACT + OVERHEAD) / SLOT) as u
 const _: () = {
     assert!(SLOT.is_power_of_two(), "slots are found by shifts");
     assert!(OFFSET_IN_SLOT as u64 == SLOT - 1, "a byte has room for each offset in a slot");
+    assert!(OFFSET_IN_SLOT ^ RECENT ^ USED ^ FREE == u8::MAX, "no bit means two things");
+    assert!(FREE == 1 << 7, "free_bits takes the highest bit of each byte");
     assert!(NEAR - 1 == GROUP, "the slots between two near starts are read at once");
     assert!(SLOTS > 2 * NEAR, "a zone has slots whose near ones are all in it");
     assert!(SLOTS_PER_GRANULE == 16, "in_set_in_granule reads two groups of 8 slots");

@@ -7,6 +7,10 @@ use std::collections::TryReserveError;
 
 const BIT_ARITY: usize = u64::BITS as usize;
 const MAX_ARITY: usize = 16;
+const _: () = assert!(
+    BIT_ARITY <= u64::BITS as usize && MAX_ARITY >= 2,
+    "a word has a bit for each number, and levels become shorter"
+);
 
 /// A set of numbers. Level 0 has a bit for each number; each higher level has a bit for each word below, set iff that is not 0.
 #[derive(Default)]

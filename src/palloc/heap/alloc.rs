@@ -18,6 +18,14 @@ pub(super) struct Place {
     pub(super) free: Extent,
 }
 
+/// The second part of a free block that is divided. See [`Heap::begin_division`].
+pub(super) struct Rest {
+    /// The rest, if any.
+    pub(super) rest: Option<Extent>,
+    /// It is slack that is zeros. The next open cuts off zeros behind the last block, so it does not miss the start marker.
+    pub(super) is_zeros: bool,
+}
+
 impl<M: Medium> Heap<M> {
     /// Allocates a blob of at least `requested` bytes. Returns its offset. Fails iff there is no space on the medium, on the disk or
     /// in memory, or the medium can't be changed; then nothing changed.
@@ -103,23 +111,10 @@ impl<M: Medium> Heap<M> {
     /// Fails iff there is no memory, no space on the disk, or a barrier fails. The medium is then as it was. Precondition: the start
     /// marker of a block that grows has space on the disk.
     pub(super) fn claim(&mut self, block: Extent, free: Extent, end_word: u64) -> Result<()> {
-        let is_slack = free.start == self.size;
-        let rest = (block.end() != free.end()).then(|| Extent::between(block.end(), free.end()));
-        // The next open cuts off zeros behind the last block. So it does not miss the start marker of a rest that is zeros.
-        let rest_is_zeros = is_slack && block.end() >= self.zeros_from;
-        if is_slack {
-            self.zeros_from = self.zeros_from.max(block.end());
-        } else if rest.is_some() {
-            self.index.prepare(block.end())?;
-        }
-        self.ensure_divisible(free, block.end())?;
-
-        if let Some(rest) = rest {
-            self.medium.store(rest.start, Marker::free(rest.data_len).0);
-        }
+        let Rest { rest, is_zeros } = self.begin_division(block.end(), free)?;
         self.medium.store(block.end_marker(), end_word);
         // A whole block needs no barrier before it is published, unless its data or the intent of a move must be on the disk first.
-        let needs_barrier = (rest.is_some() && !rest_is_zeros) || end_word != Marker::live(block.data_len).0;
+        let needs_barrier = (rest.is_some() && !is_zeros) || end_word != Marker::live(block.data_len).0;
         let prepared = if needs_barrier { self.barrier() } else { Ok(()) };
         let marker = Marker::live(block.data_len);
         // A log counts from the commit of its first record on, and a barrier comes before that.
@@ -141,16 +136,42 @@ impl<M: Medium> Heap<M> {
         }
         self.erase([(block.start != free.start).then_some(free.start)]);
 
+        self.end_division(free, block.end(), rest);
+        self.index.put_live(block.start);
+        Ok(())
+    }
+
+    /// Begins to divide `free`, a free block or the slack, at `end`, or to use all of it: writes the start marker of the rest, where the
+    /// chain does not lead yet. The caller publishes the first part, and calls `end_division`. Fails iff there is no memory or no space
+    /// on the disk; then nothing changed.
+    #[inline(always)]
+    pub(super) fn begin_division(&mut self, end: u64, free: Extent) -> Result<Rest> {
+        let is_slack = free.start == self.size;
+        let rest = (end != free.end()).then(|| Extent::between(end, free.end()));
+        let is_zeros = is_slack && end >= self.zeros_from;
         if is_slack {
-            self.size = block.end();
+            self.zeros_from = self.zeros_from.max(end); // on failure too: there may be more zeros than it says
+        } else if rest.is_some() {
+            self.index.prepare(end)?;
+        }
+        self.ensure_divisible(free, end)?;
+        if let Some(rest) = rest {
+            self.medium.store(rest.start, Marker::free(rest.data_len).0);
+        }
+        Ok(Rest { rest, is_zeros })
+    }
+
+    /// `free` was divided at `end`: the index has the rest in its place. The rest of the slack is the slack.
+    #[inline(always)]
+    pub(super) fn end_division(&mut self, free: Extent, end: u64, rest: Option<Extent>) {
+        if free.start == self.size {
+            self.size = end;
         } else {
             self.take_from_index(free);
             if let Some(rest) = rest {
                 self.enter(rest);
             }
         }
-        self.index.put_live(block.start);
-        Ok(())
     }
 }
 

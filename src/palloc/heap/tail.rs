@@ -20,7 +20,12 @@ const MOST_AHEAD: u64 = 64 << 20;
 /// Slack is cut when it is more than so many times the slack that growth makes.
 const TRIM_ABOVE: u64 = 4;
 
-const _: () = assert!(LEAST_AHEAD % STEP == 0 && MOST_AHEAD % STEP == 0, "blocks behind the slack are in step");
+const _: () = {
+    assert!(LEAST_AHEAD % STEP == 0 && MOST_AHEAD % STEP == 0, "blocks behind the slack are in step");
+    assert!(SPLIT_ABOVE < LEAST_AHEAD && LEAST_AHEAD <= MOST_AHEAD, "slack has room for a block");
+    assert!(TRIM_ABOVE >= 1, "to trim slack does not make it longer");
+    assert!(LARGEST_PAGE.is_power_of_two(), "every smaller page ends where it does");
+};
 
 impl<M: Medium> Heap<M> {
     /// The slack, if there is any.

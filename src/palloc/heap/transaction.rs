@@ -26,10 +26,12 @@
 use std::ptr::NonNull;
 
 use super::Heap;
-use super::alloc::{Place, split};
+use super::alloc::{Place, Rest, split};
 use crate::palloc::Result;
 use crate::palloc::error::Error;
-use crate::palloc::format::{Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, STEP, WORD, in_step, round_up};
+use crate::palloc::format::{
+    Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, SPLIT_ABOVE, STEP, WORD, in_step, round_up,
+};
 use crate::palloc::free_index::{State, ZONE_SHIFT};
 use crate::palloc::medium::{Bytes, Medium};
 use crate::palloc::record::{
@@ -61,7 +63,15 @@ const LOOK_BACK: usize = 8;
 /// Buffers of transactions that are over are kept for later ones, if they are not larger.
 const MAX_SPARE: usize = 4 << 10;
 
-const _: () = assert!(REGION % STEP == 0 && WORTH_KEEPING >= MIN_BLOCK && LOG > record::HEAD + UNIT);
+const _: () = {
+    assert!(REGION % STEP == 0 && WORTH_KEEPING >= MIN_BLOCK, "the rest of a region is a block");
+    assert!(LOG > record::HEAD + UNIT && OWN_LOG <= MAX_RECORD, "a log has room for a record");
+    assert!(
+        OVERHEAD + REGION + SPLIT_ABOVE <= MAX_WHOLE,
+        "a region that is split off is not large: small blobs fit in it"
+    );
+    assert!(LOOK_BACK >= 1, "a blob goes into the region that was made for it");
+};
 
 /// How many units a record in this log can have.
 pub(super) fn capacity(log: Extent) -> usize {
@@ -495,31 +505,13 @@ impl<M: Medium> Heap<M> {
     ///   after    region | rest: free   end
     /// ```
     fn carve(&mut self, region: Extent, free: Extent) -> Result<()> {
-        let is_slack = free.start == self.size;
-        let rest = (region.end() != free.end()).then(|| Extent::between(region.end(), free.end()));
-        let rest_is_zeros = is_slack && region.end() >= self.zeros_from; // as in `claim`
-        if is_slack {
-            self.zeros_from = self.zeros_from.max(region.end());
-        } else if rest.is_some() {
-            self.index.prepare(region.end())?;
-        }
-        self.ensure_divisible(free, region.end())?;
-        if let Some(rest) = rest {
-            self.medium.store(rest.start, Marker::free(rest.data_len).0);
-        }
+        let Rest { rest, is_zeros } = self.begin_division(region.end(), free)?;
         self.medium.store(region.end_marker(), Marker::free(region.data_len).0);
-        let prepared = if rest.is_some() && !rest_is_zeros { self.barrier() } else { Ok(()) };
+        let prepared = if rest.is_some() && !is_zeros { self.barrier() } else { Ok(()) };
         prepared.inspect_err(|_| self.erase([rest.map(|rest| rest.start)]))?;
         // No barrier behind it: the region counts from the commit of its first blobs on, and one comes before that.
         self.medium.store(region.start, Marker::free(region.data_len).0);
-        if is_slack {
-            self.size = region.end();
-        } else {
-            self.take_from_index(free);
-            if let Some(rest) = rest {
-                self.enter(rest);
-            }
-        }
+        self.end_division(free, region.end(), rest);
         Ok(())
     }
 

@@ -62,7 +62,7 @@ fn salvage_killed_states(flags: Flags, start: Vec<u8>, seed: u64, operations: u3
         heap.medium.before_each_change = Some(Vec::new());
         let (_, allocated) = match step % 2 {
             0 => transactions::random_one(&mut heap, &before, &mut random),
-            _ => random_operation(&mut heap, &before, &mut random),
+            _ => any_operation(&mut heap, &before, &mut random),
         };
         let states = heap.medium.before_each_change.take().unwrap();
         if let Some(ptr) = allocated {
