@@ -170,7 +170,9 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
             let block = Extent::between(start, reached);
             if Marker(self.medium.load(start)).n() != block.data_len {
                 let is_single = start == at || self.whole_before(at, start);
-                if !is_single {
+                // Slack has an old end marker, which leads to where slack began before a block was allocated there.
+                let is_stale = self.whole_at(start).is_some();
+                if !is_single || is_stale {
                     break;
                 }
                 let end_marker = Marker(self.medium.load(block.end_marker()));
