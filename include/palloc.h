@@ -639,7 +639,8 @@ void *palloc_tx_data(struct palloc_tx *tx, uint64_t ptr);
  * - EINVAL: no allocated blob starts at `ptr`, the transaction frees it already, or `tx` is NULL.
  * - ENOSPC: the record of the transaction would be longer than 16 MiB, or there is no room for it
  *   on the medium.
- * - ENOMEM, EFBIG, EILSEQ, EIO, ...: as with palloc.
+ * - ENOMEM, EFBIG, EILSEQ, EIO, ...: as with palloc. After a sync that failed it may return 0
+ *   still: palloc_commit fails with EIO then.
  */
 int palloc_tx_free(struct palloc_tx *tx, uint64_t ptr);
 
@@ -658,7 +659,8 @@ int palloc_tx_free(struct palloc_tx *tx, uint64_t ptr);
  *   `bytes` or `tx` is NULL.
  * - ENOSPC: the record of the transaction would be longer than 16 MiB, or there is no room for it
  *   on the medium. (It takes 16 bytes for each store, and its bytes rounded up to 16.)
- * - ENOMEM, EFBIG, EILSEQ, EIO, ...: as with palloc.
+ * - ENOMEM, EFBIG, EILSEQ, EIO, ...: as with palloc; after a sync that failed as with
+ *   palloc_tx_free.
  */
 int palloc_tx_store(struct palloc_tx *tx, uint64_t at, const void *bytes, size_t len);
 

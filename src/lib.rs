@@ -55,8 +55,8 @@
 //! # Ok::<(), palloc::buflib::Error>(())
 //! ```
 //!
-//! The package is called `libpalloc`, this crate `palloc`. C programs use the headers in `include/`; each is generated from a file in
-//! `src/ffi`.
+//! The package is called `libpalloc`, this crate `palloc`. C programs use the headers in `include/`; each .h is
+//! generated from a file in `src/ffi`, palloc.hpp is written by hand.
 //!
 //! # Glossary
 //!
@@ -78,7 +78,9 @@
 //! | transaction, commit | several changes; the commit makes all of them happen, or, if it is cut off, none |
 //! | region | a free block that a transaction makes new blobs in |
 //! | log, record | a log is a live block without a blob; it holds the record of a commit, which says what to change |
-//! | reserved | a block that a transaction uses, a region or a log; the program sees it as free |
+//! | reserved | a block that nobody may allocate: a region, a log, or a block in quarantine or spent; the program sees it as free |
+//! | quarantine | the blocks that a commit freed, until the next operation takes its record back: a cut of the power may make them live |
+//! | spent | a log whose record may still be needed after a cut of the power; then it goes into quarantine too |
 //! | odd | a size or a medium of the original that is not a multiple of 16; a block at such a place is out of step |
 //! | slack | the free end of an open dynamic medium, which is not counted in its size; close cuts it off |
 //! | recent block | a free block of an exact size that was freed last, is allocated first, and keeps the end marker of a live one |
@@ -111,7 +113,8 @@
 //! `unsafe` is at the edges only:
 //!
 //! * `src/ffi` trusts what a C caller promises;
-//! * `src/palloc/medium.rs` and `os` access mapped memory;
+//! * `src/palloc/medium.rs` and `os` access mapped memory; `view.rs`, `free_index/slots.rs` and `free_index/zones.rs` read without the
+//!   lock; `heap/transaction.rs` writes to the bytes of new blobs;
 //! * `src/vmem` takes memory away and gives it;
 //! * in `src/buflib`, `layout.rs` and `alloc.rs` access a pool's memory, `mod.rs` hands it out, `callbacks.rs` calls the program, and
 //!   `free_tree.rs` has an array that is initialized while it is used.

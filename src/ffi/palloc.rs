@@ -266,8 +266,8 @@ impl Handle {
     }
 }
 
-/// Calls `f` with the locked medium. Returns the value of `f`, or `failed` after reporting the error. A call that succeeds does not change
-/// errno.
+/// Calls `f` with the locked medium, as `Palloc::with` in waiting.rs, and updates the fields of the handle. Returns the value of `f`, or
+/// `failed` after reporting the error. A call that succeeds does not change errno.
 ///
 /// # Safety
 /// `pt` is NULL or a live handle.
@@ -1001,7 +1001,7 @@ pub unsafe extern "C" fn palloc_tx_data(tx: *mut palloc_tx, ptr: u64) -> *mut c_
 /// Returns 0, or -1 on failure, and the transaction is as it was. Fails iff:
 /// - EINVAL: no allocated blob starts at `ptr`, the transaction frees it already, or `tx` is NULL.
 /// - ENOSPC: the record of the transaction would be longer than 16 MiB, or there is no room for it on the medium.
-/// - ENOMEM, EFBIG, EILSEQ, EIO, ...: as with palloc.
+/// - ENOMEM, EFBIG, EILSEQ, EIO, ...: as with palloc. After a sync that failed it may return 0 still: palloc_commit fails with EIO then.
 ///
 /// # Safety
 /// `tx` is NULL or a transaction that is open.
@@ -1030,7 +1030,7 @@ pub unsafe extern "C" fn palloc_tx_free(tx: *mut palloc_tx, ptr: u64) -> c_int {
 /// - EINVAL: the bytes are not all in one allocated blob, or the transaction frees that blob; `bytes` or `tx` is NULL.
 /// - ENOSPC: the record of the transaction would be longer than 16 MiB, or there is no room for it on the medium. (It takes 16 bytes
 ///   for each store, and its bytes rounded up to 16.)
-/// - ENOMEM, EFBIG, EILSEQ, EIO, ...: as with palloc.
+/// - ENOMEM, EFBIG, EILSEQ, EIO, ...: as with palloc; after a sync that failed as with palloc_tx_free.
 ///
 /// # Safety
 /// `tx` is NULL or a transaction that is open; `bytes` are `len` bytes.

@@ -59,7 +59,7 @@ pub enum State {
     Live,
     /// The block is free.
     Free,
-    /// A transaction uses the block, or will.
+    /// Nobody may allocate the block: a region, a log, or a block in quarantine or spent. Its marker may say live or free.
     Reserved,
 }
 

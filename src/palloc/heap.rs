@@ -328,6 +328,9 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Before anything but a transaction changes the medium.
+    ///
+    /// Before the first store, an operation calls this; a transaction calls check_writable, and may_store before it stores to what is not
+    /// its own. What flushes without PALLOC_SYNC calls may_flush. The functions that these use (place, claim, publish, ...) check nothing.
     #[inline]
     fn begin_change(&mut self) -> Result<()> {
         if self.has_fast_paths() { Ok(()) } else { self.begin_durable_change() }

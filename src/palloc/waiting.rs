@@ -30,7 +30,8 @@ impl Palloc {
         self.over.wait(heap).unwrap_or_else(|error| panicked(error))
     }
 
-    /// Runs `call` on the locked medium; if that has to wait for the disk, again behind it.
+    /// Runs `call` on the locked medium; if that has to wait for the disk, again after that. Precondition: up to the first may_store or
+    /// may_flush, `call` changes nothing that a second run would do again. src/ffi has its own `with`: change both.
     pub(crate) fn with<T>(&self, mut call: impl FnMut(&mut Locked<'_>) -> Result<T>) -> Result<T> {
         let mut heap = self.lock();
         let mut result = call(&mut heap);
@@ -57,7 +58,7 @@ impl Palloc {
         (heap, result)
     }
 
-    /// Waits until no thread brings the medium to the disk. Groups that were not begun before come later.
+    /// Waits until no thread brings the medium to the disk. The next group begins only when all who waited here have gone on.
     #[cold]
     fn wait_for_disk<'a>(&'a self, mut heap: Locked<'a>) -> Locked<'a> {
         heap.turns.waiting += 1;

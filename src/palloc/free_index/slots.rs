@@ -68,7 +68,7 @@ pub enum SlotState {
     Recent,
     /// The block is free and in a set.
     InSet,
-    /// A transaction has the block.
+    /// Nobody may allocate the block, as in [`super::State::Reserved`].
     Reserved,
 }
 

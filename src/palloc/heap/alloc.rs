@@ -108,8 +108,9 @@ impl<M: Medium> Heap<M> {
     ///   after    block: live | rest: free  end        block: live        | rest: free  end
     /// ```
     ///
-    /// Fails iff there is no memory, no space on the disk, or a barrier fails. The medium is then as it was. Precondition: the start
-    /// marker of a block that grows has space on the disk.
+    /// Fails iff there is no memory, no space on the disk, or a barrier fails. The medium is then as it was. Preconditions: `free`
+    /// is a free block of the index, or the slack, or begins where the old end of the block that grows is; the start marker of a block
+    /// that grows has space on the disk.
     pub(super) fn claim(&mut self, block: Extent, free: Extent, end_word: u64) -> Result<()> {
         let Rest { rest, is_zeros } = self.begin_division(block.end(), free)?;
         self.medium.store(block.end_marker(), end_word);
@@ -128,7 +129,7 @@ impl<M: Medium> Heap<M> {
             Err(error) => Err(error),
         };
         if let Err(error) = published {
-            // A recent block had the end marker of a live one, which the fast path of allocating relies on.
+            // A recent block had the end marker of a live one, which the fast path of allocating relies on. This does not matter here.
             debug_assert!(!self.writable, "nothing is allocated after a failed sync");
             self.medium.store(free.end_marker(), Marker::free(free.data_len).0);
             self.erase([rest.map(|rest| rest.start)]);

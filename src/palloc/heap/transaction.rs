@@ -101,14 +101,14 @@ impl Region {
         (self.end - self.next).saturating_sub(OVERHEAD)
     }
 
-    /// A large region is for one blob that takes all of it: blocks cannot begin anywhere in it.
+    /// A large region takes one blob of its whole length only: the index has no room for starts of blocks inside of it.
     fn fits(&self, size: u64, want: u64) -> bool {
         let room = self.room();
         room >= size.max(MIN_DATA) && (!is_large(self.at, self.end) || split(room, want) == room)
     }
 }
 
-/// Whether the index has no room for starts of blocks in all of this region.
+/// Whether the region is longer than MAX_WHOLE. In such a one the index is prepared for its start only.
 fn is_large(at: u64, end: u64) -> bool {
     end - at > MAX_WHOLE
 }

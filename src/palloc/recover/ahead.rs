@@ -93,7 +93,8 @@ fn fetch_markers(medium: &impl Medium, from: u64) {
     for (i, walk) in (1..PLACES).zip(&mut walks[1..]) {
         *walk = find_chain(medium, place(i)).unwrap_or(medium.end());
     }
-    // Blocks may be shorter from some place on. Then their markers are in pages side by side, and the system reads ahead itself.
+    // At most so many steps: twice as many as blocks of length FAR are in a part. If blocks get shorter, this stops. Their markers are in
+    // pages side by side, which the system reads ahead itself.
     for _ in 0..2 * (part / FAR) {
         for (i, walk) in (1..=PLACES).zip(&mut walks) {
             if *walk < place(i) && *walk < medium.end() {
