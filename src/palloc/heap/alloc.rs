@@ -23,7 +23,7 @@ pub(super) struct Rest {
     /// The rest, if any.
     pub(super) rest: Option<Extent>,
     /// It is slack that is zeros. The next open cuts off zeros behind the last block, so it does not miss the start marker.
-    pub(super) is_zeros: bool,
+    is_zeros: bool,
 }
 
 impl<M: Medium> Heap<M> {

@@ -505,9 +505,10 @@ impl<M: Medium> Heap<M> {
     ///   after    region | rest: free   end
     /// ```
     fn carve(&mut self, region: Extent, free: Extent) -> Result<()> {
-        let Rest { rest, is_zeros } = self.begin_division(region.end(), free)?;
+        let Rest { rest, .. } = self.begin_division(region.end(), free)?;
         self.medium.store(region.end_marker(), Marker::free(region.data_len).0);
-        let prepared = if rest.is_some() && !is_zeros { self.barrier() } else { Ok(()) };
+        // Zeros need it too: nothing flushes between two regions, and the words of the next are behind the start marker of the rest.
+        let prepared = if rest.is_some() { self.barrier() } else { Ok(()) };
         prepared.inspect_err(|_| self.erase([rest.map(|rest| rest.start)]))?;
         // No barrier behind it: the region counts from the commit of its first blobs on, and one comes before that.
         self.medium.store(region.start, Marker::free(region.data_len).0);
