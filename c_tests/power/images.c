@@ -74,6 +74,7 @@ struct expected {
     int loose;            /* bytes were stored that no sync has put on the disk */
     int logged;           /* a transaction stored to it: a power cut may bring back those bytes, until the next palloc_sync */
     int gone;             /* without PALLOC_SYNC: freed or moved since the last sync, perhaps */
+    unsigned thread;      /* that made it, and frees it */
 };
 
 struct state {
@@ -99,15 +100,29 @@ static struct expected *find(struct state *s, uint64_t ptr)
     return NULL;
 }
 
-static void add(struct state *s, uint64_t ptr, uint64_t size, uint64_t id, uint64_t sure)
+/*
+ * The same of one thread. A record says when an operation begins, so one that has returned may still count as in flight: another thread's
+ * new blob can be where the blob is that such an operation frees.
+ */
+static struct expected *find_of(struct state *s, uint64_t ptr, unsigned thread)
 {
-    struct expected blob = {ptr, size, id, sure, 0, 0, size, size, 0, 0, 0};
+    unsigned i;
+
+    for (i = 0; i < s->count; i++)
+        if (s->blobs[i].ptr == ptr && s->blobs[i].thread == thread)
+            return &s->blobs[i];
+    return NULL;
+}
+
+static void add(struct state *s, uint64_t ptr, uint64_t size, uint64_t id, uint64_t sure, unsigned thread)
+{
+    struct expected blob = {ptr, size, id, sure, 0, 0, size, size, 0, 0, 0, thread};
 
     REQUIRE(s->count <= MOST_BLOBS);
     s->blobs[s->count++] = blob;
 }
 
-static void apply_transaction(struct state *s, const struct tx *tx)
+static void apply_transaction(struct state *s, const struct tx *tx, unsigned thread)
 {
     struct expected *blob;
     unsigned i;
@@ -115,7 +130,7 @@ static void apply_transaction(struct state *s, const struct tx *tx)
     if (tx->cancelled)
         return;
     if (tx->stored != 0) {
-        blob = find(s, tx->stored);
+        blob = find_of(s, tx->stored, thread);
         blob->id = tx->id;
         blob->sure = blob->size;
         blob->loose = mode == MODE_PLAIN;
@@ -123,19 +138,19 @@ static void apply_transaction(struct state *s, const struct tx *tx)
     }
     for (i = 0; i < TX_FREED; i++)
         if (tx->freed[i] != 0) {
-            blob = find(s, tx->freed[i]);
+            blob = find_of(s, tx->freed[i], thread);
             *blob = s->blobs[--s->count];
         }
     for (i = 0; i < TX_NEW; i++)
         if (tx->new[i].ptr != 0) {
-            add(s, tx->new[i].ptr, tx->new[i].size, tx->new[i].id, tx->new[i].asked);
+            add(s, tx->new[i].ptr, tx->new[i].size, tx->new[i].id, tx->new[i].asked, thread);
             s->blobs[s->count - 1].loose = mode == MODE_PLAIN;
         }
 }
 
-static void apply(struct state *s, const struct op *op)
+static void apply(struct state *s, const struct op *op, unsigned thread)
 {
-    struct expected *blob = find(s, op->ptr);
+    struct expected *blob = find_of(s, op->ptr, thread);
     unsigned i;
 
     switch (op->kind) {
@@ -146,7 +161,7 @@ static void apply(struct state *s, const struct op *op)
         break;
     case OP_ALLOC:
         if (op->result != 0)
-            add(s, op->result, op->size, 0, 0);
+            add(s, op->result, op->size, 0, 0, thread);
         break;
     case OP_FREE:
         *blob = s->blobs[--s->count];
@@ -165,7 +180,7 @@ static void apply(struct state *s, const struct op *op)
         blob->loose = mode == MODE_PLAIN || blob->logged;
         break;
     case OP_COMMIT:
-        apply_transaction(s, &op->tx);
+        apply_transaction(s, &op->tx, thread);
         break;
     case OP_STORE:
         blob->id = op->id;
@@ -238,14 +253,14 @@ static void print_tallies(void)
 }
 
 /* It has returned. */
-static void end_operation(const struct op *op)
+static void end_operation(const struct op *op, unsigned thread)
 {
     unsigned i;
 
     if (op->kind == OP_NONE)
         return;
     tally(op);
-    apply(&now, op);
+    apply(&now, op, thread);
     if (op->kind != OP_SYNC)
         return;
     synced = now;
@@ -268,7 +283,7 @@ static void take(const struct record *record)
             printf("loss %llu of %llu\n", (unsigned long long)next->result, (unsigned long long)next->asked);
         return;
     }
-    end_operation(&in_flight[record->thread]);
+    end_operation(&in_flight[record->thread], (unsigned)record->thread);
     in_flight[record->thread] = *next;
     touch(next);
 }
@@ -361,7 +376,7 @@ static void compare(struct palloc_t *pt)
         const char *why;
         for (i = 0; i < THREADS; i++)
             if ((done >> i & 1) != 0)
-                apply(&s, &in_flight[i]);
+                apply(&s, &in_flight[i], i);
             else
                 undo(&s, &in_flight[i]);
         why = difference(pt, &s);
