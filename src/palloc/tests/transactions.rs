@@ -288,7 +288,6 @@ fn a_barrier_of_a_transaction_left_out_is_found() {
     }
 }
 
-/// What is left of slack are zeros where no blob was, and then a region made of a part of it needs no barrier.
 #[test]
 fn the_barrier_of_a_region_made_where_a_blob_was_is_needed() {
     let freed = [Step::Tx(&[], 0, 1), Step::Alloc(140_000), Step::Tx(&[], 9, 0), Step::Alloc(700)];
@@ -298,6 +297,16 @@ fn the_barrier_of_a_region_made_where_a_blob_was_is_needed() {
     assert!(is_found(|| drop(run_short(0, &steps, Some(before as u64)))));
     let zeros = [Step::Tx(&[], 0, 1), Step::Tx(&[9000], 0, 0)];
     assert_eq!(run_short(0, &zeros, None).barriers, 2 + 2 + 2);
+}
+
+/// No flush is between the two: if the start marker of the first is on the disk, and that of the rest is not, the words of the second are
+/// behind the end of the chain. The rest is zeros, of slack where no blob was.
+#[test]
+fn two_regions_between_two_flushes_are_in_the_chain_after_any_power_cut() {
+    let steps = [Step::Tx(&[], 0, 1), Step::Alloc(1_500_000), Step::Tx(&[60_000, 60_000], 0, 0)];
+    let before = run_short(0, &steps[..2], None).barriers;
+    assert_eq!(run_short(0, &steps, None).barriers, before + 2 + 2, "a barrier of each region");
+    assert!(is_found(|| drop(run_short(0, &steps, Some(before as u64)))));
 }
 
 /// Opening frees the log, whose end marker is still a tag, and then walks along the chain once more.
