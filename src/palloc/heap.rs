@@ -13,7 +13,8 @@
 //!
 //! This file has the state, its invariants, the queries and the stores that all operations share. `heap/alloc.rs` allocates,
 //! `heap/free.rs` frees, `heap/resize.rs` resizes, `heap/tail.rs` grows and cuts the end of a dynamic medium, `heap/zeroed.rs`
-//! allocates blobs of zeros, `heap/aligned.rs` aligned ones, `heap/trim.rs` gives space on the disk back, `heap/transaction.rs` does several of that in one step, `heap/group.rs` for several threads at once.
+//! allocates blobs of zeros, `heap/aligned.rs` aligned ones, `heap/trim.rs` gives space on the disk back, `heap/transaction.rs` does
+//! several of that in one step, `heap/group.rs` for several threads at once.
 
 mod aligned;
 mod alloc;
@@ -540,13 +541,13 @@ impl<M: Medium> Heap<M> {
         places.into_iter().flatten().try_for_each(|at| self.medium.ensure_space(at..at + WORD, Bytes::Keep))
     }
 
-    /// Makes sure that the disk has space to divide `free`, a free block or the slack, at `end` or to use all of it: for its markers, its
-    /// data up to there, and the start marker and the links of the rest.
-    fn ensure_divisible(&mut self, free: Extent, end: u64) -> Result<()> {
+    /// Makes sure that the disk has space to divide `free`, a free block or the slack, at the end of `block` or to use all of it: for its
+    /// markers, the part of `block` in it, and the start marker and the links of the rest.
+    fn ensure_divisible(&mut self, free: Extent, block: Extent) -> Result<()> {
         let is_slack = free.start == self.size; // which has no end marker
         self.ensure_words([Some(free.start), (!is_slack).then_some(free.end_marker())])?;
-        let scratch_end = (end + FREE_HEAD).min(free.end_marker());
-        self.medium.ensure_space(free.blob()..scratch_end, Bytes::Scratch)
+        let scratch_end = (block.end() + FREE_HEAD).min(free.end_marker());
+        self.medium.ensure_space(block.start.max(free.blob())..scratch_end, Bytes::Scratch)
     }
 
     /// Clears start markers of blocks that do not exist any more.

@@ -90,14 +90,17 @@ impl<M: Medium> Heap<M> {
         if !self.dynamic {
             return Err(Error::Full { size: requested });
         }
-        let start = match self.slack() {
-            Some(slack) => slack.start,
-            None => self.free_before(self.size).map_or(self.size, |free| free.start),
-        };
+        let start = self.start_of_growth();
         let data_len = data_len_in_step(start, requested).ok_or(Error::TooLarge(requested))?;
         self.extend_tail(start, Extent { start, data_len }.end())?;
         let free = Extent::between(start, self.medium.end());
         Ok(Place { block: Extent { start, data_len: split(free.data_len, data_len) }, free })
+    }
+
+    /// Where a block starts that a dynamic medium grows for: where its slack does, or else a free block at its end, or at the end.
+    pub(super) fn start_of_growth(&self) -> u64 {
+        let tail = self.slack().or_else(|| self.free_before(self.size));
+        tail.map_or(self.size, |tail| tail.start)
     }
 
     /// Makes `block` a live block, with `end_word` in the place of its end marker. It ends in `free` or with it, and what it leaves of
@@ -112,7 +115,7 @@ impl<M: Medium> Heap<M> {
     /// is a free block of the index, or the slack, or begins where the old end of the block that grows is; the start marker of a block
     /// that grows has space on the disk.
     pub(super) fn claim(&mut self, block: Extent, free: Extent, end_word: u64) -> Result<()> {
-        let Rest { rest, is_zeros } = self.begin_division(block.end(), free)?;
+        let Rest { rest, is_zeros } = self.begin_division(block, free)?;
         self.medium.store(block.end_marker(), end_word);
         // A whole block needs no barrier before it is published, unless its data or the intent of a move must be on the disk first.
         let needs_barrier = (rest.is_some() && !is_zeros) || end_word != Marker::live(block.data_len).0;
@@ -120,14 +123,13 @@ impl<M: Medium> Heap<M> {
         let marker = Marker::live(block.data_len);
         // A log counts from the commit of its first record on, and a barrier comes before that.
         let needs_publishing = end_word != record::reserved(block.end_marker());
-        let published = match prepared {
-            Ok(()) if needs_publishing => self.publish(block.start, marker),
-            Ok(()) => {
-                self.medium.store(block.start, marker.0);
-                Ok(())
+        let published = prepared.and_then(|()| {
+            if needs_publishing {
+                return self.publish(block.start, marker);
             }
-            Err(error) => Err(error),
-        };
+            self.medium.store(block.start, marker.0);
+            Ok(())
+        });
         if let Err(error) = published {
             // A recent block had the end marker of a live one, which the fast path of allocating relies on. This does not matter here.
             debug_assert!(!self.writable, "nothing is allocated after a failed sync");
@@ -142,11 +144,12 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    /// Begins to divide `free`, a free block or the slack, at `end`, or to use all of it: writes the start marker of the rest, where the
-    /// chain does not lead yet. The caller publishes the first part, and calls `end_division`. Fails iff there is no memory or no space
+    /// Begins to divide `free`, a free block or the slack, at the end of `block`, or to use all of it: writes the start marker of the rest,
+    /// where the chain does not lead yet. The caller publishes `block`, and calls `end_division`. Fails iff there is no memory or no space
     /// on the disk; then nothing changed.
     #[inline(always)]
-    pub(super) fn begin_division(&mut self, end: u64, free: Extent) -> Result<Rest> {
+    pub(super) fn begin_division(&mut self, block: Extent, free: Extent) -> Result<Rest> {
+        let end = block.end();
         let is_slack = free.start == self.size;
         let rest = (end != free.end()).then(|| Extent::between(end, free.end()));
         let is_zeros = is_slack && end >= self.zeros_from;
@@ -155,7 +158,7 @@ impl<M: Medium> Heap<M> {
         } else if rest.is_some() {
             self.index.prepare(end)?;
         }
-        self.ensure_divisible(free, end)?;
+        self.ensure_divisible(free, block)?;
         if let Some(rest) = rest {
             self.medium.store(rest.start, Marker::free(rest.data_len).0);
         }

@@ -68,7 +68,7 @@ impl<M: Medium> Heap<M> {
         }
         if start < self.size {
             let tail = Extent::between(start, self.size);
-            if let Err(error) = self.ensure_divisible(tail, end) {
+            if let Err(error) = self.ensure_divisible(tail, Extent::between(tail.start, end)) {
                 let _ = self.medium.set_end(end_before);
                 return Err(error);
             }

@@ -490,7 +490,7 @@ impl<M: Medium> Heap<M> {
             self.may_store()?;
             self.carve(region, free)?;
         } else {
-            self.ensure_divisible(free, free.end())?;
+            self.ensure_divisible(free, free)?;
             self.take_from_index(free);
         }
         self.index.put_reserved(start);
@@ -505,7 +505,7 @@ impl<M: Medium> Heap<M> {
     ///   after    region | rest: free   end
     /// ```
     fn carve(&mut self, region: Extent, free: Extent) -> Result<()> {
-        let Rest { rest, .. } = self.begin_division(region.end(), free)?;
+        let Rest { rest, .. } = self.begin_division(region, free)?;
         self.medium.store(region.end_marker(), Marker::free(region.data_len).0);
         // Zeros need it too: nothing flushes between two regions, and the words of the next are behind the start marker of the rest.
         let prepared = if rest.is_some() { self.barrier() } else { Ok(()) };

@@ -90,15 +90,15 @@ impl Space {
 
     /// As [`Medium::give_back`](super::Medium::give_back).
     pub fn give_back(&mut self, file: &MappedFile, range: Range<u64>, least: u64) -> Result<()> {
-        let page = file.page();
-        let (from, to) = (range.start.next_multiple_of(page), range.end / page * page);
-        if from >= to || to - from < least {
+        let pages = whole_pages(file, range);
+        let len = pages.end.saturating_sub(pages.start);
+        if len == 0 || len < least {
             return Ok(());
         }
         // First the note: if the call fails, pages that have space count as ones that don't, which costs a call later.
         let holes = self.holes.get_or_insert_with(|| Holes::filled(file));
-        holes.note_hole(from..to);
-        file.punch_hole(from, to - from).map_err(Error::system(GIVING_BACK))
+        holes.note_hole(pages.clone());
+        file.punch_hole(pages.start, len).map_err(Error::system(GIVING_BACK))
     }
 
     /// Makes pages that the file grew by writable, up to `end` and some further.
@@ -119,6 +119,12 @@ struct Holes {
     filled: Vec<u64>,
     /// Whether a load from a hole through the mapping takes space on the disk, and is a SIGBUS if the disk is full.
     loads_fill: bool,
+}
+
+/// The pages that are wholly in the range. Empty, or the wrong way round, if there are none.
+fn whole_pages(file: &MappedFile, range: Range<u64>) -> Range<u64> {
+    let page = file.page();
+    range.start.next_multiple_of(page)..range.end / page * page
 }
 
 impl Holes {
@@ -210,10 +216,9 @@ impl Holes {
     /// Gives the space of whole pages of the range back to the disk, if the system can.
     fn open_again(&mut self, file: &MappedFile, at: u64, len: u64) {
         self.note_hole(at..at + len);
-        let page = file.page();
-        let (from, to) = (at.next_multiple_of(page), (at + len) / page * page);
-        if from < to {
-            let _ = file.punch_hole(from, to - from);
+        let pages = whole_pages(file, at..at + len);
+        if !pages.is_empty() {
+            let _ = file.punch_hole(pages.start, pages.end - pages.start);
         }
     }
 }
