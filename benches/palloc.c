@@ -13,6 +13,7 @@
  *   open     of the closed file, which is in the page cache; "cold": which is on the disk only
  *   space    bytes of the closed file over bytes that were asked for
  */
+#include "../c_tests/support/disk_reads.h"
 #include "bench.h"
 #include "syncs.h"
 #include "peer.h"
@@ -594,26 +595,13 @@ struct cold {
     int plainly;
 };
 
-static double mib_read(void)
-{
-    FILE *counters = fopen("/proc/self/io", "r");
-    unsigned long long bytes = 0;
-    char line[80];
-
-    while (counters != NULL && fgets(line, sizeof line, counters) != NULL)
-        if (sscanf(line, "read_bytes: %llu", &bytes) == 1)
-            break;
-    if (counters != NULL)
-        fclose(counters);
-    return (double)bytes / (1 << 20);
-}
-
 /* Wall-clock time to open `disk_file` after its pages were dropped, and what was read from the disk. */
 static void measure_cold(void *arg, double *figures)
 {
     const struct cold *t = (const struct cold *)arg;
     int fd = open(disk_file, O_RDWR);
-    double start, read = mib_read();
+    uint64_t before = disk_reads();
+    double start;
 
     MUST(fd >= 0 && fsync(fd) == 0 && posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0);
     close(fd);
@@ -623,7 +611,7 @@ static void measure_cold(void *arg, double *figures)
     else
         palloc_close(palloc_init(disk_file, PALLOC_READONLY));
     figures[0] = (nanoseconds(CLOCK_MONOTONIC) - start) / 1e6;
-    figures[1] = mib_read() - read;
+    figures[1] = (double)(disk_reads() - before) / (1 << 20);
 }
 
 /* Blobs from half the mean to one and a half, all stored to. */

@@ -5,11 +5,10 @@
  * POSIX only: it counts system calls and the blocks of files
  */
 #include "palloc_util.h"
+#include "support/mounted.h"
 
 #include <sys/ioctl.h>
 #if defined(__linux__)
-#include <sched.h>
-#include <sys/mount.h>
 #include <sys/syscall.h>
 #endif
 
@@ -392,53 +391,25 @@ static void trimmed_and_full(const char *directory)
     unlink(path);
 }
 
+static void on_disk(void *user)
+{
+    const char *kind = (const char *)user;
+
+    trim_on("disk", kind);
+    if (strcmp(kind, "ext2") != 0)
+        trimmed_and_full("disk");
+}
+
 static void file_systems(void)
 {
-    static const char *const kinds[][2] = {{"ext4", "mkfs.ext4 -q -F image"}, {"ext4 with blocks of 1 KiB", "mkfs.ext4 -q -F -b 1024 image"},
-        {"ext2", "mkfs.ext2 -q -F image"}, {"xfs", "mkfs.xfs -q -f image"}, {"btrfs", "mkfs.btrfs -q -f image"}, {"tmpfs", NULL}};
+    static const char *const kinds[][3] = {{"ext4", "mkfs.ext4 -q -F", "120M"},
+        {"ext4 with blocks of 1 KiB", "mkfs.ext4 -q -F -b 1024", "120M"}, {"ext2", "mkfs.ext2 -q -F", "120M"},
+        {"xfs", "mkfs.xfs -q -f", "320M"}, {"btrfs", "mkfs.btrfs -q -f", "120M"}, {"tmpfs", NULL, "40M"}};
     unsigned k;
 
     for (k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         TESTF("trim-and-a-full-disk-on-%s", kinds[k][0]);
-#if defined(__linux__)
-        if (geteuid() != 0) {
-            SKIP("needs root to mount a file system");
-        } else {
-            int status = 0;
-            pid_t child;
-
-            fflush(stdout);
-            child = fork();
-            if (child == 0) {
-                char command[300];
-                int made;
-
-                alarm(tap_seconds(100));
-                if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
-                    _exit(77);
-                mkdir("disk", 0755);
-                snprintf(command, sizeof command,
-                    "exec >/dev/null 2>&1; truncate -s %s image && PATH=$PATH:/sbin:/usr/sbin && %s && mount -o loop image disk",
-                    k == 3 ? "320M" : "120M", kinds[k][1] != NULL ? kinds[k][1] : "");
-                made = kinds[k][1] == NULL ? mount("none", "disk", "tmpfs", 0, "size=40M") : system(command);
-                if (made != 0)
-                    _exit(77);
-                trim_on("disk", kinds[k][0]);
-                if (strcmp(kinds[k][0], "ext2") != 0)
-                    trimmed_and_full("disk");
-                umount("disk");
-                _exit(tap_done());
-            }
-            CHECK_EQ_I(waitpid(child, &status, 0), child);
-            if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
-                SKIP("can't make or mount one");
-            else
-                CHECK_EQ_I(status, 0);
-            unlink("image");
-        }
-#else
-        SKIP("Linux only");
-#endif
+        on_file_system(kinds[k][1], kinds[k][2], 100, on_disk, (void *)kinds[k][0]);
     }
 }
 
@@ -763,11 +734,11 @@ static void killed_before_the_link(void)
 
 int main(void)
 {
-    aligned();
-    killed();
-    trim();
-    file_systems();
-    unreachable_blobs();
-    killed_before_the_link();
+    PART(aligned());
+    PART(killed());
+    PART(trim());
+    PART(file_systems());
+    PART(unreachable_blobs());
+    PART(killed_before_the_link());
     return tap_done();
 }

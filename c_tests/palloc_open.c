@@ -2,6 +2,7 @@
 /* palloc_init on every kind of file: created, initialized, opened, healed, or refused with nothing written. */
 
 #include "palloc_util.h"
+#include "support/disk_reads.h"
 
 #define FILE_NAME "open.db"
 
@@ -1327,21 +1328,6 @@ static void descriptors(void)
 }
 
 #ifdef __linux__
-/* The bytes that this process has read from disks, 0 if the system does not count them. */
-static uint64_t bytes_read(void)
-{
-    FILE *counters = fopen("/proc/self/io", "r");
-    unsigned long long bytes = 0;
-    char line[80];
-
-    while (counters != NULL && fgets(line, sizeof line, counters) != NULL)
-        if (sscanf(line, "read_bytes: %llu", &bytes) == 1)
-            break;
-    if (counters != NULL)
-        fclose(counters);
-    return bytes;
-}
-
 /* Brings the file to the disk, and out of memory. Returns the bytes of it that opening it reads. */
 static uint64_t bytes_to_open(void)
 {
@@ -1351,9 +1337,9 @@ static uint64_t bytes_to_open(void)
     CHECK_EQ_I(fsync(fd), 0);
     CHECK_EQ_I(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
     close(fd);
-    before = bytes_read();
+    before = disk_reads();
     palloc_close(opened(PALLOC_DEFAULT));
-    return bytes_read() - before;
+    return disk_reads() - before;
 }
 
 static void cold(void)

@@ -6,13 +6,9 @@
  */
 #include "failing_writes.h"
 #include "palloc_util.h"
+#include "support/mounted.h"
 
 #include <dirent.h>
-#if defined(__linux__)
-#include <sched.h>
-#include <sys/mount.h>
-#include <sys/syscall.h>
-#endif
 
 #define FILE_NAME "medium.db"
 #define COPY "copy.db"
@@ -134,44 +130,16 @@ static void during_churn(const char *directory, uint32_t flags, unsigned count)
 
 /* --------------------------------------------------------------------------------------------------------------------------- clones */
 
+static void clones_during_churn(void *user)
+{
+    (void)user;
+    during_churn("disk", PALLOC_SNAPSHOT_CLONE, 40 / tap_every(4));
+}
+
 static void clones(const char *kind, const char *make, const char *size)
 {
-#if defined(__linux__)
-    char command[300];
-    pid_t child;
-    int status = 0;
-
     TESTF("clones-on-%s-during-churn-of-two-threads-are-states-between-two-calls", kind);
-    if (geteuid() != 0) {
-        SKIP("needs root to mount a file system");
-        return;
-    }
-    fflush(stdout);
-    child = fork();
-    if (child == 0) {
-        alarm(tap_seconds(100));
-        if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
-            _exit(77);
-        snprintf(command, sizeof command,
-                 "exec >/dev/null 2>&1; mkdir -p disk && truncate -s %s image && PATH=$PATH:/sbin:/usr/sbin && %s image && mount -o loop image disk",
-                 size, make);
-        if (system(command) != 0)
-            _exit(77);
-        during_churn("disk", PALLOC_SNAPSHOT_CLONE, 40 / tap_every(4));
-        umount("disk");
-        _exit(tap_done());
-    }
-    CHECK_EQ_I(waitpid(child, &status, 0), child);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
-        SKIP("can't make or mount one");
-    else
-        CHECK_EQ_I(status, 0);
-    unlink("image");
-#else
-    (void)make, (void)size;
-    TESTF("clones-on-%s", kind);
-    SKIP("Linux only");
-#endif
+    on_file_system(make, size, 100, clones_during_churn, NULL);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------------- errors */
