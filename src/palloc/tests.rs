@@ -30,6 +30,22 @@ pub(super) fn is_deep() -> bool {
     std::env::var_os("DEEP").is_some_and(|deep| !deep.is_empty())
 }
 
+/// Calls `run` with every sequence of at most three steps, or four.
+pub(super) fn every_short_sequence<S: Copy>(choices: &[S], run: &mut impl FnMut(&[S])) {
+    fn extend<S: Copy>(choices: &[S], more: usize, steps: &mut Vec<S>, run: &mut impl FnMut(&[S])) {
+        for &step in choices {
+            steps.push(step);
+            run(steps);
+            if more > 0 {
+                extend(choices, more - 1, steps, run);
+            }
+            steps.pop();
+        }
+    }
+    let longest = if is_deep() { 4 } else { 3 };
+    extend(choices, longest - 1, &mut Vec::new(), run);
+}
+
 /// A small generator of fixed sequences.
 struct Random(u64);
 

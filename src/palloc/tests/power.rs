@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{
-    Blobs, Flags, Heap, MemMedium, Operation, Random, any_operation, blobs, check_killed, closed, fill, is_deep, open,
-    random_operation, recover,
+    Blobs, Flags, Heap, MemMedium, Operation, Random, any_operation, blobs, check_killed, closed, every_short_sequence,
+    fill, is_deep, open, random_operation, recover,
 };
 use crate::palloc::medium::Medium;
 
@@ -272,13 +272,14 @@ pub(super) fn short_medium(start: Vec<u8>, flags: Flags, exact: bool) -> Durable
 pub(super) const SHORT: [(usize, Flags, bool); 3] =
     [(0, Flags::DYNAMIC, false), (0, Flags::DYNAMIC, true), (5000, Flags::DEFAULT, false)];
 
-/// Runs `steps`, with `sabotage` as in MemMedium, and opens every image there is.
-fn run_short(medium: (usize, Flags, bool), steps: &[Step], sabotage: Option<u64>) -> Durable {
+/// Runs `steps`, with `sabotage` as in MemMedium, and opens every image of a power cut during the steps from `first` on.
+fn cut_power_from(first: usize, medium: (usize, Flags, bool), steps: &[Step], sabotage: Option<u64>) -> Durable {
     let mut random = Random(9);
     let mut medium = short_medium(vec![0; medium.0], medium.1, medium.2);
     medium.heap.medium.sabotage = sabotage;
     for (i, step) in steps.iter().enumerate() {
-        let filled = medium.cut_power_during(&mut random, 5000, |heap, before, _| step.run(heap, before));
+        let budget = if i < first { 0 } else { 5000 };
+        let filled = medium.cut_power_during(&mut random, budget, |heap, before, _| step.run(heap, before));
         if let Some(ptr) = filled {
             medium.fill(ptr, 0x40 + i as u8);
         }
@@ -286,19 +287,17 @@ fn run_short(medium: (usize, Flags, bool), steps: &[Step], sabotage: Option<u64>
     medium
 }
 
+fn run_short(medium: (usize, Flags, bool), steps: &[Step], sabotage: Option<u64>) -> Durable {
+    cut_power_from(0, medium, steps, sabotage)
+}
+
 #[test]
 fn every_image_of_a_power_cut_in_every_short_sequence_opens() {
     let mut images = 0;
     for medium in SHORT {
-        for a in STEPS {
-            for b in STEPS {
-                for c in STEPS {
-                    let fourth: &[Step] = if is_deep() { &STEPS } else { &[] };
-                    let images_of = |steps: &[Step]| run_short(medium, steps, None).images_opened;
-                    images += images_of(&[a, b, c]) + fourth.iter().map(|&d| images_of(&[a, b, c, d])).sum::<usize>();
-                }
-            }
-        }
+        every_short_sequence(&STEPS, &mut |steps| {
+            images += cut_power_from(steps.len() - 1, medium, steps, None).images_opened;
+        });
     }
     println!("{images} images opened");
     assert!(images > 10_000);

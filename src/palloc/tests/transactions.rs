@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::power::{Durable, cut_power_between_syncs, power_cuts, short_medium};
 use super::{
-    Blobs, Flags, Heap, MemMedium, Operation, Random, Result, blobs, check_killed, closed, fill, is_deep, open,
-    random_operation, recover,
+    Blobs, Flags, Heap, MemMedium, Operation, Random, Result, blobs, check_killed, closed, every_short_sequence, fill,
+    is_deep, open, random_operation, recover,
 };
 use crate::palloc::heap::Changes;
 use crate::palloc::sabotage::{BROKEN, Rule};
@@ -142,19 +142,25 @@ pub(super) fn start(medium: usize) -> Durable {
     short_medium(vec![0; size], flags, exact)
 }
 
-/// Runs `steps` on a durable medium, of which the barrier with this number is left out, and opens every image of a power cut.
-fn run_short(medium: usize, steps: &[Step], sabotage: Option<u64>) -> Durable {
+/// Runs `steps` on a durable medium, of which the barrier with this number is left out, and opens every image of a power cut during the
+/// steps from `first` on.
+fn cut_power_from(first: usize, medium: usize, steps: &[Step], sabotage: Option<u64>) -> Durable {
     let mut random = Random(9);
     let mut medium = start(medium);
     medium.heap.medium.sabotage = sabotage;
     for (i, step) in steps.iter().enumerate() {
         let value = 0x40 + i as u8;
-        let filled = medium.cut_power_during(&mut random, 2000, |heap, before, _| step.run(heap, before, value));
+        let budget = if i < first { 0 } else { 2000 };
+        let filled = medium.cut_power_during(&mut random, budget, |heap, before, _| step.run(heap, before, value));
         if let Some(ptr) = filled {
             medium.fill(ptr, value);
         }
     }
     medium
+}
+
+fn run_short(medium: usize, steps: &[Step], sabotage: Option<u64>) -> Durable {
+    cut_power_from(0, medium, steps, sabotage)
 }
 
 pub(super) fn is_found(test: impl FnOnce()) -> bool {
@@ -165,36 +171,31 @@ pub(super) fn is_found(test: impl FnOnce()) -> bool {
     found
 }
 
-fn every_short_sequence(mut run: impl FnMut(usize, &[Step])) {
-    for medium in 0..MEDIA.len() {
-        for a in STEPS {
-            for b in STEPS {
-                for c in STEPS {
-                    run(medium, &[a, b, c]);
-                    let fourth: &[Step] = if is_deep() { &STEPS } else { &[] };
-                    fourth.iter().for_each(|&d| run(medium, &[a, b, c, d]));
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn every_image_of_a_power_cut_in_every_short_sequence_with_transactions_opens() {
+fn every_image_of_short_sequences(medium: usize) {
     let mut images = 0;
-    every_short_sequence(|medium, steps| {
-        let run = || run_short(medium, steps, None).images_opened;
+    every_short_sequence(&STEPS, &mut |steps| {
+        let run = || cut_power_from(steps.len() - 1, medium, steps, None).images_opened;
         images += catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| panic!("medium {medium}: {steps:?}"));
     });
     println!("{images} images opened");
     assert!(images > 10_000);
 }
 
+#[test]
+fn every_image_of_a_power_cut_in_every_short_sequence_with_transactions_opens_dynamic() {
+    every_image_of_short_sequences(0);
+}
+
+#[test]
+fn every_image_of_a_power_cut_in_every_short_sequence_with_transactions_opens_static() {
+    every_image_of_short_sequences(1);
+}
+
 /// Without PALLOC_SYNC: before each store of each operation of every short sequence.
 #[test]
 fn a_kill_in_every_short_sequence_with_transactions_leaves_all_or_nothing() {
     let mut states_seen = 0;
-    every_short_sequence(|medium, steps| {
+    let mut kill_in = |medium: usize, steps: &[Step]| {
         let mut heap = start(medium).heap;
         heap.medium.barriers = None;
         for (i, step) in steps.iter().enumerate() {
@@ -204,14 +205,20 @@ fn a_kill_in_every_short_sequence_with_transactions_leaves_all_or_nothing() {
             let after = blobs(&heap);
             let mut states = heap.medium.before_each_change.take().unwrap();
             states.push(heap.medium.bytes.clone());
-            states_seen += states.len();
-            states.into_iter().for_each(|state| check_killed(state, &before, &after, &operation));
+            // The states of the other steps belong to shorter sequences.
+            if i + 1 == steps.len() {
+                states_seen += states.len();
+                states.into_iter().for_each(|state| check_killed(state, &before, &after, &operation));
+            }
             if let Some(ptr) = filled {
                 fill(&mut heap, ptr, 0x40 + i as u8);
             }
         }
         closed(heap);
-    });
+    };
+    for medium in 0..MEDIA.len() {
+        every_short_sequence(&STEPS, &mut |steps| kill_in(medium, steps));
+    }
     println!("{states_seen} states opened");
     assert!(states_seen > 10_000);
 }
@@ -304,9 +311,9 @@ fn the_barrier_of_a_region_made_where_a_blob_was_is_needed() {
 #[test]
 fn two_regions_between_two_flushes_are_in_the_chain_after_any_power_cut() {
     let steps = [Step::Tx(&[], 0, 1), Step::Alloc(1_500_000), Step::Tx(&[60_000, 60_000], 0, 0)];
-    let before = run_short(0, &steps[..2], None).barriers;
-    assert_eq!(run_short(0, &steps, None).barriers, before + 2 + 2, "a barrier of each region");
-    assert!(is_found(|| drop(run_short(0, &steps, Some(before as u64)))));
+    let before = cut_power_from(2, 0, &steps[..2], None).barriers;
+    assert_eq!(cut_power_from(2, 0, &steps, None).barriers, before + 2 + 2, "a barrier of each region");
+    assert!(is_found(|| drop(cut_power_from(2, 0, &steps, Some(before as u64)))));
 }
 
 /// Opening frees the log, whose end marker is still a tag, and then walks along the chain once more.
