@@ -116,8 +116,8 @@ static void overwrite_markers(const char *name, const struct bytes *b, size_t ze
     medium_parse(&m, b->at, b->size);
     memcpy(all.at, b->at, b->size);
     memset(all.at + b->size, 0, zeros);
-    for (k = 0; k < m.blocks.count && good; k += m.blocks.count > 60 ? 7 : 1) {
-        for (i = 0; i < 64 * 3 + 100 && good; i++) {
+    for (k = 0; k < m.blocks.count && good; k += (m.blocks.count > 60 ? 7 : 1) * tap_every(3)) {
+        for (i = 0; i < 64 * 3 + 100 && good; i += (int)tap_every(29)) {
             uint64_t word = i < 192 ? ((uint64_t)1 << i / 3) + (uint64_t)(i % 3) - 1 : rng_next(&rng) >> rng_below(&rng, 64);
             uint64_t n = word & ~FREE_BIT, at = m.blocks.at[k].start;
             size_t later;
