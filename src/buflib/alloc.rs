@@ -109,7 +109,7 @@ pub(crate) fn alloc(ctx: &Context, request: Request<'_>) -> core::result::Result
         ctx.worst_alloc.set(ctx.worst_alloc.get().max(ctx.moved_words.get().wrapping_sub(moved)));
     }
     ctx.reserved.set(0);
-    compact::settle(ctx);
+    compact::note_stuck(ctx);
     result
 }
 

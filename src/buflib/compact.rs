@@ -19,7 +19,7 @@ pub(crate) fn saturate(words: usize) -> u32 {
 }
 
 /// Ends an operation that may have compacted: the pool is not compact if a block would not move.
-pub(crate) fn settle(ctx: &Context) {
+pub(crate) fn note_stuck(ctx: &Context) {
     if ctx.stuck.get() {
         ctx.compact.set(false);
     }
@@ -89,7 +89,7 @@ impl Space {
     /// Updates the gap and the hole for a block at `start` of `len` words with this fate. Returns the words that no later block can fill,
     /// possibly 0.
     #[inline(always)]
-    fn pass(&mut self, fate: Fate, start: usize, len: usize) -> Extent {
+    fn advance(&mut self, fate: Fate, start: usize, len: usize) -> Extent {
         let gap = Extent { start: start - self.gap, len: self.gap };
         match fate {
             Fate::Untouched => Extent::default(),
@@ -172,7 +172,7 @@ impl Pass<'_> {
         if !ops.movable() || pinned || !self.try_move(block, ops, fate)? {
             fate = self.space.fate(start, len, align, false);
         }
-        let left = self.space.pass(fate, start, len);
+        let left = self.space.advance(fate, start, len);
         match fate {
             Fate::Fill { .. } if self.space.hole.len < NODE => {
                 let mut behind = shape_at(self.ctx, self.pool, self.space.hole.end())?;
@@ -239,7 +239,7 @@ impl Pass<'_> {
         let gap = self.space.gap;
         if let Err(fault) = walked.and(left) {
             if gap > 0 {
-                free_tree::mark(self.pool, Extent { start: end - gap, len: gap });
+                free_tree::store_length(self.pool, Extent { start: end - gap, len: gap });
             }
             return Err(fault);
         }
@@ -262,7 +262,7 @@ pub(crate) fn longest_if_all_agree(ctx: &Context) -> Result<usize> {
             let block = shape(pool, end, ctx.handles(), start)?;
             let may_move = block.flags.pins == 0 && ops(ctx, &block)?.movable();
             let fate = space.fate(start, len, 1 << block.flags.align, may_move);
-            longest = longest.max(space.pass(fate, start, len).len);
+            longest = longest.max(space.advance(fate, start, len).len);
         }
         start += len;
     }

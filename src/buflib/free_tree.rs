@@ -134,7 +134,7 @@ impl<'a> Plan<'a> {
         }
         if let Some(new) = change.new {
             self.free_words = self.free_words.wrapping_add(new.len);
-            self.mark(new);
+            self.store_length(new);
         }
         Ok(())
     }
@@ -276,7 +276,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Writes the length of a free block at both its ends.
-    fn mark(&mut self, block: Extent) {
+    fn store_length(&mut self, block: Extent) {
         let length = block.len.wrapping_neg();
         self.set(block.start, LENGTH, length);
         if block.len > 1 {
@@ -538,7 +538,7 @@ pub(crate) fn forget(pool: Pool, block: Extent) {
 }
 
 /// Writes the length of a free block at both its ends.
-pub(crate) fn mark(pool: Pool, block: Extent) {
+pub(crate) fn store_length(pool: Pool, block: Extent) {
     let length = block.len.wrapping_neg();
     pool.set(block.start, length);
     pool.set(block.end() - 1, length);
@@ -550,7 +550,7 @@ pub(crate) fn add(ctx: &Context, block: Extent) -> Result<()> {
     if block.len >= NODE {
         plan.insert(block)?;
     }
-    plan.mark(block);
+    plan.store_length(block);
     plan.carry_out();
     Ok(())
 }

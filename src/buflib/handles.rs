@@ -25,7 +25,7 @@ const _: () =
     assert!(RUN_WORDS <= BITS && RUN_WORDS % 2 == 0, "`summary` has a bit for each of `runs`, and `widen` pairs them");
 
 /// Sets the bit of a handle that became free.
-fn mark(ctx: &Context, handle: usize) {
+fn set_bit(ctx: &Context, handle: usize) {
     let run = (handle - 1) >> ctx.run_shift.get();
     let word = &ctx.runs[run / BITS];
     word.set(word.get() | (1 << (run % BITS)));
@@ -140,7 +140,7 @@ pub(crate) fn release(ctx: &Context, handle: usize) -> bool {
     if handle == last {
         ctx.set_handles(last - 1);
     } else {
-        mark(ctx, handle);
+        set_bit(ctx, handle);
     }
     handle != last
 }

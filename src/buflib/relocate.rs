@@ -2,7 +2,7 @@
 //! Moving the whole pool: to another place, or up by memory that is taken away at its start; and moving its end.
 
 use super::block::{Any, Extent, Result, check_headers, length_at, shape_at, walk};
-use super::compact::{compact, settle};
+use super::compact::{compact, note_stuck};
 use super::layout::*;
 use super::{free_tree, handles};
 
@@ -38,7 +38,7 @@ pub(crate) fn buffer_out(ctx: &Context, wanted: usize) -> Result<Option<(*mut u8
     }
     if !ctx.compact.get() {
         compact(ctx)?;
-        settle(ctx);
+        note_stuck(ctx);
     }
     let align = largest_alignment(ctx)?;
     let room = ctx.end_space() / align * align;
@@ -116,7 +116,7 @@ pub(crate) fn resize(ctx: &Context, size: usize) -> Result<bool> {
     let fits = || ctx.end() + ctx.handles() <= words;
     if !fits() && !ctx.compact.get() {
         compact(ctx)?;
-        settle(ctx);
+        note_stuck(ctx);
     }
     if words == 0 || !fits() {
         return Ok(false);

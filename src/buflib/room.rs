@@ -4,7 +4,7 @@
 use super::alloc::{Error, Request, alloc};
 use super::block::{Any, Result, block_of, check_headers, length_at, shape, walk};
 use super::callbacks::ops;
-use super::compact::{BACK, FRONT, compact, compact_and_shrink, saturate, settle};
+use super::compact::{BACK, FRONT, compact, compact_and_shrink, note_stuck, saturate};
 use super::layout::*;
 use super::{compact as compaction, free_tree, handles};
 
@@ -26,7 +26,7 @@ pub(crate) fn allocatable(ctx: &Context) -> Result<usize> {
         check_headers(ctx)?;
     } else {
         compact(ctx)?; // which checks them
-        settle(ctx);
+        note_stuck(ctx);
     }
     if !handles::available(ctx) {
         return Ok(0);
@@ -154,7 +154,7 @@ pub(crate) fn alloc_maximum(
     let inner = free_tree::longest(ctx).saturating_sub(HEADER + name_words) * W;
     let size = end_estimate(ctx).max(inner);
     if size == 0 || !handles::available(ctx) {
-        settle(ctx);
+        note_stuck(ctx);
         return Err(Error::NoHandle);
     }
     let handle = alloc(ctx, Request { size, name, ops, align: 0 })?;

@@ -3,11 +3,11 @@
 
 pub mod buflib;
 pub mod core_alloc;
+mod open_media;
 pub mod palloc;
 pub mod palloc_fd;
 #[cfg(one_object)]
 mod panic;
-mod registry;
 pub mod rockbox_buflib;
 pub mod rockbox_chunk_alloc;
 pub mod rockbox_core_alloc;

@@ -116,7 +116,7 @@ struct Handle {
     filename: CString,
     medium: Palloc,
     /// For the thread that has the medium's lock.
-    transactions: UnsafeCell<Transactions>,
+    transactions: UnsafeCell<TxHandles>,
 }
 
 /// A transaction: made by palloc_begin, gone after palloc_commit or palloc_cancel. One thread at a time uses it.
@@ -127,13 +127,13 @@ pub struct palloc_tx {
 
 /// The transactions that palloc_begin has made. palloc_close frees them.
 #[derive(Default)]
-struct Transactions {
+struct TxHandles {
     /// The open ones first. The others are for the next palloc_begin.
     all: Vec<*mut palloc_tx>,
     open: usize,
 }
 
-impl Transactions {
+impl TxHandles {
     /// One that is not open, the first behind the open ones.
     fn spare(&mut self, pt: *mut palloc_t) -> engine::Result<*mut palloc_tx> {
         if self.open == self.all.len() {
@@ -158,7 +158,7 @@ impl Transactions {
     }
 }
 
-impl Drop for Transactions {
+impl Drop for TxHandles {
     fn drop(&mut self) {
         for &tx in &self.all {
             // SAFETY: it came from Box::into_raw in `spare`, as a slice of one. No thread uses it any more.
@@ -235,7 +235,7 @@ pub(super) fn invalid(function: &str, what: &str) {
 
 impl Handle {
     /// The transactions. They are not used any more when the lock is given back, or this is called again.
-    fn transactions<'a>(&'a self, _lock: &'a mut Locked<'_>) -> &'a mut Transactions {
+    fn transactions<'a>(&'a self, _lock: &'a mut Locked<'_>) -> &'a mut TxHandles {
         // SAFETY: the lock is that of this medium, so no other thread is here; and it is borrowed as long as the result is.
         unsafe { &mut *self.transactions.get() }
     }

@@ -5,8 +5,8 @@
 
 use std::ffi::{CStr, c_char, c_int};
 
+use super::open_media::{self, OpenedAs, Opening, Taken};
 use super::palloc::{invalid, report, report_on};
-use super::registry::{self, OpenedAs, Opening, Taken};
 use super::{get_errno, set_errno};
 use crate::palloc::{self as engine, Error, Flags, Locked, Palloc, close_descriptor};
 
@@ -39,7 +39,7 @@ pub const PALLOC_EXTENDED: u32 = 1u32 << 31;
 /// succeeds does not change errno.
 fn with<T>(function: &str, fd: c_int, failed: T, f: impl FnMut(&mut Locked<'_>) -> engine::Result<T>) -> T {
     let errno = get_errno();
-    let result = registry::with_medium(fd, |medium| medium.with(f));
+    let result = open_media::with_medium(fd, |medium| medium.with(f));
     value_or_report(function, fd, errno, failed, result)
 }
 
@@ -171,7 +171,7 @@ pub extern "C" fn palloc_fd_close(fd: PALLOC_FD) -> PALLOC_RESPONSE {
 }
 
 fn close(fd: c_int) -> engine::Result<()> {
-    let Taken { medium, is_open, is_shared } = registry::take(fd);
+    let Taken { medium, is_open, is_shared } = open_media::take(fd);
     // A palloc_open that failed returned 0, and the program may pass 0 to palloc_close: the standard descriptors stay open.
     let is_ours = is_open && (medium.is_some() || fd > 2);
     let closed = match medium {
@@ -183,7 +183,7 @@ fn close(fd: c_int) -> engine::Result<()> {
         None => Ok(()),
     };
     if !is_ours {
-        return Err(registry::no_medium());
+        return Err(open_media::no_medium());
     }
     // SAFETY: open. The caller promises that nobody uses it any more, and asks to close it.
     unsafe { close_descriptor(fd) };

@@ -11,7 +11,7 @@ use libc::size_t;
 
 use super::ErrorText;
 use crate::vmem::arena::Bump;
-use crate::vmem::region::{self, Request};
+use crate::vmem::registry::{self, Request};
 use crate::vmem::{self as engine, Error, Protect, Result};
 
 /// A flag of vmem_grow_init: use huge pages, on systems that have them. The arena is faster to fill, and uses memory in steps of 2 MiB.
@@ -174,9 +174,9 @@ fn pointer<T>(address: usize) -> *mut T {
     ptr::with_exposed_provenance_mut(address)
 }
 
-/// Reserves address space for the C function `function`. Returns NULL, and reports the error, iff `request` or `region::reserve` fails.
+/// Reserves address space for the C function `function`. Returns NULL, and reports the error, iff `request` or `registry::reserve` fails.
 fn reserve(function: &str, request: impl FnOnce() -> Result<Request>) -> *mut c_void {
-    value(function, ptr::null_mut(), request().and_then(region::reserve).map(pointer))
+    value(function, ptr::null_mut(), request().and_then(registry::reserve).map(pointer))
 }
 
 /// Prepares the library for fork(2). Programs need not call it, because every other function does the same when it first needs to.
@@ -185,7 +185,7 @@ fn reserve(function: &str, request: impl FnOnce() -> Result<Request>) -> *mut c_
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_init() {
     engine::page_size();
-    region::handle_fork();
+    registry::handle_fork();
 }
 
 /// Reserves `num_bytes` of address space, rounded up to whole pages. The reservation uses no memory, and can't be accessed before it is
@@ -229,7 +229,7 @@ pub extern "C" fn vmem_reserve_guarded(num_bytes: VMemSize) -> *mut c_void {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vmem_release(ptr: *mut c_void, num_reserved_bytes: VMemSize) -> VMemResult {
     // SAFETY: passed on to the caller.
-    done("vmem_release", unsafe { region::release(address(ptr), num_reserved_bytes) })
+    done("vmem_release", unsafe { registry::release(address(ptr), num_reserved_bytes) })
 }
 
 /// The same as vmem_reserve, under its name in the second generation.
@@ -252,13 +252,13 @@ pub extern "C" fn vmem_alloc_protect(num_bytes: VMemSize, protect: VMemProtect) 
 /// mapping left to release the address space.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_alloc_commited(num_bytes: VMemSize) -> *mut c_void {
-    let reserved = region::reserve(Request { size: num_bytes, ..Request::default() });
+    let reserved = registry::reserve(Request { size: num_bytes, ..Request::default() });
     let committed = reserved.and_then(|start| {
         // SAFETY: own range: reserved above, and nobody knows of it.
-        let result = unsafe { region::commit(start, num_bytes, Protect::ReadWrite) };
+        let result = unsafe { registry::commit(start, num_bytes, Protect::ReadWrite) };
         if result.is_err() {
             // SAFETY: as above.
-            let _also_fails = unsafe { region::release(start, num_bytes) };
+            let _also_fails = unsafe { registry::release(start, num_bytes) };
         }
         result.map(|()| pointer(start))
     });
@@ -272,7 +272,7 @@ pub extern "C" fn vmem_alloc_commited(num_bytes: VMemSize) -> *mut c_void {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vmem_dealloc(ptr: *mut c_void, num_bytes: VMemSize) -> VMemResult {
     // SAFETY: passed on to the caller.
-    done("vmem_dealloc", unsafe { region::release(address(ptr), num_bytes) })
+    done("vmem_dealloc", unsafe { registry::release(address(ptr), num_bytes) })
 }
 
 /// The same as vmem_commit_protect with VMemProtect_ReadWrite.
@@ -282,7 +282,7 @@ pub unsafe extern "C" fn vmem_dealloc(ptr: *mut c_void, num_bytes: VMemSize) -> 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vmem_commit(ptr: *mut c_void, num_bytes: VMemSize) -> VMemResult {
     // SAFETY: passed on to the caller.
-    done("vmem_commit", unsafe { region::commit(address(ptr), num_bytes, Protect::ReadWrite) })
+    done("vmem_commit", unsafe { registry::commit(address(ptr), num_bytes, Protect::ReadWrite) })
 }
 
 /// Commits the pages that the range touches, with the protection `protect`. They are zero. Pages that are committed already keep their
@@ -305,7 +305,7 @@ pub unsafe extern "C" fn vmem_commit_protect(
 ) -> VMemResult {
     let result = Protect::from_number(protect).and_then(|protect| {
         // SAFETY: passed on to the caller.
-        unsafe { region::commit(address(ptr), num_bytes, protect) }
+        unsafe { registry::commit(address(ptr), num_bytes, protect) }
     });
     done("vmem_commit_protect", result)
 }
@@ -323,7 +323,7 @@ pub unsafe extern "C" fn vmem_commit_protect(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vmem_decommit(ptr: *mut c_void, num_bytes: VMemSize) -> VMemResult {
     // SAFETY: passed on to the caller.
-    done("vmem_decommit", unsafe { region::decommit(address(ptr), num_bytes) })
+    done("vmem_decommit", unsafe { registry::decommit(address(ptr), num_bytes) })
 }
 
 /// Changes the protection of the pages that the range touches.
@@ -340,7 +340,7 @@ pub unsafe extern "C" fn vmem_decommit(ptr: *mut c_void, num_bytes: VMemSize) ->
 pub unsafe extern "C" fn vmem_protect(ptr: *mut c_void, num_bytes: VMemSize, protect: VMemProtect) -> VMemResult {
     let result = Protect::from_number(protect).and_then(|protect| {
         // SAFETY: passed on to the caller.
-        unsafe { region::protect(address(ptr), num_bytes, protect) }
+        unsafe { registry::protect(address(ptr), num_bytes, protect) }
     });
     done("vmem_protect", result)
 }
@@ -354,7 +354,7 @@ pub unsafe extern "C" fn vmem_protect(ptr: *mut c_void, num_bytes: VMemSize, pro
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vmem_set_executable(ptr: *mut c_void, num_bytes: VMemSize, executable: c_int) -> VMemResult {
     // SAFETY: passed on to the caller.
-    done("vmem_set_executable", unsafe { region::set_executable(address(ptr), num_bytes, executable != 0) })
+    done("vmem_set_executable", unsafe { registry::set_executable(address(ptr), num_bytes, executable != 0) })
 }
 
 /// Locks the pages that the range touches: brings them into memory, and keeps them there. Locks do not nest. A child of fork(2) does not
@@ -366,7 +366,7 @@ pub unsafe extern "C" fn vmem_set_executable(ptr: *mut c_void, num_bytes: VMemSi
 /// - The system refuses (RLIMIT_MEMLOCK), or memory has run out, also for the library's registry.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_lock(ptr: *mut c_void, num_bytes: VMemSize) -> VMemResult {
-    done("vmem_lock", region::lock(address(ptr), num_bytes))
+    done("vmem_lock", registry::lock(address(ptr), num_bytes))
 }
 
 /// Unlocks the pages that the range touches.
@@ -377,7 +377,7 @@ pub extern "C" fn vmem_lock(ptr: *mut c_void, num_bytes: VMemSize) -> VMemResult
 /// - The process has no mapping left to split one, or no memory is left for the library's registry.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_unlock(ptr: *mut c_void, num_bytes: VMemSize) -> VMemResult {
-    done("vmem_unlock", region::unlock(address(ptr), num_bytes))
+    done("vmem_unlock", registry::unlock(address(ptr), num_bytes))
 }
 
 /// Declares that the program does not need the contents of the pages that the range touches. The system may take their memory when memory
@@ -395,7 +395,7 @@ pub extern "C" fn vmem_unlock(ptr: *mut c_void, num_bytes: VMemSize) -> VMemResu
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vmem_reset(ptr: *mut c_void, num_bytes: VMemSize) -> VMemResult {
     // SAFETY: passed on to the caller.
-    done("vmem_reset", unsafe { region::reset(address(ptr), num_bytes) })
+    done("vmem_reset", unsafe { registry::reset(address(ptr), num_bytes) })
 }
 
 /// Brings the pages that the range touches into memory, so that a later access causes no page fault. It does not change their contents.
@@ -411,7 +411,7 @@ pub unsafe extern "C" fn vmem_reset(ptr: *mut c_void, num_bytes: VMemSize) -> VM
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vmem_prefault(ptr: *mut c_void, num_bytes: VMemSize) -> VMemResult {
     // SAFETY: passed on to the caller.
-    done("vmem_prefault", unsafe { region::prefault(address(ptr), num_bytes) })
+    done("vmem_prefault", unsafe { registry::prefault(address(ptr), num_bytes) })
 }
 
 /// Advises the system to use huge pages for the range, where they fit. Its pages may be committed or not. The first access is then several
@@ -424,7 +424,7 @@ pub unsafe extern "C" fn vmem_prefault(ptr: *mut c_void, num_bytes: VMemSize) ->
 /// - The process has no mapping left to split one, or no memory is left for the library's registry.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_advise_huge(ptr: *mut c_void, num_bytes: VMemSize) -> VMemResult {
-    done("vmem_advise_huge", region::advise_huge(address(ptr), num_bytes))
+    done("vmem_advise_huge", registry::advise_huge(address(ptr), num_bytes))
 }
 
 /// Names the range in /proc/PID/maps until the reservation is released. NULL removes the name. If the system has no such names (Linux
@@ -441,7 +441,7 @@ pub extern "C" fn vmem_advise_huge(ptr: *mut c_void, num_bytes: VMemSize) -> VMe
 pub unsafe extern "C" fn vmem_set_name(ptr: *mut c_void, num_bytes: VMemSize, name: *const c_char) -> VMemResult {
     // SAFETY: not NULL, hence ended by a NUL.
     let name = (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) });
-    done("vmem_set_name", region::set_name(address(ptr), num_bytes, name))
+    done("vmem_set_name", registry::set_name(address(ptr), num_bytes, name))
 }
 
 /// Returns the size of a page. Only the first call asks the system. Never fails.
@@ -599,7 +599,7 @@ pub unsafe extern "C" fn vmem_partially_commit_region(
     commited: VMemSize,
 ) -> VMemResult {
     // SAFETY: passed on to the caller.
-    let result = unsafe { region::set_committed(address(ptr), num_bytes, prev_commited, commited) };
+    let result = unsafe { registry::set_committed(address(ptr), num_bytes, prev_commited, commited) };
     done("vmem_partially_commit_region", result)
 }
 
@@ -612,7 +612,7 @@ impl VMemArena {
 /// the arena shrinks. Fails iff the range is empty or not inside one live reservation.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_arena_init(mem: *mut c_void, size_bytes: VMemSize) -> VMemArena {
-    let arena = region::check_owner(address(mem), size_bytes);
+    let arena = registry::check_owner(address(mem), size_bytes);
     let arena = arena.map(|()| VMemArena { mem: mem.cast(), size_bytes, commited: 0 });
     value("vmem_arena_init", VMemArena::NONE, arena)
 }
@@ -620,7 +620,7 @@ pub extern "C" fn vmem_arena_init(mem: *mut c_void, size_bytes: VMemSize) -> VMe
 /// Returns an arena with a reservation of its own, with nothing committed; all zero on failure. Fails iff vmem_reserve would.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_arena_init_alloc(size_bytes: VMemSize) -> VMemArena {
-    let start = region::reserve(Request { size: size_bytes, ..Request::default() });
+    let start = registry::reserve(Request { size: size_bytes, ..Request::default() });
     let arena = start.map(|start| VMemArena { mem: pointer(start), size_bytes, commited: 0 });
     value("vmem_arena_init_alloc", VMemArena::NONE, arena)
 }
@@ -636,7 +636,7 @@ pub unsafe extern "C" fn vmem_arena_deinit_dealloc(arena: *mut VMemArena) -> VMe
     // SAFETY: NULL or an arena that nobody else uses.
     let result = unsafe { arena.as_mut() }.ok_or(Error::Null).and_then(|arena| {
         // SAFETY: passed on to the caller.
-        unsafe { region::release(address(arena.mem.cast()), arena.size_bytes)? };
+        unsafe { registry::release(address(arena.mem.cast()), arena.size_bytes)? };
         *arena = VMemArena::NONE;
         Ok(())
     });
@@ -658,7 +658,7 @@ pub unsafe extern "C" fn vmem_arena_set_commited(arena: *mut VMemArena, commited
     // SAFETY: NULL or an arena that nobody else uses.
     let result = unsafe { arena.as_mut() }.ok_or(Error::Null).and_then(|arena| {
         // SAFETY: passed on to the caller.
-        unsafe { region::set_committed(address(arena.mem.cast()), arena.size_bytes, arena.commited, commited)? };
+        unsafe { registry::set_committed(address(arena.mem.cast()), arena.size_bytes, arena.commited, commited)? };
         arena.commited = commited;
         Ok(())
     });

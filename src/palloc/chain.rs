@@ -6,12 +6,12 @@ use super::medium::Medium;
 
 /// A block of the chain, as its start marker has it.
 #[derive(Clone, Copy)]
-pub struct Link {
+pub struct ChainBlock {
     pub block: Extent,
     pub is_free: bool,
 }
 
-impl Link {
+impl ChainBlock {
     /// The block's start marker.
     pub fn marker(self) -> Marker {
         if self.is_free { Marker::free(self.block.data_len) } else { Marker::live(self.block.data_len) }
@@ -25,11 +25,11 @@ impl Link {
 
 /// The block that the word at `start` is the start marker of. Returns None if that leads to no place at or before `stop`.
 #[inline]
-pub fn link_at(medium: &impl Medium, start: u64, stop: u64) -> Option<Link> {
+pub fn block_at(medium: &impl Medium, start: u64, stop: u64) -> Option<ChainBlock> {
     let room = stop.checked_sub(start).filter(|&room| room >= MIN_BLOCK)?;
     let marker = Marker(medium.load(start));
     let fits = (MIN_DATA..=room - OVERHEAD).contains(&marker.n());
-    fits.then(|| Link { block: Extent { start, data_len: marker.n() }, is_free: marker.is_free() })
+    fits.then(|| ChainBlock { block: Extent { start, data_len: marker.n() }, is_free: marker.is_free() })
 }
 
 /// The blocks of the chain from one place on.
@@ -53,12 +53,12 @@ impl<'a, M: Medium> Chain<'a, M> {
 }
 
 impl<M: Medium> Iterator for Chain<'_, M> {
-    type Item = Link;
+    type Item = ChainBlock;
 
     #[inline]
-    fn next(&mut self) -> Option<Link> {
-        let link = link_at(self.medium, self.end, self.stop)?;
-        self.end = link.block.end();
-        Some(link)
+    fn next(&mut self) -> Option<ChainBlock> {
+        let found = block_at(self.medium, self.end, self.stop)?;
+        self.end = found.block.end();
+        Some(found)
     }
 }

@@ -136,7 +136,7 @@ impl FreeIndex {
     }
 
     /// Removes the live or reserved block at `start`.
-    pub fn remove_live(&mut self, start: u64) {
+    pub fn remove_used(&mut self, start: u64) {
         debug_assert!(matches!(self.state(start), Some(State::Live | State::Reserved)));
         self.slots.remove(start);
     }

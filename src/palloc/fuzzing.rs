@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::format::{Extent, HEADER, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, STEP, WORD, header};
 use super::heap::{Changes, Heap};
 use super::memory::{Blobs, MemMedium, blobs, closed};
-use super::record::{Change, HEAD, UNIT, Writer, reserved, unit_bytes, units_of};
+use super::record::{Change, HEAD, UNIT, Writer, idle_tag, unit_bytes, units_of};
 use super::{Error, Flags, Result, recover};
 
 /// No medium becomes larger: so the bytes do not move.
@@ -475,7 +475,7 @@ impl Crafted {
                 1 => crafted.free.push(extent),
                 2 => {
                     logs.push((extent, block[0]));
-                    end = reserved(extent.end_marker());
+                    end = idle_tag(extent.end_marker());
                 }
                 _ => crafted.live.push(extent),
             }

@@ -260,7 +260,7 @@ impl<M: Medium> Heap<M> {
         self.index.settle(|block| medium.store(block.end_marker(), Marker::free(block.data_len).0));
         let slack = self.slack();
         if let Some(slack) = slack {
-            self.mark_slack();
+            self.store_slack();
             self.medium.store(slack.end_marker(), Marker::free(slack.data_len).0);
         }
         let mut prev = 0;

@@ -15,7 +15,8 @@
 //! ```
 //!
 //! The second word of a unit has all its bits inverted. So none of these words can be a marker: what is left of a record in free space
-//! does not lead anywhere. The CRC covers the offset of the log, the sequence and the units. A tag whose record is another one counts as RESERVED.
+//! does not lead anywhere. The CRC covers the offset of the log, the sequence and the units. A tag whose record is another one counts as
+//! RESERVED.
 
 use super::format::{Extent, Intent, WORD};
 use super::medium::Medium;
@@ -45,8 +46,8 @@ const _: () =
     assert!(Intent::from_word(RESERVED).is_none() && Intent::from_word(COMMITTED).is_none() && RESERVED != COMMITTED);
 const _: () = assert!(HEAD == 24 && UNIT == 16 && MAX_STORE <= u16::MAX as usize);
 
-/// What the end marker at `place` of a reserved block holds.
-pub const fn reserved(place: u64) -> u64 {
+/// RESERVED: the tag that the log with the end marker at `place` has while no record in it counts.
+pub const fn idle_tag(place: u64) -> u64 {
     RESERVED | place
 }
 
@@ -55,16 +56,16 @@ pub const fn reserved(place: u64) -> u64 {
 pub fn is_log(medium: &impl Medium, at: u64, n: u64) -> bool {
     let place = at + WORD + n;
     let word = medium.load(place);
-    word == reserved(place) || (word & !OFFSET_MASK == COMMITTED && medium.load(at + WORD) >> 32 == MAGIC as u64)
+    word == idle_tag(place) || (word & !OFFSET_MASK == COMMITTED && medium.load(at + WORD) >> 32 == MAGIC as u64)
 }
 
 /// Whether the word in the end marker at `place` can be that of a log.
 pub const fn is_tag(word: u64, place: u64) -> bool {
-    word == reserved(place) || word & !OFFSET_MASK == COMMITTED
+    word == idle_tag(place) || word & !OFFSET_MASK == COMMITTED
 }
 
-/// What the end marker of a log holds once its record is committed.
-pub fn committed(crc: u32, sequence: u64) -> u64 {
+/// COMMITTED: the tag of a log whose record counts.
+pub fn committed_tag(crc: u32, sequence: u64) -> u64 {
     let (crc, sequence) = if is_broken(Rule::TagNamesRecord) { (0, 0) } else { (crc, sequence) };
     COMMITTED | (crc as u64) << 16 | sequence & 0xffff
 }
@@ -154,7 +155,7 @@ impl Writer {
         medium.store(self.at + WORD, (MAGIC as u64) << 32 | self.units as u64);
         medium.store(self.at + 2 * WORD, SEQUENCE | self.sequence);
         medium.store(self.at + 3 * WORD, CRC | crc as u64);
-        committed(crc, self.sequence)
+        committed_tag(crc, self.sequence)
     }
 }
 
@@ -189,7 +190,7 @@ impl Record {
         let [head, sequence, crc] = [1, 2, 3].map(|i| medium.load(log + i * WORD));
         let (units, crc, sequence) = (head as u32, crc ^ CRC, sequence ^ SEQUENCE);
         let is_one = (head >> 32) as u32 == MAGIC && sequence < 1 << 48 && crc <= u32::MAX.into();
-        if !is_one || units as u64 > (n - HEAD) / UNIT || committed(crc as u32, sequence) != tag {
+        if !is_one || units as u64 > (n - HEAD) / UNIT || committed_tag(crc as u32, sequence) != tag {
             return None;
         }
         let record = Record { sequence, log, units };

@@ -2,7 +2,7 @@
 //! Opening a medium that a process left in a transaction: what was committed is done, what was not leaves nothing.
 
 use super::Result;
-use super::chain::{Chain, Link, link_at};
+use super::chain::{Chain, ChainBlock, block_at};
 use super::error::Error;
 use super::format::{Extent, HEADER, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, WORD};
 use super::free_index::{FreeIndex, State};
@@ -20,7 +20,7 @@ pub fn finish(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writabl
     let mut records = [None; MAX_RECORDS];
     let (mut count, mut logs) = (0, 0);
     let mut start = HEADER;
-    while let Some(Link { block, is_free }) = link_at(medium, start, end) {
+    while let Some(ChainBlock { block, is_free }) = block_at(medium, start, end) {
         let Extent { start: at, data_len: n } = block;
         start = block.end();
         if is_free || !record::is_log(medium, at, n) {
@@ -58,7 +58,7 @@ pub fn finish(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writabl
         medium.store(record.log, Marker::free(Marker(medium.load(record.log)).n()).0);
     }
     let mut start = HEADER;
-    while let Some(Link { block, is_free }) = link_at(medium, start, end) {
+    while let Some(ChainBlock { block, is_free }) = block_at(medium, start, end) {
         if !is_free && record::is_log(medium, block.start, block.data_len) {
             if writable {
                 medium.store(block.start, Marker::free(block.data_len).0);

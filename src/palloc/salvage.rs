@@ -17,7 +17,7 @@
 
 use std::ffi::CStr;
 
-use super::chain::{Link, link_at};
+use super::chain::{ChainBlock, block_at};
 use super::error::Error;
 use super::format::{DYNAMIC, EXTENDED, SYNC, header_flags};
 use super::format::{Extent, HEADER, Intent, MIN_BLOCK, Marker, OVERHEAD, STEP, WORD, in_step};
@@ -59,9 +59,9 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
         let (mut at, mut records) = (HEADER, 0);
         while at < end.min(self.zeros_from) {
             at = match self.whole_at(at) {
-                Some(link) => {
-                    self.settle(link, &mut records)?;
-                    link.block.end()
+                Some(found) => {
+                    self.mend_whole(found, &mut records)?;
+                    found.block.end()
                 }
                 None => self.mend_at(at)?,
             };
@@ -71,18 +71,18 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
 
     /// Of a whole block: markers that disagree on whether it is free make it live, as no blob may be lost. More records than opening
     /// takes are not transactions.
-    fn settle(&mut self, link: Link, records: &mut usize) -> Result<()> {
-        let Extent { start, data_len } = link.block;
-        let end_marker = link.end_marker(self.medium);
+    fn mend_whole(&mut self, found: ChainBlock, records: &mut usize) -> Result<()> {
+        let Extent { start, data_len } = found.block;
+        let end_marker = found.end_marker(self.medium);
         if end_marker.n() == data_len {
-            if end_marker != link.marker() {
-                make_block(self.medium, link.block, false)?;
+            if end_marker != found.marker() {
+                make_block(self.medium, found.block, false)?;
                 self.healed(start, c"the markers disagree on whether the block is free: it is kept");
             }
         } else if Record::find(self.medium, start, data_len).is_some() {
             *records += 1;
             if *records > MAX_RECORDS {
-                make_block(self.medium, link.block, false)?;
+                make_block(self.medium, found.block, false)?;
                 self.healed(start, c"too many transactions are recorded: this one is kept as a blob");
             }
         }
@@ -95,7 +95,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
         let mut next = self.next_run(at, RUN, false);
         if next.is_none() {
             let reached = self.walk_back(at, end)?;
-            if reached == at || link_at(self.medium, at, reached).is_some_and(|link| link.block.end() == reached) {
+            if reached == at || block_at(self.medium, at, reached).is_some_and(|found| found.block.end() == reached) {
                 self.mend_end_at(at, reached)?;
                 return Ok(end);
             }
@@ -104,7 +104,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
         let next = next.unwrap_or(end);
         let mut reached = self.walk_back(at, next)?;
         while reached > at {
-            if link_at(self.medium, at, reached).is_some_and(|link| link.block.end() == reached) {
+            if block_at(self.medium, at, reached).is_some_and(|found| found.block.end() == reached) {
                 self.mend_end_at(at, reached)?;
                 break;
             }
@@ -152,8 +152,8 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
 
     fn is_run(&self, from: u64, run: u32, to_zeros: bool) -> bool {
         let (mut at, mut blocks) = (from, 0);
-        while let Some(link) = self.whole_at(at) {
-            (at, blocks) = (link.block.end(), blocks + 1);
+        while let Some(found) = self.whole_at(at) {
+            (at, blocks) = (found.block.end(), blocks + 1);
             if blocks == run {
                 return true;
             }
@@ -214,16 +214,16 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
     /// Whether a whole block ends at `end`, and starts at or behind `at`.
     fn whole_before(&self, at: u64, end: u64) -> bool {
         let start = self.start_by_end_marker(at, end);
-        start.is_some_and(|start| self.whole_at(start).is_some_and(|link| link.block.end() == end))
+        start.is_some_and(|start| self.whole_at(start).is_some_and(|found| found.block.end() == end))
     }
 
     /// The end of the free block at `at`, if it has free blocks only behind `reached`: a kill was between the store of its start marker,
     /// which joined them, and that of its end marker.
     fn end_of_joined(&self, at: u64, reached: u64) -> Option<u64> {
-        let joined = link_at(self.medium, at, self.medium.end()).filter(|link| link.is_free)?;
+        let joined = block_at(self.medium, at, self.medium.end()).filter(|found| found.is_free)?;
         let mut start = reached;
         while start < joined.block.end() {
-            start = self.whole_at(start).filter(|link| link.is_free)?.block.end();
+            start = self.whole_at(start).filter(|found| found.is_free)?.block.end();
         }
         (start == joined.block.end()).then_some(start)
     }
@@ -236,15 +236,15 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
         let mut from = at + MIN_BLOCK;
         while from + MIN_BLOCK <= end {
             let mut start = from;
-            while let Some(link) = link_at(self.medium, start, end) {
-                if link.block.end() == end {
+            while let Some(found) = block_at(self.medium, start, end) {
+                if found.block.end() == end {
                     return Some((from, start));
                 }
                 tries = tries.checked_sub(1)?;
-                if !self.is_whole(link) {
+                if !self.is_whole(found) {
                     break;
                 }
-                start = link.block.end();
+                start = found.block.end();
             }
             from += step;
         }
@@ -280,24 +280,24 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
 
     /// Makes the end marker of the block from `start` to `end` that of its start marker, if it is not.
     fn mend_end_at(&mut self, start: u64, end: u64) -> Result<()> {
-        let link = link_at(self.medium, start, end).filter(|link| link.block.end() == end);
-        if let Some(link) = link.filter(|&link| !self.is_whole(link)) {
-            self.put(link.block.end_marker(), link.marker())?;
+        let found = block_at(self.medium, start, end).filter(|found| found.block.end() == end);
+        if let Some(found) = found.filter(|&found| !self.is_whole(found)) {
+            self.put(found.block.end_marker(), found.marker())?;
             self.healed(start, c"the end marker was damaged, and is that of the start marker");
         }
         Ok(())
     }
 
-    fn whole_at(&self, start: u64) -> Option<Link> {
-        link_at(self.medium, start, self.medium.end()).filter(|&link| self.is_whole(link))
+    fn whole_at(&self, start: u64) -> Option<ChainBlock> {
+        block_at(self.medium, start, self.medium.end()).filter(|&found| self.is_whole(found))
     }
 
     /// Whether both markers have the same size, or the end marker is one that an operation or a transaction leaves there.
-    fn is_whole(&self, link: Link) -> bool {
-        let Extent { start, data_len } = link.block;
-        let end_marker = link.end_marker(self.medium);
+    fn is_whole(&self, found: ChainBlock) -> bool {
+        let Extent { start, data_len } = found.block;
+        let end_marker = found.end_marker(self.medium);
         end_marker.n() == data_len
-            || (!link.is_free
+            || (!found.is_free
                 && (is_intent(end_marker, self.medium.end()) || record::is_log(self.medium, start, data_len)))
     }
 

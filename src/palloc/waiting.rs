@@ -158,7 +158,7 @@ impl Palloc {
         if !matches!(step, Step::Nothing) {
             (heap, result) = self.flush_all(heap);
             if result.is_ok() {
-                heap.mark_group(step);
+                heap.commit_group(step);
                 (heap, result) = self.flush_all(heap);
             }
         }

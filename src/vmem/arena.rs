@@ -10,7 +10,7 @@ use std::ptr::{self, NonNull};
 use std::slice;
 
 use super::error::{Error, Result};
-use super::{Pages, page_size, region};
+use super::{Pages, page_size, registry};
 
 /// The first and the largest step in which the arena commits ahead of use.
 const FIRST_STEP: usize = 64 << 10;
@@ -41,10 +41,10 @@ pub struct Bump {
 }
 
 impl Bump {
-    /// Reserves the arena's address space. Fails iff `region::reserve` does.
+    /// Reserves the arena's address space. Fails iff `registry::reserve` does.
     pub fn new(size: usize, huge: bool, guarded: bool) -> Result<Bump> {
         let align = if huge { HUGE_PAGE } else { 1 };
-        let start = region::reserve(region::Request { size, align, guarded, ..region::Request::default() })?;
+        let start = registry::reserve(registry::Request { size, align, guarded, ..registry::Request::default() })?;
         let end = start + size.next_multiple_of(page_size());
         let step = if huge { HUGE_PAGE } else { FIRST_STEP };
         Ok(Bump { start, next: start, limit: start, end, fresh: start, step, huge })
@@ -53,7 +53,7 @@ impl Bump {
     /// Fails iff the fields contradict each other or the registry. A C program may have overwritten them.
     fn check(&self) -> Result<()> {
         self.check_order()?;
-        region::check_owner(self.start, self.end - self.start)
+        registry::check_owner(self.start, self.end - self.start)
     }
 
     /// Fails iff the arena is not initialized, or its addresses are not in order.
@@ -120,13 +120,13 @@ impl Bump {
         Ok(())
     }
 
-    /// Commits the pages from `self.limit` up to `limit`. Fails iff `region::commit_missing` does.
+    /// Commits the pages from `self.limit` up to `limit`. Fails iff `registry::commit_missing` does.
     fn commit_up_to(&self, limit: usize) -> Result<()> {
         let pages = Pages::touched(self.limit, limit - self.limit)?;
-        region::commit_missing(pages)?;
+        registry::commit_missing(pages)?;
         if self.huge {
             // On a system without huge pages, the arena has ordinary ones.
-            let _advice = region::advise_huge(pages.start(), pages.size());
+            let _advice = registry::advise_huge(pages.start(), pages.size());
         }
         Ok(())
     }
@@ -143,7 +143,7 @@ impl Bump {
         Ok(())
     }
 
-    /// Frees all bytes, and decommits all but the first `keep`. Fails iff the arena is not valid, or `region::decommit` fails.
+    /// Frees all bytes, and decommits all but the first `keep`. Fails iff the arena is not valid, or `registry::decommit` fails.
     ///
     /// # Safety
     /// Nobody relies on what is in the arena.
@@ -152,7 +152,7 @@ impl Bump {
         let kept = self.start.saturating_add(keep).min(self.limit).next_multiple_of(page_size());
         if kept < self.limit {
             // SAFETY: own range, by the caller; in the arena's reservation, by `check`.
-            unsafe { region::decommit(kept, self.limit - kept)? };
+            unsafe { registry::decommit(kept, self.limit - kept)? };
         }
         self.fresh = self.fresh.max(self.next).min(kept);
         self.next = self.start;
@@ -160,14 +160,14 @@ impl Bump {
         Ok(())
     }
 
-    /// Releases the reservation. Fails iff the arena is not valid, or `region::release` fails.
+    /// Releases the reservation. Fails iff the arena is not valid, or `registry::release` fails.
     ///
     /// # Safety
     /// Nobody relies on what is in the arena.
     pub unsafe fn release(&mut self) -> Result<()> {
         self.check()?;
         // SAFETY: own range, by the caller.
-        unsafe { region::release(self.start, self.end - self.start) }
+        unsafe { registry::release(self.start, self.end - self.start) }
     }
 }
 

@@ -15,8 +15,8 @@
 //! * `os` makes the system calls.
 //! * `table` is an array in pages of its own.
 //! * `interval_map` maps ranges of addresses to values. It keeps its nodes in a `table`.
-//! * `region` has the registry of all reservations of the process, and checks every call against it.
-//! * `arena` is the growing arena, on top of `region`.
+//! * `registry` has all reservations of the process, and checks every call against them.
+//! * `arena` is the growing arena, on top of `registry`.
 //!
 //! ```
 //! use palloc::vmem::{Protect, Reservation};
@@ -38,7 +38,7 @@ mod error;
 pub mod fuzzing;
 mod interval_map;
 mod os;
-pub(crate) mod region;
+pub(crate) mod registry;
 mod table;
 
 use std::ffi::CStr;
@@ -269,21 +269,21 @@ impl Reservation {
     /// Reserves `size` bytes, rounded up to whole pages. Fails iff `size` is 0, or no address space of this size or no memory for the
     /// registry is left.
     pub fn new(size: usize) -> Result<Self> {
-        Self::with(region::Request { size, ..region::Request::default() })
+        Self::with(registry::Request { size, ..registry::Request::default() })
     }
 
     /// As [`Reservation::new`], with a start that is a multiple of `align`. Fails also if `align` is not a power of two.
     pub fn aligned(size: usize, align: usize) -> Result<Self> {
-        Self::with(region::Request { size, align, ..region::Request::default() })
+        Self::with(registry::Request { size, align, ..registry::Request::default() })
     }
 
     /// As [`Reservation::new`], with a guard on each side. A guard can never be accessed.
     pub fn guarded(size: usize) -> Result<Self> {
-        Self::with(region::Request { size, guarded: true, ..region::Request::default() })
+        Self::with(registry::Request { size, guarded: true, ..registry::Request::default() })
     }
 
-    fn with(request: region::Request) -> Result<Self> {
-        let start = region::reserve(request)?;
+    fn with(request: registry::Request) -> Result<Self> {
+        let start = registry::reserve(request)?;
         let size = request.size.next_multiple_of(page_size());
         let Some(start) = NonNull::new(ptr::with_exposed_provenance_mut(start)) else { return Err(Error::Null) };
         Ok(Reservation { start, size })
@@ -304,7 +304,7 @@ impl Reservation {
     pub fn commit(&mut self, range: impl RangeBounds<usize>) -> Result<()> {
         let (address, size) = self.locate(range)?;
         // SAFETY: own range: nobody holds a reference into it while `self` is borrowed exclusively.
-        unsafe { region::commit(address, size, Protect::ReadWrite) }
+        unsafe { registry::commit(address, size, Protect::ReadWrite) }
     }
 
     /// Decommits the pages that the range touches. Fails iff the range is empty or ends beyond the reservation, or mappings or memory for
@@ -312,7 +312,7 @@ impl Reservation {
     pub fn decommit(&mut self, range: impl RangeBounds<usize>) -> Result<()> {
         let (address, size) = self.locate(range)?;
         // SAFETY: own range, as in `commit`.
-        unsafe { region::decommit(address, size) }
+        unsafe { registry::decommit(address, size) }
     }
 
     /// Changes the protection of the pages that the range touches. Fails iff the range is empty or ends beyond the reservation, a page is
@@ -320,28 +320,28 @@ impl Reservation {
     pub fn protect(&mut self, range: impl RangeBounds<usize>, protect: Protect) -> Result<()> {
         let (address, size) = self.locate(range)?;
         // SAFETY: own range, as in `commit`.
-        unsafe { region::protect(address, size, protect) }
+        unsafe { registry::protect(address, size, protect) }
     }
 
     /// Locks the pages that the range touches in memory. Fails iff the range is empty or ends beyond the reservation, a page is not
     /// committed or not accessible, the system refuses (RLIMIT_MEMLOCK), or memory for the registry runs out.
     pub fn lock(&self, range: impl RangeBounds<usize>) -> Result<()> {
         let (address, size) = self.locate(range)?;
-        region::lock(address, size)
+        registry::lock(address, size)
     }
 
     /// Unlocks the pages that the range touches. Fails iff the range is empty or ends beyond the reservation, a page is not locked, or
     /// mappings or memory for the registry run out.
     pub fn unlock(&self, range: impl RangeBounds<usize>) -> Result<()> {
         let (address, size) = self.locate(range)?;
-        region::unlock(address, size)
+        registry::unlock(address, size)
     }
 
     /// Returns the bytes of the range. Fails iff it is empty or ends beyond the reservation, or a page that it touches is not committed or
     /// not readable.
     pub fn as_slice(&self, range: impl RangeBounds<usize>) -> Result<&[u8]> {
         let (address, size) = self.locate(range)?;
-        region::check_access(address, size, Protect::reads)?;
+        registry::check_access(address, size, Protect::reads)?;
         // SAFETY: committed and readable, until a call that borrows `self` exclusively changes that.
         Ok(unsafe { slice::from_raw_parts(ptr::with_exposed_provenance(address), size) })
     }
@@ -350,7 +350,7 @@ impl Reservation {
     /// is not committed or not writable.
     pub fn as_mut_slice(&mut self, range: impl RangeBounds<usize>) -> Result<&mut [u8]> {
         let (address, size) = self.locate(range)?;
-        region::check_access(address, size, Protect::writes)?;
+        registry::check_access(address, size, Protect::writes)?;
         // SAFETY: committed and writable, and `self` is borrowed exclusively.
         Ok(unsafe { slice::from_raw_parts_mut(ptr::with_exposed_provenance_mut(address), size) })
     }
@@ -389,14 +389,14 @@ fn bounds(range: impl RangeBounds<usize>, size: usize) -> Range<usize> {
 impl Drop for Reservation {
     fn drop(&mut self) {
         // SAFETY: own range, the whole reservation. If the call fails, because mappings ran out, the address space stays reserved.
-        let _fails_without_mappings = unsafe { region::release(self.start.as_ptr().expose_provenance(), self.size) };
+        let _fails_without_mappings = unsafe { registry::release(self.start.as_ptr().expose_provenance(), self.size) };
     }
 }
 
 /// Calls `visit` for each run of the pages that the `size` bytes from `address` touch, in ascending order, until it returns false.
 /// Fails iff the range is empty, starts at 0 or ends beyond the address space, or the system does not report the mappings of others.
 pub fn query(address: usize, size: usize, visit: impl FnMut(RangeInfo) -> bool) -> Result<()> {
-    region::query(Pages::touched(address, size)?, visit)
+    registry::query(Pages::touched(address, size)?, visit)
 }
 
 #[cfg(test)]

@@ -122,7 +122,7 @@ impl<M: Medium> Heap<M> {
         let prepared = if needs_barrier { self.barrier() } else { Ok(()) };
         let marker = Marker::live(block.data_len);
         // A log counts from the commit of its first record on, and a barrier comes before that.
-        let needs_publishing = end_word != record::reserved(block.end_marker());
+        let needs_publishing = end_word != record::idle_tag(block.end_marker());
         let published = prepared.and_then(|()| {
             if needs_publishing {
                 return self.publish(block.start, marker);

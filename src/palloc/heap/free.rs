@@ -91,7 +91,7 @@ impl<M: Medium> Heap<M> {
     }
 
     pub(super) fn note_released(&mut self, block: Extent, joined: Joined) {
-        self.index.remove_live(block.start);
+        self.index.remove_used(block.start);
         let Joined { whole, before, behind } = joined;
         let becomes_slack = self.dynamic && whole.end() == self.medium.end();
         let grows = !becomes_slack && before.is_some_and(|before| self.index.grow_free(before, whole));

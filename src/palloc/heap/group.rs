@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   begin_group   checks each transaction, prepares, writes the record       |B|
-//!   mark_group    the store that commits them all                            |B|
+//!   commit_group  the store that commits them all                            |B|
 //!   end_group     does what the record says; or takes it back, if a barrier failed
 //! ```
 //!
@@ -171,11 +171,11 @@ impl<M: Medium> Heap<M> {
     }
 
     /// The store that commits.
-    pub fn mark_group(&mut self, step: Step) {
-        if let Step::Mark { at, before, .. } = step {
+    pub fn commit_group(&mut self, step: Step) {
+        if let Step::StartMarker { at, before, .. } = step {
             self.turns.in_flight = Some(Extent { start: at, data_len: before.n() });
         }
-        self.commit_mark(step);
+        self.commit_store(step);
     }
 
     /// Does the transactions of the group, or takes back what was stored if a barrier failed. Each has its result then.

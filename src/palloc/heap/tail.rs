@@ -39,7 +39,7 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Writes the start marker of the slack, if there is any.
-    pub(super) fn mark_slack(&mut self) {
+    pub(super) fn store_slack(&mut self) {
         if let Some(slack) = self.slack() {
             self.medium.store(slack.start, Marker::free(slack.data_len).0);
         }
@@ -77,7 +77,7 @@ impl<M: Medium> Heap<M> {
             self.size = start;
             self.turns.note_shrunk();
         }
-        self.mark_slack();
+        self.store_slack();
         // The longer slack is on the disk before blobs are in it: else the chain could end in bytes that are no block. Growth is seldom,
         // so this is done in any mode; in exact mode each allocation grows the file, and only a durable medium waits for the disk.
         match end_before < self.medium.end() {
@@ -112,7 +112,7 @@ impl<M: Medium> Heap<M> {
         if result.is_err() && self.size < size {
             let tail = Extent::between(self.size, size);
             self.size = size;
-            self.mark_slack();
+            self.store_slack();
             self.medium.store(tail.start, Marker::free(tail.data_len).0);
             self.enter(tail);
         }
@@ -137,7 +137,7 @@ impl<M: Medium> Heap<M> {
         if self.medium.end() - self.size <= TRIM_ABOVE * ahead || self.turns.on_disk {
             return; // on the disk: this may have to flush
         }
-        // A kill before mark_slack leaves a start marker that leads beyond the end. If the last words of the file then look like the end
+        // A kill before store_slack leaves a start marker that leads beyond the end. If the last words of the file then look like the end
         // marker of a blob that starts where the slack does, the next open could take the bytes for that blob. So they must not.
         if self.medium.load(self.size + ahead - WORD) == Marker::live(ahead - OVERHEAD).0 {
             ahead += STEP;
@@ -148,7 +148,7 @@ impl<M: Medium> Heap<M> {
             if self.zeros_from > end && self.flush().is_ok() {
                 self.zeros_from = end;
             }
-            self.mark_slack();
+            self.store_slack();
         }
     }
 
@@ -158,7 +158,7 @@ impl<M: Medium> Heap<M> {
             return Ok(());
         }
         let prepared = if self.cut_needs_flush() && self.failed_sync.is_none() { self.prepare_cut() } else { Ok(()) };
-        prepared.and_then(|()| self.medium.set_end(self.size)).inspect_err(|_| self.mark_slack())
+        prepared.and_then(|()| self.medium.set_end(self.size)).inspect_err(|_| self.store_slack())
     }
 
     /// Without PALLOC_SYNC, exact mode does not wait for the disk; and where no blob was, there are zeros already.

@@ -80,12 +80,13 @@ pub(super) fn capacity(log: Extent) -> usize {
 
 /// How many units the record of a store of these bytes takes.
 fn units_of_store(bytes: &[u8]) -> usize {
-    bytes.chunks(MAX_STORE).map(|piece| 1 + record::units_of(piece.len())).sum()
+    bytes.chunks(MAX_STORE).map(|part| 1 + record::units_of(part.len())).sum()
 }
 
-/// The free block from `at` to `end`, of which the part up to `next` is in use for new blobs.
+/// The free block from `start` to `end`, of which the part up to `next` is in use for new blobs.
 struct Region {
-    at: u64,
+    start: u64,
+    /// Where the next new blob's block starts.
     next: u64,
     end: u64,
     address: NonNull<u8>,
@@ -93,7 +94,7 @@ struct Region {
 
 impl Region {
     fn marker(&self) -> Marker {
-        Marker::free(self.end - self.at - OVERHEAD)
+        Marker::free(self.end - self.start - OVERHEAD)
     }
 
     /// The largest blob that it has room for.
@@ -104,20 +105,19 @@ impl Region {
     /// A large region takes one blob of its whole length only: the index has no room for starts of blocks inside of it.
     fn fits(&self, size: u64, want: u64) -> bool {
         let room = self.room();
-        room >= size.max(MIN_DATA) && (!is_large(self.at, self.end) || split(room, want) == room)
+        room >= size.max(MIN_DATA) && (!is_large(self.start, self.end) || split(room, want) == room)
     }
 }
 
 /// Whether the region is longer than MAX_WHOLE. In such a one the index is prepared for its start only.
-fn is_large(at: u64, end: u64) -> bool {
-    end - at > MAX_WHOLE
+fn is_large(start: u64, end: u64) -> bool {
+    end - start > MAX_WHOLE
 }
 
 /// A new blob: its block, and where its bytes are in memory.
-struct Piece {
-    at: u64,
-    n: u64,
-    /// Its region begins with it.
+struct NewBlob {
+    block: Extent,
+    /// Whether its region begins with it. Then its start marker is that of the region, and storing it publishes all of them.
     is_first: bool,
     data: NonNull<u8>,
 }
@@ -128,7 +128,7 @@ pub struct Changes {
     is_open: bool,
     regions: Vec<Region>,
     /// By ascending address.
-    pieces: Vec<Piece>,
+    new_blobs: Vec<NewBlob>,
     /// The blocks that it frees, by ascending address, as they were when they were added.
     frees: Vec<Extent>,
     /// The blocks that it stores to, one for each run of stores, as they were when they were added.
@@ -157,38 +157,38 @@ impl Changes {
         let Some(region) = self.regions[recent..].iter_mut().rev().find(|region| region.fits(size, want)) else {
             return Ok(None);
         };
-        self.pieces.try_reserve(1)?;
-        let (at, n) = (region.next, split(region.room(), want));
+        self.new_blobs.try_reserve(1)?;
+        let block = Extent { start: region.next, data_len: split(region.room(), want) };
         // SAFETY: inside of the region, whose bytes follow each other in memory.
-        let data = unsafe { region.address.add((at - region.at + WORD) as usize) };
-        let piece = Piece { at, n, is_first: at == region.at, data };
-        region.next += OVERHEAD + n;
-        let place = self.pieces.partition_point(|piece| piece.at < at);
-        self.pieces.insert(place, piece);
-        Ok(Some(at + WORD))
+        let data = unsafe { region.address.add((block.blob() - region.start) as usize) };
+        region.next = block.end();
+        let place = self.new_blobs.partition_point(|new| new.block.start < block.start);
+        self.new_blobs.insert(place, NewBlob { block, is_first: block.start == region.start, data });
+        Ok(Some(block.blob()))
     }
 
     /// The new blob that has all of these bytes.
-    fn piece_with(&self, at: u64, len: u64) -> Option<&Piece> {
-        let piece = &self.pieces[self.pieces.partition_point(|piece| piece.at + WORD <= at).checked_sub(1)?];
-        let offset = at - piece.at - WORD;
-        (offset <= piece.n && len <= piece.n - offset).then_some(piece)
+    fn new_blob_around(&self, at: u64, len: u64) -> Option<&NewBlob> {
+        let new = &self.new_blobs[self.new_blobs.partition_point(|new| new.block.blob() <= at).checked_sub(1)?];
+        is_inside(new.block, at, len).then_some(new)
     }
 
     /// The bytes of the new blob at `ptr`.
     pub fn data(&self, ptr: u64) -> Result<NonNull<[u8]>> {
-        match self.piece_with(ptr, 0) {
-            Some(piece) if piece.at + WORD == ptr => Ok(NonNull::slice_from_raw_parts(piece.data, piece.n as usize)),
+        match self.new_blob_around(ptr, 0) {
+            Some(new) if new.block.blob() == ptr => {
+                Ok(NonNull::slice_from_raw_parts(new.data, new.block.data_len as usize))
+            }
             _ => Err(Error::NoBlob(ptr)),
         }
     }
 
     /// Stores bytes in a new blob at once; false if these are not bytes of one.
     pub fn store_in_new(&mut self, at: u64, bytes: &[u8]) -> bool {
-        let Some(piece) = self.piece_with(at, bytes.len() as u64) else { return false };
+        let Some(new) = self.new_blob_around(at, bytes.len() as u64) else { return false };
         // SAFETY: the bytes are all in the blob, which is this transaction's alone, and no part of `bytes`: a program that passes
         // bytes of the blob itself gets them copied as memmove(3) does.
-        unsafe { piece.data.add((at - piece.at - WORD) as usize).as_ptr().copy_from(bytes.as_ptr(), bytes.len()) }
+        unsafe { new.data.add((at - new.block.blob()) as usize).as_ptr().copy_from(bytes.as_ptr(), bytes.len()) }
         true
     }
 
@@ -239,12 +239,12 @@ impl Changes {
             return Ok(true);
         }
         let mut at = at;
-        for piece in bytes.chunks(MAX_STORE) {
-            let store = Change::Store { block, at, len: piece.len() as u16 };
+        for part in bytes.chunks(MAX_STORE) {
+            let store = Change::Store { block, at, len: part.len() as u16 };
             self.record.extend_from_slice(&unit_bytes(store.encode()));
-            self.record.extend_from_slice(piece);
+            self.record.extend_from_slice(part);
             self.record.resize(self.record.len().next_multiple_of(UNIT as usize), 0);
-            at += piece.len() as u64;
+            at += part.len() as u64;
         }
         Ok(true)
     }
@@ -262,7 +262,7 @@ impl Changes {
     /// The new blobs, by ascending offset.
     #[cfg(test)]
     pub fn offsets(&self) -> Vec<u64> {
-        self.pieces.iter().map(|piece| piece.at + WORD).collect()
+        self.new_blobs.iter().map(|new| new.block.blob()).collect()
     }
 
     /// Whether it was committed or cancelled.
@@ -275,9 +275,9 @@ impl Changes {
     }
 
     /// The start markers that publish the new blobs: of each region that has some.
-    fn marks(&self) -> impl Iterator<Item = (u64, Marker)> {
-        let firsts = self.pieces.iter().filter(|piece| piece.is_first);
-        firsts.map(|piece| (piece.at, Marker::live(piece.n)))
+    fn start_markers(&self) -> impl Iterator<Item = (u64, Marker)> {
+        let firsts = self.new_blobs.iter().filter(|new| new.is_first);
+        firsts.map(|new| (new.block.start, Marker::live(new.block.data_len)))
     }
 
     pub(super) fn frees(&self, block: u64) -> bool {
@@ -333,7 +333,7 @@ pub enum Step {
     /// There is nothing to do.
     Nothing,
     /// One start marker does it all.
-    Mark { at: u64, before: Marker, marker: Marker },
+    StartMarker { at: u64, before: Marker, marker: Marker },
     /// By the record in this log, which this tag commits.
     Record { log: Extent, tag: u64 },
 }
@@ -373,7 +373,7 @@ impl<M: Medium> Heap<M> {
     pub(super) fn using_reserves<T>(&mut self, operation: impl Fn(&mut Self) -> Result<T>) -> Result<T> {
         match operation(self) {
             Err(Error::Full { .. } | Error::System { .. }) if self.failed_sync.is_none() && self.has_reserves() => {
-                self.give_back_reserves()?;
+                self.free_reserves()?;
                 operation(self)
             }
             result => result,
@@ -409,7 +409,7 @@ impl<M: Medium> Heap<M> {
             if place.free.end() > MAX_OFFSET {
                 return Err(Error::TooLarge(size));
             }
-            heap.claim(place.block, place.free, record::reserved(place.block.end_marker()))?;
+            heap.claim(place.block, place.free, record::idle_tag(place.block.end_marker()))?;
             Ok(place.block)
         })?;
         self.index.put_reserved(log.start);
@@ -458,9 +458,9 @@ impl<M: Medium> Heap<M> {
             Some(i) => self.tx.idle.swap_remove(i),
             None => self.using_reserves(|heap| heap.with_tail_restored(|heap| heap.new_region(size)))?,
         };
-        let (at, end) = (region.start, region.end());
-        let address = self.medium.address(at, end - at).cast();
-        changes.regions.push(Region { at, next: at, end, address });
+        let (start, end) = (region.start, region.end());
+        let address = self.medium.address(start, end - start).cast();
+        changes.regions.push(Region { start, next: start, end, address });
         Ok(())
     }
 
@@ -556,7 +556,7 @@ impl<M: Medium> Heap<M> {
         let step = self.commit_prepare(&[changes]);
         if !matches!(step, Step::Nothing) {
             self.barrier()?;
-            self.commit_mark(step);
+            self.commit_store(step);
             self.barrier().inspect_err(|_| self.commit_undo(step))?;
         }
         self.commit_apply(&[changes], step);
@@ -569,9 +569,9 @@ impl<M: Medium> Heap<M> {
     pub(super) fn commit_check(&self, changes: &Changes, is_freed: impl Fn(u64) -> bool) -> Result<()> {
         self.check_writable()?;
         for region in &changes.regions {
-            if self.marker(region.at) != region.marker() {
+            if self.marker(region.start) != region.marker() {
                 return Err(Error::Damaged {
-                    offset: region.at,
+                    offset: region.start,
                     what: "the start marker of a free block was overwritten",
                 });
             }
@@ -608,14 +608,14 @@ impl<M: Medium> Heap<M> {
     /// committed.
     pub(super) fn commit_prepare(&mut self, group: &[&Changes]) -> Step {
         for changes in group {
-            for piece in &changes.pieces {
-                self.medium.store(piece.at + WORD + piece.n, Marker::live(piece.n).0);
-                if !piece.is_first {
-                    self.medium.store(piece.at, Marker::live(piece.n).0);
+            for &NewBlob { block, is_first, .. } in &changes.new_blobs {
+                self.medium.store(block.end_marker(), Marker::live(block.data_len).0);
+                if !is_first {
+                    self.medium.store(block.start, Marker::live(block.data_len).0);
                 }
             }
             for region in &changes.regions {
-                if (region.at + 1..region.end).contains(&region.next) {
+                if region.start < region.next && region.next < region.end {
                     let rest = Extent::between(region.next, region.end);
                     self.medium.store(rest.start, Marker::free(rest.data_len).0);
                     self.medium.store(rest.end_marker(), Marker::free(rest.data_len).0);
@@ -625,12 +625,12 @@ impl<M: Medium> Heap<M> {
         if group.iter().all(|changes| changes.record.is_empty()) {
             let (mut count, mut last) = (0, (0, Marker(0)));
             for changes in group {
-                changes.marks().for_each(|mark| (count, last) = (count + 1, mark));
+                changes.start_markers().for_each(|marker| (count, last) = (count + 1, marker));
             }
             let (at, marker) = last;
             match count {
                 0 => return Step::Nothing,
-                1 if self.tx.outstanding.is_none() => return Step::Mark { at, before: self.marker(at), marker },
+                1 if self.tx.outstanding.is_none() => return Step::StartMarker { at, before: self.marker(at), marker },
                 _ => {}
             }
         }
@@ -638,7 +638,7 @@ impl<M: Medium> Heap<M> {
         self.tx.sequence += 1;
         let mut writer = Writer::new(log.start, self.tx.sequence);
         for changes in group {
-            for (block, Marker(marker)) in changes.marks() {
+            for (block, Marker(marker)) in changes.start_markers() {
                 writer.change(&mut self.medium, Change::Mark { block, marker });
             }
             writer.units(&mut self.medium, &changes.record);
@@ -653,13 +653,13 @@ impl<M: Medium> Heap<M> {
     }
 
     /// The store that commits.
-    pub(super) fn commit_mark(&mut self, step: Step) {
+    pub(super) fn commit_store(&mut self, step: Step) {
         match step {
             Step::Nothing => {}
-            Step::Mark { at, marker, .. } => self.medium.store(at, marker.0),
+            Step::StartMarker { at, marker, .. } => self.medium.store(at, marker.0),
             Step::Record { log, tag } => {
                 if let Some(outstanding) = self.tx.outstanding {
-                    self.tag_reserved(outstanding);
+                    self.store_idle_tag(outstanding);
                 }
                 self.medium.store(log.end_marker(), tag);
             }
@@ -670,13 +670,13 @@ impl<M: Medium> Heap<M> {
     pub(super) fn commit_undo(&mut self, step: Step) {
         match step {
             Step::Nothing => {}
-            Step::Mark { at, before, .. } => self.medium.store(at, before.0),
-            Step::Record { log, .. } => self.tag_reserved(log),
+            Step::StartMarker { at, before, .. } => self.medium.store(at, before.0),
+            Step::Record { log, .. } => self.store_idle_tag(log),
         }
     }
 
-    fn tag_reserved(&mut self, log: Extent) {
-        self.medium.store(log.end_marker(), record::reserved(log.end_marker()));
+    fn store_idle_tag(&mut self, log: Extent) {
+        self.medium.store(log.end_marker(), record::idle_tag(log.end_marker()));
     }
 
     /// Does what was committed. Nothing fails here.
@@ -686,7 +686,7 @@ impl<M: Medium> Heap<M> {
         self.retired();
         self.end_quarantine();
         for changes in group {
-            for (at, marker) in changes.marks() {
+            for (at, marker) in changes.start_markers() {
                 self.medium.store(at, marker.0);
             }
             for (change, bytes) in changes.changes() {
@@ -713,7 +713,7 @@ impl<M: Medium> Heap<M> {
                     inner += 1;
                 }
                 let (inner, behind) = behind.split_at(inner);
-                self.give_back_at_least(block, inner);
+                self.free_reserved_or_unjoined(block, inner);
                 rest = behind;
             }
         }
@@ -727,7 +727,7 @@ impl<M: Medium> Heap<M> {
                 self.end_quarantine();
             }
         } else {
-            self.tag_reserved(log);
+            self.store_idle_tag(log);
         }
     }
 
@@ -756,7 +756,7 @@ impl<M: Medium> Heap<M> {
             self.tx.unjoined |= !has_room;
             let joins = has_room && !is_broken(Rule::JoinAtOnce);
             let (joins_last, before, behind) = if joins { (joins_last, before, behind) } else { (false, None, None) };
-            self.index.remove_live(block.start);
+            self.index.remove_used(block.start);
             if let Some(before) = before {
                 if !joins_last {
                     self.take_from_index(before);
@@ -771,7 +771,7 @@ impl<M: Medium> Heap<M> {
             let whole = Extent::between(start, behind.map_or(block.end(), Extent::end));
             self.medium.store(whole.start, Marker::free(whole.data_len).0);
             // No record frees a log of one transaction: until its start marker is on the disk, its tag says that it is no blob.
-            if self.medium.load(whole.end_marker()) != record::reserved(whole.end_marker()) {
+            if self.medium.load(whole.end_marker()) != record::idle_tag(whole.end_marker()) {
                 self.medium.store(whole.end_marker(), Marker::free(whole.data_len).0);
             }
             self.index.put_reserved(whole.start);
@@ -791,7 +791,7 @@ impl<M: Medium> Heap<M> {
                 let _ = self.release_without_barrier(block);
                 continue;
             }
-            self.index.remove_live(block.start);
+            self.index.remove_used(block.start);
             self.enter(block);
         }
         self.tx.quarantine = list;
@@ -814,7 +814,7 @@ impl<M: Medium> Heap<M> {
             self.barrier()?;
         }
         if let Some(outstanding) = self.tx.outstanding {
-            self.tag_reserved(outstanding);
+            self.store_idle_tag(outstanding);
         }
         self.retired();
         self.end_quarantine();
@@ -834,8 +834,8 @@ impl<M: Medium> Heap<M> {
 
     /// The transaction is committed: its blobs are blobs.
     pub(super) fn tx_end(&mut self, changes: &mut Changes) {
-        for piece in &changes.pieces {
-            self.index.put_live(piece.at);
+        for new in &changes.new_blobs {
+            self.index.put_live(new.block.start);
         }
         for region in &changes.regions {
             if region.next < region.end {
@@ -854,7 +854,7 @@ impl<M: Medium> Heap<M> {
     /// Ends the transaction; nothing was changed.
     pub fn tx_cancel(&mut self, changes: &mut Changes) {
         for region in &changes.regions {
-            self.keep(Extent::between(region.at, region.end));
+            self.keep(Extent::between(region.start, region.end));
         }
         if let Some(log) = changes.log {
             self.done_with(log);
@@ -867,12 +867,12 @@ impl<M: Medium> Heap<M> {
         self.tx.frees -= changes.frees.len() + changes.more_frees;
         let mut buffers = std::mem::take(changes);
         buffers.regions.clear();
-        buffers.pieces.clear();
+        buffers.new_blobs.clear();
         buffers.frees.clear();
         buffers.stored.clear();
         buffers.record.clear();
         (buffers.log, buffers.is_open) = (None, false);
-        if buffers.pieces.capacity().max(buffers.record.capacity()) <= MAX_SPARE {
+        if buffers.new_blobs.capacity().max(buffers.record.capacity()) <= MAX_SPARE {
             self.tx.spare.push(buffers); // begin made room for it
         }
     }
@@ -893,7 +893,7 @@ impl<M: Medium> Heap<M> {
             self.tx.spent.push(block);
         } else {
             self.tx.reserved -= 1;
-            self.give_back_at_least(block, &[]);
+            self.free_reserved_or_unjoined(block, &[]);
         }
     }
 
@@ -903,12 +903,12 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Frees a block, joined with its neighbours if their markers are what they should be. Without PALLOC_SYNC only.
-    fn give_back_at_least(&mut self, block: Extent, inner: &[Extent]) {
-        if self.give_back(block, inner).is_err() {
+    fn free_reserved_or_unjoined(&mut self, block: Extent, inner: &[Extent]) {
+        if self.free_reserved(block, inner).is_err() {
             self.tx.unjoined = true;
             self.medium.store(block.start, Marker::free(block.data_len).0);
             self.forget_inner(inner);
-            self.index.remove_live(block.start);
+            self.index.remove_used(block.start);
             self.enter(block);
         }
     }
@@ -916,14 +916,14 @@ impl<M: Medium> Heap<M> {
     /// No block begins any more at these, which have become a part of another one.
     fn forget_inner(&mut self, inner: &[Extent]) {
         for block in inner {
-            self.index.remove_live(block.start);
+            self.index.remove_used(block.start);
             self.medium.store(block.start, 0);
         }
     }
 
     /// Frees a block that may be free on the medium already, joined with its free neighbours. `inner` are blocks in it behind the first
     /// one, if it is several.
-    fn give_back(&mut self, block: Extent, inner: &[Extent]) -> Result<()> {
+    fn free_reserved(&mut self, block: Extent, inner: &[Extent]) -> Result<()> {
         let joined = self.joined(block)?;
         let slack = self.slack_before(joined.whole.end());
         let behind = joined.behind.map(|behind| behind.start);
@@ -941,15 +941,15 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Nothing is kept for later transactions any more but the logs.
-    fn give_back_reserves(&mut self) -> Result<()> {
+    fn free_reserves(&mut self) -> Result<()> {
         self.take_back_record()?;
         while let Some(&region) = self.tx.idle.last() {
-            self.give_back(region, &[])?;
+            self.free_reserved(region, &[])?;
             self.tx.idle.pop();
             self.tx.reserved -= 1;
         }
         while let Some(&block) = self.tx.spent.last() {
-            self.give_back(block, &[])?;
+            self.free_reserved(block, &[])?;
             self.tx.spent.pop();
             self.tx.reserved -= 1;
         }
@@ -962,10 +962,10 @@ impl<M: Medium> Heap<M> {
         if self.tx.open > 0 {
             return Ok(());
         }
-        self.give_back_reserves()?;
+        self.free_reserves()?;
         for i in 0..self.tx.logs.len() {
             if let Some(log) = self.tx.logs[i] {
-                self.give_back(log, &[])?;
+                self.free_reserved(log, &[])?;
                 self.tx.logs[i] = None;
                 self.tx.shown_as_free = 0;
                 self.tx.reserved -= 1;
@@ -1013,13 +1013,13 @@ impl<M: Medium> Heap<M> {
         self.tx.reserved = self.tx.logs.iter().flatten().count();
         let mut from = 0;
         while let Ok(Some(block)) = self.block_from(from) {
-            let at = block.ptr - WORD;
-            let is_log = self.tx.logs.iter().flatten().any(|log| log.start == at);
-            if self.index.state(at) == Some(State::Reserved) && !is_log {
+            let start = block.ptr - WORD;
+            let is_log = self.tx.logs.iter().flatten().any(|log| log.start == start);
+            if self.index.state(start) == Some(State::Reserved) && !is_log {
                 if self.tx.spent.try_reserve(1).is_err() {
                     return; // the next open frees it
                 }
-                self.tx.spent.push(Extent { start: at, data_len: block.size });
+                self.tx.spent.push(Extent { start, data_len: block.size });
                 self.tx.reserved += 1;
             }
             from = block.end();
@@ -1029,7 +1029,7 @@ impl<M: Medium> Heap<M> {
     /// Panics if what is known of transactions does not agree with the index.
     pub(super) fn check_transactions(&self) {
         let tx = &self.tx;
-        let is_reserved = |at: u64| self.index.state(at) == Some(State::Reserved);
+        let is_reserved = |start: u64| self.index.state(start) == Some(State::Reserved);
         for log in tx.logs.iter().chain([&tx.outstanding]).flatten() {
             assert!(is_reserved(log.start) && self.marker(log.start) == Marker::live(log.data_len), "{log:?}");
         }

@@ -4,7 +4,7 @@
 //!
 //! Nothing here changes what the survey finds: it only brings pages into memory, or leaves them where they are.
 
-use crate::palloc::chain::{Chain, Link, link_at};
+use crate::palloc::chain::{Chain, ChainBlock, block_at};
 use crate::palloc::format::{Extent, HEADER, STEP, WORD};
 use crate::palloc::medium::Medium;
 
@@ -106,7 +106,7 @@ fn fetch_markers(medium: &impl Medium, from: u64) {
 
 /// Starts to read the markers between the block at `start` and the next, and returns where that starts. None if no block is at `start`.
 fn next_block(medium: &impl Medium, start: u64) -> Option<u64> {
-    let Link { block, .. } = link_at(medium, start, medium.end())?;
+    let ChainBlock { block, .. } = block_at(medium, start, medium.end())?;
     medium.start_reading(block.end_marker(), (2 * WORD).min(medium.end() - block.end_marker()));
     Some(block.end())
 }
@@ -114,7 +114,7 @@ fn next_block(medium: &impl Medium, start: u64) -> Option<u64> {
 /// A place at or behind `from`, near to it, where the chain seems to be.
 fn find_chain(medium: &impl Medium, from: u64) -> Option<u64> {
     let has_chain = |start| {
-        let agree = |link: &Link| link.end_marker(medium) == link.marker();
+        let agree = |found: &ChainBlock| found.end_marker(medium) == found.marker();
         Chain::new(medium, start, medium.end()).take(LIKELY).take_while(agree).count() == LIKELY
     };
     (from..medium.end().min(from + SEARCHED)).step_by(AT_ONCE as usize).find_map(|piece| {

@@ -3,7 +3,7 @@
 
 use std::ffi::CStr;
 
-use crate::palloc::chain::{Chain, Link};
+use crate::palloc::chain::{Chain, ChainBlock};
 use crate::palloc::format::{EXTENDED, Extent, HEADER, WORD, header_flags, next_link, prev_link};
 use crate::palloc::medium::Medium;
 
@@ -26,9 +26,9 @@ fn check_chain(medium: &impl Medium, mut found: impl FnMut(u64, &CStr)) {
     let mut chain = Chain::new(medium, HEADER, medium.end());
     let mut last_free: Option<Extent> = None;
     let mut after_free = false;
-    for link in &mut chain {
-        let Link { block, is_free } = link;
-        if link.end_marker(medium) != link.marker() {
+    for this in &mut chain {
+        let ChainBlock { block, is_free } = this;
+        if this.end_marker(medium) != this.marker() {
             found(block.start, c"the end marker differs from the start marker");
         }
         if is_free {

@@ -4,7 +4,7 @@
 use super::survey::{Rest, Survey};
 use super::{Opened, Overlay};
 use crate::palloc::Result;
-use crate::palloc::chain::{Chain, link_at};
+use crate::palloc::chain::{Chain, block_at};
 use crate::palloc::format::{Extent, FREE_HEAD, HEADER, Intent, MIN_BLOCK, Marker, WORD};
 use crate::palloc::free_index::{FreeIndex, State};
 use crate::palloc::medium::{Bytes, Medium};
@@ -23,9 +23,9 @@ pub struct Unfinished {
 /// A program's bytes may look like an intent, so the operation must be possible: the block that a blob was moved out of still has the
 /// same bytes.
 pub fn find_unfinished(medium: &impl Medium, index: &FreeIndex, end: u64) -> Option<Unfinished> {
-    for link in Chain::new(medium, HEADER, end).filter(|link| !link.is_free) {
-        let block = link.block;
-        match Intent::from_word(link.end_marker(medium).0) {
+    for found in Chain::new(medium, HEADER, end).filter(|found| !found.is_free) {
+        let block = found.block;
+        match Intent::from_word(found.end_marker(medium).0) {
             Some(Intent::Leave(left)) if left != block.start && index.state(left) == Some(State::Live) => {
                 let left = Extent { start: left, data_len: Marker(medium.load(left)).n() };
                 if left.data_len <= block.data_len && has_same_bytes(medium, left, block) {
@@ -161,10 +161,10 @@ fn claim_rest(medium: &mut impl Medium, found: &Survey, dynamic: bool) -> Result
 /// Joins free blocks that are side by side, and makes end markers equal to start markers.
 fn tidy_markers(medium: &mut impl Medium, end: u64) -> Result<()> {
     let mut start = HEADER;
-    while let Some(first) = link_at(medium, start, end) {
+    while let Some(first) = block_at(medium, start, end) {
         let mut joined = first;
         if first.is_free {
-            let run = Chain::new(medium, first.block.end(), end).take_while(|link| link.is_free);
+            let run = Chain::new(medium, first.block.end(), end).take_while(|found| found.is_free);
             if let Some(last) = run.last() {
                 joined.block = Extent::between(start, last.block.end());
             }

@@ -6,7 +6,7 @@
 
 use super::ahead::Ahead;
 use crate::palloc::Result;
-use crate::palloc::chain::{Chain, Link, link_at};
+use crate::palloc::chain::{Chain, ChainBlock, block_at};
 use crate::palloc::error::Error;
 use crate::palloc::format::{Extent, HEADER, Intent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, STEP, WORD};
 use crate::palloc::free_index::FreeIndex;
@@ -70,7 +70,7 @@ pub fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Res
             fetched = (start + 1).next_multiple_of(PAGE);
             medium.prefetch(start, fetched);
         }
-        let Some(link) = link_at(medium, start, end) else {
+        let Some(found) = block_at(medium, start, end) else {
             survey.rest = rest_at(medium, start, dynamic && last_is_confirmed)?;
             // An overwritten marker may lead anywhere into the zeros of growth.
             if let Some(from) = unconfirmed_from.filter(|_| survey.rest == Rest::Zeros) {
@@ -80,15 +80,15 @@ pub fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Res
             }
             break;
         };
-        let Link { block, is_free } = link;
+        let ChainBlock { block, is_free } = found;
         ahead.note(block);
-        let end_marker = link.end_marker(medium);
-        let is_confirmed = end_marker == link.marker() || can_have_end_marker(medium, link, end_marker);
+        let end_marker = found.end_marker(medium);
+        let is_confirmed = end_marker == found.marker() || can_have_end_marker(medium, found, end_marker);
         unconfirmed_from = if is_confirmed || is_free { None } else { unconfirmed_from.or(Some(start)) };
-        if end_marker != link.marker() {
+        if end_marker != found.marker() {
             survey.untidy = true;
             let is_doubtful = !is_free && !is_confirmed;
-            if is_doubtful && hides_more_blobs(medium, link.marker(), start, block.end(), HIDDEN_BY_REUSE) {
+            if is_doubtful && hides_more_blobs(medium, found.marker(), start, block.end(), HIDDEN_BY_REUSE) {
                 return Err(Error::Damaged { offset: start, what: OVERWRITTEN });
             }
         }
@@ -109,7 +109,7 @@ pub fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Res
 
 /// Whether an operation that was cut off can leave this end marker in a block: its own, whatever its bit of free blocks is; an intent; or,
 /// in a free block, that of the last block which was joined.
-fn can_have_end_marker(medium: &impl Medium, Link { block, is_free }: Link, end_marker: Marker) -> bool {
+fn can_have_end_marker(medium: &impl Medium, ChainBlock { block, is_free }: ChainBlock, end_marker: Marker) -> bool {
     let joined_len = end_marker.n();
     let was_joined = || {
         let joined_start = Marker(medium.load(block.start + block.data_len - joined_len));
@@ -150,8 +150,8 @@ fn was_cut_off(medium: &impl Medium, start: u64, marker: Marker) -> bool {
 fn has_live_block(medium: &impl Medium, from: u64, end: u64) -> bool {
     let mut place = (from - HEADER).next_multiple_of(STEP) + HEADER;
     while place < end {
-        match link_at(medium, place, end) {
-            Some(link) if !link.is_free && link.end_marker(medium) == link.marker() => return true,
+        match block_at(medium, place, end) {
+            Some(found) if !found.is_free && found.end_marker(medium) == found.marker() => return true,
             _ => place += STEP,
         }
         if place % PAGE < STEP {
@@ -217,12 +217,12 @@ fn hides_more_blobs(medium: &impl Medium, marker: Marker, start: u64, stop: u64,
 fn blobs_between(medium: &impl Medium, from: u64, stop: u64, budget: &mut u64) -> Option<u64> {
     let mut chain = Chain::new(medium, from, stop);
     let mut blobs = 0;
-    for link in &mut chain {
+    for found in &mut chain {
         if *budget == 0 {
             return Some(u64::MAX >> 1);
         }
         *budget -= 1;
-        blobs += u64::from(!link.is_free);
+        blobs += u64::from(!found.is_free);
     }
     chain.is_whole().then_some(blobs)
 }

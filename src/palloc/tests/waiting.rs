@@ -103,7 +103,7 @@ fn lead(heap: &mut Heap<MemMedium>, before: &Blobs, random: &mut Random, members
     if !matches!(step, Step::Nothing) {
         result = flush(heap, before, random, members);
         if result.is_ok() {
-            heap.mark_group(step);
+            heap.commit_group(step);
             result = flush(heap, before, random, members);
         }
     }
@@ -210,7 +210,7 @@ fn fail_in_group(failing: usize) {
     add(heap, &[], &[], first);
     let error = || Error::System { doing: "flush", source: std::io::Error::from_raw_os_error(libc::EDQUOT) };
     if failing == 1 {
-        heap.mark_group(step);
+        heap.commit_group(step);
         states = heap.medium.before_each_change.take().unwrap();
     }
     states.push(heap.medium.bytes.clone());
@@ -267,7 +267,7 @@ fn a_group_takes_as_many_as_its_log_holds_and_the_rest_is_the_next_group() {
     let mut groups = Vec::new();
     while heap.queued() > 0 {
         let step = heap.begin_group();
-        heap.mark_group(step);
+        heap.commit_group(step);
         heap.end_group(step, Ok(()));
         heap.end_turn();
         let over: Vec<usize> =
@@ -296,7 +296,7 @@ fn in_a_group_the_later_transaction_wins_or_fails() {
         add(&[], &[(ptrs[1], vec![5; 8])]),
     ];
     let step = heap.begin_group();
-    heap.mark_group(step);
+    heap.commit_group(step);
     heap.end_group(step, Ok(()));
     heap.end_turn();
     let mut rest = Vec::new();
