@@ -21,7 +21,8 @@ status() {
     }
 }
 
-# A medium with 60 blobs, of which some are free, and one that waits for a line on its standard input before it closes it.
+# sample FILE: makes a medium with 60 blobs, of which some are free. sample FILE large: one with a blob of 3 MiB. sample FILE wait: waits
+# for a line on its standard input before it closes it.
 sample() {
     cat >"$WORK/sample.c" <<'C'
 #include <palloc.h>
@@ -39,7 +40,9 @@ int main(int argc, char **argv)
             pfree(pt, last);
         last = ptr;
     }
-    if (argc > 2) {
+    if (argc > 2 && strcmp(argv[2], "large") == 0) {
+        memset(palloc_data(pt, palloc(pt, 3 << 20)), 'x', 3 << 20);
+    } else if (argc > 2) {
         puts("open");
         fflush(stdout);
         getchar();
@@ -72,7 +75,88 @@ a_sound_medium() {
 in_json() {
     fresh && for command in stat check list; do
         status 0 "$WORK/palloc" $command --json "$WORK/m.db" && python3 -m json.tool <"$WORK/out" >/dev/null || return
+        status 2 "$WORK/palloc" $command --json "$WORK/nothing.db" && [ ! -s "$WORK/out" ] || return
     done
+    # A name with a newline, quotes, a byte that is no UTF-8, and half of a surrogate pair.
+    python3 - "$WORK/palloc" "$WORK" <<'PYTHON'
+import json, os, subprocess, sys
+tool, work = sys.argv[1:]
+name = os.fsencode(work) + b'/a\nb"\\\x01\xff\xc3\xa9\xed\xa0\x80\xe2\x82\xac\xc0\xaf'
+os.link(work + "/m.db", name)
+found = json.loads(subprocess.check_output([tool, "stat", "--json", name]).decode())["file"]
+os.unlink(name)
+assert os.fsencode(found) == name, found
+PYTHON
+}
+
+# A program with a name that begins with a dash, and options that are no options.
+odd_names() {
+    fresh && cd "$WORK" && cp m.db -- -x.db && status 2 ./palloc stat -x.db && status 0 ./palloc stat -- -x.db &&
+        status 0 ./palloc copy -- -x.db -y.db && cmp m.db -- -y.db
+    result=$?
+    rm -f -- -x.db -y.db
+    cd "$ROOT" && return $result
+}
+
+# `dump -o` and `map -o` replace no medium that they read, and a file only by one that is whole.
+written_files() {
+    fresh && cp "$WORK/m.db" "$WORK/kept.db" && ln -sf m.db "$WORK/link.db" && ln -f "$WORK/m.db" "$WORK/hard.db" || return
+    for own in m.db link.db hard.db; do
+        status 2 "$WORK/palloc" dump -o "$WORK/$own" "$WORK/m.db" 16 && grep -q "the medium itself" "$WORK/err" &&
+            status 2 "$WORK/palloc" map -o "$WORK/$own" "$WORK/m.db" && cmp "$WORK/m.db" "$WORK/kept.db" || return
+    done
+    rm "$WORK/link.db" "$WORK/hard.db"
+    echo old >"$WORK/old" && chmod 600 "$WORK/old" && ln -sf old "$WORK/link" && status 0 "$WORK/palloc" dump -o "$WORK/link" "$WORK/m.db" 16 &&
+        [ "$(wc -c <"$WORK/old")" -eq 48 ] && [ -L "$WORK/link" ] && [ "$(stat -c %a "$WORK/old")" = 600 ] &&
+        status 2 "$WORK/palloc" dump -o "$WORK" "$WORK/m.db" 16 && status 2 "$WORK/palloc" map -o "$WORK/none/map.svg" "$WORK/m.db" &&
+        status 0 "$WORK/palloc" dump -o - "$WORK/m.db" 16 && cmp "$WORK/out" "$WORK/old" &&
+        [ -z "$(find "$WORK" -maxdepth 1 -name '*.tmp')" ]
+}
+
+# What is printed and can't be written is status 2 and says why. Nothing else is written to a file instead.
+output_that_fails() {
+    fresh || return
+    for command in "stat m.db" "stat --json m.db" "check m.db" "list m.db" "list --json m.db" "dump m.db 16" "dump -o - m.db 16" "map m.db" \
+        "map -o - m.db" "trim m.db" "help" "--version"; do
+        for to in full closed; do
+            (
+                cd "$WORK" || exit
+                if [ $to = full ]; then exec >/dev/full; else exec >&-; fi
+                # shellcheck disable=SC2086
+                exec ./palloc $command 2>err
+            )
+            [ $? -eq 2 ] && grep -q -e "the output: No space left" -e "the output: Bad file" "$WORK/err" || {
+                echo "$command, $to"
+                cat "$WORK/err"
+                return 1
+            }
+        done
+    done
+    (cd "$WORK" && ./palloc copy m.db copy.db <&- >&- 2>&-) && cmp "$WORK/m.db" "$WORK/copy.db" &&
+        (cd "$WORK" && ! ./palloc stat none.db <&- >&- 2>&-) && status 0 "$WORK/palloc" check "$WORK/m.db"
+}
+
+# Files that are no media: all commands say so, and change nothing.
+foreign_files() {
+    fresh && head -c 100000 /dev/urandom >"$WORK/random" && : >"$WORK/nothing" && truncate -s 5G "$WORK/zeros" && printf 'PBA' >"$WORK/short" &&
+        mkfifo "$WORK/fifo" && printf 'SQLite format 3\0' >"$WORK/sqlite" && head -c 8000 /dev/zero >>"$WORK/sqlite" || return
+    for file in random nothing zeros short sqlite fifo . none; do
+        for command in stat "stat --json" list "list --json" dump map copy salvage trim; do
+            case $command in dump) more=16 ;; copy | salvage) more=$WORK/copy.db ;; *) more= ;; esac
+            before=$(cksum "$WORK/random" "$WORK/nothing" "$WORK/short" "$WORK/sqlite")
+            # shellcheck disable=SC2086
+            status 2 limited "$WORK/palloc" $command "$WORK/$file" $more && [ ! -s "$WORK/out" ] && [ -s "$WORK/err" ] && [ ! -e "$WORK/copy.db" ] &&
+                [ "$before" = "$(cksum "$WORK/random" "$WORK/nothing" "$WORK/short" "$WORK/sqlite")" ] || {
+                echo "$command of $file"
+                return 1
+            }
+        done
+    done
+    cmp -n 4096 "$WORK/zeros" /dev/zero && [ "$(wc -c <"$WORK/zeros")" -eq 5368709120 ]
+    result=$?
+    for file in random nothing zeros short sqlite; do status 1 "$WORK/palloc" check "$WORK/$file" || result=1; done
+    rm -f "$WORK/random" "$WORK/nothing" "$WORK/zeros" "$WORK/short" "$WORK/sqlite" "$WORK/fifo"
+    return $result
 }
 
 a_damaged_medium() {
@@ -80,6 +164,9 @@ a_damaged_medium() {
         status 2 "$WORK/palloc" stat "$WORK/m.db" && grep -q "palloc_salvage" "$WORK/err" &&
         status 1 "$WORK/palloc" check "$WORK/m.db" && status 1 "$WORK/palloc" check --json "$WORK/m.db" &&
         status 1 "$WORK/palloc" salvage "$WORK/m.db" "$WORK/copy.db" && grep -q "45 blobs, 1 blocks mended, 0 ranges" "$WORK/out" &&
+        status 0 "$WORK/palloc" check "$WORK/copy.db" && rm "$WORK/copy.db" &&
+        printf '\0\0\0\0' | dd of="$WORK/m.db" bs=1 conv=notrunc status=none && status 2 "$WORK/palloc" salvage "$WORK/m.db" "$WORK/copy.db" &&
+        [ ! -e "$WORK/copy.db" ] && status 1 "$WORK/palloc" salvage --force "$WORK/m.db" "$WORK/copy.db" && grep -q "45 blobs" "$WORK/out" &&
         status 0 "$WORK/palloc" check "$WORK/copy.db"
 }
 
@@ -126,7 +213,10 @@ created() {
 wrong_use() {
     fresh && status 2 "$WORK/palloc" && status 2 "$WORK/palloc" stat && status 2 "$WORK/palloc" stat --no "$WORK/m.db" &&
         status 0 "$WORK/palloc" --help && status 2 "$WORK/palloc" dump "$WORK/m.db" 17 && status 2 "$WORK/palloc" dump "$WORK/m.db" x &&
-        status 2 "$WORK/palloc" stat "$WORK/nothing.db" && status 2 "$WORK/palloc" stat /dev/null
+        status 2 "$WORK/palloc" stat "$WORK/nothing.db" && status 2 "$WORK/palloc" stat /dev/null &&
+        status 2 "$WORK/palloc" dump "$WORK/m.db" "" && status 2 "$WORK/palloc" check -l "$WORK/m.db" &&
+        status 2 "$WORK/palloc" stat --static 5 "$WORK/m.db" && status 2 "$WORK/palloc" dump "$WORK/m.db" 16 -o &&
+        status 2 "$WORK/palloc" copy "$WORK/m.db" && [ ! -s "$WORK/out" ]
 }
 
 # churn FILE: makes and frees blobs until it is killed, each of which holds its own offset. churn FILE check: they do.
@@ -188,8 +278,9 @@ copies_during_churn() { # DIRECTORY OPTION...
 on_disk() { # KIND SIZE COMMAND...
     kind=$1 size=$2
     shift 2
+    case $kind in ext4) force=-F ;; *) force=-f ;; esac
     mkdir -p "$WORK/disk" && rm -f "$WORK/image" && truncate -s "$size" "$WORK/image" &&
-        PATH=$PATH:/sbin:/usr/sbin "mkfs.$kind" -q -f "$WORK/image" >/dev/null 2>&1 && mount -o loop "$WORK/image" "$WORK/disk" || return
+        PATH=$PATH:/sbin:/usr/sbin "mkfs.$kind" -q $force "$WORK/image" >/dev/null 2>&1 && mount -o loop "$WORK/image" "$WORK/disk" || return
     "$@"
     result=$?
     umount "$WORK/disk"
@@ -197,13 +288,22 @@ on_disk() { # KIND SIZE COMMAND...
     return $result
 }
 
-# Nothing is left of a copy for which the disk has no space.
+# Nothing is left of a file for which the disk has no space, and the medium is as it was.
 on_a_full_disk() {
-    "$WORK/sample" "$WORK/disk/m.db" && "$WORK/palloc" create --static 64M "$WORK/disk/large.db" || return
-    dd if=/dev/urandom of="$WORK/disk/fill" bs=1M 2>/dev/null
-    dd if=/dev/urandom of="$WORK/disk/fill2" bs=4096 2>/dev/null
-    status 2 "$WORK/palloc" salvage "$WORK/m.db" "$WORK/disk/copy.db" && grep -q "No space left" "$WORK/err" &&
-        [ -z "$(find "$WORK/disk" -name 'copy*')" ]
+    rm -f "$WORK/big.db"
+    "$WORK/sample" "$WORK/big.db" large && "$WORK/sample" "$WORK/disk/m.db" && cp "$WORK/disk/m.db" "$WORK/kept.db" && echo kept >"$WORK/disk/old" || return
+    for size in 1M 4096 512; do dd if=/dev/urandom of="$WORK/disk/fill$size" bs=$size 2>/dev/null; done
+    for command in "salvage big.db disk/copy" "copy big.db disk/copy" "salvage disk/m.db disk/copy" "dump -o disk/copy big.db 16" "dump -o disk/old big.db 16"; do
+        # shellcheck disable=SC2086
+        (cd "$WORK" && status 2 ./palloc $command) && grep -q "No space left" "$WORK/err" && [ -z "$(find "$WORK/disk" -name '*copy*' -o -name '*tmp')" ] || {
+            echo "$command"
+            return 1
+        }
+    done
+    "$WORK/palloc" map -o "$WORK/disk/copy" "$WORK/big.db" # so small that it may fit
+    status=$?
+    [ $status -eq 0 ] || [ ! -e "$WORK/disk/copy" ] && [ $status -ne 1 ] && grep -q kept "$WORK/disk/old" &&
+        status 0 "$WORK/palloc" check "$WORK/disk/m.db" && cmp "$WORK/disk/m.db" "$WORK/kept.db"
 }
 
 trimmed() {
@@ -281,14 +381,15 @@ copies_in_use() {
     else
         skip "the tool: copies while the process is stopped" "no /proc/locks"
     fi
-    for kind in xfs btrfs; do
-        if [ "$(id -u)" -ne 0 ] || ! on_disk "$kind" 320M true; then
-            skip "the tool: copies of a medium in use on $kind" "can't make or mount one"
+    for kind in ext4 xfs btrfs; do
+        case $kind in ext4) size=8M ;; xfs) size=320M ;; *) size=130M ;; esac
+        if [ "$(id -u)" -ne 0 ] || ! on_disk "$kind" $size true; then
+            skip "the tool: copies of a medium in use, and a full disk, on $kind" "can't make or mount one"
             continue
         fi
-        check "the tool: copies of a medium in use on $kind" on_disk "$kind" 320M copies_during_churn "$WORK/disk"
+        [ $kind = ext4 ] || check "the tool: copies of a medium in use on $kind" on_disk "$kind" 320M copies_during_churn "$WORK/disk"
         fresh
-        check "the tool: a full disk, $kind" on_disk "$kind" 320M on_a_full_disk
+        check "the tool: a full disk, $kind" on_disk "$kind" $size on_a_full_disk
     done
 }
 
@@ -299,6 +400,10 @@ all() { # HOW
     check "the tool$1: a medium that is open for writing" open_elsewhere
     check "the tool$1: new media" created
     check "the tool$1: wrong use is status 2" wrong_use
+    check "the tool$1: names that begin with a dash" odd_names
+    check "the tool$1: files that it writes are whole, and not the medium" written_files
+    check "the tool$1: output that can't be written" output_that_fails
+    check "the tool$1: files that are no media" foreign_files
     check "the tool$1: trim" trimmed
     if have script; then
         check "the tool$1: colours on a terminal" on_a_terminal

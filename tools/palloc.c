@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -29,8 +30,8 @@ enum { WORD = 8, MIN_DATA = 16, CLASSES = 64, COLUMNS = 64, ROWS = 16, CELLS = C
 
 #define FREE_BIT ((uint64_t)1 << 63)
 
-static int json, all_of_it, stops;
-static const char *out;
+static int json, all_of_it, stops, forced;
+static const char *out, *static_size;
 
 __attribute__((format(printf, 1, 2))) static int trouble(const char *format, ...)
 {
@@ -52,7 +53,7 @@ static int usage(FILE *to)
           "       palloc dump [-o OUT] FILE OFFSET\n"
           "       palloc map [-o MAP.svg] FILE\n"
           "       palloc copy [--stop] FILE COPY\n"
-          "       palloc salvage FILE COPY\n"
+          "       palloc salvage [--force] FILE COPY\n"
           "       palloc trim FILE\n"
           "       palloc create [--static SIZE] FILE\n",
           to);
@@ -174,8 +175,7 @@ struct reader {
     int fd;
     uint64_t size;
     uint32_t flags;
-    uint64_t broken; /* where the chain ended before the end of the file; 0: it did not */
-    long by;         /* without the lock: the process that has it, 0: unknown */
+    long by; /* without the lock: the process that has it, 0: unknown */
 };
 
 typedef int (*block_fn)(void *user, uint64_t ptr, uint64_t size, int is_free);
@@ -247,11 +247,8 @@ static int reader_walk(struct reader *r, block_fn each, void *user)
     uint64_t at = WORD, marker;
 
     if (r->pt != NULL) {
-        int result;
-
-        errno = 0;
-        result = palloc_walk(r->pt, each, user);
-        return result == 0 && errno == 0 ? FINE : trouble("%s", palloc_error());
+        /* No `each` ends the walk. */
+        return palloc_walk(r->pt, each, user) == 0 ? FINE : trouble("%s", palloc_error());
     }
     while (at + 2 * WORD + MIN_DATA <= r->size && read_word(r->fd, at, &marker)) {
         uint64_t n = marker & ~FREE_BIT;
@@ -261,7 +258,8 @@ static int reader_walk(struct reader *r, block_fn each, void *user)
         each(user, at + WORD, n, marker >> 63 != 0);
         at += n + 2 * WORD;
     }
-    r->broken = at < r->size ? at : 0;
+    if (at < r->size)
+        fprintf(stderr, "palloc: the chain can be followed up to offset %" PRIu64 " only: it was being changed, or is damaged\n", at);
     return FINE;
 }
 
@@ -270,17 +268,37 @@ static const char *kind(const struct reader *r)
     return r->flags & PALLOC_DYNAMIC ? "dynamic" : "static";
 }
 
-/* A JSON string. */
+/* The length of the UTF-8 character at `text`; 0 if there is none. */
+static int utf8_length(const char *text)
+{
+    const unsigned char *at = (const unsigned char *)text;
+    int length = at[0] < 0x80 ? 1 : at[0] >= 0xc2 && at[0] < 0xe0 ? 2 : (at[0] & 0xf0) == 0xe0 ? 3 : at[0] >= 0xf0 && at[0] < 0xf5 ? 4 : 0, i;
+
+    for (i = 1; i < length; i++)
+        if ((at[i] & 0xc0) != 0x80)
+            return 0;
+    /* Longer than necessary, half of a pair, or beyond the last one. */
+    if ((at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] > 0x9f) || (at[0] == 0xf0 && at[1] < 0x90) || (at[0] == 0xf4 && at[1] > 0x8f))
+        return 0;
+    return length;
+}
+
+/* A JSON string. A byte that is no UTF-8, as names of files can have, becomes \udc80 to \udcff: Python reads that as the byte again. */
 static void put_string(const char *text)
 {
     putchar('"');
-    for (; *text != 0; text++) {
-        if (*text == '"' || *text == '\\')
+    while (*text != 0) {
+        int length = utf8_length(text);
+
+        if (length == 0)
+            printf("\\udc%02x", (unsigned)(unsigned char)*text);
+        else if (*text == '"' || *text == '\\')
             printf("\\%c", *text);
         else if ((unsigned char)*text < 0x20)
             printf("\\u%04x", (unsigned)(unsigned char)*text);
         else
-            putchar(*text);
+            printf("%.*s", length, text);
+        text += length > 0 ? length : 1;
     }
     putchar('"');
 }
@@ -360,8 +378,6 @@ static int do_stat(const char *file)
         if (r.pt == NULL && r.by != 0)
             printf(" in process %ld", r.by);
         printf("\nflags %s%s\n", r.flags & PALLOC_DYNAMIC ? "PALLOC_DYNAMIC" : "PALLOC_DEFAULT", r.flags & PALLOC_SYNC ? " PALLOC_SYNC" : "");
-        if (r.broken != 0)
-            printf("the chain could be followed up to offset %" PRIu64 " only: it was being changed, or is damaged\n", r.broken);
         printf("%12" PRIu64 " blobs of %" PRIu64 " bytes\n", c.blobs, c.live);
         printf("%12" PRIu64 " free blocks of %" PRIu64 " bytes, the largest of %" PRIu64 "\n", c.frees, c.free, c.largest);
         if (c.free > 0)
@@ -375,12 +391,14 @@ static int do_stat(const char *file)
 
 /* ----------------------------------------------------------------------------------------------------------------------------- check */
 
+static const char violations[] = "{\"violations\": [";
+
 static void violation(void *user, uint64_t offset, const char *what)
 {
     uint64_t *count = user;
 
     if (json) {
-        printf("%s{\"offset\": %" PRIu64 ", \"what\": ", *count > 0 ? ", " : "", offset);
+        printf("%s{\"offset\": %" PRIu64 ", \"what\": ", *count > 0 ? ", " : violations, offset);
         put_string(what);
         printf("}");
     } else {
@@ -394,16 +412,14 @@ static int do_check(const char *file)
     uint64_t count = 0;
     int64_t result;
 
-    if (json)
-        printf("{\"violations\": [");
     begin("checking", length_of(file));
     result = palloc_check(file, violation, &count);
     end();
-    if (json)
-        printf("]}\n");
     if (result < 0)
         return trouble("%s", palloc_error());
-    if (!json)
+    if (json)
+        printf("%s]}\n", count > 0 ? "" : violations);
+    else
         printf("%s: %" PRId64 " violations of the format\n", file, result);
     return result == 0 ? FINE : FOUND;
 }
@@ -460,6 +476,67 @@ static int do_list(const char *file)
     return result;
 }
 
+/* ------------------------------------------------------------------------------------------------------------------- a file to write */
+
+/*
+ * The file `out`. A regular file, or one that is new, is written under another name and gets its own when it is whole. Others, such as
+ * devices, are written as they are.
+ */
+struct output {
+    FILE *file;
+    char path[PATH_MAX];           /* its name */
+    char temporary[PATH_MAX + 32]; /* its name until then; "" if it is written as it is */
+};
+
+/* Fails for the medium itself, which would be lost. */
+static int output_open(struct output *o, int medium)
+{
+    struct stat st, own;
+    int is_there = stat(out, &st) == 0, fd;
+
+    o->temporary[0] = 0;
+    if (strcmp(out, "-") == 0) {
+        o->file = stdout;
+        return 1;
+    }
+    if (is_there && fstat(medium, &own) == 0 && st.st_dev == own.st_dev && st.st_ino == own.st_ino) {
+        trouble("%s is the medium itself", out);
+        return 0;
+    }
+    if (is_there && !S_ISREG(st.st_mode)) {
+        o->file = fopen(out, "wb");
+    } else {
+        if (!is_there || realpath(out, o->path) == NULL) /* a link goes on leading to the file */
+            snprintf(o->path, sizeof o->path, "%s", out);
+        snprintf(o->temporary, sizeof o->temporary, "%s.%ld.tmp", o->path, (long)getpid());
+        fd = open(o->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        o->file = fd >= 0 ? fdopen(fd, "wb") : NULL;
+        if (fd >= 0 && is_there)
+            fchmod(fd, st.st_mode & 0777);
+    }
+    if (o->file == NULL)
+        trouble("%s: %s", out, strerror(errno));
+    return o->file != NULL;
+}
+
+/* Everything is written. Of a file that could not be written nothing is left. */
+static int output_close(struct output *o)
+{
+    int error = ferror(o->file) ? errno : 0; /* nothing else was called since */
+
+    if (o->file == stdout)
+        return FINE; /* main looks at it */
+    if (fflush(o->file) != 0 || (o->temporary[0] != 0 && fsync(fileno(o->file)) != 0))
+        error = errno;
+    if (fclose(o->file) != 0 && error == 0)
+        error = errno;
+    if (o->temporary[0] != 0 && error == 0 && rename(o->temporary, o->path) != 0)
+        error = errno;
+    if (o->temporary[0] != 0 && error != 0)
+        unlink(o->temporary);
+    return error == 0 ? FINE : trouble("%s: %s", out, strerror(error));
+}
+
 /* ------------------------------------------------------------------------------------------------------------------------------ dump */
 
 static void dump_line(uint64_t at, const unsigned char *bytes, size_t n)
@@ -477,28 +554,28 @@ static void dump_line(uint64_t at, const unsigned char *bytes, size_t n)
 
 static int do_dump(const char *file, const char *offset)
 {
-    struct palloc_t *pt = palloc_init(file, PALLOC_READONLY);
+    struct palloc_t *pt;
     char *end;
-    uint64_t ptr = strtoull(offset, &end, 0), n = 0, i;
-    const unsigned char *data = NULL;
+    uint64_t ptr = strtoull(offset, &end, 0), n, i;
+    const unsigned char *data;
+    struct output to;
     int result = FINE;
-    FILE *to;
 
-    if (pt != NULL && *end == 0 && (data = palloc_data(pt, ptr)) != NULL)
-        n = palloc_size(pt, ptr);
-    if (*end != 0) {
-        result = trouble("%s is no offset", offset);
-    } else if (n == 0) {
+    if (end == offset || *end != 0)
+        return trouble("%s is no offset", offset);
+    pt = palloc_init(file, PALLOC_READONLY);
+    data = pt != NULL ? palloc_data(pt, ptr) : NULL;
+    n = data != NULL ? palloc_size(pt, ptr) : 0;
+    if (n == 0) {
         result = trouble("%s", palloc_error());
     } else if (out == NULL) {
         for (i = 0; i < n; i += 16)
             dump_line(ptr + i, data + i, n - i < 16 ? (size_t)(n - i) : 16);
+    } else if (!output_open(&to, pt->descriptor)) {
+        result = TROUBLE;
     } else {
-        to = strcmp(out, "-") == 0 ? stdout : fopen(out, "wb");
-        if (to == NULL || fwrite(data, 1, (size_t)n, to) != n || fflush(to) != 0)
-            result = trouble("%s: %s", out, strerror(errno));
-        if (to != NULL && to != stdout && fclose(to) != 0)
-            result = trouble("%s: %s", out, strerror(errno));
+        fwrite(data, 1, (size_t)n, to.file);
+        result = output_close(&to);
     }
     palloc_close(pt);
     return result;
@@ -549,24 +626,25 @@ static void map_text(const struct map *m, unsigned cells, int colours)
     printf("%" PRIu64 " bytes to a character: . free, # blobs, between: both\n", m->cell);
 }
 
-static int map_svg(const struct map *m, unsigned cells)
+static int map_svg(const struct map *m, unsigned cells, int medium)
 {
-    FILE *to = fopen(out, "w");
+    struct output to;
     unsigned i;
 
-    if (to == NULL)
-        return trouble("%s: %s", out, strerror(errno));
-    fprintf(to, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\">\n", COLUMNS * 10, (int)(cells / COLUMNS + 1) * 10);
+    if (!output_open(&to, medium))
+        return TROUBLE;
+    fprintf(to.file, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\">\n", COLUMNS * 10,
+            (int)(cells / COLUMNS + 1) * 10);
     for (i = 0; i < cells; i++) {
         double all = m->live[i] + m->free[i];
         int live = all > 0 ? (int)(m->live[i] / all * 255) : 0;
 
         if (all > 0)
-            fprintf(to, "<rect x=\"%u\" y=\"%u\" width=\"9\" height=\"9\" fill=\"#%02x40%02x\"/>\n", i % COLUMNS * 10, i / COLUMNS * 10,
-                    (unsigned)live, (unsigned)(255 - live));
+            fprintf(to.file, "<rect x=\"%u\" y=\"%u\" width=\"9\" height=\"9\" fill=\"#%02x40%02x\"/>\n", i % COLUMNS * 10,
+                    i / COLUMNS * 10, (unsigned)live, (unsigned)(255 - live));
     }
-    fprintf(to, "</svg>\n");
-    return fclose(to) == 0 ? FINE : trouble("%s: %s", out, strerror(errno));
+    fprintf(to.file, "</svg>\n");
+    return output_close(&to);
 }
 
 static int do_map(const char *file)
@@ -583,11 +661,11 @@ static int do_map(const char *file)
         m.cell = 16;
     cells = (unsigned)((r.size + m.cell - 1) / m.cell);
     result = reader_walk(&r, map_block, &m);
-    reader_close(&r);
     if (result == FINE && out != NULL)
-        result = map_svg(&m, cells);
+        result = map_svg(&m, cells, r.fd);
     else if (result == FINE)
         map_text(&m, cells, isatty(STDOUT_FILENO));
+    reader_close(&r);
     return result;
 }
 
@@ -815,9 +893,13 @@ static int do_copy(const char *file, const char *copy)
 
 static int do_trim(const char *file)
 {
-    struct palloc_t *pt = palloc_init(file, PALLOC_DEFAULT);
+    struct palloc_t *pt = palloc_init(file, PALLOC_READONLY); /* a file of zeros is to stay one: it is refused */
     int64_t bytes;
 
+    if (pt != NULL) {
+        palloc_close(pt);
+        pt = palloc_init(file, PALLOC_DEFAULT);
+    }
     if (pt == NULL)
         return trouble("%s", palloc_error());
     begin("trimming", pt->size);
@@ -844,7 +926,7 @@ static int do_salvage(const char *file, const char *copy)
 
     snprintf(progress_of, sizeof progress_of, "%s.%ld.0.tmp", copy, (long)getpid());
     begin("salvaging", length_of(file));
-    result = palloc_salvage(file, copy, 0, salvaged, NULL, &found);
+    result = palloc_salvage(file, copy, forced ? PALLOC_FORCE : 0, salvaged, NULL, &found);
     end();
     if (result != 0)
         return trouble("%s", palloc_error());
@@ -873,8 +955,9 @@ static int size_of(const char *text, uint64_t *size)
     return 1;
 }
 
-static int do_create(const char *file, const char *size)
+static int do_create(const char *file)
 {
+    const char *size = static_size;
     uint64_t bytes = 0;
     struct palloc_t *pt;
     int fd;
@@ -901,54 +984,102 @@ static int do_create(const char *file, const char *size)
 
 /* ------------------------------------------------------------------------------------------------------------------------------ main */
 
+static int do_help(void)
+{
+    return usage(stdout);
+}
+
+static int do_version(void)
+{
+    printf("palloc %s\n", palloc_version());
+    return FINE;
+}
+
+static const struct command {
+    const char *name, *options;
+    int (*none)(void);
+    int (*one)(const char *);
+    int (*two)(const char *, const char *);
+} commands[] = {
+    {"stat", " --json ", NULL, do_stat, NULL},
+    {"check", " --json ", NULL, do_check, NULL},
+    {"list", " -l --json ", NULL, do_list, NULL},
+    {"dump", " -o ", NULL, NULL, do_dump},
+    {"map", " -o ", NULL, do_map, NULL},
+    {"copy", " --stop ", NULL, NULL, do_copy},
+    {"salvage", " --force ", NULL, NULL, do_salvage},
+    {"trim", " ", NULL, do_trim, NULL},
+    {"create", " --static ", NULL, do_create, NULL},
+    {"help", " ", do_help, NULL, NULL},
+    {"--help", " ", do_help, NULL, NULL},
+    {"--version", " ", do_version, NULL, NULL},
+};
+
+static const struct option {
+    const char *name;
+    int *flag;
+    const char **value; /* or NULL: it has none */
+} all_options[] = {
+    {"--json", &json, NULL}, {"-l", &all_of_it, NULL}, {"--stop", &stops, NULL}, {"--force", &forced, NULL}, {"-o", NULL, &out},
+    {"--static", NULL, &static_size},
+};
+
+/* Sets an option of the command; `next` is the argument behind it, or NULL. Returns how many arguments that takes, 0 if it is no option
+ * of the command. */
+static int set_option(const struct command *command, const char *name, const char *next)
+{
+    char word[16];
+    unsigned i;
+
+    if (snprintf(word, sizeof word, " %s ", name) >= (int)sizeof word || strstr(command->options, word) == NULL)
+        return 0;
+    for (i = 0; strcmp(all_options[i].name, name) != 0; i++) {
+    }
+    if (all_options[i].value == NULL) {
+        *all_options[i].flag = 1;
+        return 1;
+    }
+    *all_options[i].value = next;
+    return next != NULL ? 2 : 0;
+}
+
 int main(int argc, char **argv)
 {
-    const char *names[2] = {NULL, NULL}, *command = argc > 1 ? argv[1] : "", *size = NULL;
-    int count = 0, result, i, options = 1;
+    const char *names[2] = {NULL, NULL};
+    const struct command *command = commands, *end = commands + sizeof commands / sizeof *commands;
+    int count = 0, result, i, n, options = 1;
 
-    if (strcmp(command, "--help") == 0 || strcmp(command, "help") == 0)
-        return usage(stdout);
-    if (strcmp(command, "--version") == 0)
-        return printf("palloc %s\n", palloc_version()) > 0 ? FINE : TROUBLE;
-    for (i = 2; i < argc; i++) {
+    do /* no file becomes a standard stream that is closed */
+        i = open("/dev/null", O_RDONLY);
+    while (i >= 0 && i <= STDERR_FILENO);
+    close(i);
+    while (command < end && (argc < 2 || strcmp(command->name, argv[1]) != 0))
+        command++;
+    if (command == end)
+        return usage(stderr);
+    for (i = 2; i < argc; i += n) {
+        n = 1;
         if (options && strcmp(argv[i], "--") == 0)
             options = 0;
-        else if (options && strcmp(argv[i], "--json") == 0)
-            json = 1;
-        else if (options && strcmp(argv[i], "--stop") == 0)
-            stops = 1;
-        else if (options && strcmp(argv[i], "-l") == 0)
-            all_of_it = 1;
-        else if (options && strcmp(argv[i], "-o") == 0 && i + 1 < argc)
-            out = argv[++i];
-        else if (options && strcmp(argv[i], "--static") == 0 && i + 1 < argc)
-            size = argv[++i];
-        else if ((options && argv[i][0] == '-') || count == 2)
-            return usage(stderr);
-        else
+        else if (options && argv[i][0] == '-')
+            n = set_option(command, argv[i], argv[i + 1]);
+        else if (count < 2)
             names[count++] = argv[i];
+        else
+            n = 0;
+        if (n == 0)
+            return usage(stderr);
     }
-    if (strcmp(command, "stat") == 0 && count == 1)
-        result = do_stat(names[0]);
-    else if (strcmp(command, "check") == 0 && count == 1)
-        result = do_check(names[0]);
-    else if (strcmp(command, "list") == 0 && count == 1)
-        result = do_list(names[0]);
-    else if (strcmp(command, "dump") == 0 && count == 2)
-        result = do_dump(names[0], names[1]);
-    else if (strcmp(command, "map") == 0 && count == 1)
-        result = do_map(names[0]);
-    else if (strcmp(command, "copy") == 0 && count == 2)
-        result = do_copy(names[0], names[1]);
-    else if (strcmp(command, "salvage") == 0 && count == 2)
-        result = do_salvage(names[0], names[1]);
-    else if (strcmp(command, "trim") == 0 && count == 1)
-        result = do_trim(names[0]);
-    else if (strcmp(command, "create") == 0 && count == 1)
-        result = do_create(names[0], size);
+    if (count == 0 && command->none != NULL)
+        result = command->none();
+    else if (count == 1 && command->one != NULL)
+        result = command->one(names[0]);
+    else if (count == 2 && command->two != NULL)
+        result = command->two(names[0], names[1]);
     else
         return usage(stderr);
-    if (fflush(stdout) != 0)
+    errno = EIO; /* of an earlier write */
+    if (fflush(stdout) != 0 || ferror(stdout))
         return trouble("the output: %s", strerror(errno));
     return result;
 }
