@@ -69,8 +69,8 @@ INCLUDE := $(if $(PREFIX_SYMBOLS),$(BUILD)/include,include)
 MAP     := $(if $(PREFIX_SYMBOLS),$(BUILD)/lib$(NAME).map,packaging/libpalloc.map)
 # There is no tool with a prefix.
 TOOL    := $(if $(filter elf,$(system)),$(if $(PREFIX_SYMBOLS),,$(BUILD)/bin/palloc))
-# It finds the shared library beside its own directory.
-TOOL_RPATH ?= -Wl,-rpath,'$$ORIGIN/../lib'
+# It finds the shared library from its own directory, where that was built, and where LIBDIR is.
+TOOL_RPATH ?= -Wl,-rpath,'$$ORIGIN/../lib' $(if $(filter-out $(PREFIX)/lib,$(LIBDIR)),-Xlinker -rpath='$(LIBDIR:$(PREFIX)/%=$$ORIGIN/../%)')
 
 ifneq ($(system),elf)
 ifneq ($(filter install,$(MAKECMDGOALS)),)

@@ -463,11 +463,29 @@ installed_by_cmake() {
     cmake -S "$ROOT" -B "$WORK/external" -DCMAKE_INSTALL_PREFIX="$WORK/external-prefix" -DCMAKE_INSTALL_LIBDIR=lib64 -DCMAKE_C_COMPILER="$CC" &&
         cmake --build "$WORK/external" && cmake --install "$WORK/external" &&
         build_and_run -I"$WORK/external-prefix/include" -L"$WORK/external-prefix/lib64" -Wl,-rpath,"$WORK/external-prefix/lib64" -lpalloc &&
-        test -f "$WORK/external-prefix/lib64/cmake/palloc/palloc-config.cmake"
+        test -f "$WORK/external-prefix/lib64/cmake/palloc/palloc-config.cmake" &&
+        "$WORK/external-prefix/bin/palloc" create "$WORK/external.pba"
+}
+
+# A Meson project with the sources as a subproject: built in its own directory, found by both names, and installed with it.
+embedded_in_meson() {
+    mkdir -p "$WORK/meson/subprojects" && ln -sfn "$ROOT" "$WORK/meson/subprojects/libpalloc" && cp "$WORK/user.c" "$WORK/meson" || return
+    cat >"$WORK/meson/meson.build" <<'MESON'
+project('user', 'c')
+executable('shared', 'user.c', dependencies: dependency('palloc', fallback: ['libpalloc', 'palloc_dep']))
+executable('static', 'user.c', dependencies: dependency('palloc_static', fallback: ['libpalloc', 'palloc_static_dep']))
+MESON
+    CC=$CC meson setup --prefix=/usr --libdir=lib64 "$WORK/meson/build" "$WORK/meson" && ninja -C "$WORK/meson/build" &&
+        DESTDIR=$WORK/meson/dest meson install --no-rebuild -C "$WORK/meson/build" || return
+    for program in shared static; do
+        (cd "$WORK" && rm -f installed.pba && "meson/build/$program") || return
+    done
+    readelf -d "$WORK/meson/build/shared" | grep -q 'NEEDED.*\[libpalloc.so.0\]' && ! readelf -d "$WORK/meson/build/static" | grep 'NEEDED.*libpalloc' &&
+        test -f "$WORK/meson/dest/usr/lib64/pkgconfig/palloc.pc" && "$WORK/meson/dest/usr/bin/palloc" create "$WORK/meson/tool.pba"
 }
 
 sources_are_as_before() {
-    ! find "$ROOT" -newer "$WORK/before_cmake" -type f ! -path "$ROOT/target/*" | grep .
+    ! find "$ROOT" -newer "$WORK/before_embedded" -type f ! -path "$ROOT/target/*" | grep .
 }
 
 # Nothing but directories that others use too.
@@ -516,12 +534,19 @@ installed() {
     check "make install again" make_quietly install DESTDIR="$WORK/dest" PREFIX=/usr
     if have cmake; then
         check "CMake: find_package(palloc) finds both libraries, and no other version" with_cmake
-        touch "$WORK/before_cmake"
+        touch "$WORK/before_embedded"
         check "CMake: add_subdirectory and FetchContent" embedded_in_cmake
         check "CMake: ExternalProject" installed_by_cmake
         check "CMake: builds beside the sources, not in them" sources_are_as_before
     else
         skip "CMake" "no cmake"
+    fi
+    if have meson && have ninja; then
+        touch "$WORK/before_embedded"
+        check "Meson: a subproject, and installed with it" embedded_in_meson
+        check "Meson: builds beside the sources, not in them" sources_are_as_before
+    else
+        skip "Meson" "needs meson and ninja"
     fi
     check "make uninstall" make_quietly uninstall DESTDIR="$WORK/dest" PREFIX=/usr
     check "uninstall leaves nothing" nothing_left "$WORK/dest"
