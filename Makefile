@@ -23,7 +23,7 @@
 ##   make dist            build/dist/palloc-VERSION.tar.gz: the sources, with all crates, so that it builds without a network
 ##   make clean           removes all that was built
 ##
-## Variables: PREFIX (/usr/local), BINDIR, LIBDIR, INCLUDEDIR, MANDIR, DOCDIR (empty: no documents), DESTDIR; CARGO, CC, CXX, CFLAGS, LDFLAGS,
+## Variables: PREFIX (/usr/local), BINDIR, LIBDIR, INCLUDEDIR, MANDIR, DOCDIR (empty: no documents), DESTDIR; CARGO, CC, CXX, CPPFLAGS, CFLAGS, LDFLAGS,
 ## AR, LD, NM, OBJCOPY, INSTALL;
 ## CARGOFLAGS (--locked); TARGET, a Rust target triple, to cross-compile: set the tools too; build/TARGET takes the place of build.
 ## O, a directory for all that is built, in place of build and target: the sources are only read, and may be on a read-only file system.
@@ -160,7 +160,7 @@ $(BUILD)/lib/$(SHARED): $(BUILD)/lib$(NAME).o $(MAP)
 
 $(BUILD)/bin/palloc: tools/palloc.c $(BUILD)/lib/$(SHARED) include/palloc.h
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) "-fdebug-prefix-map=$(CURDIR)=$(as_built)" -D_GNU_SOURCE -Iinclude $< $(LDFLAGS) $(BUILD)/lib/$(SHARED) $(TOOL_RPATH) -o $@
+	$(CC) $(CPPFLAGS) $(CFLAGS) "-fdebug-prefix-map=$(CURDIR)=$(as_built)" -D_GNU_SOURCE -Iinclude $< $(LDFLAGS) $(BUILD)/lib/$(SHARED) $(TOOL_RPATH) -o $@
 
 endif
 

@@ -63,6 +63,16 @@ debian_lint() {
     lintian --fail-on error,warning --suppress-tags initial-upload-closes-no-bugs,bad-distribution-in-changes-file "$WORK"/libpalloc_*.changes
 }
 
+rpm_packages() {
+    (unset CARGO_TARGET_DIR MAKEFLAGS MAKELEVEL && rpmbuild -tb --nodeps --define "_topdir $WORK/rpm" "$ARCHIVE") &&
+        for part in libpalloc libpalloc-devel libpalloc-tools; do ls "$WORK"/rpm/RPMS/*/"$part-$VERSION"-*.rpm || return; done
+}
+
+conan_package() { # SHARED
+    (export CONAN_HOME="$WORK/conan" && unset CARGO_TARGET_DIR MAKEFLAGS MAKELEVEL && { [ -d "$CONAN_HOME" ] || conan profile detect; } &&
+        conan create "$TREE/packaging/conan" -o "libpalloc/*:shared=$1")
+}
+
 cargo_c() {
     (cd "$TREE" && CARGO_HOME=$WORK/cargo PATH=$(dirname "$(command -v cargo-cinstall)"):$PATH cargo-cinstall cinstall --offline --locked --release \
         --destdir "$WORK/capi" --prefix /usr --libdir /usr/lib) && uses "$WORK/capi" /usr/lib &&
@@ -88,6 +98,13 @@ if have dpkg-buildpackage && have dh; then
     if have lintian; then check "lintian has nothing to say" debian_lint; else skip "lintian" "not installed"; fi
 else
     skip "Debian packages" "needs dpkg-dev and debhelper"
+fi
+if have rpmbuild; then check "RPM packages, with their tests" rpm_packages; else skip "RPM packages" "needs rpmbuild"; fi
+if have conan; then
+    check "Conan: the static library, used by a program" conan_package False
+    check "Conan: the shared library, used by a program" conan_package True
+else
+    skip "Conan" "not installed"
 fi
 if have cargo-cinstall; then
     check "cargo cinstall" cargo_c

@@ -568,7 +568,19 @@ installed() {
     check "uninstall leaves nothing under a prefix with a space" nothing_left "$WORK/p q"
 }
 
+# The files of packagers name the version that Cargo.toml has.
+versions_agree() {
+    for file in CHANGELOG.md debian/changelog packaging/rpm/libpalloc.spec packaging/alpine/APKBUILD packaging/vcpkg/vcpkg.json \
+        packaging/homebrew/libpalloc.rb; do
+        grep -m 1 '[0-9][.][0-9]*[.][0-9]' "$ROOT/$file" | grep -qF "$(sed -n 's/^version *= *"\(.*\)"/\1/p' "$ROOT/Cargo.toml")" || {
+            echo "$file has another version"
+            return 1
+        }
+    done
+}
+
 exports
+check "packages have the version of Cargo.toml" versions_agree
 if have abidiff && [ "$(uname -sm)" = "Linux x86_64" ]; then
     check "the ABI is the one of packaging/libpalloc.abi" "$ROOT/packaging/abi.sh"
 else
