@@ -42,10 +42,10 @@ INCLUDEDIR ?= $(PREFIX)/include
 MANDIR     ?= $(PREFIX)/share/man
 DOCDIR     ?= $(PREFIX)/share/doc/$(NAME)
 
-# What a program linked with libpalloc.a needs besides libc. (Most systems of today have it in libc. The compiler adds libgcc itself.)
+# The libraries that a program linked with libpalloc.a needs besides libc. (Most systems of today have it in libc. The compiler adds libgcc itself.)
 LIBS       ?= -lpthread -lm -ldl
 
-# What is built
+# The products
 #
 # A system with ELF. Both libraries come from one object, in which all names but the exported ones are local:
 #

@@ -56,7 +56,7 @@ unset MAKEFLAGS MAKELEVEL RESULTS
 TEST_DATA=$TREE/c_tests/golden
 export CARGO_TARGET_DIR="$ROOT/target/mutants" TEST_DATA TEST_TIMEOUT="${TEST_TIMEOUT:-300}" SKIP_C_PROGRAMS=1 RUST_BACKTRACE=0
 
-# What FILE is a part of: palloc, vmem, buflib, or nothing of these.
+# The engine that FILE is a part of: palloc, vmem, buflib, or none.
 engine_of() { # FILE
     case $1 in
     src/palloc/* | src/ffi/palloc*) echo palloc ;;

@@ -432,7 +432,7 @@ only_statically() {
     rm "$WORK"/dest/usr/lib/libpalloc.so* && with_pkg_config --static
 }
 
-# What CMake projects do that contain the sources: all of it is built in their own directory.
+# As CMake projects that contain the sources: everything is built in their own directory.
 embedded_in_cmake() {
     mkdir -p "$WORK/embeds" && cat >"$WORK/embeds/CMakeLists.txt" <<'CMAKE'
 cmake_minimum_required(VERSION 3.14)

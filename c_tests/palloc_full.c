@@ -621,7 +621,9 @@ static void killed_sparse(void)
         REQUIRE((blobs[i] = palloc(pt, 5000)) != 0);
     memset(text, 'x', sizeof text);
     tx = palloc_begin(pt);
-    REQUIRE(tx != NULL && (made = palloc_tx_alloc(tx, 9000)) != 0);
+    REQUIRE(tx != NULL);
+    made = palloc_tx_alloc(tx, 9000);
+    REQUIRE(made != 0);
     for (i = 0; i < 10; i++) {
         REQUIRE(palloc_tx_free(tx, blobs[3 * i]) == 0);
         REQUIRE(palloc_tx_store(tx, blobs[3 * i + 1] + 1000, text, sizeof text) == 0);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is done with each input of a fuzz target: by libFuzzer (fuzz_targets/) and by tests/fuzz.rs, which needs no libFuzzer.
+//! The work on each input of a fuzz target: by libFuzzer (fuzz_targets/) and by tests/fuzz.rs, which needs no libFuzzer.
 #![allow(dead_code)] // each target uses one of them
 
 use std::collections::BTreeMap;

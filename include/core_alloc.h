@@ -113,7 +113,7 @@ int core_get_num_blocks(void);
 void core_print_block_at(int block_num, char *buf, size_t bufsize);
 
 #ifdef BUFLIB_DEBUG
-/* As in buflib.h: what is free is accessible during a call only. */
+/* As in buflib.h: free memory is accessible during a call only. */
 static inline int core_alloc_debug_(const char *name, size_t size) BUFLIB_DEBUG_CALL_(&core_ctx, int, core_alloc(name, size))
 static inline int core_alloc_ex_debug_(const char *name, size_t size, struct buflib_callbacks *ops) BUFLIB_DEBUG_CALL_(&core_ctx, int, core_alloc_ex(name, size, ops))
 static inline int core_alloc_maximum_debug_(const char *name, size_t *size, struct buflib_callbacks *ops) BUFLIB_DEBUG_CALL_(&core_ctx, int, core_alloc_maximum(name, size, ops))

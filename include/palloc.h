@@ -279,7 +279,7 @@ typedef int (*palloc_trace_fn)(void *user, uint64_t ptr, const void *data, uint6
  */
 typedef void (*palloc_report_fn)(void *user, uint64_t offset, const char *what);
 
-/* What palloc_salvage found. */
+/* The findings of palloc_salvage. */
 struct palloc_salvage {
     /* The blobs in the copy, without those in the place of lost ranges. */
     uint64_t blobs;
@@ -476,7 +476,7 @@ uint64_t prealloc(struct palloc_t *pt, uint64_t ptr, size_t size);
 void *palloc_data(struct palloc_t *pt, uint64_t ptr);
 
 /*
- * What palloc_at calls if it can't answer itself. Call palloc_at instead.
+ * Called by palloc_at if it can't answer itself. Call palloc_at instead.
  *
  * Returns NULL on failure. Fails iff:
  * - EINVAL: the medium ends at or before `offset`, or `pt` is NULL.
@@ -612,7 +612,7 @@ struct palloc_tx *palloc_begin(struct palloc_t *pt);
 
 /*
  * Allocates a blob of at least `size` bytes which is one once the transaction is committed, and
- * returns the offset of its first byte. What the bytes hold is not defined. Fill them through
+ * returns the offset of its first byte. The contents of the bytes are undefined. Fill them through
  * palloc_tx_data, or with pwrite(2).
  *
  * Returns 0 on failure, and the transaction is as it was. Fails iff:

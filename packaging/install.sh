@@ -74,7 +74,7 @@ documents() {
     [ -z "$DOCDIR" ] || ls LICENSE-* README.md CHANGELOG.md SECURITY.md packaging/licences.txt docs/*.md examples_c/*.c
 }
 
-# What $INSTALL says may have options.
+# $INSTALL may have options.
 # shellcheck disable=SC2086
 put() {
     ${INSTALL:-install} "$@"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What Rust programs get: the package that `cargo package` makes, and programs that depend on it, with and without std.
+//! The crate as Rust programs get it: the package that `cargo package` makes, and programs that depend on it, with and without std.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -22,7 +22,7 @@ fn packaged() -> Vec<String> {
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
-/// What cargo adds itself is among them.
+/// The files that cargo adds itself are among them.
 #[test]
 fn the_package_has_what_a_rust_program_needs_and_no_more() {
     let files = packaged();

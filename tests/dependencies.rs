@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the library is linked with: packaging/licences.txt lists the crates with their licences, and none of them needs a newer compiler
+//! The crates that the library is linked with: packaging/licences.txt lists them with their licences, and none of them needs a newer compiler
 //! than Cargo.toml says. `make headers` (UPDATE_HEADERS=1) writes the list anew.
 
 use std::collections::BTreeSet;

@@ -61,9 +61,9 @@ pub(crate) struct Space {
 pub(crate) enum Fate {
     /// There is no free word to move it into.
     Untouched,
-    /// Into the hole, behind `skip` words of it.
+    /// Into the hole. The first `skip` words of that stay free, so that the block moves by a multiple of its alignment.
     Fill { skip: usize },
-    /// Down, by this many words of the gap.
+    /// Down, by this many words, which are the gap or, because of the alignment, less than it.
     Slide { by: usize },
     /// It stays, and the gap becomes the hole.
     Barrier,

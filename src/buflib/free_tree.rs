@@ -46,13 +46,18 @@ const LONGEST: usize = 3;
 const BITS: usize = usize::BITS as usize;
 /// The most nodes on a path: a root, and a node for each bit of an index below those of the section.
 const MAX_PATH: usize = 1 + BITS - W.trailing_zeros() as usize - SECTION_BITS;
-/// The most words that [`Plan::change`] writes: it adjusts `longest` on two paths; sets 3 words of each of 2 nodes, 2 links, the root and
-/// the longest block of 2 sections; forgets 2 nodes; and marks both ends of a block.
-const MAX_WRITES: usize = 2 * MAX_PATH + 2 * 3 + 2 + 2 * 2 + 2 + 2;
-/// The most changes in one plan.
+/// The most words that [`Plan::change`] writes, beside `longest` of the nodes on its paths. At most, it removes a node and inserts one. It
+/// sets 3 words of the leaf that is moved and of the new node, the links to both and to the old place of the leaf, and `longest` of
+/// 2 sections; it forgets a node; and it writes the length at both ends of a block. The removed node and the leaf are on a path, but
+/// their `longest` is not written. Debug builds count, and a test writes as many.
+const OTHER_WRITES: usize = 2 * 3 + 3 + 2 + 1 + 2 - 2;
+/// The most words that [`Plan::change`] writes.
+const MAX_WRITES: usize = 2 * MAX_PATH + OTHER_WRITES;
+/// The most changes in one plan. Debug builds count.
 const MAX_CHANGES: usize = 2;
 
 const _: () = {
+    assert!((usize::MAX / W) >> SECTION_BITS < 1 << (MAX_PATH - 1), "each key of the largest pool has a path");
     assert!(NODE == LONGEST + 2, "a node has its length at both ends, and its links and `longest` between");
     assert!(HEADER >= NODE, "a block that is freed is a node, and no block fits into a free one that is not");
 };
@@ -99,6 +104,8 @@ pub(crate) struct Plan<'a> {
     writes: Stack<Write, { MAX_WRITES * MAX_CHANGES }>,
     /// Bit k is set if `writes` has a word of a node that starts at k, modulo the number of bits.
     written: usize,
+    #[cfg(debug_assertions)]
+    changes: usize,
 }
 
 impl<'a> Plan<'a> {
@@ -114,6 +121,8 @@ impl<'a> Plan<'a> {
             path: Stack::new(),
             writes: Stack::new(),
             written: 0,
+            #[cfg(debug_assertions)]
+            changes: 0,
         }
     }
 
@@ -122,6 +131,8 @@ impl<'a> Plan<'a> {
     /// After [`Plan::first_fit`] found `change.old`, its path is used.
     #[inline(always)]
     pub fn change(&mut self, change: Change) -> Result<()> {
+        #[cfg(debug_assertions)]
+        let (writes, nodes) = (self.writes.len(), self.path.pushed - self.path.len());
         let node = |block: &Extent| block.len >= NODE;
         match (change.old.filter(node), change.new.filter(node)) {
             (None, None) => {}
@@ -135,6 +146,13 @@ impl<'a> Plan<'a> {
         if let Some(new) = change.new {
             self.free_words = self.free_words.wrapping_add(new.len);
             self.store_length(new);
+        }
+        #[cfg(debug_assertions)]
+        {
+            self.changes += 1;
+            assert!(self.changes <= MAX_CHANGES, "the plan has room for {MAX_CHANGES} changes");
+            let on_paths = self.path.pushed - nodes;
+            assert!(self.writes.len() - writes <= on_paths + OTHER_WRITES, "the plan has room for the writes");
         }
         Ok(())
     }
@@ -513,8 +531,10 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// The seal of a node with this first word at this depth: the bits of LEFT and RIGHT above those of a key. The two uppermost are 01, as in
-/// no number near 0. When a block stops being a node its LEFT becomes 0, so that no link leads to its old words.
+/// The seal of a node with this first word at this depth. Its bits above those of a key are in LEFT and in RIGHT, above the links.
+///
+/// The two uppermost bits are 01, which no small number has, positive or negative. So [`forget`] breaks a seal by LEFT = 0: when a block
+/// stops being a node, no link leads to its old words.
 #[inline]
 fn seal(start: usize, length: usize, depth: usize) -> usize {
     const ODD: usize = (0x9E37_79B9_7F4A_7C15_u64 >> (u64::BITS - usize::BITS)) as usize | 1;
@@ -599,18 +619,30 @@ struct Stack<T: Copy, const N: usize> {
     /// The first `len` are initialized.
     values: [MaybeUninit<T>; N],
     len: usize,
+    /// How many were pushed, those included that were taken out again.
+    #[cfg(debug_assertions)]
+    pushed: usize,
 }
 
 impl<T: Copy, const N: usize> Stack<T, N> {
     #[inline(always)]
     fn new() -> Self {
-        Stack { values: [const { MaybeUninit::uninit() }; N], len: 0 }
+        Stack {
+            values: [const { MaybeUninit::uninit() }; N],
+            len: 0,
+            #[cfg(debug_assertions)]
+            pushed: 0,
+        }
     }
 
     #[inline(always)]
     fn push(&mut self, value: T) {
         self.values[self.len].write(value);
         self.len += 1;
+        #[cfg(debug_assertions)]
+        {
+            self.pushed += 1;
+        }
     }
 
     fn len(&self) -> usize {
@@ -650,6 +682,29 @@ mod tests {
     use std::collections::BTreeMap;
 
     const WORDS: usize = 1 << 14;
+
+    #[test]
+    fn the_change_with_the_most_writes_fills_its_part_of_a_plan() {
+        let mut memory = vec![0usize; WORDS];
+        let ctx = Context::new();
+        // SAFETY: the memory outlives the context and nothing else uses it.
+        unsafe { ctx.set_pool(memory.as_mut_ptr(), WORDS) };
+        ctx.set_end(WORDS);
+        let section = 1 << ctx.tree_bits.get();
+        // A root, its child, and a longer leaf below that, which takes the place of the root.
+        let [root, child, leaf] =
+            [(0, 50), (section / 2, 10), (section / 2 + 60, 20)].map(|(start, len)| Extent { start, len });
+        for block in [root, child, leaf] {
+            let mut plan = Plan::new(&ctx);
+            plan.change(Change { old: None, new: Some(block) }).unwrap();
+            plan.carry_out();
+        }
+        let mut plan = Plan::new(&ctx);
+        plan.change(Change { old: Some(root), new: Some(Extent { start: section, len: 40 }) }).unwrap();
+        assert_eq!(plan.writes.len(), 3 + OTHER_WRITES);
+        plan.carry_out();
+        assert_eq!([leaf, child].map(|block| check_node(&ctx, block.start)), [Ok(1), Ok(0)]);
+    }
 
     /// Beside a list of the same blocks, which is searched from its start.
     #[test]

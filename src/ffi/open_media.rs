@@ -175,7 +175,7 @@ impl Opening {
     }
 }
 
-/// What `take` found.
+/// The findings of `take`.
 pub struct Taken {
     /// The medium, if one was open.
     pub medium: Option<Palloc>,

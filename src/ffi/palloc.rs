@@ -33,7 +33,8 @@ pub const PALLOC_SNAPSHOT_CLONE: u32 = 32;
 /// Reserved: its layout is not defined. A medium that has it is refused.
 pub const PALLOC_EXTENDED: u32 = 1u32 << 31;
 
-/// An open medium. A program may read the fields and must not write them; first_free and size may change with each call. palloc_init makes the struct, which may be longer than shown here: use it by pointer only.
+/// An open medium. A program may read the fields and must not write them; first_free and size may change with each call. palloc_init makes
+/// the struct, which may be longer than shown here: use it by pointer only.
 #[repr(C)]
 pub struct palloc_t {
     /// The absolute path, without symbolic links, `.` and `..`. If the system can't find it, the path that was given to palloc_init.
@@ -72,7 +73,7 @@ pub struct palloc_stat {
     pub largest_free: u64,
 }
 
-/// What palloc_salvage found.
+/// The findings of palloc_salvage.
 #[repr(C)]
 pub struct palloc_salvage {
     /// The blobs in the copy, without those in the place of lost ranges.
@@ -655,7 +656,7 @@ pub unsafe extern "C" fn palloc_data(pt: *mut palloc_t, ptr: u64) -> *mut c_void
     }
 }
 
-/// What palloc_at calls if it can't answer itself. Call palloc_at instead.
+/// Called by palloc_at if it can't answer itself. Call palloc_at instead.
 ///
 /// Returns NULL on failure. Fails iff:
 /// - EINVAL: the medium ends at or before `offset`, or `pt` is NULL.
@@ -893,7 +894,7 @@ pub unsafe extern "C" fn palloc_unreachable(
     unsafe { with_handle("palloc_unreachable", pt, -1, follow) }
 }
 
-/// What palloc_unreachable gives to a palloc_trace_fn.
+/// The `mark` that palloc_unreachable gives to a palloc_trace_fn.
 ///
 /// # Safety
 /// `mark` is what palloc_unreachable gave with it, during that call.
@@ -957,7 +958,7 @@ unsafe fn with_tx<T>(
 }
 
 /// Allocates a blob of at least `size` bytes which is one once the transaction is committed, and returns the offset of its first byte.
-/// What the bytes hold is not defined. Fill them through palloc_tx_data, or with pwrite(2).
+/// The contents of the bytes are undefined. Fill them through palloc_tx_data, or with pwrite(2).
 ///
 /// Returns 0 on failure, and the transaction is as it was. Fails iff:
 /// - ENOSPC, ENOMEM, EFBIG, EILSEQ, EIO, ...: as with palloc. ENOSPC too: the record of the transaction would be longer than 16 MiB.

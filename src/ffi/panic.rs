@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a panic ends in. A panic is a bug in this library: nothing may be written any more, and the process ends.
+//! The end of a panic. A panic is a bug in this library: nothing may be written any more, and the process ends.
 //!
 //! packaging/one_object.sh puts these two in the place of those of Rust's standard library, which do the same and print a backtrace
 //! besides: that takes 240 KB.

@@ -25,8 +25,8 @@ use std::collections::TryReserveError;
 
 use self::recent::RecentBlocks;
 use self::sets::FreeSets;
-use self::slots::{SlotMap, SlotState};
-pub use self::slots::{ZONE_SHIFT, Zone, unlocked, zone_of};
+use self::slots::{SlotMap, SlotState, granule_start};
+pub use self::slots::{Zone, unlocked, zone_of};
 pub use self::zones::{KnownZones, Zones};
 use super::format::{Extent, MIN_DATA, STEP};
 
@@ -80,6 +80,13 @@ impl FreeIndex {
     #[inline]
     pub fn prepare(&mut self, start: u64) -> Result<(), TryReserveError> {
         if self.slots.is_prepared(start) { Ok(()) } else { self.prepare_zone(start) }
+    }
+
+    /// As `prepare`, for all blocks that start at `first`, at `last` or between them.
+    pub fn prepare_between(&mut self, first: u64, last: u64) -> Result<(), TryReserveError> {
+        let inner = zone_of(first) + 1..=zone_of(last);
+        self.prepare(first)?;
+        inner.map(|zone| granule_start(zone, 0)).try_for_each(|start| self.prepare(start))
     }
 
     #[cold]
@@ -243,8 +250,8 @@ impl FreeIndex {
         if data_len_of(start) == data_len { Ok(Some(Extent { start, data_len })) } else { Err(start) }
     }
 
-    /// The first free block at or behind `from` that has no exact size and at least `data_len` bytes. Returns None if there is none. (If its
-    /// marker was overwritten, the size is any number.)
+    /// The first free block at or behind `from` that has no exact size and at least `data_len` bytes, or None. (If its marker was
+    /// overwritten, the size is any number.)
     pub fn next_other(&self, from: u64, data_len: u64, data_len_of: impl Fn(u64) -> u64) -> Option<Extent> {
         self.sets.next_other(from, data_len, &self.slots, data_len_of)
     }

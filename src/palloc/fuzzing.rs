@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the fuzz targets over a medium in memory do with their input: no file and no system call. A shadow has the blobs and the open
+//! The work of the fuzz targets over a medium in memory on their input: no file and no system call. A shadow has the blobs and the open
 //! transactions; after each operation it is compared with the heap, whose invariants are checked.
 
 use std::cell::RefCell;
@@ -333,7 +333,7 @@ pub fn transactions(data: &[u8]) {
     nothing_is_lost(state.heap, &state.shadow);
 }
 
-/// What `work` does with a medium. One input has one of these, because each costs an opening.
+/// The end of `work`. One input has one of these, because each costs an opening.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Then {
     Killed,

@@ -12,7 +12,7 @@ use super::heap::Heap;
 use super::medium::{Bytes, Medium};
 use super::{Error, Result, recover};
 
-/// What give_back gives back.
+/// The smallest range that give_back gives back.
 const PAGE: u64 = 64;
 
 /// A medium in memory that keeps its state before every change.

@@ -632,7 +632,7 @@ pub(crate) fn check_c(path: &CStr, report: impl FnMut(u64, &CStr)) -> Result<u64
     Ok(recover::check(&FileMedium::open(path, Flags::READONLY)?, report))
 }
 
-/// What [`salvage`] found.
+/// The findings of [`salvage`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Salvage {
     /// The blobs in the copy, without those that stand for lost ranges.

@@ -48,8 +48,8 @@ pub fn finish(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writabl
     for record in records.iter().flatten() {
         replay(medium, index, *record, writable)?;
     }
-    // What the records say is on the disk before they are taken back; and each of them before the next, the oldest first: the younger one
-    // can be done once more without the older, not the other way.
+    // The changes of the records are on the disk before the records are taken back. The oldest is taken back first, each on the disk before
+    // the next: a younger record can be done again without an older one, not the other way round.
     if is_broken(Rule::OldestFirst) {
         records.reverse();
     }

@@ -90,6 +90,14 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
     }
 
     /// Mends the markers from `at`, where no whole block starts, to the next whole one. Returns where that is.
+    ///
+    /// 1. Finds `next`: the nearest place with a run of whole blocks. Without one, the end of the file if end markers lead from there to
+    ///    `at`, or to the end of the block at `at`; else the nearest shorter run.
+    /// 2. Walks from there back by end markers, mending start markers, to `reached`. If that is `at`, all is mended.
+    /// 3. If the start marker at `at` leads to `reached`, mends that block's end marker; likewise if a kill interrupted a join there.
+    /// 4. Else looks between `at` and `reached` for a block whose start marker leads to `reached`, mends its end marker, and goes on with
+    ///    2 from the place where it found that.
+    /// 5. Without such a block, the range from `at` to `reached` is lost.
     fn mend_at(&mut self, at: u64) -> Result<u64> {
         let end = self.medium.end();
         let mut next = self.next_run(at, RUN, false);

@@ -366,7 +366,7 @@ fn fail_everywhere(start: Vec<u8>, flags: Flags, seed: u64, durable: bool, nth: 
             Err(_) => {
                 failed += 1;
                 assert_eq!(blobs(&heap), before);
-                // What is kept for transactions may have been given back.
+                // Reserves of transactions may have been freed.
                 assert!(had_traces || (heap.size(), heap.stat().unwrap()) == (size, stat));
             }
         }

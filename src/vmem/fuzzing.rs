@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the fuzz target of the interval map does with its input.
+//! The work of the fuzz target of the interval map on its input.
 
 use std::cell::RefCell;
 

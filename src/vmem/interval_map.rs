@@ -10,7 +10,8 @@ use super::table::Table;
 
 const NIL: u32 = u32::MAX;
 
-/// A change adds at most two nodes: one for the new run, and one for the rest of an old run behind it.
+/// A change adds at most two nodes: one for the new run, and one for the rest of an old run behind it. Debug builds count. (A larger number
+/// would make the last call before memory runs out fail, and nothing else.)
 const NODES_FOR_A_CHANGE: usize = 2;
 
 /// `make_room` grows the table when fewer nodes are free. Growing needs a mapping. When the process has no mappings left, these nodes serve
@@ -126,6 +127,7 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
     /// Sets the value of the range. None removes the range from all runs. Precondition: `make_room` succeeded since the last change.
     pub fn assign(&mut self, start: usize, end: usize, value: Option<V>) {
         debug_assert!(start < end);
+        let live_before = self.live;
         while let Some(index) = self.find(start) {
             let run = self.nodes[index].run;
             if run.start >= end {
@@ -144,6 +146,7 @@ impl<V: Copy + PartialEq> IntervalMap<V> {
         if let Some(value) = value {
             self.join(Run { start, end, value });
         }
+        debug_assert!(self.live <= live_before + NODES_FOR_A_CHANGE, "make_room made room for the new nodes");
         self.shrink();
         if cfg!(debug_assertions) && self.is_checked_now() {
             self.check_invariants();

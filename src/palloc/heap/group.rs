@@ -31,6 +31,15 @@ use crate::palloc::heap::MAX_OPEN;
 use crate::palloc::medium::Medium;
 
 /// Who waits for whom.
+///
+/// | on_disk | gathering | first | state | a commit | a palloc_sync | other calls |
+/// | --- | --- | --- | --- | --- | --- | --- |
+/// | no | no | 0 | idle | leads a group | goes to the disk | go on |
+/// | no | yes | 0 | a leader gives others time | joins the queue | goes to the disk | go on |
+/// | yes | any | any | a group or a sync is on its way to the disk | joins the queue | waits | wait to store or flush |
+/// | no | any | above 0 | calls that waited go on | joins the queue | goes on | go on; the last of `first` wakes the commits |
+///
+/// Only a durable medium has groups. All fields are read and changed under the medium's lock.
 #[derive(Default)]
 pub struct Turns {
     /// A thread brings stores to the disk, without the lock or between two such times.

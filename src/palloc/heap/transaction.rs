@@ -32,7 +32,7 @@ use crate::palloc::error::Error;
 use crate::palloc::format::{
     Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, SPLIT_ABOVE, STEP, WORD, in_step, round_up,
 };
-use crate::palloc::free_index::{State, ZONE_SHIFT};
+use crate::palloc::free_index::State;
 use crate::palloc::medium::{Bytes, Medium};
 use crate::palloc::record::{
     self, Change, MAX_OFFSET, MAX_STORE, UNIT, Writer, is_inside, put, unit_bytes, unit_words,
@@ -43,13 +43,11 @@ use crate::palloc::sabotage::{Rule, is_broken};
 pub const MAX_OPEN: usize = 64;
 /// The largest record, in bytes.
 const MAX_RECORD: u64 = 16 << 20;
-/// What a region has, if a blob does not need more.
+/// The data size of a region, if no blob needs more.
 const REGION: u64 = 64 << 10;
 /// Free blocks up to this size become regions whole.
 const MAX_WHOLE: u64 = 2 * REGION;
-/// The index has room for starts of blocks in steps of this size.
-const INDEX_STEP: usize = 1 << ZONE_SHIFT;
-/// What is left of a region is worth keeping for the next transaction.
+/// The rest of a region is kept for the next transaction if it has at least so many bytes of data.
 const WORTH_KEEPING: u64 = 1 << 10;
 /// So many of those.
 const MAX_IDLE: usize = 8;
@@ -86,7 +84,7 @@ fn units_of_store(bytes: &[u8]) -> usize {
 /// The free block from `start` to `end`, of which the part up to `next` is in use for new blobs.
 struct Region {
     start: u64,
-    /// Where the next new blob's block starts.
+    /// Where the next new blob's block starts: `end`, or so far before it that a block fits. So `address` stays inside.
     next: u64,
     end: u64,
     address: NonNull<u8>,
@@ -122,7 +120,7 @@ struct NewBlob {
     data: NonNull<u8>,
 }
 
-/// What a transaction is going to change. Used by one thread at a time.
+/// The changes that a transaction will make when it is committed. Used by one thread at a time.
 #[derive(Default)]
 pub struct Changes {
     is_open: bool,
@@ -162,6 +160,10 @@ impl Changes {
         // SAFETY: inside of the region, whose bytes follow each other in memory.
         let data = unsafe { region.address.add((block.blob() - region.start) as usize) };
         region.next = block.end();
+        debug_assert!(
+            region.next == region.end || region.next + MIN_BLOCK <= region.end,
+            "`split` leaves a block or nothing"
+        );
         let place = self.new_blobs.partition_point(|new| new.block.start < block.start);
         self.new_blobs.insert(place, NewBlob { block, is_first: block.start == region.start, data });
         Ok(Some(block.blob()))
@@ -301,7 +303,7 @@ impl Changes {
     }
 }
 
-/// What a medium knows of its transactions.
+/// The state of a medium's transactions.
 #[derive(Default)]
 pub struct Transactions {
     open: usize,
@@ -481,10 +483,7 @@ impl<M: Medium> Heap<M> {
         };
         let region = Extent { start, data_len };
         if !is_large(start, region.end()) {
-            for start in (start..region.end()).step_by(INDEX_STEP) {
-                self.index.prepare(start)?;
-            }
-            self.index.prepare(region.end_marker())?;
+            self.index.prepare_between(start, region.end() - MIN_BLOCK)?; // the last block starts there at the latest
         }
         if is_slack || region != free {
             self.may_store()?;

@@ -29,7 +29,7 @@ const LIKELY: usize = 8;
 
 const _: () = assert!(PLACES * SEARCHED <= WORTHWHILE && SEARCHED % AT_ONCE == 0 && AT_ONCE % STEP == 0);
 
-/// What the survey knows of the distances of markers. A drop takes the advice to the system back.
+/// The knowledge of the survey about the distances of markers. A drop takes the advice to the system back.
 pub struct Ahead<'a, M: Medium> {
     medium: &'a M,
     /// How many long blocks speak for blocks that are far apart: at most `SURE`.

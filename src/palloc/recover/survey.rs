@@ -121,7 +121,7 @@ fn can_have_end_marker(medium: &impl Medium, ChainBlock { block, is_free }: Chai
         || (is_free && joined_len >= MIN_DATA && joined_len <= block.data_len.saturating_sub(MIN_BLOCK) && was_joined())
 }
 
-/// What the bytes from `start` to the end of the file are, where no block can be. Fails iff they are nothing that an operation leaves.
+/// Classifies the bytes from `start` to the end of the file, where no block can be. Fails iff no operation leaves such bytes.
 pub fn rest_at(medium: &impl Medium, start: u64, can_be_cut_off: bool) -> Result<Rest> {
     let marker = Marker(if medium.end() - start >= WORD { medium.load(start) } else { 0 });
     if can_be_cut_off && was_cut_off(medium, start, marker) {
