@@ -11,11 +11,8 @@ static size_t pool_size;
 static void begin(const char *name, size_t size)
 {
     TEST(name);
-    if (memory.map != NULL)
-        unguard(&memory);
-    pool = guarded_pool(&memory, size);
+    pool = fresh_pool(&ctx, &memory, size);
     pool_size = size;
-    buflib_init(&ctx, pool, size);
     buflib_set_panic_handler(note_panic);
     panics = 0;
 }

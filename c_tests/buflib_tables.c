@@ -13,10 +13,7 @@ static char *pool;
 static void begin(const char *name, size_t size)
 {
     TEST(name);
-    if (memory.map != NULL)
-        unguard(&memory);
-    pool = guarded_pool(&memory, size);
-    buflib_init(&ctx, pool, size);
+    pool = fresh_pool(&ctx, &memory, size);
 }
 
 #define BLOCKS(wide, narrow) (CHECK_STR(blocks(&ctx), N(wide, narrow)), CHECK_SOUND(&ctx))

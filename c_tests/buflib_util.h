@@ -40,6 +40,15 @@ static inline void unguard(struct guarded *pool)
     munmap(pool->map, pool->mapped);
 }
 
+/* Initializes a context with a new pool between guard pages. `memory` is that of its last pool, or zeros. */
+static inline char *fresh_pool(struct buflib_context *ctx, struct guarded *memory, size_t size)
+{
+    if (memory->map != NULL)
+        unguard(memory);
+    buflib_init(ctx, guarded_pool(memory, size), size);
+    return memory->start;
+}
+
 /* Lengths of all blocks, as in "9 6 -3". */
 static inline const char *blocks(struct buflib_context *ctx)
 {

@@ -15,10 +15,7 @@ static char *pool;
 static void begin(const char *name, size_t size)
 {
     TEST(name);
-    if (memory.map != NULL)
-        unguard(&memory);
-    pool = guarded_pool(&memory, size);
-    buflib_init(&ctx, pool, size);
+    pool = fresh_pool(&ctx, &memory, size);
     buflib_set_panic_handler(note_panic);
     panics = 0;
 }

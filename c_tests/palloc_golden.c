@@ -60,19 +60,6 @@ static void fetch(const char *name)
     file_copy(path, FILE_NAME);
 }
 
-static struct palloc_t *opened(uint32_t flags)
-{
-    struct palloc_t *pt;
-
-    errno = UNTOUCHED;
-    pt = palloc_init(FILE_NAME, flags);
-    if (!CHECK(pt != NULL))
-        DIAG("errno %d: %s", errno, palloc_error());
-    else
-        CHECK_EQ_I(errno, UNTOUCHED);
-    return pt;
-}
-
 static void each(const char *name, unsigned number)
 {
     struct shadow s;
@@ -93,7 +80,7 @@ static void each(const char *name, unsigned number)
     medium_free(&m);
 
     TESTF("%s-opens-for-reading-with-its-blobs-and-is-not-changed", name);
-    pt = opened(PALLOC_READONLY);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_READONLY);
     if (pt != NULL) {
         CHECK_EQ_U(pt->flags, stored);
         CHECK_EQ_U(pt->size, original.size);
@@ -105,7 +92,7 @@ static void each(const char *name, unsigned number)
     CHECK(file_is(FILE_NAME, &original));
 
     TESTF("%s-opens-with-its-blobs-and-closes-sound", name);
-    pt = opened(dynamic ? PALLOC_DEFAULT : PALLOC_DYNAMIC); /* the medium knows better */
+    pt = CHECK_OPENS(FILE_NAME, dynamic ? PALLOC_DEFAULT : PALLOC_DYNAMIC); /* the medium knows better */
     if (pt != NULL) {
         CHECK_EQ_U(pt->flags, stored);
         CHECK_EQ_U(pt->size, original.size);
@@ -118,7 +105,7 @@ static void each(const char *name, unsigned number)
 
     TESTF("%s-keeps-its-blobs-through-work", name);
     for (k = 0; k < 4; k++) {
-        pt = opened(PALLOC_DEFAULT);
+        pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
         if (pt == NULL)
             break;
         shadow_matches(&s, pt, BY_DESCRIPTOR);
@@ -134,7 +121,7 @@ static void each(const char *name, unsigned number)
     medium_free(&m);
 
     TESTF("%s-loses-no-space", name);
-    pt = opened(PALLOC_DEFAULT);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
     if (pt != NULL) {
         struct palloc_stat stat;
         shadow_matches(&s, pt, BY_ADDRESS);
@@ -244,7 +231,7 @@ static void killed(const char *name)
         }
         palloc_close(pt);
         CHECK(file_is(FILE_NAME, &story.now));
-        pt = opened(PALLOC_DEFAULT);
+        pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
         if (pt == NULL) {
             DIAG("store %u", (unsigned)k);
             break;
@@ -254,7 +241,7 @@ static void killed(const char *name)
             DIAG("store %u", (unsigned)k);
         palloc_close(pt);
         CHECK_SOUND(FILE_NAME);
-        pt = opened(PALLOC_DEFAULT);
+        pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
         model_free_all(pt, &s, &rng);
         CHECK_EQ_I(palloc_stat(pt, &stat), 0);
         CHECK_EQ_U(stat.free_bytes, story.now.size - 24);
@@ -325,7 +312,7 @@ static void defects(void)
 
     TEST("the-stale-prev-heals-on-open");
     fetch("g1_06_static_stale_prev");
-    palloc_close(opened(PALLOC_DEFAULT));
+    palloc_close(CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT));
     {
         struct bytes b = file_read(FILE_NAME);
         CHECK_EQ_U(get64(b.at + 120 + 8), 40);
@@ -335,7 +322,7 @@ static void defects(void)
 
     TEST("the-two-lists-become-one-block");
     fetch("h_04_dynamic_two_lists");
-    palloc_close(opened(PALLOC_DEFAULT));
+    palloc_close(CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT));
     {
         struct bytes b = file_read(FILE_NAME);
         CHECK_EQ_U(b.size, 332);
@@ -348,7 +335,7 @@ static void defects(void)
 
     TEST("the-free-tail-counts-and-stays-until-a-pfree-next-to-it");
     fetch("h_07_dynamic_trailing_free");
-    pt = opened(PALLOC_DEFAULT);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
     if (pt != NULL) {
         CHECK_EQ_U(pt->size, 118);
         CHECK_EQ_U(pt->first_free, 8);
@@ -361,7 +348,7 @@ static void defects(void)
         CHECK_EQ_U(file_size(FILE_NAME), 118);
         CHECK_SOUND(FILE_NAME);
     }
-    pt = opened(PALLOC_DEFAULT);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
     if (pt != NULL) {
         pfree(pt, 48); /* takes the tail and the left neighbour along */
         CHECK_EQ_U(pt->size, 8);
@@ -374,7 +361,7 @@ static void defects(void)
 
     TEST("the-free-tail-can-be-allocated");
     fetch("h_07_dynamic_trailing_free");
-    pt = opened(PALLOC_DEFAULT);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
     if (pt != NULL) {
         uint64_t ptr = palloc(pt, 30);
         CHECK(palloc_size(pt, ptr) >= 30);
@@ -386,7 +373,7 @@ static void defects(void)
 
     TEST("a-full-static-medium-of-the-original-is-full");
     fetch("g1_08_static_min_40_full");
-    pt = opened(PALLOC_DEFAULT);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
     if (pt != NULL) {
         errno = 0;
         CHECK_EQ_U(palloc(pt, 0), 0);
@@ -399,7 +386,7 @@ static void defects(void)
 
     TEST("the-free-list-of-the-original-is-known-and-used");
     fetch("g1_03_dynamic_fragmented"); /* free: 100 at 112, 264 at 341, 50 at 670, all of it with odd neighbours */
-    pt = opened(PALLOC_DEFAULT);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
     if (pt != NULL) {
         struct palloc_stat stat;
         CHECK_EQ_U(pt->first_free, 104);

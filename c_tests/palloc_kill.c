@@ -6,11 +6,8 @@
  * dead, verify() opens the medium and holds it against the log. Two ways of killing: SIGKILL at random moments, many times over the
  * same medium; and each state that the file goes through between two stores of an operation, as it would be after a kill there.
  */
-#if defined(__linux__)
-#undef _FILE_OFFSET_BITS /* the functions defined here are named as they are */
-#include <sys/syscall.h>
-#include <ucontext.h>
-#endif
+#include "store_trap.h"
+
 #include <time.h>
 
 #include "palloc_util.h"
@@ -491,12 +488,10 @@ static void random_moments(void)
 /* ------------------------------------------------------------------------------------------------------ between any two stores */
 
 /*
- * The child's mapping of the file is read-only while it is in a call, so that each store into it traps: the handler admits that one
- * instruction, takes a picture of the file, and stops the child until its parent has verified the picture. What system calls do to the
- * file is seen at the next store, or at the end of the call.
+ * The trap is armed while the child is in a call. Around each store it takes a picture of the file, and stops until its parent has verified
+ * the picture. The next store, or the end of the call, shows what system calls did to the file.
  */
-#if defined(__linux__) && (defined(__x86_64__) || defined(__i386__))
-#define CAN_TRAP 1
+#ifdef CAN_TRAP
 
 /* So much of the file's beginning, where all blobs are, and of its end is watched and copied. */
 enum { HEAD = 16384, TAIL = 64 };
@@ -513,16 +508,7 @@ struct trap {
 static struct trap *trap; /* shared by parent and child */
 static char snapshot[64]; /* the file that a picture becomes */
 
-/* In the child: */
-static volatile int is_armed;
-static uint8_t *base;       /* where the library has mapped the file */
-static int file_descriptor; /* our own */
-
-static void protect(int protection)
-{
-    if (base != NULL && mprotect(base, HEAD, protection) != 0)
-        _exit(20);
-}
+static int file_descriptor; /* in the child: our own of the file */
 
 /* In the child, perhaps in a signal handler: hands a picture of the file to the parent if it has changed. */
 static void take_picture(void)
@@ -541,29 +527,13 @@ static void take_picture(void)
     raise(SIGSTOP);
 }
 
-static void on_fault(int number, siginfo_t *info, void *context)
+static void before_store(void)
 {
-    ucontext_t *machine = context;
-    uint8_t *at = info->si_addr;
-
-    (void)number;
-    if (trap == NULL || !is_armed || base == NULL || at < base || at >= base + HEAD) {
-        signal(SIGSEGV, SIG_DFL); /* a fault of another kind: the instruction is repeated, and ends the program */
-        return;
-    }
     take_picture();
-    protect(PROT_READ | PROT_WRITE);
-    machine->uc_mcontext.gregs[REG_EFL] |= 0x100; /* trap after one instruction */
 }
 
-static void on_step(int number, siginfo_t *info, void *context)
+static void after_store(void)
 {
-    ucontext_t *machine = context;
-
-    (void)number;
-    (void)info;
-    machine->uc_mcontext.gregs[REG_EFL] &= ~0x100;
-    protect(PROT_READ);
     trap->stores++;
     take_picture();
 }
@@ -571,40 +541,14 @@ static void on_step(int number, siginfo_t *info, void *context)
 static void arm(void)
 {
     take_picture();
-    is_armed = 1;
-    protect(PROT_READ);
+    trap_arm();
 }
 
 static void disarm(void)
 {
-    is_armed = 0;
-    protect(PROT_READ | PROT_WRITE);
+    trap_disarm();
     take_picture();
 }
-
-/* The library's mappings are made here. */
-void *mmap64(void *address, size_t size, int protection, int flags, int fd, off64_t offset)
-{
-#ifdef SYS_mmap2
-    void *at = (void *)(uintptr_t)syscall(SYS_mmap2, address, size, protection, flags, fd, offset >> 12);
-#else
-    void *at = (void *)(uintptr_t)syscall(SYS_mmap, address, size, protection, flags, fd, offset);
-#endif
-
-    if (at != MAP_FAILED && trap != NULL && (flags & MAP_SHARED) != 0 && fd >= 0 && (protection & PROT_WRITE) != 0 && offset == 0) {
-        base = at;
-        if (is_armed)
-            protect(PROT_READ);
-    }
-    return at;
-}
-
-#ifndef mmap64 /* with musl another word for mmap */
-void *mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset)
-{
-    return mmap64(address, size, protection, flags, fd, offset);
-}
-#endif
 
 static void picture_write(const struct picture *p, const char *path)
 {
@@ -642,16 +586,7 @@ static void keep(const struct log *log)
 
 static void child_begins(void)
 {
-    struct sigaction action;
-
-    memset(&action, 0, sizeof action);
-    action.sa_flags = SA_SIGINFO;
-    action.sa_sigaction = on_fault;
-    sigaction(SIGSEGV, &action, NULL);
-    action.sa_sigaction = on_step;
-    sigaction(SIGTRAP, &action, NULL);
-    base = NULL;
-    is_armed = 0;
+    trap_install(HEAD);
     memset(&trap->picture, 0, sizeof trap->picture);
     file_descriptor = open(FILE_NAME, O_RDONLY | O_CLOEXEC);
     if (file_descriptor < 0)

@@ -320,6 +320,22 @@ static void save(const struct bytes *b)
     }
 }
 
+/* As try_one, which must return in time. Frees the bytes. */
+static int survives(struct bytes *b, struct rng *rng)
+{
+    int good;
+
+    alarm(tap_seconds(20));
+    good = try_one(b, rng);
+    alarm(0);
+    if (!good) {
+        DIAG("%s", current);
+        save(b);
+    }
+    bytes_free(b);
+    return good;
+}
+
 static void mutants(uint64_t seed, unsigned count)
 {
     unsigned i, failures = 0;
@@ -330,15 +346,8 @@ static void mutants(uint64_t seed, unsigned count)
         struct bytes b = mutant(&rng);
 
         snprintf(current, sizeof current, "seed %u, mutant %u, %u bytes", (unsigned)seed, i, (unsigned)b.size);
-        alarm(tap_seconds(20));
-        if (!try_one(&b, &rng)) {
-            failures++;
-            DIAG("%s", current);
-            save(&b);
-        }
-        bytes_free(&b);
+        failures += !survives(&b, &rng);
     }
-    alarm(0);
 }
 
 /* Every value of interest in every word of a small medium. */
@@ -360,17 +369,11 @@ static void every_word(void)
                 put64(b.at + at, values[v]);
                 snprintf(current, sizeof current, "medium %u, offset %u, value %#llx", (unsigned)which, (unsigned)at,
                          (unsigned long long)values[v]);
-                alarm(tap_seconds(20));
-                if (!try_one(&b, &rng)) {
-                    DIAG("%s", current);
-                    bytes_free(&b);
+                if (!survives(&b, &rng))
                     return;
-                }
-                bytes_free(&b);
             }
         }
     }
-    alarm(0);
 }
 
 /* A medium cut at every length. */
@@ -386,16 +389,10 @@ static void every_length(void)
 
             memcpy(b.at, media[which].at, length);
             snprintf(current, sizeof current, "medium %u, cut to %u bytes", (unsigned)which, (unsigned)length);
-            alarm(tap_seconds(20));
-            if (!try_one(&b, &rng)) {
-                DIAG("%s", current);
-                bytes_free(&b);
+            if (!survives(&b, &rng))
                 return;
-            }
-            bytes_free(&b);
         }
     }
-    alarm(0);
 }
 
 static void noise(void)
@@ -414,15 +411,9 @@ static void noise(void)
             put32(b.at + 4, (uint32_t)(i / 2 % 2));
         }
         snprintf(current, sizeof current, "noise %u", i);
-        alarm(tap_seconds(20));
-        if (!try_one(&b, &rng)) {
-            DIAG("%s", current);
-            save(&b);
-            i = 2000;
-        }
-        bytes_free(&b);
+        if (!survives(&b, &rng))
+            return;
     }
-    alarm(0);
 }
 
 int main(void)

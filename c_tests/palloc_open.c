@@ -33,23 +33,22 @@ static int damaged(uint32_t flags, uint64_t offset)
     return refused(flags, EILSEQ) && CHECK_STR_CONTAINS(palloc_error(), number);
 }
 
-static struct palloc_t *opened(uint32_t flags)
+/* The flags in the header of the closed medium. */
+static uint32_t stored_flags(void)
 {
-    struct palloc_t *pt;
+    struct medium m;
+    uint32_t flags;
 
-    errno = UNTOUCHED;
-    pt = palloc_init(FILE_NAME, flags);
-    if (!CHECK(pt != NULL))
-        DIAG("errno %d: %s", errno, palloc_error());
-    else
-        CHECK_EQ_I(errno, UNTOUCHED);
-    return pt;
+    medium_load(&m, FILE_NAME);
+    flags = m.flags;
+    medium_free(&m);
+    return flags;
 }
 
 /* Opens, has a look, works a little, and leaves a sound file. */
 static void works(uint32_t flags, uint64_t size, uint64_t live)
 {
-    struct palloc_t *pt = opened(flags);
+    struct palloc_t *pt = CHECK_OPENS(FILE_NAME, flags);
     struct palloc_stat stat;
     uint64_t ptr;
 
@@ -109,13 +108,13 @@ static void new_files(void)
     TEST("a-created-file-has-mode-0660-less-the-umask");
     mask = umask(0);
     unlink(FILE_NAME);
-    pt = opened(PALLOC_DYNAMIC);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_DYNAMIC);
     CHECK(stat(FILE_NAME, &st) == 0);
     CHECK_EQ_U(st.st_mode & 07777, 0660);
     palloc_close(pt);
     umask(027);
     unlink(FILE_NAME);
-    pt = opened(PALLOC_DYNAMIC);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_DYNAMIC);
     CHECK(stat(FILE_NAME, &st) == 0);
     CHECK_EQ_U(st.st_mode & 07777, 0640);
     palloc_close(pt);
@@ -124,7 +123,7 @@ static void new_files(void)
     TEST("an-existing-file-keeps-its-mode");
     file_write(FILE_NAME, "", 0);
     CHECK(chmod(FILE_NAME, 0604) == 0);
-    palloc_close(opened(PALLOC_DYNAMIC));
+    palloc_close(CHECK_OPENS(FILE_NAME, PALLOC_DYNAMIC));
     CHECK(stat(FILE_NAME, &st) == 0);
     CHECK_EQ_U(st.st_mode & 07777, 0604);
     unlink(FILE_NAME);
@@ -178,7 +177,7 @@ static void zeros(void)
     for (size = 9; size < 40; size++) {
         struct palloc_t *pt;
         file_zeros(FILE_NAME, size);
-        pt = opened(PALLOC_DYNAMIC);
+        pt = CHECK_OPENS(FILE_NAME, PALLOC_DYNAMIC);
         if (pt == NULL)
             continue;
         CHECK_EQ_U(pt->size, 40);
@@ -199,7 +198,7 @@ static void zeros(void)
             struct medium m;
 
             file_zeros(FILE_NAME, large[i]);
-            pt = opened(flags);
+            pt = CHECK_OPENS(FILE_NAME, flags);
             if (pt == NULL)
                 continue;
             CHECK_EQ_U(pt->size, large[i]);
@@ -220,9 +219,9 @@ static void zeros(void)
 
     TEST("a-static-medium-stays-static-when-DYNAMIC-is-asked-for");
     file_zeros(FILE_NAME, 1024);
-    palloc_close(opened(PALLOC_DEFAULT));
+    palloc_close(CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT));
     {
-        struct palloc_t *pt = opened(PALLOC_DYNAMIC);
+        struct palloc_t *pt = CHECK_OPENS(FILE_NAME, PALLOC_DYNAMIC);
         CHECK_EQ_U(pt->flags, 0);
         errno = 0;
         CHECK_EQ_U(palloc(pt, 1024), 0);
@@ -232,9 +231,9 @@ static void zeros(void)
 
     TEST("a-dynamic-medium-stays-dynamic-when-it-is-not-asked-for");
     unlink(FILE_NAME);
-    palloc_close(opened(PALLOC_DYNAMIC));
+    palloc_close(CHECK_OPENS(FILE_NAME, PALLOC_DYNAMIC));
     {
-        struct palloc_t *pt = opened(PALLOC_DEFAULT);
+        struct palloc_t *pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
         CHECK_EQ_U(pt->flags, PALLOC_DYNAMIC);
         CHECK_EQ_U(palloc(pt, 100000), 16);
         palloc_close(pt);
@@ -251,7 +250,7 @@ static void zeros(void)
     TEST("a-large-dynamic-medium-of-zeros-returns-to-8-bytes-when-emptied");
     file_zeros(FILE_NAME, 1023);
     {
-        struct palloc_t *pt = opened(PALLOC_DYNAMIC);
+        struct palloc_t *pt = CHECK_OPENS(FILE_NAME, PALLOC_DYNAMIC);
         uint64_t ptr;
         CHECK_EQ_U(ptr = palloc(pt, 16), 16);
         CHECK_EQ_U(pt->size, 1023);
@@ -266,7 +265,7 @@ static void zeros(void)
     TEST("a-dynamic-medium-from-odd-zeros-comes-into-step-at-its-first-growth");
     file_zeros(FILE_NAME, 1023);
     {
-        struct palloc_t *pt = opened(PALLOC_DYNAMIC);
+        struct palloc_t *pt = CHECK_OPENS(FILE_NAME, PALLOC_DYNAMIC);
         uint64_t ptr, last = 0;
         int k;
         for (k = 0; k < 8; k++) {
@@ -334,7 +333,7 @@ static void headers(void)
                 memcpy(raw, "PBA", 4);
                 raw[7] = (uint8_t)stored;
                 file_write(FILE_NAME, raw, size);
-                pt = opened(asked);
+                pt = CHECK_OPENS(FILE_NAME, asked);
                 if (pt == NULL)
                     continue;
                 CHECK_EQ_U(pt->flags, stored);
@@ -354,7 +353,6 @@ static void headers(void)
         size_t i;
         for (i = 0; i < sizeof bits / sizeof bits[0]; i++) {
             struct bytes b;
-            struct medium m;
             struct palloc_t *pt;
             uint64_t start;
 
@@ -365,7 +363,7 @@ static void headers(void)
             memset(b.at + start + 8, 'x', 32);
             file_write(FILE_NAME, b.at, b.size);
             bytes_free(&b);
-            pt = opened(PALLOC_DEFAULT);
+            pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
             if (pt == NULL)
                 continue;
             CHECK_EQ_U(pt->flags & (PALLOC_DYNAMIC | PALLOC_SYNC), PALLOC_DYNAMIC);
@@ -375,9 +373,7 @@ static void headers(void)
             CHECK_VIEW(pt);
             palloc_close(pt);
             CHECK_SOUND(FILE_NAME);
-            medium_load(&m, FILE_NAME);
-            CHECK_EQ_U(m.flags, bits[i] | PALLOC_DYNAMIC);
-            medium_free(&m);
+            CHECK_EQ_U(stored_flags(), bits[i] | PALLOC_DYNAMIC);
         }
     }
 
@@ -394,7 +390,7 @@ static void headers(void)
 
     TEST("unknown-flags-are-EINVAL");
     unlink(FILE_NAME);
-    palloc_close(opened(PALLOC_DYNAMIC));
+    palloc_close(CHECK_OPENS(FILE_NAME, PALLOC_DYNAMIC));
     refused(16, EINVAL);
     refused(PALLOC_DYNAMIC | 1u << 20, EINVAL);
 
@@ -444,7 +440,7 @@ static void strangers(void)
 
     TEST("FORCE-makes-a-static-medium-of-the-whole-file");
     file_write(FILE_NAME, text, sizeof text);
-    pt = opened(PALLOC_FORCE);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_FORCE);
     CHECK_EQ_U(pt->size, sizeof text);
     CHECK_EQ_U(pt->flags, 0);
     CHECK_EQ_U(palloc_size(pt, 16), sizeof text - 24);
@@ -456,7 +452,7 @@ static void strangers(void)
 
     TEST("FORCE-makes-a-dynamic-medium-without-blobs");
     file_write(FILE_NAME, text, sizeof text);
-    pt = opened(PALLOC_FORCE | PALLOC_DYNAMIC);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_FORCE | PALLOC_DYNAMIC);
     CHECK_EQ_U(pt->flags, PALLOC_DYNAMIC);
     CHECK_EQ_U(palloc_first(pt), 0);
     CHECK_VIEW(pt);
@@ -465,15 +461,10 @@ static void strangers(void)
     CHECK_SOUND(FILE_NAME);
 
     TEST("FORCE-is-not-stored");
-    {
-        struct medium m;
-        medium_load(&m, FILE_NAME);
-        CHECK_EQ_U(m.flags, PALLOC_DYNAMIC);
-        medium_free(&m);
-    }
+    CHECK_EQ_U(stored_flags(), PALLOC_DYNAMIC);
 
     TEST("FORCE-keeps-a-good-medium");
-    pt = opened(PALLOC_FORCE);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_FORCE);
     CHECK_EQ_I(palloc_stat(pt, &stat), 0);
     CHECK_EQ_U(stat.live_blobs, 1);
     CHECK_EQ_U(pt->flags, PALLOC_DYNAMIC);
@@ -482,7 +473,7 @@ static void strangers(void)
     TEST("FORCE-initializes-a-damaged-medium-anew");
     file_poke64(FILE_NAME, 8, 3);
     damaged(PALLOC_DEFAULT, 8);
-    pt = opened(PALLOC_FORCE | PALLOC_DYNAMIC);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_FORCE | PALLOC_DYNAMIC);
     CHECK_EQ_U(palloc_first(pt), 0);
     CHECK_VIEW(pt);
     palloc_close(pt);
@@ -600,7 +591,7 @@ static void damage(void)
         put64(b.at + 232, i);
         file_write(FILE_NAME, b.at, b.size);
         for (flags = PALLOC_READONLY;; flags = PALLOC_DEFAULT) {
-            pt = opened(flags);
+            pt = CHECK_OPENS(FILE_NAME, flags);
             if (pt != NULL) {
                 sample_is_there(pt);
                 CHECK_VIEW(pt);
@@ -628,11 +619,11 @@ static void damage(void)
             put64(b.at + starts[i] + 8 + n, 12345 * i);
         }
         file_write(FILE_NAME, b.at, b.size);
-        pt = opened(PALLOC_READONLY);
+        pt = CHECK_OPENS(FILE_NAME, PALLOC_READONLY);
         sample_is_there(pt);
         palloc_close(pt);
         CHECK(file_is(FILE_NAME, &b));
-        pt = opened(PALLOC_DEFAULT);
+        pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
         sample_is_there(pt);
         CHECK_VIEW(pt);
         palloc_close(pt);
@@ -652,7 +643,7 @@ static void damage(void)
                 build_links(&b, 152, links[n], links[p]);
                 file_write(FILE_NAME, b.at, b.size);
                 bytes_free(&b);
-                pt = opened(PALLOC_DEFAULT);
+                pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
                 if (pt == NULL)
                     continue;
                 sample_is_there(pt);
@@ -677,7 +668,7 @@ static void damage(void)
         at = build_block(&b, 32, 0);
         file_write(FILE_NAME, b.at, b.size);
         bytes_free(&b);
-        pt = opened(PALLOC_DEFAULT);
+        pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
         CHECK_EQ_U(palloc_first(pt), at + 8);
         palloc_close(pt);
         CHECK_SOUND(FILE_NAME);
@@ -694,7 +685,7 @@ static void damage(void)
         put64(b.at + 48, 77);
         file_write(FILE_NAME, b.at, b.size);
         bytes_free(&b);
-        pt = opened(PALLOC_FORCE);
+        pt = CHECK_OPENS(FILE_NAME, PALLOC_FORCE);
         sample_is_there(pt);
         palloc_close(pt);
         CHECK_SOUND(FILE_NAME);
@@ -713,7 +704,7 @@ static void tails(void)
         b = sample(PALLOC_DEFAULT);
         build_zeros(&b, extra);
         file_write(FILE_NAME, b.at, b.size);
-        pt = opened(PALLOC_DEFAULT);
+        pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
         if (pt != NULL) {
             sample_is_there(pt);
             CHECK_EQ_U(pt->size, 265 + extra);
@@ -731,14 +722,14 @@ static void tails(void)
         b = sample(PALLOC_DYNAMIC);
         build_zeros(&b, extra);
         file_write(FILE_NAME, b.at, b.size);
-        pt = opened(PALLOC_READONLY);
+        pt = CHECK_OPENS(FILE_NAME, PALLOC_READONLY);
         if (pt != NULL) {
             sample_is_there(pt);
             CHECK_VIEW(pt);
             palloc_close(pt);
         }
         CHECK(file_is(FILE_NAME, &b));
-        pt = opened(PALLOC_DEFAULT);
+        pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
         if (pt != NULL) {
             sample_is_there(pt);
             CHECK_EQ_U(pt->size, 265);
@@ -766,13 +757,13 @@ static void tails(void)
                 CHECK_ERRNO(EILSEQ);
                 continue;
             }
-            pt = opened(PALLOC_READONLY);
+            pt = CHECK_OPENS(FILE_NAME, PALLOC_READONLY);
             if (pt != NULL) {
                 sample_is_there(pt);
                 CHECK_VIEW(pt);
                 palloc_close(pt);
             }
-            pt = opened(PALLOC_DEFAULT);
+            pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
             if (pt != NULL) {
                 sample_is_there(pt);
                 CHECK(pt->size <= 265 + extra);
@@ -791,7 +782,7 @@ static void tails(void)
     build_links(&b, 152, 56, 265);
     file_write(FILE_NAME, b.at, b.size);
     CHECK_SOUND(FILE_NAME);
-    pt = opened(PALLOC_DEFAULT);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
     CHECK_EQ_U(pt->size, 265 + 416);
     CHECK_EQ_I(palloc_stat(pt, &stat), 0);
     CHECK_EQ_U(stat.free_blocks, 3);
@@ -804,7 +795,7 @@ static void tails(void)
     CHECK_SOUND(FILE_NAME);
 
     TEST("a-pfree-next-to-the-free-tail-gives-it-back-with-the-left-neighbour");
-    pt = opened(PALLOC_DEFAULT);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
     pfree(pt, 240); /* free 152 on the left, the tail on the right */
     CHECK_EQ_U(pt->size, 152);
     CHECK_VIEW(pt);
@@ -817,7 +808,7 @@ static void tails(void)
 
     TEST("slack-of-growth-is-gone-after-close-though-nothing-was-freed");
     unlink(FILE_NAME);
-    pt = opened(PALLOC_DYNAMIC);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_DYNAMIC);
     CHECK_EQ_U(palloc(pt, 100), 16);
     CHECK_EQ_U(pt->size, 136);
     palloc_close(pt);
@@ -860,7 +851,7 @@ static void locks(void)
     struct bytes before;
 
     unlink(FILE_NAME);
-    pt = opened(PALLOC_DYNAMIC);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_DYNAMIC);
     REQUIRE(pt != NULL);
     palloc(pt, 100);
     CHECK_EQ_I(palloc_sync(pt), 0);
@@ -894,13 +885,13 @@ static void locks(void)
     TEST("close-ends-the-lock");
     palloc_close(pt);
     child_sees(PALLOC_DEFAULT, 0);
-    pt = opened(PALLOC_DEFAULT);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
     palloc_close(pt);
     before = file_read(FILE_NAME);
 
     TEST("readers-share-a-medium");
-    pt = opened(PALLOC_READONLY);
-    second = opened(PALLOC_READONLY);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_READONLY);
+    second = CHECK_OPENS(FILE_NAME, PALLOC_READONLY);
     CHECK(pt != second);
     CHECK_EQ_U(palloc_first(pt), 16);
     CHECK_EQ_U(palloc_first(second), 16);
@@ -955,7 +946,7 @@ static void readonly(void)
         file_write(FILE_NAME, before.at, before.size);
         CHECK(file_make_old(FILE_NAME) == 0);
         CHECK(stat(FILE_NAME, &was) == 0);
-        pt = opened(PALLOC_READONLY);
+        pt = CHECK_OPENS(FILE_NAME, PALLOC_READONLY);
         if (pt == NULL)
             continue;
         CHECK_EQ_U(pt->flags & PALLOC_DYNAMIC, PALLOC_DYNAMIC);
@@ -989,19 +980,14 @@ static void readonly(void)
     }
 
     TEST("READONLY-is-not-stored");
-    {
-        struct medium m;
-        medium_load(&m, FILE_NAME);
-        CHECK_EQ_U(m.flags, PALLOC_DYNAMIC);
-        medium_free(&m);
-    }
+    CHECK_EQ_U(stored_flags(), PALLOC_DYNAMIC);
 
     TEST("READONLY-opens-a-file-that-may-not-be-written");
     before = sample(PALLOC_DYNAMIC);
     file_write(FILE_NAME, before.at, before.size);
     bytes_free(&before);
     CHECK(chmod(FILE_NAME, 0444) == 0);
-    pt = opened(PALLOC_READONLY);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_READONLY);
     if (pt != NULL)
         sample_is_there(pt);
     palloc_close(pt);
@@ -1200,7 +1186,7 @@ static void places(void)
     }
 
     TEST("a-medium-works-on-after-its-file-was-renamed-and-the-program-moved");
-    pt = opened(PALLOC_DEFAULT);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
     CHECK(rename(FILE_NAME, "renamed.db") == 0);
     CHECK(mkdir("elsewhere", 0755) == 0 && chdir("elsewhere") == 0);
     CHECK_EQ_U(palloc(pt, 100000), 48);
@@ -1232,12 +1218,11 @@ static void places(void)
 static void descriptors(void)
 {
     struct palloc_t *pt;
-    struct medium m;
     struct bytes b;
 
     TEST("SYNC-sets-O_DSYNC-and-the-field");
     unlink(FILE_NAME);
-    pt = opened(PALLOC_DYNAMIC | PALLOC_SYNC);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_DYNAMIC | PALLOC_SYNC);
     CHECK_EQ_U(pt->flags, PALLOC_DYNAMIC | PALLOC_SYNC);
     CHECK_EQ_I(fcntl(pt->descriptor, F_GETFL) & O_DSYNC, O_DSYNC);
     CHECK_EQ_U(palloc(pt, 5), 16);
@@ -1246,38 +1231,32 @@ static void descriptors(void)
     CHECK_SOUND(FILE_NAME);
 
     TEST("our-SYNC-is-not-stored");
-    medium_load(&m, FILE_NAME);
-    CHECK_EQ_U(m.flags, PALLOC_DYNAMIC);
-    medium_free(&m);
-    pt = opened(PALLOC_DEFAULT);
+    CHECK_EQ_U(stored_flags(), PALLOC_DYNAMIC);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
     CHECK_EQ_U(pt->flags, PALLOC_DYNAMIC);
     CHECK_EQ_I(fcntl(pt->descriptor, F_GETFL) & O_DSYNC, 0);
     palloc_close(pt);
     file_zeros(FILE_NAME, 4096);
-    pt = opened(PALLOC_SYNC);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_SYNC);
     CHECK_EQ_U(pt->flags, PALLOC_SYNC);
     palloc_close(pt);
-    medium_load(&m, FILE_NAME);
-    CHECK_EQ_U(m.flags, 0);
-    medium_free(&m);
+    CHECK_EQ_U(stored_flags(), 0);
 
     TEST("a-stored-SYNC-counts-and-stays-stored");
     b = sample(PALLOC_DYNAMIC | PALLOC_SYNC);
     file_write(FILE_NAME, b.at, b.size);
     bytes_free(&b);
-    pt = opened(PALLOC_DEFAULT);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
     CHECK_EQ_U(pt->flags, PALLOC_DYNAMIC | PALLOC_SYNC);
     CHECK_EQ_I(fcntl(pt->descriptor, F_GETFL) & O_DSYNC, O_DSYNC);
     CHECK_EQ_U(palloc(pt, 64), 160);
     pfree(pt, 16);
     palloc_close(pt);
     CHECK_SOUND(FILE_NAME);
-    medium_load(&m, FILE_NAME);
-    CHECK_EQ_U(m.flags, PALLOC_DYNAMIC | PALLOC_SYNC);
-    medium_free(&m);
+    CHECK_EQ_U(stored_flags(), PALLOC_DYNAMIC | PALLOC_SYNC);
 
     TEST("the-descriptor-is-read-write-and-closed-on-exec");
-    pt = opened(PALLOC_DEFAULT);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
     CHECK_EQ_I(fcntl(pt->descriptor, F_GETFL) & O_ACCMODE, O_RDWR);
     CHECK_EQ_I(fcntl(pt->descriptor, F_GETFL) & (O_APPEND | O_NONBLOCK), 0);
     CHECK_EQ_I(fcntl(pt->descriptor, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
@@ -1286,7 +1265,7 @@ static void descriptors(void)
     TEST("close-closes-the-descriptor");
     {
         int fd;
-        pt = opened(PALLOC_DEFAULT);
+        pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
         fd = pt->descriptor;
         palloc_close(pt);
         errno = 0;
@@ -1296,7 +1275,7 @@ static void descriptors(void)
 
     TEST("blobs-are-read-and-written-by-lseek-read-and-write");
     unlink(FILE_NAME);
-    pt = opened(PALLOC_DYNAMIC);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_DYNAMIC);
     {
         uint64_t ptr = palloc(pt, 11);
         char text[12] = "";
@@ -1315,14 +1294,14 @@ static void descriptors(void)
         int k, next = dup(0);
         close(next);
         for (k = 0; k < 200; k++)
-            palloc_close(opened(PALLOC_DEFAULT));
+            palloc_close(CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT));
         CHECK_EQ_I(dup(0), next);
         close(next);
     }
 
     TEST("a-medium-that-is-only-opened-and-closed-keeps-its-bytes");
     b = file_read(FILE_NAME);
-    palloc_close(opened(PALLOC_DEFAULT));
+    palloc_close(CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT));
     CHECK(file_is(FILE_NAME, &b));
     bytes_free(&b);
 }
@@ -1338,7 +1317,7 @@ static uint64_t bytes_to_open(void)
     CHECK_EQ_I(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
     close(fd);
     before = disk_reads();
-    palloc_close(opened(PALLOC_DEFAULT));
+    palloc_close(CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT));
     return disk_reads() - before;
 }
 
@@ -1358,7 +1337,7 @@ static void cold(void)
     if (read == 0)
         SKIP("the bytes that are read from a disk are not counted here");
     CHECK(read < size / 5);
-    pt = opened(PALLOC_DEFAULT);
+    pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
     for (k = 0; k < BLOBS && CHECK((ptr = palloc_next(pt, ptr)) != 0); k++)
         blob_intact(pt, ptr, (uint64_t)k, 300000, BY_ADDRESS);
     palloc_close(pt);

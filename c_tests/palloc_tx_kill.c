@@ -10,11 +10,8 @@
  * thread, and each blob is in a list. Two ways of killing: SIGKILL at random moments, over the same medium; and each state
  * that the file goes through between two stores of the library.
  */
-#if defined(__linux__)
-#undef _FILE_OFFSET_BITS /* the functions defined here are named as they are */
-#include <sys/syscall.h>
-#include <ucontext.h>
-#endif
+#include "store_trap.h"
+
 #include <stddef.h>
 #include <time.h>
 
@@ -289,80 +286,30 @@ static void random_moments(void)
 /* ------------------------------------------------------------------------------------------------------ between any two stores */
 
 /*
- * The child's mapping of the file is read-only while it is in palloc_commit, so that each store into it traps: the handler admits that
- * one instruction and stops the child until its parent has copied the file and looked at the copy.
+ * The trap is armed while the child is in palloc_commit. Behind each store the child stops until its parent has copied the file and looked
+ * at the copy.
  */
-#if defined(__linux__) && (defined(__x86_64__) || defined(__i386__))
+#ifdef CAN_TRAP
 
 enum { WATCHED = 256 << 10 };
-static volatile int is_armed;
-static uint8_t *base; /* where the library has mapped the file, in the child */
 static uint64_t stores;
 
-static void protect(int protection)
+static void before_store(void)
 {
-    if (base != NULL && mprotect(base, WATCHED, protection) != 0)
-        _exit(20);
 }
 
-static void on_fault(int number, siginfo_t *info, void *context)
+static void after_store(void)
 {
-    ucontext_t *machine = context;
-    uint8_t *at = info->si_addr;
-
-    (void)number;
-    if (!is_armed || at < base || at >= base + WATCHED) {
-        signal(SIGSEGV, SIG_DFL); /* a fault of another kind: the instruction is repeated, and ends the program */
-        return;
-    }
-    protect(PROT_READ | PROT_WRITE);
-    machine->uc_mcontext.gregs[REG_EFL] |= 0x100; /* trap after one instruction */
-}
-
-static void on_step(int number, siginfo_t *info, void *context)
-{
-    ucontext_t *machine = context;
-
-    (void)number;
-    (void)info;
-    machine->uc_mcontext.gregs[REG_EFL] &= ~0x100;
-    protect(PROT_READ);
     raise(SIGSTOP);
 }
 
-/* The library's mappings are made here. */
-void *mmap64(void *address, size_t size, int protection, int flags, int fd, off64_t offset)
-{
-#ifdef SYS_mmap2
-    void *at = (void *)(uintptr_t)syscall(SYS_mmap2, address, size, protection, flags, fd, offset >> 12);
-#else
-    void *at = (void *)(uintptr_t)syscall(SYS_mmap, address, size, protection, flags, fd, offset);
-#endif
-
-    if (at != MAP_FAILED && (flags & MAP_SHARED) != 0 && fd >= 0 && (protection & PROT_WRITE) != 0 && offset == 0)
-        base = at;
-    return at;
-}
-
-#ifndef mmap64 /* with musl another word for mmap */
-void *mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset)
-{
-    return mmap64(address, size, protection, flags, fd, offset);
-}
-#endif
-
 static void trapped_child(uint32_t flags, unsigned transactions)
 {
-    struct sigaction action;
-    struct palloc_t *pt = palloc_init(FILE_NAME, flags);
+    struct palloc_t *pt;
     struct work w;
 
-    memset(&action, 0, sizeof action);
-    action.sa_flags = SA_SIGINFO;
-    action.sa_sigaction = on_fault;
-    sigaction(SIGSEGV, &action, NULL);
-    action.sa_sigaction = on_step;
-    sigaction(SIGTRAP, &action, NULL);
+    trap_install(WATCHED);
+    pt = palloc_init(FILE_NAME, flags);
     must(pt != NULL);
     begin_work(&w, pt, 0, 7);
     while (transactions-- > 0) {
@@ -374,11 +321,9 @@ static void trapped_child(uint32_t flags, unsigned transactions)
         append(&w);
         w.list.done++;
         must(palloc_tx_store(w.tx, w.at, &w.list, sizeof w.list) == 0);
-        is_armed = 1;
-        protect(PROT_READ);
+        trap_arm();
         must(palloc_commit(w.tx) == 0);
-        is_armed = 0;
-        protect(PROT_READ | PROT_WRITE);
+        trap_disarm();
         returned[0]++;
     }
     _exit(0);

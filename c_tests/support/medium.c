@@ -297,3 +297,16 @@ struct palloc_t *medium_fresh(const char *path, uint32_t flags)
     REQUIRE(pt != NULL);
     return pt;
 }
+
+struct palloc_t *opens_(const char *path, uint32_t flags, const char *file, int line)
+{
+    struct palloc_t *pt;
+
+    errno = UNTOUCHED;
+    pt = palloc_init(path, flags);
+    if (tap_check_(pt != NULL, "palloc_init opens the medium", file, line))
+        tap_eq_i_(errno, UNTOUCHED, "errno after palloc_init", "as before", file, line);
+    else
+        DIAG("errno %d: %s", errno, palloc_error());
+    return pt;
+}

@@ -48,6 +48,10 @@ int file_ends_at(const char *path, uint64_t end);
 /* A new medium in the file at `path`, whatever was there. Ends the program if there is none. */
 struct palloc_t *medium_fresh(const char *path, uint32_t flags);
 
+/* Opens a medium. Checks that it opens, and that errno is as before. */
+struct palloc_t *opens_(const char *path, uint32_t flags, const char *file, int line);
+#define CHECK_OPENS(path, flags) opens_((path), (flags), __FILE__, __LINE__)
+
 /* A closed (or synced) medium: the reader above finds no fault, and palloc_check agrees when it can lock the file. */
 int sound_(const char *path, int closed, const char *file, int line);
 #define CHECK_SOUND(path) sound_((path), 1, __FILE__, __LINE__)
