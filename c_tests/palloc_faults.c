@@ -11,6 +11,8 @@
 #undef _FILE_OFFSET_BITS /* the functions defined here are named as they are */
 #include "palloc_util.h"
 
+#include <dirent.h>
+#include <linux/fs.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/statfs.h>
@@ -23,7 +25,7 @@
 
 #define CALLS(call)                                                                                                                        \
     call(OPEN) call(FALLOCATE) call(FTRUNCATE) call(MMAP) call(MADVISE) call(FDATASYNC) call(FSYNC) call(FLOCK) call(PREAD) call(PWRITE)   \
-        call(LSEEK) call(FCNTL) call(STAT) call(FSTATFS) call(FSTATVFS) call(GETRLIMIT) call(MEMORY)
+        call(LSEEK) call(FCNTL) call(STAT) call(FSTATFS) call(FSTATVFS) call(GETRLIMIT) call(MEMORY) call(LINK) call(FCHMOD) call(FICLONE_)
 
 #define AS_ENUM(name) name,
 #define AS_TEXT(name) #name,
@@ -185,6 +187,39 @@ int fstatvfs(int fd, struct statvfs *info)
 int getrlimit(__rlimit_resource_t resource, struct rlimit *limit)
 {
     return fails(GETRLIMIT) ? -1 : (int)syscall(SYS_prlimit64, 0, resource, NULL, limit);
+}
+
+int link(const char *old, const char *new)
+{
+    return fails(LINK) ? -1 : (int)syscall(SYS_linkat, AT_FDCWD, old, AT_FDCWD, new, 0);
+}
+
+int fchmod(int fd, mode_t mode)
+{
+    return fails(FCHMOD) ? -1 : (int)syscall(SYS_fchmod, fd, mode);
+}
+
+/* The file system is one that shares blocks, as far as anybody can see. */
+int ioctl(int fd, unsigned long command, ...)
+{
+    static char bytes[1 << 16];
+    va_list args;
+    long argument, n;
+    off_t at = 0;
+
+    va_start(args, command);
+    argument = va_arg(args, long);
+    va_end(args);
+    if (command != FICLONE)
+        return (int)syscall(SYS_ioctl, fd, command, argument);
+    if (fails(FICLONE_))
+        return -1;
+    while ((n = syscall(SYS_pread64, (int)argument, bytes, sizeof bytes, at)) > 0) {
+        if (syscall(SYS_pwrite64, fd, bytes, n, at) != n)
+            return -1;
+        at += n;
+    }
+    return (int)n;
 }
 
 extern void *__libc_malloc(size_t size);
@@ -585,6 +620,136 @@ static void interrupted_for_ever(void)
     memset(&fault, 0, sizeof fault);
 }
 
+/* ------------------------------------------------------------------------------------------------------------------------- copies */
+
+#define COPY_NAME "copy.db"
+
+enum way { SALVAGE, SNAPSHOT, CLONE, WAYS };
+
+/* Nothing is left of a copy, not under another name either. */
+static int no_copy(void)
+{
+    DIR *dir = opendir(".");
+    struct dirent *entry;
+    int none = 1;
+
+    while (dir != NULL && (entry = readdir(dir)) != NULL)
+        if (strncmp(entry->d_name, COPY_NAME, sizeof COPY_NAME - 1) == 0) {
+            none = 0;
+            unlink(entry->d_name);
+        }
+    if (dir != NULL)
+        closedir(dir);
+    return none;
+}
+
+/* One call fails, or that and all behind it. There is a whole copy or none, and the medium is as it was. 0 when the call was not reached
+ * or something is wrong. */
+static int copy_with_fault(const struct kind *k, enum way way, enum call call, int error, unsigned n, int for_ever)
+{
+    struct handle h;
+    struct bytes before;
+    struct palloc_salvage out;
+    unsigned open_before, seen = tap_.bad;
+    int result;
+
+    memset(&h, 0, sizeof h);
+    memset(&out, 0, sizeof out);
+    unlink(COPY_NAME);
+    prepare(k);
+    if (way == SALVAGE)
+        file_poke64(FILE_NAME, blobs[3].ptr - 8, 3);
+    else
+        REQUIRE(open_handle(&h, k));
+    before = file_read(FILE_NAME);
+    open_before = descriptors();
+    memset(&fault, 0, sizeof fault);
+    fault.call = call;
+    fault.error = error;
+    fault.left = n;
+    fault.for_ever = for_ever;
+    fault.no_fallocate = k->no_fallocate;
+    errno = UNTOUCHED;
+    fault.armed = 1;
+    result = way == SALVAGE ? palloc_salvage(FILE_NAME, COPY_NAME, 0, NULL, NULL, &out)
+                            : palloc_snapshot(h.pt, COPY_NAME, way == CLONE ? PALLOC_SNAPSHOT_CLONE : 0);
+    fault.armed = 0;
+    if (result == 0) {
+        CHECK_EQ_I(errno, UNTOUCHED);
+        CHECK_SOUND(COPY_NAME);
+        CHECK(way != SALVAGE || out.blobs == 8 || (call == PREAD && out.lost_ranges > 0));
+    } else {
+        CHECK_EQ_I(result, -1);
+        CHECK(fault.fired);
+        if (way == SALVAGE && call == PREAD && n == 0)
+            CHECK_ERRNO(EINVAL); /* the header can't be read: it is damaged */
+        else
+            CHECK_ERRNO(error);
+        CHECK(error != SHORT_COUNT && (error != EINTR || for_ever));
+        CHECK_STR_CONTAINS(palloc_error(), way == SALVAGE ? "palloc_salvage: " : "palloc_snapshot: ");
+        CHECK(strstr(palloc_error(), "os error") == NULL);
+        CHECK(no_copy());
+    }
+    CHECK_EQ_U(descriptors(), open_before);
+    CHECK(file_is(FILE_NAME, &before));
+    if (way == CLONE && call == FDATASYNC && result != 0 && n == 0) { /* the medium's own */
+        errno = 0;
+        CHECK_EQ_U(palloc(h.pt, 10), 0);
+        CHECK_ERRNO(EIO);
+        CHECK_STR_CONTAINS(palloc_error(), "a sync failed before");
+    } else if (way != SALVAGE) {
+        intact(&h);
+        pfree(h.pt, blobs[5].ptr);
+        blobs[5].ptr = palloc(h.pt, blobs[5].n);
+        CHECK(blobs[5].ptr != 0); /* the handle works on */
+        fill(&h, 5);
+        intact(&h);
+    }
+    if (way != SALVAGE)
+        close_handle(&h);
+    bytes_free(&before);
+    if (tap_.bad != seen)
+        DIAG("%s: call %u of %s%s, errno %d, result %d: %s", way == SALVAGE ? "salvage" : way == SNAPSHOT ? "snapshot" : "clone", n + 1,
+             call_names[call], for_ever ? " and those behind it" : "", error, result, palloc_error());
+    return fault.fired && tap_.bad == seen;
+}
+
+static void copies(void)
+{
+    static const int errors[] = {EIO, ENOSPC, EDQUOT, EFBIG, ENOMEM, EINTR, SHORT_COUNT};
+    static const char *const error_names[] = {"EIO", "ENOSPC", "EDQUOT", "EFBIG", "ENOMEM", "EINTR", "short"};
+    static const struct kind *const media[] = {&kinds[0], &kinds[5]};
+    enum { EACH = 1, INTERRUPTED = 2, FULL = 4 }; /* which errors a call can have */
+    static const int can_have[CALL_COUNT] = {
+        [OPEN] = 7, [FALLOCATE] = 7, [FTRUNCATE] = 7, [MMAP] = 1, [MADVISE] = 1, [FDATASYNC] = 7, [FSYNC] = 7, [FLOCK] = 3, [PREAD] = 3,
+        [PWRITE] = 7, [LSEEK] = 1, [FCNTL] = 1, [STAT] = 1, [FSTATFS] = 1, [FSTATVFS] = 1, [GETRLIMIT] = 1, [LINK] = 5, [FCHMOD] = 1,
+        [FICLONE_] = 5};
+    size_t e, m;
+    int call, for_ever, way;
+
+    for (e = 0; e < sizeof errors / sizeof *errors; e++) {
+        unsigned long before = faults_total;
+
+        TESTF("copies-are-whole-or-not-there-whatever-fails-%s", error_names[e]);
+        for (way = 0; way < WAYS; way++)
+            for (call = 0; call < CALL_COUNT; call++)
+                for (m = 0; m < sizeof media / sizeof *media; m++)
+                    for (for_ever = 0; for_ever < 2; for_ever++) {
+                        unsigned n = 0;
+
+                        if (errors[e] == SHORT_COUNT ? (call != PREAD && call != PWRITE) || for_ever
+                            : call == MEMORY         ? errors[e] != ENOMEM
+                                             : !(can_have[call] & (errors[e] == EINTR ? INTERRUPTED : errors[e] == EIO ? EACH : FULL)))
+                            continue;
+                        while (copy_with_fault(media[m], (enum way)way, (enum call)call, errors[e], n, for_ever))
+                            n++;
+                    }
+        CHECK(faults_total > before);
+    }
+    unlink(COPY_NAME);
+    memset(&fault, 0, sizeof fault);
+}
+
 int main(void)
 {
     static const int errors[] = {EINTR, EIO, ENOSPC, ENOMEM, SHORT_COUNT};
@@ -593,6 +758,7 @@ int main(void)
         [OPEN] = 1 | 2 | 4 | 8, [FALLOCATE] = 1 | 2 | 4, [FTRUNCATE] = 1 | 2, [MMAP] = 8,    [MADVISE] = 2 | 8, [FDATASYNC] = 1 | 2 | 4,
         [FSYNC] = 1 | 2,        [FLOCK] = 1 | 2 | 8,     [PREAD] = 1 | 2 | 16, [PWRITE] = 1 | 2 | 4 | 16,       [LSEEK] = 2,
         [FCNTL] = 2,            [STAT] = 2,              [FSTATFS] = 2,     [FSTATVFS] = 2,  [GETRLIMIT] = 2,   [MEMORY] = 8,
+        [LINK] = 0,             [FCHMOD] = 0,            [FICLONE_] = 0, /* of copies only */
     };
     char directory[] = "/dev/shm/palloc.XXXXXX";
     int deep = getenv("DEEP") != NULL;
@@ -620,6 +786,7 @@ int main(void)
             CHECK(faults_total > before);
         }
     PART(interrupted_for_ever());
+    PART(copies());
     if (in_memory) {
         unlink(FILE_NAME);
         rmdir(directory);

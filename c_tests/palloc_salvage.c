@@ -130,7 +130,7 @@ static void one_marker(const struct medium *m, struct bytes *b, size_t i, int en
             return;
         }
         if (!CHECK_EQ_U(lost(m, b, &made, 0, 0), 0) || !CHECK_EQ_U(invented(m, &made), 0) || !CHECK_EQ_U(out.lost_ranges, 0)
-            || !CHECK(out.blobs >= m->live))
+            || !CHECK(out.blobs == m->live + (value[v] == (was ^ FREE_BIT) && block->is_free)))
             DIAG("%s marker of the block at %llu: %llx", end ? "end" : "start", (unsigned long long)block->start,
                  (unsigned long long)value[v]);
         bytes_free(&made);
@@ -177,6 +177,212 @@ static void golden(const char *directory)
     }
     closedir(dir);
     CHECK(count > 5);
+}
+
+/* --------------------------------------------------------------------------------------------------------------- media made by hand */
+
+enum { COUNT = 40, LONG = 10, LONG_SIZE = 2000 };
+
+/* A medium of live blocks with bytes that are no markers; one, and the last, are longer. Blocks of odd media start at any offset. */
+static struct bytes by_hand(struct medium *m, unsigned count, int odd)
+{
+    struct bytes b;
+    unsigned i;
+
+    memset(&b, 0, sizeof b);
+    build_header(&b, PALLOC_DYNAMIC);
+    for (i = 0; i < count; i++) {
+        uint64_t n = i == LONG || i == count - 1 ? LONG_SIZE : odd ? 33 + 7 * i : 48 + 16 * i;
+        uint64_t start = build_block(&b, n, 0);
+
+        memset(b.at + start + 8, 0xee - (int)i, n);
+    }
+    medium_parse(m, b.at, b.size);
+    CHECK_EQ_U(m->faults, 0);
+    return b;
+}
+
+static uint64_t start_of(const struct medium *m, unsigned i)
+{
+    return m->blocks.at[i].start;
+}
+
+static uint64_t end_marker_of(const struct medium *m, unsigned i)
+{
+    return m->blocks.at[i].start + 8 + m->blocks.at[i].n;
+}
+
+/* The bytes of the block look like `count` small blocks. */
+static void put_image(struct bytes *b, const struct medium *m, unsigned i, unsigned count)
+{
+    uint64_t at = start_of(m, i) + 8 + 64;
+
+    for (; count > 0; count--, at += 48) {
+        put64(b->at + at, 32);
+        put64(b->at + at + 40, 32);
+    }
+}
+
+/* Of the blocks of `was` those from `first` on, `gone` of them, are lost, as one range, and no others. */
+static void expect(const struct medium *was, const struct bytes *sound, const struct bytes *b, unsigned first, unsigned gone, uint64_t healed)
+{
+    struct palloc_salvage out;
+    uint64_t from = gone > 0 ? start_of(was, first) : 0, to = gone > 0 ? end_marker_of(was, first + gone - 1) + 8 : 0;
+    struct bytes made = salvage(b, 0, &out);
+
+    if (made.at == NULL)
+        return;
+    CHECK_EQ_U(lost(was, sound, &made, from, to), 0);
+    CHECK_EQ_U(invented(was, &made), 0);
+    CHECK_EQ_U(out.blobs, was->live - gone);
+    CHECK_EQ_U(out.lost_ranges, gone > 0);
+    CHECK_EQ_U(out.lost_bytes, to - from);
+    CHECK_EQ_U(out.healed, healed);
+    bytes_free(&made);
+}
+
+static struct bytes copy_of(const struct bytes *b)
+{
+    struct bytes c = bytes_new(b->size);
+
+    memcpy(c.at, b->at, b->size);
+    return c;
+}
+
+static void damage_block(struct bytes *b, const struct medium *m, unsigned i)
+{
+    put64(b->at + start_of(m, i), 7);
+    put64(b->at + end_marker_of(m, i), 5);
+}
+
+static void rules(int odd)
+{
+    static const char *const odd_name[] = {"", "-odd"};
+    struct medium m;
+    struct bytes b = by_hand(&m, COUNT, odd), c;
+    unsigned gap, fakes;
+
+    TESTF("two-damaged-markers-with-whole-blocks-between-lose-no-blob%s", odd_name[odd]);
+    for (gap = 1; gap < 7; gap++) {
+        unsigned kind;
+
+        for (kind = 0; kind < 4; kind++) {
+            unsigned first = 12, second = first + 1 + gap;
+
+            c = copy_of(&b);
+            put64(c.at + (kind & 1 ? end_marker_of(&m, first) : start_of(&m, first)), 7);
+            put64(c.at + (kind & 2 ? end_marker_of(&m, second) : start_of(&m, second)), 5);
+            expect(&m, &b, &c, 0, 0, 2);
+            bytes_free(&c);
+        }
+    }
+
+    TESTF("a-block-without-markers-is-lost-and-no-other%s", odd_name[odd]);
+    c = copy_of(&b);
+    damage_block(&c, &m, 12);
+    expect(&m, &b, &c, 12, 1, 0);
+    bytes_free(&c);
+
+    TESTF("bytes-that-look-like-blocks-are-no-blobs%s", odd_name[odd]);
+    for (fakes = 1; fakes < 8; fakes++) {
+        struct bytes sound = copy_of(&b);
+
+        put_image(&sound, &m, LONG, fakes);
+        put_image(&sound, &m, COUNT - 1, fakes);
+        c = copy_of(&sound);
+        damage_block(&c, &m, LONG);
+        expect(&m, &sound, &c, LONG, 1, 0);
+        bytes_free(&c);
+        c = copy_of(&sound); /* the last block has nothing behind it */
+        put64(c.at + start_of(&m, COUNT - 1), 7);
+        expect(&m, &sound, &c, 0, 0, 1);
+        put64(c.at + start_of(&m, COUNT - 1), LONG_SIZE);
+        put64(c.at + end_marker_of(&m, COUNT - 1), 7);
+        expect(&m, &sound, &c, 0, 0, 1);
+        bytes_free(&c);
+        bytes_free(&sound);
+    }
+
+    TESTF("a-few-blocks-between-lost-ranges-are-kept%s", odd_name[odd]);
+    for (gap = 2; gap < 8; gap++) {
+        struct palloc_salvage out;
+        struct bytes made;
+
+        c = copy_of(&b);
+        damage_block(&c, &m, 12);
+        memset(c.at + start_of(&m, 13 + gap), 0xee, c.size - start_of(&m, 13 + gap));
+        made = salvage(&c, 0, &out);
+        if (made.at == NULL)
+            return;
+        CHECK_EQ_U(out.blobs, 12 + gap);
+        CHECK_EQ_U(out.lost_ranges, 2);
+        bytes_free(&made);
+        bytes_free(&c);
+    }
+    c = copy_of(&b); /* one is not enough: it may be bytes of a blob */
+    put_image(&c, &m, LONG, 1);
+    damage_block(&c, &m, LONG);
+    memset(c.at + start_of(&m, LONG + 1), 0xee, c.size - start_of(&m, LONG + 1));
+    {
+        struct palloc_salvage out;
+        struct bytes made = salvage(&c, 0, &out);
+
+        CHECK_EQ_U(out.blobs, LONG);
+        CHECK_EQ_U(out.lost_ranges, 1);
+        bytes_free(&made);
+    }
+    bytes_free(&c);
+
+    TESTF("a-last-block-that-is-cut-off-ends-with-the-file%s", odd_name[odd]);
+    c = copy_of(&b);
+    c.size -= 1000;
+    {
+        struct palloc_salvage out;
+        struct bytes made = salvage(&c, 0, &out);
+
+        CHECK_EQ_U(out.blobs, COUNT);
+        CHECK_EQ_U(out.healed, 1);
+        CHECK_EQ_U(out.lost_ranges, 0);
+        CHECK(made.size == c.size && memcmp(made.at + start_of(&m, COUNT - 1) + 8, b.at + start_of(&m, COUNT - 1) + 8, LONG_SIZE - 1000) == 0);
+        bytes_free(&made);
+    }
+    bytes_free(&c);
+    medium_free(&m);
+    bytes_free(&b);
+
+    TESTF("bytes-behind-the-last-block-are-lost-and-zeros-are-not%s", odd_name[odd]);
+    for (gap = 1; gap < 60; gap++) {
+        struct palloc_salvage out;
+        struct bytes made;
+
+        b = by_hand(&m, 5, odd);
+        c = bytes_new(b.size + gap);
+        memcpy(c.at, b.at, b.size);
+        memset(c.at + b.size, 0xee, gap);
+        made = salvage(&c, 0, &out);
+        if (made.at == NULL)
+            return;
+        CHECK_EQ_U(lost(&m, &b, &made, 0, 0), 0);
+        CHECK_EQ_U(out.blobs, 5);
+        CHECK_EQ_U(out.lost_ranges, 1);
+        CHECK_EQ_U(out.lost_bytes, gap);
+        bytes_free(&made);
+        memset(c.at + b.size, 0, gap);
+        expect(&m, &b, &c, 0, 0, 0);
+        bytes_free(&c);
+        medium_free(&m);
+        bytes_free(&b);
+    }
+
+    TESTF("a-block-before-zeros-at-the-end-is-kept%s", odd_name[odd]);
+    b = by_hand(&m, 13, odd);
+    c = bytes_new(b.size + 4096);
+    memcpy(c.at, b.at, b.size);
+    damage_block(&c, &m, 11);
+    expect(&m, &b, &c, 11, 1, 0);
+    bytes_free(&c);
+    medium_free(&m);
+    bytes_free(&b);
 }
 
 /* -------------------------------------------------------------------------------------------------------------------- random ranges */
@@ -285,7 +491,7 @@ static void errors(void)
     struct palloc_salvage out;
     struct palloc_t *pt;
     struct bytes b, made;
-    uint64_t first, n;
+    uint64_t first, n, n_blobs;
 
     strcpy(damaged, "damaged.db");
     strcpy(copy, "copy.db");
@@ -346,6 +552,16 @@ static void errors(void)
     file_poke64(damaged, 0, get64(b.at) | FREE_BIT >> 32);
     CHECK_EQ_I(palloc_salvage(damaged, copy, 0, NULL, NULL, &out), -1);
     CHECK_ERRNO(ENOTSUP);
+    CHECK_EQ_I(palloc_salvage(damaged, copy, PALLOC_FORCE, NULL, NULL, &out), 0);
+    CHECK(file_is(copy, &b));
+    unlink(copy);
+    put64(b.at, get64(b.at) & ~(uint64_t)PALLOC_DYNAMIC);
+    file_write(damaged, b.at, b.size);
+    file_poke64(damaged, 0, get64(b.at) & UINT32_MAX); /* the half with the flags is undamaged */
+    CHECK_EQ_I(palloc_salvage(damaged, copy, PALLOC_FORCE, NULL, NULL, &out), 0);
+    CHECK(file_is(copy, &b));
+    put64(b.at, get64(b.at) | PALLOC_DYNAMIC);
+    unlink(copy);
     file_write(damaged, "PBA", 3);
     CHECK_EQ_I(palloc_salvage(damaged, copy, 0, NULL, NULL, &out), -1);
     CHECK_ERRNO(EINVAL);
@@ -384,10 +600,12 @@ static void errors(void)
     made = salvage(&b, 0, &out);
     CHECK_EQ_U(get64(made.at + 8) & FREE_BIT, 0);
     CHECK_EQ_U(out.lost_ranges, 1);
+    n_blobs = out.blobs;
     bytes_free(&made);
     made = salvage(&b, PALLOC_SALVAGE_FREE, &out);
     CHECK(get64(made.at + 8) & FREE_BIT);
     CHECK_EQ_U(out.lost_ranges, 1);
+    CHECK_EQ_U(out.blobs, n_blobs); /* what stands for the range is no blob */
     bytes_free(&made);
     put64(b.at + 8, first);
     put64(b.at + 16 + n, first);
@@ -453,6 +671,8 @@ int main(void)
     PART(golden(path));
     if (getenv("MORE_MEDIA") != NULL)
         golden(getenv("MORE_MEDIA"));
+    PART(rules(0));
+    PART(rules(1));
     PART(ranges());
     unlink(damaged);
     unlink(copy);

@@ -826,6 +826,22 @@ static int take(const char *file, int from, int to)
     return done;
 }
 
+/* Brings the entry of a new file to the disk. */
+static int sync_directory(const char *file)
+{
+    char path[PATH_MAX];
+    const char *slash = strrchr(file, '/');
+    int fd, result;
+
+    snprintf(path, sizeof path, "%.*s", slash != NULL ? (int)(slash - file + 1) : 1, slash != NULL ? file : ".");
+    fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == EACCES ? 0 : -1; /* it may be for writing only */
+    result = fsync(fd);
+    close(fd);
+    return result;
+}
+
 static int copy_in_use(const char *file, const char *copy)
 {
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGQUIT, SIGBUS};
@@ -860,6 +876,10 @@ static int copy_in_use(const char *file, const char *copy)
     }
     if (result == FINE && (fsync(to) != 0 || (link(path, copy) != 0 && (errno != EPERM || rename(path, copy) != 0))))
         result = trouble("%s: %s", copy, strerror(errno));
+    if (result == FINE && sync_directory(copy) != 0) {
+        result = trouble("%s: %s", copy, strerror(errno));
+        unlink(copy);
+    }
     unlink(path);
     close(to);
     close(from);

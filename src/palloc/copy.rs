@@ -28,10 +28,11 @@ impl NewFile {
             let source = io::Error::from_raw_os_error(libc::EEXIST);
             return Err(Error::System { doing: CREATING, source });
         }
+        let own_name = os::copy_path(name)?; // first: nothing fails any more once the file is there
         loop {
             let temporary = temporary_name(name, NUMBER.fetch_add(1, Ordering::Relaxed))?;
             match os::create_new(&temporary) {
-                Ok(file) => return Ok(NewFile { file, temporary, name: os::copy_path(name)? }),
+                Ok(file) => return Ok(NewFile { file, temporary, name: own_name }),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(source) => return Err(Error::System { doing: CREATING, source }),
             }
@@ -42,7 +43,7 @@ impl NewFile {
     pub fn give_name(self) -> Result<()> {
         os::sync_all(&self.file).map_err(Error::system("write the copy to the disk"))?;
         os::give_name(&self.temporary, &self.name).map_err(Error::system("give the copy its name"))?;
-        os::sync_directory_of(&self.name)
+        os::sync_directory_of(&self.name).inspect_err(|_| os::remove(&self.name))
     }
 }
 
@@ -82,8 +83,8 @@ impl Decimals {
 }
 
 /// Copies `len` bytes of a file to a new one. Zeros become holes, and with `skips` holes are not read, which moves the position in the
-/// file. `lost` is called with ranges that can't be read, which
-/// become zeros; if it returns false, the copy fails. Returns the offset behind the last byte that is not zero.
+/// file. `lost` is called with ranges that can't be read, which become zeros; if it returns false, the copy fails. Returns the offset
+/// behind the last byte that is not zero.
 pub fn copy_bytes(
     from: &File,
     to: &File,
@@ -102,7 +103,12 @@ pub fn copy_bytes(
             at = os::data_from(from, at, len);
         }
         let mut n = (len - at).min(buffer.len() as u64);
-        match os::read_all(from, &mut buffer[..n as usize], at) {
+        let mut read = os::read_all(from, &mut buffer[..n as usize], at);
+        if read.is_err() && n > SECTOR {
+            n = SECTOR - at % SECTOR; // others of the piece can be read
+            read = os::read_all(from, &mut buffer[..n as usize], at);
+        }
+        match read {
             Ok(()) => {
                 let piece = &buffer[..n as usize];
                 if let Some(last) = piece.iter().rposition(|&byte| byte != 0) {
@@ -110,22 +116,10 @@ pub fn copy_bytes(
                     used = at + last as u64 + 1;
                 }
             }
-            Err(_) if n > SECTOR => {
-                // Sector by sector: others of the piece can be read.
-                n = SECTOR - at % SECTOR;
-                if os::read_all(from, &mut buffer[..n as usize], at).is_ok() {
-                    os::write_all(to, &buffer[..n as usize], at).map_err(Error::system("write the copy"))?;
-                    used = at + n;
-                } else if !lost(at, n) {
-                    return Err(Error::System { doing: READING, source: io::Error::from_raw_os_error(libc::EIO) });
-                }
-            }
-            Err(source) if !lost(at, n) => return Err(Error::System { doing: READING, source }),
+            Err(source) if !lost(at, n) => return Err(Error::System { doing: "read the file", source }),
             Err(_) => {}
         }
         at += n;
     }
     Ok(used)
 }
-
-const READING: &str = "read the file";

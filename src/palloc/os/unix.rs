@@ -706,6 +706,12 @@ fn within_file_size_limit(end: u64) -> Result<()> {
 /// open(2) without a copy of the path on the heap. It does not wait for the other end of a pipe. The descriptor is above those of stdin,
 /// stdout and stderr: output to these must not go to the file.
 fn open_file(path: &CStr, how: c_int) -> io::Result<File> {
+    let file = open_at_once(path, how)?;
+    made_usable(file, how)
+}
+
+/// open(2) with a descriptor that may be one of the standard streams', and O_NONBLOCK.
+fn open_at_once(path: &CStr, how: c_int) -> io::Result<File> {
     #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
     use libc::open;
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -713,7 +719,11 @@ fn open_file(path: &CStr, how: c_int) -> io::Result<File> {
     let how = how | libc::O_CLOEXEC | libc::O_NONBLOCK;
     let mode: libc::c_uint = 0o660;
     // SAFETY: open takes a C string, flags and a mode. Nobody else has the descriptor that it returns.
-    let mut file = retry(|| unsafe { check(open(path.as_ptr(), how, mode)).map(|fd| File::from_raw_fd(fd as c_int)) })?;
+    retry(|| unsafe { check(open(path.as_ptr(), how, mode)).map(|fd| File::from_raw_fd(fd as c_int)) })
+}
+
+/// Gives the file a descriptor above those of the standard streams, and waits from now on. `how` are the flags that it was opened with.
+fn made_usable(mut file: File, how: c_int) -> io::Result<File> {
     if file.as_raw_fd() < FIRST_DESCRIPTOR {
         file = duplicate(file.as_raw_fd())?;
     }
@@ -745,7 +755,9 @@ pub fn open_again_to_read(file: &File) -> Option<File> {
 
 /// Creates a file. Fails iff there is one with this name, or as open(2).
 pub fn create_new(path: &CStr) -> io::Result<File> {
-    open_file(path, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL).inspect(avoid_copies)
+    let how = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
+    let file = open_at_once(path, how)?;
+    made_usable(file, how).inspect_err(|_| remove(path)).inspect(avoid_copies)
 }
 
 /// Whether something has this name.
