@@ -327,8 +327,8 @@ int buflib_alloc_user(struct buflib_context *ctx, size_t size, size_t alignment,
 int buflib_alloc_maximum(struct buflib_context *ctx, const char *name, size_t *size, struct buflib_callbacks *ops);
 
 /*
- * Cuts a block down to the `new_size` bytes from `new_start`, which lie where they are: what should
- * be kept has to be moved there before. Its payload then starts exactly at `new_start`, aligned or
+ * Cuts a block down to the `new_size` bytes from `new_start`, which lie where they are: bytes to
+ * keep have to be moved there before. Its payload then starts exactly at `new_start`, aligned or
  * not; with NULL where it starts already. What was in front and behind is free. No callback runs. A
  * block may grow back to the end of its last word.
  *
@@ -341,16 +341,16 @@ bool buflib_shrink(struct buflib_context *ctx, int handle, void *new_start, size
 /*
  * Frees a block, whatever pins it has, and returns 0.
  *
- * Fails iff the handle is bad: what was given is returned, so that `h = buflib_free(ctx, h)` may be
+ * Fails iff the handle is bad: the argument is returned, so that `h = buflib_free(ctx, h)` may be
  * repeated; or a move_callback or sync_callback is running, or the pool is damaged and the panic
  * handler returned: -3.
  */
 int buflib_free(struct buflib_context *ctx, int handle);
 
 /*
- * Bytes that are free in the pool, in whatever pieces; of those at the end, less what a header, 16
- * handles and a short name take. Never fails, and takes the same time however many blocks there
- * are.
+ * Bytes that are free in the pool, in whatever pieces; of those at the end, without the room for a
+ * header, 16 handles and a short name. Never fails, and takes the same time however many blocks
+ * there are.
  */
 size_t buflib_available(struct buflib_context *ctx);
 
@@ -404,7 +404,7 @@ bool buflib_get_stat(struct buflib_context *ctx, struct buflib_stat *out);
 bool buflib_resize(struct buflib_context *ctx, size_t size);
 
 /*
- * Bytes of a block's payload, up to the end of the block: what was asked for, rounded up to words.
+ * Bytes of a block's payload, up to the end of the block: the size asked for, rounded up to words.
  *
  * Fails iff (0) the handle is bad, or the pool is damaged and the panic handler returned.
  */
@@ -441,8 +441,8 @@ bool buflib_context_relocate(struct buflib_context *ctx, void *buf);
 void *buflib_buffer_out(struct buflib_context *ctx, size_t *size);
 
 /*
- * Brings back `size` bytes of those taken out last, less what does not make a word or a multiple of
- * the largest alignment of a block: all blocks move down without being asked.
+ * Brings back `size` bytes of those taken out last, without a rest that does not make a word or a
+ * multiple of the largest alignment of a block: all blocks move down without being asked.
  *
  * Fails iff (nothing has changed) a block is pinned, a callback is running, `size` is negative or
  * more than is out, or the pool is damaged and the panic handler returned.
@@ -483,10 +483,10 @@ unsigned int buflib_pin_count(struct buflib_context *ctx, int handle);
 void *buflib_get_data_pinned(struct buflib_context *ctx, int handle);
 
 /*
- * Takes back the pin of buflib_get_data_pinned. `data` is what that returned or, when buflib_shrink
- * has cut the front of the block since, what buflib_get_data returns now; anything else is ignored.
- * A shrink callback may be asked while the block is pinned: one that cuts fronts is better served
- * by buflib_unpin.
+ * Takes back the pin of buflib_get_data_pinned. `data` is the pointer that it returned or, when
+ * buflib_shrink has cut the front of the block since, the one that buflib_get_data returns now;
+ * anything else is ignored. A shrink callback may be asked while the block is pinned: one that cuts
+ * fronts is better served by buflib_unpin.
  *
  * Fails iff buflib_unpin does.
  */

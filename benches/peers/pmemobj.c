@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* libpmemobj, its atomic interface. Without `durable` it takes the file for persistent memory: it flushes caches and calls no msync. */
+/* libpmemobj, its atomic interface. Without `durable` it treats the file as persistent memory: it flushes caches and calls no msync. */
 #include "../peer.h"
 #include <libpmemobj.h>
 #include <stdlib.h>
@@ -26,7 +26,7 @@ static void *medium(PMEMobjpool *pool)
 
 static void *create_pool(const char *path, size_t size_bytes, int durable)
 {
-    (void)durable; /* told to the library by PMEM_IS_PMEM_FORCE, before it is loaded */
+    (void)durable; /* the library reads it from PMEM_IS_PMEM_FORCE, when it is loaded */
     return medium(pmemobj_create(path, "bench", size_bytes < PMEMOBJ_MIN_POOL ? PMEMOBJ_MIN_POOL : size_bytes, 0600));
 }
 

@@ -320,7 +320,7 @@ pub unsafe extern "C" fn buflib_get_data(ctx: *mut buflib_context, handle: c_int
     data.cast()
 }
 
-/// Cuts a block down to the `new_size` bytes from `new_start`, which lie where they are: what should be kept has to be moved there
+/// Cuts a block down to the `new_size` bytes from `new_start`, which lie where they are: bytes to keep have to be moved there
 /// before. Its payload then starts exactly at `new_start`, aligned or not; with NULL where it starts already. What was in front and
 /// behind is free. No callback runs. A block may grow back to the end of its last word.
 ///
@@ -343,7 +343,7 @@ pub unsafe extern "C" fn buflib_shrink(
 
 /// Frees a block, whatever pins it has, and returns 0.
 ///
-/// Fails iff the handle is bad: what was given is returned, so that `h = buflib_free(ctx, h)` may be repeated; or a move_callback or
+/// Fails iff the handle is bad: the argument is returned, so that `h = buflib_free(ctx, h)` may be repeated; or a move_callback or
 /// sync_callback is running, or the pool is damaged and the panic handler returned: -3.
 ///
 /// # Safety
@@ -355,7 +355,7 @@ pub unsafe extern "C" fn buflib_free(ctx: *mut buflib_context, handle: c_int) ->
     alloc::free(ctx, handle).unwrap_or_else(|error| error_number(ctx, error))
 }
 
-/// Bytes that are free in the pool, in whatever pieces; of those at the end, less what a header, 16 handles and a short name take.
+/// Bytes that are free in the pool, in whatever pieces; of those at the end, without the room for a header, 16 handles and a short name.
 /// Never fails, and takes the same time however many blocks there are.
 ///
 /// # Safety
@@ -440,7 +440,7 @@ pub unsafe extern "C" fn buflib_resize(ctx: *mut buflib_context, size: size_t) -
     or_report(ctx, relocate::resize(ctx, size), false)
 }
 
-/// Bytes of a block's payload, up to the end of the block: what was asked for, rounded up to words.
+/// Bytes of a block's payload, up to the end of the block: the size asked for, rounded up to words.
 ///
 /// Fails iff (0) the handle is bad, or the pool is damaged and the panic handler returned.
 ///
@@ -497,7 +497,8 @@ pub unsafe extern "C" fn buflib_buffer_out(ctx: *mut buflib_context, size: *mut 
     start.cast()
 }
 
-/// Brings back `size` bytes of those taken out last, less what does not make a word or a multiple of the largest alignment of a block:
+/// Brings back `size` bytes of those taken out last, without a rest that does not make a word or a multiple of the largest alignment of a
+/// block:
 /// all blocks move down without being asked.
 ///
 /// Fails iff (nothing has changed) a block is pinned, a callback is running, `size` is negative or more than is out, or the pool is
@@ -581,8 +582,8 @@ pub unsafe extern "C" fn buflib_get_data_pinned(ctx: *mut buflib_context, handle
     if data.is_null() || !pin(ctx, handle) { ptr::null_mut() } else { data.cast() }
 }
 
-/// Takes back the pin of buflib_get_data_pinned. `data` is what that returned or, when buflib_shrink has cut the front of the block since,
-/// what buflib_get_data returns now; anything else is ignored. A shrink callback may be asked while the block is pinned: one that
+/// Takes back the pin of buflib_get_data_pinned. `data` is the pointer that it returned or, when buflib_shrink has cut the front of the
+/// block since, the one that buflib_get_data returns now; anything else is ignored. A shrink callback may be asked while the block is pinned: one that
 /// cuts fronts is better served by buflib_unpin.
 ///
 /// Fails iff buflib_unpin does.

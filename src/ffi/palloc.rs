@@ -1025,7 +1025,7 @@ pub unsafe extern "C" fn palloc_tx_free(tx: *mut palloc_tx, ptr: u64) -> c_int {
 /// the same transaction they change at once.
 ///
 /// Bytes that were changed in this way are changed by transactions only, until the next palloc_sync (which palloc_close does too, with
-/// PALLOC_SYNC): a power cut may bring back what the last transaction stored.
+/// PALLOC_SYNC): a power cut may bring back the stores of the last transaction.
 ///
 /// Returns 0, or -1 on failure, and the transaction is as it was. Fails iff:
 /// - EINVAL: the bytes are not all in one allocated blob, or the transaction frees that blob; `bytes` or `tx` is NULL.
@@ -1068,7 +1068,7 @@ pub unsafe extern "C" fn palloc_tx_store(tx: *mut palloc_tx, at: u64, bytes: *co
 /// Fails iff:
 /// - EINVAL: a blob that it frees or stores to was freed since, or is too small now; or `tx` is NULL.
 /// - EILSEQ: a marker was overwritten since the medium was opened.
-/// - EIO, ...: with PALLOC_SYNC, what fdatasync(2) says. Then the next palloc_init finds it done or undone; of those that shared the
+/// - EIO, ...: with PALLOC_SYNC, an error of fdatasync(2). Then the next palloc_init finds it done or undone; of those that shared the
 ///   barrier, all or none.
 ///
 /// # Safety

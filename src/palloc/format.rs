@@ -72,7 +72,7 @@ impl Extent {
     }
     /// The offset of the data: the name of the blob.
     pub const fn blob(self) -> u64 {
-        self.start + WORD
+        blob_of(self.start)
     }
     /// The offsets of the data.
     pub const fn data(self) -> Range<u64> {
@@ -80,12 +80,22 @@ impl Extent {
     }
     /// The offset of the end marker.
     pub const fn end_marker(self) -> u64 {
-        self.start + WORD + self.data_len
+        self.blob() + self.data_len
     }
     /// The offset behind the block, where the next one starts.
     pub const fn end(self) -> u64 {
         self.start + OVERHEAD + self.data_len
     }
+}
+
+/// The blob of the block at `start`.
+pub const fn blob_of(start: u64) -> u64 {
+    start + WORD
+}
+
+/// The start of the block that has this blob. Of an offset below that of every blob, a number above that of every block.
+pub const fn start_of(blob: u64) -> u64 {
+    blob.wrapping_sub(WORD)
 }
 
 /// The offset of the link of the free block at `start` to the free block before it.

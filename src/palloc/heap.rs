@@ -2,9 +2,9 @@
 //! The heap: an open medium, and the operations on its blocks.
 //!
 //! Only the chain of start markers is trusted: from the header on, each start marker leads to the next block. An operation has three
-//! steps. It prepares bytes that the chain does not lead to. It publishes them by one store to one start marker. Then it corrects what
-//! follows from the chain: end markers. Links between free blocks follow from the chain too; only sync and close write them.
-//! docs/FORMAT.md has the order of stores of each operation, and what a kill between any two of them leaves.
+//! steps. It prepares bytes that the chain does not lead to. It publishes them by one store to one start marker. Then it corrects
+//! derived data: end markers. Links between free blocks are derived too; only sync and close write them.
+//! docs/FORMAT.md has the order of stores of each operation, and the state that a kill between any two of them leaves.
 //!
 //! ```text
 //!   header | live | free | live | live | slack
@@ -34,14 +34,16 @@ use self::transaction::Transactions;
 pub use self::transaction::{Changes, MAX_OPEN, Step};
 
 use super::error::Error;
-use super::format::{Extent, FREE_HEAD, HEADER, MIN_DATA, Marker, OVERHEAD, WORD, next_link, prev_link};
+use super::format::{
+    Extent, FREE_HEAD, HEADER, MIN_DATA, Marker, OVERHEAD, WORD, blob_of, next_link, prev_link, start_of,
+};
 use super::free_index::{FreeIndex, MAX_EXACT, State};
 use super::medium::{Bytes, FileMedium, Medium};
 use super::record::is_inside;
 use super::recover::Overlay;
 use super::{Block, Result, Stat};
 
-/// An open medium. [`Heap::check_invariants`] has what holds between operations.
+/// An open medium. [`Heap::check_invariants`] tests the invariants that hold between operations.
 pub struct Heap<M> {
     pub(super) medium: M,
     pub(super) index: FreeIndex,
@@ -82,7 +84,7 @@ impl<M: Medium> Heap<M> {
     /// The size of the data at `blob`, of a live or a free block. Fails iff no block's data starts there, or its marker was
     /// overwritten.
     pub fn size_of(&self, blob: u64) -> Result<u64> {
-        let start = blob.wrapping_sub(WORD);
+        let start = start_of(blob);
         let state = self.index.state(start).ok_or(Error::NoBlock(blob))?;
         self.block(start, state).map(|block| block.data_len)
     }
@@ -96,7 +98,7 @@ impl<M: Medium> Heap<M> {
     /// one.
     #[inline]
     pub fn next(&self, offset: u64) -> Result<u64> {
-        let start = offset.wrapping_sub(WORD);
+        let start = start_of(offset);
         match self.index.state(start) {
             Some(state) => self.live_from(self.block(start, state)?.end()),
             None => match self.index.next_start(offset.saturating_sub(WORD - 1)) {
@@ -151,7 +153,7 @@ impl<M: Medium> Heap<M> {
 
     /// The live block with all of these bytes in its data. Returns None if there is none. Fails iff its start marker was overwritten.
     pub(super) fn blob_around(&self, at: u64, len: u64) -> Result<Option<Extent>> {
-        let start = at.checked_sub(WORD).filter(|&start| self.index.is_live(start));
+        let start = Some(start_of(at)).filter(|&start| self.index.is_live(start));
         let start = start.or_else(|| self.index.start_at_or_before(at)).filter(|&start| self.index.is_live(start));
         let block = start.map(|start| self.block(start, State::Live)).transpose()?;
         Ok(block.filter(|&block| is_inside(block, at, len)))
@@ -232,7 +234,7 @@ impl<M: Medium> Heap<M> {
         self.turns.record_flushed = self.medium.is_durable();
     }
 
-    /// Makes the file exactly the format, but on the disk: for that the caller flushes, if this returns true.
+    /// Makes the file exactly the format, in memory. Returns whether the caller has to flush it.
     pub fn tidy_for_sync(&mut self) -> Result<bool> {
         self.check_synced()?;
         let result = if self.writable { self.tidy().map(|()| true) } else { Ok(false) };
@@ -328,10 +330,11 @@ impl<M: Medium> Heap<M> {
         if self.writable { Ok(()) } else { Err(Error::ReadOnly) }
     }
 
-    /// Before anything but a transaction changes the medium.
+    /// Checks that the medium may be changed, and takes back the record of the last transaction.
     ///
-    /// Before the first store, an operation calls this; a transaction calls check_writable, and may_store before it stores to what is not
-    /// its own. What flushes without PALLOC_SYNC calls may_flush. The functions that these use (place, claim, publish, ...) check nothing.
+    /// Each operation calls this before its first store. A transaction instead calls check_writable, and calls may_store before it stores
+    /// to anything but its own blobs. An operation that flushes without PALLOC_SYNC too calls may_flush. The functions that these use
+    /// (place, claim, publish, ...) check nothing.
     #[inline]
     fn begin_change(&mut self) -> Result<()> {
         if self.has_fast_paths() { Ok(()) } else { self.begin_durable_change() }
@@ -348,7 +351,7 @@ impl<M: Medium> Heap<M> {
         self.failed_sync.map_or(Ok(()), |code| Err(Error::SyncFailed(code)))
     }
 
-    /// Whether the medium is written to, and no operation waits for the disk. Only then the fast paths are right: they do no barrier.
+    /// Whether the medium can be changed and operations need no barriers: the fast paths have none.
     #[inline]
     fn has_fast_paths(&self) -> bool {
         self.writable && !self.medium.is_durable()
@@ -412,6 +415,8 @@ impl<M: Medium> Heap<M> {
         (leads_on && agrees).then_some(data_len)
     }
 
+    /// The block at `start`, if it is a region that is being published: its start marker is already that of its first blob, and the index
+    /// has the region until the disk has the marker. Else fails.
     #[cold]
     #[inline(never)]
     fn in_flight_or_damaged(&self, start: u64) -> Result<Extent> {
@@ -427,7 +432,7 @@ impl<M: Medium> Heap<M> {
     /// The live block of a blob. Fails iff no blob starts there, or its start marker was overwritten.
     #[inline]
     fn live(&self, blob: u64) -> Result<Extent> {
-        let start = blob.wrapping_sub(WORD);
+        let start = start_of(blob);
         if self.index.is_live(start) { self.block(start, State::Live) } else { Err(Error::NoBlob(blob)) }
     }
 
@@ -437,7 +442,7 @@ impl<M: Medium> Heap<M> {
         let mut start = start;
         while start < self.size {
             match self.index.state(start) {
-                Some(State::Live) => return Ok(start + WORD),
+                Some(State::Live) => return Ok(blob_of(start)),
                 Some(state) => start = self.block(start, state)?.end(),
                 None => return Err(Error::Damaged { offset: start, what: "no block begins here" }),
             }

@@ -7,7 +7,7 @@
 use std::ffi::CStr;
 use std::ops::ControlFlow;
 
-use super::format::{Extent, MIN_BLOCK, WORD};
+use super::format::{Extent, MIN_BLOCK, start_of};
 use super::free_index::State;
 use super::{Block, Palloc, Result};
 
@@ -47,7 +47,7 @@ impl<'a> Reach<'a> {
         if blob != ptr {
             dangling(ptr, c"it is inside of a blob, which is kept");
         }
-        let slot = (blob - WORD) / MIN_BLOCK;
+        let slot = start_of(blob) / MIN_BLOCK;
         let bit = 1 << (slot % BITS);
         if let Some(word) = self.unreached.get_mut((slot / BITS) as usize).filter(|word| **word & bit != 0) {
             self.stack.try_reserve(1)?;
@@ -69,7 +69,7 @@ impl<'a> Reach<'a> {
             slot += u64::from(bits.trailing_zeros());
             let heap = self.medium.lock();
             match heap.block_from(slot * MIN_BLOCK)? {
-                Some(block) if !block.is_free && (block.ptr - WORD) / MIN_BLOCK == slot => return Ok(Some(block)),
+                Some(block) if !block.is_free && start_of(block.ptr) / MIN_BLOCK == slot => return Ok(Some(block)),
                 _ => slot += 1,
             }
         }
@@ -113,7 +113,7 @@ impl Palloc {
             if answer.is_break() {
                 return Ok(answer);
             }
-            from = (block.ptr - WORD) / MIN_BLOCK * MIN_BLOCK + MIN_BLOCK;
+            from = start_of(block.ptr) / MIN_BLOCK * MIN_BLOCK + MIN_BLOCK;
         }
         Ok(ControlFlow::Continue(()))
     }

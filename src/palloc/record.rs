@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   RESERVED   "RS" (2) | offset of this end marker (6)                   opening frees the block
-//!   COMMITTED  "TX" (2) | CRC-32 of the record (4) | its sequence (2)     opening does what the record says, then frees the block
+//!   COMMITTED  "TX" (2) | CRC-32 of the record (4) | its sequence (2)     opening makes the changes of the record, then frees the block
 //!
 //!   log        marker | record ...                                        | tag
 //!   record     "PTX" 1 (4) | units (4) || "SQ" (2) | sequence (6) || "CR" (2) 0 (2) | CRC-32 (4) || units of 16 bytes
@@ -14,7 +14,7 @@
 //!              "ST" (2) | block (6) || offset (6) | length (2)        and the bytes, in as many units as they take
 //! ```
 //!
-//! The second word of a unit has all its bits inverted. So none of these words can be a marker: what is left of a record in free space
+//! The second word of a unit has all its bits inverted. So none of these words can be a marker: the rest of a record in free space
 //! does not lead anywhere. The CRC covers the offset of the log, the sequence and the units. A tag whose record is another one counts as
 //! RESERVED.
 
@@ -217,7 +217,7 @@ impl Record {
     }
 
     /// The change in the unit of this number, where its bytes are on the medium, and the number of the unit behind. None at the end,
-    /// and at what is no change.
+    /// and where there is no change.
     pub fn change(&self, medium: &impl Medium, number: u32) -> Option<(Change, u64, u32)> {
         if number >= self.units {
             return None;

@@ -127,7 +127,7 @@ fn initialize(medium: &mut impl Medium, flags: Flags) -> Result<()> {
     medium.flush()
 }
 
-/// Makes a medium of whatever the file holds. The header comes last: until then the file is what it was, no medium or a damaged one.
+/// Makes a medium, whatever the file holds. The header comes last: until then the file is no medium or a damaged one, as before.
 fn overwrite(medium: &mut impl Medium, flags: Flags) -> Result<()> {
     if is_dynamic(medium, flags.bits()) {
         medium.set_end(HEADER)?;

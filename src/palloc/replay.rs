@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Opening a medium that a process left in a transaction: what was committed is done, what was not leaves nothing.
+//! Opening a medium that a process left in a transaction: its changes are made if it was committed, and else leave nothing.
 
 use super::Result;
 use super::chain::{Chain, ChainBlock, block_at};
@@ -14,7 +14,7 @@ use super::sabotage::{Rule, is_broken};
 pub const MAX_RECORDS: usize = 16;
 const _: () = assert!(MAX_RECORDS >= 2);
 
-/// Does what the records on the medium say, and frees the logs. `index` has the blocks up to `end`. Returns whether it changed the
+/// Makes the changes of the records on the medium, and frees the logs. `index` has the blocks up to `end`. Returns whether it changed the
 /// medium. A medium that is not written to can have logs; they are reserved for the index. A record that is not done makes it fail.
 pub fn finish(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writable: bool) -> Result<bool> {
     let mut records = [None; MAX_RECORDS];
@@ -88,7 +88,7 @@ fn reserve(medium: &mut impl Medium, record: Record) -> Result<()> {
     Ok(())
 }
 
-/// Does what the record says, as far as it is not done. Whatever it says, only live blocks that are no logs are changed, and free ones
+/// Makes the changes of the record that are not made yet. Whatever they are, only live blocks that are no logs are changed, and free ones
 /// are divided.
 fn replay(medium: &mut impl Medium, index: &mut FreeIndex, record: Record, writable: bool) -> Result<()> {
     let mut number = 0;

@@ -6,7 +6,7 @@
 pub enum Rule {
     /// A freed block is joined with its neighbours when it is freed, not when it leaves the quarantine: there a barrier would be missing.
     JoinAtOnce,
-    /// A freed block is nobody's until the record that freed it is taken back.
+    /// Nobody may allocate a freed block until the record that freed it is taken back.
     Quarantine,
     /// The tag that commits a record names it.
     TagNamesRecord,

@@ -15,7 +15,7 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
-use super::format::{Extent, MIN_DATA, WORD};
+use super::format::{Extent, MIN_DATA, WORD, blob_of, start_of};
 use super::free_index::{KnownZones, MAX_EXACT, Zone, Zones, unlocked as slots, zone_of};
 
 /// See the head of this file. In a cache line of its own, since the threads that read it would wait for every store beside it.
@@ -107,7 +107,7 @@ impl View {
         // SAFETY: passed on to the caller.
         unsafe {
             let start = slots::near_live_at_or_before(self.zones.get(zone_of(at))?, at)?;
-            self.block(start + WORD)
+            self.block(blob_of(start))
         }
     }
 
@@ -119,10 +119,10 @@ impl View {
     /// As of `data`.
     #[inline]
     pub unsafe fn next(&self, blob: u64) -> Option<u64> {
-        let start = blob.wrapping_sub(WORD);
+        let start = start_of(blob);
         // SAFETY: passed on to the caller.
         let zone = unsafe { self.zones.get(zone_of(start)) }?;
-        if slots::is_live(zone, start) { slots::near_live_behind(zone, start).map(|next| next + WORD) } else { None }
+        if slots::is_live(zone, start) { slots::near_live_behind(zone, start).map(blob_of) } else { None }
     }
 
     /// The live block of a blob. None if its start marker does not lead to the start of a block.
@@ -131,7 +131,7 @@ impl View {
     /// As of `data`.
     #[inline]
     unsafe fn live(&self, blob: u64) -> Option<Live<'_>> {
-        let start = blob.wrapping_sub(WORD);
+        let start = start_of(blob);
         // SAFETY: passed on to the caller.
         let zone = unsafe { self.zones.get(zone_of(start)) }?;
         let (base, size) = self.mapping();
@@ -155,7 +155,7 @@ impl View {
 
 #[cfg(test)]
 mod tests {
-    use super::{Extent, WORD};
+    use super::{Extent, start_of};
     use crate::palloc::{Flags, Palloc};
 
     /// The view answers as the heap does, or that it does not know.
@@ -181,7 +181,7 @@ mod tests {
                     // SAFETY: the heap is not dropped.
                     let block_with = |at| unsafe { medium.view.block_with(at) };
                     let with = [0, 8, size - 1].map(|offset| block_with(blob + offset));
-                    let block = Extent { start: blob - WORD, data_len: size };
+                    let block = Extent { start: start_of(blob), data_len: size };
                     assert!(with.iter().all(|with| with.is_none_or(|with| with == block)), "{with:?} {block:?}");
                     let behind = block_with(block.end());
                     assert!(behind.is_none_or(|other| other == block || other.start == block.end()), "{behind:?}");

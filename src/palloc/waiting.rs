@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How threads wait for the disk and for each other. `heap/group.rs` has what holds meanwhile.
+//! How threads wait for the disk and for each other. `heap/group.rs` has the invariants of that time.
 //!
 //! One lock has the heap. A palloc_sync, and a palloc_commit on a durable medium, release it while the disk works, so no other call
-//! waits for the disk but those that need it themselves: what stores to a durable medium, what grows the file, another palloc_sync.
+//! waits for the disk but those that need it themselves: those that store to a durable medium or grow the file, and palloc_sync.
 
 use std::sync::{Condvar, PoisonError};
 use std::time::{Duration, Instant};

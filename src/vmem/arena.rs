@@ -146,7 +146,7 @@ impl Bump {
     /// Frees all bytes, and decommits all but the first `keep`. Fails iff the arena is not valid, or `registry::decommit` fails.
     ///
     /// # Safety
-    /// Nobody relies on what is in the arena.
+    /// Nobody relies on the arena's contents.
     pub unsafe fn reset(&mut self, keep: usize) -> Result<()> {
         self.check()?;
         let kept = self.start.saturating_add(keep).min(self.limit).next_multiple_of(page_size());
@@ -163,7 +163,7 @@ impl Bump {
     /// Releases the reservation. Fails iff the arena is not valid, or `registry::release` fails.
     ///
     /// # Safety
-    /// Nobody relies on what is in the arena.
+    /// Nobody relies on the arena's contents.
     pub unsafe fn release(&mut self) -> Result<()> {
         self.check()?;
         // SAFETY: own range, by the caller.

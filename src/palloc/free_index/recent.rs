@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Recent blocks: the free blocks of exact sizes that were freed last. Each exact size has a stack of them.
 //!
-//! Searches of that size take the top of the stack first, because its bytes are still in the processor's cache. A block of the stack is in no set. What
-//! is freed while the stack is full goes to a set.
+//! Searches of that size take the top of the stack first, because its bytes are still in the processor's cache. A block of the stack is in
+//! no set. A block that is freed while its stack is full goes to a set.
 
 use std::collections::TryReserveError;
 

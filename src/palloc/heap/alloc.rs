@@ -103,7 +103,7 @@ impl<M: Medium> Heap<M> {
         tail.map_or(self.size, |tail| tail.start)
     }
 
-    /// Makes `block` a live block, with `end_word` in the place of its end marker. It ends in `free` or with it, and what it leaves of
+    /// Makes `block` a live block, with `end_word` in the place of its end marker. It ends in `free` or with it, and the rest of
     /// `free` becomes a free block. It starts where `free` does, to allocate; or it is a live block before `free`, to grow.
     ///
     /// ```text

@@ -3,7 +3,7 @@
 
 use super::Heap;
 use crate::palloc::Result;
-use crate::palloc::format::{Extent, Marker, WORD};
+use crate::palloc::format::{Extent, Marker, WORD, start_of};
 use crate::palloc::medium::{Bytes, Medium};
 
 /// A live block that is freed, and the free blocks that it is joined with.
@@ -35,7 +35,7 @@ impl<M: Medium> Heap<M> {
     /// caller then uses `free_any`.
     #[inline(always)]
     fn free_between_live(&mut self, blob: u64) -> bool {
-        let start = blob.wrapping_sub(WORD);
+        let start = start_of(blob);
         if start > self.size - WORD
             || !self.has_fast_paths()
             || self.medium.ensure_space(start..blob, Bytes::Keep).is_err()
@@ -83,6 +83,8 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
+    /// The free neighbours that a live block will be joined with, and the slack if they reach it. Changes nothing. Fails iff the markers
+    /// of the free block behind it were overwritten.
     pub(super) fn joined(&self, block: Extent) -> Result<Joined> {
         let (end, behind) = self.free_space_behind(block.end())?;
         let before = self.free_before(block.start);
@@ -90,6 +92,8 @@ impl<M: Medium> Heap<M> {
         Ok(Joined { whole: Extent::between(start, end), before, behind })
     }
 
+    /// After the start marker of `joined.whole` was stored: enters it into the index in place of `block` and its neighbours, and stores its
+    /// end marker if it needs one.
     pub(super) fn note_released(&mut self, block: Extent, joined: Joined) {
         self.index.remove_used(block.start);
         let Joined { whole, before, behind } = joined;

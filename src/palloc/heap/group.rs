@@ -8,14 +8,14 @@
 //! ```text
 //!   begin_group   checks each transaction, prepares, writes the record       |B|
 //!   commit_group  the store that commits them all                            |B|
-//!   end_group     does what the record says; or takes it back, if a barrier failed
+//!   end_group     makes the changes in the record; or takes it back, if a barrier failed
 //! ```
 //!
 //! The invariant: from begin_group to end_group [`Turns::on_disk`] is set, and nothing but the group stores to a durable medium, except
 //! programs to the bytes of their blobs. So its stores and barriers are those of one commit after the other, as if the lock had been held
-//! for all of it. What other threads may do meanwhile stays in memory: they read, add changes to transactions, take whole free blocks as
-//! regions, cancel. For them the group has not happened yet: what it frees is live, and its new blobs are a free block. What needs a store
-//! or a flush fails with [`Error::Busy`], unchanged, and is called again later.
+//! for all of it. Meanwhile other threads change only memory: they read, add changes to transactions, take whole free blocks as
+//! regions, cancel. For them the group has not happened yet: the blocks that it frees are live, and its new blobs are a free block. A call
+//! that needs a store or a flush fails with [`Error::Busy`], unchanged, and is called again later.
 //!
 //! If a barrier fails, none of the group is done in this process: each member gets the error, its transaction goes on, and the medium
 //! is not changed any more. On the disk all of them are done or none: they have one record.
@@ -187,7 +187,7 @@ impl<M: Medium> Heap<M> {
         self.commit_store(step);
     }
 
-    /// Does the transactions of the group, or takes back what was stored if a barrier failed. Each has its result then.
+    /// Makes the changes of the group, or takes its record back if a barrier failed. Each has its result then.
     pub fn end_group(&mut self, step: Step, result: Result<()>) {
         let mut queue = std::mem::take(&mut self.turns.queue);
         self.turns.in_flight = None;

@@ -138,7 +138,8 @@ impl<M: Medium> Heap<M> {
             return; // on the disk: this may have to flush
         }
         // A kill before store_slack leaves a start marker that leads beyond the end. If the last words of the file then look like the end
-        // marker of a blob that starts where the slack does, the next open could take the bytes for that blob. So they must not.
+        // marker of a blob that starts where the slack does, the next open could accept the bytes as that blob. Then the slack ends
+        // elsewhere.
         if self.medium.load(self.size + ahead - WORD) == Marker::live(ahead - OVERHEAD).0 {
             ahead += STEP;
         }

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Transactions: several blobs are allocated, filled, changed and freed in one step, which a kill or a power cut leaves done or undone.
 //!
-//! Terms, of what is in memory only:
+//! Terms. All of this state is in memory only:
 //!
 //! * **region**: a free block that new blobs are carved out of. For the chain it stays one free block until the commit; the index keeps it
 //!   from everybody else ([`State::Reserved`]). So blobs that nobody has committed leave nothing behind.
 //! * **log**: a live block that nobody owns, which holds the record of a commit (`record` has the bytes). One is enough without
-//!   PALLOC_SYNC; with it there are two, as the record of the last transaction stays **outstanding** until what it says is on the disk.
+//!   PALLOC_SYNC; with it there are two, as the record of the last transaction stays **outstanding** until its changes are on the disk.
 //! * **quarantine**: blocks that a durable transaction freed, until its record is taken back. Were one handed out before, a power cut
 //!   could replay the record and free it again.
-//! * **spent**: what is left of regions and logs that nobody needs; it goes through the next quarantine.
+//! * **spent**: rests of regions, and logs, that nobody needs; they go through the next quarantine.
 //!
 //! A commit in order, with `|B|` for a barrier, which is nothing without PALLOC_SYNC:
 //!
 //! ```text
 //!   a  markers of the new blobs, but for the first one's start marker of each region      the chain does not lead there
-//!   b  the record, in the log that is not outstanding                        |B|          and what the last transaction changed
+//!   b  the record, in the log that is not outstanding                        |B|          and the changes of the last transaction
 //!   c  the outstanding log: RESERVED; this log: COMMITTED                    |B|          this is the commit
-//!   d  what the record says: start marker of each region, stores, frees into the quarantine
+//!   d  the changes in the record: start marker of each region, stores, frees into the quarantine
 //!   e  without PALLOC_SYNC this log is RESERVED again; with it, it is outstanding
 //! ```
 //!
@@ -30,7 +30,7 @@ use super::alloc::{Place, Rest, split};
 use crate::palloc::Result;
 use crate::palloc::error::Error;
 use crate::palloc::format::{
-    Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, SPLIT_ABOVE, STEP, WORD, in_step, round_up,
+    Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, SPLIT_ABOVE, STEP, blob_of, in_step, round_up, start_of,
 };
 use crate::palloc::free_index::State;
 use crate::palloc::medium::{Bytes, Medium};
@@ -370,7 +370,7 @@ impl<M: Medium> Heap<M> {
         self.tx.open > 0
     }
 
-    /// Runs `operation`. If it fails for want of space, gives back what is kept for later transactions, and runs it once more. Not after a
+    /// Runs `operation`. If it fails for want of space, frees the reserves of later transactions, and runs it once more. Not after a
     /// failed sync: then nothing may be stored. Precondition: `operation` leaves the medium as it was when it fails.
     pub(super) fn using_reserves<T>(&mut self, operation: impl Fn(&mut Self) -> Result<T>) -> Result<T> {
         match operation(self) {
@@ -391,7 +391,7 @@ impl<M: Medium> Heap<M> {
         !(self.tx.idle.is_empty() && self.tx.spent.is_empty() && self.tx.quarantine.is_empty())
     }
 
-    /// Makes room in the lists for one more reserved block, and for so many more freed ones: what is done with them later cannot fail.
+    /// Makes room in the lists for one more reserved block, and for so many more freed ones, so that later steps cannot fail.
     fn expect_reserved(&mut self, more_frees: usize) -> Result<()> {
         let wanted = self.tx.reserved + 1;
         for list in [&mut self.tx.idle, &mut self.tx.spent] {
@@ -477,7 +477,7 @@ impl<M: Medium> Heap<M> {
         }
         let is_slack = start == self.size;
         let data_len = match is_slack {
-            true if !in_step(start) => block.data_len, // brings what follows into step
+            true if !in_step(start) => block.data_len, // brings the next block into step
             false if !is_large(start, free.end()) => free.data_len,
             _ => split(free.data_len, want.max(REGION)),
         };
@@ -563,8 +563,8 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    /// Fails iff the transaction cannot be committed: what it frees and stores to has to be there. `is_freed` are the blocks that those
-    /// before it free.
+    /// Fails iff the transaction cannot be committed: the blocks that it frees or stores to have to be there. `is_freed` says which
+    /// blocks the transactions before it in the group free.
     pub(super) fn commit_check(&self, changes: &Changes, is_freed: impl Fn(u64) -> bool) -> Result<()> {
         self.check_writable()?;
         for region in &changes.regions {
@@ -575,7 +575,7 @@ impl<M: Medium> Heap<M> {
                 });
             }
         }
-        // Nearly always each block is what it was; else the changes are looked at one by one.
+        // Nearly always each block is as it was; else the changes are looked at one by one.
         let is_there = |&block: &Extent| self.is_unchanged(block) && !is_freed(block.start);
         let can_be_freed = |block: &Extent| is_there(block) && self.check_end(*block).is_ok();
         if changes.frees.iter().all(can_be_freed) && changes.stored.iter().all(is_there) {
@@ -583,16 +583,16 @@ impl<M: Medium> Heap<M> {
         }
         for (change, _) in changes.changes() {
             let (block, at, len) = match change {
-                Change::Free { block } => (block, block + WORD, 0),
+                Change::Free { block } => (block, blob_of(block), 0),
                 Change::Store { block, at, len } => (block, at, len.into()),
                 Change::Mark { .. } => continue,
             };
-            let now = self.live(block + WORD)?;
+            let now = self.live(blob_of(block))?;
             if matches!(change, Change::Free { .. }) {
                 self.check_end(now)?;
             }
             if !is_inside(now, at, len) || is_freed(block) {
-                return Err(Error::NoBlob(block + WORD));
+                return Err(Error::NoBlob(blob_of(block)));
             }
         }
         Ok(())
@@ -603,7 +603,7 @@ impl<M: Medium> Heap<M> {
         self.index.is_live(block.start) && self.marker(block.start) == Marker::live(block.data_len)
     }
 
-    /// The part of a commit before its first barrier: what it stores is behind the start markers of free blocks, or in a log that is not
+    /// The part of a commit before its first barrier: it stores only behind the start markers of free blocks, and in a log that is not
     /// committed.
     pub(super) fn commit_prepare(&mut self, group: &[&Changes]) -> Step {
         for changes in group {
@@ -678,7 +678,7 @@ impl<M: Medium> Heap<M> {
         self.medium.store(log.end_marker(), record::idle_tag(log.end_marker()));
     }
 
-    /// Does what was committed. Nothing fails here.
+    /// Makes the changes that were committed. Cannot fail.
     pub(super) fn commit_apply(&mut self, group: &[&Changes], step: Step) {
         let Step::Record { log, .. } = step else { return };
         let durable = self.medium.is_durable();
@@ -730,7 +730,7 @@ impl<M: Medium> Heap<M> {
         }
     }
 
-    /// The record of the last transaction has been taken back.
+    /// The record of the last transaction was taken back: its log is idle again, or spent if it was that transaction's own.
     fn retired(&mut self) {
         let Some(log) = self.tx.outstanding.take() else { return };
         if !self.tx.logs.contains(&Some(log)) {
@@ -799,8 +799,8 @@ impl<M: Medium> Heap<M> {
         self.tx.dead = dead;
     }
 
-    /// Before anything else changes the medium: the last transaction is on the disk, and its record is taken back. The barriers of what
-    /// comes next bring that to the disk in time.
+    /// Brings the last transaction to the disk, and takes its record back. The barriers of the next operation bring that to the disk too, in
+    /// time. Called before an operation other than a commit changes a durable medium.
     #[inline]
     pub(super) fn take_back_record(&mut self) -> Result<()> {
         self.may_store()?;
@@ -876,7 +876,7 @@ impl<M: Medium> Heap<M> {
         }
     }
 
-    /// A region, or what is left of it, is nobody's.
+    /// The transaction does not need this region, or rest of a region, any more: keeps it for the next one, or has it freed.
     fn keep(&mut self, region: Extent) {
         let is_worth_it = region.data_len >= WORTH_KEEPING && !is_large(region.start, region.end());
         if is_worth_it && self.tx.idle.len() < MAX_IDLE {
@@ -901,7 +901,7 @@ impl<M: Medium> Heap<M> {
         Extent { start, data_len: self.marker(start).n() }
     }
 
-    /// Frees a block, joined with its neighbours if their markers are what they should be. Without PALLOC_SYNC only.
+    /// Frees a block, joined with its neighbours unless their markers were overwritten. Without PALLOC_SYNC only.
     fn free_reserved_or_unjoined(&mut self, block: Extent, inner: &[Extent]) {
         if self.free_reserved(block, inner).is_err() {
             self.tx.unjoined = true;
@@ -978,7 +978,7 @@ impl<M: Medium> Heap<M> {
         let (mut from, mut last) = (0, None);
         while let Some(block) = self.block_from(from)? {
             from = block.end();
-            let block = Extent { start: block.ptr - WORD, data_len: block.size };
+            let block = Extent { start: start_of(block.ptr), data_len: block.size };
             let is_free = self.index.state(block.start) == Some(State::Free);
             last = match last {
                 Some(before) if is_free => Some(self.join(before, block)?),
@@ -1012,7 +1012,7 @@ impl<M: Medium> Heap<M> {
         self.tx.reserved = self.tx.logs.iter().flatten().count();
         let mut from = 0;
         while let Ok(Some(block)) = self.block_from(from) {
-            let start = block.ptr - WORD;
+            let start = start_of(block.ptr);
             let is_log = self.tx.logs.iter().flatten().any(|log| log.start == start);
             if self.index.state(start) == Some(State::Reserved) && !is_log {
                 if self.tx.spent.try_reserve(1).is_err() {
@@ -1025,7 +1025,7 @@ impl<M: Medium> Heap<M> {
         }
     }
 
-    /// Panics if what is known of transactions does not agree with the index.
+    /// Panics if the state of transactions does not agree with the index.
     pub(super) fn check_transactions(&self) {
         let tx = &self.tx;
         let is_reserved = |start: u64| self.index.state(start) == Some(State::Reserved);

@@ -5,7 +5,7 @@ use super::Heap;
 use super::alloc::Place;
 use crate::palloc::Result;
 use crate::palloc::error::Error;
-use crate::palloc::format::{Extent, HEADER, Marker, WORD};
+use crate::palloc::format::{Extent, HEADER, Marker, blob_of};
 use crate::palloc::medium::{Bytes, Medium};
 
 impl<M: Medium> Heap<M> {
@@ -36,7 +36,7 @@ impl<M: Medium> Heap<M> {
     /// The first blob. If there is none, allocates one of zeros, at the lowest place. Fails iff the blob has fewer than `size` bytes,
     /// a transaction is open and there is no blob, or as `alloc_zeroed`.
     pub fn root(&mut self, size: u64) -> Result<u64> {
-        const LOWEST: u64 = HEADER + WORD;
+        const LOWEST: u64 = blob_of(HEADER);
         let first = self.first()?;
         if first != 0 {
             let len = self.size_of(first)?;

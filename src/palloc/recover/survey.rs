@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The survey: walks the chain of a medium that is opened, and finds out what the end of the chain is. Reads only.
+//! The survey: walks the chain of a medium that is opened, and classifies its end. Reads only.
 //!
 //! A start marker that the program overwrote must not make blobs disappear silently. It is accepted only if it fits what an
 //! operation that was cut off can leave.

@@ -94,7 +94,7 @@ pub fn reserve(space: &Space, protect: Protect) -> Result<usize> {
 }
 
 /// # Safety
-/// The range is a reservation with its guards, or a part of one, and nobody relies on what is in it.
+/// The range is a reservation with its guards, or a part of one, and nobody relies on its contents.
 pub unsafe fn release(start: usize, size: usize) -> Result<()> {
     // SAFETY: passed on to the caller.
     check(unsafe { libc::munmap(pointer(start), size) })
@@ -121,7 +121,7 @@ pub unsafe fn protect(start: usize, size: usize, protect: Protect) -> Result<()>
 /// separate mappings.
 ///
 /// # Safety
-/// The range is in one reservation, and nobody relies on what is in it.
+/// The range is in one reservation, and nobody relies on its contents.
 pub unsafe fn decommit(start: usize, size: usize) -> Result<()> {
     let fresh = || {
         let flags = RESERVED | libc::MAP_FIXED;
@@ -152,7 +152,7 @@ pub fn unlock(start: usize, size: usize) -> Result<()> {
 }
 
 /// # Safety
-/// The range is committed, and nobody relies on what is in it.
+/// The range is committed, and nobody relies on its contents.
 pub unsafe fn reset(start: usize, size: usize) -> Result<bool> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     const DONTNEED_LOCKED: &[c_int] = &[24];

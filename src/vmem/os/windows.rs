@@ -107,7 +107,7 @@ pub fn reserve(space: &Space, protect: Protect) -> Result<usize> {
 }
 
 /// # Safety
-/// The range is a reservation with its guards, and nobody relies on what is in it.
+/// The range is a reservation with its guards, and nobody relies on its contents.
 pub unsafe fn release(start: usize, _size: usize) -> Result<()> {
     // SAFETY: passed on to the caller.
     check(unsafe { VirtualFree(pointer(start), 0, MEM_RELEASE) })
@@ -132,7 +132,7 @@ pub unsafe fn protect(start: usize, size: usize, protect: Protect) -> Result<()>
 }
 
 /// # Safety
-/// The range is in one reservation, and nobody relies on what is in it.
+/// The range is in one reservation, and nobody relies on its contents.
 pub unsafe fn decommit(start: usize, size: usize) -> Result<()> {
     // SAFETY: passed on to the caller.
     check(unsafe { VirtualFree(pointer(start), size, MEM_DECOMMIT) })
@@ -149,7 +149,7 @@ pub fn unlock(start: usize, size: usize) -> Result<()> {
 }
 
 /// # Safety
-/// The range is committed, and nobody relies on what is in it.
+/// The range is committed, and nobody relies on its contents.
 pub unsafe fn reset(start: usize, size: usize) -> Result<bool> {
     // Windows requires a valid protection, and does not use it.
     // SAFETY: passed on to the caller.
