@@ -380,7 +380,10 @@ manual_pages() {
     for page in "$man3"/*.3; do
         if ! grep -q '^[.]so ' "$page"; then
             LC_ALL=C MANWIDTH=80 man --warnings -l "$page" >"$page.text" 2>"$WORK/warnings" || return
-            if have mandoc; then mandoc -T lint -W warning "$page" >>"$WORK/warnings" 2>&1; fi
+            if have mandoc; then mandoc -T lint -W style "$page" >>"$WORK/warnings" 2>&1; fi
+            for section in "RETURN VALUE" EXAMPLES "SEE ALSO"; do
+                grep -qx "[.]SH $section" "$page" || echo "$page has no $section" >>"$WORK/warnings"
+            done
             if grep . "$WORK/warnings" || grep -E '.{81}' "$page.text"; then return 1; fi
         fi
     done

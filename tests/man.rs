@@ -250,10 +250,28 @@ fn render(page: &str, header: &str, text: &str, date: &str) -> String {
             writeln!(out, ".RE").unwrap();
         }
     }
-    out += &behind;
-    if !example.is_empty() {
-        write!(out, ".SH EXAMPLES\n{example}").unwrap();
+    writeln!(out, ".SH RETURN VALUE").unwrap();
+    for item in items.iter().filter(|item| item.function().is_some()) {
+        let functions: Vec<&str> = item.code.iter().filter_map(|line| function_name(line)).collect();
+        let mut returns = returns(&item.comment);
+        if returns.is_empty() && item.code[0].starts_with("VMemResult ") {
+            returns = "VMemResult_Success, or VMemResult_Error on failure.".to_owned();
+        }
+        if !returns.is_empty() {
+            writeln!(out, ".TP\n.BR {} ()\n{}", functions.join(" \"(), \" "), inline(&returns, &names)).unwrap();
+        }
     }
+    if out.ends_with(".SH RETURN VALUE\n") {
+        writeln!(out, "That of the function of\n.BR buflib (3)\nthat FUNCTIONS names.").unwrap();
+    }
+    let fails = items.iter().any(|item| item.comment.iter().any(|line| line.contains("Fails iff")));
+    if fails && !behind.contains(".SH ERRORS\n") {
+        writeln!(out, ".SH ERRORS\n\"Fails iff\", under FUNCTIONS, lists all the cases in which a function fails.")
+            .unwrap();
+    }
+    out += &behind;
+    assert!(!example.is_empty(), "{header} has no example");
+    write!(out, ".SH EXAMPLES\n{example}").unwrap();
     let others = PAGES.iter().filter(|(other, _)| *other != page).map(|(other, _)| format!(".BR {other} (3)"));
     writeln!(out, ".SH SEE ALSO\n{}", others.collect::<Vec<_>>().join(",\n")).unwrap();
     // No space where there is some already.
@@ -267,7 +285,62 @@ fn render(page: &str, header: &str, text: &str, date: &str) -> String {
             lines.push(line);
         }
     }
-    format!("{}\n", lines.join("\n"))
+    fold(&lines)
+}
+
+/// What a function returns, of its comment: the sentences that say so, and its values on failure.
+fn returns(comment: &[String]) -> String {
+    let text = comment.join("\n");
+    let (mut out, mut failure) = (Vec::new(), Vec::new());
+    for paragraph in text.split("\n\n") {
+        let paragraph = paragraph.split("\n- ").next().unwrap().replace('\n', " ");
+        let sentences = paragraph.replace(". ", ".\n");
+        out.extend(
+            sentences
+                .lines()
+                .filter(|line| {
+                    line.starts_with("Returns ")
+                        || line.starts_with("If") && line.contains(" returns ")
+                        || line.contains(" and returns ") && !line.ends_with("to the system.")
+                })
+                .map(|line| line.strip_suffix(" Fails iff:").unwrap_or(line).to_owned()),
+        );
+        if let Some((value, _)) = paragraph.split_once("Fails iff (").and_then(|(_, rest)| rest.split_once(')')) {
+            failure.push(value.to_owned());
+        }
+    }
+    for line in text.lines().filter(|line| !line.contains("Fails iff (")) {
+        let Some((_, value)) = line.rsplit_once(": -") else { continue };
+        let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+        if digits > 0 && (value[digits..].is_empty() || value[digits..].starts_with([',', ';', '.'])) {
+            failure.push(format!("-{}", &value[..digits]));
+        }
+    }
+    if !failure.is_empty() {
+        out.push(format!("On failure: {}.", failure.join("; ")));
+    }
+    out.join(" ")
+}
+
+/// The page, with its running text in lines of at most 80 columns.
+fn fold(lines: &[&str]) -> String {
+    let (mut out, mut verbatim) = (String::new(), false);
+    for line in lines {
+        match *line {
+            ".EX" | ".nf" => verbatim = true,
+            ".EE" | ".fi" => verbatim = false,
+            _ => {}
+        }
+        if verbatim || line.starts_with('.') || line.len() <= 80 {
+            writeln!(out, "{line}").unwrap();
+            continue;
+        }
+        for row in wrap(line, 80, "", |_| true) {
+            // No word that begins a line is taken for a request.
+            writeln!(out, "{}{row}", if row.starts_with(['.', '\'']) { "\\&" } else { "" }).unwrap();
+        }
+    }
+    out
 }
 
 fn function_name(line: &str) -> Option<&str> {
