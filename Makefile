@@ -16,6 +16,7 @@
 ##   make bench-report    the same, and writes docs/PERFORMANCE.md (needs python3)
 ##   make headers         writes include/*.h from src/ffi and headers/, and man/*.3 from these
 ##   make abi             writes packaging/libpalloc.abi from include/; abidiff compares the library with it
+##   make html            build/html: manuals and documents as a site that can be searched, also without a server (needs python3)
 ##   make install         installs headers, libraries, the tool, manual pages, and files for pkg-config and CMake
 ##   make uninstall       removes these
 ##   make PREFIX_SYMBOLS=my_ [install]
@@ -92,7 +93,7 @@ no_paths := --config "target.'cfg(all())'.rustflags=['--remap-path-prefix=$(CURD
 cargo_build = $(CARGO) rustc --release --lib $(CARGOFLAGS) --target-dir "$(CARGO_TARGET_DIR)" $(if $(TARGET),--target $(TARGET)) \
     $(no_paths) $(if $(DEBUG),--config profile.release.debug=2) --crate-type
 
-.PHONY: abi all bench bench-report check check-cross check-deep check-mutants check-power clean coverage demo dist fuzz fuzz-regress headers help install uninstall
+.PHONY: abi all bench bench-report check check-cross check-deep check-mutants check-power clean coverage demo dist fuzz fuzz-regress headers help html install uninstall
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/lib/$(STATIC) $(if $(filter musl,$(system)),,$(BUILD)/lib/$(SHARED)) $(TOOL) $(if $(PREFIX_SYMBOLS),$(INCLUDE))
@@ -210,6 +211,9 @@ headers:
 
 abi:
 	packaging/abi.sh packaging/libpalloc.abi
+
+html:
+	python3 packaging/make_html.py "$(BUILD)/html"
 
 INSTALL_VARIABLES = NAME VERSION STATIC SHARED SONAME TOOL LIBS BUILD INCLUDE PREFIX BINDIR LIBDIR INCLUDEDIR MANDIR DOCDIR DESTDIR PREFIX_SYMBOLS INSTALL
 install uninstall: export_variables = $(foreach variable,$(INSTALL_VARIABLES),$(variable)="$($(variable))")

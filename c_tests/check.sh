@@ -124,6 +124,7 @@ step "headers"
 script headers.sh "$COPY"
 script cxx.sh
 script python.sh
+script html.sh
 script vmem_hooks.sh "$COPY"
 script buflib_debug.sh "$COPY"
 script vmem_debug.sh "$COPY"
