@@ -125,6 +125,7 @@ script headers.sh "$COPY"
 script cxx.sh
 script python.sh
 script html.sh
+script gdb.sh
 script vmem_hooks.sh "$COPY"
 script buflib_debug.sh "$COPY"
 script vmem_debug.sh "$COPY"

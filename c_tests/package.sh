@@ -516,6 +516,7 @@ installed() {
     for file in LICENSE-MIT README.md docs/GUIDE.md examples_c/quickstart.c; do
         check "$file is installed" cmp "$ROOT/$file" "$WORK/dest/usr/share/doc/palloc/$file"
     done
+    check "gdb's printers are installed" cmp "$ROOT/packaging/palloc-gdb.py" "$WORK/dest/usr/share/gdb/auto-load/usr/lib/$(basename "$(readlink -f "$LIB/libpalloc.so")")-gdb.py"
     check "the installed tool makes a medium and checks it" installed_tool
     check "an installed tree links by plain flags" build_and_run -I"$WORK/dest/usr/include" -L"$WORK/dest/usr/lib" -lpalloc
     if have pkg-config; then

@@ -8,6 +8,7 @@
 set -e
 : "${DESTDIR=}" "${PREFIX_SYMBOLS=}" "${DOCDIR=}"
 bindir=$DESTDIR$BINDIR libdir=$DESTDIR$LIBDIR includedir=$DESTDIR$INCLUDEDIR
+gdb=$DESTDIR$PREFIX/share/gdb/auto-load$LIBDIR
 man1=$DESTDIR$MANDIR/man1 man3=$DESTDIR$MANDIR/man3 completions=$DESTDIR$PREFIX/share/bash-completion/completions
 
 # Everybody can read what is installed, whatever the umask of the one who installs it.
@@ -92,7 +93,8 @@ install_() {
         put -m 644 "$INCLUDE/$header" "$includedir/$header"
     done
     if [ -n "$TOOL" ]; then
-        put -d "$bindir" "$man1" "$completions"
+        put -d "$bindir" "$man1" "$completions" "$gdb"
+        put -m 644 packaging/palloc-gdb.py "$gdb/$SHARED-gdb.py"
         put -m 755 "$TOOL" "$bindir/palloc"
         put -m 644 tools/palloc.1 "$man1"
         put -m 644 packaging/palloc.bash-completion "$completions/palloc"
@@ -115,7 +117,7 @@ uninstall() {
     for file in "$STATIC" "$SHARED" "$SONAME" "lib$NAME.so"; do rm -f "$libdir/$file"; done
     echo "$templates" | while IFS='|' read -r template file; do rm -f "$libdir/$file"; done
     headers | while read -r header; do rm -f "$includedir/$header"; done
-    [ -z "$TOOL" ] || rm -f "$bindir/palloc" "$man1/palloc.1" "$completions/palloc"
+    [ -z "$TOOL" ] || rm -f "$bindir/palloc" "$man1/palloc.1" "$completions/palloc" "$gdb/$SHARED-gdb.py"
     for page in $(pages); do rm -f "$man3/$page.3"; done
     references | while read -r page name; do rm -f "$man3/$name.3"; done
     documents | while read -r file; do rm -f "$DESTDIR$DOCDIR/$file"; done

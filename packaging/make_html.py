@@ -48,7 +48,7 @@ function search() {
     const hits = !words.length ? [] : INDEX.map(([address, page, title, text]) => {
         const head = (page + ' ' + title).toLowerCase(), all = head + ' ' + text.toLowerCase();
         if (!words.every(word => all.includes(word))) return null;
-        const score = words.reduce((sum, word) => sum + (title.toLowerCase().split(/[^a-z0-9_]+/).includes(word) ? 20 : head.includes(word) ? 5 : 1), 0);
+        const score = words.reduce((sum, word) => sum + (title.toLowerCase().split(/[^a-z0-9_]+/).includes(word) ? 20 : title.toLowerCase().split(/[^a-z0-9]+/).includes(word) ? 10 : head.includes(word) ? 5 : 1), 0);
         return { score, address, page, title, text };
     }).filter(hit => hit).sort((a, b) => b.score - a.score);
     const marked = new RegExp('(' + words.map(word => word.replace(/[^a-z0-9_]/g, '\\\\$&')).join('|') + ')', 'i');
@@ -313,7 +313,7 @@ class Site:
         for page in self.pages:
             bounds = [start for _, _, start in page.sections[1:]] + [len(page.body)]
             for (anchor, title, start), end in zip(page.sections, bounds):
-                plain = html.unescape(re.sub(r"<[^>]*>", "", page.body[start:end]))
+                plain = html.unescape(re.sub(r"<[^>]*>", "", re.sub(r"</t[dh]>", " ", page.body[start:end])))
                 index.append([f"{page.address}#{anchor}", page.title, title, " ".join(plain.split())])
             with open(os.path.join(directory, page.address), "w", encoding="utf-8") as file:
                 file.write(self.whole(page))
