@@ -41,10 +41,10 @@ prints() {
         -ex 'print pool' -ex 'print no_pool' ./debugged) >"$WORK/printed" 2>&1
     cat "$WORK/printed"
     grep -q "^\$1 = medium '.*/debugged.pba', PALLOC_DYNAMIC, 136 bytes, first free block 0\$" "$WORK/printed" &&
-        grep -q '^$2 = arena at 0x[0-9a-f]*, 4096 of 1048576 bytes committed$' "$WORK/printed" &&
-        grep -q '^$3 = arena at 0x[0-9a-f]*, 10 bytes in use, 65536 committed, 1048576 reserved$' "$WORK/printed" &&
-        grep -q '^$4 = pool of 4096 bytes at 0x[0-9a-f]*, 1 blocks = {\[2\] = 0x[0-9a-f]* <buffer+[0-9]*>}$' "$WORK/printed" &&
-        grep -q '^$5 = no pool$' "$WORK/printed"
+        grep -q '^[$]2 = arena at 0x[0-9a-f]*, 4096 of 1048576 bytes committed$' "$WORK/printed" &&
+        grep -q '^[$]3 = arena at 0x[0-9a-f]*, 10 bytes in use, 65536 committed, 1048576 reserved$' "$WORK/printed" &&
+        grep -q '^[$]4 = pool of 4096 bytes at 0x[0-9a-f]*, 1 blocks = {\[2\] = 0x[0-9a-f]* <buffer+[0-9]*>}$' "$WORK/printed" &&
+        grep -q '^[$]5 = no pool$' "$WORK/printed"
 }
 
 # (In some sandboxes gdb can't trace.)
