@@ -66,7 +66,7 @@ pages() {
 # pages that have it, the first is meant.
 references() {
     for page in $(pages); do
-        sed -n "/^\.SH NAME/{n;s/ .-.*//;s/,//g;p;}" "man/$page.3" | tr ' ' '\n' | sed "s/^/$page /"
+        sed -n '/^[.]SH NAME/,/^[.]SH LIBRARY/{/^[.]/!p;}' "man/$page.3" | tr ' ' '\n' | sed "/^.-/,\$d; s/,//; s/^/$page /"
     done | awk '!seen[$2]++ && $1 != $2'
 }
 
