@@ -5,11 +5,13 @@
 #   exports.sh               the names, one a line
 #   exports.sh versions      NAME@@VERSION, one a line
 #   exports.sh map PREFIX    the map itself, with PREFIX before each name
+#   exports.sh def           a module definition file, of which Windows tools (lib, dlltool) make an import library of palloc.dll
 #
 # A line of the map that is no name, where one is expected, is an error: a name that was skipped would not be exported.
 set -e
 cd "$(dirname "$0")/.."
 awk -v what="${1-names}" -v prefix="${2-}" '
+    BEGIN { if (what == "def") print "LIBRARY palloc.dll\nEXPORTS" }
     /^[A-Z][A-Z0-9_.]* [{]$/ { version = $1 }
     /^local:$/ { names = 0 }
     names && !/^ +[A-Za-z_][A-Za-z0-9_]*;$/ {
@@ -20,6 +22,7 @@ awk -v what="${1-names}" -v prefix="${2-}" '
         name = $1
         sub(/;$/, "", name)
         if (what == "names") print name
+        if (what == "def") print "    " name (name ~ /^(core_ctx|buflib_ops_locked)$/ ? " DATA" : "")
         if (what == "versions") print name "@@" version
         $0 = "    " prefix name ";"
     }
