@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The file of a medium on each operating system: opening and locking, mapping, growth and cuts, space on the disk, and the descriptor
-//! for C programs. Every system has the same functions. `medium.rs` describes their purpose.
+//! for C programs. Every system has the same functions, which `contract` describes.
 //!
 //! A [`MappedFile`] is always open, locked and mapped up to its end.
 
+mod contract;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]

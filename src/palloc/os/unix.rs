@@ -270,7 +270,7 @@ impl MappedFile {
     }
 
     /// Brings the bytes of a range to the disk, with the length of the file.
-    pub fn flush_range(&self, at: u64, len: u64) -> Result<()> {
+    pub fn flush_range(&mut self, at: u64, len: u64) -> Result<()> {
         let from = at / self.page() * self.page();
         let written = self.file.still_open().and_then(|()| {
             // SAFETY: whole pages of the window, from the one with the first byte to the one with the last.

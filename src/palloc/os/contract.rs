@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The functions of every operating system. The constants below make the compiler check that each system has all of them, with these
+//! types. If a system does more or less, its file says so.
+
+use super::*;
+
+/// The file of a medium: open, locked, and mapped up to its end.
+#[expect(dead_code, reason = "only the compiler uses it, for its check")]
+struct OfFile {
+    /// Opens and locks the file. It is created if it does not exist and the flags have DYNAMIC.
+    open: fn(&CStr, Flags) -> Result<MappedFile>,
+    /// The same for the file that the program's descriptor is open on. The descriptor stays open, with its position.
+    of_descriptor: fn(c_int, Flags) -> Result<MappedFile>,
+    /// A descriptor of the same file for the program, which may close it.
+    descriptor: fn(&MappedFile) -> Result<Descriptor>,
+    /// Another handle of the same open file, which the library keeps for a call.
+    share_file: fn(&MappedFile) -> Result<File>,
+    /// Makes the drop of this like a kill: it does not unlock the file.
+    forget: fn(&mut MappedFile),
+    /// Whether the program's writes with its descriptor are on the disk when they return. False if the system does not say.
+    writes_through: fn(&MappedFile) -> bool,
+    /// Sets the position of the program's descriptor back to its place before opening.
+    restore_position: fn(&MappedFile) -> Result<()>,
+
+    /// The address of the file in memory. Up to its end it is readable and, unless it was opened for reading only, writable.
+    start: fn(&MappedFile) -> *mut u8,
+    /// The offset of an address in this mapping of the file, or in one that was replaced and stays.
+    offset_of: fn(&MappedFile, address: usize) -> Option<u64>,
+    /// The program may use addresses in the mapping from now on.
+    share: fn(&MappedFile),
+    /// Whether every mapping stays until the medium is closed.
+    is_shared: fn(&MappedFile) -> bool,
+    /// The program uses no address any more.
+    unshare: fn(&mut MappedFile),
+
+    /// The length of the file.
+    end: fn(&MappedFile) -> u64,
+    /// Whether the length can change: not on a block device.
+    has_movable_end: fn(&MappedFile) -> bool,
+    /// Moves the end up, perhaps further than to `end`. New bytes are zero and have space on the disk. On failure the end is as before.
+    grow: fn(&mut MappedFile, end: u64) -> Result<()>,
+    /// Moves the end down.
+    cut: fn(&mut MappedFile, end: u64) -> Result<()>,
+    /// Whether `cut` is possible now.
+    can_be_cut: fn(&MappedFile) -> bool,
+
+    /// Brings all stores so far to the disk, and the entry of a new file in its directory.
+    flush: fn(&mut MappedFile) -> Result<()>,
+    /// Brings at least the bytes of a range to the disk, with the length of the file.
+    flush_range: fn(&mut MappedFile, at: u64, len: u64) -> Result<()>,
+    /// For a thread without the medium's lock. None if only `flush` does all that is necessary now.
+    flusher: fn(&MappedFile) -> Option<Flusher>,
+    /// As `flush`, for a thread without the medium's lock.
+    flush_unlocked: fn(Flusher) -> Result<()>,
+
+    /// Whether all bytes from `at` to `stop` are zero. Does not fill holes.
+    is_zero: fn(&MappedFile, at: u64, stop: u64) -> Result<bool>,
+    /// The first data at or behind `at`: its start and its end.
+    next_data: fn(&MappedFile, at: u64) -> io::Result<(u64, u64)>,
+    /// The start of the first data at or behind `at`; `at` if the system does not know.
+    data_from: fn(&MappedFile, at: u64) -> u64,
+    /// Whether a load from a hole through the mapping takes space on the disk.
+    do_loads_fill_holes: fn(&MappedFile) -> bool,
+    /// Reads by system calls.
+    read_exact: fn(&MappedFile, &mut [u8], at: u64) -> io::Result<()>,
+    /// An upper bound of the bytes that are allocated on the disk.
+    allocated: fn(&MappedFile) -> u64,
+    /// Allocates a range on the disk, of which at least `new` bytes are not allocated; new bytes are zero. Returns false if the file
+    /// system can't.
+    allocate: fn(&MappedFile, at: u64, len: u64, new: u64) -> Result<bool>,
+    /// Writes zeros to a range of zeros, so that it is allocated. Precondition: nobody else writes there.
+    write_zeros: fn(&MappedFile, at: u64, len: u64) -> Result<()>,
+    /// Makes the pages of a range writable. Returns false if the system can't.
+    populate: fn(&MappedFile, at: u64, len: u64) -> Result<bool>,
+    /// The page size. A store needs space on the disk for its whole page.
+    page: fn(&MappedFile) -> u64,
+    /// Gives the space of whole pages back to the disk. Their bytes are zeros then.
+    punch_hole: fn(&MappedFile, at: u64, len: u64) -> io::Result<()>,
+    /// As those of [`Medium`](crate::palloc::medium::Medium). Only advice; a system need not do it.
+    advise_far_apart: fn(&MappedFile, bool),
+    /// The same.
+    start_reading: fn(&MappedFile, at: u64, len: u64),
+    /// The same. True if the system does not say.
+    is_in_memory: fn(&MappedFile, at: u64) -> bool,
+}
+
+const _: OfFile = OfFile {
+    open: MappedFile::open,
+    of_descriptor: MappedFile::of_descriptor,
+    descriptor: MappedFile::descriptor,
+    share_file: MappedFile::share_file,
+    forget: MappedFile::forget,
+    writes_through: MappedFile::writes_through,
+    restore_position: MappedFile::restore_position,
+    start: MappedFile::start,
+    offset_of: MappedFile::offset_of,
+    share: MappedFile::share,
+    is_shared: MappedFile::is_shared,
+    unshare: MappedFile::unshare,
+    end: MappedFile::end,
+    has_movable_end: MappedFile::has_movable_end,
+    grow: MappedFile::grow,
+    cut: MappedFile::cut,
+    can_be_cut: MappedFile::can_be_cut,
+    flush: MappedFile::flush,
+    flush_range: MappedFile::flush_range,
+    flusher: MappedFile::flusher,
+    flush_unlocked: Flusher::flush,
+    is_zero: MappedFile::is_zero,
+    next_data: MappedFile::next_data,
+    data_from: MappedFile::data_from,
+    do_loads_fill_holes: MappedFile::do_loads_fill_holes,
+    read_exact: MappedFile::read_exact,
+    allocated: MappedFile::allocated,
+    allocate: MappedFile::allocate,
+    write_zeros: MappedFile::write_zeros,
+    populate: MappedFile::populate,
+    page: MappedFile::page,
+    punch_hole: MappedFile::punch_hole,
+    advise_far_apart: MappedFile::advise_far_apart,
+    start_reading: MappedFile::start_reading,
+    is_in_memory: MappedFile::is_in_memory,
+};
+
+/// Descriptors, paths, and files other than that of a medium.
+#[expect(dead_code, reason = "only the compiler uses it, for its check")]
+struct Others {
+    /// Closes a descriptor, which nobody uses any more.
+    close_descriptor: unsafe fn(c_int),
+    /// Opens some file, to keep a descriptor free. None if the system has enough of them.
+    spare_descriptor: fn() -> Option<File>,
+    /// The file that a descriptor is open on, among all open files.
+    file_of: fn(c_int) -> io::Result<FileId>,
+    /// EBADF.
+    bad_descriptor: fn() -> io::Error,
+    /// The error's number in C.
+    errno_of: fn(&io::Error) -> c_int,
+    /// Registers functions that every fork(2) calls: before it, and after it in the parent and in the child.
+    at_fork: fn(before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()),
+
+    /// The absolute path; the path itself if the system can't find it.
+    absolute_path: fn(&CStr) -> Result<CString>,
+    /// The path as a C string.
+    c_path: fn(&std::path::Path) -> Result<CString>,
+    /// Whether something has this name.
+    exists: fn(&CStr) -> bool,
+    /// Gives a file a new name, which nothing may have, and takes the old one from it.
+    give_name: fn(old: &CStr, new: &CStr) -> io::Result<()>,
+    /// Removes a file, if it is there.
+    remove: fn(&CStr),
+    /// Brings the entry of a new file to the disk, if the system has a call for that.
+    sync_directory_of: fn(&CStr) -> Result<()>,
+
+    /// Opens a file for reading, and locks it as PALLOC_READONLY does. Returns its length too.
+    open_to_read: fn(&CStr) -> Result<(File, u64)>,
+    /// The same file, open anew for reading, with a position of its own. None if the system can't.
+    open_again_to_read: fn(&File) -> Option<File>,
+    /// Creates a file. Fails iff something has this name, or as open(2).
+    create_new: fn(&CStr) -> io::Result<File>,
+    /// Gives the second file the permissions of the first, without those of programs.
+    copy_permissions: fn(from: &File, to: &File) -> io::Result<()>,
+    /// Makes the second file, which is empty, share its blocks on the disk with the first. Fails iff the file system can't.
+    clone_file: fn(from: &File, to: &File) -> io::Result<()>,
+    /// The start of the first data at or behind `at`, at most `end`; `at` if the system does not know.
+    data_from: fn(&File, at: u64, end: u64) -> u64,
+    /// Sets the length of a file.
+    extend: fn(&File, len: u64) -> Result<()>,
+    /// Brings the bytes of a file to the disk, with its length.
+    sync_data: fn(&File) -> io::Result<()>,
+    /// The same, with all that is known of the file.
+    sync_all: fn(&File) -> io::Result<()>,
+}
+
+const _: Others = Others {
+    close_descriptor,
+    spare_descriptor,
+    file_of,
+    bad_descriptor,
+    errno_of,
+    at_fork,
+    absolute_path,
+    c_path,
+    exists,
+    give_name,
+    remove,
+    sync_directory_of,
+    open_to_read,
+    open_again_to_read,
+    create_new,
+    copy_permissions,
+    clone_file,
+    data_from,
+    extend,
+    sync_data,
+    sync_all,
+};
