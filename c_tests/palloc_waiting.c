@@ -18,12 +18,21 @@ static unsigned syncs;   /* how many began */
 static unsigned allowed; /* that many may return; with `holds` */
 static unsigned failing; /* the one with this number fails with EDQUOT; 0: none does */
 static int holds;
+static int is_fast; /* no disk: each takes a moment */
+enum { KNOWN = 32 };
+static pthread_t callers[KNOWN]; /* of the first ones */
 
 static int sync_point(int fd, long call)
 {
     unsigned number;
 
+    if (is_fast) {
+        usleep(50);
+        return 0;
+    }
     pthread_mutex_lock(&lock);
+    if (syncs < KNOWN)
+        callers[syncs] = pthread_self();
     number = ++syncs;
     pthread_cond_broadcast(&changed);
     while (holds && allowed < number)
@@ -79,11 +88,13 @@ static void release(void)
     pthread_mutex_unlock(&lock);
 }
 
-/* A thread that commits a transaction, or syncs if it has none. */
+/* A thread that commits a transaction, or frees a blob, or syncs, once or more often, if it has neither. */
 struct thread {
     pthread_t id;
     struct palloc_t *pt;
     struct palloc_tx *tx;
+    uint64_t ptr;
+    unsigned more_syncs;
     int result, error;
     pid_t number; /* of the kernel */
 };
@@ -94,17 +105,29 @@ static void *run(void *arg)
 
     __atomic_store_n(&t->number, (pid_t)syscall(SYS_gettid), __ATOMIC_SEQ_CST);
     errno = 0;
-    t->result = t->tx != NULL ? palloc_commit(t->tx) : palloc_sync(t->pt);
+    if (t->ptr != 0)
+        pfree(t->pt, t->ptr);
+    else
+        t->result = t->tx != NULL ? palloc_commit(t->tx) : palloc_sync(t->pt);
+    while (t->more_syncs-- > 0)
+        t->result |= palloc_sync(t->pt);
     t->error = errno;
     return NULL;
 }
 
-static void start(struct thread *t, struct palloc_t *pt, struct palloc_tx *tx)
+static void start_thread(struct thread *t, struct palloc_t *pt, struct palloc_tx *tx, uint64_t ptr, unsigned more_syncs)
 {
     memset(t, 0, sizeof *t);
     t->pt = pt;
     t->tx = tx;
+    t->ptr = ptr;
+    t->more_syncs = more_syncs;
     REQUIRE(pthread_create(&t->id, NULL, run, t) == 0);
+}
+
+static void start(struct thread *t, struct palloc_t *pt, struct palloc_tx *tx)
+{
+    start_thread(t, pt, tx, 0, 0);
 }
 
 /* Waits until the thread sleeps in its call. */
@@ -375,6 +398,139 @@ static void a_plain_call(void)
     CHECK_SOUND(FILE_NAME);
 }
 
+/* A call that has to wait for the disk goes before each that comes later, also before the next one of the thread it waits for. */
+static void in_order(void)
+{
+    enum { CALLS = 5 };
+    struct palloc_t *pt = make(PALLOC_SYNC);
+    struct palloc_tx *txs[2] = {palloc_begin(pt), palloc_begin(pt)};
+    struct thread threads[CALLS];
+    unsigned expected[] = {0, 1, 2, 3, 4, 0}, i, at = 0;
+
+    for (i = 0; i < 2; i++)
+        REQUIRE(txs[i] != NULL && palloc_tx_alloc(txs[i], 100) != 0 && palloc_tx_store(txs[i], blobs[i], "abcdefgh", 8) == 0);
+    hold();
+    start_thread(&threads[0], pt, NULL, 0, 1);
+    await_sync(1);
+    start(&threads[1], pt, txs[0]);
+    await_sleep(&threads[1]);
+    start(&threads[2], pt, NULL);
+    await_sleep(&threads[2]);
+    start_thread(&threads[3], pt, NULL, blobs[5], 0);
+    await_sleep(&threads[3]);
+    start(&threads[4], pt, NULL);
+    await_sleep(&threads[4]);
+    release();
+    for (i = 0; i < CALLS; i++) {
+        REQUIRE(pthread_join(threads[i].id, NULL) == 0);
+        CHECK_EQ_I(threads[i].result, 0);
+    }
+    CHECK(syncs < KNOWN);
+    for (i = 0; i < syncs; i++) {
+        if (at < 5 && pthread_equal(callers[i], threads[expected[at + 1]].id))
+            at++;
+        CHECK(pthread_equal(callers[i], threads[expected[at]].id));
+    }
+    CHECK_EQ_U(at, 5);
+    palloc_cancel(txs[1]);
+    palloc_close(pt);
+    CHECK_SOUND(FILE_NAME);
+}
+
+enum { COMMIT, ALLOC_AND_FREE, RESIZE, SYNC, WORKS, HOGS = 3 };
+static const char *const work_names[WORKS] = {"palloc_commit", "palloc and pfree", "prealloc", "palloc_sync"};
+
+struct worker {
+    pthread_t id;
+    struct palloc_t *pt;
+    int work;
+    uint64_t blob, last;
+    unsigned done; /* atomic */
+};
+
+static int is_over; /* atomic */
+
+static int do_work(struct worker *w)
+{
+    struct palloc_tx *tx;
+    uint64_t ptr;
+
+    switch (w->work) {
+    case COMMIT:
+        tx = palloc_begin(w->pt);
+        if (tx == NULL || (ptr = palloc_tx_alloc(tx, 100)) == 0 || palloc_tx_store(tx, w->blob, &ptr, sizeof ptr) != 0
+            || (w->last != 0 && palloc_tx_free(tx, w->last) != 0) || palloc_commit(tx) != 0)
+            return 0;
+        w->last = ptr;
+        return 1;
+    case ALLOC_AND_FREE:
+        ptr = palloc(w->pt, 100);
+        pfree(w->pt, ptr);
+        return ptr != 0;
+    case RESIZE:
+        ptr = prealloc(w->pt, w->blob, w->done % 2 == 0 ? 700 : 100);
+        w->blob = ptr;
+        return ptr != 0;
+    default:
+        return palloc_sync(w->pt) == 0;
+    }
+}
+
+static void *work_on(void *arg)
+{
+    struct worker *w = arg;
+
+    while (!__atomic_load_n(&is_over, __ATOMIC_SEQ_CST) && do_work(w))
+        __atomic_add_fetch(&w->done, 1, __ATOMIC_SEQ_CST);
+    return NULL;
+}
+
+/* How many calls the others have made when this one has made some. */
+static void one_beside_others(uint32_t flags, int one, int others)
+{
+    enum { SOME = 5 };
+    const unsigned most = flags == 0 && others != SYNC ? 5000000 : 20000;
+    struct palloc_t *pt = make(flags);
+    struct worker workers[1 + HOGS];
+    unsigned i, calls;
+
+    __atomic_store_n(&is_over, 0, __ATOMIC_SEQ_CST);
+    for (i = 0; i <= HOGS; i++) {
+        memset(&workers[i], 0, sizeof workers[i]);
+        workers[i].pt = pt;
+        workers[i].work = i == 0 ? one : others;
+        workers[i].blob = blobs[i];
+    }
+    for (i = HOGS + 1; i-- > 0;)
+        REQUIRE(pthread_create(&workers[i].id, NULL, work_on, &workers[i]) == 0);
+    do {
+        usleep(100);
+        for (i = 1, calls = 0; i <= HOGS; i++)
+            calls += __atomic_load_n(&workers[i].done, __ATOMIC_SEQ_CST);
+    } while (__atomic_load_n(&workers[0].done, __ATOMIC_SEQ_CST) < SOME && calls < most);
+    if (!CHECK(calls < most))
+        DIAG("%s did %u times beside %u times %s, flags %u", work_names[one], workers[0].done, calls, work_names[others], (unsigned)flags);
+    __atomic_store_n(&is_over, 1, __ATOMIC_SEQ_CST);
+    for (i = 0; i <= HOGS; i++) {
+        REQUIRE(pthread_join(workers[i].id, NULL) == 0);
+        CHECK(workers[i].blob != 0);
+    }
+    CHECK_VIEW(pt);
+    palloc_close(pt);
+    CHECK_SOUND(FILE_NAME);
+}
+
+static void nobody_starves(uint32_t flags)
+{
+    int one, others;
+
+    is_fast = 1;
+    for (one = 0; one < WORKS; one++)
+        for (others = 0; others < WORKS; others++)
+            one_beside_others(flags, one, others);
+    is_fast = 0;
+}
+
 int main(void)
 {
     alarm(tap_seconds(120));
@@ -384,6 +540,9 @@ int main(void)
     POINT("a-failed-first-sync-of-a-group-fails-each-transaction-in-it", a_failed_sync(3));
     POINT("a-failed-second-sync-of-a-group-fails-each-transaction-in-it", a_failed_sync(4));
     POINT("palloc_sync-beside-groups-of-transactions", a_plain_call());
+    POINT("calls-that-wait-for-the-disk-go-on-in-the-order-in-which-they-came", in_order());
+    POINT("no-call-starves-beside-others-that-are-made-all-the-time", nobody_starves(0));
+    POINT("with-PALLOC_SYNC-neither", nobody_starves(PALLOC_SYNC));
     return tap_done();
 }
 

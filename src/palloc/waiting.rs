@@ -3,6 +3,7 @@
 //!
 //! One lock has the heap. A palloc_sync, and a palloc_commit on a durable medium, release it while the disk works, so no other call
 //! waits for the disk but those that need it themselves: those that store to a durable medium or grow the file, and palloc_sync.
+//! They go on in the order in which they came: a thread that makes such calls all the time goes behind those that wait for it.
 
 use std::sync::{Condvar, PoisonError};
 use std::time::{Duration, Instant};
@@ -58,16 +59,15 @@ impl Palloc {
         (heap, result)
     }
 
-    /// Waits until no thread brings the medium to the disk. The next group begins only when all who waited here have gone on.
+    /// Waits until no thread brings the medium to the disk, behind those that wait already.
     #[cold]
     fn wait_for_disk<'a>(&'a self, mut heap: Locked<'a>) -> Locked<'a> {
-        heap.turns.waiting += 1;
-        while heap.turns.on_disk {
+        let place = heap.turns.take_place();
+        while !heap.turns.is_turn_of(place) {
             heap = self.wait(heap);
         }
-        heap.turns.waiting -= 1;
-        heap.turns.first = heap.turns.first.saturating_sub(1);
-        if heap.turns.first == 0 {
+        heap.turns.pass_turn();
+        if heap.turns.is_awaited() {
             self.over.notify_all();
         }
         heap
@@ -105,7 +105,7 @@ impl Palloc {
     /// Makes the file exactly the format, and brings it to the disk. Returns the medium still locked.
     pub(crate) fn sync_locked(&self) -> (Locked<'_>, Result<()>) {
         let mut heap = self.lock();
-        if heap.turns.on_disk {
+        if heap.turns.on_disk || heap.turns.is_awaited() {
             heap = self.wait_for_disk(heap);
         }
         if heap.begin_sync() {
@@ -139,9 +139,9 @@ impl Palloc {
                 *changes = back;
                 return (heap, result);
             }
-            heap = match heap.turns.on_disk || heap.turns.gathering || heap.turns.first > 0 {
-                true => self.wait(heap),
-                false => self.lead(heap),
+            heap = match heap.turns.is_turn_of_group() && !heap.turns.gathering {
+                true => self.lead(heap),
+                false => self.wait(heap),
             };
         }
     }
@@ -150,9 +150,7 @@ impl Palloc {
     fn lead<'a>(&'a self, heap: Locked<'a>) -> Locked<'a> {
         let _wake = Wake(&self.over);
         let mut heap = self.gather(heap);
-        if heap.turns.on_disk {
-            return heap; // a palloc_sync came first
-        }
+        debug_assert!(heap.turns.is_turn_of_group());
         let step = heap.begin_group();
         let mut result = Ok(());
         if !matches!(step, Step::Nothing) {

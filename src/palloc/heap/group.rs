@@ -32,22 +32,23 @@ use crate::palloc::medium::Medium;
 
 /// Who waits for whom.
 ///
-/// | on_disk | gathering | first | state | a commit | a palloc_sync | other calls |
+/// | on_disk | gathering | awaited | state | a commit | a palloc_sync | other calls |
 /// | --- | --- | --- | --- | --- | --- | --- |
-/// | no | no | 0 | idle | leads a group | goes to the disk | go on |
-/// | no | yes | 0 | a leader gives others time | joins the queue | goes to the disk | go on |
-/// | yes | any | any | a group or a sync is on its way to the disk | joins the queue | waits | wait to store or flush |
-/// | no | any | above 0 | calls that waited go on | joins the queue | goes on | go on; the last of `first` wakes the commits |
+/// | no | no | no | idle | leads a group | goes to the disk | go on |
+/// | no | yes | yes | a leader gives others time | joins the queue | waits | go on |
+/// | yes | no | any | a group or a sync is on its way to the disk | joins the queue | waits | wait to store or flush |
+/// | no | no | yes | the call whose turn it is was woken, and has not the lock yet | joins the queue | waits | go on |
 ///
 /// Only a durable medium has groups. All fields are read and changed under the medium's lock.
 #[derive(Default)]
 pub struct Turns {
     /// A thread brings stores to the disk, without the lock or between two such times.
     pub(in crate::palloc) on_disk: bool,
-    /// How many calls wait until that is over.
-    pub(in crate::palloc) waiting: usize,
-    /// So many of them come before the next group: those that had to wait for the last one.
-    pub(in crate::palloc) first: usize,
+    /// Calls that wait until that is over have places, and go on in their order: the next free place, and the place whose turn it is.
+    next_place: u64,
+    turn: u64,
+    /// The place of the next group, if transactions are queued.
+    group_place: Option<u64>,
     /// A thread gives others time to join its group.
     pub(in crate::palloc) gathering: bool,
     /// So many transactions are expected to be committed at once: as many as the last time.
@@ -67,6 +68,32 @@ pub struct Turns {
 }
 
 impl Turns {
+    /// A place behind all that wait.
+    pub(in crate::palloc) fn take_place(&mut self) -> u64 {
+        self.next_place += 1;
+        self.next_place - 1
+    }
+
+    /// Whether it is the turn of the call at this place.
+    pub(in crate::palloc) fn is_turn_of(&self, place: u64) -> bool {
+        !self.on_disk && self.turn == place
+    }
+
+    /// Whether it is the turn of the next group.
+    pub(in crate::palloc) fn is_turn_of_group(&self) -> bool {
+        self.group_place.is_some_and(|place| self.is_turn_of(place))
+    }
+
+    /// The call whose turn it is goes on. Those that wait may have to be woken.
+    pub(in crate::palloc) fn pass_turn(&mut self) {
+        self.turn += 1;
+    }
+
+    /// Whether a call waits for its turn.
+    pub(in crate::palloc) fn is_awaited(&self) -> bool {
+        self.turn != self.next_place
+    }
+
     /// The last block was freed: `size` is lower.
     pub(super) fn note_shrunk(&mut self) {
         if self.tail_flushed.is_some() {
@@ -118,7 +145,15 @@ impl<M: Medium> Heap<M> {
         let (ticket, progress) = (self.turns.last_ticket, Progress::Queued);
         let changes = std::mem::take(changes);
         self.turns.queue.push(Member { ticket, changes, progress }); // begin made room for it
+        self.expect_group();
         ticket
+    }
+
+    /// The queue waits as one call, from its first transaction on.
+    fn expect_group(&mut self) {
+        if self.turns.group_place.is_none() {
+            self.turns.group_place = Some(self.turns.take_place());
+        }
     }
 
     /// Makes room in the queue for all transactions that can be open.
@@ -147,6 +182,9 @@ impl<M: Medium> Heap<M> {
     /// Makes a group of those in the queue that can be committed and whose changes one record holds.
     pub fn begin_group(&mut self) -> Step {
         self.turns.on_disk = true;
+        if self.turns.group_place.take().is_some() {
+            self.turns.pass_turn();
+        }
         let mut queue = std::mem::take(&mut self.turns.queue);
         let (mut units, mut room) = (0, 0);
         for i in 0..queue.len() {
@@ -176,6 +214,9 @@ impl<M: Medium> Heap<M> {
         let n = list_group(&queue, &mut list);
         let step = self.commit_prepare(&list[..n]);
         self.turns.queue = queue;
+        if self.queued() > 0 {
+            self.expect_group();
+        }
         step
     }
 
@@ -211,6 +252,5 @@ impl<M: Medium> Heap<M> {
     /// The thread that brought the medium to the disk is back.
     pub fn end_turn(&mut self) {
         self.turns.on_disk = false;
-        self.turns.first = self.turns.waiting;
     }
 }
