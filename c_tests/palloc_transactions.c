@@ -572,6 +572,61 @@ static void any_word(void)
     bytes_free(&changed);
 }
 
+/* Start markers that were overwritten so that they lead to a forged tag, with and without zeros behind the last block: refused, or opened
+   without the blobs that are between, and with all others. */
+static void markers_to_tags(void)
+{
+    const uint64_t free_bit = UINT64_C(1) << 63;
+    uint64_t ptrs[BLOBS];
+    int opened = 0, refused = 0, first, last, kind, i;
+
+    for (first = 0; first < BLOBS; first++)
+        for (last = first; last < BLOBS; last++)
+            for (kind = 0; kind < 12; kind++) {
+                const uint64_t place = (build(ptrs), ptrs[last] + BYTES);
+                const int is_tag_of_log = kind % 3 < 2, is_marked_free = kind / 3 % 2;
+                struct bytes forged;
+                struct palloc_t *pt;
+
+                file_poke64(FILE_NAME, ptrs[first] - 8, (place - ptrs[first]) | (is_marked_free ? free_bit : 0));
+                file_poke64(FILE_NAME, place, kind % 3 == 0 ? RS(place) : TX(0));
+                if (kind % 3 == 1)
+                    file_poke64(FILE_NAME, ptrs[first], UINT64_C(0x5054580100000001));
+                forged = file_read(FILE_NAME);
+                if (kind >= 6) { /* growth that was cut off */
+                    forged.at = realloc(forged.at, forged.size + 4096);
+                    REQUIRE(forged.at != NULL);
+                    memset(forged.at + forged.size, 0, 4096);
+                    forged.size += 4096;
+                    file_write(FILE_NAME, forged.at, forged.size);
+                }
+                errno = 0;
+                pt = palloc_init(FILE_NAME, PALLOC_DEFAULT);
+                if (pt == NULL) {
+                    CHECK_ERRNO(EILSEQ);
+                    CHECK(!is_tag_of_log && !is_marked_free && file_is(FILE_NAME, &forged));
+                    refused++;
+                    bytes_free(&forged);
+                    continue;
+                }
+                opened++;
+                bytes_free(&forged);
+                CHECK(palloc_data(pt, ptrs[first]) == NULL || (!is_tag_of_log && !is_marked_free));
+                for (i = 0; i < 2 * BLOBS; i++)
+                    memset(palloc_data(pt, palloc(pt, i % BLOBS == 0 ? 4000 : BYTES)), 99, BYTES);
+                for (i = 0; i < BLOBS; i++) {
+                    const uint8_t *data = palloc_data(pt, ptrs[i]);
+                    if ((i >= first && i <= last) || (i % 3 == 1 && i < BLOBS - 1))
+                        continue;
+                    if (!CHECK(data != NULL && data[0] == i && memcmp(data, data + 1, BYTES - 1) == 0))
+                        DIAG("blob %d, markers of %d to %d, kind %d", i, first, last, kind);
+                }
+                CHECK_VIEW(pt);
+                close_sound(pt);
+            }
+    CHECK(opened > 0 && refused > 0);
+}
+
 static void forged_tags(void)
 {
     uint64_t ptrs[BLOBS];
@@ -610,6 +665,9 @@ static void forged_tags(void)
 
     TEST("a-tag-at-any-word-frees-the-blob-that-ends-there-or-nothing");
     any_word();
+
+    TEST("a-start-marker-that-leads-to-a-tag-frees-what-is-between-or-is-EILSEQ");
+    markers_to_tags();
 
     TEST("a-record-that-a-blob-holds-is-bytes");
     for (i = 0; i < BLOBS; i++) {

@@ -67,8 +67,9 @@
  *   different media do not wait for each other. Each thread has its own errno and palloc_error().
  *   While palloc_sync, or with PALLOC_SYNC palloc_commit, waits for the disk, other threads go on:
  *   they read, add to transactions, and without PALLOC_SYNC allocate and free. Calls that need the
- *   disk themselves wait (with PALLOC_SYNC what changes the medium; growth of the file). Threads
- *   that commit at once share their syncs. (On Windows all calls wait.)
+ *   disk themselves wait (with PALLOC_SYNC what changes the medium; growth of the file), and go on
+ *   in the order in which they came. Threads that commit at once share their syncs. (On Windows all
+ *   calls wait.)
  *   The program itself must protect the bytes of a blob, and must not free or move a blob that
  *   another thread uses, or names in a call. No thread may be cancelled within a call.
  *   palloc_at takes no lock. palloc_data, palloc_size and palloc_next take none as a rule, so threads
