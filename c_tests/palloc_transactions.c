@@ -579,15 +579,19 @@ static void markers_to_tags(void)
     const uint64_t free_bit = UINT64_C(1) << 63;
     uint64_t ptrs[BLOBS];
     int opened = 0, refused = 0, first, last, kind, i;
+    struct bytes sound;
 
+    build(ptrs);
+    sound = file_read(FILE_NAME);
     for (first = 0; first < BLOBS; first++)
         for (last = first; last < BLOBS; last++)
             for (kind = 0; kind < 12; kind++) {
-                const uint64_t place = (build(ptrs), ptrs[last] + BYTES);
+                const uint64_t place = ptrs[last] + BYTES;
                 const int is_tag_of_log = kind % 3 < 2, is_marked_free = kind / 3 % 2;
                 struct bytes forged;
                 struct palloc_t *pt;
 
+                file_write(FILE_NAME, sound.at, sound.size);
                 file_poke64(FILE_NAME, ptrs[first] - 8, (place - ptrs[first]) | (is_marked_free ? free_bit : 0));
                 file_poke64(FILE_NAME, place, kind % 3 == 0 ? RS(place) : TX(0));
                 if (kind % 3 == 1)
@@ -625,6 +629,7 @@ static void markers_to_tags(void)
                 close_sound(pt);
             }
     CHECK(opened > 0 && refused > 0);
+    bytes_free(&sound);
 }
 
 static void forged_tags(void)
