@@ -3,7 +3,8 @@
 # Builds the programs beside this file, and of the peers what there is, and runs them; `make` has built the library.
 #
 #   run.sh             prints tables, and keeps them in build/bench
-#   run.sh report      makes docs/PERFORMANCE.md and its plots of them too
+#   run.sh report [PART...]
+#                      makes docs/PERFORMANCE.md and its plots of them too; of these parts only, if some are named (transactions, for one)
 #   run.sh smoke       only shows that the programs compile and run
 cd "$(dirname "$0")/.." || exit
 : "${CARGO:=cargo}" "${CC:=cc}" "${CXX:=c++}" "${LDFLAGS=}" "${LIBS=-lpthread -lm -ldl}" "${CARGOFLAGS=--locked}"
@@ -84,12 +85,15 @@ run() { # NAME COMMAND
     [ ! -e failed ] || exit 1
 }
 
-rm -f failed
+rm -f failed ./*.md
 cut -d ' ' -f 1 /proc/loadavg >load
-run palloc ./palloc
-run buflib ./buflib
-run vmem ./vmem
-run instructions instructions
-run sync ./sync
-run transactions ./transactions
-[ "${1-}" != report ] || exec python3 "$ROOT/benches/report.py" "$ROOT"
+what=${1-}
+[ $# -eq 0 ] || shift
+[ $# -gt 0 ] || set -- palloc buflib vmem instructions sync transactions
+for part; do
+    case $part in
+    instructions) run instructions instructions ;;
+    *) run "$part" "./$part" ;;
+    esac
+done
+[ "$what" != report ] || exec python3 "$ROOT/benches/report.py" "$ROOT"
