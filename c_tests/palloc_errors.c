@@ -587,6 +587,122 @@ static void texts(void)
 }
 
 /* A program writes over a marker: what meets it says EILSEQ with the offset, and does not spread the damage. */
+static int fails_palloc(struct palloc_t *pt)
+{
+    return palloc(pt, 48) == 0;
+}
+
+static int fails_pcalloc(struct palloc_t *pt)
+{
+    return pcalloc(pt, 6, 8) == 0;
+}
+
+static int fails_palloc_aligned(struct palloc_t *pt)
+{
+    return palloc_aligned(pt, 16, 48) == 0;
+}
+
+static int fails_palloc_root(struct palloc_t *pt)
+{
+    return palloc_root(pt, 64) == 0;
+}
+
+static int fails_palloc_flush(struct palloc_t *pt)
+{
+    return palloc_flush(pt, 160, 8) == -1;
+}
+
+static int fails_palloc_snapshot(struct palloc_t *pt)
+{
+    int failed = palloc_snapshot(pt, "copy.db", 0) == -1;
+
+    CHECK_EQ_I(unlink("copy.db"), -1);
+    errno = EILSEQ;
+    return failed && strstr(palloc_error(), "damaged") != NULL;
+}
+
+/* With a transaction that has freed the blob at 160 before it was damaged, and another that has not. */
+static struct palloc_tx *frees_160, *other_tx;
+
+static int fails_palloc_tx_alloc(struct palloc_t *pt)
+{
+    (void)pt;
+    return palloc_tx_alloc(other_tx, 48) == 0;
+}
+
+static int fails_palloc_tx_free(struct palloc_t *pt)
+{
+    (void)pt;
+    return palloc_tx_free(other_tx, 160) == -1;
+}
+
+static int fails_palloc_tx_store(struct palloc_t *pt)
+{
+    (void)pt;
+    return palloc_tx_store(other_tx, 160, "x", 1) == -1;
+}
+
+static int fails_palloc_commit(struct palloc_t *pt)
+{
+    (void)pt;
+    return palloc_commit(frees_160) == -1;
+}
+
+static const struct {
+    const char *name;
+    int (*fails)(struct palloc_t *pt);
+    uint64_t marker;
+    int is_free; /* the error can name a free block near it */
+} readers[] = {
+    {"palloc", fails_palloc, 88, 1},
+    {"pcalloc", fails_pcalloc, 88, 1},
+    {"palloc_aligned", fails_palloc_aligned, 88, 1},
+    {"palloc_root", fails_palloc_root, 8, 0},
+    {"palloc_flush", fails_palloc_flush, 152, 0},
+    {"palloc_snapshot", fails_palloc_snapshot, 152, 0},
+    {"palloc_tx_alloc", fails_palloc_tx_alloc, 88, 1},
+    {"palloc_tx_free", fails_palloc_tx_free, 152, 0},
+    {"palloc_tx_store", fails_palloc_tx_store, 152, 0},
+    {"palloc_commit", fails_palloc_commit, 152, 0},
+};
+
+/* Each function that reads the marker says so, and changes nothing. */
+static void overwritten_each(void)
+{
+    static const uint64_t words[] = {0, 1, UINT64_C(0x6f7665727275216e), UINT64_MAX >> 1, 15};
+    size_t i, w;
+
+    for (i = 0; i < sizeof readers / sizeof *readers; i++) {
+        TESTF("a-marker-that-was-overwritten-is-EILSEQ-in-%s", readers[i].name);
+        for (w = 0; w < sizeof words / sizeof *words; w++) {
+            struct palloc_t *pt = sample();
+            struct bytes before;
+            char number[32];
+            uint8_t raw[8];
+
+            frees_160 = other_tx = NULL;
+            if (strncmp(readers[i].name, "palloc_tx", 9) == 0 || readers[i].fails == fails_palloc_commit) {
+                frees_160 = palloc_begin(pt);
+                other_tx = palloc_begin(pt);
+                REQUIRE(frees_160 != NULL && other_tx != NULL);
+                if (readers[i].fails == fails_palloc_commit)
+                    REQUIRE(palloc_tx_free(frees_160, 160) == 0);
+            }
+            put64(raw, words[w]);
+            CHECK_EQ_I(pwrite(pt->descriptor, raw, 8, (off_t)readers[i].marker), 8);
+            before = file_read(FILE_NAME);
+            errno = 0;
+            CHECK(readers[i].fails(pt));
+            CHECK_ERRNO(EILSEQ);
+            snprintf(number, sizeof number, "%llu", (unsigned long long)readers[i].marker);
+            CHECK_STR_CONTAINS(palloc_error(), readers[i].is_free ? "at offset" : number);
+            CHECK(file_is(FILE_NAME, &before));
+            bytes_free(&before);
+            palloc_close(pt);
+        }
+    }
+}
+
 static void overwritten(void)
 {
     static const uint64_t words[] = {0, 1, UINT64_C(0x6f7665727275216e), UINT64_MAX >> 1, 15};
@@ -674,5 +790,6 @@ int main(void)
     PART(quiet_success());
     PART(texts());
     PART(overwritten());
+    PART(overwritten_each());
     return tap_done();
 }

@@ -703,7 +703,8 @@ int64_t palloc_check(const char *filename, palloc_report_fn report, void *user);
  * Reads the damaged medium in `filename`, and writes a sound one to the new file `copy`: every
  * block that is known is where it was, with its bytes. If the medium was closed, one damaged marker
  * loses no blob, because each size stands in the block's other marker too. If its process was
- * killed, a marker may have been wrong before, and blobs at the damage can be lost. A range of
+ * killed, a marker may have been wrong before: then the blob of the damaged one and those beside it
+ * can be lost, and, if it is in the record of a transaction, what that transaction did. A range of
  * which nothing is known is one blob, so that no later blob overwrites it; with PALLOC_SALVAGE_FREE
  * it is a free block. `report`, if not NULL, is called for each block that was mended and each
  * range that is lost. `out`, if not NULL, gets the counts. `filename` is not written to; it has a
