@@ -1211,8 +1211,8 @@ pub unsafe extern "C" fn palloc_salvage(
 /// without changes of transactions that are not committed. It is on the disk when the call returns, and has its name only when it is
 /// whole. A kill may leave a file `filename.PROCESS.NUMBER.tmp`. The copy has the medium's mode.
 ///
-/// With PALLOC_SNAPSHOT_CLONE the copy shares its blocks on the disk with the medium, which takes milliseconds whatever the size, where
-/// the file system can do that (xfs, btrfs). Stores of the program are in the copy up to one moment. From then on a store to
+/// With PALLOC_SNAPSHOT_CLONE the copy shares its blocks on the disk with the medium, where the file system can do that (xfs, btrfs). Then
+/// the medium is locked for that only, and not while the markers of the copy are read, which takes longer the more there are. Stores of the program are in the copy up to one moment. From then on a store to
 /// a page that is shared needs space on the disk: see docs/COMPAT.md. With `flags` 0 the bytes are copied, and the medium is locked
 /// meanwhile: readers of blobs don't wait, allocation does. Bytes that the program stores during the call may be in the copy or not.
 ///
