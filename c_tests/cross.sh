@@ -89,7 +89,7 @@ become() { # NAME
     fi
     case $RUNNER in
     *qemu*) : "${TEST_TIMEOUT=3000}" "${KINDS=static}" ;; # both libraries are made of one object
-    *wine*) : "${TEST_TIMEOUT=900}" ;;
+    *wine*) : "${TEST_TIMEOUT=3000}" ;;
     esac
 
     has_std || { echo "no standard library for $TARGET (rustup target add $TARGET, or rustup component add rust-src)" && return 1; }

@@ -788,6 +788,43 @@ static void errors(void)
     bytes_free(&b);
 }
 
+/* On every system; palloc_snapshot.c has the rest. */
+static void snapshots(void)
+{
+    struct palloc_t *pt;
+    struct bytes medium, made;
+
+    TEST("a-snapshot-is-the-medium-as-it-is-closed");
+    file_zeros(damaged, 0);
+    unlink(copy);
+    pt = palloc_init(damaged, PALLOC_DYNAMIC);
+    REQUIRE(pt != NULL && palloc(pt, 100) != 0 && palloc(pt, 3000) != 0);
+    CHECK_EQ_I(palloc_snapshot(pt, copy, 0), 0);
+
+    TEST("a-snapshot-that-can-t-be-made-names-its-reason");
+    CHECK_EQ_I(palloc_snapshot(pt, copy, 0), -1);
+    CHECK_ERRNO(EEXIST);
+    CHECK_EQ_I(palloc_snapshot(pt, "nowhere/copy.db", 0), -1);
+    CHECK_ERRNO(ENOENT);
+#ifdef _WIN32
+    unlink(copy);
+    CHECK_EQ_I(palloc_snapshot(pt, copy, PALLOC_SNAPSHOT_CLONE), -1);
+    CHECK_ERRNO(EOPNOTSUPP);
+    CHECK(access(copy, F_OK) != 0);
+    CHECK_EQ_I(palloc_snapshot(pt, copy, 0), 0);
+#endif
+    palloc_close(pt);
+    medium = file_read(damaged);
+    made = file_read(copy);
+    CHECK_EQ_U(made.size, medium.size);
+    CHECK_MEM(made.at, medium.at, medium.size);
+    CHECK_SOUND(copy);
+    bytes_free(&medium);
+    bytes_free(&made);
+    unlink(damaged);
+    unlink(copy);
+}
+
 int main(void)
 {
     char path[4096];
@@ -806,5 +843,6 @@ int main(void)
     unlink(damaged);
     unlink(copy);
     PART(errors());
+    PART(snapshots());
     return tap_done();
 }

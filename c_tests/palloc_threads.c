@@ -317,7 +317,9 @@ static void write_beside_readers(struct known *known, uint64_t grow, unsigned ro
 static struct palloc_t *with_a_short_mapping(const char *path)
 {
     struct palloc_t *pt = NULL;
-#ifndef _WIN32
+#ifdef _WIN32
+    (void)path;
+#else
     struct rlimit all, little;
     uint64_t used = address_space_used();
 

@@ -25,8 +25,7 @@ impl NewFile {
         const CREATING: &str = "create the copy";
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         if os::exists(name) {
-            let source = io::Error::from_raw_os_error(libc::EEXIST);
-            return Err(Error::System { doing: CREATING, source });
+            return Err(Error::System { doing: CREATING, source: os::already_exists() });
         }
         let own_name = os::copy_path(name)?; // first: nothing fails any more once the file is there
         loop {

@@ -3,14 +3,14 @@
 //!
 //! * `slots` is the slot map: where each block starts, and whether it is live, recent or in a set.
 //! * `recent` has the free blocks of exact sizes that were freed last.
-//! * `sets` has all other free blocks, in one set for each exact size and one for the others; `trees` find the lowest that fits.
+//! * `sets` has all other free blocks, in one set for each exact size and one for the others; `trees` find the lowest that fit.
 //!
 //! An exact size is a multiple of 16 bytes up to 512. Sizes are not kept here but in the markers; the functions read them through
 //! `data_len_of`.
 //!
 //! A search takes the smallest exact size that fits: the block of that size that was freed last, else the lowest one. If there is no
-//! such block, it takes the lowest of the others that fits. Of its cost only the height of the trees grows with the medium; in
-//! a zone of 32 KiB it looks at most at the free blocks that start there.
+//! such block, it takes the smallest of the four lowest others that fit. Of its cost only the height of the trees grows with the medium;
+//! in each of at most four zones of 32 KiB it looks at the free blocks that start there.
 //!
 //! The index takes about 1/25 of the medium's length. Only `prepare` allocates memory. It is called before a block is made at a start
 //! in a zone that had none before, so freeing a block never fails for want of memory.
@@ -227,8 +227,8 @@ impl FreeIndex {
     }
 
     /// Finds a free block for a request of `requested_len` bytes, which round up to `data_len`: the smallest exact size of at least
-    /// `data_len` bytes, else the lowest other block of at least `requested_len` bytes. (An odd block may have a size between the two.)
-    /// Returns None if there is no such block.
+    /// `data_len` bytes, else the smallest of the four lowest other blocks of at least `requested_len` bytes. (An odd block may have a
+    /// size between the two.) Returns None if there is no such block.
     ///
     /// Fails iff a marker has another size than the index knows. The error is the offset of a block at or before it, in its zone.
     pub fn find(
@@ -240,7 +240,7 @@ impl FreeIndex {
         let first_class = (data_len.div_ceil(STEP) - 1).min(CLASSES as u64) as u32;
         let classes = (self.recent.non_empty() | self.sets.non_empty()).checked_shr(first_class).unwrap_or(0);
         if classes == 0 {
-            return self.sets.lowest_other(requested_len, &self.slots, data_len_of);
+            return self.sets.best_other(requested_len, &self.slots, data_len_of);
         }
         let class = (first_class + classes.trailing_zeros()) as usize;
         let Some(start) = self.recent.top(class) else {

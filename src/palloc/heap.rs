@@ -320,6 +320,11 @@ impl<M: Medium> Heap<M> {
                 [Marker::free(slack.data_len), Marker(0)].contains(&marker),
                 "start marker of the slack: {marker:x?}"
             );
+            // Where an end marker would be, for one, and where the zeros begin.
+            let zeros = self.zeros_from.max(self.size + WORD);
+            for at in [slack.end_marker(), zeros].into_iter().filter(|&at| at >= zeros && at < slack.end()) {
+                assert_eq!(self.medium.load(at), 0, "at {at}, where no blob has been since {zeros} was the end");
+            }
         } else if self.writable {
             assert_eq!(self.size, self.medium.end(), "the last block ends the medium");
         }

@@ -464,7 +464,8 @@ fn the_index_finds_what_a_search_through_all_blocks_finds() {
             let smallest = free.values().copied().filter(|&n| is_exact(n) && n >= size).min();
             let wanted =
                 |&(_, &n): &(&u64, &u64)| smallest.map_or(!is_exact(n) && n >= least, |smallest| n == smallest);
-            let first = free.iter().find(wanted).map(|(&start, &data_len)| Extent { start, data_len });
+            let fitting = || free.iter().filter(wanted).map(|(&start, &data_len)| Extent { start, data_len });
+            let first = fitting().take(4).min_by_key(|block| (block.data_len, block.start));
             let last = smallest.and_then(|n| Some(Extent { start: *recent.get(&n)?.last()?, data_len: n }));
             assert_eq!(
                 index.find(size, least, |at| free[&at]).unwrap(),

@@ -78,7 +78,9 @@ impl<M: Medium> Heap<M> {
     /// caller does the barrier.
     pub(super) fn release_without_barrier(&mut self, block: Extent) -> Result<()> {
         let joined = self.joined(block)?;
+        let slack = self.slack_before(joined.whole.end());
         self.medium.store(joined.whole.start, Marker::free(joined.whole.data_len).0);
+        self.erase([slack]);
         self.note_released(block, joined);
         Ok(())
     }

@@ -13,19 +13,26 @@ use crate::palloc::medium::{Bytes, Medium};
 /// No file system has larger pages or blocks, up to the end of which it may clear bytes when a file is cut.
 const LARGEST_PAGE: u64 = 64 << 10;
 
-/// Growth makes slack of 1/8 of the medium, between these limits.
+/// Growth makes slack of 1/12 of the medium, between these limits.
+const AHEAD: u64 = 12;
 const LEAST_AHEAD: u64 = 64 << 10;
 const MOST_AHEAD: u64 = 64 << 20;
-
-/// Slack is cut when it is more than so many times the slack that growth makes.
-const TRIM_ABOVE: u64 = 4;
 
 const _: () = {
     assert!(LEAST_AHEAD % STEP == 0 && MOST_AHEAD % STEP == 0, "blocks behind the slack are in step");
     assert!(SPLIT_ABOVE < LEAST_AHEAD && LEAST_AHEAD <= MOST_AHEAD, "slack has room for a block");
-    assert!(TRIM_ABOVE >= 1, "to trim slack does not make it longer");
+    assert!(
+        AHEAD > 0 && 100 + most_slack(100 / AHEAD) <= 112,
+        "the file is at most 1.12 times the end of the last block"
+    );
+    assert!(most_slack(LEAST_AHEAD) > LEAST_AHEAD + STEP, "cutting slack makes it shorter");
     assert!(LARGEST_PAGE.is_power_of_two(), "every smaller page ends where it does");
 };
+
+/// Slack that is longer than this is cut to `ahead` bytes, the slack that growth makes.
+const fn most_slack(ahead: u64) -> u64 {
+    ahead + ahead * 2 / 5
+}
 
 impl<M: Medium> Heap<M> {
     /// The slack, if there is any.
@@ -124,7 +131,7 @@ impl<M: Medium> Heap<M> {
 
     /// The length of the slack that growth makes behind the last block of a medium of `size` bytes.
     fn growth_ahead(&self, size: u64) -> u64 {
-        if self.exact { 0 } else { (size / 8).clamp(LEAST_AHEAD, MOST_AHEAD) / STEP * STEP }
+        if self.exact { 0 } else { (size / AHEAD).clamp(LEAST_AHEAD, MOST_AHEAD) / STEP * STEP }
     }
 
     /// Cuts slack that is much longer than growth makes it. If that fails, close does it.
@@ -134,7 +141,7 @@ impl<M: Medium> Heap<M> {
             return;
         }
         let mut ahead = self.growth_ahead(self.size);
-        if self.medium.end() - self.size <= TRIM_ABOVE * ahead || self.turns.on_disk {
+        if self.medium.end() - self.size <= most_slack(ahead) || self.turns.on_disk {
             return; // on the disk: this may have to flush
         }
         // A kill before store_slack leaves a start marker that leads beyond the end. If the last words of the file then look like the end

@@ -930,8 +930,10 @@ impl<M: Medium> Heap<M> {
         self.ensure_words([Some(whole.start), Some(block.start), behind, slack, Some(whole.end_marker())])?;
         if whole.start != block.start || marker != self.marker(block.start) {
             self.publish(whole.start, marker)?;
-            // Before the markers inside are erased: salvage of a killed medium goes by one or the other.
-            self.medium.store(whole.end_marker(), marker.0);
+            // Before the markers inside are erased: salvage of a killed medium goes by one or the other. Slack has no end marker.
+            if slack.is_none() {
+                self.medium.store(whole.end_marker(), marker.0);
+            }
             self.erase([joined.before.map(|_| block.start), behind, slack]);
         }
         self.forget_inner(inner);

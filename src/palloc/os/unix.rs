@@ -462,6 +462,10 @@ pub fn bad_descriptor() -> io::Error {
     io::Error::from_raw_os_error(libc::EBADF)
 }
 
+pub fn already_exists() -> io::Error {
+    io::Error::from_raw_os_error(libc::EEXIST)
+}
+
 /// The error's number in C.
 pub fn errno_of(error: &io::Error) -> c_int {
     error.raw_os_error().unwrap_or(libc::EIO)

@@ -18,9 +18,9 @@ use std::path::Path;
 
 use memmap2::{MmapOptions, MmapRaw};
 use windows_sys::Win32::Foundation::{
-    ERROR_COMMITMENT_LIMIT, ERROR_FILENAME_EXCED_RANGE, ERROR_HANDLE_DISK_FULL, ERROR_INVALID_HANDLE,
-    ERROR_INVALID_NAME, ERROR_LOCK_VIOLATION, ERROR_NOT_SUPPORTED, ERROR_SHARING_VIOLATION, ERROR_TOO_MANY_OPEN_FILES,
-    ERROR_USER_MAPPED_FILE, GENERIC_READ, GENERIC_WRITE, INVALID_HANDLE_VALUE,
+    ERROR_COMMITMENT_LIMIT, ERROR_FILE_EXISTS, ERROR_FILENAME_EXCED_RANGE, ERROR_HANDLE_DISK_FULL,
+    ERROR_INVALID_HANDLE, ERROR_INVALID_NAME, ERROR_LOCK_VIOLATION, ERROR_NOT_SUPPORTED, ERROR_SHARING_VIOLATION,
+    ERROR_TOO_MANY_OPEN_FILES, ERROR_USER_MAPPED_FILE, GENERIC_READ, GENERIC_WRITE, INVALID_HANDLE_VALUE,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     BY_HANDLE_FILE_INFORMATION, FILE_FLAG_WRITE_THROUGH, FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE,
@@ -72,10 +72,7 @@ impl MappedFile {
             .create(writable && flags.contains(Flags::DYNAMIC))
             .custom_flags(if durable { FILE_FLAG_WRITE_THROUGH } else { 0 })
             .open(path)
-            .map_err(|source| match source.kind() {
-                io::ErrorKind::PermissionDenied if Path::new(path).is_dir() => Error::Incompatible(NO_FILE),
-                _ => Error::System { doing: "open", source },
-            })?;
+            .map_err(|source| not_opened(path, source))?;
         MappedFile::over(file, flags, durable)
     }
 
@@ -406,6 +403,10 @@ pub fn bad_descriptor() -> io::Error {
     io::Error::from_raw_os_error(ERROR_INVALID_HANDLE as i32)
 }
 
+pub fn already_exists() -> io::Error {
+    io::Error::from_raw_os_error(ERROR_FILE_EXISTS as i32)
+}
+
 /// The error's number in C.
 pub fn errno_of(error: &io::Error) -> c_int {
     match error.raw_os_error().map(|code| code as u32) {
@@ -415,11 +416,13 @@ pub fn errno_of(error: &io::Error) -> c_int {
         Some(ERROR_COMMITMENT_LIMIT) => return libc::ENOMEM,
         Some(ERROR_SHARING_VIOLATION) => return libc::EACCES,
         Some(ERROR_INVALID_NAME) => return libc::ENOENT,
+        Some(ERROR_NOT_SUPPORTED) => return libc::EOPNOTSUPP,
         Some(ERROR_FILENAME_EXCED_RANGE) => return libc::ENAMETOOLONG,
         _ => {}
     }
     match error.kind() {
         io::ErrorKind::NotFound => libc::ENOENT,
+        io::ErrorKind::AlreadyExists => libc::EEXIST,
         io::ErrorKind::PermissionDenied => libc::EACCES,
         io::ErrorKind::ReadOnlyFilesystem => libc::EROFS,
         io::ErrorKind::StorageFull => libc::ENOSPC,
@@ -523,9 +526,18 @@ fn is_writable(handle: RawHandle) -> bool {
 }
 
 /// None: there are enough descriptors.
+/// The error of an open that failed. The system reports a directory as a file without permission.
+fn not_opened(path: &str, source: io::Error) -> Error {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied if Path::new(path).is_dir() => Error::Incompatible(NO_FILE),
+        _ => Error::System { doing: "open", source },
+    }
+}
+
 /// Opens a file for reading, and locks it as PALLOC_READONLY does. Returns its length too.
 pub fn open_to_read(path: &CStr) -> Result<(File, u64)> {
-    let file = File::open(text_of(path)?).map_err(Error::system("open"))?;
+    let path = text_of(path)?;
+    let file = File::open(path).map_err(|source| not_opened(path, source))?;
     if !is_file(file.as_raw_handle()) {
         return Err(Error::Incompatible(NO_FILE));
     }

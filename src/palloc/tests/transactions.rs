@@ -78,6 +78,7 @@ pub(super) fn change(
 enum Step {
     Alloc(u64),
     FreeFirst,
+    FreeLast,
     Resize(u64),
     Sync,
     /// New blobs, how many of the first ones to free, in how many of the last ones to store.
@@ -103,6 +104,10 @@ impl Step {
             (Step::Alloc(size), _) => (Operation::Alloc, heap.alloc(size).ok()),
             (Step::FreeFirst, Some(&ptr)) => {
                 heap.free(ptr).unwrap();
+                (Operation::Other, None)
+            }
+            (Step::FreeLast, _) => {
+                heap.free(*before.keys().next_back().expect("a blob is left")).unwrap();
                 (Operation::Other, None)
             }
             (Step::Resize(size), Some(&ptr)) => match heap.resize(ptr, size) {
@@ -282,8 +287,14 @@ fn a_barrier_of_a_transaction_left_out_is_found() {
         (
             "a region made of a part of a large block",
             WIDE,
-            &[Step::Alloc(150_000), Step::Tx(&[], 9, 0), Step::Alloc(700), Step::Tx(&[600], 0, 0)],
-            2 + 2 + 2 + 1 + 2 + 1 + 2,
+            &[
+                Step::Alloc(150_000),
+                Step::Alloc(40_000),
+                Step::Tx(&[], 3, 0),
+                Step::Alloc(700),
+                Step::Tx(&[9000], 0, 0),
+            ],
+            2 + 2 + 2 + 2 + 1 + 2 + 1 + 2,
         ),
     ];
     for (name, medium, steps, expected) in sequences {
@@ -297,11 +308,12 @@ fn a_barrier_of_a_transaction_left_out_is_found() {
 
 #[test]
 fn the_barrier_of_a_region_made_where_a_blob_was_is_needed() {
-    let freed = [Step::Tx(&[], 0, 1), Step::Alloc(140_000), Step::Tx(&[], 9, 0), Step::Alloc(700)];
-    let before = run_short(0, &freed, None).barriers;
+    // What stays is so long that the slack that is left of the last one is longer than a region.
+    let freed = [Step::Tx(&[], 0, 1), Step::Alloc(1_300_000), Step::Alloc(140_000), Step::FreeLast];
+    let before = cut_power_from(4, 0, &freed, None).barriers;
     let steps = [&freed[..], &[Step::Tx(&[9000], 0, 0)]].concat();
-    assert_eq!(run_short(0, &steps, None).barriers, before + 1 + 2);
-    assert!(is_found(|| drop(run_short(0, &steps, Some(before as u64)))));
+    assert_eq!(cut_power_from(4, 0, &steps, None).barriers, before + 1 + 2);
+    assert!(is_found(|| drop(cut_power_from(4, 0, &steps, Some(before as u64)))));
     let zeros = [Step::Tx(&[], 0, 1), Step::Tx(&[9000], 0, 0)];
     assert_eq!(run_short(0, &zeros, None).barriers, 2 + 2 + 2);
 }
@@ -310,7 +322,7 @@ fn the_barrier_of_a_region_made_where_a_blob_was_is_needed() {
 /// behind the end of the chain. The rest is zeros, of slack where no blob was.
 #[test]
 fn two_regions_between_two_flushes_are_in_the_chain_after_any_power_cut() {
-    let steps = [Step::Tx(&[], 0, 1), Step::Alloc(1_500_000), Step::Tx(&[60_000, 60_000], 0, 0)];
+    let steps = [Step::Tx(&[], 0, 1), Step::Alloc(1_700_000), Step::Tx(&[60_000, 60_000], 0, 0)];
     let before = cut_power_from(2, 0, &steps[..2], None).barriers;
     assert_eq!(cut_power_from(2, 0, &steps, None).barriers, before + 2 + 2, "a barrier of each region");
     assert!(is_found(|| drop(cut_power_from(2, 0, &steps, Some(before as u64)))));
