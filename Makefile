@@ -44,7 +44,7 @@ MANDIR     ?= $(PREFIX)/share/man
 DOCDIR     ?= $(PREFIX)/share/doc/$(NAME)
 
 # The libraries that a program linked with libpalloc.a needs besides libc. (Most systems of today have it in libc. The compiler adds libgcc itself.)
-LIBS       ?= -lpthread -lm -ldl
+LIBS       ?= $(if $(filter windows,$(system)),-lkernel32 -lntdll -luserenv -lws2_32 -ldbghelp,-lpthread -lm -ldl)
 
 # The products
 #
@@ -73,9 +73,9 @@ TOOL    := $(if $(filter elf,$(system)),$(if $(PREFIX_SYMBOLS),,$(BUILD)/bin/pal
 # It finds the shared library from its own directory, where that was built, and where LIBDIR is.
 TOOL_RPATH ?= -Wl,-rpath,'$$ORIGIN/../lib' $(if $(filter-out $(PREFIX)/lib,$(LIBDIR)),-Xlinker -rpath='$(LIBDIR:$(PREFIX)/%=$$ORIGIN/../%)')
 
-ifneq ($(system),elf)
+ifeq ($(system),musl)
 ifneq ($(filter install,$(MAKECMDGOALS)),)
-$(error make install needs the shared library of a system with ELF: copy $(BUILD)/lib and include)
+$(error make install needs the shared library: copy $(BUILD)/lib and include)
 endif
 endif
 ifneq ($(and $(filter windows,$(system)),$(PREFIX_SYMBOLS)),)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# The source archive, and the things made of it: a build, an installation and Rust's tests without a network, Debian packages, cargo-c.
+# The source archive, and the things made of it: a build, an installation and Rust's tests without a network, packages.
 # A part of `make check-deep`.
 . "$(dirname "$0")/lib.sh"
 : "${CARGO:=cargo}"
@@ -73,14 +73,6 @@ conan_package() { # SHARED
         conan create "$TREE/packaging/conan" -o "libpalloc/*:shared=$1")
 }
 
-cargo_c() {
-    (cd "$TREE" && CARGO_HOME=$WORK/cargo PATH=$(dirname "$(command -v cargo-cinstall)"):$PATH cargo-cinstall cinstall --offline --locked --release \
-        --destdir "$WORK/capi" --prefix /usr --libdir /usr/lib) && uses "$WORK/capi" /usr/lib &&
-        readelf -d "$WORK/user" | grep -q 'NEEDED.*\[libpalloc.so.0\]' && [ "$(grep -c ^Version "$WORK/capi/usr/lib/pkgconfig/palloc.pc")" = 1 ] &&
-        (cd "$WORK/capi/usr/include" && find . -name '*.h*' | sort >"$WORK/headers") && (cd "$ROOT/include" && find . -name '*.h*' | sort) |
-        diff - "$WORK/headers"
-}
-
 if ! [ -d "$ROOT/.git" ] && ! [ -f "$ROOT/.git" ]; then
     skip "make dist" "needs git's list of the files"
     finish
@@ -105,10 +97,5 @@ if have conan; then
     check "Conan: the shared library, used by a program" conan_package True
 else
     skip "Conan" "not installed"
-fi
-if have cargo-cinstall; then
-    check "cargo cinstall" cargo_c
-else
-    skip "cargo cinstall" "needs cargo-c"
 fi
 finish

@@ -28,6 +28,14 @@ same_symbols() { # NM-FLAGS FILE
     [ -s "$WORK/declared" ] && diff "$WORK/declared" "$WORK/exported"
 }
 
+# No page is writable and executable, and none of the loader's tables is writable once it has run.
+hardened() {
+    readelf -lW "$1" >"$WORK/segments" && readelf -dW "$1" >"$WORK/dynamic" || return
+    grep GNU_ "$WORK/segments"
+    grep -q 'GNU_RELRO' "$WORK/segments" && grep -q 'GNU_STACK.* RW ' "$WORK/segments" && ! grep -E '(LOAD|GNU_STACK) .* (RWE|WE) ' "$WORK/segments" &&
+        grep -q BIND_NOW "$WORK/dynamic" && ! grep TEXTREL "$WORK/dynamic"
+}
+
 # Each name that is exported has the version that packaging/libpalloc.map gives it, and begins with one of few words; that file is sorted.
 versions() {
     "$ROOT/packaging/exports.sh" versions >"$WORK/map" && LC_ALL=C sort -c "$WORK/map" || return
@@ -48,6 +56,7 @@ exports() {
     check "the static library's global symbols are what the headers declare" same_symbols -g "$LIB/libpalloc.a"
     check "every exported name has its version" versions
     check "the soname is the name of the first link" soname
+    check "the shared library's segments are hardened" hardened "$LIB/libpalloc.so"
 }
 
 # A program with libpalloc.a and another Rust static library, both of which bring Rust's standard library.

@@ -44,10 +44,19 @@ value() { # NAME VALUE
     echo "s|@$1@|$(printf '%s\n' "$2" | sed 's/[&|\\]/\\&/g')|g"
 }
 
+# A DLL is in BINDIR, and programs are linked with its import library.
+cmake_shared() {
+    # shellcheck disable=SC2016
+    case $SHARED in
+    *.dll) echo "IMPORTED_LOCATION \"$(in_cmake "$BINDIR")/$SHARED\" "'IMPORTED_IMPLIB "${_palloc_libdir}/libpalloc.dll.a"' ;;
+    *) echo 'IMPORTED_LOCATION "${_palloc_libdir}/'"$SHARED\" IMPORTED_SONAME \"$SONAME\"" ;;
+    esac
+}
+
 fill_in() { # TEMPLATE FILE
     rm -f "$2"
-    sed -e "$(value NAME "$NAME")" -e "$(value VERSION "$VERSION")" -e "$(value MAJOR "${VERSION%%.*}")" -e "$(value SHARED "$SHARED")" \
-        -e "$(value SONAME "$SONAME")" -e "$(value STATIC "$STATIC")" -e "$(value LIBS "$LIBS")" -e "$(value PREFIX "$PREFIX")" \
+    sed -e "$(value NAME "$NAME")" -e "$(value VERSION "$VERSION")" -e "$(value MAJOR "${VERSION%%.*}")" \
+        -e "$(value CMAKE_SHARED "$(cmake_shared)")" -e "$(value STATIC "$STATIC")" -e "$(value LIBS "$LIBS")" -e "$(value PREFIX "$PREFIX")" \
         -e "$(value PC_LIBDIR "$(in_pc "$LIBDIR")")" -e "$(value PC_INCLUDEDIR "$(in_pc "$INCLUDEDIR")")" \
         -e "$(value CMAKE_LIBS "$(echo "$LIBS" | tr ' ' ';')")" -e "$(value CMAKE_INCLUDEDIR "$(in_cmake "$INCLUDEDIR")")" "$1" >"$2"
 }
@@ -84,9 +93,18 @@ put() {
 install_() {
     put -d "$libdir/pkgconfig" "$libdir/cmake/$NAME"
     put -m 644 "$BUILD/lib/$STATIC" "$libdir"
-    put -m 755 "$BUILD/lib/$SHARED" "$libdir"
-    ln -sf "$SHARED" "$libdir/$SONAME"
-    ln -sf "$SONAME" "$libdir/lib$NAME.so"
+    case $SHARED in
+    *.dll)
+        put -d "$bindir"
+        put -m 755 "$BUILD/lib/$SHARED" "$bindir"
+        put -m 644 "$BUILD/lib/libpalloc.dll.a" "$libdir"
+        ;;
+    *)
+        put -m 755 "$BUILD/lib/$SHARED" "$libdir"
+        ln -sf "$SHARED" "$libdir/$SONAME"
+        ln -sf "$SONAME" "$libdir/lib$NAME.so"
+        ;;
+    esac
     echo "$templates" | while IFS='|' read -r template file; do fill_in "packaging/$template" "$libdir/$file"; done
     headers | while read -r header; do
         put -d "$(dirname "$includedir/$header")"
@@ -114,7 +132,8 @@ install_() {
 }
 
 uninstall() {
-    for file in "$STATIC" "$SHARED" "$SONAME" "lib$NAME.so"; do rm -f "$libdir/$file"; done
+    for file in "$STATIC" "$SHARED" "$SONAME" "lib$NAME.so" libpalloc.dll.a; do rm -f "$libdir/$file"; done
+    rm -f "$bindir/palloc.dll"
     echo "$templates" | while IFS='|' read -r template file; do rm -f "$libdir/$file"; done
     headers | while read -r header; do rm -f "$includedir/$header"; done
     [ -z "$TOOL" ] || rm -f "$bindir/palloc" "$man1/palloc.1" "$completions/palloc" "$gdb/$SHARED-gdb.py"
