@@ -58,7 +58,7 @@ def tables_of(text):
 
 
 # What was not measured stays as it is.
-texts = {name: (read(name + ".md") if measured(name) else on_page(name)).strip() for name in ("palloc", "buflib", "vmem", "instructions", "sync", "transactions")}
+texts = {name: (read(name + ".md") if measured(name) else on_page(name)).strip() for name in ("palloc", "space", "buflib", "vmem", "instructions", "sync", "transactions")}
 tables = tables_of("\n".join(texts.values()))
 
 
@@ -153,6 +153,11 @@ def all_goals():
     limits("palloc, file over bytes asked for: at most 1.10",
            [cells["libpalloc"] / cells["asked for"] for _, cells in tables[space]], lambda x: x <= 1.1)
 
+    kinds = [cells for _, cells in tables.get("palloc: space for work of several kinds", [])]
+    limits("palloc, file of an open medium at most 1.12 times the end of its last block, for work of twelve kinds",
+           [max(cells["most"] for cells in kinds)] if kinds else [None], lambda x: x <= 1.12)
+    limits("palloc, end of the last block at most 1.05 times Boost.Interprocess's, for each of twelve kinds",
+           [max(cells["end / Boost.Interprocess"] or 9 for cells in kinds)] if kinds else [None], lambda x: x <= 1.05)
     durable = "transactions: on a disk when the commit returns"
     synced = get(durable, "libpalloc", "syncs")
     goal("transactions: at most 2.0 syncs each", synced and f"{synced:.2f}", synced and synced <= 2)

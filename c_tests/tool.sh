@@ -125,11 +125,11 @@ output_that_fails() {
                 # shellcheck disable=SC2086
                 exec ./palloc $command 2>err
             )
-            [ $? -eq 2 ] && grep -q -e "the output: No space left" -e "the output: Bad file" "$WORK/err" || {
+            if [ $? -ne 2 ] || ! grep -q -e "the output: No space left" -e "the output: Bad file" "$WORK/err"; then
                 echo "$command, $to"
                 cat "$WORK/err"
                 return 1
-            }
+            fi
         done
     done
     (cd "$WORK" && ./palloc copy m.db copy.db <&- >&- 2>&-) && cmp "$WORK/m.db" "$WORK/copy.db" &&
@@ -145,11 +145,11 @@ foreign_files() {
             case $command in dump) more=16 ;; copy | salvage) more=$WORK/copy.db ;; *) more= ;; esac
             before=$(cksum "$WORK/random" "$WORK/nothing" "$WORK/short" "$WORK/sqlite")
             # shellcheck disable=SC2086
-            status 2 limited "$WORK/palloc" $command "$WORK/$file" $more && [ ! -s "$WORK/out" ] && [ -s "$WORK/err" ] && [ ! -e "$WORK/copy.db" ] &&
-                [ "$before" = "$(cksum "$WORK/random" "$WORK/nothing" "$WORK/short" "$WORK/sqlite")" ] || {
+            if ! status 2 limited "$WORK/palloc" $command "$WORK/$file" $more || [ -s "$WORK/out" ] || [ ! -s "$WORK/err" ] ||
+                [ -e "$WORK/copy.db" ] || [ "$before" != "$(cksum "$WORK/random" "$WORK/nothing" "$WORK/short" "$WORK/sqlite")" ]; then
                 echo "$command of $file"
                 return 1
-            }
+            fi
         done
     done
     cmp -n 4096 "$WORK/zeros" /dev/zero && [ "$(wc -c <"$WORK/zeros")" -eq 5368709120 ]
@@ -295,10 +295,11 @@ on_a_full_disk() {
     for size in 1M 4096 512; do dd if=/dev/urandom of="$WORK/disk/fill$size" bs=$size 2>/dev/null; done
     for command in "salvage big.db disk/copy" "copy big.db disk/copy" "salvage disk/m.db disk/copy" "dump -o disk/copy big.db 16" "dump -o disk/old big.db 16"; do
         # shellcheck disable=SC2086
-        (cd "$WORK" && status 2 ./palloc $command) && grep -q "No space left" "$WORK/err" && [ -z "$(find "$WORK/disk" -name '*copy*' -o -name '*tmp')" ] || {
+        if ! (cd "$WORK" && status 2 ./palloc $command) || ! grep -q "No space left" "$WORK/err" ||
+            [ -n "$(find "$WORK/disk" -name '*copy*' -o -name '*tmp')" ]; then
             echo "$command"
             return 1
-        }
+        fi
     done
     "$WORK/palloc" map -o "$WORK/disk/copy" "$WORK/big.db" # so small that it may fit
     status=$?
@@ -383,13 +384,13 @@ copies_in_use() {
     fi
     for kind in ext4 xfs btrfs; do
         case $kind in ext4) size=8M ;; xfs) size=320M ;; *) size=130M ;; esac
-        if [ "$(id -u)" -ne 0 ] || ! on_disk "$kind" $size true; then
+        if [ "$(id -u)" -ne 0 ] || ! on_disk "$kind" "$size" true; then
             skip "the tool: copies of a medium in use, and a full disk, on $kind" "can't make or mount one"
             continue
         fi
-        [ $kind = ext4 ] || check "the tool: copies of a medium in use on $kind" on_disk "$kind" 320M copies_during_churn "$WORK/disk"
+        [ "$kind" = ext4 ] || check "the tool: copies of a medium in use on $kind" on_disk "$kind" 320M copies_during_churn "$WORK/disk"
         fresh
-        check "the tool: a full disk, $kind" on_disk "$kind" $size on_a_full_disk
+        check "the tool: a full disk, $kind" on_disk "$kind" "$size" on_a_full_disk
     done
 }
 

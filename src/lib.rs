@@ -152,6 +152,8 @@ pub mod ffi {
 }
 #[cfg(feature = "std")]
 pub mod palloc;
+#[cfg(test)]
+mod random;
 #[cfg(feature = "std")]
 mod system_text;
 #[cfg(feature = "std")]

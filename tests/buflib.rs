@@ -1,22 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The safe interface of buflib, beside a shadow that keeps a copy of every payload.
 
+#[path = "../src/random.rs"]
+mod random;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use palloc::buflib::{Buflib, Error, Handle, Hooks, Options, Shrink};
+use random::Random;
 
 /// The expected bytes, name and alignment of each live block.
 type Shadow = RefCell<BTreeMap<Handle, (Vec<u8>, Option<String>, usize)>>;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 33) as usize % limit
-    }
-}
 
 #[test]
 fn random_operations_keep_every_payload_name_and_alignment() {

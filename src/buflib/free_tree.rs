@@ -679,6 +679,7 @@ impl<T: Copy, const N: usize> Stack<T, N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
     use std::collections::BTreeMap;
 
     const WORDS: usize = 1 << 14;
@@ -716,11 +717,8 @@ mod tests {
             unsafe { ctx.set_pool(memory.as_mut_ptr(), WORDS) };
             ctx.set_end(WORDS);
             let mut twin = BTreeMap::new();
-            let mut state = seed;
-            let mut random = |below: usize| {
-                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                (state >> 33) as usize % below
-            };
+            let mut random = Random(seed);
+            let mut random = |below: usize| random.below(below);
             for _ in 0..20_000 {
                 let mut plan = Plan::new(&ctx);
                 for _ in 0..1 + random(MAX_CHANGES) {

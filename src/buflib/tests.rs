@@ -4,19 +4,11 @@
 use super::alloc::{Request, alloc, free, init};
 use super::layout::*;
 use super::step::step;
+use crate::random::Random;
 
 const BLOCKS: usize = 100_000;
 /// Bytes of a pool for so many blocks of 16 to 512 bytes, in which no allocation has to compact.
 const BYTES: usize = BLOCKS * 420 / 8 * W;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 33) as usize % limit
-    }
-}
 
 fn pool(memory: &mut Vec<usize>) -> Context {
     memory.resize(BYTES / W, 0);

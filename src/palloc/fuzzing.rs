@@ -573,6 +573,8 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
+    use crate::random::Random;
+
     /// Runs `body` with the corpora of this name, and with changed ones.
     fn replay(name: &str, body: fn(&[u8])) {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
@@ -581,11 +583,8 @@ mod tests {
         let inputs: Vec<_> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
         assert!(inputs.len() > 5);
         inputs.iter().for_each(|input| body(input));
-        let mut state = 77u64;
-        let mut below = |n: usize| {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (state >> 33) as usize % n.max(1)
-        };
+        let mut random = Random(77);
+        let mut below = |n: usize| random.below(n.max(1));
         for _ in 0..if super::super::tests::is_deep() { 300_000 } else { 3_000 } {
             let mut input = inputs[below(inputs.len())].clone();
             for _ in 0..=below(6) {

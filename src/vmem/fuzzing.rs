@@ -48,6 +48,8 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
+    use crate::random::Random;
+
     /// The corpus, and 3,000 random inputs.
     #[test]
     fn any_changes_of_an_interval_map() {
@@ -55,14 +57,13 @@ mod tests {
         let paths: Vec<_> = fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert!(paths.len() > 5);
         paths.iter().for_each(|path| super::intervals(&fs::read(path).unwrap()));
-        let mut state = 1u64;
+        let mut random = Random(1);
         for _ in 0..3000 {
             let mut data = [0; 60];
             for byte in &mut data {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                *byte = (state >> 56) as u8;
+                *byte = random.below(256) as u8;
             }
-            super::intervals(&data[..(state >> 40) as usize % 61]);
+            super::intervals(&data[..random.below(61)]);
         }
     }
 }

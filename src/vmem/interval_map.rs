@@ -323,15 +323,7 @@ fn no_memory(source: os::SystemError) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, n: usize) -> usize {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (self.0 >> 33) as usize % n
-        }
-    }
+    use crate::random::Random;
 
     /// The longest runs of equal values in `shadow`.
     fn runs_of(shadow: &[Option<u8>]) -> Vec<Run<u8>> {

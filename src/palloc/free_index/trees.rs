@@ -209,21 +209,21 @@ fn check_levels(levels: &[Vec<u64>], arity: usize, parent_of: impl Fn(&[u64]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
 
     /// Grows in all ways over the limits of levels, beside a plain array.
     #[test]
     fn the_trees_say_what_a_search_through_all_numbers_says() {
         let (mut bits, mut maxima, mut shadow) = (BitTree::default(), MaxTree::default(), Vec::<u64>::new());
-        let mut random = 1_u64;
+        let mut random = Random(1);
         for step in 0..3000 {
-            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             let count = [1, 16, 17, 64, 65, 256, 4096, 4097, 5000][step / 400];
             if shadow.len() < count {
                 bits.cover(count).unwrap();
                 maxima.cover(count).unwrap();
                 shadow.resize(count, 0);
             }
-            let (index, number) = ((random >> 33) as usize % count, (random >> 20) % 50);
+            let (index, number) = (random.below(count), random.below(50) as u64);
             shadow[index] = number;
             maxima.set(index, number);
             if number == 0 {
