@@ -137,12 +137,12 @@ small_disk() {
 }
 
 # A program with the DLL and the import library that `make install` puts into place.
-installed_for_windows() {
+installed_for_windows() (
     "$MAKE" --no-print-directory install DESTDIR="$WORK/there" PREFIX=/p CARGO=false && cd "$WORK/there/p/bin" &&
-        PKG_CONFIG_SYSROOT_DIR=$WORK/there PKG_CONFIG_LIBDIR=../lib/pkgconfig pkg-config --cflags --libs palloc >"$WORK/flags" || return
+        PKG_CONFIG_SYSROOT_DIR=$WORK/there PKG_CONFIG_LIBDIR=../lib/pkgconfig pkg-config --cflags --libs palloc >"$WORK/flags" || exit
     # shellcheck disable=SC2046,SC2086
     $CC "$ROOT/examples_c/quickstart.c" $(cat "$WORK/flags") -o quickstart.exe && limited $RUNNER ./quickstart.exe
-}
+)
 
 # In a shell of its own, which becomes that machine.
 run_machine() { # NAME

@@ -12,7 +12,6 @@
 #include "palloc_util.h"
 
 #include <dirent.h>
-#include <linux/fs.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/statfs.h>
@@ -20,6 +19,8 @@
 #include <sys/syscall.h>
 
 #if defined(__linux__) && defined(__GLIBC__) && defined(__x86_64__)
+
+#include <linux/fs.h>
 
 #define FILE_NAME "faults.db"
 
