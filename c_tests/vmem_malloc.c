@@ -269,6 +269,9 @@ int main(void)
     void *good;
     int i, bad = 0;
 
+#ifndef __GLIBC__
+    vmem_init(); /* pthread_atfork calls malloc */
+#endif
     pthread_atfork(handler, handler, handler);
     vmem_init(); /* so that a fork waits for malloc's lock first, then for the library's */
     pthread_atfork(before_fork, after_fork, after_fork);

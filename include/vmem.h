@@ -99,7 +99,8 @@
  *   malloc may be built on these functions: they do not call malloc, and they call the error handler
  *   only while no lock is held. If such a malloc has handlers of pthread_atfork(3), it calls vmem_init
  *   before it installs them: fork then locks malloc before the library, in the order in which malloc
- *   does.
+ *   does. On musl it calls vmem_init before its first block, while it holds no lock of its own,
+ *   because pthread_atfork(3) calls malloc there.
  *
  * Debugging
  *
