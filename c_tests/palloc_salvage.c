@@ -318,7 +318,7 @@ static void golden(const char *directory)
 
 /* --------------------------------------------------------------------------------------------------------------- media made by hand */
 
-enum { COUNT = 40, LONG = 10, LONG_SIZE = 2000 };
+enum { COUNT = 40, LONGEST = 10, LONG_SIZE = 2000 };
 
 /* A medium of live blocks with bytes that are no markers; one, and the last, are longer. Blocks of odd media start at any offset. */
 static struct bytes by_hand(struct medium *m, unsigned count, int odd)
@@ -329,7 +329,7 @@ static struct bytes by_hand(struct medium *m, unsigned count, int odd)
     memset(&b, 0, sizeof b);
     build_header(&b, PALLOC_DYNAMIC);
     for (i = 0; i < count; i++) {
-        uint64_t n = i == LONG || i == count - 1 ? LONG_SIZE : odd ? 33 + 7 * i : 48 + 16 * i;
+        uint64_t n = i == LONGEST || i == count - 1 ? LONG_SIZE : odd ? 33 + 7 * i : 48 + 16 * i;
         uint64_t start = build_block(&b, n, 0);
 
         memset(b.at + start + 8, 0xee - (int)i, n);
@@ -416,11 +416,11 @@ static void rules(int odd)
     for (fakes = 1; fakes < 8; fakes++) {
         struct bytes sound = copy_of(&b);
 
-        put_image(&sound, &m, LONG, fakes);
+        put_image(&sound, &m, LONGEST, fakes);
         put_image(&sound, &m, COUNT - 1, fakes);
         c = copy_of(&sound);
-        damage_block(&c, &m, LONG);
-        expect(&m, &sound, &c, LONG, 1, 0);
+        damage_block(&c, &m, LONGEST);
+        expect(&m, &sound, &c, LONGEST, 1, 0);
         bytes_free(&c);
         c = copy_of(&sound); /* the last block has nothing behind it */
         put64(c.at + start_of(&m, COUNT - 1), 7);
@@ -449,14 +449,14 @@ static void rules(int odd)
         bytes_free(&c);
     }
     c = copy_of(&b); /* one is not enough: it may be bytes of a blob */
-    put_image(&c, &m, LONG, 1);
-    damage_block(&c, &m, LONG);
-    memset(c.at + start_of(&m, LONG + 1), 0xee, c.size - start_of(&m, LONG + 1));
+    put_image(&c, &m, LONGEST, 1);
+    damage_block(&c, &m, LONGEST);
+    memset(c.at + start_of(&m, LONGEST + 1), 0xee, c.size - start_of(&m, LONGEST + 1));
     {
         struct palloc_salvage out;
         struct bytes made = salvage(&c, 0, &out);
 
-        CHECK_EQ_U(out.blobs, LONG);
+        CHECK_EQ_U(out.blobs, LONGEST);
         CHECK_EQ_U(out.lost_ranges, 1);
         bytes_free(&made);
     }
