@@ -16,12 +16,11 @@
 #include "../c_tests/support/disk_reads.h"
 #include "bench.h"
 #include "syncs.h"
-#include "peer.h"
+#include "our_peer.h"
 #include <dlfcn.h>
 #include <endian.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <palloc.h>
 #include <pthread.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -39,43 +38,6 @@ enum { OURS, PLAIN, JEMALLOC, MIMALLOC, BOOST, PMEMOBJ, PEERS };
 static const char *const names[PEERS] = {"libpalloc", MALLOC, "jemalloc", "mimalloc", "Boost.Interprocess", "libpmemobj"};
 static int present[PEERS];
 static char file[PATH_MAX + 32], disk_file[PATH_MAX + 32];
-
-/* libpalloc as a peer. */
-static void *our_create(const char *path, size_t size_bytes, int durable)
-{
-    (void)size_bytes;
-    return palloc_init(path, PALLOC_DYNAMIC | (durable ? PALLOC_SYNC : 0));
-}
-
-static void *our_open(const char *path)
-{
-    return palloc_init(path, PALLOC_DEFAULT);
-}
-
-static void our_close(void *medium)
-{
-    palloc_close((struct palloc_t *)medium);
-}
-
-static uint64_t our_alloc(void *medium, size_t size)
-{
-    return palloc((struct palloc_t *)medium, size);
-}
-
-static void our_release(void *medium, uint64_t block)
-{
-    pfree((struct palloc_t *)medium, block);
-}
-
-static uint64_t our_first(void *medium)
-{
-    return palloc_first((struct palloc_t *)medium);
-}
-
-static uint64_t our_next(void *medium, uint64_t block)
-{
-    return palloc_next((struct palloc_t *)medium, block);
-}
 
 /* A malloc as a peer. The first byte is touched, as the others write beside the block. */
 static struct heap {
@@ -126,13 +88,12 @@ static int load(int which, struct peer *peer)
         [BOOST] = {"peer_boost.so"},
         [PMEMOBJ] = {"peer_pmemobj.so"},
     };
-    const struct peer ours = {"", our_create, our_open, our_close, our_alloc, our_release, our_first, our_next};
     const struct peer plain = {"", heap_create, NULL, heap_close, heap_alloc, heap_release, NULL, NULL};
     void *handle = NULL;
 
     if (which > PLAIN && (handle = library(sonames[which])) == NULL)
         return 0;
-    *peer = which == OURS ? ours : which < BOOST ? plain : *(const struct peer *)dlsym(handle, "peer");
+    *peer = which == OURS ? our_peer : which < BOOST ? plain : *(const struct peer *)dlsym(handle, "peer");
     if (which == PLAIN) {
         snprintf(peer->version, sizeof peer->version, "%s", gnu_get_libc_version());
     } else if (which == JEMALLOC) {

@@ -8,11 +8,10 @@
  * of the second half of the work, and with each of three seeds; a figure is the mean, "most" the largest ratio of all.
  */
 #include "bench.h"
-#include "peer.h"
+#include "our_peer.h"
 #include <dlfcn.h>
 #include <limits.h>
 #include <math.h>
-#include <palloc.h>
 #include <sys/stat.h>
 
 enum { OURS, BOOST };
@@ -63,27 +62,6 @@ static size_t count, asked;
 static uint64_t now;
 static struct peer peer;
 static void *medium;
-
-static void *our_create(const char *path, size_t size_bytes, int durable)
-{
-    (void)size_bytes, (void)durable;
-    return palloc_init(path, PALLOC_DYNAMIC);
-}
-
-static void our_close(void *m)
-{
-    palloc_close((struct palloc_t *)m);
-}
-
-static uint64_t our_alloc(void *m, size_t size)
-{
-    return palloc((struct palloc_t *)m, size);
-}
-
-static void our_release(void *m, uint64_t at)
-{
-    pfree((struct palloc_t *)m, at);
-}
 
 static double unit(void)
 {
@@ -185,7 +163,7 @@ static void measure(void *arg, double *figures)
         MUST(handle != NULL);
         peer = *(const struct peer *)dlsym(handle, "peer");
     } else {
-        peer = (struct peer){"", our_create, NULL, our_close, our_alloc, our_release, NULL, NULL};
+        peer = our_peer;
         base = 0;
     }
     seed = t->seed;

@@ -15,7 +15,7 @@ use std::collections::TryReserveError;
 
 use super::slots::{GRANULE_SHIFT, SlotMap, ZONE_SHIFT, granule_of, granule_start, zone_of};
 use super::trees::{BitTree, MaxTree};
-use super::{Bits, CLASSES, class_of};
+use super::{Bits, CLASSES, class_of, data_len_of_class};
 use crate::palloc::format::{Extent, STEP};
 use crate::palloc::try_box_with;
 
@@ -147,17 +147,7 @@ impl FreeSets {
         data_len_of: impl Fn(u64) -> u64,
     ) -> Result<Option<Extent>, u64> {
         let Some(zone) = self.exact[class].first() else { return Ok(None) };
-        let mut seen = granule_start(zone, 0);
-        for granule in Bits(self.words(zone).exact[class]) {
-            for start in slots.in_set_in_granule(granule_start(zone, granule)) {
-                seen = start;
-                let data_len = data_len_of(start);
-                if class_of(data_len) == Some(class) {
-                    return Ok(Some(Extent { start, data_len }));
-                }
-            }
-        }
-        Err(seen)
+        self.lowest_in_zone(zone, Some(class), data_len_of_class(class), slots, data_len_of).map(Some)
     }
 
     /// The smallest of the [`CANDIDATES`] lowest of the other blocks that have at least `data_len` bytes, and of equal ones the lowest. One
@@ -168,34 +158,20 @@ impl FreeSets {
         slots: &SlotMap,
         data_len_of: impl Fn(u64) -> u64,
     ) -> Result<Option<Extent>, u64> {
-        let mut best: Option<Extent> = None;
-        let mut candidates = 0;
-        let mut next = self.others.first_at_least(data_len);
-        while let Some(zone) = next {
-            let in_earlier_zones = candidates;
-            let mut seen = granule_start(zone, 0);
-            for granule in Bits(self.words(zone).others) {
-                for start in slots.in_set_in_granule(granule_start(zone, granule)) {
-                    seen = start;
-                    let found = Extent { start, data_len: data_len_of(start) };
-                    if found.data_len < data_len || class_of(found.data_len).is_some() {
-                        continue;
-                    }
-                    if best.is_none_or(|best| found.data_len < best.data_len) {
-                        best = Some(found);
-                    }
-                    candidates += 1;
-                    if candidates == CANDIDATES || found.data_len - data_len < STEP {
-                        return Ok(best);
-                    }
-                }
+        let Some(zone) = self.others.first_at_least(data_len) else { return Ok(None) };
+        let mut found = self.lowest_in_zone(zone, None, data_len, slots, &data_len_of)?;
+        let mut best = found;
+        for _ in 1..CANDIDATES {
+            if best.data_len - data_len < STEP {
+                break;
             }
-            if candidates == in_earlier_zones {
-                return best.map(Some).ok_or(seen);
+            let Some(next) = self.next_other(found.start + 1, data_len, slots, &data_len_of) else { break };
+            found = next;
+            if found.data_len < best.data_len {
+                best = found;
             }
-            next = self.others.first_at_least_from(zone + 1, data_len);
         }
-        Ok(best)
+        Ok(Some(best))
     }
 
     /// The lowest of the other blocks with at least `data_len` bytes that starts at or behind `from`. Returns None if there is none.
@@ -209,7 +185,8 @@ impl FreeSets {
         let mut zone = zone_of(from);
         loop {
             zone = self.others.first_at_least_from(zone, data_len)?;
-            let granules = Bits(self.words(zone).others);
+            let before = if zone == zone_of(from) { granule_of(from) } else { 0 };
+            let granules = Bits(self.words(zone).others & (u64::MAX << before));
             let mut starts = granules.flat_map(|granule| slots.in_set_in_granule(granule_start(zone, granule)));
             let fits = |&start: &u64| {
                 start >= from && data_len_of(start) >= data_len && class_of(data_len_of(start)).is_none()
@@ -219,6 +196,27 @@ impl FreeSets {
             }
             zone += 1;
         }
+    }
+
+    fn lowest_in_zone(
+        &self,
+        zone: usize,
+        class: Option<usize>,
+        min_len: u64,
+        slots: &SlotMap,
+        data_len_of: impl Fn(u64) -> u64,
+    ) -> Result<Extent, u64> {
+        let mut seen = granule_start(zone, 0);
+        for granule in Bits(self.words(zone).of(class)) {
+            for start in slots.in_set_in_granule(granule_start(zone, granule)) {
+                seen = start;
+                let data_len = data_len_of(start);
+                if data_len >= min_len && class_of(data_len) == class {
+                    return Ok(Extent { start, data_len });
+                }
+            }
+        }
+        Err(seen)
     }
 
     /// A zone that has a block in a set, whichever is found at once.

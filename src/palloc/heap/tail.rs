@@ -22,7 +22,7 @@ const _: () = {
     assert!(LEAST_AHEAD % STEP == 0 && MOST_AHEAD % STEP == 0, "blocks behind the slack are in step");
     assert!(SPLIT_ABOVE < LEAST_AHEAD && LEAST_AHEAD <= MOST_AHEAD, "slack has room for a block");
     assert!(
-        AHEAD > 0 && 100 + most_slack(100 / AHEAD) <= 112,
+        AHEAD > 0 && 10_000 + most_slack(10_000 / AHEAD) <= 11_200,
         "the file is at most 1.12 times the end of the last block"
     );
     assert!(most_slack(LEAST_AHEAD) > LEAST_AHEAD + STEP, "cutting slack makes it shorter");

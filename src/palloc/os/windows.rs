@@ -525,7 +525,6 @@ fn is_writable(handle: RawHandle) -> bool {
     unsafe { WriteFile(handle, [].as_ptr(), 0, &mut written, std::ptr::null_mut()) != 0 }
 }
 
-/// None: there are enough descriptors.
 /// The error of an open that failed. The system reports a directory as a file without permission.
 fn not_opened(path: &str, source: io::Error) -> Error {
     match source.kind() {
