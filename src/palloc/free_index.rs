@@ -61,6 +61,9 @@ pub enum State {
     Free,
     /// Nobody may allocate the block: a region, a log, or a block in quarantine or spent. Its marker may say live or free.
     Reserved,
+    /// The block is free, and its marker says so, but nobody may allocate it yet, and its data and end marker stay as they are: somebody
+    /// else has it. It is joined with no neighbour. Searches do not find it.
+    Held,
 }
 
 /// The index. The heap keeps it in step with the medium.
@@ -142,9 +145,14 @@ impl FreeIndex {
         self.slots.set(start, SlotState::Reserved);
     }
 
-    /// Removes the live or reserved block at `start`.
+    /// Enters a held block, or makes the live one at `start` one. Precondition: as of `put_live`.
+    pub fn put_held(&mut self, start: u64) {
+        self.slots.set(start, SlotState::Held);
+    }
+
+    /// Removes the live, reserved or held block at `start`.
     pub fn remove_used(&mut self, start: u64) {
-        debug_assert!(matches!(self.state(start), Some(State::Live | State::Reserved)));
+        debug_assert!(matches!(self.state(start), Some(State::Live | State::Reserved | State::Held)));
         self.slots.remove(start);
     }
 

@@ -20,6 +20,7 @@ mod aligned;
 mod alloc;
 mod free;
 mod group;
+mod held;
 mod resize;
 mod tail;
 mod transaction;
@@ -293,7 +294,7 @@ impl<M: Medium> Heap<M> {
             let (indexed_start, state) = indexed.next().expect("the index has each block");
             assert_eq!(indexed_start, start, "the index has the blocks of the chain, and no others");
             if self.writable && state != State::Reserved {
-                assert_eq!(state == State::Free, marker.is_free(), "state of {block:?}");
+                assert_eq!(state != State::Live, marker.is_free(), "state of {block:?}");
                 let end_marker = self.marker(block.end_marker());
                 let is_right = end_marker == marker || (marker.is_free() && end_marker == Marker::live(block.data_len));
                 assert!(is_right, "end marker of {block:?}: {end_marker:x?}");
@@ -414,7 +415,7 @@ impl<M: Medium> Heap<M> {
         }
         let next = start + OVERHEAD + data_len;
         // A reserved block can be either.
-        let agrees = marker.is_free() == (state == State::Free) || state == State::Reserved;
+        let agrees = marker.is_free() == (state != State::Live) || state == State::Reserved;
         let leads_on = (next == self.size || self.index.is_start(next))
             && (data_len > MAX_EXACT || self.index.is_next(start, next));
         (leads_on && agrees).then_some(data_len)

@@ -5,6 +5,7 @@
 
 mod aligned;
 mod bounds;
+mod held;
 mod power;
 mod salvage;
 mod transactions;

@@ -11,6 +11,7 @@
 //!   USED | RECENT    a free block that is in a stack (recent.rs)
 //!   USED | FREE      a free block that is in a set (sets.rs)
 //!   RECENT           a reserved block
+//!   FREE             a held block
 //! ```
 //!
 //! The bytes are in zones of 32 KiB of the medium. A zone is allocated when the first block in it is entered.
@@ -45,6 +46,7 @@ const RECENT: u8 = 0x20;
 const USED: u8 = 0x40;
 const FREE: u8 = 0x80;
 const XOR_RESERVED: u8 = USED ^ RECENT;
+const XOR_HELD: u8 = USED ^ FREE;
 
 /// The block behind one of an exact size starts at most this many slots behind it.
 const NEAR: usize = ((OFFSET_IN_SLOT as u64 + MAX_EXACT + OVERHEAD) / SLOT) as usize;
@@ -53,7 +55,7 @@ const _: () = {
     assert!(SLOT.is_power_of_two(), "slots are found by shifts");
     assert!(OFFSET_IN_SLOT as u64 == SLOT - 1, "a byte has room for each offset in a slot");
     assert!(OFFSET_IN_SLOT ^ RECENT ^ USED ^ FREE == u8::MAX, "no bit means two things");
-    assert!(FREE == 1 << 7, "free_bits takes the highest bit of each byte");
+    assert!(FREE == 1 << 7 && USED == FREE >> 1, "free_bits takes the two highest bits of each byte");
     assert!(NEAR - 1 == GROUP, "the slots between two near starts are read at once");
     assert!(SLOTS > 2 * NEAR, "a zone has slots whose near ones are all in it");
     assert!(SLOTS_PER_GRANULE == 16, "in_set_in_granule reads two groups of 8 slots");
@@ -70,6 +72,8 @@ pub enum SlotState {
     InSet,
     /// Nobody may allocate the block, as in [`super::State::Reserved`].
     Reserved,
+    /// Nobody may allocate the block yet, as in [`super::State::Held`].
+    Held,
 }
 
 impl SlotState {
@@ -79,6 +83,7 @@ impl SlotState {
             SlotState::Live => State::Live,
             SlotState::Recent | SlotState::InSet => State::Free,
             SlotState::Reserved => State::Reserved,
+            SlotState::Held => State::Held,
         }
     }
 
@@ -88,6 +93,7 @@ impl SlotState {
             SlotState::Recent => USED | RECENT,
             SlotState::InSet => USED | FREE,
             SlotState::Reserved => RECENT,
+            SlotState::Held => FREE,
         };
         state | offset_in_slot(start)
     }
@@ -364,7 +370,7 @@ pub mod unlocked {
                 return Some(zone_start + ((slot as u64) << SLOT_SHIFT) + (byte & OFFSET_IN_SLOT) as u64);
             }
             if byte != 0 && byte & USED == 0 {
-                return None; // a transaction has it
+                return None; // reserved or held
             }
         }
         None
@@ -379,6 +385,7 @@ fn state_at(start: u64, byte: u8) -> Option<SlotState> {
         RECENT => Some(SlotState::Recent),
         FREE => Some(SlotState::InSet),
         XOR_RESERVED => Some(SlotState::Reserved),
+        XOR_HELD => Some(SlotState::Held),
         _ => None,
     }
 }
@@ -404,9 +411,10 @@ fn sixteen(slots: &[AtomicU8]) -> u128 {
     u128::from_le_bytes(bytes(slots))
 }
 
-/// Bit i is the FREE bit of slot i of these 8.
+/// Bit i is set iff slot i of these 8 has the bits FREE and USED: its block is in a set.
 fn free_bits(slots: &[AtomicU8]) -> u64 {
     let bytes = u64::from_le_bytes(bytes(slots));
+    let bytes = bytes & bytes << 1; // the bit beside it; from the byte below it comes a lowest bit only
     // Takes each byte's highest bit and packs them: the product has bit 8 i of the left factor at 56 + i.
     (bytes >> 7 & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080) >> 56
 }

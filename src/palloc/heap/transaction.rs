@@ -902,7 +902,7 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Frees a block, joined with its neighbours unless their markers were overwritten. Without PALLOC_SYNC only.
-    fn free_reserved_or_unjoined(&mut self, block: Extent, inner: &[Extent]) {
+    pub(super) fn free_reserved_or_unjoined(&mut self, block: Extent, inner: &[Extent]) {
         if self.free_reserved(block, inner).is_err() {
             self.tx.unjoined = true;
             self.medium.store(block.start, Marker::free(block.data_len).0);
