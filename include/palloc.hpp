@@ -16,7 +16,13 @@
  *                          std::pmr::memory_resource of a medium and of an arena.
  *
  * The names are in the namespace libpalloc, because palloc is a function. Each function is named after the C function that it calls,
- * fails iff that does, and has the same thread rules. get() returns what the C functions take, for those that have no name here.
+ * fails iff that does, and has the same thread rules. get() returns what the C functions take, for those that have no name here:
+ *
+ *   palloc_first, palloc_walk              medium::begin does their work; palloc_walk has the free blocks too.
+ *   palloc_unreachable, palloc_check, palloc_salvage
+ *                                          They look for lost blobs and for damage; the last two take the name of a file.
+ *   vmem.h                                 All functions but those of the growing arena, vmem_grow_*.
+ *   buflib.h                               All functions but those that the comments of pool, pin and block name.
  *
  * This program adds a note with each run, and prints all of them.
  *
@@ -109,7 +115,10 @@ inline bool failed(int number, const char *text)
 }
 
 /* Whether the call of palloc.h succeeded. */
-inline bool checked(bool succeeded) { return succeeded || failed(errno, palloc_error()); }
+inline bool checked(bool succeeded)
+{
+    return succeeded || failed(errno, palloc_error());
+}
 
 /* Whether the call of palloc.h, which reports a failure by errno only, succeeded. A success leaves errno as it was. */
 template <class Call> bool checked_by_errno(Call call)

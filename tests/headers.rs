@@ -134,6 +134,30 @@ fn the_export_map_is_sorted() {
     assert!(map.contains("palloc_init;"), "the map was not read");
 }
 
+/// palloc.hpp is written by hand: it calls each function of palloc.h and of the growing arena, or its head names it among those that have no
+/// name there.
+#[test]
+fn each_function_is_in_palloc_hpp_or_left_out_by_name() {
+    let hpp = fs::read_to_string(root().join("include/palloc.hpp")).unwrap();
+    let (_, left_out) = hpp.split_once("have no name here:").expect("the head has the list");
+    let (left_out, _) = left_out.split_once(" *   vmem.h ").expect("the head has the list");
+    let words = |text: &str| -> BTreeSet<String> {
+        text.split(|c: char| c != '_' && !c.is_ascii_alphanumeric()).map(str::to_owned).collect()
+    };
+    let (mut used, left_out) = (used_names(&hpp), words(left_out));
+    // What inline functions call.
+    for inline in ["headers/palloc.epilogue.h", "headers/vmem.epilogue.h"] {
+        used.append(&mut used_names(&fs::read_to_string(root().join(inline)).unwrap()));
+    }
+    let arena = exports("vmem").into_iter().filter(|name| name.starts_with("vmem_grow_"));
+    let faults: Vec<_> = exports("palloc")
+        .into_iter()
+        .chain(arena)
+        .filter(|name| used.contains(name) == left_out.contains(name))
+        .collect();
+    assert!(faults.is_empty(), "include/palloc.hpp: neither a member nor left out by name, or both: {faults:?}");
+}
+
 /// Whoever adds a function learns here which files still lack it. CONTRIBUTING.md has the steps.
 #[test]
 fn a_new_function_is_in_every_file() {
