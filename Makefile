@@ -207,7 +207,7 @@ bench-report: all
 	@benches/run.sh report
 
 headers:
-	UPDATE_HEADERS=1 $(CARGO) test $(CARGOFLAGS) --test headers --test man --test dependencies -- --skip a_new_function_is_in_every_file
+	UPDATE_HEADERS=1 $(CARGO) test $(CARGOFLAGS) --test headers --test man --test dependencies -- --skip a_new_function
 
 abi:
 	packaging/abi.sh packaging/libpalloc.abi
