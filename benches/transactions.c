@@ -7,6 +7,7 @@
  *
  * durable   on the disk when the commit returns: wall-clock time, and syncs. A sync is a call of fdatasync, fsync or msync, or a write
  *           to a descriptor with O_DSYNC. The engines take turns in each round
+ * amortised syncs of many transactions of libpalloc: those of palloc_commit, and those of the calls before it
  * memory    without PALLOC_SYNC, beside libpmemobj that only flushes caches: CPU time
  * threads   1, 2, 4 and 8 threads with transactions of their own on one durable medium
  * leaks     of a program that is killed in "allocate, fill, link" and "unlink, free", with transactions and with plain calls
@@ -70,9 +71,9 @@ static void our_close(void *medium)
     free(medium);
 }
 
-static int our_run(void *medium, const uint64_t *gone, int freed, uint64_t *news, const char *bytes, uint64_t value)
+/* NULL on failure. */
+static struct palloc_tx *our_changes(struct ours *m, const uint64_t *gone, int freed, uint64_t *news, const char *bytes, uint64_t value)
 {
-    struct ours *m = (struct ours *)medium;
     struct palloc_tx *tx = palloc_begin(m->pt);
     int failed = tx == NULL;
 
@@ -85,7 +86,14 @@ static int our_run(void *medium, const uint64_t *gone, int freed, uint64_t *news
         failed = palloc_tx_free(tx, gone[i]) != 0;
     for (uint64_t i = 0; i < WORDS && !failed; i++)
         failed = palloc_tx_store(tx, m->words + 8 * i, &value, 8) != 0;
-    return !failed && palloc_commit(tx) == 0;
+    return failed ? NULL : tx;
+}
+
+static int our_run(void *medium, const uint64_t *gone, int freed, uint64_t *news, const char *bytes, uint64_t value)
+{
+    struct palloc_tx *tx = our_changes((struct ours *)medium, gone, freed, news, bytes, value);
+
+    return tx != NULL && palloc_commit(tx) == 0;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------------- LMDB */
@@ -402,6 +410,49 @@ static void beside_others(int durable)
     }
 }
 
+/* ------------------------------------------------------------------------------------------------------------------- amortised syncs */
+
+enum { IN_COMMIT, ELSEWHERE };
+
+/* Of many transactions, one after the other: those of palloc_commit, and those of the calls before it. */
+static void count_syncs(void *arg, double *figures)
+{
+    const int count = *(const int *)arg;
+    uint64_t *blobs = (uint64_t *)calloc((size_t)(count + OLD) * NEWS, sizeof *blobs), *gone = blobs, *news = blobs;
+    unsigned in_commit = 0, all = 0;
+    char bytes[BLOB] = {7};
+    struct ours *m;
+
+    MUST(blobs != NULL && (m = (struct ours *)our_create(file, 1)) != NULL);
+    for (int i = -OLD; i < count; i++, news += NEWS) {
+        const unsigned before = syncs;
+        struct palloc_tx *tx = our_changes(m, gone, i < 0 ? 0 : FREED, news, bytes, 0);
+        const unsigned at_commit = syncs;
+        MUST(tx != NULL && palloc_commit(tx) == 0);
+        if (i >= 0) {
+            gone += FREED;
+            all += syncs - before;
+            in_commit += syncs - at_commit;
+        }
+    }
+    figures[IN_COMMIT] = (double)in_commit / count;
+    figures[ELSEWHERE] = (double)(all - in_commit) / count;
+    our_close(m);
+}
+
+static void amortised(void)
+{
+    int count = smoke() ? 200 : 10000;
+    double figures[FIGURES] = {0};
+
+    MUST(in_process(count_syncs, &count, figures));
+    unlink(file);
+    printf("\n### transactions: syncs of one, amortised over %d\n\n"
+           "|                                  | syncs  |\n| -------------------------------- | -----: |\n"
+           "| palloc_commit                    | %6.4f |\n| regions, and growth of the file  | %6.4f |\n",
+           count, figures[IN_COMMIT], figures[ELSEWHERE]);
+}
+
 /* ------------------------------------------------------------------------------------------------------------------------ threads */
 
 struct worker {
@@ -554,6 +605,7 @@ int main(int argc, char **argv)
     snprintf(disk_file, sizeof disk_file, "%s/palloc_bench_tx_durable.%d", argc > 2 ? argv[2] : ".", (int)getpid());
     setvbuf(stdout, NULL, _IOLBF, 0);
     beside_others(1);
+    amortised();
     threads();
     beside_others(0);
     fflush(stdout);

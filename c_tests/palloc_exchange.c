@@ -20,6 +20,7 @@ enum transaction {
     COMMITTED,   /* its record is on the disk, and nothing else */
     PARTLY_DONE, /* some of its changes too, whichever */
     DONE,        /* all of them */
+    BOTH,        /* all of them, and the record of the transaction before it, which was not taken back on the disk, has its tag still */
 };
 
 static const struct kind {
@@ -50,6 +51,8 @@ static const struct kind {
     {"tx_partly_done", PALLOC_DYNAMIC | PALLOC_SYNC, 0, NULL, 0, 0, 40, PARTLY_DONE},
     {"tx_partly_done_static", PALLOC_SYNC, 90000, NULL, 0, 0, 40, PARTLY_DONE},
     {"tx_done", PALLOC_DYNAMIC | PALLOC_SYNC, 0, NULL, 0, 0, 40, DONE},
+    {"tx_both", PALLOC_DYNAMIC | PALLOC_SYNC, 0, NULL, 0, 0, 40, BOTH},
+    {"tx_both_static", PALLOC_SYNC, 90000, NULL, 0, 0, 40, BOTH},
     {"tx_odd_committed", PALLOC_DYNAMIC | PALLOC_SYNC, 0, "g1_03_dynamic_fragmented", 0, 0, 40, COMMITTED},
     {"tx_odd_partly_done", PALLOC_DYNAMIC | PALLOC_SYNC, 0, "g1_03_dynamic_fragmented", 0, 0, 40, PARTLY_DONE},
 };
@@ -182,6 +185,8 @@ static int end_in_transaction(struct palloc_t *pt, const char *path, const struc
     struct blob made[BLOBS], freed[BLOBS / 2], stored[BLOBS / 2];
     struct bytes before, after;
     uint8_t *bytes = xmalloc((size_t)s->max_size * 2 + 64);
+    uint8_t tag[8] = {0};
+    uint64_t log, place = 0;
     size_t k, first;
     unsigned regions = 0;
 
@@ -190,8 +195,24 @@ static int end_in_transaction(struct palloc_t *pt, const char *path, const struc
     palloc_close(pt); /* so that no address is in use: on Windows a medium whose addresses are in use is not cut, and grows by more */
     pt = palloc_init(path, kind->flags);
     MUST(s, CHECK(pt != NULL));
+    MUST(s, CHECK(s->count >= 2 * BLOBS));
+    first = (size_t)rng_below(rng, s->count - BLOBS);
+    if (kind->transaction == BOTH) { /* its stores are not those that are found: a replay goes by age */
+        memset(bytes, 7, 8);
+        tx = palloc_begin(pt);
+        for (k = 0; k < BLOBS / 2; k++)
+            MUST(s, CHECK_EQ_I(palloc_tx_store(tx, s->at[first + 2 * k + 1].ptr, bytes, 8), 0));
+        MUST(s, CHECK_EQ_I(palloc_commit(tx), 0));
+        file_copy(path, "before.copy");
+        before = file_read("before.copy");
+        log = block_with_tag(&before, "TX");
+        place = log + 8 + get64(before.at + log);
+        MUST(s, CHECK(log != 0));
+        memcpy(tag, before.at + place, 8);
+        bytes_free(&before);
+    }
     tx = palloc_begin(pt);
-    MUST(s, CHECK(tx != NULL) && CHECK(s->count >= 2 * BLOBS));
+    MUST(s, CHECK(tx != NULL));
     for (k = 0; k < BLOBS; k++) {
         struct blob *b = &made[k];
         void *data;
@@ -202,7 +223,6 @@ static int end_in_transaction(struct palloc_t *pt, const char *path, const struc
         MUST(s, CHECK(data != NULL));
         pattern_fill(data, b->id, 0, b->sure);
     }
-    first = (size_t)rng_below(rng, s->count - BLOBS);
     for (k = 0; k < BLOBS / 2; k++) {
         freed[k] = s->at[first + 2 * k];
         MUST(s, CHECK_EQ_I(palloc_tx_free(tx, freed[k].ptr), 0));
@@ -241,6 +261,10 @@ static int end_in_transaction(struct palloc_t *pt, const char *path, const struc
         }
     }
     CHECK(regions > 0 && block_with_tag(&after, "TX") != 0);
+    if (kind->transaction == BOTH) {
+        CHECK(memcmp(after.at + place, "RS", 2) == 0);
+        memcpy(after.at + place, tag, sizeof tag);
+    }
     palloc_close(pt);
     file_write(path, after.at, after.size);
     bytes_free(&before);

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::format::{Extent, HEADER, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, STEP, WORD, header};
 use super::heap::{Changes, Heap};
 use super::memory::{Blobs, MemMedium, blobs, closed};
-use super::record::{Change, HEAD, UNIT, Writer, idle_tag, unit_bytes, units_of};
+use super::record::{Change, HEAD, UNIT, Writer, committed_tag, idle_tag, unit_bytes, units_of};
 use super::{Error, Flags, Result, recover};
 
 /// No medium becomes larger: so the bytes do not move.
@@ -453,8 +453,8 @@ impl Crafted {
         self.bytes[at as usize..][..8].copy_from_slice(&word.to_be_bytes());
     }
 
-    /// The first byte is how many blocks there are, each has two: its kind and its size. Then for each log how many changes it has, and
-    /// for each of these four bytes.
+    /// The first byte is how many blocks there are, each has two: its kind and its size. The end marker of a live or a free block may be a
+    /// tag. Then for each log how many changes it has, and for each of these four bytes; its record may be damaged.
     fn new(data: &[u8]) -> Option<Crafted> {
         let (&count, data) = data.split_first()?;
         let count = 2 + usize::from(count % 12);
@@ -470,13 +470,21 @@ impl Crafted {
             crafted.bytes.resize(extent.end() as usize, block[1]);
             let marker = if block[0] & 3 == 1 { Marker::free(data_len) } else { Marker::live(data_len) };
             crafted.put(start, marker.0);
-            let mut end = marker.0;
+            let own_tag = idle_tag(extent.end_marker());
+            let mut end = match block[0] >> 2 & 7 {
+                0 => idle_tag(start),                          // of another place
+                1 => idle_tag(extent.end_marker() + OVERHEAD), // and another one
+                2 => committed_tag(block[1].into(), start),    // of no record
+                3 => own_tag,
+                _ => marker.0,
+            };
             match block[0] & 3 {
                 1 => crafted.free.push(extent),
                 2 => {
                     logs.push((extent, block[0]));
-                    end = idle_tag(extent.end_marker());
+                    end = own_tag;
                 }
+                _ if end == own_tag => {} // nobody's
                 _ => crafted.live.push(extent),
             }
             crafted.put(extent.end_marker(), end);
@@ -488,6 +496,7 @@ impl Crafted {
             let mut own = MemMedium::new(std::mem::take(&mut crafted.bytes));
             let mut writer = Writer::new(log.start, u64::from(kind >> 4));
             let most = (log.data_len.saturating_sub(HEAD) / UNIT) as usize;
+            let named = (crafted.marked.len(), crafted.freed.len(), crafted.stored.len());
             rest = behind;
             for _ in 0..count {
                 let Some((&[what, which, a, b], behind)) = rest.split_first_chunk() else { break };
@@ -528,6 +537,12 @@ impl Crafted {
                 writer.units(&mut own, &units);
                 let tag = writer.finish(&mut own);
                 own.bytes[log.end_marker() as usize..][..8].copy_from_slice(&tag.to_be_bytes());
+                if kind >> 2 & 7 == 0 && !units.is_empty() {
+                    own.bytes[(log.blob() + HEAD + UNIT - 2) as usize] ^= 1; // then it is no record, and names nothing
+                    crafted.marked.truncate(named.0);
+                    crafted.freed.truncate(named.1);
+                    crafted.stored.truncate(named.2);
+                }
             }
             crafted.bytes = own.bytes;
         }

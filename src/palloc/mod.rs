@@ -321,11 +321,10 @@ impl Palloc {
         // SAFETY: as above.
         let block = unsafe {
             match changes.last_stored(at, len) {
-                Some(last) => self.view.block(last.blob()),
-                None => self.view.block_with(at),
+                Some(last) => Some(last).filter(|&last| self.view.has(last)),
+                None => self.view.block_with(at).filter(|&block| is_inside(block, at, len)),
             }
         };
-        let block = block.filter(|&block| is_inside(block, at, len));
         block.is_some_and(|block| matches!(changes.store(block, at, bytes), Ok(true)))
     }
 

@@ -98,6 +98,16 @@ impl View {
         is_next.then_some(block)
     }
 
+    /// Whether this block of a blob, which the view or the heap knew, is still there. False too if the view does not know.
+    ///
+    /// # Safety
+    /// As of `data`.
+    #[inline]
+    pub unsafe fn has(&self, block: Extent) -> bool {
+        // SAFETY: passed on to the caller.
+        unsafe { self.live(block.blob()) }.is_some_and(|live| live.block == block)
+    }
+
     /// The last block that starts at or before `at`, if it is that of a blob and starts near. None if the view does not know.
     ///
     /// # Safety
@@ -183,6 +193,9 @@ mod tests {
                     let with = [0, 8, size - 1].map(|offset| block_with(blob + offset));
                     let block = Extent { start: start_of(blob), data_len: size };
                     assert!(with.iter().all(|with| with.is_none_or(|with| with == block)), "{with:?} {block:?}");
+                    // SAFETY: the heap is not dropped.
+                    let has = |n| unsafe { medium.view.has(Extent { data_len: n, ..block }) };
+                    assert!((has(size) || known_size.is_none()) && !has(size + 16) && !has(size - 16), "{block:?}");
                     let behind = block_with(block.end());
                     assert!(behind.is_none_or(|other| other == block || other.start == block.end()), "{behind:?}");
                     known += usize::from(known_size.is_some()) + usize::from(known_next.is_some());

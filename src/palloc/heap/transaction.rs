@@ -78,6 +78,9 @@ pub(super) fn capacity(log: Extent) -> usize {
 
 /// How many units the record of a store of these bytes takes.
 fn units_of_store(bytes: &[u8]) -> usize {
+    if (1..=MAX_STORE).contains(&bytes.len()) {
+        return 1 + record::units_of(bytes.len());
+    }
     bytes.chunks(MAX_STORE).map(|part| 1 + record::units_of(part.len())).sum()
 }
 
@@ -164,14 +167,23 @@ impl Changes {
             region.next == region.end || region.next + MIN_BLOCK <= region.end,
             "`split` leaves a block or nothing"
         );
-        let place = self.new_blobs.partition_point(|new| new.block.start < block.start);
-        self.new_blobs.insert(place, NewBlob { block, is_first: block.start == region.start, data });
+        let is_first = block.start == region.start;
+        self.new_blobs.insert(self.new_blobs_up_to(block.blob()), NewBlob { block, is_first, data });
         Ok(Some(block.blob()))
+    }
+
+    /// How many new blobs start at or before `at`. Nearly always it is in or behind the last one.
+    #[inline]
+    fn new_blobs_up_to(&self, at: u64) -> usize {
+        match self.new_blobs.last() {
+            Some(last) if at < last.block.blob() => self.new_blobs.partition_point(|new| new.block.blob() <= at),
+            _ => self.new_blobs.len(),
+        }
     }
 
     /// The new blob that has all of these bytes.
     fn new_blob_around(&self, at: u64, len: u64) -> Option<&NewBlob> {
-        let new = &self.new_blobs[self.new_blobs.partition_point(|new| new.block.blob() <= at).checked_sub(1)?];
+        let new = &self.new_blobs[self.new_blobs_up_to(at).checked_sub(1)?];
         is_inside(new.block, at, len).then_some(new)
     }
 
@@ -683,7 +695,6 @@ impl<M: Medium> Heap<M> {
         let Step::Record { log, .. } = step else { return };
         let durable = self.medium.is_durable();
         self.retired();
-        self.end_quarantine();
         for changes in group {
             for (at, marker) in changes.start_markers() {
                 self.medium.store(at, marker.0);
@@ -730,12 +741,14 @@ impl<M: Medium> Heap<M> {
         }
     }
 
-    /// The record of the last transaction was taken back: its log is idle again, or spent if it was that transaction's own.
+    /// The record of the last transaction, if there is one, was taken back: its quarantine ends, and its log is idle again, or spent if it
+    /// was that transaction's own.
     fn retired(&mut self) {
         let Some(log) = self.tx.outstanding.take() else { return };
         if !self.tx.logs.contains(&Some(log)) {
             self.tx.spent.push(log);
         }
+        self.end_quarantine();
     }
 
     /// The blocks in the quarantine become free, joined with free neighbours by one store each. The start markers that no block begins
@@ -816,7 +829,6 @@ impl<M: Medium> Heap<M> {
             self.store_idle_tag(outstanding);
         }
         self.retired();
-        self.end_quarantine();
         if self.tx.tail_freed {
             if let Some(tail) = self.free_before(self.size) {
                 let slack = self.slack().map(|slack| slack.start);
