@@ -454,7 +454,7 @@ impl Crafted {
     }
 
     /// The first byte is how many blocks there are, each has two: its kind and its size. The end marker of a live or a free block may be a
-    /// tag. Then for each log how many changes it has, and for each of these four bytes; its record may be damaged.
+    /// tag. Then for each log how many changes it has, and for each of these four bytes; its record or its tag may be damaged.
     fn new(data: &[u8]) -> Option<Crafted> {
         let (&count, data) = data.split_first()?;
         let count = 2 + usize::from(count % 12);
@@ -525,7 +525,14 @@ impl Crafted {
                         more.resize(more.len() + units_of(len.into()) * UNIT as usize, what);
                         crafted.stored.push((at, at + u64::from(len)));
                     }
-                    _ => more.extend_from_slice(&unit_bytes([u64::from(a) << 56 | u64::from(which), u64::from(b)])),
+                    _ if b & 1 == 0 => {
+                        more.extend_from_slice(&unit_bytes([u64::from(a) << 56 | u64::from(which), u64::from(b)]))
+                    }
+                    // Of more bytes than any record here has.
+                    _ => {
+                        let store = Change::Store { block: block.start, at: block.blob(), len: 31 * UNIT as u16 };
+                        more.extend_from_slice(&unit_bytes(store.encode()));
+                    }
                 }
                 if (units.len() + more.len()) / UNIT as usize > most {
                     break;
@@ -536,13 +543,17 @@ impl Crafted {
             if log.data_len >= HEAD {
                 writer.units(&mut own, &units);
                 let tag = writer.finish(&mut own);
-                own.bytes[log.end_marker() as usize..][..8].copy_from_slice(&tag.to_be_bytes());
-                if kind >> 2 & 7 == 0 && !units.is_empty() {
-                    own.bytes[(log.blob() + HEAD + UNIT - 2) as usize] ^= 1; // then it is no record, and names nothing
+                let variant = kind >> 2 & 7; // 0 and 1: it is no record, or that of another tag, and names nothing
+                if variant == 0 && !units.is_empty() {
+                    own.bytes[(log.blob() + HEAD + UNIT - 2) as usize] ^= 1;
+                }
+                if variant < 2 {
                     crafted.marked.truncate(named.0);
                     crafted.freed.truncate(named.1);
                     crafted.stored.truncate(named.2);
                 }
+                let tag = tag ^ u64::from(variant == 1);
+                own.bytes[log.end_marker() as usize..][..8].copy_from_slice(&tag.to_be_bytes());
             }
             crafted.bytes = own.bytes;
         }

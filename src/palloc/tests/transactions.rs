@@ -9,7 +9,10 @@ use super::{
     Blobs, Flags, Heap, MemMedium, Operation, Random, Result, blobs, check_killed, closed, every_short_sequence, fill,
     is_deep, open, random_operation, recover,
 };
+use crate::palloc::error::Error;
+use crate::palloc::format::Extent;
 use crate::palloc::heap::Changes;
+use crate::palloc::record::MAX_OFFSET;
 use crate::palloc::sabotage::{BROKEN, Rule};
 
 /// A transaction with new blobs, which are filled, frees and stores, at random. It is cancelled where the medium is full, and sometimes.
@@ -521,4 +524,19 @@ fn whatever_call_fails_in_a_transaction_nothing_is_done() {
             assert!(failed > 100, "{failed}");
         }
     }
+}
+
+#[test]
+fn blocks_behind_what_48_bits_name_are_in_no_transaction() {
+    let mut heap = recover::open(MemMedium::new(Vec::new()), Flags::DYNAMIC).unwrap().0;
+    let mut changes = heap.begin().unwrap();
+    let block = |start| Extent { start, data_len: 48 };
+    for start in [MAX_OFFSET, MAX_OFFSET + 64] {
+        assert!(matches!(changes.free(block(start)), Err(Error::TooLarge(_))));
+        assert!(matches!(changes.store(block(start), start + 8, &[1; 8]), Err(Error::TooLarge(_))));
+    }
+    assert!(matches!(changes.store(block(MAX_OFFSET - 16), MAX_OFFSET - 8, &[1; 8]), Err(Error::TooLarge(_))));
+    assert!(changes.store(block(MAX_OFFSET - 24), MAX_OFFSET - 16, &[1; 8]).unwrap());
+    assert!(changes.free(block(MAX_OFFSET - 64)).unwrap());
+    heap.tx_cancel(&mut changes);
 }
