@@ -11,7 +11,7 @@
 ##   make check-mutants   small changes of the code, and whether a test fails: a random sample, MUTANTS_SECONDS (3600); needs cargo-mutants
 ##   make fuzz            libFuzzer, FUZZ_SECONDS (120) for each target, and a table; new inputs end up in build/fuzz
 ##   make fuzz-regress    the inputs in fuzz/corpus again, and mutants of them, without libFuzzer; part of make check
-##   make coverage        lines and branches that Rust tests and fuzz corpora run: a table by file; needs llvm-tools of rustup
+##   make coverage        lines and branches that Rust tests, C programs and fuzz corpora run: a table by file; needs llvm-tools of rustup
 ##   make bench           figures beside those of other allocators that are installed; nothing passes or fails
 ##   make bench-report    the same, and writes docs/PERFORMANCE.md (needs python3)
 ##   make headers         writes include/*.h from src/ffi and headers/, and man/*.3 from these

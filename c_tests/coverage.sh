@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Which lines and branches of src/ the Rust tests and the fuzz corpora run: a table by file, in build/coverage/table.md, and beside it the
-# lines that none of them runs. The C programs, which alone run most of src/ffi, are not counted. Needs the LLVM tools of the compiler (rustup component add llvm-tools).
+# Which lines and branches of src/ the Rust tests, the fuzz corpora and the C programs run: a table by file, in build/coverage/table.md, and
+# beside it not-run.txt, the lines that none of them runs. A process that a test kills writes no counts. Needs the LLVM tools of the
+# compiler (rustup component add llvm-tools). About 20 minutes.
 #
-#   c_tests/coverage.sh [FILTER...]      only the tests whose names contain one of these
+#   c_tests/coverage.sh [FILTER...]      only the Rust tests whose names contain one of these, and no C program
 . "$(dirname "$0")/lib.sh"
 : "${CARGO:=cargo}" "${CARGOFLAGS=--locked}"
 cd "$ROOT" || exit
@@ -29,6 +30,20 @@ $CARGO test $CARGOFLAGS --no-run --message-format=json $tests 2>"$OUT/build.log"
 # shellcheck disable=SC2086
 $CARGO test $CARGOFLAGS --no-fail-fast $tests -- "$@" >"$OUT/tests.log" 2>&1 ||
     echo "Some tests failed: $OUT/tests.log"
+
+if [ $# -eq 0 ]; then
+    # The C programs, with a static library that counts too.
+    # shellcheck disable=SC2086
+    $CARGO rustc $CARGOFLAGS --release --lib --crate-type staticlib >>"$OUT/build.log" 2>&1 || { tail -n 30 "$OUT/build.log"; exit 1; }
+    # A program for llvm-cov: it has every function of the library, since that is one object file.
+    echo 'int palloc_close(void *); int main(void) { return palloc_close(0); }' >"$WORK/any.c"
+    # shellcheck disable=SC2086
+    $CC "$WORK/any.c" "$CARGO_TARGET_DIR/release/libpalloc.a" $LIBS -o "$OUT/palloc-c" || exit
+    echo "$OUT/palloc-c" >>"$OUT/programs"
+    (unset RUSTFLAGS RUSTDOCFLAGS RUSTC_BOOTSTRAP CARGO_TARGET_DIR
+        TEST_LIB=$ROOT/target/coverage/release KINDS=static c_tests/run.sh) >"$OUT/c_tests.log" 2>&1 ||
+        echo "Some C programs failed, which may be due to the counting: $OUT/c_tests.log"
+fi
 
 "$TOOLS/llvm-profdata" merge -sparse "$OUT"/*.profraw -o "$OUT/all.profdata" || exit
 objects=

@@ -4,7 +4,7 @@
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 : "${CC:=cc}" "${CXX:=g++}" "${AR:=ar}" "${CFLAGS=-O2 -g}" "${LDFLAGS=}" "${LIBS=-lpthread -lm -ldl}" "${NM:=nm}" "${MAKE:=make}" "${RUSTC:=rustc}"
-LIB=$ROOT/build${TARGET:+/$TARGET}/lib
+LIB=${TEST_LIB:-"$ROOT/build${TARGET:+/$TARGET}/lib"}
 STRICT="-Wall -Wextra -Wpedantic -Werror"
 
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/palloc.XXXXXX")

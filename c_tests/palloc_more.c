@@ -255,7 +255,8 @@ static void trim_on(const char *directory, const char *kind)
             ptr[i] = i % 4 ? palloc(pt, 256 << 10) : pcalloc(pt, 256, 1024);
             CHECK(ptr[i] != 0);
         }
-        CHECK(file_disk(path) >= 64 * (uint64_t)(256 << 10));
+        if (!is_emulated()) /* ext2 has no fallocate(), and advice does nothing there */
+            CHECK(file_disk(path) >= 64 * (uint64_t)(256 << 10));
         for (i = 0; i < 64; i += 2)
             blob_write(pt, ptr[i], i, 0, 256 << 10, BY_ADDRESS);
         for (i = 0; i < 64; i++)

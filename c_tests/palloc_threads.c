@@ -371,7 +371,7 @@ static void readers_beside_a_writer(void)
             if (!reads_right(known.pt, known.at[t]))
                 break;
         CHECK_VIEW(known.pt);
-        if (round == 1) /* else the mapping is as long as the medium can be, but on small systems */
+        if (round == 1 && !is_emulated()) /* else the mapping is as long as the medium can be, but on small systems */
             CHECK(palloc_at(known.pt, first) != address);
         errno = 0;
         CHECK(palloc_at(known.pt, known.pt->size) == NULL);

@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "both_generations.h"
+#include "support/emulated.h"
 #include "support/files.h"
 #include "support/medium.h"
 #include "support/pattern.h"

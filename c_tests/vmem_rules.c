@@ -401,21 +401,6 @@ static void releasing(void)
     CHECK_DOES(vmem_release(neighbour, 4 * page));
 }
 
-#ifndef _WIN32
-/* qemu-user says yes to every advice, and follows few. */
-static int advice_is_taken(void)
-{
-    char *p = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    unsigned char in_memory = 0;
-    int taken;
-
-    REQUIRE(p != MAP_FAILED);
-    taken = madvise(p, page, 23 /* MADV_POPULATE_WRITE */) != 0 || (mincore(p, page, &in_memory) == 0 && in_memory % 2 == 1);
-    munmap(p, page);
-    return taken;
-}
-#endif
-
 static void contents(void)
 {
     size_t size = 64 * page;
@@ -437,7 +422,7 @@ static void contents(void)
 #ifdef _WIN32
     CHECK_EQ_I(in_memory(p, size), size);
 #else
-    if (!advice_is_taken())
+    if (is_emulated())
         SKIP("the system reports success and does not bring pages in");
     else
         CHECK(resident() - before > (long long)(size / 2));

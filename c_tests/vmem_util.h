@@ -8,6 +8,7 @@
 #include <vmem.h>
 
 #define TAP_ERROR_TEXT() vmem_get_error_message()
+#include "support/emulated.h"
 #include "support/random.h"
 #include "tap.h"
 
