@@ -96,12 +96,13 @@ static size_t lock_all(size_t wanted)
 
 static int all_locked(void *unused)
 {
+    int emulated = is_emulated(); /* not to be seen once all memory is locked */
     size_t size = lock_all(24 * MIB) / 3 * 2 / page * page;
     unsigned char *p;
     int i;
 
     (void)unused;
-    if (size < 64 * page || is_emulated()) /* an emulator locks its own memory too */
+    if (size < 64 * page || emulated) /* an emulator locks its own memory too */
         return SKIPPED;
     p = vmem_reserve(size);
     if (!CHECK_DOES(p != NULL))
