@@ -16,7 +16,7 @@ broken() { # TEXT
         echo "$1" >>"$WORK/tree/docs/GUIDE.md" && reports "GUIDE.md: $2" python3 "$ROOT/packaging/make_html.py" "$WORK/broken" "$WORK/tree"
 }
 
-# What the search writes into the page.
+# The text that the search writes into the page.
 searched() { # QUERY
     limited "$browser" --headless --no-sandbox --disable-gpu --user-data-dir="$WORK/browser" --dump-dom "file://$SITE/index.html?q=$1" 2>/dev/null |
         grep -o '<h2>[0-9]* found</h2>\(<a href="[^"]*">\)\{0,1\}'

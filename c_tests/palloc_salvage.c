@@ -34,7 +34,7 @@ static void report(void *user, uint64_t offset, const char *what)
     reports++;
 }
 
-/* What a marker is overwritten by: nothing, noise, plausible sizes. `n` is the block's, `next` that of the block behind it. */
+/* The words that a marker is overwritten by: zeros, ones, noise, plausible sizes. `n` is the block's, `next` that of the block behind it. */
 enum { VALUES = 8 };
 
 static uint64_t value_for(unsigned which, uint64_t was, uint64_t n, uint64_t next, uint64_t to_end, struct rng *rng)

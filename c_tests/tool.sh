@@ -113,7 +113,7 @@ written_files() {
         [ -z "$(find "$WORK" -maxdepth 1 -name '*.tmp')" ]
 }
 
-# What is printed and can't be written is status 2 and says why. Nothing else is written to a file instead.
+# Output that can't be written is status 2, with the reason. Nothing else is written to a file instead.
 output_that_fails() {
     fresh || return
     for command in "stat m.db" "stat --json m.db" "check m.db" "list m.db" "list --json m.db" "dump m.db 16" "dump -o - m.db 16" "map m.db" \

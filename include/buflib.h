@@ -329,8 +329,8 @@ int buflib_alloc_maximum(struct buflib_context *ctx, const char *name, size_t *s
 /*
  * Cuts a block down to the `new_size` bytes from `new_start`, which lie where they are: bytes to
  * keep have to be moved there before. Its payload then starts exactly at `new_start`, aligned or
- * not; with NULL where it starts already. What was in front and behind is free. No callback runs. A
- * block may grow back to the end of its last word.
+ * not; with NULL where it starts already. The words in front and behind are free. No callback runs.
+ * A block may grow back to the end of its last word.
  *
  * Fails iff (false, and nothing has changed) the handle is bad; the range is not within the
  * payload, rounded up to words; a move_callback or sync_callback is running; or the pool is damaged

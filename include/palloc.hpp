@@ -48,7 +48,7 @@
  *           std::puts(medium.at(p)->text);
  *   }
  *
- * What a medium can hold
+ * Types that a medium can hold
  *
  *   Types that are trivially copyable, and aligned to at most 16 bytes: their bytes are all of them, also in the next run. Such a type
  *   has ptr<T> in place of pointers. Addresses are valid in one run only. Media of the original may be aligned to less: use palloc_data
@@ -91,7 +91,7 @@ inline namespace quiet {
 inline namespace throwing {
 #endif
 
-/* What a failure throws. */
+/* The exception of a failure. */
 class error : public std::runtime_error {
 public:
     error(int number, const char *text) : std::runtime_error(text), number_(number) {}
@@ -595,7 +595,7 @@ private:
     palloc_t *pt_;
 };
 
-/* Memory of an arena. What is deallocated is used again if nothing was allocated since, or else after pop_to or reset. */
+/* Memory of an arena. Memory that is deallocated is used again if nothing was allocated since, or else after pop_to or reset. */
 class arena_resource : public std::pmr::memory_resource {
 public:
     explicit arena_resource(arena &on) noexcept : arena_(on.get()) {}

@@ -145,7 +145,7 @@ fn a_new_function_is_in_palloc_hpp_or_left_out_by_name() {
         text.split(|c: char| c != '_' && !c.is_ascii_alphanumeric()).map(str::to_owned).collect()
     };
     let (mut used, left_out) = (used_names(&hpp), words(left_out));
-    // What inline functions call.
+    // The names that inline functions call.
     for inline in ["headers/palloc.epilogue.h", "headers/vmem.epilogue.h"] {
         used.append(&mut used_names(&fs::read_to_string(root().join(inline)).unwrap()));
     }
@@ -170,7 +170,7 @@ fn a_new_function_is_in_every_file() {
         }
     }
     let (map, abi) = (read("packaging/libpalloc.map"), read("packaging/libpalloc.abi"));
-    let mut tests = read("headers/vmem.epilogue.h"); // what inline functions call
+    let mut tests = read("headers/vmem.epilogue.h"); // the names that inline functions call
     for entry in fs::read_dir(root().join("c_tests")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| ["c", "h", "sh"].iter().any(|known| extension == *known)) {

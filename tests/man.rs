@@ -288,7 +288,7 @@ fn render(page: &str, header: &str, text: &str, date: &str) -> String {
     fold(&lines)
 }
 
-/// What a function returns, of its comment: the sentences that say so, and its values on failure.
+/// The sentences of a function's comment about its result, and its values on failure.
 fn returns(comment: &[String]) -> String {
     let text = comment.join("\n");
     let (mut out, mut failure) = (Vec::new(), Vec::new());

@@ -334,7 +334,7 @@ pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Erro
     skip_when_asking(ctx, joined);
     ctx.changed_at(start);
     if pool.get(block.start) == block.len {
-        // Inside of free words now: as in `shrink`.
+        // Inside of free words now: it may become payload, which must not look like a block.
         pool.set(block.start, 0);
     }
     if block.flags.pins > 0 {

@@ -42,7 +42,14 @@ pub(crate) fn compact(ctx: &Context) -> Result<bool> {
     let Some(first) = first else { return Ok(trimmed) };
     free_tree::clear(ctx);
     ctx.step_from.set(0);
-    let mut pass = Pass { ctx, pool: ctx.pool(), space: Space::default(), run: Extent::default(), moved: (0, 0) };
+    let mut pass = Pass {
+        ctx,
+        pool: ctx.pool(),
+        space: Space::default(),
+        run: Extent::default(),
+        moved_blocks: 0,
+        moved_words: 0,
+    };
     let walked = pass.run(first);
     pass.finish(walked).map(|gained| gained || trimmed)
 }
@@ -118,12 +125,12 @@ struct Pass<'a> {
     space: Space,
     /// Blocks without callbacks that move down by the gap, in one piece and soon: their handles say that they have.
     run: Extent,
-    /// Blocks and words.
-    moved: (usize, usize),
+    moved_blocks: usize,
+    moved_words: usize,
 }
 
 impl Pass<'_> {
-    /// Visits the blocks from `start` on; returns where it ended.
+    /// Visits the blocks from `start` on. Returns the end of the last one, and the fault that ended the walk, if any.
     fn run(&mut self, mut start: usize) -> (usize, Result<()>) {
         while start < self.ctx.end() {
             match self.step(start) {
@@ -153,6 +160,7 @@ impl Pass<'_> {
         }
         let ops = ops(self.ctx, &block)?;
         let pinned = block.flags.pins > 0;
+        // No callback is to be called: the block joins the run, which is copied in one piece.
         if fate == (Fate::Slide { by: self.space.gap }) && !pinned && matches!(ops, Ops::None) {
             if self.run.len == 0 {
                 self.run.start = start;
@@ -161,8 +169,8 @@ impl Pass<'_> {
             block.flags.prev = 0;
             block.send(self.pool, start - self.space.gap);
             self.pool.set_slot(block.handle, block.address - self.space.gap * W);
-            self.moved.0 += 1;
-            self.moved.1 += len;
+            self.moved_blocks += 1;
+            self.moved_words += len;
             return Ok(len);
         }
         self.move_run();
@@ -208,10 +216,10 @@ impl Pass<'_> {
         self.pool.set_slot(block.handle, address);
         self.pool.copy(from, to, block.len);
         if to + block.len <= from {
-            self.pool.set(from, 0); // as in `shrink`
+            self.pool.set(from, 0); // may become payload, which must not look like a block
         }
-        self.moved.0 += 1;
-        self.moved.1 += block.len;
+        self.moved_blocks += 1;
+        self.moved_words += block.len;
         if !matches!(ops, Ops::None) {
             ops.sync(self.ctx, &block, false);
         }
@@ -233,7 +241,7 @@ impl Pass<'_> {
     /// Joins the gap to the end space. If a callback damaged the pool, the pass ended early, and the gap becomes a free block there.
     fn finish(mut self, (end, walked): (usize, Result<()>)) -> Result<bool> {
         self.move_run();
-        self.ctx.count_moves(self.moved.0, self.moved.1);
+        self.ctx.count_moves(self.moved_blocks, self.moved_words);
         let hole = core::mem::take(&mut self.space.hole);
         let left = self.leave(hole);
         let gap = self.space.gap;
@@ -245,7 +253,7 @@ impl Pass<'_> {
         }
         self.ctx.set_end(end - gap);
         self.ctx.free_words.set(self.ctx.free_words.get() - gap);
-        Ok(self.moved.0 > 0 || gap > 0)
+        Ok(self.moved_blocks > 0 || gap > 0)
     }
 }
 
@@ -320,11 +328,11 @@ fn ask_each(ctx: &Context, hints: u32) -> Result<bool> {
             }
             wanted -= free;
         }
-        let all = || (ctx.free_words.get(), ctx.end(), handles::data(ctx, block.handle as i32).addr());
-        let before = all();
+        let progress = || (ctx.free_words.get(), ctx.end(), handles::data(ctx, block.handle as i32).addr());
+        let progress_before = progress();
         // The callback may free and shrink any block, so that a free block comes to reach over this place.
         ctx.next_to_ask.set(start);
-        gained |= ops.shrink(ctx, &block, position | wanted) && all() != before;
+        gained |= ops.shrink(ctx, &block, position | wanted) && progress() != progress_before;
         start = ctx.next_to_ask.get();
     }
     Ok(gained)

@@ -132,9 +132,9 @@ impl<'a> Plan<'a> {
     #[inline(always)]
     pub fn change(&mut self, change: Change) -> Result<()> {
         #[cfg(debug_assertions)]
-        let (writes, nodes) = (self.writes.len(), self.path.pushed - self.path.len());
-        let node = |block: &Extent| block.len >= NODE;
-        match (change.old.filter(node), change.new.filter(node)) {
+        let (writes_before, nodes_before) = (self.writes.len(), self.path.pushed - self.path.len());
+        let is_node = |block: &Extent| block.len >= NODE;
+        match (change.old.filter(is_node), change.new.filter(is_node)) {
             (None, None) => {}
             (None, Some(new)) => self.insert(new)?,
             (Some(old), None) => self.remove(old.start)?,
@@ -151,8 +151,8 @@ impl<'a> Plan<'a> {
         {
             self.changes += 1;
             assert!(self.changes <= MAX_CHANGES, "the plan has room for {MAX_CHANGES} changes");
-            let on_paths = self.path.pushed - nodes;
-            assert!(self.writes.len() - writes <= on_paths + OTHER_WRITES, "the plan has room for the writes");
+            let on_paths = self.path.pushed - nodes_before;
+            assert!(self.writes.len() - writes_before <= on_paths + OTHER_WRITES, "the plan has room for the writes");
         }
         Ok(())
     }
@@ -228,7 +228,7 @@ impl<'a> Plan<'a> {
         LEFT + ((key >> (self.tree_bits - 1 - depth)) & 1)
     }
 
-    /// Whether two keys belong to the subtree of the same node at `depth`.
+    /// Whether two keys belong to the subtree of the same node at `depth`: the first `depth` bits are equal.
     fn akin(&self, a: usize, b: usize, depth: usize) -> bool {
         (a ^ b) >> (self.tree_bits - depth) == 0
     }
@@ -243,7 +243,7 @@ impl<'a> Plan<'a> {
         self.pool.words + SECTIONS + section
     }
 
-    /// A word of the context: `now`, unless the plan writes to its place.
+    /// A word of the context, which is `now`, as the plan leaves it.
     #[inline(always)]
     fn cell(&self, place: usize, now: usize) -> usize {
         if self.writes.len() == 0 {
@@ -257,7 +257,7 @@ impl<'a> Plan<'a> {
         self.cell(self.root_place(section), self.ctx.roots[section].get())
     }
 
-    /// The first four words of a node.
+    /// The first four words of a node, as the plan leaves them.
     #[inline(always)]
     fn words(&self, node: usize) -> [usize; 4] {
         let mut words = self.pool.get_all(node);
@@ -356,7 +356,7 @@ impl<'a> Plan<'a> {
             if node.start == key {
                 break;
             }
-            // `follow` lets only `key` itself be at the depth at which no bit is left.
+            // At the depth at which no bit is left, `follow` accepts only `key` itself, so the loop has ended there.
             link = if self.side(key, depth) == LEFT { node.left } else { node.right };
             from = node.start;
         }

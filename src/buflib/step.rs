@@ -154,7 +154,7 @@ impl Step<'_> {
             pool.set_slot(block.handle, address);
             pool.copy(block.start, to, block.len);
             if by >= block.len {
-                pool.set(block.start, 0); // as in `shrink`
+                pool.set(block.start, 0); // may become payload, which must not look like a block
             }
             self.moved += block.len;
             self.blocks += 1;

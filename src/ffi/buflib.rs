@@ -321,8 +321,8 @@ pub unsafe extern "C" fn buflib_get_data(ctx: *mut buflib_context, handle: c_int
 }
 
 /// Cuts a block down to the `new_size` bytes from `new_start`, which lie where they are: bytes to keep have to be moved there
-/// before. Its payload then starts exactly at `new_start`, aligned or not; with NULL where it starts already. What was in front and
-/// behind is free. No callback runs. A block may grow back to the end of its last word.
+/// before. Its payload then starts exactly at `new_start`, aligned or not; with NULL where it starts already. The words in front and
+/// behind are free. No callback runs. A block may grow back to the end of its last word.
 ///
 /// Fails iff (false, and nothing has changed) the handle is bad; the range is not within the payload, rounded up to words; a
 /// move_callback or sync_callback is running; or the pool is damaged and the panic handler returned.

@@ -40,11 +40,11 @@ unsafe extern "C" {
 fn errno() -> *mut c_int {
     // SAFETY: these functions have no preconditions and return the address of a thread-local integer.
     unsafe {
-        #[cfg(any(target_os = "linux", target_os = "emscripten", target_os = "fuchsia", target_os = "redox"))]
+        #[cfg(target_os = "linux")]
         return libc::__errno_location();
-        #[cfg(any(target_os = "android", target_os = "netbsd", target_os = "openbsd"))]
+        #[cfg(target_os = "android")]
         return libc::__errno();
-        #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+        #[cfg(target_vendor = "apple")]
         return libc::__error();
         #[cfg(windows)]
         return _errno();

@@ -267,7 +267,7 @@ impl Handle {
     }
 }
 
-/// Calls `f` with the locked medium, as `Palloc::with` in waiting.rs, and updates the fields of the handle. Returns the value of `f`, or
+/// Locks the medium and calls `f` with its Heap, as `Palloc::with` in waiting.rs. Updates the fields of the handle. Returns the value of `f`, or
 /// `failed` after reporting the error. A call that succeeds does not change errno.
 ///
 /// # Safety

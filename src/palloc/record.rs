@@ -51,12 +51,12 @@ pub const fn idle_tag(place: u64) -> u64 {
     RESERVED | place
 }
 
-/// Whether nobody owns the live block at `at`, of `n` bytes: its end marker is a tag. COMMITTED is one in front of a record only, whole
+/// Whether the live block at `start` with `data_len` bytes is a log, which nobody owns: its end marker is a tag. COMMITTED is one in front of a record only, whole
 /// or not: bytes of a program could look like it.
-pub fn is_log(medium: &impl Medium, at: u64, n: u64) -> bool {
-    let place = at + WORD + n;
+pub fn is_log(medium: &impl Medium, start: u64, data_len: u64) -> bool {
+    let place = start + WORD + data_len;
     let word = medium.load(place);
-    word == idle_tag(place) || (word & !OFFSET_MASK == COMMITTED && medium.load(at + WORD) >> 32 == MAGIC as u64)
+    word == idle_tag(place) || (word & !OFFSET_MASK == COMMITTED && medium.load(start + WORD) >> 32 == MAGIC as u64)
 }
 
 /// Whether the word in the end marker at `place` can be that of a log.
@@ -120,26 +120,27 @@ impl Change {
     }
 }
 
-/// Writes a record into the log at `at`, from its units on.
+/// Writes a record into a log, from its units on.
 pub struct Writer {
-    at: u64,
+    /// Where the log's block starts.
+    log: u64,
     sequence: u64,
     units: u32,
     crc: crc32fast::Hasher,
 }
 
 impl Writer {
-    /// Begins the record with this sequence in the log whose block is at `at`.
-    pub fn new(at: u64, sequence: u64) -> Writer {
+    /// Begins the record with this sequence in the log whose block starts at `log`.
+    pub fn new(log: u64, sequence: u64) -> Writer {
         let mut crc = crc32fast::Hasher::new();
-        crc.update(&unit_bytes([at, sequence]));
-        Writer { at, sequence, units: 0, crc }
+        crc.update(&unit_bytes([log, sequence]));
+        Writer { log, sequence, units: 0, crc }
     }
 
     /// Appends whole units.
     pub fn units(&mut self, medium: &mut impl Medium, bytes: &[u8]) {
         debug_assert!(bytes.len() % UNIT as usize == 0);
-        medium.write(self.at + WORD + HEAD + self.units as u64 * UNIT, bytes);
+        medium.write(self.log + WORD + HEAD + self.units as u64 * UNIT, bytes);
         self.crc.update(bytes);
         self.units += (bytes.len() / UNIT as usize) as u32;
     }
@@ -152,9 +153,9 @@ impl Writer {
     /// Completes the record, and returns the tag that commits it.
     pub fn finish(self, medium: &mut impl Medium) -> u64 {
         let crc = self.crc.finalize();
-        medium.store(self.at + WORD, (MAGIC as u64) << 32 | self.units as u64);
-        medium.store(self.at + 2 * WORD, SEQUENCE | self.sequence);
-        medium.store(self.at + 3 * WORD, CRC | crc as u64);
+        medium.store(self.log + WORD, (MAGIC as u64) << 32 | self.units as u64);
+        medium.store(self.log + 2 * WORD, SEQUENCE | self.sequence);
+        medium.store(self.log + 3 * WORD, CRC | crc as u64);
         committed_tag(crc, self.sequence)
     }
 }
@@ -175,22 +176,22 @@ pub const fn unit_words(bytes: [u8; UNIT as usize]) -> [u64; 2] {
 pub struct Record {
     /// Later transactions have higher ones.
     pub sequence: u64,
-    /// The block of its log.
+    /// Where the block of its log starts.
     pub log: u64,
     units: u32,
 }
 
 impl Record {
-    /// The record in the live block at `log` with `n` bytes of data, if its end marker says that it is committed.
-    pub fn find(medium: &impl Medium, log: u64, n: u64) -> Option<Record> {
-        let tag = medium.load(log + WORD + n);
-        if tag & !OFFSET_MASK != COMMITTED || n < HEAD {
+    /// The record in the live block at `log` with `data_len` bytes of data, if its end marker says that it is committed.
+    pub fn find(medium: &impl Medium, log: u64, data_len: u64) -> Option<Record> {
+        let tag = medium.load(log + WORD + data_len);
+        if tag & !OFFSET_MASK != COMMITTED || data_len < HEAD {
             return None;
         }
         let [head, sequence, crc] = [1, 2, 3].map(|i| medium.load(log + i * WORD));
         let (units, crc, sequence) = (head as u32, crc ^ CRC, sequence ^ SEQUENCE);
         let is_one = (head >> 32) as u32 == MAGIC && sequence < 1 << 48 && crc <= u32::MAX.into();
-        if !is_one || units as u64 > (n - HEAD) / UNIT || committed_tag(crc as u32, sequence) != tag {
+        if !is_one || units as u64 > (data_len - HEAD) / UNIT || committed_tag(crc as u32, sequence) != tag {
             return None;
         }
         let record = Record { sequence, log, units };

@@ -21,19 +21,19 @@ pub fn finish(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writabl
     let (mut count, mut logs) = (0, 0);
     let mut start = HEADER;
     while let Some(ChainBlock { block, is_free }) = block_at(medium, start, end) {
-        let Extent { start: at, data_len: n } = block;
         start = block.end();
-        if is_free || !record::is_log(medium, at, n) {
+        if is_free || !record::is_log(medium, block.start, block.data_len) {
             continue;
         }
         logs += 1;
         if writable {
-            medium.ensure_space(at..at + WORD, Bytes::Keep)?;
+            medium.ensure_space(block.start..block.blob(), Bytes::Keep)?;
         }
-        if let Some(record) = Record::find(medium, at, n) {
+        if let Some(record) = Record::find(medium, block.start, block.data_len) {
             *records
                 .get_mut(count)
-                .ok_or(Error::Damaged { offset: at, what: "too many transactions are recorded" })? = Some(record);
+                .ok_or(Error::Damaged { offset: block.start, what: "too many transactions are recorded" })? =
+                Some(record);
             count += 1;
         }
     }
@@ -94,26 +94,25 @@ fn replay(medium: &mut impl Medium, index: &mut FreeIndex, record: Record, writa
     let mut number = 0;
     while let Some((change, bytes_at, next)) = record.change(medium, number) {
         number = next;
-        let (block, wanted) = match change {
+        let (start, wanted) = match change {
             Change::Mark { block, .. } => (block, State::Free),
             Change::Free { block } | Change::Store { block, .. } => (block, State::Live),
         };
-        if index.state(block) != Some(wanted) {
+        if index.state(start) != Some(wanted) {
             continue;
         }
-        let n = Marker(medium.load(block)).n();
-        let block_end = block + OVERHEAD + n;
-        if wanted == State::Live && record::is_log(medium, block, n) {
+        let block = Extent { start, data_len: Marker(medium.load(start)).n() };
+        if wanted == State::Live && record::is_log(medium, start, block.data_len) {
             continue;
         }
         if let Change::Store { at, len, .. } = change {
-            if is_inside(Extent { start: block, data_len: n }, at, len.into()) {
+            if is_inside(block, at, len.into()) {
                 store(medium, at, bytes_at, len.into(), writable)?;
             }
             continue;
         }
         if let Change::Mark { marker, .. } = change {
-            if Marker(marker).is_free() || !leads_on(medium, block, Marker(marker), block_end) {
+            if Marker(marker).is_free() || !leads_on(medium, start, Marker(marker), block.end()) {
                 continue;
             }
         }
@@ -122,49 +121,48 @@ fn replay(medium: &mut impl Medium, index: &mut FreeIndex, record: Record, writa
         }
         match change {
             Change::Mark { marker, .. } => {
-                let extent = Extent { start: block, data_len: n };
-                index.remove_free(extent, |start| Marker(medium.load(start)).n());
-                let mut at = block;
-                let mut new = Marker(marker);
+                index.remove_free(block, |start| Marker(medium.load(start)).n());
+                let mut new_marker = Marker(marker);
+                let mut new_start = start;
                 loop {
-                    index.prepare(at)?;
-                    let new_block = Extent { start: at, data_len: new.n() };
-                    if new.is_free() {
+                    index.prepare(new_start)?;
+                    let new_block = Extent { start: new_start, data_len: new_marker.n() };
+                    if new_marker.is_free() {
                         index.add_free(new_block)
                     } else {
-                        index.put_live(at)
+                        index.put_live(new_start)
                     }
-                    at = new_block.end();
-                    if at == block_end {
+                    new_start = new_block.end();
+                    if new_start == block.end() {
                         break;
                     }
-                    new = Marker(medium.load(at));
+                    new_marker = Marker(medium.load(new_start));
                 }
-                medium.store(block, marker);
+                medium.store(start, marker);
             }
             _ => {
-                medium.store(block, Marker::free(n).0);
-                index.add_free(Extent { start: block, data_len: n });
+                medium.store(start, Marker::free(block.data_len).0);
+                index.add_free(block);
             }
         }
     }
     Ok(())
 }
 
-/// Stores `len` bytes of a record at `at`, unless they are there.
-fn store(medium: &mut impl Medium, at: u64, from: u64, len: u64, writable: bool) -> Result<()> {
+/// Copies `len` bytes of a record from `from` to `to`, unless they are there.
+fn store(medium: &mut impl Medium, to: u64, from: u64, len: u64, writable: bool) -> Result<()> {
     let mut piece = [0; 256];
     let mut there = [0; 256];
     let mut done = 0;
     while done < len {
         let n = (len - done).min(piece.len() as u64) as usize;
         medium.read(from + done, &mut piece[..n]);
-        medium.read(at + done, &mut there[..n]);
+        medium.read(to + done, &mut there[..n]);
         if piece[..n] != there[..n] {
             if !writable {
                 return Err(Error::Unfinished);
             }
-            put(medium, at + done, &piece[..n]);
+            put(medium, to + done, &piece[..n]);
         }
         done += n as u64;
     }

@@ -116,7 +116,7 @@ fn slot_of(offset: u64) -> usize {
     (offset >> SLOT_SHIFT) as usize % SLOTS
 }
 
-/// The index of the zone that `offset` lies in. An offset that no address space can hold is in a zone that does not exist.
+/// The index of the zone that `offset` lies in. An offset beyond the address space gets the highest number, which no zone has.
 pub fn zone_of(offset: u64) -> usize {
     usize::try_from(offset >> ZONE_SHIFT).unwrap_or(usize::MAX)
 }

@@ -121,7 +121,7 @@ impl<M: Medium> Heap<M> {
         let needs_barrier = (rest.is_some() && !is_zeros) || end_word != Marker::live(block.data_len).0;
         let prepared = if needs_barrier { self.barrier() } else { Ok(()) };
         let marker = Marker::live(block.data_len);
-        // A log counts from the commit of its first record on, and a barrier comes before that.
+        // A log of transactions, which is claimed with a tag as `end_word`, counts from its first commit on. A barrier comes before that.
         let needs_publishing = end_word != record::idle_tag(block.end_marker());
         let published = prepared.and_then(|()| {
             if needs_publishing {

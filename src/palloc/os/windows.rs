@@ -35,7 +35,7 @@ use crate::palloc::{Error, Flags, Result, try_c_string};
 const NO_FILE: &str = "neither a file nor a block device";
 const SHARE_ALL: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
 
-/// There is none.
+/// It has no values: `MappedFile::flusher` returns None.
 pub enum Flusher {}
 
 impl Flusher {

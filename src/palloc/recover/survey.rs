@@ -28,7 +28,7 @@ pub struct Survey {
 /// The bytes behind the chain.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Rest {
-    /// There are none.
+    /// There are no bytes.
     Nothing,
     /// Zeros, and perhaps the end marker of a free block that they would be.
     Zeros,

@@ -311,7 +311,7 @@ fn a_barrier_of_a_transaction_left_out_is_found() {
 
 #[test]
 fn the_barrier_of_a_region_made_where_a_blob_was_is_needed() {
-    // What stays is so long that the slack that is left of the last one is longer than a region.
+    // The blob that stays is so long that the slack that is left of the last one is longer than a region.
     let freed = [Step::Tx(&[], 0, 1), Step::Alloc(1_300_000), Step::Alloc(140_000), Step::FreeLast];
     let before = cut_power_from(4, 0, &freed, None).barriers;
     let steps = [&freed[..], &[Step::Tx(&[9000], 0, 0)]].concat();

@@ -132,7 +132,7 @@ fn text(bytes: &[u8]) -> &str {
     }
 }
 
-/// A path that is built without the heap. The files read here have no path that does not fit.
+/// A path that is built without the heap. The paths of all files read here fit.
 struct PathText {
     /// The path, and at least one NUL.
     bytes: [u8; 1024],

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A lock for a static variable. It never uses the heap. (std's lock does, on systems where it is a pthread_mutex_t.)
 
-#[cfg(any(windows, target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "openbsd"))]
+#[cfg(any(windows, target_os = "linux", target_os = "android"))]
 mod system {
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -24,7 +24,7 @@ mod system {
     }
 }
 
-#[cfg(not(any(windows, target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "openbsd")))]
+#[cfg(not(any(windows, target_os = "linux", target_os = "android")))]
 mod system {
     use std::cell::UnsafeCell;
     use std::marker::PhantomData;
