@@ -248,14 +248,16 @@ static void costs(void)
     }
 }
 
-/* Each thread has a file of its own, or its own blobs in one heap. */
+/* Each thread has a file of its own, or its own blobs in one heap or `shared` medium. */
 struct worker {
     const struct peer *peer;
     const struct task *task;
     pthread_barrier_t *barrier;
     char path[sizeof file + 4];
     pthread_t thread;
-    double cpu, wall, waits;
+    void *shared;
+    uint64_t seed;
+    double cpu, wall, waits, start, end;
 };
 
 static void *work(void *arg)
@@ -263,9 +265,9 @@ static void *work(void *arg)
     struct worker *w = (struct worker *)arg;
     const struct task *t = w->task;
     uint64_t *live = (uint64_t *)calloc(t->n, sizeof *live);
-    void *medium = w->peer->create(w->path, room(t->n), 0);
-    double cpu = 0, wall = 0;
-    uint64_t own = 1;
+    void *medium = w->shared != NULL ? w->shared : w->peer->create(w->path, room(t->n), 0);
+    double cpu = 0;
+    uint64_t own = w->seed;
     struct rusage before = {0}, after;
 
     MUST(live != NULL && medium != NULL);
@@ -274,7 +276,7 @@ static void *work(void *arg)
         if (i == t->n + t->operations) {
             pthread_barrier_wait(w->barrier);
             getrusage(RUSAGE_THREAD, &before);
-            cpu = nanoseconds(CLOCK_THREAD_CPUTIME_ID), wall = nanoseconds(CLOCK_MONOTONIC);
+            cpu = nanoseconds(CLOCK_THREAD_CPUTIME_ID), w->start = nanoseconds(CLOCK_MONOTONIC);
         }
         if (live[k] != 0)
             w->peer->release(medium, live[k]);
@@ -282,12 +284,15 @@ static void *work(void *arg)
         MUST((live[k] = w->peer->alloc(medium, 16 + ((own >> 16 & 0xffff) * 497 >> 16))) != 0);
     }
     w->cpu = (nanoseconds(CLOCK_THREAD_CPUTIME_ID) - cpu) / (double)t->operations;
-    w->wall = (nanoseconds(CLOCK_MONOTONIC) - wall) / (double)t->operations;
+    w->end = nanoseconds(CLOCK_MONOTONIC);
+    w->wall = (w->end - w->start) / (double)t->operations;
     getrusage(RUSAGE_THREAD, &after);
     w->waits = (double)(after.ru_nvcsw - before.ru_nvcsw) * 1e6 / (double)t->operations;
     pthread_barrier_wait(w->barrier);
-    w->peer->close(medium);
-    unlink(w->path);
+    if (w->shared == NULL) {
+        w->peer->close(medium);
+        unlink(w->path);
+    }
     return NULL;
 }
 
@@ -305,7 +310,7 @@ static void measure_threads(void *arg, double *figures)
     for (int count = 1; count <= 2; count++) {
         MUST(pthread_barrier_init(&barrier, NULL, (unsigned)count) == 0);
         for (int i = 0; i < count; i++) {
-            workers[i] = (struct worker){.peer = &peer, .task = (const struct task *)arg, .barrier = &barrier};
+            workers[i] = (struct worker){.peer = &peer, .task = (const struct task *)arg, .barrier = &barrier, .seed = 1};
             snprintf(workers[i].path, sizeof workers[i].path, "%s.%d", file, i);
             MUST(pthread_create(&workers[i].thread, NULL, work, &workers[i]) == 0);
         }
@@ -336,6 +341,65 @@ static void threads(void)
             else
                 cell(medians[which][what], medians[OURS][what], what == 2 ? 2 : 0);
         printf("\n");
+    }
+}
+
+/*
+ * One, two and eight threads on one medium: CPU time of an operation in each; operations a second of two over those of one, and of eight
+ * over those of two.
+ */
+static void measure_one_medium(void *arg, double *figures)
+{
+    static const int counts[] = {1, 2, 8};
+    const struct task *t = (const struct task *)arg;
+    struct worker workers[8];
+    pthread_barrier_t barrier;
+    double before = 0;
+    struct peer peer;
+
+    MUST(load(t->which, &peer));
+    for (int step = 0; step < 3; step++) {
+        int count = counts[step];
+        void *medium = peer.create(file, room(t->n * (size_t)count), 0);
+        double start = 0, end = 0, cpu = 0, rate;
+        MUST(medium != NULL && pthread_barrier_init(&barrier, NULL, (unsigned)count) == 0);
+        for (int i = 0; i < count; i++) {
+            workers[i] = (struct worker){.peer = &peer, .task = t, .barrier = &barrier, .shared = medium, .seed = (uint64_t)i + 1};
+            MUST(pthread_create(&workers[i].thread, NULL, work, &workers[i]) == 0);
+        }
+        for (int i = 0; i < count; i++) {
+            MUST(pthread_join(workers[i].thread, NULL) == 0);
+            start = i == 0 || workers[i].start < start ? workers[i].start : start;
+            end = workers[i].end > end ? workers[i].end : end;
+            cpu += workers[i].cpu / count;
+        }
+        rate = (double)t->operations * count / (end - start);
+        figures[step] = cpu;
+        if (step > 0)
+            figures[2 + step] = rate / before;
+        before = rate;
+        peer.close(medium);
+        unlink(file);
+    }
+}
+
+static void one_medium(void)
+{
+    static double medians[PEERS][FIGURES];
+    static const char *const rows[] = {"one, ns", "two, ns", "eight, ns", "two/one", "eight/two"};
+    static const size_t numbers[] = {1000, 100000};
+
+    for (int i = 0; i < (smoke() ? 1 : 2); i++) {
+        char title[80];
+        take_turns(measure_one_medium, (struct task){0, 0, numbers[i], smoke() ? 100 : 300000}, smoke() ? 1 : 3, medians);
+        snprintf(title, sizeof title, "palloc: churn with threads on one medium, N = %zu each", numbers[i]);
+        head(title, "threads");
+        for (int what = 0; what < 5; what++) {
+            printf("| %9s |", rows[what]);
+            for (int which = 0; which < PEERS; which++)
+                cell(medians[which][what], medians[OURS][what], what >= 3 ? 2 : 0);
+            printf("\n");
+        }
     }
 }
 
@@ -635,6 +699,7 @@ int main(int argc, char **argv)
     printf("\n");
     costs();
     threads();
+    one_medium();
     space();
     durable();
     cold();

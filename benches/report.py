@@ -146,6 +146,11 @@ def all_goals():
     waits = pal(threads, "waits")
     goal("palloc, two threads on two files: no thread waits, and CPU time grows by no more than 1.1 times malloc's",
          f"{waits:.0f} waits, {grown:.2f} times, malloc {malloc:.2f}", waits == 0 and grown <= 1.1 * malloc)
+    one = [f"churn with threads on one medium, N = {n} each" for n in (1000, 100000)]
+    limits("palloc, two threads on one medium: at least 1.6 times the throughput of one, at 10^3 and 10^5 blobs each",
+           [pal(table, "two/one") for table in one], lambda x: x >= 1.6)
+    limits("palloc, eight threads on one medium: at least 0.95 times the throughput of two",
+           [pal(table, "eight/two") for table in one], lambda x: x >= 0.95)
     limits("palloc, file after a long churn at most 5 % above first fit's",
            [cells["libpalloc / first fit"] for _, cells in tables[space]], lambda x: x <= 1.05)
     limits("palloc, file over bytes of blobs (palloc_size): at most 1.10", [cells["libpalloc / palloc_size"] for _, cells in tables[space]],

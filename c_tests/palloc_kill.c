@@ -737,6 +737,161 @@ static void any_two_stores(void)
 #endif
 }
 
+/* ---------------------------------------------------------------------------------------------------------- threads on one medium */
+
+#ifndef _WIN32
+
+enum { KILL_THREADS = 4, THREAD_BLOBS = 200 };
+
+/* What a thread has. `kind` is that of the call it is in, for the blob at `at`. */
+struct thread_log {
+    struct palloc_t *pt;
+    pthread_t thread;
+    uint64_t number, calls;
+    volatile enum kind kind;
+    volatile unsigned at;
+    volatile uint64_t ptr[THREAD_BLOBS];
+};
+
+static void *work_in_thread(void *user)
+{
+    struct thread_log *log = user;
+    struct rng rng = {log->calls * 8 + log->number};
+
+    for (;;) {
+        unsigned k = (unsigned)rng_below(&rng, THREAD_BLOBS);
+        uint64_t own = log->number << 32 | k, ptr;
+        void *data;
+
+        log->at = k;
+        log->kind = log->ptr[k] != 0 ? PFREE : PALLOC;
+        FENCE();
+        if (log->kind == PFREE) {
+            pfree(log->pt, log->ptr[k]);
+            FENCE();
+            log->ptr[k] = 0;
+        } else {
+            ptr = palloc(log->pt, 16 + rng_below(&rng, rng_below(&rng, 20) != 0 ? 500 : 5000));
+            data = ptr != 0 ? palloc_data(log->pt, ptr) : NULL;
+            if (data == NULL)
+                _exit(12);
+            memcpy(data, &own, 8);
+            FENCE();
+            log->ptr[k] = ptr;
+        }
+        FENCE();
+        log->kind = NOTHING;
+        log->calls++;
+    }
+    return NULL;
+}
+
+static void work_in_threads(struct thread_log *logs)
+{
+    struct palloc_t *pt = palloc_init(FILE_NAME, PALLOC_DYNAMIC);
+    unsigned t;
+
+    if (pt == NULL)
+        _exit(10);
+    for (t = 0; t < KILL_THREADS; t++) {
+        logs[t].pt = pt;
+        if (pthread_create(&logs[t].thread, NULL, work_in_thread, &logs[t]) != 0)
+            _exit(11);
+    }
+    for (;;) { /* what threads keep goes back now and then */
+        struct timespec wait = {0, 3000000};
+        nanosleep(&wait, NULL);
+        if (palloc_sync(pt) != 0)
+            _exit(13);
+    }
+}
+
+/* Exactly the blobs of all threads are there, but for that of the call which each of them was in. */
+static int verify_threads(struct thread_log *logs)
+{
+    struct palloc_t *pt = palloc_init(FILE_NAME, PALLOC_DEFAULT);
+    struct shadow live;
+    unsigned t, k, in_palloc = 0;
+    int good = 0;
+
+    if (!CHECK(pt != NULL))
+        return 0;
+    shadow_init(&live, 0, 0, 0, 0);
+    OR_FAIL(CHECK_VIEW(pt));
+    shadow_adopt(&live, pt);
+    for (t = 0; t < KILL_THREADS; t++) {
+        struct thread_log *log = &logs[t];
+        for (k = 0; k < THREAD_BLOBS; k++) {
+            uint64_t own = log->number << 32 | k;
+            if (log->ptr[k] == 0 || (log->kind == PFREE && log->at == k))
+                continue;
+            OR_FAIL(CHECK(live_has(&live, log->ptr[k])));
+            OR_FAIL(CHECK_MEM(palloc_data(pt, log->ptr[k]), &own, 8));
+            shadow_remove(&live, shadow_find(&live, log->ptr[k]));
+        }
+        in_palloc += log->kind == PALLOC;
+    }
+    for (t = 0; t < KILL_THREADS; t++) { /* a blob that was being freed: perhaps another thread had it already */
+        struct thread_log *log = &logs[t];
+        uint64_t own = log->number << 32 | log->at, ptr = log->ptr[log->at];
+        if (log->kind == PFREE && ptr != 0) {
+            if (live_has(&live, ptr) && memcmp(palloc_data(pt, ptr), &own, 8) == 0)
+                shadow_remove(&live, shadow_find(&live, ptr));
+            else
+                log->ptr[log->at] = 0;
+        }
+        log->kind = NOTHING;
+    }
+    OR_FAIL(CHECK(live.count <= in_palloc));
+    while (live.count > 0) {
+        pfree(pt, live.at[0].ptr);
+        shadow_remove(&live, 0);
+    }
+    good = 1;
+failed:
+    shadow_free(&live);
+    palloc_close(pt);
+    return good && CHECK_SOUND(FILE_NAME);
+}
+
+static void threads_are_killed(void)
+{
+    const unsigned times = getenv("DEEP") != NULL ? 1000 : 15;
+    struct thread_log *logs = mmap(NULL, KILL_THREADS * sizeof *logs, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct rng rng = {3};
+    uint64_t calls = 0;
+    unsigned i, t;
+
+    TEST("threads-on-one-medium-are-killed-and-exactly-their-blobs-are-there");
+    REQUIRE(logs != MAP_FAILED);
+    unlink(FILE_NAME);
+    for (t = 0; t < KILL_THREADS; t++)
+        logs[t].number = t + 1;
+    for (i = 0; i < times; i++) {
+        struct timespec wait = {0, (long)(2000000 + rng_below(&rng, 8000000))};
+        int status = 0;
+        pid_t child;
+
+        fflush(stdout);
+        child = fork();
+        if (child == 0)
+            work_in_threads(logs);
+        REQUIRE(child > 0);
+        nanosleep(&wait, NULL);
+        kill(child, SIGKILL);
+        REQUIRE(waitpid(child, &status, 0) == child);
+        if (!CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) || (file_size(FILE_NAME) > 0 && !verify_threads(logs)))
+            break;
+    }
+    for (t = 0; t < KILL_THREADS; t++)
+        calls += logs[t].calls;
+    CHECK(calls > times); /* they did something */
+    munmap(logs, KILL_THREADS * sizeof *logs);
+    unlink(FILE_NAME);
+}
+
+#endif
+
 int main(int argc, char **argv)
 {
 #ifdef _WIN32
@@ -751,5 +906,8 @@ int main(int argc, char **argv)
     (void)argc, (void)argv;
     PART(random_moments());
     PART(any_two_stores());
+#ifndef _WIN32
+    PART(threads_are_killed());
+#endif
     return tap_done();
 }

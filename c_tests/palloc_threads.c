@@ -384,6 +384,274 @@ static void readers_beside_a_writer(void)
     }
 }
 
+/* ------------------------------------------------------------------------------------------------ threads that allocate and free */
+
+enum { OWN_BLOBS = 500 };
+
+struct churner {
+    pthread_t thread;
+    struct palloc_t *pt;
+    unsigned number, steps;
+    uint64_t at[OWN_BLOBS], size[OWN_BLOBS];
+    int stop_when_full, good;
+};
+
+/* The first and the last 8 bytes of a blob are its own. */
+static void stamp(struct churner *c, unsigned k)
+{
+    uint8_t *data = palloc_data(c->pt, c->at[k]);
+    uint64_t own = c->at[k] * 64 + c->number;
+
+    if (CHECK(data != NULL)) {
+        memcpy(data, &own, 8);
+        memcpy(data + c->size[k] - 8, &own, 8);
+    }
+}
+
+static int is_stamped(const struct churner *c, unsigned k)
+{
+    const uint8_t *data = palloc_data(c->pt, c->at[k]);
+    uint64_t own = c->at[k] * 64 + c->number;
+
+    return CHECK(data != NULL) && CHECK(memcmp(data, &own, 8) == 0) && CHECK(memcmp(data + c->size[k] - 8, &own, 8) == 0);
+}
+
+static void *churn(void *user)
+{
+    struct churner *c = user;
+    struct rng rng = {40 + c->number};
+    unsigned i;
+
+    for (i = 0; i < c->steps; i++) {
+        unsigned k = (unsigned)rng_below(&rng, OWN_BLOBS);
+        if (c->at[k] != 0) {
+            if (!is_stamped(c, k))
+                return NULL;
+            errno = UNTOUCHED;
+            pfree(c->pt, c->at[k]);
+            if (!CHECK_ERRNO(UNTOUCHED))
+                return NULL;
+        }
+        c->size[k] = 16 + rng_below(&rng, i % 50 != 0 ? 500 : 5000);
+        c->at[k] = palloc(c->pt, c->size[k]);
+        if (c->at[k] == 0) {
+            c->good = c->stop_when_full && CHECK_ERRNO(ENOSPC);
+            return NULL;
+        }
+        stamp(c, k);
+    }
+    c->good = !c->stop_when_full;
+    return NULL;
+}
+
+static void churn_together(struct churner *churners, struct palloc_t *pt, unsigned steps, int stop_when_full)
+{
+    unsigned t;
+
+    for (t = 0; t < THREADS; t++) {
+        memset(&churners[t], 0, sizeof churners[t]);
+        churners[t].pt = pt;
+        churners[t].number = t;
+        churners[t].steps = steps;
+        churners[t].stop_when_full = stop_when_full;
+        REQUIRE(pthread_create(&churners[t].thread, NULL, churn, &churners[t]) == 0);
+    }
+    for (t = 0; t < THREADS; t++) {
+        CHECK_EQ_I(pthread_join(churners[t].thread, NULL), 0);
+        CHECK(churners[t].good);
+    }
+}
+
+/* All of them are there, and no others. */
+static void stamped_and_complete(struct churner *churners, struct palloc_t *pt)
+{
+    struct palloc_stat stat;
+    unsigned t, k;
+    uint64_t count = 0;
+
+    for (t = 0; t < THREADS; t++)
+        for (k = 0; k < OWN_BLOBS; k++)
+            if (churners[t].at[k] != 0 && count++ < UINT64_MAX && !is_stamped(&churners[t], k))
+                return;
+    CHECK_EQ_I(palloc_stat(pt, &stat), 0);
+    CHECK_EQ_U(stat.live_blobs, count);
+}
+
+static void free_all(struct churner *churners, struct palloc_t *pt)
+{
+    unsigned t, k;
+
+    for (t = 0; t < THREADS; t++)
+        for (k = 0; k < OWN_BLOBS; k++)
+            if (churners[t].at[k] != 0)
+                pfree(pt, churners[t].at[k]);
+}
+
+static void churners_on_one_medium(void)
+{
+    static struct churner churners[THREADS];
+    struct palloc_t *pt;
+
+    TEST("threads-allocate-and-free-on-one-medium-and-no-blob-is-anothers");
+    unlink("churn.db");
+    pt = palloc_init("churn.db", PALLOC_DYNAMIC);
+    REQUIRE(pt != NULL);
+    churn_together(churners, pt, 60000, 0);
+
+    TEST("after-a-sync-nothing-stays-with-threads");
+    CHECK_EQ_I(palloc_sync(pt), 0);
+    file_copy("churn.db", "copy.db");
+    CHECK_SOUND("copy.db");
+    stamped_and_complete(churners, pt);
+    CHECK_VIEW(pt);
+    unlink("copy.db");
+
+    TEST("after-a-close-nothing-stays-with-threads");
+    free_all(churners, pt);
+    churn_together(churners, pt, 30000, 0);
+    palloc_close(pt);
+    CHECK_SOUND("churn.db");
+    pt = palloc_init("churn.db", PALLOC_DEFAULT);
+    REQUIRE(pt != NULL);
+    churners[0].pt = churners[1].pt = churners[2].pt = churners[3].pt = pt;
+    stamped_and_complete(churners, pt);
+    free_all(churners, pt);
+    CHECK_EQ_U(pt->size, 8);
+    palloc_close(pt);
+}
+
+static void no_space_stays_with_threads(void)
+{
+    static struct churner churners[THREADS];
+    const uint64_t size = MIB / 2;
+    struct palloc_t *pt;
+
+    TEST("a-full-medium-has-the-space-that-threads-freed");
+    unlink("full.db");
+    file_zeros("full.db", size);
+    pt = palloc_init("full.db", PALLOC_DEFAULT);
+    REQUIRE(pt != NULL);
+    churn_together(churners, pt, 1000000, 1);
+    stamped_and_complete(churners, pt);
+    free_all(churners, pt);
+    CHECK_EQ_U(palloc(pt, (size_t)size - 24), 16); /* all of it, in one piece */
+    palloc_close(pt);
+    CHECK_SOUND("full.db");
+}
+
+enum { RING = 256, PASSED = 200000 };
+
+struct ring {
+    struct palloc_t *pt;
+    uint64_t at[RING];
+    unsigned made, taken;
+};
+
+static void *consume(void *user)
+{
+    struct ring *ring = user;
+    unsigned k;
+
+    for (k = 0; k < PASSED; k++) {
+        while (__atomic_load_n(&ring->made, __ATOMIC_ACQUIRE) == k)
+            sched_yield();
+        errno = 0;
+        pfree(ring->pt, ring->at[k % RING]);
+        if (!CHECK_ERRNO(0))
+            break;
+        __atomic_store_n(&ring->taken, k + 1, __ATOMIC_RELEASE);
+    }
+    return NULL;
+}
+
+static void a_producer_and_a_consumer(void)
+{
+    static struct ring ring;
+    struct rng rng = {9};
+    pthread_t thread;
+    unsigned k;
+
+    TEST("the-file-of-a-producer-and-a-consumer-stays-short");
+    unlink("ring.db");
+    ring.pt = palloc_init("ring.db", PALLOC_DYNAMIC);
+    REQUIRE(ring.pt != NULL);
+    REQUIRE(pthread_create(&thread, NULL, consume, &ring) == 0);
+    for (k = 0; k < PASSED; k++) {
+        while (k - __atomic_load_n(&ring.taken, __ATOMIC_ACQUIRE) >= RING)
+            sched_yield();
+        if (!CHECK((ring.at[k % RING] = palloc(ring.pt, 16 + rng_below(&rng, 497))) != 0))
+            break;
+        __atomic_store_n(&ring.made, k + 1, __ATOMIC_RELEASE);
+    }
+    CHECK_EQ_I(pthread_join(thread, NULL), 0);
+    CHECK(file_size("ring.db") <= 2 * MIB); /* of 56 MB that were allocated, and never more than 72 KB at a time */
+    CHECK_EQ_I(palloc_sync(ring.pt), 0);
+    CHECK_EQ_U(ring.pt->size, 8);
+    palloc_close(ring.pt);
+    CHECK_SOUND("ring.db");
+}
+
+enum { RACES = 20000 };
+
+struct race {
+    pthread_t thread;
+    struct palloc_t *pt;
+    unsigned *arrived; /* of both threads */
+    const uint64_t *at;
+    unsigned failed;
+};
+
+static void *free_them_too(void *user)
+{
+    struct race *r = user;
+    unsigned k;
+
+    for (k = 0; k < RACES; k++) {
+        if (k % 100 == 0) { /* both begin at the same time */
+            __atomic_fetch_add(r->arrived, 1, __ATOMIC_RELAXED);
+            while (__atomic_load_n(r->arrived, __ATOMIC_RELAXED) < 2 * (k / 100 + 1))
+                sched_yield();
+        }
+        errno = 0;
+        pfree(r->pt, r->at[k]);
+        if (errno != 0) {
+            CHECK_ERRNO(EINVAL);
+            r->failed++;
+        }
+    }
+    return NULL;
+}
+
+static void two_threads_free_a_blob(void)
+{
+    static uint64_t at[RACES];
+    struct race races[2];
+    struct palloc_stat stat;
+    struct palloc_t *pt;
+    unsigned k, arrived = 0;
+
+    TEST("of-two-threads-that-free-a-blob-at-once-one-gets-EINVAL");
+    unlink("double.db");
+    pt = palloc_init("double.db", PALLOC_DYNAMIC);
+    REQUIRE(pt != NULL);
+    for (k = 0; k < RACES; k++)
+        REQUIRE((at[k] = palloc(pt, 16 + k % 40 * 16)) != 0);
+    for (k = 0; k < 2; k++) {
+        memset(&races[k], 0, sizeof races[k]);
+        races[k].pt = pt;
+        races[k].arrived = &arrived;
+        races[k].at = at;
+        REQUIRE(pthread_create(&races[k].thread, NULL, free_them_too, &races[k]) == 0);
+    }
+    for (k = 0; k < 2; k++)
+        CHECK_EQ_I(pthread_join(races[k].thread, NULL), 0);
+    CHECK_EQ_U(races[0].failed + races[1].failed, RACES);
+    CHECK_EQ_I(palloc_stat(pt, &stat), 0);
+    CHECK_EQ_U(stat.live_blobs, 0);
+    palloc_close(pt);
+    CHECK_SOUND("double.db");
+}
+
 /* --------------------------------------------------------------------------------------------------------------------- errors */
 
 struct failing {
@@ -485,5 +753,9 @@ int main(void)
     PART(errors());
     PART(openings());
     PART(readers_beside_a_writer());
+    PART(churners_on_one_medium());
+    PART(no_space_stays_with_threads());
+    PART(a_producer_and_a_consumer());
+    PART(two_threads_free_a_blob());
     return tap_done();
 }

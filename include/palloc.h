@@ -76,6 +76,13 @@
  *   calls wait.)
  *   The program itself must protect the bytes of a blob, and must not free or move a blob that
  *   another thread uses, or names in a call. No thread may be cancelled within a call.
+ *   Threads that allocate and free blobs of up to 512 bytes at the same time each keep some of the
+ *   freed space for themselves: up to 64 free blocks of a size, in at most 16 threads. So most of
+ *   their calls of palloc and pfree do not wait for others. palloc_walk shows these blocks as free.
+ *   They are free for all before the file grows and before a call fails for want of space, when
+ *   another function takes the lock (palloc_sync, palloc_close, palloc_stat, prealloc, ...), and
+ *   after a million calls. Only `first_free` does not count them. With PALLOC_SYNC each call of
+ *   palloc and pfree takes the lock.
  *   palloc_at takes no lock. palloc_data, palloc_size and palloc_next take none as a rule, so threads
  *   that read do not wait for those that allocate, nor for the disk.
  *   After fork(2), one of the two processes may call functions on the medium. The other may only
@@ -221,8 +228,8 @@ struct palloc_t {
     /* Where the first block begins: 8. */
     uint32_t header_size;
     /*
-     * Start of a free block, 0 if no block is free. After palloc_init and palloc_sync it is the
-     * lowest one.
+     * Start of a free block, 0 if no block is free but those that threads keep. After palloc_init
+     * and palloc_sync it is the lowest one.
      */
     uint64_t first_free;
     /* End of the last block. A dynamic medium's file may be longer while it is open. */

@@ -46,7 +46,7 @@ pub struct palloc_t {
     pub flags: u32,
     /// Where the first block begins: 8.
     pub header_size: u32,
-    /// Start of a free block, 0 if no block is free. After palloc_init and palloc_sync it is the lowest one.
+    /// Start of a free block, 0 if no block is free but those that threads keep. After palloc_init and palloc_sync it is the lowest one.
     pub first_free: u64,
     /// End of the last block. A dynamic medium's file may be longer while it is open.
     pub size: u64,
@@ -276,13 +276,84 @@ unsafe fn with<T>(
     function: &str,
     pt: *mut palloc_t,
     failed: T,
+    f: impl FnMut(&mut Locked<'_>) -> engine::Result<T>,
+) -> T {
+    // SAFETY: passed on to the caller.
+    unsafe { with_lock(function, pt, failed, Palloc::lock, f) }
+}
+
+/// The same for an `f` of which [`Palloc::lock_beside_caches`] speaks.
+///
+/// # Safety
+/// `pt` is NULL or a live handle.
+#[inline]
+unsafe fn with_beside_caches<T>(
+    function: &str,
+    pt: *mut palloc_t,
+    failed: T,
+    f: impl FnMut(&mut Locked<'_>) -> engine::Result<T>,
+) -> T {
+    // SAFETY: passed on to the caller.
+    unsafe { with_lock(function, pt, failed, Palloc::lock_beside_caches, f) }
+}
+
+/// The same for palloc and pfree. `quick` is called first; if it answers, nothing has changed errno.
+///
+/// # Safety
+/// `pt` is NULL or a live handle.
+#[inline(always)]
+unsafe fn with_quick<T>(
+    function: &str,
+    pt: *mut palloc_t,
+    failed: T,
+    quick: impl FnOnce(&mut Locked<'_>) -> Option<T>,
+    f: impl FnMut(&mut Locked<'_>) -> engine::Result<T>,
+) -> T {
+    // SAFETY: as in `with_handle`.
+    let handle = unsafe { pt.cast::<Handle>().as_ref() };
+    if let Some((handle, mut medium)) = handle.and_then(|handle| Some((handle, handle.medium.try_lock()?))) {
+        if let Some(value) = quick(&mut medium) {
+            handle.update(&medium);
+            return value;
+        }
+        // SAFETY: passed on to the caller.
+        return unsafe { with_locked(function, pt, failed, medium, f) };
+    }
+    // SAFETY: passed on to the caller.
+    unsafe { locked(function, pt, failed, f) }
+}
+
+/// `with` for a medium that is locked already.
+///
+/// # Safety
+/// As of `with`.
+#[inline(never)]
+unsafe fn with_locked<'a, T>(
+    function: &str,
+    pt: *mut palloc_t,
+    failed: T,
+    medium: Locked<'a>,
+    f: impl FnMut(&mut Locked<'_>) -> engine::Result<T>,
+) -> T {
+    // SAFETY: passed on to the caller.
+    unsafe { with_lock(function, pt, failed, move |_: &'a Palloc| medium, f) }
+}
+
+/// # Safety
+/// As of `with`.
+#[inline]
+unsafe fn with_lock<'a, T>(
+    function: &str,
+    pt: *mut palloc_t,
+    failed: T,
+    lock: impl FnOnce(&'a Palloc) -> Locked<'a>,
     mut f: impl FnMut(&mut Locked<'_>) -> engine::Result<T>,
 ) -> T {
-    let call = |handle: &Handle| {
-        let mut medium = handle.medium.lock();
+    let call = |handle: &'a Handle| {
+        let mut medium = lock(&handle.medium);
         let mut result = f(&mut medium);
         if result.is_err() {
-            (medium, result) = handle.medium.again_if_busy(medium, result, f);
+            (medium, result) = handle.medium.again(medium, result, f);
         }
         handle.update(&medium);
         result
@@ -316,11 +387,11 @@ unsafe fn with_unlocked<T>(
 /// # Safety
 /// `pt` is NULL or a live handle.
 #[inline]
-unsafe fn with_handle<T>(
+unsafe fn with_handle<'a, T>(
     function: &str,
     pt: *mut palloc_t,
     failed: T,
-    f: impl FnOnce(&Handle) -> engine::Result<T>,
+    f: impl FnOnce(&'a Handle) -> engine::Result<T>,
 ) -> T {
     if pt.is_null() {
         invalid(function, "the medium is NULL");
@@ -344,7 +415,7 @@ unsafe fn with_handle<T>(
     }
 }
 
-/// `with` out of line: for functions that seldom need the lock.
+/// `with_beside_caches` out of line: for functions that seldom need the lock.
 ///
 /// # Safety
 /// As of `with`.
@@ -357,7 +428,7 @@ unsafe fn locked<T>(
     f: impl FnMut(&mut Locked<'_>) -> engine::Result<T>,
 ) -> T {
     // SAFETY: passed on to the caller.
-    unsafe { with(function, pt, failed, f) }
+    unsafe { with_beside_caches(function, pt, failed, f) }
 }
 
 /// The open medium of a handle, for what needs no lock. None if `pt` is NULL.
@@ -489,7 +560,18 @@ pub unsafe extern "C" fn palloc_close(pt: *mut palloc_t) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn palloc(pt: *mut palloc_t, size: size_t) -> u64 {
     // SAFETY: passed on to the caller.
-    unsafe { with("palloc", pt, 0, |medium| medium.alloc(size as u64)) }
+    unsafe {
+        match unlocked(pt).and_then(|medium| medium.alloc_unlocked(size as u64)) {
+            Some(ptr) => ptr,
+            None => with_quick(
+                "palloc",
+                pt,
+                0,
+                |medium| medium.alloc_recent(size as u64),
+                |medium| medium.alloc_any(size as u64),
+            ),
+        }
+    }
 }
 
 /// Allocates a blob of at least `count` times `size` bytes, all of which are zeros, and returns its offset. A kill during the call leaves
@@ -555,7 +637,12 @@ pub unsafe extern "C" fn palloc_root(pt: *mut palloc_t, size: size_t) -> u64 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pfree(pt: *mut palloc_t, ptr: u64) {
     // SAFETY: passed on to the caller.
-    unsafe { with("pfree", pt, (), |medium| medium.free(ptr)) }
+    unsafe {
+        if !unlocked(pt).is_some_and(|medium| medium.free_unlocked(ptr)) {
+            let quick = |medium: &mut Locked<'_>| medium.free_between_live(ptr).then_some(());
+            with_quick("pfree", pt, (), quick, |medium| medium.free_any(ptr));
+        }
+    }
 }
 
 /// Returns the size of the block's data at `ptr`: the size that was asked for, or more. The block may be free.
@@ -606,7 +693,7 @@ pub unsafe extern "C" fn palloc_next(pt: *mut palloc_t, ptr: u64) -> u64 {
     unsafe {
         match unlocked(pt).and_then(|medium| medium.next_unlocked(ptr)) {
             Some(next) => next,
-            None => locked("palloc_next", pt, 0, |medium| medium.next(ptr)),
+            None => with("palloc_next", pt, 0, |medium| medium.next(ptr)),
         }
     }
 }
@@ -668,7 +755,9 @@ pub unsafe extern "C" fn palloc_data(pt: *mut palloc_t, ptr: u64) -> *mut c_void
 pub unsafe extern "C" fn palloc_at_locked(pt: *const palloc_t, offset: u64) -> *mut c_void {
     let pt = pt.cast_mut(); // palloc_at takes a pointer to const, as the program does not write the fields
     // SAFETY: passed on to the caller.
-    unsafe { with("palloc_at", pt, ptr::null_mut(), |medium| Ok(medium.address(offset)?.cast().as_ptr())) }
+    unsafe {
+        with_beside_caches("palloc_at", pt, ptr::null_mut(), |medium| Ok(medium.address(offset)?.cast().as_ptr()))
+    }
 }
 
 /// Returns the offset of the byte at `address`: the reverse of palloc_data, for an address that it returned, and for those of the other
@@ -682,7 +771,7 @@ pub unsafe extern "C" fn palloc_at_locked(pt: *const palloc_t, offset: u64) -> *
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn palloc_offset(pt: *mut palloc_t, address: *const c_void) -> u64 {
     // SAFETY: passed on to the caller.
-    unsafe { with("palloc_offset", pt, 0, |medium| medium.offset_of(address.addr())) }
+    unsafe { with_beside_caches("palloc_offset", pt, 0, |medium| medium.offset_of(address.addr())) }
 }
 
 /// Brings `len` bytes at `offset`, all of one blob, to the disk: they are there when the call returns. Only the pages that hold them are

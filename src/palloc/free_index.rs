@@ -31,7 +31,7 @@ pub use self::zones::{KnownZones, Zones};
 use super::format::{Extent, MIN_DATA, STEP};
 
 /// How many exact sizes there are. A class is the number of one of them: class c has STEP * (c + 1) bytes of data.
-const CLASSES: usize = 32;
+pub const CLASSES: usize = 32;
 /// The largest exact size.
 pub const MAX_EXACT: u64 = CLASSES as u64 * STEP;
 
@@ -42,13 +42,14 @@ const _: () = {
 
 /// The class of an exact size, None for all other sizes.
 #[inline]
-fn class_of(data_len: u64) -> Option<usize> {
+pub fn class_of(data_len: u64) -> Option<usize> {
     // The rotation divides by STEP. A remainder gets to the highest bits, so the result is then no class.
     let class = data_len.rotate_right(STEP.trailing_zeros()).wrapping_sub(1);
     (class < CLASSES as u64).then_some(class as usize)
 }
 
-fn data_len_of_class(class: usize) -> u64 {
+/// The size of a class.
+pub fn data_len_of_class(class: usize) -> u64 {
     (class as u64 + 1) * STEP
 }
 

@@ -14,13 +14,14 @@
 //! This file has the state, its invariants, the queries and the stores that all operations share. `heap/alloc.rs` allocates,
 //! `heap/free.rs` frees, `heap/resize.rs` resizes, `heap/tail.rs` grows and cuts the end of a dynamic medium, `heap/zeroed.rs`
 //! allocates blobs of zeros, `heap/aligned.rs` aligned ones, `heap/trim.rs` gives space on the disk back, `heap/transaction.rs` does
-//! several of that in one step, `heap/group.rs` for several threads at once.
+//! several of that in one step, `heap/group.rs` for several threads at once. `heap/keeping.rs` exchanges blocks with the caches of threads.
 
 mod aligned;
 mod alloc;
 mod free;
 mod group;
 mod held;
+mod keeping;
 mod resize;
 mod tail;
 mod transaction;
@@ -31,6 +32,7 @@ use std::ptr::NonNull;
 
 pub use self::aligned::MAX_ALIGNMENT;
 use self::group::Turns;
+use self::keeping::Keeping;
 use self::transaction::Transactions;
 pub use self::transaction::{Changes, MAX_OPEN, Step};
 
@@ -68,6 +70,7 @@ pub struct Heap<M> {
     pub(super) overlay: Overlay,
     pub(super) tx: Transactions,
     pub(super) turns: Turns,
+    pub(super) keeping: Keeping,
 }
 
 // Queries.
@@ -245,6 +248,7 @@ impl<M: Medium> Heap<M> {
 
     /// Makes the file exactly the format. Nothing is written to it from here on.
     pub fn close(&mut self) -> Result<()> {
+        self.close_caches();
         self.medium.end_addresses();
         if self.writable {
             self.abandon_transactions();
@@ -257,6 +261,7 @@ impl<M: Medium> Heap<M> {
     /// Makes the file exactly the format: no slack, and free blocks with their end markers, linked by address. If the file can't be
     /// cut, the slack is a free block.
     fn tidy(&mut self) -> Result<()> {
+        self.close_caches();
         self.tidy_transactions()?;
         self.cut_slack()?;
         let medium = &mut self.medium;
@@ -286,6 +291,7 @@ impl<M: Medium> Heap<M> {
     /// The end marker of a free block may be that of a live one: a recent block has it.
     pub fn check_invariants(&self) {
         let mut indexed = self.index.blocks();
+        let mut kept = Vec::new();
         let mut start = HEADER;
         while start < self.size {
             let marker = self.marker_or_repaired(start);
@@ -294,7 +300,11 @@ impl<M: Medium> Heap<M> {
             let (indexed_start, state) = indexed.next().expect("the index has each block");
             assert_eq!(indexed_start, start, "the index has the blocks of the chain, and no others");
             if self.writable && state != State::Reserved {
-                assert_eq!(state != State::Live, marker.is_free(), "state of {block:?}");
+                if state == State::Live && marker.is_free() {
+                    kept.push(block);
+                } else {
+                    assert_eq!(state != State::Live, marker.is_free(), "state of {block:?}");
+                }
                 let end_marker = self.marker(block.end_marker());
                 let is_right = end_marker == marker || (marker.is_free() && end_marker == Marker::live(block.data_len));
                 assert!(is_right, "end marker of {block:?}: {end_marker:x?}");
@@ -302,6 +312,7 @@ impl<M: Medium> Heap<M> {
             start = block.end();
         }
         self.check_transactions();
+        self.check_kept(kept.into_iter());
         assert_eq!(start, self.size, "the chain leads to the end");
         assert_eq!(indexed.next(), None, "the index has the blocks of the chain, and no others");
         let data_len = |start| {
@@ -357,10 +368,10 @@ impl<M: Medium> Heap<M> {
         self.failed_sync.map_or(Ok(()), |code| Err(Error::SyncFailed(code)))
     }
 
-    /// Whether the medium can be changed and operations need no barriers: the fast paths have none.
+    /// Whether the medium can be changed, operations need no barriers, and no block is kept: the fast paths look for none.
     #[inline]
     fn has_fast_paths(&self) -> bool {
-        self.writable && !self.medium.is_durable()
+        self.writable && !self.medium.is_durable() && !self.keeping.is_open()
     }
 
     /// On a durable medium, flushes: earlier stores are on the disk before later ones. Else does nothing.

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 use self::space::Space;
 use super::os::{Descriptor, Flusher, MappedFile};
+use super::sabotage::between_accesses;
 use super::{Flags, Result};
 
 /// The bytes of a medium, as the heap uses them. Precondition of all functions: ranges are below [`Medium::end`]. Words are big-endian
@@ -28,6 +29,14 @@ pub trait Medium {
     fn load(&self, at: u64) -> u64;
     /// Writes the word at `at` by one store. A kill that leaves this store leaves all stores before it.
     fn store(&mut self, at: u64, word: u64);
+    /// Writes `new` where `old` is, as `store`. Returns false, and changes nothing, if something else is there.
+    fn replace(&mut self, at: u64, old: u64, new: u64) -> bool {
+        let is_there = self.load(at) == old;
+        if is_there {
+            self.store(at, new);
+        }
+        is_there
+    }
     /// Fetches a range that will be read soon from memory, in one stream and not by one dependent cache miss after the other.
     fn prefetch(&self, from: u64, to: u64);
     /// Whether the words that are read from now on are far apart, so that the system need not read what is between them from the disk.
@@ -229,6 +238,7 @@ impl Medium for FileMedium {
 
     #[inline]
     fn load(&self, at: u64) -> u64 {
+        between_accesses();
         if let Some(word) = self.space.read(&self.file, at) {
             return word;
         }
@@ -241,6 +251,7 @@ impl Medium for FileMedium {
 
     #[inline]
     fn store(&mut self, at: u64, value: u64) {
+        between_accesses();
         let word = self.pointer(at, 8).cast::<AtomicU64>();
         let value = value.to_be();
         // SAFETY: a mapped range, writable (a heap that is read only stores nothing).
@@ -254,6 +265,21 @@ impl Medium for FileMedium {
                 compiler_fence(Ordering::SeqCst);
             }
         }
+    }
+
+    fn replace(&mut self, at: u64, old: u64, new: u64) -> bool {
+        between_accesses();
+        let word = self.pointer(at, 8).cast::<AtomicU64>();
+        if !word.is_aligned() {
+            let is_there = self.load(at) == old;
+            if is_there {
+                self.store(at, new);
+            }
+            return is_there;
+        }
+        // SAFETY: a mapped range, writable. Other threads may store to the word.
+        let word = unsafe { &*word };
+        word.compare_exchange(old.to_be(), new.to_be(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     fn prefetch(&self, from: u64, to: u64) {

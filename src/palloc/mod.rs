@@ -21,6 +21,7 @@
 //! # Ok::<(), palloc::Error>(())
 //! ```
 
+mod caches;
 mod chain;
 mod copy;
 mod error;
@@ -59,6 +60,7 @@ use heap::Heap;
 use medium::{FileMedium, Medium};
 pub(crate) use os::{Descriptor, FileId, absolute_path, at_fork, bad_descriptor, close_descriptor, errno_of, file_of};
 use record::is_inside;
+use sabotage::{Rule, is_broken};
 use view::View;
 
 /// The result of a call on a medium.
@@ -262,9 +264,54 @@ impl Palloc {
         self.descriptor.as_ref().map_or(-1, Descriptor::number)
     }
 
-    /// Locks the medium. Panics if a thread panicked with the lock: after half an update, nothing may be written any more.
+    /// Locks the medium, and closes the caches: no block is kept as long as the caller has the lock. Panics if a thread panicked with the
+    /// lock: after half an update, nothing may be written any more.
     pub(crate) fn lock(&self) -> Locked<'_> {
-        self.heap.lock().expect("no thread panicked at work on the medium")
+        let mut heap = self.heap.lock().expect("no thread panicked at work on the medium");
+        if !is_broken(Rule::CloseFirst) {
+            heap.close_caches();
+        }
+        heap
+    }
+
+    /// Locks the medium, for what may be done while threads without the lock keep blocks: to allocate, to free, to ask about one live blob.
+    /// If the lock is taken, opens the caches.
+    #[inline]
+    pub(crate) fn lock_beside_caches(&self) -> Locked<'_> {
+        self.try_lock().unwrap_or_else(|| self.lock_taken())
+    }
+
+    /// The same if the lock is free.
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Option<Locked<'_>> {
+        self.heap.try_lock().ok()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn lock_taken(&self) -> Locked<'_> {
+        let mut heap = self.heap.lock().expect("no thread panicked at work on the medium");
+        // Where the view knows less, threads without the lock can't find all markers.
+        if self.view.is_current(heap.index.zones(), heap.size()) && !self.view.mapping().0.is_null() {
+            if let Some(caches) = heap.open_caches() {
+                self.view.know_caches(caches);
+            }
+        }
+        heap
+    }
+
+    /// Allocates out of a cache, without the lock. None if that is needed.
+    #[inline]
+    pub(crate) fn alloc_unlocked(&self, size: u64) -> Option<u64> {
+        // SAFETY: the view knows the heap beside it.
+        unsafe { self.view.alloc(size) }
+    }
+
+    /// Frees into a cache, without the lock. Returns false, and changes nothing, if that is needed.
+    #[inline]
+    pub(crate) fn free_unlocked(&self, ptr: u64) -> bool {
+        // SAFETY: as above.
+        unsafe { self.view.free(ptr) }
     }
 
     /// Makes the state known to threads without the lock, if they don't know it yet. Called at the end of each call that may have made a
@@ -281,7 +328,7 @@ impl Palloc {
     /// The address of the blob at `ptr`, without the lock. Returns None if the answer needs the lock.
     #[inline]
     pub(crate) fn data_unlocked(&self, ptr: u64) -> Option<NonNull<u8>> {
-        // SAFETY: the view knows the heap beside it.
+        // SAFETY: as above.
         unsafe { self.view.data(ptr) }
     }
 
@@ -330,12 +377,12 @@ impl Palloc {
 
     /// Allocates a blob of at least `size` bytes and returns its offset.
     pub fn alloc(&self, size: u64) -> Result<u64> {
-        self.with(|heap| heap.alloc(size))
+        self.alloc_unlocked(size).map_or_else(|| self.with_beside_caches(|heap| heap.alloc(size)), Ok)
     }
 
     /// Frees the blob at `ptr`.
     pub fn free(&self, ptr: u64) -> Result<()> {
-        self.with(|heap| heap.free(ptr))
+        if self.free_unlocked(ptr) { Ok(()) } else { self.with_beside_caches(|heap| heap.free(ptr)) }
     }
 
     /// Resizes the blob at `ptr`, in place or by a move, and returns its offset. On failure the blob is as it was.
@@ -345,7 +392,7 @@ impl Palloc {
 
     /// The size of the data at `ptr`, of a live or a free block.
     pub fn size_of(&self, ptr: u64) -> Result<u64> {
-        self.size_unlocked(ptr).map_or_else(|| self.lock().size_of(ptr), Ok)
+        self.size_unlocked(ptr).map_or_else(|| self.with_beside_caches(|heap| heap.size_of(ptr)), Ok)
     }
 
     /// The blob with the lowest offset above `ptr`; None if there is no such blob. `ptr` may be any number; 0 gives the first blob.
@@ -384,7 +431,7 @@ impl Palloc {
     pub fn data(&self, ptr: u64) -> Result<NonNull<[u8]>> {
         match (self.data_unlocked(ptr), self.size_unlocked(ptr)) {
             (Some(start), Some(size)) => Ok(NonNull::slice_from_raw_parts(start, size as usize)),
-            _ => self.with(|heap| heap.data(ptr)),
+            _ => self.with_beside_caches(|heap| heap.data(ptr)),
         }
     }
 

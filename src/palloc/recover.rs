@@ -97,9 +97,23 @@ fn heap<M: Medium>(medium: M, opened: Opened, stored: u32, writable: bool) -> (H
     let first_free = index.first_free().or_else(|| if writable { None } else { reserved() }).unwrap_or(0);
     let dynamic = is_dynamic(&medium, stored);
     let (exact, zeros_from, failed_sync) = (false, size, None);
-    let (tx, turns) = Default::default();
+    let (tx, turns, keeping) = Default::default();
     (
-        Heap { medium, index, size, dynamic, writable, first_free, exact, zeros_from, failed_sync, overlay, tx, turns },
+        Heap {
+            medium,
+            index,
+            size,
+            dynamic,
+            writable,
+            first_free,
+            exact,
+            zeros_from,
+            failed_sync,
+            overlay,
+            tx,
+            turns,
+            keeping,
+        },
         stored,
     )
 }

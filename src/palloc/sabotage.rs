@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Rules of transactions. Tests break one at a time, to see that without it something is lost.
+//! Rules of transactions and caches. Tests break one at a time, to see that without it something is lost. And other threads, for tests
+//! that say when these do something.
 
 /// A rule that does not show in the order of stores and barriers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,6 +13,14 @@ pub enum Rule {
     TagNamesRecord,
     /// Opening takes back the oldest record first.
     OldestFirst,
+    /// A block is put into a cache by an exchange of its start marker, so that of two threads one frees it.
+    OneFrees,
+    /// A thread without the medium's lock asks whether the caches are open once it has the lock of one.
+    ClosedIsClosed,
+    /// Whoever may not see kept blocks closes the caches.
+    CloseFirst,
+    /// Where blocks may be kept, the slot map alone does not say what is live.
+    AskMarkers,
 }
 
 #[cfg(test)]
@@ -28,5 +37,24 @@ pub fn is_broken(rule: Rule) -> bool {
     {
         let _ = rule;
         false
+    }
+}
+
+/// What another thread does.
+#[cfg(test)]
+pub type Other = Box<dyn FnMut()>;
+
+#[cfg(test)]
+thread_local! {
+    pub static OTHER: std::cell::RefCell<Option<Other>> = const { std::cell::RefCell::new(None) };
+}
+
+/// Called before each access to a file's words: another thread does something.
+#[inline]
+pub fn between_accesses() {
+    #[cfg(test)]
+    if let Ok(Some(mut other)) = OTHER.try_with(std::cell::RefCell::take) {
+        other();
+        OTHER.set(Some(other));
     }
 }

@@ -5,6 +5,8 @@
 
 mod aligned;
 mod bounds;
+#[cfg(target_os = "linux")]
+mod caches;
 mod held;
 mod power;
 mod salvage;

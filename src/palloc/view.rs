@@ -15,8 +15,10 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
-use super::format::{Extent, MIN_DATA, WORD, blob_of, start_of};
-use super::free_index::{KnownZones, MAX_EXACT, Zone, Zones, unlocked as slots, zone_of};
+use super::caches::Caches;
+use super::format::{Extent, MIN_DATA, WORD, blob_of, round_up, start_of};
+use super::free_index::{KnownZones, MAX_EXACT, Zone, Zones, class_of, unlocked as slots, zone_of};
+use super::sabotage::{Rule, is_broken};
 
 /// See the head of this file. In a cache line of its own, since the threads that read it would wait for every store beside it.
 #[derive(Default)]
@@ -27,6 +29,8 @@ pub struct View {
     base: AtomicPtr<u8>,
     /// The end of the last block.
     size: AtomicUsize,
+    /// The caches, if they were ever open.
+    caches: AtomicPtr<Caches>,
 }
 
 /// A live block, its zone of the slot map, and where the medium is mapped.
@@ -55,6 +59,56 @@ impl View {
         if self.size.load(Ordering::Relaxed) != size as usize {
             self.size.store(size as usize, Ordering::Release);
         }
+    }
+
+    /// Makes the caches known. The caller has the lock, and what the medium is was made known.
+    pub fn know_caches(&self, caches: NonNull<Caches>) {
+        self.caches.store(caches.as_ptr(), Ordering::Release);
+    }
+
+    /// The caches, if they are open.
+    ///
+    /// # Safety
+    /// For all functions: the heap that the view knows is not dropped meanwhile.
+    #[inline]
+    unsafe fn open_caches(&self) -> Option<&Caches> {
+        // SAFETY: they live as long as the heap.
+        unsafe { self.caches.load(Ordering::Acquire).as_ref() }.filter(|caches| caches.are_open())
+    }
+
+    /// The start marker at `start`. None if the view does not know.
+    #[inline]
+    fn word(&self, start: u64) -> Option<&AtomicU64> {
+        let (base, size) = self.mapping();
+        let is_known = start < size as u64 && start % WORD == 0;
+        // SAFETY: an aligned word of the mapping, and in the file, since a block starts there.
+        NonNull::new(base).filter(|_| is_known).map(|base| unsafe { base.add(start as usize).cast().as_ref() })
+    }
+
+    /// Allocates a blob out of a cache. None, unchanged, if that has none of the size.
+    ///
+    /// # Safety
+    /// As of `open_caches`.
+    #[inline]
+    pub unsafe fn alloc(&self, requested: u64) -> Option<u64> {
+        // SAFETY: passed on to the caller.
+        let caches = unsafe { self.open_caches() }?;
+        let class = round_up(requested).and_then(class_of)?;
+        caches.alloc(class, |start| self.word(start)).map(blob_of)
+    }
+
+    /// Frees a blob into a cache. Returns false, unchanged, if that has no room, the blob has no exact size, or there is no such blob.
+    ///
+    /// # Safety
+    /// As of `open_caches`.
+    #[inline]
+    pub unsafe fn free(&self, blob: u64) -> bool {
+        let start = start_of(blob);
+        // SAFETY: passed on to the caller.
+        let zone = unsafe { self.open_caches().map(|caches| (caches, self.zones.get(zone_of(start)))) };
+        let Some((caches, Some(zone))) = zone else { return false };
+        let Some((block, word)) = slots::near_live(zone, start).zip(self.word(start)) else { return false };
+        caches.free(block, word)
     }
 
     /// The address and the size that were made known last.
@@ -123,13 +177,19 @@ impl View {
 
     /// The blob behind a blob, if it starts near. None if the view does not know.
     ///
-    /// Reads no marker: another thread may free the blob meanwhile, and the end of the file be cut.
+    /// Reads no marker: another thread may free the blob meanwhile, and the end of the file be cut. So it does not know where blocks may be
+    /// kept, which only their markers say.
     ///
     /// # Safety
     /// As of `data`.
     #[inline]
     pub unsafe fn next(&self, blob: u64) -> Option<u64> {
         let start = start_of(blob);
+        // SAFETY: passed on to the caller.
+        let asks_markers = unsafe { self.open_caches() }.is_some() && !is_broken(Rule::AskMarkers);
+        if asks_markers {
+            return None;
+        }
         // SAFETY: passed on to the caller.
         let zone = unsafe { self.zones.get(zone_of(start)) }?;
         if slots::is_live(zone, start) { slots::near_live_behind(zone, start).map(blob_of) } else { None }

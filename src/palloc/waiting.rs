@@ -28,30 +28,43 @@ impl Drop for Wake<'_> {
 
 impl Palloc {
     fn wait<'a>(&'a self, heap: Locked<'a>) -> Locked<'a> {
-        self.over.wait(heap).unwrap_or_else(|error| panicked(error))
+        let mut heap = self.over.wait(heap).unwrap_or_else(|error| panicked(error));
+        heap.close_caches();
+        heap
     }
 
     /// Runs `call` on the locked medium; if that has to wait for the disk, again after that. Precondition: up to the first may_store or
     /// may_flush, `call` changes nothing that a second run would do again. src/ffi has its own `with`: change both.
-    pub(crate) fn with<T>(&self, mut call: impl FnMut(&mut Locked<'_>) -> Result<T>) -> Result<T> {
-        let mut heap = self.lock();
+    pub(crate) fn with<T>(&self, call: impl FnMut(&mut Locked<'_>) -> Result<T>) -> Result<T> {
+        self.call(self.lock(), call)
+    }
+
+    /// The same for a `call` of which [`Palloc::lock_beside_caches`] speaks.
+    pub(crate) fn with_beside_caches<T>(&self, call: impl FnMut(&mut Locked<'_>) -> Result<T>) -> Result<T> {
+        self.call(self.lock_beside_caches(), call)
+    }
+
+    fn call<'a, T>(&'a self, mut heap: Locked<'a>, mut call: impl FnMut(&mut Locked<'_>) -> Result<T>) -> Result<T> {
         let mut result = call(&mut heap);
         if result.is_err() {
-            (heap, result) = self.again_if_busy(heap, result, call);
+            (heap, result) = self.again(heap, result, call);
         }
         self.update_view(&heap);
         result
     }
 
-    /// The slow path: makes the call again if it has to wait for the disk. Returns the medium still locked.
+    /// The slow path: makes the call again if blocks were kept, or if it has to wait for the disk. Returns the medium still locked.
     #[cold]
     #[inline(never)]
-    pub(crate) fn again_if_busy<'a, T>(
+    pub(crate) fn again<'a, T>(
         &'a self,
         mut heap: Locked<'a>,
         mut result: Result<T>,
         mut call: impl FnMut(&mut Locked<'_>) -> Result<T>,
     ) -> (Locked<'a>, Result<T>) {
+        if heap.close_caches() {
+            result = call(&mut heap);
+        }
         while let Err(Error::Busy) = result {
             heap = self.wait_for_disk(heap);
             result = call(&mut heap);

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::zones::Zones;
 use super::{Bits, MAX_EXACT, State};
-use crate::palloc::format::{MIN_BLOCK, OVERHEAD};
+use crate::palloc::format::{Extent, MIN_BLOCK, OVERHEAD};
 
 /// Bytes of the medium for one byte of the map.
 const SLOT: u64 = MIN_BLOCK;
@@ -335,6 +335,25 @@ pub mod unlocked {
     #[inline]
     pub fn is_start(zone: &Zone, start: u64) -> bool {
         super::is_start(start, zone[slot_of(start)].load(Ordering::Relaxed))
+    }
+
+    /// The live block at `start`, as far as the next start, if that is near and in this zone.
+    #[inline]
+    pub fn near_live(zone: &Zone, start: u64) -> Option<Extent> {
+        let slot = slot_of(start);
+        let behind = zone.get(slot + 1..slot + 1 + NEAR)?;
+        if !is_live(zone, start) {
+            return None;
+        }
+        let mut starts = 0_u32;
+        for (i, byte) in behind.iter().enumerate() {
+            starts |= u32::from(byte.load(Ordering::Relaxed) != 0) << i;
+        }
+        let empty = starts.trailing_zeros() as usize;
+        let next_slot = (start & !(OFFSET_IN_SLOT as u64)) + (1 + empty as u64) * SLOT;
+        let next = next_slot + (behind.get(empty)?.load(Ordering::Relaxed) & OFFSET_IN_SLOT) as u64;
+        let data_len = next.checked_sub(start + OVERHEAD)?;
+        Some(Extent { start, data_len })
     }
 
     /// Whether no block starts in the slots between those of `start` and `end`. False too if `end` is in another zone.

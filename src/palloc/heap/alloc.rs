@@ -41,7 +41,7 @@ impl<M: Medium> Heap<M> {
     /// Returns None, unchanged, if the medium is durable or read only, if there is no such block, if its marker was overwritten, or if
     /// the disk has no space; the caller then uses `alloc_any`.
     #[inline(always)]
-    fn alloc_recent(&mut self, requested: u64) -> Option<u64> {
+    pub fn alloc_recent(&mut self, requested: u64) -> Option<u64> {
         if requested > MAX_EXACT || !self.has_fast_paths() {
             return None;
         }
@@ -63,9 +63,13 @@ impl<M: Medium> Heap<M> {
         Some(block.blob())
     }
 
+    /// As `alloc`, by the slow path.
     #[inline(never)]
-    fn alloc_any(&mut self, requested: u64) -> Result<u64> {
+    pub fn alloc_any(&mut self, requested: u64) -> Result<u64> {
         self.begin_change()?;
+        if self.keeping.is_open() {
+            self.prepare_alloc_beside_caches(requested);
+        }
         self.using_reserves(|heap| {
             heap.with_tail_restored(|heap| {
                 let Place { block, free } = heap.place(requested)?;

@@ -22,19 +22,20 @@ impl<M: Medium> Heap<M> {
         if self.free_between_live(blob) { Ok(()) } else { self.free_any(blob) }
     }
 
+    /// As `free`, by the slow path.
     #[inline(never)]
-    fn free_any(&mut self, blob: u64) -> Result<()> {
+    pub fn free_any(&mut self, blob: u64) -> Result<()> {
         self.begin_change()?;
         let block = self.live(blob)?;
         self.check_end(block)?;
-        self.release(block)
+        if self.keeping.is_open() { self.release_beside_caches(block) } else { self.release(block) }
     }
 
     /// Fast path: frees a blob of an exact size between two live ones, with one store. Its end marker stays that of a live block.
     /// Returns false, unchanged, if the medium is durable or read only, if there is no such blob, or if its marker was overwritten; the
     /// caller then uses `free_any`.
     #[inline(always)]
-    fn free_between_live(&mut self, blob: u64) -> bool {
+    pub fn free_between_live(&mut self, blob: u64) -> bool {
         let start = start_of(blob);
         if start > self.size - WORD
             || !self.has_fast_paths()

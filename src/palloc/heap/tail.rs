@@ -141,8 +141,8 @@ impl<M: Medium> Heap<M> {
             return;
         }
         let mut ahead = self.growth_ahead(self.size);
-        if self.medium.end() - self.size <= most_slack(ahead) || self.turns.on_disk {
-            return; // on the disk: this may have to flush
+        if self.medium.end() - self.size <= most_slack(ahead) || self.turns.on_disk || self.keeping.is_open() {
+            return; // on the disk: this may have to flush. When the caches are closed, this is called again
         }
         // A kill before store_slack leaves a start marker that leads beyond the end. If the last words of the file then look like the end
         // marker of a blob that starts where the slack does, the next open could accept the bytes as that blob. Then the slack ends

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Caches of free blocks: with them, threads that allocate and free on one medium do not wait for each other.
+//!
+//! A block in a cache is called *kept*. It is free on the medium. For the heap it looks like a live block: the slot map says that it is
+//! one, so nothing joins or finds it. Its start marker alone says that it is free. So a thread without the medium's lock allocates or frees
+//! a block by one store, to that marker; it changes nothing that other threads write to.
+//!
+//! ```text
+//!             slot map   start marker   end marker
+//!   live      live       live           live
+//!   kept      live       free           live         free on the medium, and in one stack of one cache
+//!   recent    recent     free           live         in the heap's own stack
+//! ```
+//!
+//! The caches are closed, and empty, until two threads want the lock at the same time (`heap/keeping.rs`). Then they are open: calls of
+//! palloc and pfree for exact sizes use the cache of their thread, and take the lock only to exchange a batch of blocks with the heap. Every
+//! other call that takes the lock closes the caches first: all kept blocks go back to the heap, which is then as if there had been no
+//! caches. They stay closed as long as that call has the lock.
+//!
+//! Locks are taken in this order: the medium's, then that of a cache. A thread with that of a cache waits for nothing.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::cell::{Cell, UnsafeCell};
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use super::format::{Extent, Marker};
+use super::free_index::{CLASSES, class_of, data_len_of_class};
+use super::sabotage::{Rule, between_accesses, is_broken};
+
+/// A thread without a cache of its own shares one.
+const CACHES: usize = 16;
+/// How many blocks a stack holds.
+pub const DEPTH: usize = 64;
+/// So many blocks go back to the heap when a stack is full.
+pub const BATCH: usize = DEPTH / 2;
+/// After so many calls in one of them the caches are closed, so that no block stays for ever with a thread that does nothing more.
+const CALLS: u32 = 1 << 20;
+/// So often a thread that waits for the lock of a cache gives others the processor before it sleeps.
+const YIELDS: u32 = 100;
+
+const _: () = assert!(DEPTH <= u8::MAX as usize, "the length of a stack is a u8");
+
+/// All caches of a medium. Zeros are closed caches.
+#[repr(C)]
+pub struct Caches {
+    is_open: OwnLine<AtomicBool>,
+    caches: [OwnLine<Cache>; CACHES],
+}
+
+/// In cache lines of its own, two at a time: processors fetch them in pairs.
+#[repr(align(128))]
+struct OwnLine<T>(T);
+
+struct Cache {
+    is_locked: AtomicBool,
+    stacks: UnsafeCell<Stacks>,
+}
+
+// SAFETY: the stacks are accessed by the thread that has the lock only.
+unsafe impl Sync for Cache {}
+
+/// The stacks of one cache.
+struct Stacks {
+    is_open: bool,
+    /// How many blocks the last refill of a class brought.
+    refilled: [u8; CLASSES],
+    calls_left: u32,
+    lens: [u8; CLASSES],
+    starts: [[u64; DEPTH]; CLASSES],
+}
+
+/// The lock of a cache, which is held while this lives.
+struct Locked<'a>(&'a Cache);
+
+impl Deref for Locked<'_> {
+    type Target = Stacks;
+
+    fn deref(&self) -> &Stacks {
+        // SAFETY: this thread has the lock.
+        unsafe { &*self.0.stacks.get() }
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Stacks {
+        // SAFETY: this thread has the lock.
+        unsafe { &mut *self.0.stacks.get() }
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.0.is_locked.store(false, Ordering::Release);
+    }
+}
+
+impl Cache {
+    #[inline]
+    fn try_lock(&self) -> Option<Locked<'_>> {
+        let is_free = !self.is_locked.load(Ordering::Relaxed) && !self.is_locked.swap(true, Ordering::Acquire);
+        is_free.then(|| Locked(self)) // not then_some: one that is dropped unlocks
+    }
+
+    /// Waits for the lock: for a few instructions of another thread, unless the system has stopped that one in them.
+    fn lock(&self) -> Locked<'_> {
+        let mut tries = 0;
+        loop {
+            if let Some(locked) = self.try_lock() {
+                return locked;
+            }
+            tries += 1;
+            if tries <= YIELDS {
+                thread::yield_now();
+            } else {
+                thread::sleep(Duration::from_micros(100)); // the other may have a lower priority
+            }
+        }
+    }
+}
+
+impl Stacks {
+    /// Returns false, and changes nothing, if the stack is full.
+    #[inline]
+    fn push(&mut self, class: usize, start: u64) -> bool {
+        let len = self.lens[class] as usize;
+        let Some(place) = self.starts[class].get_mut(len) else { return false };
+        *place = start;
+        self.lens[class] += 1;
+        true
+    }
+
+    #[inline]
+    fn top(&self, class: usize) -> Option<u64> {
+        let len = self.lens[class] as usize;
+        self.starts[class].get(len.wrapping_sub(1)).copied()
+    }
+
+    /// Counts a call. Returns false if the caches are closed, or are to be closed now.
+    #[inline]
+    fn count_call(&mut self) -> bool {
+        if (!self.is_open && !is_broken(Rule::ClosedIsClosed)) || self.calls_left == 0 {
+            return false;
+        }
+        self.calls_left -= 1;
+        true
+    }
+}
+
+impl Caches {
+    /// Closed caches, in memory of their own. Fails iff there is no memory.
+    pub fn new() -> Option<NonNull<Caches>> {
+        // SAFETY: the layout has a size. Zeros are valid values of all fields.
+        NonNull::new(unsafe { alloc_zeroed(Layout::new::<Caches>()) }.cast())
+    }
+
+    /// Gives the memory back.
+    ///
+    /// # Safety
+    /// It came from `new`, and nobody uses it any more.
+    pub unsafe fn drop(caches: NonNull<Caches>) {
+        // SAFETY: passed on to the caller.
+        unsafe { dealloc(caches.as_ptr().cast(), Layout::new::<Caches>()) }
+    }
+
+    /// Whether a block may be kept. If not, none is, and what the caller reads of the slot map after this is not older than that.
+    #[inline]
+    pub fn are_open(&self) -> bool {
+        self.is_open.0.load(Ordering::Acquire)
+    }
+
+    /// Takes a block of this class, and makes it live: stores its start marker, which `word_of` finds. Returns its start. Returns None, and
+    /// changes nothing, if there is none, its marker was overwritten, or `word_of` does not know it.
+    #[inline]
+    pub fn alloc<'a>(&self, class: usize, word_of: impl FnOnce(u64) -> Option<&'a AtomicU64>) -> Option<u64> {
+        let mut stacks = self.lock_own()?;
+        if !stacks.count_call() {
+            return None;
+        }
+        let start = stacks.top(class)?;
+        let (word, data_len) = (word_of(start)?, data_len_of_class(class));
+        if word.load(Ordering::Relaxed) != Marker::free(data_len).0.to_be() {
+            return None;
+        }
+        // Release: as every store to a marker.
+        word.store(Marker::live(data_len).0.to_be(), Ordering::Release);
+        stacks.lens[class] -= 1;
+        Some(start)
+    }
+
+    /// Makes a live block of an exact size a kept one: stores its start marker, `word`. Returns false, and changes nothing, if the stack is
+    /// full, or if the marker is not that of such a live block: of two threads that free a blob at once, one gets false.
+    #[inline]
+    pub fn free(&self, block: Extent, word: &AtomicU64) -> bool {
+        let Some(class) = class_of(block.data_len) else { return false };
+        let Some(mut stacks) = self.lock_own() else { return false };
+        if !stacks.count_call() || stacks.lens[class] as usize == DEPTH {
+            return false;
+        }
+        let (live, free) = (Marker::live(block.data_len).0.to_be(), Marker::free(block.data_len).0.to_be());
+        if is_broken(Rule::OneFrees) {
+            word.store(free, Ordering::Release);
+        } else if word.compare_exchange(live, free, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        stacks.push(class, block.start)
+    }
+
+    /// The cache of this thread; another one if its lock is taken, and from then on that. None if all are.
+    #[inline]
+    fn lock_own(&self) -> Option<Locked<'_>> {
+        between_accesses();
+        self.caches[own_cache()].0.try_lock().or_else(|| self.lock_any())
+    }
+
+    #[cold]
+    fn lock_any(&self) -> Option<Locked<'_>> {
+        let own = own_cache();
+        let mut others = (1..CACHES).map(|i| (own + i) % CACHES);
+        let (number, locked) = others.find_map(|i| Some((i, self.caches[i].0.try_lock()?)))?;
+        OWN_CACHE.set(number + 1);
+        Some(locked)
+    }
+}
+
+// For the thread that has the medium's lock.
+impl Caches {
+    pub fn open(&self) {
+        // First this: whoever can keep a block can know that blocks are kept.
+        self.is_open.0.store(true, Ordering::Relaxed);
+        for cache in &self.caches {
+            let mut stacks = cache.0.lock();
+            (stacks.is_open, stacks.calls_left, stacks.refilled) = (true, CALLS, [0; CLASSES]);
+        }
+    }
+
+    /// No thread changes a cache any more. Returns how many calls there were.
+    pub fn begin_close(&self) -> u64 {
+        let close = |cache: &OwnLine<Cache>| {
+            let mut stacks = cache.0.lock();
+            stacks.is_open = false;
+            u64::from(CALLS - stacks.calls_left)
+        };
+        self.caches.iter().map(close).sum()
+    }
+
+    /// All blocks were taken.
+    pub fn end_close(&self) {
+        self.is_open.0.store(false, Ordering::Release); // see `are_open`
+    }
+
+    /// Takes a block out of closed caches.
+    pub fn take_any(&self) -> Option<Extent> {
+        self.caches.iter().find_map(|cache| {
+            let mut stacks = cache.0.lock();
+            let class = stacks.lens.iter().position(|&len| len > 0)?;
+            let start = stacks.top(class)?;
+            stacks.lens[class] -= 1;
+            Some(Extent { start, data_len: data_len_of_class(class) })
+        })
+    }
+
+    /// Whether the calls of this thread's cache are used up.
+    pub fn is_worn(&self) -> bool {
+        self.caches[own_cache()].0.lock().calls_left == 0
+    }
+
+    /// If the stack of this class is full, takes the blocks out of it that were freed first.
+    pub fn take_batch(&self, class: usize) -> ([u64; BATCH], usize) {
+        let mut stacks = self.caches[own_cache()].0.lock();
+        let mut batch = [0; BATCH];
+        if (stacks.lens[class] as usize) < DEPTH {
+            return (batch, 0);
+        }
+        let starts = &mut stacks.starts[class];
+        batch.copy_from_slice(&starts[..BATCH]);
+        starts.copy_within(BATCH.., 0);
+        stacks.lens[class] -= BATCH as u8;
+        (batch, BATCH)
+    }
+
+    /// How many blocks a refill of this class is to bring: the more, the more often it was refilled since the caches were opened.
+    pub fn wanted(&self, class: usize) -> usize {
+        let mut stacks = self.caches[own_cache()].0.lock();
+        let wanted = (2 * stacks.refilled[class]).clamp(1, BATCH as u8);
+        stacks.refilled[class] = wanted;
+        (wanted as usize).min(DEPTH - stacks.lens[class] as usize)
+    }
+
+    /// Keeps a block that the heap made free for it. Returns false if the stack is full.
+    pub fn put(&self, class: usize, start: u64) -> bool {
+        self.caches[own_cache()].0.lock().push(class, start)
+    }
+
+    /// How many blocks are kept. For checks.
+    pub fn count(&self) -> usize {
+        self.caches.iter().map(|cache| cache.0.lock().lens.iter().map(|&len| len as usize).sum::<usize>()).sum()
+    }
+
+    /// Whether this block is kept. For checks.
+    pub fn has(&self, block: Extent) -> bool {
+        let Some(class) = class_of(block.data_len) else { return false };
+        self.caches.iter().any(|cache| {
+            let stacks = cache.0.lock();
+            stacks.starts[class][..stacks.lens[class] as usize].contains(&block.start)
+        })
+    }
+}
+
+thread_local! {
+    /// The number of this thread's cache, from 1 on. 0: it has none yet.
+    static OWN_CACHE: Cell<usize> = const { Cell::new(0) };
+}
+
+#[inline]
+fn own_cache() -> usize {
+    match OWN_CACHE.get() {
+        0 => new_number(),
+        number => (number - 1) % CACHES,
+    }
+}
+
+#[cold]
+fn new_number() -> usize {
+    static LAST: AtomicUsize = AtomicUsize::new(0);
+    let number = LAST.fetch_add(1, Ordering::Relaxed) % CACHES;
+    OWN_CACHE.set(number + 1);
+    number
+}

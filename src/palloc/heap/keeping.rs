@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The heap's side of the caches (`caches.rs`): opens and closes them, and exchanges blocks with them.
+
+use std::ptr::NonNull;
+
+use super::alloc::{Rest, data_len_in_step};
+use super::{Heap, data_len_at};
+use crate::palloc::Result;
+use crate::palloc::caches::Caches;
+use crate::palloc::error::Error;
+use crate::palloc::format::{Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, SPLIT_ABOVE, in_step, round_up};
+use crate::palloc::free_index::{State, class_of, data_len_of_class};
+use crate::palloc::medium::Medium;
+use crate::palloc::sabotage::{Rule, is_broken};
+
+/// Caches that served fewer calls before they had to be closed were not worth it.
+const WORTHWHILE: u64 = 1 << 12;
+/// So often, at most, threads that want the lock at the same time don't open the caches.
+const MOST_PATIENCE: u32 = 1 << 10;
+
+/// The caches of a medium. Changed under the medium's lock.
+#[derive(Default)]
+pub struct Keeping {
+    /// None until they are opened the first time. They stay where they are until this is dropped.
+    caches: Option<NonNull<Caches>>,
+    is_open: bool,
+    /// So often the caches stay closed when threads want the lock at the same time; and how often after the last time.
+    patience: u32,
+    last_patience: u32,
+}
+
+// SAFETY: the caches may be used by any thread.
+unsafe impl Send for Keeping {}
+
+impl Keeping {
+    /// Whether blocks may be kept.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// The caches, if they were ever opened.
+    fn caches<'a>(&self) -> Option<&'a Caches> {
+        // SAFETY: they live until the heap is dropped; the result is used by its functions only.
+        self.caches.map(|caches| unsafe { caches.as_ref() })
+    }
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        if let Some(caches) = self.caches {
+            // SAFETY: threads without the lock don't use them when the medium is dropped.
+            unsafe { Caches::drop(caches) }
+        }
+    }
+}
+
+impl<M: Medium> Heap<M> {
+    /// Opens the caches: threads wait for each other. Does nothing if the medium is in exact mode, if it has no fast paths, if they were not
+    /// worth it the last times, or if there is no memory. Returns the caches if they are open.
+    ///
+    /// Precondition: threads without the lock may store to all markers of live blocks.
+    pub fn open_caches(&mut self) -> Option<NonNull<Caches>> {
+        if self.keeping.is_open {
+            return self.keeping.caches;
+        }
+        if self.exact || !self.has_fast_paths() {
+            return None;
+        }
+        if self.keeping.patience > 0 {
+            self.keeping.patience -= 1;
+            return None;
+        }
+        if self.keeping.caches.is_none() {
+            self.keeping.caches = Caches::new();
+        }
+        self.keeping.caches()?.open();
+        self.keeping.is_open = true;
+        self.keeping.caches
+    }
+
+    /// Closes the caches, if they are open. All kept blocks are free blocks of the index then, joined with their free neighbours. Returns
+    /// whether they were open.
+    #[inline]
+    pub fn close_caches(&mut self) -> bool {
+        self.keeping.is_open && self.close_open_caches()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn close_open_caches(&mut self) -> bool {
+        let Some(caches) = self.keeping.caches() else { return false };
+        debug_assert!(self.writable, "whatever makes the medium read only closes the caches first");
+        let calls = caches.begin_close();
+        while let Some(block) = caches.take_any() {
+            self.release_kept(block);
+        }
+        caches.end_close();
+        self.keeping.is_open = false;
+        let longer = (2 * self.keeping.last_patience).clamp(1, MOST_PATIENCE);
+        self.keeping.last_patience = if calls < WORTHWHILE { longer } else { 0 };
+        self.keeping.patience = self.keeping.last_patience;
+        if self.dynamic {
+            self.trim_slack();
+        }
+        true
+    }
+
+    /// A block that was kept becomes a free one of the index. If its marker was overwritten, it stays as it is: a live block with a marker
+    /// that was overwritten.
+    fn release_kept(&mut self, block: Extent) {
+        if self.marker(block.start) == Marker::free(block.data_len) {
+            self.free_reserved_or_unjoined(block, &[]);
+        }
+    }
+
+    /// Before something of `requested` bytes is allocated beside open caches: refills that of this thread. Closes them if the medium would
+    /// grow, as growth may fail to reach the disk, or if their time is over.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn prepare_alloc_beside_caches(&mut self, requested: u64) {
+        let Some(caches) = self.keeping.caches() else { return };
+        if let Some(class) = round_up(requested).and_then(class_of) {
+            self.refill(caches, class);
+        }
+        if caches.is_worn() || self.would_grow(requested) {
+            self.close_caches();
+        }
+    }
+
+    fn refill(&mut self, caches: &Caches, class: usize) {
+        for _ in 0..caches.wanted(class) {
+            let Some(start) = self.make_kept(data_len_of_class(class)) else { break };
+            if !caches.put(class, start) {
+                self.release_kept(Extent { start, data_len: data_len_of_class(class) }); // another thread shares the cache
+                break;
+            }
+        }
+    }
+
+    /// Frees a live block beside open caches.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn release_beside_caches(&mut self, block: Extent) -> Result<()> {
+        let Some(caches) = self.keeping.caches() else { return self.release(block) };
+        // Another thread may be freeing it, against the rules.
+        let (live, free) = (Marker::live(block.data_len), Marker::free(block.data_len));
+        if is_broken(Rule::OneFrees) {
+            self.medium.store(block.start, free.0);
+        } else if !self.medium.replace(block.start, live.0, free.0) {
+            return Err(Error::NoBlob(block.blob()));
+        }
+        self.release(block).inspect_err(|_| self.medium.store(block.start, live.0))?;
+        if caches.is_worn() {
+            self.close_caches();
+        } else if let Some(class) = class_of(block.data_len) {
+            let (batch, n) = caches.take_batch(class);
+            batch[..n].iter().for_each(|&start| self.release_kept(Extent { start, data_len: block.data_len }));
+        }
+        Ok(())
+    }
+
+    /// Whether the medium would have to grow for `requested` bytes.
+    fn would_grow(&self, requested: u64) -> bool {
+        let Some(data_len) = round_up(requested).filter(|_| self.dynamic) else { return false };
+        let start = self.start_of_growth();
+        let room = self.medium.end() - start;
+        let fits = data_len_in_step(start, requested).is_some_and(|len| len + OVERHEAD + SPLIT_ABOVE < room);
+        let find = || self.index.find(data_len, requested.max(MIN_DATA), |start| data_len_at(&self.medium, start));
+        !fits && matches!(find(), Ok(None))
+    }
+
+    /// Makes a kept block of this size of free space. Returns its start. Returns None, and changes nothing, if the heap has only free
+    /// blocks that are a bit larger, or space that the medium would have to grow for, or if the disk or memory is full.
+    fn make_kept(&mut self, data_len: u64) -> Option<u64> {
+        let found = self.index.find(data_len, data_len, |start| data_len_at(&self.medium, start)).ok()?;
+        let free = match found {
+            Some(free) => {
+                self.block(free.start, State::Free).ok()?;
+                self.check_end(free).ok()?;
+                free
+            }
+            None => self.slack()?,
+        };
+        let block = Extent { start: free.start, data_len };
+        let fits = free == block || free.data_len > data_len + SPLIT_ABOVE.max(MIN_BLOCK);
+        if !fits || !in_step(block.start) {
+            return None;
+        }
+        if found.is_none() {
+            self.store_slack(); // it may be without a start marker
+        }
+        self.index.prepare(block.start).ok()?;
+        let Rest { rest, .. } = self.begin_division(block, free).ok()?;
+        self.medium.store(block.end_marker(), Marker::live(data_len).0);
+        if block != free {
+            self.medium.store(block.start, Marker::free(data_len).0);
+        }
+        self.end_division(free, block.end(), rest);
+        self.index.put_live(block.start);
+        Some(block.start)
+    }
+
+    /// Panics unless there are so many kept blocks, and each is in one of the open caches: for tests.
+    pub(super) fn check_kept(&self, kept: impl Iterator<Item = Extent>) {
+        let caches = self.keeping.caches();
+        let mut count = 0;
+        for block in kept {
+            assert!(self.keeping.is_open && caches.is_some_and(|caches| caches.has(block)), "{block:?} is kept");
+            assert_eq!(self.marker(block.end_marker()), Marker::live(block.data_len), "end marker of kept {block:?}");
+            count += 1;
+        }
+        assert_eq!(caches.map_or(0, Caches::count), count, "each kept block is a block");
+    }
+}
