@@ -12,6 +12,9 @@ static unsigned writes_left; /* so many calls of pwrite from now on, one fails; 
 
 ssize_t pwrite64(int fd, const void *bytes, size_t n, off64_t at)
 {
+#ifdef NOTE_WRITE
+    NOTE_WRITE();
+#endif
     if (writes_left > 0 && --writes_left == 0) {
         errno = ENOSPC;
         return -1;

@@ -4,14 +4,93 @@
  *
  * POSIX only: it mounts file systems, and counts on threads and files together
  */
+#if defined(__linux__) && defined(__LP64__)
+static void note(char call);
+#define NOTE_WRITE() note('W')
+#endif
 #include "failing_writes.h"
 #include "palloc_util.h"
 #include "support/mounted.h"
 
 #include <dirent.h>
+#include <sys/stat.h>
 
 #define FILE_NAME "medium.db"
 #define COPY "copy.db"
+
+#if defined(__linux__) && defined(__LP64__)
+#include <linux/fs.h>
+#include <stdarg.h>
+#include <sys/resource.h>
+
+#define HAS_CALLS 1
+
+/* What the library does to files: W it writes, S it syncs a file, D a directory, L it gives a file its name. */
+static char calls[4096];
+static int reads_fail, clones_are_copies, clone_error;
+static unsigned reads;
+static const char *made_before_link;
+
+static void note(char call)
+{
+    size_t n = strlen(calls);
+
+    if (n + 1 < sizeof calls && (n == 0 || calls[n - 1] != call))
+        calls[n] = call;
+}
+
+ssize_t pread64(int fd, void *bytes, size_t n, off64_t at)
+{
+    reads++;
+    if (reads_fail) {
+        errno = EIO;
+        return -1;
+    }
+    return syscall(SYS_pread64, fd, bytes, n, at);
+}
+
+int fsync(int fd)
+{
+    struct stat st;
+
+    note(fstat(fd, &st) == 0 && S_ISDIR(st.st_mode) ? 'D' : 'S');
+    return (int)syscall(SYS_fsync, fd);
+}
+
+int link(const char *from, const char *to)
+{
+    if (made_before_link != NULL)
+        file_write(made_before_link, "other", 5);
+    note('L');
+    return (int)syscall(SYS_linkat, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+int ioctl(int fd, unsigned long command, ...)
+{
+    static char bytes[1 << 16];
+    long argument;
+    va_list args;
+    off64_t at = 0;
+    ssize_t n;
+
+    va_start(args, command);
+    argument = va_arg(args, long);
+    va_end(args);
+    if (command != FICLONE || (!clones_are_copies && clone_error == 0))
+        return (int)syscall(SYS_ioctl, fd, command, argument);
+    if (clone_error != 0) {
+        errno = clone_error;
+        return -1;
+    }
+    note('W');
+    while ((n = syscall(SYS_pread64, (int)argument, bytes, sizeof bytes, at)) > 0) {
+        if (syscall(SYS_pwrite64, fd, bytes, n, at) != n)
+            return -1;
+        at += n;
+    }
+    return (int)n;
+}
+#endif
 
 /* ---------------------------------------------------------------------------------------------------------------------------- churn */
 
@@ -248,9 +327,272 @@ static void one(void)
     unlink(COPY);
 }
 
+#if HAS_CALLS
+/* A medium with blobs and free blocks between them, and slack. */
+static void fragmented(uint32_t flags)
+{
+    unsigned i;
+
+    unlink(FILE_NAME);
+    file_zeros(FILE_NAME, flags & PALLOC_DYNAMIC ? 0 : 400000);
+    pt = palloc_init(FILE_NAME, flags);
+    REQUIRE(pt != NULL);
+    for (i = 0; i < 300; i++) {
+        uint64_t ptr = palloc(pt, 40 + i * 3);
+
+        REQUIRE(ptr != 0);
+        blob_write(pt, ptr, i, 0, palloc_size(pt, ptr), BY_ADDRESS);
+    }
+    for (i = 0; i < 40; i++)
+        pfree(pt, palloc_next(pt, 200 + 3000 * i));
+}
+
+/* A clone has each byte that palloc_sync leaves: it is not read and repaired, which would take as long as a copy. */
+static void clones_are_synced_media(void)
+{
+    static const uint32_t kinds[] = {PALLOC_DYNAMIC, PALLOC_DYNAMIC | PALLOC_SYNC, PALLOC_DEFAULT, PALLOC_SYNC};
+    struct bytes medium;
+    unsigned i;
+
+    clones_are_copies = 1;
+    TEST("a-clone-has-the-bytes-that-palloc_sync-leaves");
+    for (i = 0; i < 8; i++) {
+        struct palloc_tx *tx;
+        uint64_t ptr;
+
+        fragmented(kinds[i % 4]);
+        if (i >= 4) { /* transactions that are over leave logs */
+            tx = palloc_begin(pt);
+            ptr = palloc_tx_alloc(tx, 100);
+            REQUIRE(ptr != 0);
+            memset(palloc_tx_data(tx, ptr), 1, 100);
+            CHECK_EQ_I(palloc_tx_free(tx, palloc_first(pt)), 0);
+            CHECK_EQ_I(palloc_commit(tx), 0);
+        }
+        CHECK_EQ_I(palloc_snapshot(pt, COPY, PALLOC_SNAPSHOT_CLONE), 0);
+        CHECK_SOUND(COPY);
+        CHECK_EQ_I(palloc_sync(pt), 0);
+        medium = file_read(FILE_NAME);
+        CHECK(file_is(COPY, &medium));
+        bytes_free(&medium);
+        CHECK_VIEW(pt);
+        palloc_close(pt);
+        unlink(COPY);
+    }
+
+    TEST("a-clone-beside-a-transaction-that-is-open-has-nothing-of-it");
+    for (i = 0; i < 4; i++) {
+        struct palloc_tx *tx;
+        struct palloc_stat before, after;
+        struct palloc_t *copied;
+
+        memset(&before, 0, sizeof before);
+        memset(&after, 0, sizeof after);
+        fragmented(kinds[i]);
+        tx = palloc_begin(pt);
+        CHECK(tx != NULL && palloc_tx_alloc(tx, 5000) != 0 && palloc_tx_free(tx, palloc_first(pt)) == 0);
+        CHECK_EQ_I(palloc_snapshot(pt, COPY, PALLOC_SNAPSHOT_CLONE), 0);
+        CHECK_SOUND(COPY);
+        CHECK_EQ_I(palloc_commit(tx), 0);
+        copied = palloc_init(COPY, PALLOC_DEFAULT);
+        REQUIRE(copied != NULL);
+        CHECK_EQ_I(palloc_stat(pt, &before), 0);
+        CHECK_EQ_I(palloc_stat(copied, &after), 0);
+        CHECK_EQ_U(after.live_blobs, before.live_blobs); /* one more, one fewer */
+        CHECK_EQ_U(palloc_first(copied), 16);
+        palloc_close(copied);
+        palloc_close(pt);
+        unlink(COPY);
+    }
+
+    TEST("a-marker-that-was-overwritten-is-EILSEQ-in-a-copy-and-stays-so-in-a-clone");
+    fragmented(PALLOC_DYNAMIC);
+    memset((char *)palloc_data(pt, palloc_next(pt, 100)) - 8, 0x3f, 8);
+    CHECK_EQ_I(palloc_snapshot(pt, COPY, 0), -1);
+    CHECK_ERRNO(EILSEQ);
+    CHECK_STR_CONTAINS(palloc_error(), "palloc_salvage");
+    no_trace();
+    CHECK_EQ_I(palloc_snapshot(pt, COPY, PALLOC_SNAPSHOT_CLONE), 0);
+    CHECK(palloc_check(COPY, NULL, NULL) > 0);
+    unlink(COPY);
+    palloc_close(pt);
+    clones_are_copies = 0;
+
+    TEST("a-file-system-without-clones-is-EOPNOTSUPP-whatever-it-says");
+    fragmented(PALLOC_DYNAMIC);
+    for (i = 0; i < 4; i++) {
+        static const int errors[] = {EOPNOTSUPP, EINVAL, EXDEV, ENOTTY};
+
+        clone_error = errors[i];
+        CHECK_EQ_I(palloc_snapshot(pt, COPY, PALLOC_SNAPSHOT_CLONE), -1);
+        CHECK_ERRNO(EOPNOTSUPP);
+        no_trace();
+    }
+    clone_error = 0;
+    palloc_close(pt);
+}
+
+/* In which order a copy is made, and what it reads and writes. */
+static void steps(void)
+{
+    struct bytes medium;
+    struct rlimit limit, old;
+    struct stat st;
+    unsigned way;
+
+    TEST("a-copy-is-on-the-disk-before-it-has-its-name-and-its-name-before-the-call-returns");
+    fragmented(PALLOC_DYNAMIC);
+    for (way = 0; way < 2; way++) {
+        clones_are_copies = (int)way;
+        memset(calls, 0, sizeof calls);
+        CHECK_EQ_I(palloc_snapshot(pt, COPY, way ? PALLOC_SNAPSHOT_CLONE : 0), 0);
+        CHECK_STR(calls + (strlen(calls) > 4 ? strlen(calls) - 4 : 0), "WSLD");
+        unlink(COPY);
+    }
+
+    TEST("a-file-of-that-name-is-EEXIST-before-a-byte-is-copied");
+    file_write(COPY, "other", 5);
+    memset(calls, 0, sizeof calls);
+    CHECK_EQ_I(palloc_snapshot(pt, COPY, 0), -1);
+    CHECK_ERRNO(EEXIST);
+    CHECK_STR(calls, "");
+    unlink(COPY);
+
+    TEST("a-file-that-gets-that-name-meanwhile-is-EEXIST-and-stays-as-it-is");
+    made_before_link = COPY;
+    CHECK_EQ_I(palloc_snapshot(pt, COPY, 0), -1);
+    CHECK_ERRNO(EEXIST);
+    CHECK_EQ_U(file_size(COPY), 5);
+    made_before_link = NULL;
+    unlink(COPY);
+    no_trace();
+
+    TEST("the-copy-of-a-medium-is-private-as-the-medium-is");
+    REQUIRE(chmod(FILE_NAME, 0600) == 0);
+    CHECK_EQ_I(palloc_snapshot(pt, COPY, 0), 0);
+    CHECK(stat(COPY, &st) == 0);
+    CHECK_EQ_I(st.st_mode & 0777, 0600);
+    unlink(COPY);
+
+    TEST("bytes-that-can-not-be-read-are-EIO");
+    reads_fail = 1;
+    CHECK_EQ_I(palloc_snapshot(pt, COPY, 0), -1);
+    reads_fail = 0;
+    CHECK_ERRNO(EIO);
+    no_trace();
+
+    TEST("a-copy-beyond-the-limit-of-files-is-EFBIG-and-no-signal");
+    REQUIRE(palloc(pt, 3000000) != 0 && getrlimit(RLIMIT_FSIZE, &old) == 0);
+    limit = old;
+    limit.rlim_cur = 1 << 20;
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    CHECK_EQ_I(palloc_snapshot(pt, COPY, 0), -1);
+    CHECK_ERRNO(EFBIG);
+    no_trace();
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &old) == 0);
+    palloc_close(pt);
+
+    TEST("holes-are-not-read-and-zeros-become-holes-and-the-program-s-place-in-the-file-stays");
+    fragmented(PALLOC_DYNAMIC);
+    palloc_close(pt);
+    unlink(FILE_NAME);
+    file_zeros(FILE_NAME, 64 << 20);
+    pt = palloc_init(FILE_NAME, PALLOC_DEFAULT);
+    REQUIRE(pt != NULL && pcalloc(pt, 1, 8 << 20) != 0);
+    REQUIRE(lseek(pt->descriptor, 5, SEEK_SET) == 5);
+    reads = 0;
+    CHECK_EQ_I(palloc_snapshot(pt, COPY, 0), 0);
+    CHECK(reads < 400); /* 8 of 64 MiB are no hole */
+    CHECK_EQ_I((int)lseek(pt->descriptor, 0, SEEK_CUR), 5);
+    CHECK(file_disk(COPY) < 4 << 20);
+    palloc_close(pt);
+    unlink(COPY);
+
+    TEST("a-static-medium-that-is-read-only-keeps-its-length");
+    fragmented(PALLOC_DEFAULT);
+    palloc_close(pt);
+    medium = file_read(FILE_NAME);
+    file_zeros(FILE_NAME, medium.size + 4096);
+    file_write(COPY, medium.at, medium.size);
+    bytes_free(&medium);
+    REQUIRE(truncate(COPY, (off_t)file_size(FILE_NAME)) == 0 && rename(COPY, FILE_NAME) == 0);
+    pt = palloc_init(FILE_NAME, PALLOC_READONLY);
+    REQUIRE(pt != NULL);
+    CHECK_EQ_I(palloc_snapshot(pt, COPY, 0), 0);
+    CHECK_EQ_U(file_size(COPY), file_size(FILE_NAME));
+    CHECK_SOUND(COPY);
+    palloc_close(pt);
+    unlink(COPY);
+    unlink(FILE_NAME);
+}
+#endif
+
+/* A file with other attributes than those that the library gives to a new one. */
+static void foreign_clone(void *user)
+{
+    (void)user;
+    REQUIRE(chdir("disk") == 0);
+    unlink(FILE_NAME);
+    pt = palloc_init(COPY, PALLOC_DYNAMIC);
+    REQUIRE(pt != NULL && palloc(pt, 100000) != 0);
+    palloc_close(pt);
+    file_copy(COPY, FILE_NAME);
+    unlink(COPY);
+    pt = palloc_init(FILE_NAME, PALLOC_DEFAULT);
+    REQUIRE(pt != NULL);
+    CHECK_EQ_I(palloc_snapshot(pt, COPY, PALLOC_SNAPSHOT_CLONE), 0);
+    CHECK_SOUND(COPY);
+    palloc_close(pt);
+    REQUIRE(chdir("..") == 0);
+}
+
+/* A clone beside an open transaction is repaired: its stores need space that the disk has not. */
+static void clone_on_a_full_disk(void *user)
+{
+    static char bytes[1 << 16];
+    struct palloc_tx *tx;
+    uint64_t ptrs[2000];
+    unsigned i, size;
+    int result, fd;
+
+    (void)user;
+    REQUIRE(chdir("disk") == 0);
+    pt = palloc_init(FILE_NAME, PALLOC_DYNAMIC);
+    REQUIRE(pt != NULL);
+    for (i = 0; i < 2000; i++)
+        REQUIRE((ptrs[i] = palloc(pt, 8000)) != 0);
+    for (i = 0; i < 2000; i += 2)
+        pfree(pt, ptrs[i]);
+    tx = palloc_begin(pt);
+    REQUIRE(tx != NULL && palloc_tx_alloc(tx, 100) != 0 && palloc_flush(pt, ptrs[1], 8) == 0);
+    fd = open("fill", O_CREAT | O_WRONLY, 0600);
+    for (size = sizeof bytes; size >= 512; size /= 2)
+        while (write(fd, bytes, size) > 0) {
+        }
+    fsync(fd);
+    result = palloc_snapshot(pt, COPY, PALLOC_SNAPSHOT_CLONE);
+    if (result != 0)
+        CHECK_ERRNO(ENOSPC);
+    else
+        CHECK_SOUND(COPY);
+    close(fd);
+    unlink("fill");
+    palloc_cancel(tx);
+    palloc_close(pt);
+    REQUIRE(chdir("..") == 0);
+}
+
 int main(void)
 {
     PART(one());
+#if HAS_CALLS
+    PART(clones_are_synced_media());
+    PART(steps());
+#endif
+    TEST("a-file-of-another-program-on-btrfs-is-cloned");
+    on_file_system("mkfs.btrfs -q -f", "200M", 30, foreign_clone, NULL);
+    TEST("a-clone-on-a-full-disk-is-ENOSPC-or-whole");
+    on_file_system("mkfs.xfs -q -f", "320M", 60, clone_on_a_full_disk, NULL);
     POINT("copies-during-churn-of-two-threads-are-states-between-two-calls", during_churn(".", 0, 100 / tap_every(4)));
     PART(clones("xfs", "mkfs.xfs -q -f", "320M"));
     PART(clones("btrfs", "mkfs.btrfs -q -f", "200M"));

@@ -1300,14 +1300,20 @@ pub unsafe extern "C" fn palloc_salvage(
 /// without changes of transactions that are not committed. It is on the disk when the call returns, and has its name only when it is
 /// whole. A kill may leave a file `filename.PROCESS.NUMBER.tmp`. The copy has the medium's mode.
 ///
-/// With PALLOC_SNAPSHOT_CLONE the copy shares its blocks on the disk with the medium, where the file system can do that (xfs, btrfs). Then
-/// the medium is locked for that only, and not while the markers of the copy are read, which takes longer the more there are. Stores of the program are in the copy up to one moment. From then on a store to
-/// a page that is shared needs space on the disk: see docs/COMPAT.md. With `flags` 0 the bytes are copied, and the medium is locked
-/// meanwhile: readers of blobs don't wait, allocation does. Bytes that the program stores during the call may be in the copy or not.
+/// With PALLOC_SNAPSHOT_CLONE the copy shares its blocks on the disk with the medium, where the file system can do that (xfs, btrfs). The
+/// call writes to the disk what the program has changed since the last sync, as palloc_sync does, and locks the medium while it goes
+/// through the free blocks and shares the disk's: its time does not grow with the number or the bytes of blobs. The copy is not read, so a
+/// marker that the program has overwritten is so in the copy: palloc_check finds it. While a transaction is open, and if the medium is read
+/// only, the copy is read and repaired. Stores of the program are in the copy up to one moment. From then on a store to a page that is
+/// shared needs space on the disk: see docs/COMPAT.md.
+///
+/// With `flags` 0 the bytes are copied, and the medium is locked meanwhile: readers of blobs don't wait, allocation does. Bytes that the
+/// program stores during the call may be in the copy or not.
 ///
 /// Returns 0, or -1 on failure, and then there is no new file. Fails iff:
 /// - EEXIST: there is a file `filename`. EOPNOTSUPP: PALLOC_SNAPSHOT_CLONE, and the file system can't.
-/// - EINVAL: `pt` or `filename` is NULL, or `flags` are others. EIO: a sync failed, now or before.
+/// - EINVAL: `pt` or `filename` is NULL, or `flags` are others. EIO: a sync failed, now or before, or bytes can't be read.
+/// - EILSEQ: the copy is read, and a start marker in it was overwritten.
 /// - ENOSPC, EACCES, ENOMEM, EMFILE, ...: an error of open(2), write(2) and the like.
 ///
 /// # Safety

@@ -258,19 +258,36 @@ impl<M: Medium> Heap<M> {
         result
     }
 
+    /// Makes the file exactly the format, in memory, but for slack: for a copy that ends where the last block does. Returns false if there
+    /// is more for an open to do, because a transaction is open or the medium is read only.
+    pub fn tidy_for_clone(&mut self) -> Result<bool> {
+        self.check_synced()?;
+        if !self.writable {
+            return Ok(false);
+        }
+        self.tidy_transactions()?;
+        self.tidy_free_blocks(None)?;
+        Ok(!self.has_open_transactions())
+    }
+
     /// Makes the file exactly the format: no slack, and free blocks with their end markers, linked by address. If the file can't be
     /// cut, the slack is a free block.
     fn tidy(&mut self) -> Result<()> {
         self.close_caches();
         self.tidy_transactions()?;
         self.cut_slack()?;
-        let medium = &mut self.medium;
-        self.index.settle(|block| medium.store(block.end_marker(), Marker::free(block.data_len).0));
         let slack = self.slack();
         if let Some(slack) = slack {
             self.store_slack();
             self.medium.store(slack.end_marker(), Marker::free(slack.data_len).0);
         }
+        self.tidy_free_blocks(slack)
+    }
+
+    /// Stores the end markers of free blocks, and links them by address, and with them the slack if that is to be one.
+    fn tidy_free_blocks(&mut self, slack: Option<Extent>) -> Result<()> {
+        let medium = &mut self.medium;
+        self.index.settle(|block| medium.store(block.end_marker(), Marker::free(block.data_len).0));
         let mut prev = 0;
         for start in self.index.free_from(0).chain(slack.map(|slack| slack.start)) {
             if prev != 0 {

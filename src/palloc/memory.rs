@@ -37,7 +37,7 @@ pub struct MemMedium {
     /// The change before which `picture` is taken.
     pub picture_before: Option<u64>,
     pub picture: Option<Vec<u8>>,
-    /// The pages that were given back.
+    /// The pages that have no space on the disk.
     pub holes: BTreeSet<u64>,
     /// Nothing may be stored now.
     pub is_frozen: bool,
@@ -46,6 +46,14 @@ pub struct MemMedium {
 impl MemMedium {
     pub fn new(bytes: Vec<u8>) -> MemMedium {
         MemMedium { bytes, disk_size: 1 << 30, ..MemMedium::default() }
+    }
+
+    /// The same, of a copy in which pages of zeros are holes.
+    pub fn sparse(bytes: Vec<u8>) -> MemMedium {
+        let pages = bytes.chunks(PAGE as usize).zip(0..);
+        let holes = pages.filter(|(page, _)| page.iter().all(|&byte| byte == 0)).map(|(_, number)| number);
+        let holes = holes.collect();
+        MemMedium { holes, ..MemMedium::new(bytes) }
     }
 
     /// Counts a call that can fail.
@@ -97,6 +105,13 @@ impl MemMedium {
         assert!(!self.is_frozen, "stores while another thread waits for the disk");
         self.note_change();
     }
+
+    /// The same, for a store of `len` bytes at `at`.
+    fn note_store(&mut self, at: u64, len: usize) {
+        let mut holes = self.holes.range(at / PAGE..(at + len as u64).div_ceil(PAGE));
+        assert_eq!(holes.next(), None, "the page may have no space on the disk");
+        self.note();
+    }
 }
 
 impl Medium for MemMedium {
@@ -117,7 +132,7 @@ impl Medium for MemMedium {
     }
 
     fn store(&mut self, at: u64, word: u64) {
-        self.note();
+        self.note_store(at, size_of::<u64>());
         self.bytes[at as usize..][..8].copy_from_slice(&word.to_be_bytes());
     }
 
@@ -128,17 +143,17 @@ impl Medium for MemMedium {
     }
 
     fn write(&mut self, at: u64, bytes: &[u8]) {
-        self.note();
+        self.note_store(at, bytes.len());
         self.bytes[at as usize..][..bytes.len()].copy_from_slice(bytes);
     }
 
     fn clear(&mut self, at: u64, len: u64) {
-        self.note();
+        self.note_store(at, len as usize);
         self.bytes[at as usize..][..len as usize].fill(0);
     }
 
     fn copy(&mut self, from: u64, to: u64, len: u64) {
-        self.note();
+        self.note_store(to, len as usize);
         assert!(from + len <= to || to + len <= from);
         self.bytes.copy_within(from as usize..(from + len) as usize, to as usize);
     }
@@ -162,6 +177,7 @@ impl Medium for MemMedium {
             return Err(Error::System { doing: "grow", source });
         }
         self.note();
+        self.holes.split_off(&(end / PAGE)); // growth takes space for its bytes
         self.bytes.resize(end as usize, 0);
         Ok(())
     }
@@ -186,7 +202,8 @@ impl Medium for MemMedium {
         let (from, to) = (range.start.next_multiple_of(PAGE), range.end / PAGE * PAGE);
         if from < to && to - from >= least {
             self.call()?;
-            self.clear(from, to - from);
+            self.note();
+            self.bytes[from as usize..to as usize].fill(0);
             self.holes.extend(from / PAGE..to / PAGE);
         }
         Ok(())

@@ -515,37 +515,37 @@ impl Palloc {
         if flags != Flags::DEFAULT && flags != Flags::CLONE {
             return Err(Error::BadFlags(flags.0));
         }
-        let file = {
-            let heap = self.lock();
-            heap.check_synced()?;
-            heap.medium.share_file()?
-        };
+        let file = self.lock().medium.share_file()?;
         let new = NewFile::create(path)?;
+        let is_clone = flags == Flags::CLONE;
         // Most of what changed is written without the lock, so that a clone takes it for a short time only.
-        if flags == Flags::CLONE {
-            os::sync_data(&file).map_err(Error::system("write the file to the disk")).inspect_err(|error| {
-                self.lock().note_failed_sync(error);
-            })?;
+        if is_clone {
+            let (heap, result) = self.tidied_for_clone();
+            self.update_view(&heap);
+            result?;
         }
         let again = os::open_again_to_read(&file);
-        let len = {
-            let heap = self.lock();
+        let (len, is_whole) = self.with(|heap| {
             heap.check_synced()?;
+            let is_whole = is_clone && heap.tidy_for_clone()?;
             let len = if heap.writable { heap.size() } else { heap.medium.end() };
-            if flags == Flags::CLONE {
+            if is_clone {
                 os::clone_file(&file, &new.file).map_err(Error::system("share the blocks of the file"))?;
             } else {
                 copy::copy_bytes(again.as_ref().unwrap_or(&file), &new.file, len, again.is_some(), |_, _| false)?;
             }
-            len
-        };
+            Ok((len, is_whole))
+        })?;
         os::extend(&new.file, len)?; // without the slack
         os::copy_permissions(&file, &new.file).map_err(Error::system("set the mode of the copy"))?;
-        let mut copy = FileMedium::open(&new.temporary, Flags::DEFAULT)?;
-        if flags == Flags::CLONE {
-            copy.unshare_before_stores();
+        // A clone that needs no repair is not read: that would take as long as a copy of its bytes.
+        if !is_whole {
+            let mut copy = FileMedium::open(&new.temporary, Flags::DEFAULT)?;
+            if is_clone {
+                copy.unshare_before_stores();
+            }
+            finish_copy(copy)?;
         }
-        finish_copy(copy)?;
         new.give_name()
     }
 
@@ -720,24 +720,17 @@ pub(crate) fn salvage_c(path: &CStr, copy: &CStr, flags: Flags, mut report: impl
         true
     })?;
     let mut medium = FileMedium::open(&new.temporary, Flags::DEFAULT)?;
-    // No medium is shorter than its header, or ends in a part of its first block.
-    let least = if len <= format::HEADER { format::HEADER } else { format::HEADER + format::MIN_BLOCK };
-    if len < least {
-        medium.set_end(least)?;
-    }
-    medium.ensure_space(0..format::HEADER, medium::Bytes::Keep)?;
-    medium.store(0, format::header(stored));
     let mut salvager = salvage::Salvager {
         medium: &mut medium,
         report,
         found,
         zeros_from,
-        dynamic: stored & format::DYNAMIC != 0,
         lost_is_free: flags.contains(Flags::LOST_IS_FREE),
         odd: false,
         stand_ins: 0,
+        run_at: 0,
     };
-    salvager.mend_chain()?;
+    salvager.mend(stored)?;
     let (mut found, stand_ins) = (salvager.found, salvager.stand_ins);
     os::copy_permissions(&source, &new.file).map_err(Error::system("set the mode of the copy"))?;
     found.blobs = finish_copy(medium)?.live_blobs.saturating_sub(stand_ins);

@@ -4,8 +4,8 @@
 //! Each size stands on the medium twice, in the start marker and in the end marker of its block. So a word that was overwritten is known
 //! from the other one. The start markers are followed from the header on, as long as both markers of a block agree. Where they do not,
 //! the nearest place behind is found from which several blocks in a row have markers that agree. From there the end markers lead back. If
-//! they lead to the block that was damaged, its start marker is mended. If its size leads to where they stopped, its end marker is
-//! mended. Otherwise the range between is lost: it is kept as one live block, so that nothing is put there. The walk goes on behind.
+//! start markers lead to where they stop, all markers between are mended. Otherwise a range between is lost: it is kept as one live block,
+//! so that nothing is put there. The walk goes on behind.
 //!
 //! ```text
 //!   whole | whole | at: start marker damaged | next: whole | whole | ...   the end marker before `next` leads back to `at`
@@ -13,13 +13,15 @@
 //!   whole | at: ??????????? | reached: whole | next: whole | whole | ...   from `at` to `reached` all is lost
 //! ```
 //!
+//! Time is linear in the length of the medium, whatever its bytes are.
+//!
 //! All of this is done to a copy, which then has a whole chain. Opening it by the usual code finishes operations that were cut off.
 
 use std::ffi::CStr;
 
-use super::chain::{ChainBlock, block_at};
+use super::chain::{Chain, ChainBlock, block_at};
 use super::error::Error;
-use super::format::{DYNAMIC, EXTENDED, SYNC, header_flags};
+use super::format::{DYNAMIC, EXTENDED, SYNC, header, header_flags};
 use super::format::{Extent, HEADER, Intent, MIN_BLOCK, Marker, OVERHEAD, STEP, WORD, in_step};
 use super::medium::{Bytes, Medium};
 use super::record::{self, Record};
@@ -32,7 +34,7 @@ const RUN: u32 = 8;
 /// So many are enough where there is nothing better up to the end.
 const SHORT_RUN: u32 = 2;
 
-/// Reads of places that bytes of a blob could make necessary, for each word of a lost range.
+/// Steps along start markers, for each word of a range in which a chain is looked for.
 const TRIES: u64 = 4;
 
 /// A copy of a damaged medium on the way to a sound one.
@@ -42,19 +44,30 @@ pub struct Salvager<'a, M, R> {
     pub found: Salvage,
     /// From here to the end there are zeros: no block, or one that was growing.
     pub zeros_from: u64,
-    /// Whether the medium grows, and can have been killed at its end.
-    pub dynamic: bool,
     /// Whether a lost range becomes a free block, not a live one.
     pub lost_is_free: bool,
     /// Whether blocks can start at any offset.
     pub odd: bool,
     /// Live blocks that stand for lost ranges.
     pub stand_ins: u64,
+    /// The run that was found last: the nearest one behind all places before it.
+    pub run_at: u64,
 }
 
 impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
-    /// Makes the chain whole.
-    pub fn mend_chain(&mut self) -> Result<()> {
+    /// Makes the header, with the flags `stored`, and the chain whole.
+    pub fn mend(&mut self, stored: u32) -> Result<()> {
+        // No medium is shorter than its header, or ends in a part of its first block.
+        let least = if self.medium.end() <= HEADER { HEADER } else { HEADER + MIN_BLOCK };
+        if self.medium.end() < least {
+            self.medium.set_end(least)?;
+        }
+        self.medium.ensure_space(0..HEADER, Bytes::Keep)?;
+        self.medium.store(0, header(stored));
+        self.mend_chain()
+    }
+
+    fn mend_chain(&mut self) -> Result<()> {
         let end = self.medium.end();
         let (mut at, mut records) = (HEADER, 0);
         while at < end.min(self.zeros_from) {
@@ -89,44 +102,117 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
         Ok(())
     }
 
-    /// Mends the markers from `at`, where no whole block starts, to the next whole one. Returns where that is.
+    /// Mends the markers from `at`, where no whole block starts, to the next whole one, or to a place before that. Returns where that is.
     ///
-    /// 1. Finds `next`: the nearest place with a run of whole blocks. Without one, the end of the file if end markers lead from there to
-    ///    `at`, or to the end of the block at `at`; else the nearest shorter run.
-    /// 2. Walks from there back by end markers, mending start markers, to `reached`. If that is `at`, all is mended.
-    /// 3. If the start marker at `at` leads to `reached`, mends that block's end marker; likewise if a kill interrupted a join there.
-    /// 4. Else looks between `at` and `reached` for a block whose start marker leads to `reached`, mends its end marker, and goes on with
-    ///    2 from the place where it found that.
-    /// 5. Without such a block, the range from `at` to `reached` is lost.
+    /// 1. Finds `next`: the nearest place with a run of whole blocks. Without one, the end of the file if that makes step 2 succeed; else
+    ///    the nearest shorter run.
+    /// 2. If start markers lead from `at` to where end markers lead back from `next`, all markers between are mended.
+    /// 3. If so many start markers lead on from `at` that they are no bytes of a blob, mends these blocks. So it does if so many end markers
+    ///    lead back from `next`.
+    /// 4. Walks from `next` back by end markers, mending start markers, to `reached`. If start markers lead there from `at`, mends the end
+    ///    markers. If a kill interrupted a join of free blocks there, mends that.
+    /// 5. Else looks between `at` and `reached` for a place from which start markers lead to `reached`, mends the end markers, and goes on
+    ///    with 4 from there.
+    /// 6. Without such a place, the range from `at` to `reached` is lost.
     fn mend_at(&mut self, at: u64) -> Result<u64> {
         let end = self.medium.end();
-        let mut next = self.next_run(at, RUN, false);
-        if next.is_none() {
-            let reached = self.walk_back(at, end)?;
-            if reached == at || block_at(self.medium, at, reached).is_some_and(|found| found.block.end() == reached) {
-                self.mend_end_at(at, reached)?;
-                return Ok(end);
-            }
-            next = self.next_run(at, RUN, true).or_else(|| self.next_run(at, SHORT_RUN, false));
+        if self.run_at < at + MIN_BLOCK {
+            self.run_at = match self.next_run(at, RUN, false) {
+                Some(next) => next,
+                None if self.mend_between(at, end)? => return Ok(end),
+                None => self.next_run(at, RUN, true).or_else(|| self.next_run(at, SHORT_RUN, false)).unwrap_or(end),
+            };
         }
-        let next = next.unwrap_or(end);
+        let mut next = self.run_at;
+        if self.mend_between(at, next)? {
+            return Ok(next);
+        }
+        let (reached, blocks) = self.lead_back(at, next);
+        if blocks >= RUN {
+            self.mend_starts(reached, next)?;
+            (next, self.run_at) = (reached, reached);
+        }
+        let (reached, blocks) = self.lead_on(at, next);
+        if blocks >= RUN && (reached == next || next - reached >= MIN_BLOCK) {
+            self.mend_ends(at, reached)?;
+            return Ok(reached);
+        }
         let mut reached = self.walk_back(at, next)?;
         while reached > at {
-            if block_at(self.medium, at, reached).is_some_and(|found| found.block.end() == reached) {
-                self.mend_end_at(at, reached)?;
+            if self.lead_on(at, reached).0 == reached {
+                self.mend_ends(at, reached)?;
                 break;
             }
             if let Some(end) = self.end_of_joined(at, reached) {
-                self.mend_end_at(at, end)?;
+                self.mend_ends(at, end)?;
                 return Ok(end);
             }
-            let Some((from, last)) = self.chain_to(at, reached) else {
+            let Some(from) = self.chain_to(at, reached) else {
                 return self.give_up(at, reached, next);
             };
-            self.mend_end_at(last, reached)?;
+            self.mend_ends(from, reached)?;
             reached = self.walk_back(at, from)?;
         }
         Ok(next)
+    }
+
+    /// Mends the blocks between two places, if start markers lead from the one to where end markers lead back from the other. Returns
+    /// whether they do.
+    fn mend_between(&mut self, at: u64, next: u64) -> Result<bool> {
+        let (reached, _) = self.lead_back(at, next);
+        if self.lead_on(at, reached).0 != reached {
+            return Ok(false);
+        }
+        self.mend_starts(reached, next)?;
+        self.mend_ends(at, reached)?;
+        Ok(true)
+    }
+
+    /// How far start markers lead from `at`, at most to `stop`, and over how many blocks.
+    fn lead_on(&self, at: u64, stop: u64) -> (u64, u32) {
+        let mut chain = Chain::new(self.medium, at, stop);
+        let blocks = chain.by_ref().count();
+        (chain.end, blocks as u32)
+    }
+
+    /// How far end markers lead back from `next`, at most to `at`, and over how many blocks.
+    fn lead_back(&self, at: u64, next: u64) -> (u64, u32) {
+        let (mut reached, mut blocks) = (next, 0);
+        while let Some(start) = self.start_before(at, reached) {
+            (reached, blocks) = (start, blocks + 1);
+        }
+        (reached, blocks)
+    }
+
+    /// The start of the block that ends at `end`, by its end marker, as `start_by_end_marker`. None if that is stale: slack has an old end
+    /// marker, which leads to where slack began before a block was allocated there.
+    fn start_before(&self, at: u64, end: u64) -> Option<u64> {
+        let start = self.start_by_end_marker(at, end)?;
+        let is_stale = |found: ChainBlock| found.block.end() != end;
+        (!self.whole_at(start).is_some_and(is_stale)).then_some(start)
+    }
+
+    /// Mends the start markers of the blocks from `from` to `to`. Precondition: the end markers lead from `to` to `from`.
+    fn mend_starts(&mut self, from: u64, to: u64) -> Result<()> {
+        let mut reached = to;
+        while let Some(start) = self.start_by_end_marker(from, reached) {
+            self.mend_start(Extent::between(start, reached))?;
+            reached = start;
+        }
+        Ok(())
+    }
+
+    /// Mends the end markers of the blocks from `from` to `to`. Precondition: the start markers lead from `from` to `to`.
+    fn mend_ends(&mut self, from: u64, to: u64) -> Result<()> {
+        let mut start = from;
+        while let Some(found) = block_at(self.medium, start, to) {
+            if !self.is_whole(found) {
+                self.put(found.block.end_marker(), found.marker())?;
+                self.healed(start, c"the end marker was damaged, and is that of the start marker");
+            }
+            start = found.block.end();
+        }
+        Ok(())
     }
 
     /// The nearest place behind the block at `at` from which `run` whole blocks follow each other, or fewer that lead to the end. With
@@ -173,25 +259,27 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
     /// Returns where the blocks that it passed begin.
     fn walk_back(&mut self, at: u64, from: u64) -> Result<u64> {
         let mut reached = from;
-        while reached > at {
-            let Some(start) = self.start_by_end_marker(at, reached) else { break };
+        while let Some(start) = self.start_before(at, reached) {
             let block = Extent::between(start, reached);
-            if Marker(self.medium.load(start)).n() != block.data_len {
-                let is_single = start == at || self.whole_before(at, start);
-                // Slack has an old end marker, which leads to where slack began before a block was allocated there.
-                let is_stale = self.whole_at(start).is_some();
-                if !is_single || is_stale {
-                    break;
-                }
-                let end_marker = Marker(self.medium.load(block.end_marker()));
-                let is_free = end_marker == Marker::free(block.data_len);
-                let marker = if is_free { end_marker } else { Marker::live(block.data_len) };
-                self.put(start, marker)?;
-                self.healed(start, c"the start marker was damaged, and is that of the end marker");
+            let is_right = Marker(self.medium.load(start)).n() == block.data_len;
+            if !is_right && start != at && !self.whole_before(at, start) {
+                break;
             }
+            self.mend_start(block)?;
             reached = start;
         }
         Ok(reached)
+    }
+
+    /// Makes the start marker of the block that of its end marker, if its size is another one.
+    fn mend_start(&mut self, block: Extent) -> Result<()> {
+        if Marker(self.medium.load(block.start)).n() != block.data_len {
+            let end_marker = Marker(self.medium.load(block.end_marker()));
+            let marker = if end_marker.is_free() { end_marker } else { Marker::live(block.data_len) };
+            self.put(block.start, marker)?;
+            self.healed(block.start, c"the start marker was damaged, and is that of the end marker");
+        }
+        Ok(())
     }
 
     /// The start of the block that ends at `end`, by its end marker. None if that leads before `at`, or is no size.
@@ -236,24 +324,17 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
         (start == joined.block.end()).then_some(start)
     }
 
-    /// The nearest place behind `at` from which whole blocks lead to one whose start marker leads to `end`. Returns the place, and the
-    /// start of that last block.
-    fn chain_to(&self, at: u64, end: u64) -> Option<(u64, u64)> {
+    /// The nearest place behind the block at `at` from which start markers lead to `end`.
+    fn chain_to(&self, at: u64, end: u64) -> Option<u64> {
         let step = if self.odd { 1 } else { STEP };
         let mut tries = 64 + (end - at) / WORD * TRIES;
         let mut from = at + MIN_BLOCK;
-        while from + MIN_BLOCK <= end {
-            let mut start = from;
-            while let Some(found) = block_at(self.medium, start, end) {
-                if found.block.end() == end {
-                    return Some((from, start));
-                }
-                tries = tries.checked_sub(1)?;
-                if !self.is_whole(found) {
-                    break;
-                }
-                start = found.block.end();
+        while from + MIN_BLOCK <= end && from < self.zeros_from {
+            let (reached, blocks) = self.lead_on(from, end);
+            if reached == end {
+                return Some(from);
             }
+            tries = tries.checked_sub(blocks.into())?;
             from += step;
         }
         None
@@ -262,15 +343,11 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
     /// Nothing is known of the range from `at` to `reached`.
     fn give_up(&mut self, at: u64, reached: u64, next: u64) -> Result<u64> {
         let end = self.medium.end();
-        if reached == end {
-            match rest_at(self.medium, at, self.dynamic) {
-                Ok(Rest::Zeros) => return Ok(end), // opening knows them
-                Ok(Rest::LeadsBeyondEnd(marker)) if end - at >= MIN_BLOCK => {
-                    make_block(self.medium, Extent::between(at, end), marker.is_free())?;
-                    self.healed(at, c"the last block reached beyond the end of the file, and ends with it");
-                    return Ok(end);
-                }
-                _ => {}
+        if reached == end && block_at(self.medium, at, end).is_none() {
+            if let Ok(Rest::LeadsBeyondEnd(marker)) = rest_at(self.medium, at, end - at >= MIN_BLOCK) {
+                make_block(self.medium, Extent::between(at, end), marker.is_free())?;
+                self.healed(at, c"the last block reached beyond the end of the file, and ends with it");
+                return Ok(end);
             }
         }
         self.found.lost_ranges += 1;
@@ -286,16 +363,6 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
         Ok(next)
     }
 
-    /// Makes the end marker of the block from `start` to `end` that of its start marker, if it is not.
-    fn mend_end_at(&mut self, start: u64, end: u64) -> Result<()> {
-        let found = block_at(self.medium, start, end).filter(|found| found.block.end() == end);
-        if let Some(found) = found.filter(|&found| !self.is_whole(found)) {
-            self.put(found.block.end_marker(), found.marker())?;
-            self.healed(start, c"the end marker was damaged, and is that of the start marker");
-        }
-        Ok(())
-    }
-
     fn whole_at(&self, start: u64) -> Option<ChainBlock> {
         block_at(self.medium, start, self.medium.end()).filter(|&found| self.is_whole(found))
     }
@@ -304,9 +371,8 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
     fn is_whole(&self, found: ChainBlock) -> bool {
         let Extent { start, data_len } = found.block;
         let end_marker = found.end_marker(self.medium);
-        end_marker.n() == data_len
-            || (!found.is_free
-                && (is_intent(end_marker, self.medium.end()) || record::is_log(self.medium, start, data_len)))
+        let has_tag = || Intent::from_word(end_marker.0).is_some() || record::is_log(self.medium, start, data_len);
+        end_marker.n() == data_len || (!found.is_free && has_tag())
     }
 
     fn put(&mut self, at: u64, marker: Marker) -> Result<()> {
@@ -331,13 +397,5 @@ pub fn check_header(head: Option<u64>, flags: Flags) -> Result<u32> {
         None if !forced => Err(Error::NoHeader),
         // The half of the header that has the flags may be undamaged.
         None => Ok(head.map(|head| head as u32).filter(|flags| flags & !KNOWN == 0).unwrap_or(DYNAMIC)),
-    }
-}
-
-/// Whether the word is an intent with an offset on the medium.
-fn is_intent(word: Marker, end: u64) -> bool {
-    match Intent::from_word(word.0) {
-        Some(Intent::Leave(offset) | Intent::ShrinkTo(offset)) => offset < end,
-        None => false,
     }
 }

@@ -115,12 +115,24 @@ impl Palloc {
         (heap, result)
     }
 
+    /// Locks the medium for a call that brings it to the disk.
+    fn lock_for_disk(&self) -> Locked<'_> {
+        let heap = self.lock();
+        if heap.turns.on_disk || heap.turns.is_awaited() { self.wait_for_disk(heap) } else { heap }
+    }
+
+    /// Makes the file what a clone is to be, and brings it to the disk. Returns the medium still locked.
+    pub(crate) fn tidied_for_clone(&self) -> (Locked<'_>, Result<()>) {
+        let mut heap = self.lock_for_disk();
+        match heap.tidy_for_clone() {
+            Ok(_) if heap.writable => self.flush_alone(heap),
+            result => (heap, result.map(drop)),
+        }
+    }
+
     /// Makes the file exactly the format, and brings it to the disk. Returns the medium still locked.
     pub(crate) fn sync_locked(&self) -> (Locked<'_>, Result<()>) {
-        let mut heap = self.lock();
-        if heap.turns.on_disk || heap.turns.is_awaited() {
-            heap = self.wait_for_disk(heap);
-        }
+        let mut heap = self.lock_for_disk();
         if heap.begin_sync() {
             let (locked, result) = self.flush_alone(heap);
             heap = locked;

@@ -165,9 +165,7 @@ struct Others {
     data_from: fn(&File, at: u64, end: u64) -> u64,
     /// Sets the length of a file.
     extend: fn(&File, len: u64) -> Result<()>,
-    /// Brings the bytes of a file to the disk, with its length.
-    sync_data: fn(&File) -> io::Result<()>,
-    /// The same, with all that is known of the file.
+    /// Brings the bytes of a file to the disk, with all that is known of the file.
     sync_all: fn(&File) -> io::Result<()>,
 }
 
@@ -191,6 +189,5 @@ const _: Others = Others {
     clone_file,
     data_from,
     extend,
-    sync_data,
     sync_all,
 };

@@ -504,7 +504,7 @@ pub(super) fn set_length(file: &File, len: u64) -> io::Result<()> {
 }
 
 /// Brings the bytes of a file to the disk, with its length.
-pub fn sync_data(file: &File) -> io::Result<()> {
+fn sync_data(file: &File) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     // SAFETY: fdatasync takes a descriptor, which `file` keeps open.
     return retry(|| check(unsafe { libc::fdatasync(file.as_raw_fd()) })).map(drop);

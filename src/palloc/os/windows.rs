@@ -611,12 +611,7 @@ pub fn extend(file: &File, len: u64) -> Result<()> {
     set_length(file, len).map_err(Error::system("set the length of the file"))
 }
 
-/// Brings the bytes of a file to the disk, with its length.
-pub fn sync_data(file: &File) -> io::Result<()> {
-    file.sync_all()
-}
-
-/// The same.
+/// Brings the bytes of a file to the disk, with all that is known of the file.
 pub fn sync_all(file: &File) -> io::Result<()> {
     file.sync_all()
 }
