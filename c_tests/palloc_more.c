@@ -635,6 +635,17 @@ static void unreachable_blobs(void)
     CHECK_VIEW(g.pt);
     palloc_close(g.pt);
 
+    TEST("nor-are-those-that-are-made-where-blocks-were-free");
+    fresh_graph(&g, 200, &rng);
+    for (i = 50; i < 200; i += 7)
+        pfree(g.pt, g.ptr[i]);
+    g.makes = 1000;
+    CHECK_EQ_I(follow(&g, g.ptr, 1), 0);
+    CHECK_EQ_U(g.visited, 199 - 22);
+    palloc_close(g.pt);
+    fresh_graph(&g, 200, &rng);
+    palloc_close(g.pt);
+
     TEST("unreachable-on-a-medium-that-is-read-only-finds-them-too");
     g.pt = palloc_init(FILE_NAME, PALLOC_READONLY);
     REQUIRE(g.pt != NULL);

@@ -398,6 +398,45 @@ static void a_plain_call(void)
     CHECK_SOUND(FILE_NAME);
 }
 
+static void *clone_it(void *arg)
+{
+    struct thread *t = arg;
+
+    __atomic_store_n(&t->number, (pid_t)syscall(SYS_gettid), __ATOMIC_SEQ_CST);
+    t->result = palloc_snapshot(t->pt, "clone.db", PALLOC_SNAPSHOT_CLONE);
+    t->error = errno;
+    return NULL;
+}
+
+/* Of two syncs at once only one sees that the disk failed. So a clone waits for a palloc_sync, and syncs itself before it shares blocks. */
+static void a_clone(void)
+{
+    struct palloc_t *pt = make(0);
+    struct thread sync, clone;
+
+    unlink("clone.db");
+    memset(&clone, 0, sizeof clone);
+    clone.pt = pt;
+    CHECK_EQ_I(palloc_sync(pt), 0);
+    memset(palloc_data(pt, blobs[0]), 7, 200);
+    hold();
+    start(&sync, pt, NULL);
+    await_sync(1);
+    REQUIRE(pthread_create(&clone.id, NULL, clone_it, &clone) == 0);
+    await_sleep(&clone);
+    CHECK_EQ_U(syncs, 1);
+    allow(1);
+    await_sync(2);
+    CHECK(pthread_equal(callers[1], clone.id));
+    release();
+    REQUIRE(pthread_join(sync.id, NULL) == 0 && pthread_join(clone.id, NULL) == 0);
+    CHECK_EQ_I(sync.result, 0);
+    CHECK(clone.result == 0 || clone.error == EOPNOTSUPP);
+    unlink("clone.db");
+    palloc_close(pt);
+    CHECK_SOUND(FILE_NAME);
+}
+
 /* A call that has to wait for the disk goes before each that comes later, also before the next one of the thread it waits for. */
 static void in_order(void)
 {
@@ -540,6 +579,7 @@ int main(void)
     POINT("a-failed-first-sync-of-a-group-fails-each-transaction-in-it", a_failed_sync(3));
     POINT("a-failed-second-sync-of-a-group-fails-each-transaction-in-it", a_failed_sync(4));
     POINT("palloc_sync-beside-groups-of-transactions", a_plain_call());
+    POINT("a-clone-and-palloc_sync-are-not-at-the-disk-at-once", a_clone());
     POINT("calls-that-wait-for-the-disk-go-on-in-the-order-in-which-they-came", in_order());
     POINT("no-call-starves-beside-others-that-are-made-all-the-time", nobody_starves(0));
     POINT("with-PALLOC_SYNC-neither", nobody_starves(PALLOC_SYNC));
