@@ -116,6 +116,35 @@
  *   transaction is open. A medium of a process that was killed in a transaction has to be opened
  *   once by this library, on any machine, before other programs use it.
  *
+ * Live readers
+ *
+ *   With PALLOC_SHARED other processes may read the medium while this one writes it: they open it with
+ *   PALLOC_SHARED | PALLOC_READONLY. No server and no copy is needed, and no lock outlives its process.
+ *   A reader reads in sections: palloc_read_begin, then palloc_data, palloc_at, palloc_size, and
+ *   palloc_first or palloc_root, then palloc_read_end. What the writer frees, or moves by prealloc, from
+ *   the beginning of a section on keeps its bytes until the section ends. Other functions fail: EROFS if
+ *   they change the medium, ENOTSUP if they walk it.
+ *   The writer publishes by one store of an offset to 8 bytes at a multiple of 8: by palloc_tx_store in a
+ *   transaction, or by an atomic store with release order. Readers load it with acquire order. They see
+ *   the old blob or the new one, and all that the writer stored to it before. A blob that readers can
+ *   reach is not changed in place: allocate another one, fill it, publish it, then free the old one.
+ *   Unlink first, then free: a blob that is still linked must be neither freed nor moved.
+ *   A section may be as long as it likes, and holds back the space of what is freed meanwhile:
+ *   palloc_get_readers names its process. prealloc to a smaller size gives nothing back, and while a
+ *   reader is open the file is not cut, even by palloc_sync: it may end in a free block that `size` does
+ *   not count. If a section is open at palloc_close, the free blocks that it may read are not linked
+ *   before the next palloc_init.
+ *   If the writer closes or dies, sections that are open go on; the next palloc_read_begin fails with
+ *   ESTALE. A new writer is refused (EWOULDBLOCK) only while such a section is open. Without a writer
+ *   open with PALLOC_READONLY alone, which keeps writers out. A reader that dies holds nothing back.
+ *   Beside the medium there is a file with .live at the end of its name, while it is open and after a
+ *   kill. It is made by the writer, which must be able to create files in the directory. Everybody who
+ *   may read the medium may write to it: trust them. Containers that share the directory share the
+ *   medium. A medium that is opened by another hard link, or without its directory, has no readers.
+ *   A reader may see what is not on the disk yet: use PALLOC_SYNC with transactions if that matters.
+ *   Linux only, on file systems of this machine. On media of the original, blobs whose offset is no
+ *   multiple of 8 can't be read.
+ *
  * Backups
  *
  *   palloc_snapshot copies a medium in use; so does palloc(1), of a medium that another process has

@@ -120,6 +120,35 @@
  *   transaction is open. A medium of a process that was killed in a transaction has to be opened
  *   once by this library, on any machine, before other programs use it.
  *
+ * Live readers
+ *
+ *   With PALLOC_SHARED other processes may read the medium while this one writes it: they open it with
+ *   PALLOC_SHARED | PALLOC_READONLY. No server and no copy is needed, and no lock outlives its process.
+ *   A reader reads in sections: palloc_read_begin, then palloc_data, palloc_at, palloc_size, and
+ *   palloc_first or palloc_root, then palloc_read_end. What the writer frees, or moves by prealloc, from
+ *   the beginning of a section on keeps its bytes until the section ends. Other functions fail: EROFS if
+ *   they change the medium, ENOTSUP if they walk it.
+ *   The writer publishes by one store of an offset to 8 bytes at a multiple of 8: by palloc_tx_store in a
+ *   transaction, or by an atomic store with release order. Readers load it with acquire order. They see
+ *   the old blob or the new one, and all that the writer stored to it before. A blob that readers can
+ *   reach is not changed in place: allocate another one, fill it, publish it, then free the old one.
+ *   Unlink first, then free: a blob that is still linked must be neither freed nor moved.
+ *   A section may be as long as it likes, and holds back the space of what is freed meanwhile:
+ *   palloc_get_readers names its process. prealloc to a smaller size gives nothing back, and while a
+ *   reader is open the file is not cut, even by palloc_sync: it may end in a free block that `size` does
+ *   not count. If a section is open at palloc_close, the free blocks that it may read are not linked
+ *   before the next palloc_init.
+ *   If the writer closes or dies, sections that are open go on; the next palloc_read_begin fails with
+ *   ESTALE. A new writer is refused (EWOULDBLOCK) only while such a section is open. Without a writer
+ *   open with PALLOC_READONLY alone, which keeps writers out. A reader that dies holds nothing back.
+ *   Beside the medium there is a file with .live at the end of its name, while it is open and after a
+ *   kill. It is made by the writer, which must be able to create files in the directory. Everybody who
+ *   may read the medium may write to it: trust them. Containers that share the directory share the
+ *   medium. A medium that is opened by another hard link, or without its directory, has no readers.
+ *   A reader may see what is not on the disk yet: use PALLOC_SYNC with transactions if that matters.
+ *   Linux only, on file systems of this machine. On media of the original, blobs whose offset is no
+ *   multiple of 8 can't be read.
+ *
  * Backups
  *
  *   palloc_snapshot copies a medium in use; so does palloc(1), of a medium that another process has
@@ -190,6 +219,12 @@ extern "C" {
  * kept. A medium that is open elsewhere, or has PALLOC_EXTENDED, is still refused.
  */
 #define PALLOC_FORCE 8
+
+/*
+ * Other processes may read the medium while this one writes it: see "Live readers" above. With
+ * PALLOC_READONLY: be such a reader.
+ */
+#define PALLOC_SHARED 16
 
 /* For palloc_salvage: a range that is lost becomes a free block, not a live one. */
 #define PALLOC_SALVAGE_FREE 16
@@ -287,6 +322,26 @@ typedef int (*palloc_trace_fn)(void *user, uint64_t ptr, const void *data, uint6
  */
 typedef void (*palloc_report_fn)(void *user, uint64_t offset, const char *what);
 
+/* The live readers of a medium. */
+struct palloc_readers {
+    /* How many readers are open. */
+    uint32_t open;
+    /* How many of them are in a read section. */
+    uint32_t reading;
+    /*
+     * The process id of the reader whose section is the oldest, 0 if none is in a section. It is
+     * the id that the process itself sees: in another container it means another process.
+     */
+    int64_t oldest_pid;
+    /*
+     * Bytes of blobs that were freed or moved, and are not reused yet because a reader may be
+     * reading them.
+     */
+    uint64_t held_bytes;
+    /* The process id of the writer, as it sees itself. */
+    int64_t writer_pid;
+};
+
 /* The findings of palloc_salvage. */
 struct palloc_salvage {
     /* The blobs in the copy, without those in the place of lost ranges. */
@@ -315,7 +370,8 @@ struct palloc_salvage {
  * PALLOC_DEFAULT) make a static medium of 1 MiB.
  *
  * PALLOC_READONLY opens media only. The medium is locked (flock(2)) until palloc_close; with
- * PALLOC_READONLY the lock is shared.
+ * PALLOC_READONLY the lock is shared. With PALLOC_SHARED too, the medium is that of a live reader,
+ * which has no such lock, and is open for writing elsewhere.
  *
  * Returns the open medium, or NULL on failure. An empty file that the call created may then remain,
  * but not after EMFILE. Fails iff:
@@ -325,12 +381,19 @@ struct palloc_salvage {
  * - EWOULDBLOCK: the medium is open already, in this process or another, unless both are
  *   PALLOC_READONLY.
  * - EILSEQ: the chain of blocks is damaged (palloc_error() names the offset); nothing was written.
- * - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set.
+ * - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set; or PALLOC_SHARED, and the system or
+ *   the file system can't do it.
+ * - ESTALE: PALLOC_SHARED and PALLOC_READONLY, and no process has the medium open for writing with
+ *   PALLOC_SHARED.
+ * - EAGAIN (the same number as EWOULDBLOCK): the same flags, and 254 readers are open.
+ * - EWOULDBLOCK too: PALLOC_SHARED, and a reader is in a section that began with the last writer.
+ * - EEXIST: PALLOC_SHARED, and there is a file `filename.live` that is something else. EACCES: that
+ *   file can't be made or opened.
  * - ENOMEM: memory or address space ran out; the file is 2^47 bytes or longer and does not fit into
  *   the address space (PALLOC_FORCE with PALLOC_DYNAMIC makes an empty medium of it). ENOSPC: the
  *   disk is full.
  * - EMFILE: the process has not enough descriptors. The call needs two, and three for a moment to
- *   create a file.
+ *   create a file; one more with PALLOC_SHARED.
  * - ENODEV: the file system has no shared mappings.
  * - any other error of open(2), mmap(2) and the like.
  */
@@ -454,7 +517,7 @@ uint64_t palloc_next(struct palloc_t *pt, uint64_t ptr);
  * smaller of both sizes, are kept. A kill during the call leaves either the old blob, with every
  * byte, or the new one; never both, and always one of them. With `ptr` 0 the call is palloc(pt,
  * size). A size of 0 shrinks to 16 bytes. A shorter blob frees the space behind it if that is more
- * than 32 bytes; otherwise the blob keeps it.
+ * than 32 bytes; otherwise the blob keeps it. With PALLOC_SHARED it keeps it always.
  *
  * Returns 0 on failure, and the blob at `ptr` is as it was. Fails iff:
  * - EINVAL: `ptr` is not 0 and no allocated blob starts there, or `pt` is NULL.
@@ -597,6 +660,43 @@ int palloc_walk(struct palloc_t *pt, palloc_walk_fn fn, void *user);
  * is called for.
  */
 int palloc_unreachable(struct palloc_t *pt, const uint64_t *roots, size_t count, palloc_trace_fn trace, palloc_walk_fn fn, palloc_report_fn report, void *user);
+
+/*
+ * Begins a read section: every blob that the writer frees or moves from here on keeps its bytes
+ * until palloc_read_end. For a medium that was opened with PALLOC_SHARED and PALLOC_READONLY. Keep
+ * sections short: they hold back the space of what is freed meanwhile. The process may have several
+ * open on one `pt`, in one thread or in several; they end with the last palloc_read_end, and hold
+ * back what was freed since the first began. Threads that read all the time therefore open a `pt`
+ * each.
+ *
+ * Outside of sections palloc_data, palloc_size, palloc_first and palloc_root fail, and offsets and
+ * addresses of the last section are not valid any more.
+ *
+ * Returns 0, or -1 on failure. Fails iff:
+ * - ESTALE: the writer has closed the medium, or its process has ended (it may take 100 ms until
+ *   this is noticed): close, and open anew.
+ * - EAGAIN: 65535 sections of this process are open on `pt`.
+ * - EINVAL: `pt` is NULL, or was not opened with both flags.
+ */
+int palloc_read_begin(struct palloc_t *pt);
+
+/*
+ * Ends a read section. Does nothing if `pt` is NULL or was not opened with PALLOC_SHARED and
+ * PALLOC_READONLY.
+ *
+ * Precondition: palloc_read_begin returned 0 before, once for each call of this.
+ */
+void palloc_read_end(struct palloc_t *pt);
+
+/*
+ * Counts the live readers of the medium into `out`, for its writer or for one of its readers, which
+ * counts itself.
+ *
+ * Returns 0, or -1 on failure, and then `out` is unchanged. Fails iff:
+ * - EINVAL: `pt` or `out` is NULL, or the medium was not opened with PALLOC_SHARED.
+ * - any error of fcntl(2).
+ */
+int palloc_get_readers(struct palloc_t *pt, struct palloc_readers *out);
 
 /*
  * Begins a transaction: blobs are allocated, filled, changed and freed in one step. After a kill
@@ -781,7 +881,7 @@ enum palloc_errno {
     PALLOC_E_NO_MEMORY = ENOMEM,        /* memory, address space, or a size that no medium holds */
     PALLOC_E_READ_ONLY = EROFS,         /* opened with PALLOC_READONLY */
     PALLOC_E_SYNC_FAILED = EIO,         /* a sync failed, now or before, or the disk has an error */
-    PALLOC_E_UNSUPPORTED = ENOTSUP      /* PALLOC_EXTENDED */
+    PALLOC_E_UNSUPPORTED = ENOTSUP      /* PALLOC_EXTENDED; PALLOC_SHARED on this system or file system */
 };
 
 /* C++ has no conversion from void pointers, and warns of casts as C has them. */

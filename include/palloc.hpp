@@ -21,6 +21,8 @@
  *   palloc_first, palloc_walk              medium::begin does their work; palloc_walk has the free blocks too.
  *   palloc_unreachable, palloc_check, palloc_salvage
  *                                          They look for lost blobs and for damage; the last two take the name of a file.
+ *   palloc_read_begin, palloc_read_end, palloc_get_readers
+ *                                          Live readers (PALLOC_SHARED).
  *   vmem.h                                 All functions but those of the growing arena, vmem_grow_*.
  *   buflib.h                               All functions but those that the comments of pool, pin and block name.
  *

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use libc::size_t;
 
 use super::{ErrorText, errno, get_errno, set_errno};
-use crate::palloc::{self as engine, Changes, Error, Flags, Locked, Palloc};
+use crate::palloc::{self as engine, Changes, Error, Flags, Locked, Palloc, Sharing};
 
 /// No flags: a static medium, which keeps the size of the file.
 pub const PALLOC_DEFAULT: u32 = 0;
@@ -26,6 +26,8 @@ pub const PALLOC_READONLY: u32 = 4;
 /// Make a medium of a file that holds something else, or of a damaged medium. A sound medium is kept. A medium that is open elsewhere, or
 /// has PALLOC_EXTENDED, is still refused.
 pub const PALLOC_FORCE: u32 = 8;
+/// Other processes may read the medium while this one writes it: see "Live readers" above. With PALLOC_READONLY: be such a reader.
+pub const PALLOC_SHARED: u32 = 16;
 /// For palloc_salvage: a range that is lost becomes a free block, not a live one.
 pub const PALLOC_SALVAGE_FREE: u32 = 16;
 /// For palloc_snapshot: the copy shares its blocks on the disk with the medium.
@@ -71,6 +73,22 @@ pub struct palloc_stat {
     pub free_bytes: u64,
     /// The size of the largest of them: the largest blob that a static medium can allocate. A dynamic one grows.
     pub largest_free: u64,
+}
+
+/// The live readers of a medium.
+#[repr(C)]
+pub struct palloc_readers {
+    /// How many readers are open.
+    pub open: u32,
+    /// How many of them are in a read section.
+    pub reading: u32,
+    /// The process id of the reader whose section is the oldest, 0 if none is in a section. It is the id that the process itself sees: in
+    /// another container it means another process.
+    pub oldest_pid: i64,
+    /// Bytes of blobs that were freed or moved, and are not reused yet because a reader may be reading them.
+    pub held_bytes: u64,
+    /// The process id of the writer, as it sees itself.
+    pub writer_pid: i64,
 }
 
 /// The findings of palloc_salvage.
@@ -200,6 +218,11 @@ pub(super) fn report_on(function: &str, what: fmt::Arguments<'_>, error: &Error)
     set_errno(errno_of(error));
 }
 
+#[cfg(not(windows))]
+const ESTALE: c_int = libc::ESTALE;
+#[cfg(windows)]
+const ESTALE: c_int = libc::EINVAL; // Windows has no such number, and no live readers
+
 /// The one place where an error becomes a number.
 fn errno_of(error: &Error) -> c_int {
     match error {
@@ -219,11 +242,19 @@ fn errno_of(error: &Error) -> c_int {
         | Error::BadAlignment(_)
         | Error::NoAddress => libc::EINVAL,
         Error::Extended => libc::ENOTSUP,
+        Error::Sharing(sharing) => match sharing {
+            Sharing::NoWriter => ESTALE,
+            Sharing::InSection => libc::EWOULDBLOCK,
+            Sharing::TooManyReaders | Sharing::TooManySections => libc::EAGAIN,
+            Sharing::Reader | Sharing::Remote => libc::ENOTSUP,
+            Sharing::Foreign => libc::EEXIST,
+            Sharing::NotReader | Sharing::NotShared | Sharing::NoSection => libc::EINVAL,
+        },
         Error::Locked => libc::EWOULDBLOCK,
         Error::Damaged { .. } => libc::EILSEQ,
         Error::Full { .. } | Error::TooManyChanges { .. } => libc::ENOSPC,
         Error::ReadOnly | Error::Unfinished => libc::EROFS,
-        Error::Busy => libc::EBUSY,
+        Error::Busy | Error::Held => libc::EBUSY,
         Error::SyncFailed(_) => libc::EIO,
         Error::TooManyTransactions => libc::EMFILE,
     }
@@ -454,17 +485,23 @@ unsafe fn unlocked<'a>(pt: *mut palloc_t) -> Option<&'a Palloc> {
 /// A file of zeros must have 8 bytes, or at least 40. With PALLOC_DYNAMIC a shorter one is made longer; without, it is refused (EINVAL).
 /// So `truncate -s 1M FILE` and palloc_init(FILE, PALLOC_DEFAULT) make a static medium of 1 MiB.
 ///
-/// PALLOC_READONLY opens media only. The medium is locked (flock(2)) until palloc_close; with PALLOC_READONLY the lock is shared.
+/// PALLOC_READONLY opens media only. The medium is locked (flock(2)) until palloc_close; with PALLOC_READONLY the lock is shared. With
+/// PALLOC_SHARED too, the medium is that of a live reader, which has no such lock, and is open for writing elsewhere.
 ///
 /// Returns the open medium, or NULL on failure. An empty file that the call created may then remain, but not after EMFILE. Fails iff:
 /// - EINVAL: one of the cases above; `filename` is NULL; `flags` are unknown or contradict each other; neither a file nor a block device.
 /// - ENOENT: the file does not exist, and PALLOC_DYNAMIC is not given.
 /// - EWOULDBLOCK: the medium is open already, in this process or another, unless both are PALLOC_READONLY.
 /// - EILSEQ: the chain of blocks is damaged (palloc_error() names the offset); nothing was written.
-/// - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set.
+/// - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set; or PALLOC_SHARED, and the system or the file system can't do it.
+/// - ESTALE: PALLOC_SHARED and PALLOC_READONLY, and no process has the medium open for writing with PALLOC_SHARED.
+/// - EAGAIN (the same number as EWOULDBLOCK): the same flags, and 254 readers are open.
+/// - EWOULDBLOCK too: PALLOC_SHARED, and a reader is in a section that began with the last writer.
+/// - EEXIST: PALLOC_SHARED, and there is a file `filename.live` that is something else. EACCES: that file can't be made or opened.
 /// - ENOMEM: memory or address space ran out; the file is 2^47 bytes or longer and does not fit into the address space (PALLOC_FORCE
 ///   with PALLOC_DYNAMIC makes an empty medium of it). ENOSPC: the disk is full.
-/// - EMFILE: the process has not enough descriptors. The call needs two, and three for a moment to create a file.
+/// - EMFILE: the process has not enough descriptors. The call needs two, and three for a moment to create a file; one more with
+///   PALLOC_SHARED.
 /// - ENODEV: the file system has no shared mappings.
 /// - any other error of open(2), mmap(2) and the like.
 ///
@@ -511,6 +548,7 @@ fn open(path: &CStr, flags: u32) -> engine::Result<*mut palloc_t> {
         transactions: UnsafeCell::default(),
     })?;
     handle[0].update(&handle[0].medium.lock());
+    handle[0].update_mapping();
     Ok(Box::into_raw(handle).cast())
 }
 
@@ -675,7 +713,12 @@ pub unsafe extern "C" fn palloc_size(pt: *mut palloc_t, ptr: u64) -> u64 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn palloc_first(pt: *mut palloc_t) -> u64 {
     // SAFETY: passed on to the caller.
-    unsafe { with("palloc_first", pt, 0, |medium| medium.first()) }
+    unsafe {
+        match unlocked(pt).and_then(Palloc::first_beside_writer) {
+            Some(first) => first,
+            None => with("palloc_first", pt, 0, |medium| medium.first()),
+        }
+    }
 }
 
 /// Returns the allocated blob with the lowest offset above `ptr`, 0 if there is no such blob. `ptr` may be any number: 0 gives the first
@@ -702,7 +745,7 @@ pub unsafe extern "C" fn palloc_next(pt: *mut palloc_t, ptr: u64) -> u64 {
 /// address are then invalid. The first bytes, up to the smaller of both sizes, are kept. A kill during the call leaves either the old
 /// blob, with every byte, or the new one; never both, and always one of them.
 /// With `ptr` 0 the call is palloc(pt, size). A size of 0 shrinks to 16 bytes. A shorter blob frees the space behind it if that is more
-/// than 32 bytes; otherwise the blob keeps it.
+/// than 32 bytes; otherwise the blob keeps it. With PALLOC_SHARED it keeps it always.
 ///
 /// Returns 0 on failure, and the blob at `ptr` is as it was. Fails iff:
 /// - EINVAL: `ptr` is not 0 and no allocated blob starts there, or `pt` is NULL.
@@ -994,6 +1037,72 @@ unsafe extern "C" fn visit_blob(mark: *mut c_void, ptr: u64) {
 
 fn answer(result: c_int) -> ControlFlow<c_int> {
     if result == 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(result) }
+}
+
+/// Begins a read section: every blob that the writer frees or moves from here on keeps its bytes until palloc_read_end. For a medium that
+/// was opened with PALLOC_SHARED and PALLOC_READONLY. Keep sections short: they hold back the space of what is freed meanwhile. The process
+/// may have several open on one `pt`, in one thread or in several; they end with the last palloc_read_end, and hold back what was freed
+/// since the first began. Threads that read all the time therefore open a `pt` each.
+///
+/// Outside of sections palloc_data, palloc_size, palloc_first and palloc_root fail, and offsets and addresses of the last section are not
+/// valid any more.
+///
+/// Returns 0, or -1 on failure. Fails iff:
+/// - ESTALE: the writer has closed the medium, or its process has ended (it may take 100 ms until this is noticed): close, and open anew.
+/// - EAGAIN: 65535 sections of this process are open on `pt`.
+/// - EINVAL: `pt` is NULL, or was not opened with both flags.
+///
+/// # Safety
+/// `pt` is NULL or a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn palloc_read_begin(pt: *mut palloc_t) -> c_int {
+    // SAFETY: passed on to the caller.
+    unsafe { with_handle("palloc_read_begin", pt, -1, |handle| handle.medium.begin_reading().map(|()| 0)) }
+}
+
+/// Ends a read section. Does nothing if `pt` is NULL or was not opened with PALLOC_SHARED and PALLOC_READONLY.
+///
+/// Precondition: palloc_read_begin returned 0 before, once for each call of this.
+///
+/// # Safety
+/// `pt` is NULL or a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn palloc_read_end(pt: *mut palloc_t) {
+    // SAFETY: passed on to the caller.
+    if let Some(medium) = unsafe { unlocked(pt) } {
+        medium.end_reading();
+    }
+}
+
+/// Counts the live readers of the medium into `out`, for its writer or for one of its readers, which counts itself.
+///
+/// Returns 0, or -1 on failure, and then `out` is unchanged. Fails iff:
+/// - EINVAL: `pt` or `out` is NULL, or the medium was not opened with PALLOC_SHARED.
+/// - any error of fcntl(2).
+///
+/// # Safety
+/// `pt` is NULL or a live handle; `out` is an out parameter.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn palloc_get_readers(pt: *mut palloc_t, out: *mut palloc_readers) -> c_int {
+    if out.is_null() {
+        invalid("palloc_get_readers", "out is NULL");
+        return -1;
+    }
+    let count = |handle: &Handle| {
+        let readers = handle.medium.readers()?;
+        let counts = palloc_readers {
+            open: readers.open,
+            reading: readers.reading,
+            oldest_pid: readers.oldest_process as i64,
+            held_bytes: readers.held_bytes,
+            writer_pid: readers.writer_process as i64,
+        };
+        // SAFETY: an out parameter that is not NULL.
+        unsafe { out.write(counts) };
+        Ok(0)
+    };
+    // SAFETY: passed on to the caller.
+    unsafe { with_handle("palloc_get_readers", pt, -1, count) }
 }
 
 /// Begins a transaction: blobs are allocated, filled, changed and freed in one step. After a kill the next palloc_init finds all of it

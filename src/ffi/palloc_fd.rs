@@ -139,7 +139,7 @@ pub extern "C" fn palloc_fd_init(fd: PALLOC_FD, flags: PALLOC_FLAGS) -> PALLOC_R
 }
 
 fn init(fd: c_int, flags: Flags) -> engine::Result<()> {
-    flags.check()?;
+    flags.check_exact()?;
     let opening = Opening::lock();
     opening.with_retry(|| {
         let wanted = OpenedAs::of(fd, flags)?;

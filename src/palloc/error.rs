@@ -96,9 +96,63 @@ pub enum Error {
     NoAddress,
     /// A process was killed in a commit, which opening the medium for writing finishes.
     Unfinished,
+    /// A process that reads while another one writes, or that one, can't do it.
+    Sharing(Sharing),
+    /// There may be room once the blocks are free that are held for readers. No call returns this: it frees them, and is made again.
+    #[doc(hidden)]
+    Held,
     /// Another thread brings the medium to the disk. No call returns this: it waits.
     #[doc(hidden)]
     Busy,
+}
+
+/// The reason why a call of a live reader, or for live readers, failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Sharing {
+    /// No process has the medium open with SHARED: the writer has closed it, or has died.
+    NoWriter,
+    /// A reader is in a section that began with the last writer.
+    InSection,
+    /// As many readers are open as can be.
+    TooManyReaders,
+    /// As many read sections are open in the process as can be.
+    TooManySections,
+    /// A live reader can't walk the blocks: the writer changes them.
+    Reader,
+    /// The medium was not opened as that of a live reader.
+    NotReader,
+    /// The medium was not opened with SHARED.
+    NotShared,
+    /// No read section is open.
+    NoSection,
+    /// Processes of other machines may have the medium open, or the system has no locks of single bytes that end with their process.
+    Remote,
+    /// The file with the name of FILE.live is something else.
+    Foreign,
+}
+
+impl Sharing {
+    fn text(self) -> &'static str {
+        match self {
+            Sharing::NoWriter => "no process has the medium open for writing with PALLOC_SHARED (any more)",
+            Sharing::InSection => "a reader is in a section that began with the last writer",
+            Sharing::TooManyReaders => "254 readers are open, no more can be",
+            Sharing::TooManySections => "65535 read sections of this process are open, no more can be",
+            Sharing::Reader => "a live reader can't walk the blocks, which the writer changes",
+            Sharing::NotReader => "the medium was not opened with PALLOC_SHARED and PALLOC_READONLY",
+            Sharing::NotShared => "the medium was not opened with PALLOC_SHARED",
+            Sharing::NoSection => "no read section is open",
+            Sharing::Remote => "PALLOC_SHARED needs Linux, and a file system of this machine",
+            Sharing::Foreign => "the file with this name and .live at its end is not one of live readers: rename it",
+        }
+    }
+}
+
+impl From<Sharing> for Error {
+    fn from(sharing: Sharing) -> Error {
+        Error::Sharing(sharing)
+    }
 }
 
 impl Error {
@@ -166,6 +220,8 @@ impl fmt::Display for Error {
                 write!(f, "alignment {alignment} is no power of two up to {MAX_ALIGNMENT}")
             }
             Error::NoAddress => f.write_str("the address is not in a block of the medium"),
+            Error::Sharing(sharing) => f.write_str(sharing.text()),
+            Error::Held => f.write_str("blocks are held for readers"),
             Error::Busy => f.write_str("another thread brings the medium to the disk"),
             Error::Unfinished => f.write_str("a process was killed in a commit: open the medium once for writing"),
         }

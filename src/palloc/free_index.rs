@@ -182,6 +182,18 @@ impl FreeIndex {
         }
     }
 
+    /// Makes a held block a recent one, if it has an exact size and both its neighbours are live and start near. Returns false, and
+    /// changes nothing, in all other cases.
+    #[inline]
+    pub fn release_between_live(&mut self, block: Extent) -> bool {
+        let near = self.slots.near_block(block.start, SlotState::Held);
+        let released = near.is_some_and(|near| near.data_len == block.data_len) && self.recent.push(block);
+        if released {
+            self.slots.set(block.start, SlotState::Recent);
+        }
+        released
+    }
+
     /// The block that [`FreeIndex::find`] would return for `data_len` bytes, an exact size, if that is a recent one with at most `most`
     /// bytes.
     #[inline]

@@ -32,11 +32,12 @@ use std::ptr::NonNull;
 
 pub use self::aligned::MAX_ALIGNMENT;
 use self::group::Turns;
+pub use self::held::Held;
 use self::keeping::Keeping;
 use self::transaction::Transactions;
 pub use self::transaction::{Changes, MAX_OPEN, Step};
 
-use super::error::Error;
+use super::error::{Error, Sharing};
 use super::format::{
     Extent, FREE_HEAD, HEADER, MIN_DATA, Marker, OVERHEAD, WORD, blob_of, next_link, prev_link, start_of,
 };
@@ -71,6 +72,7 @@ pub struct Heap<M> {
     pub(super) tx: Transactions,
     pub(super) turns: Turns,
     pub(super) keeping: Keeping,
+    pub(super) held: Held,
 }
 
 // Queries.
@@ -82,26 +84,33 @@ impl<M: Medium> Heap<M> {
 
     /// The start of a free block, the lowest after opening and sync; 0 if there is none.
     pub fn first_free(&self) -> u64 {
-        if self.first_free == 0 { self.tx.shown_as_free } else { self.first_free }
+        match (self.first_free, self.tx.shown_as_free) {
+            (0, 0) => self.held.any(),
+            (0, shown) => shown,
+            (first, _) => first,
+        }
     }
 
     /// The size of the data at `blob`, of a live or a free block. Fails iff no block's data starts there, or its marker was
     /// overwritten.
     pub fn size_of(&self, blob: u64) -> Result<u64> {
         let start = start_of(blob);
-        let state = self.index.state(start).ok_or(Error::NoBlock(blob))?;
+        let Some(state) = self.index.state(start) else {
+            return self.medium.block_for_reader(blob).map(|block| block.data_len).ok_or(self.no_block(blob));
+        };
         self.block(start, state).map(|block| block.data_len)
     }
 
     /// The blob with the lowest offset, 0 if there is none.
     pub fn first(&self) -> Result<u64> {
-        self.live_from(HEADER)
+        if self.medium.is_reader() { self.medium.first_for_reader() } else { self.live_from(HEADER) }
     }
 
     /// The blob with the lowest offset above `offset`, 0 if there is none. `offset` is any number: that of a blob which was freed, for
     /// one.
     #[inline]
     pub fn next(&self, offset: u64) -> Result<u64> {
+        self.check_walkable()?;
         let start = start_of(offset);
         match self.index.state(start) {
             Some(state) => self.live_from(self.block(start, state)?.end()),
@@ -114,6 +123,7 @@ impl<M: Medium> Heap<M> {
 
     /// The bytes of a blob, in memory. Fails as `live`, and iff the disk has no space for them.
     pub fn data(&mut self, blob: u64) -> Result<NonNull<[u8]>> {
+        self.follow()?;
         let block = self.live(blob)?;
         self.medium.ensure_space(block.data(), Bytes::Keep)?;
         Ok(self.medium.address(blob, block.data_len))
@@ -121,6 +131,7 @@ impl<M: Medium> Heap<M> {
 
     /// The address of a byte. Fails iff the last block ends before it, or the disk has no space for it.
     pub fn address(&mut self, offset: u64) -> Result<NonNull<u8>> {
+        self.follow()?;
         if offset >= self.size {
             return Err(Error::BeyondEnd(offset));
         }
@@ -130,6 +141,7 @@ impl<M: Medium> Heap<M> {
 
     /// The first block that starts at or behind `from`. Returns None if there is no such block. Fails iff its marker was overwritten.
     pub fn block_from(&self, from: u64) -> Result<Option<Block>> {
+        self.check_walkable()?;
         let from = from.max(HEADER);
         let start = if self.index.state(from).is_some() { Some(from) } else { self.index.next_start(from) };
         let Some(start) = start else { return Ok(None) };
@@ -193,6 +205,9 @@ impl Heap<FileMedium> {
     /// Brings bytes of a blob to the disk. Fails iff they are not all in one blob, or a sync fails or failed before.
     pub fn flush_bytes(&mut self, at: u64, len: u64) -> Result<()> {
         self.check_synced()?;
+        if self.medium.is_reader() {
+            return Ok(());
+        }
         if self.blob_around(at, len)?.is_none() {
             return Err(Error::NotInBlob { at, len });
         }
@@ -252,6 +267,7 @@ impl<M: Medium> Heap<M> {
         self.medium.end_addresses();
         if self.writable {
             self.abandon_transactions();
+            self.end_sharing();
         }
         let result = if self.writable { self.tidy().and_then(|()| self.barrier()) } else { self.check_synced() };
         self.writable = false;
@@ -262,8 +278,8 @@ impl<M: Medium> Heap<M> {
     /// is more for an open to do, because a transaction is open or the medium is read only.
     pub fn tidy_for_clone(&mut self) -> Result<bool> {
         self.check_synced()?;
-        if !self.writable {
-            return Ok(false);
+        if !self.writable || self.medium.is_shared() {
+            return Ok(false); // held blocks have no links
         }
         self.tidy_transactions()?;
         self.tidy_free_blocks(None)?;
@@ -274,12 +290,15 @@ impl<M: Medium> Heap<M> {
     /// cut, the slack is a free block.
     fn tidy(&mut self) -> Result<()> {
         self.close_caches();
+        self.take_back_record()?;
+        self.reclaim(true);
         self.tidy_transactions()?;
         self.cut_slack()?;
         let slack = self.slack();
         if let Some(slack) = slack {
             self.store_slack();
             self.medium.store(slack.end_marker(), Marker::free(slack.data_len).0);
+            self.zeros_from = slack.end(); // it gets links, too
         }
         self.tidy_free_blocks(slack)
     }
@@ -359,6 +378,26 @@ impl<M: Medium> Heap<M> {
         }
     }
 
+    /// Fails iff this is a live reader's: it has no index, and another process changes the blocks.
+    #[inline]
+    pub(super) fn check_walkable(&self) -> Result<()> {
+        if self.medium.is_reader() { Err(Sharing::Reader.into()) } else { Ok(()) }
+    }
+
+    /// A live reader's: the file may be longer now.
+    pub(super) fn follow(&mut self) -> Result<()> {
+        if self.medium.is_reader() {
+            self.medium.follow()?;
+            self.size = self.medium.end();
+        }
+        Ok(())
+    }
+
+    fn no_block(&self, blob: u64) -> Error {
+        let in_section = self.medium.first_for_reader();
+        in_section.err().unwrap_or(Error::NoBlock(blob))
+    }
+
     fn check_writable(&self) -> Result<()> {
         self.check_synced()?;
         if self.writable { Ok(()) } else { Err(Error::ReadOnly) }
@@ -388,7 +427,7 @@ impl<M: Medium> Heap<M> {
     /// Whether the medium can be changed, operations need no barriers, and no block is kept: the fast paths look for none.
     #[inline]
     fn has_fast_paths(&self) -> bool {
-        self.writable && !self.medium.is_durable() && !self.keeping.is_open()
+        self.writable && !self.medium.is_careful() && !self.keeping.is_open()
     }
 
     /// On a durable medium, flushes: earlier stores are on the disk before later ones. Else does nothing.
@@ -467,7 +506,13 @@ impl<M: Medium> Heap<M> {
     #[inline]
     fn live(&self, blob: u64) -> Result<Extent> {
         let start = start_of(blob);
-        if self.index.is_live(start) { self.block(start, State::Live) } else { Err(Error::NoBlob(blob)) }
+        if self.index.is_live(start) { self.block(start, State::Live) } else { self.live_for_reader(blob) }
+    }
+
+    #[cold]
+    fn live_for_reader(&self, blob: u64) -> Result<Extent> {
+        let in_section = self.medium.first_for_reader();
+        self.medium.block_for_reader(blob).ok_or(in_section.err().unwrap_or(Error::NoBlob(blob)))
     }
 
     /// The blob of the first live block from the block at `start` on, 0 if there is none.

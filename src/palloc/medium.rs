@@ -14,9 +14,13 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 use self::space::Space;
+use super::error::Sharing;
+use super::format::Extent;
+use super::live::slots::NEVER;
+use super::live::{Readers, Seat, Sections, Writer};
 use super::os::{Descriptor, Flusher, MappedFile};
 use super::sabotage::between_accesses;
-use super::{Flags, Result};
+use super::{Error, Flags, Result};
 
 /// The bytes of a medium, as the heap uses them. Precondition of all functions: ranges are below [`Medium::end`]. Words are big-endian
 /// on the medium.
@@ -92,6 +96,50 @@ pub trait Medium {
     fn give_back(&mut self, range: Range<u64>, least: u64) -> Result<()>;
     /// Whether every operation is on the disk when it returns.
     fn is_durable(&self) -> bool;
+    /// Whether operations do more than their stores: on a durable medium, and on one that others read meanwhile.
+    fn is_careful(&self) -> bool {
+        self.is_durable()
+    }
+    /// Whether readers in other processes may have the medium open.
+    fn is_shared(&self) -> bool {
+        false
+    }
+    /// The epoch of a block that is freed now for live readers.
+    fn epoch(&self) -> u64 {
+        0
+    }
+    /// Whether no reader can reach a block that was unlinked before this call.
+    fn is_unread(&self) -> bool {
+        true
+    }
+    /// As [`Writer::next_epoch`](super::live::Writer::next_epoch).
+    fn next_epoch(&mut self, _thorough: bool) -> u64 {
+        NEVER
+    }
+    /// Ends sharing. Returns the oldest epoch that a reader still pins.
+    fn end_sharing(&mut self) -> u64 {
+        NEVER
+    }
+    /// Makes the first blob known to readers.
+    fn publish_first(&self, _blob: u64) {}
+    /// Makes known how many bytes are held for readers.
+    fn publish_held(&self, _bytes: u64) {}
+    /// Whether this process is such a reader.
+    fn is_reader(&self) -> bool {
+        false
+    }
+    /// For a reader: the file has become longer.
+    fn follow(&mut self) -> Result<()> {
+        Ok(())
+    }
+    /// For a reader: the first blob, 0 if there is none.
+    fn first_for_reader(&self) -> Result<u64> {
+        Ok(0)
+    }
+    /// For a reader: the block of a blob, in a read section.
+    fn block_for_reader(&self, _blob: u64) -> Option<Extent> {
+        None
+    }
     /// Brings all stores so far to the disk.
     fn flush(&mut self) -> Result<()>;
     /// On a durable medium, flushes: all stores so far are on the disk before any later one. Else does nothing.
@@ -121,6 +169,19 @@ pub struct FileMedium {
     space: Space,
     /// Whether no hole is in a blob.
     blobs_have_space: bool,
+    /// As [`Medium::is_careful`].
+    careful: bool,
+    live: Live,
+    /// Sharing has ended, and a read section is open still.
+    is_read: bool,
+}
+
+/// What this process has in FILE.live.
+enum Live {
+    Nothing,
+    Writer(Writer),
+    /// With what threads without the lock use, for those that have it.
+    Reader(Seat, Sections),
 }
 
 impl FileMedium {
@@ -142,7 +203,63 @@ impl FileMedium {
         let space = Space::of(&file);
         file.restore_position()?;
         let durable = flags.contains(Flags::SYNC) && writable;
-        Ok(FileMedium { file, writable, durable, space, blobs_have_space: false })
+        let (careful, live) = (durable, Live::Nothing);
+        Ok(FileMedium { file, writable, durable, space, blobs_have_space: false, careful, live, is_read: false })
+    }
+
+    /// Opens the file for reading while another process writes it.
+    pub fn open_beside_writer(path: &CStr) -> Result<FileMedium> {
+        let mut medium = FileMedium::over(MappedFile::open_shared(path)?, Flags::READONLY)?;
+        let seat = Seat::new(medium.file.file(), path)?;
+        let sections = seat.sections();
+        medium.live = Live::Reader(seat, sections);
+        medium.blobs_have_space = true; // the writer takes care of that
+        medium.follow()?;
+        Ok(medium)
+    }
+
+    /// Makes FILE.live. The medium is locked, and nothing was changed yet.
+    pub fn prepare_sharing(&mut self, path: &CStr) -> Result<()> {
+        self.live = Live::Writer(Writer::new(self.file.file(), path)?);
+        self.careful = true;
+        Ok(())
+    }
+
+    /// From now on readers can open.
+    pub fn begin_sharing(&mut self) {
+        let end = self.end();
+        if let Live::Writer(writer) = &mut self.live {
+            writer.set_end(end);
+            writer.begin();
+        }
+    }
+
+    /// The read sections of a reader, for threads without the lock.
+    pub fn sections(&self) -> Option<Sections> {
+        if let Live::Reader(seat, _) = &self.live { Some(seat.sections()) } else { None }
+    }
+
+    /// Counts of the readers.
+    pub fn readers(&self) -> Result<Readers> {
+        match &self.live {
+            Live::Nothing => Err(Sharing::NotShared.into()),
+            Live::Writer(writer) => writer.readers(),
+            Live::Reader(seat, _) => seat.readers(),
+        }
+    }
+
+    /// Fails iff a reader is open, whose mapping the end must not leave behind. Else readers that open now know the new end.
+    fn leave_end_to_readers(&self, end: u64) -> Result<()> {
+        let Live::Writer(writer) = &self.live else { return Ok(()) };
+        if writer.has_readers() {
+            return Err(Error::Locked);
+        }
+        writer.set_end(end);
+        if writer.has_readers() {
+            writer.set_end(self.end()); // it may have seen the old one before that
+            return Err(Error::Locked);
+        }
+        Ok(())
     }
 
     /// A new descriptor of the file for the program, which may close it.
@@ -153,6 +270,7 @@ impl FileMedium {
     /// From now on every operation is on the disk when it returns.
     pub fn make_durable(&mut self) {
         self.durable = self.writable;
+        self.careful |= self.durable;
     }
 
     /// Brings the file to the disk while others work on it; None if the system can't.
@@ -202,6 +320,12 @@ impl FileMedium {
     #[inline(never)]
     fn take_space(&mut self, range: Range<u64>, bytes: Bytes) -> Result<()> {
         if self.writable { self.space.ensure(&self.file, range, bytes) } else { Ok(()) }
+    }
+
+    fn publish_end(&self) {
+        if let Live::Writer(writer) = &self.live {
+            writer.set_end(self.end());
+        }
     }
 
     fn pointer(&self, at: u64, len: u64) -> *mut u8 {
@@ -342,17 +466,82 @@ impl Medium for FileMedium {
     }
 
     fn can_be_cut(&self) -> bool {
-        self.file.can_be_cut()
+        self.file.can_be_cut() && !self.is_read && !matches!(&self.live, Live::Writer(writer) if writer.has_readers())
     }
 
     fn set_end(&mut self, end: u64) -> Result<()> {
         if end > self.end() {
             self.file.grow(end)?;
         } else if end < self.end() {
-            self.file.cut(end)?;
-            self.space.note_cut(end);
+            self.leave_end_to_readers(end)?;
+            let cut = self.file.cut(end);
+            if cut.is_ok() {
+                self.space.note_cut(end);
+            }
+            self.publish_end();
+            return cut;
         }
+        self.publish_end();
         Ok(())
+    }
+
+    fn is_careful(&self) -> bool {
+        self.careful
+    }
+
+    fn is_shared(&self) -> bool {
+        matches!(self.live, Live::Writer(_))
+    }
+
+    fn epoch(&self) -> u64 {
+        if let Live::Writer(writer) = &self.live { writer.epoch() } else { 0 }
+    }
+
+    fn is_unread(&self) -> bool {
+        if let Live::Writer(writer) = &self.live { writer.is_unread() } else { true }
+    }
+
+    fn next_epoch(&mut self, thorough: bool) -> u64 {
+        if let Live::Writer(writer) = &mut self.live { writer.next_epoch(thorough) } else { NEVER }
+    }
+
+    fn end_sharing(&mut self) -> u64 {
+        let Live::Writer(writer) = &mut self.live else { return NEVER };
+        let oldest = writer.close();
+        self.live = Live::Nothing;
+        self.is_read = oldest != NEVER;
+        oldest
+    }
+
+    fn publish_first(&self, blob: u64) {
+        if let Live::Writer(writer) = &self.live {
+            writer.set_first(blob);
+        }
+    }
+
+    fn publish_held(&self, bytes: u64) {
+        if let Live::Writer(writer) = &self.live {
+            writer.set_held(bytes);
+        }
+    }
+
+    fn is_reader(&self) -> bool {
+        matches!(self.live, Live::Reader(..))
+    }
+
+    fn follow(&mut self) -> Result<()> {
+        if let Live::Reader(seat, _) = &self.live { self.file.follow(seat.end()) } else { Ok(()) }
+    }
+
+    fn first_for_reader(&self) -> Result<u64> {
+        if let Live::Reader(seat, _) = &self.live { seat.first() } else { Ok(0) }
+    }
+
+    fn block_for_reader(&self, blob: u64) -> Option<Extent> {
+        let Live::Reader(_, sections) = &self.live else { return None };
+        let base = NonNull::new(self.file.start())?;
+        // SAFETY: the file is mapped up to its end there.
+        unsafe { sections.block(base, self.end(), blob) }
     }
 
     #[inline]

@@ -9,6 +9,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::heap::Heap;
+use super::live::slots::NEVER;
 use super::medium::{Bytes, Medium};
 use super::{Error, Result, recover};
 
@@ -41,6 +42,12 @@ pub struct MemMedium {
     pub holes: BTreeSet<u64>,
     /// Nothing may be stored now.
     pub is_frozen: bool,
+    /// With live readers: the epoch.
+    pub epoch: Option<u64>,
+    /// The epochs that readers pin.
+    pub pins: Vec<u64>,
+    /// The first blob, as readers see it.
+    pub first: Cell<u64>,
 }
 
 impl MemMedium {
@@ -180,6 +187,41 @@ impl Medium for MemMedium {
         self.holes.split_off(&(end / PAGE)); // growth takes space for its bytes
         self.bytes.resize(end as usize, 0);
         Ok(())
+    }
+
+    fn is_careful(&self) -> bool {
+        self.is_durable() || self.is_shared()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.epoch.is_some()
+    }
+
+    fn can_be_cut(&self) -> bool {
+        self.pins.is_empty()
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch.unwrap_or(0)
+    }
+
+    fn is_unread(&self) -> bool {
+        self.pins.is_empty()
+    }
+
+    fn next_epoch(&mut self, _: bool) -> u64 {
+        self.epoch = self.epoch.map(|epoch| epoch + 1);
+        self.pins.iter().copied().min().unwrap_or(NEVER)
+    }
+
+    fn end_sharing(&mut self) -> u64 {
+        let oldest = self.next_epoch(true);
+        self.epoch = None;
+        oldest
+    }
+
+    fn publish_first(&self, blob: u64) {
+        self.first.set(blob);
     }
 
     fn has_holes(&self) -> bool {

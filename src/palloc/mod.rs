@@ -30,6 +30,7 @@ mod free_index;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod heap;
+mod live;
 mod medium;
 #[cfg(any(test, fuzzing))]
 mod memory;
@@ -53,10 +54,12 @@ use std::ptr::NonNull;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use copy::NewFile;
-pub use error::Error;
+pub use error::{Error, Sharing};
 use free_index::MAX_EXACT;
 pub(crate) use heap::Changes;
 use heap::Heap;
+pub use live::Readers;
+use live::Sections;
 use medium::{FileMedium, Medium};
 pub(crate) use os::{Descriptor, FileId, absolute_path, at_fork, bad_descriptor, close_descriptor, errno_of, file_of};
 use record::is_inside;
@@ -90,6 +93,8 @@ impl Flags {
     pub const READONLY: Flags = Flags(4);
     /// Make a medium of a file that holds something else, or of a damaged medium.
     pub const FORCE: Flags = Flags(8);
+    /// Other processes may read the medium while this one writes it. With READONLY: be such a reader.
+    pub const SHARED: Flags = Flags(16);
 
     /// A bit that is reserved.
     pub(crate) const EXTENDED: u32 = format::EXTENDED;
@@ -114,7 +119,7 @@ impl Flags {
     }
 
     pub(crate) fn check(self) -> Result<()> {
-        let known = Flags::DYNAMIC | Flags::SYNC | Flags::READONLY | Flags::FORCE;
+        let known = Flags::DYNAMIC | Flags::SYNC | Flags::READONLY | Flags::FORCE | Flags::SHARED;
         if self.0 & Flags::EXTENDED != 0 {
             Err(Error::Extended)
         } else if !known.contains(self) || self.contains(Flags::READONLY | Flags::FORCE) {
@@ -122,6 +127,13 @@ impl Flags {
         } else {
             Ok(())
         }
+    }
+}
+
+impl Flags {
+    /// The flags of the second generation, which has no live readers.
+    pub(crate) fn check_exact(self) -> Result<()> {
+        if self.contains(Flags::SHARED) { Err(Error::BadFlags(self.0)) } else { self.check() }
     }
 }
 
@@ -178,6 +190,8 @@ pub struct Palloc {
     flags: Flags,
     /// For the program. None in the second generation, where the descriptor is not ours.
     descriptor: Option<Descriptor>,
+    /// Those of a live reader.
+    sections: Option<Sections>,
 }
 
 pub(crate) type Locked<'a> = MutexGuard<'a, BoxedHeap>;
@@ -217,14 +231,33 @@ impl Palloc {
     }
 
     pub(crate) fn open_c(path: &CStr, flags: Flags) -> Result<Palloc> {
-        let (medium, descriptor) = open_with_descriptor(path, flags)?;
+        if flags.contains(Flags::SHARED | Flags::READONLY) {
+            return Palloc::open_beside_writer(path, flags);
+        }
+        let (mut medium, descriptor) = open_with_descriptor(path, flags)?;
+        if flags.contains(Flags::SHARED) {
+            medium.prepare_sharing(path)?;
+        }
         let mut opened = Palloc::over(medium, flags, false)?;
         opened.descriptor = Some(descriptor);
         Ok(opened)
     }
 
+    fn open_beside_writer(path: &CStr, flags: Flags) -> Result<Palloc> {
+        flags.check()?;
+        let medium = FileMedium::open_beside_writer(path)?;
+        let (descriptor, sections) = (medium.descriptor()?, medium.sections());
+        let (heap, stored) = recover::beside_writer(medium)?;
+        let heap = BoxedHeap::new(heap)?;
+        let view = View::default();
+        update(&view, &heap);
+        let (flags, descriptor) = (Flags(stored), Some(descriptor));
+        Ok(Palloc { heap: Mutex::new(heap), over: Condvar::new(), view, flags, descriptor, sections })
+    }
+
     /// Opens the file at `path`, and the medium in it, if it holds one, in exact mode. Returns a descriptor for the program, and the medium.
     pub(crate) fn open_exact(path: &CStr, flags: Flags) -> Result<(Descriptor, Option<Palloc>)> {
+        flags.check_exact()?;
         let (mut medium, descriptor) = open_with_descriptor(path, flags)?;
         if recover::is_initialized(&medium, flags)? {
             return Palloc::over(medium, flags, true).map(|opened| (descriptor, Some(opened)));
@@ -234,7 +267,7 @@ impl Palloc {
 
     /// Opens the medium in the file that the program's descriptor is open on, in exact mode. Makes one if the file is empty or all zeros.
     pub(crate) fn attach_exact(fd: c_int, flags: Flags) -> Result<Palloc> {
-        flags.check()?;
+        flags.check_exact()?;
         let mut medium = FileMedium::of_descriptor(fd, flags)?;
         if recover::wants_sync(recover::stored_flags(&medium), flags) {
             medium.make_durable(); // before it is repaired
@@ -249,9 +282,14 @@ impl Palloc {
         let sync = Flags(if recover::wants_sync(stored, flags) { format::SYNC } else { 0 });
         let has_blobs = heap.first()? != 0;
         heap.medium.note_opened(has_blobs);
+        if heap.medium.is_shared() {
+            heap.begin_sharing()?;
+            heap.medium.begin_sharing();
+        }
         let view = View::default();
         update(&view, &heap);
-        Ok(Palloc { heap: Mutex::new(heap), over: Condvar::new(), view, flags: Flags(stored) | sync, descriptor: None })
+        let (flags, descriptor, sections) = (Flags(stored) | sync, None, None);
+        Ok(Palloc { heap: Mutex::new(heap), over: Condvar::new(), view, flags, descriptor, sections })
     }
 
     /// The flags in the medium's header, and SYNC if the medium was opened with it.
@@ -329,14 +367,79 @@ impl Palloc {
     #[inline]
     pub(crate) fn data_unlocked(&self, ptr: u64) -> Option<NonNull<u8>> {
         // SAFETY: as above.
-        unsafe { self.view.data(ptr) }
+        match unsafe { self.view.data(ptr) } {
+            None => self.block_beside_writer(ptr).map(|(data, _)| data),
+            data => data,
+        }
+    }
+
+    /// The blob at `ptr` of a live reader: its address and its size. None of others, or if the answer needs the lock.
+    #[cold]
+    #[inline(never)]
+    fn block_beside_writer(&self, ptr: u64) -> Option<(NonNull<u8>, u64)> {
+        let sections = self.sections.as_ref()?;
+        let find = || {
+            let (base, size) = self.view.mapping();
+            let base = NonNull::new(base)?;
+            // SAFETY: so many bytes are mapped there, until the medium is closed.
+            let block = unsafe { sections.block(base, size as u64, ptr) }?;
+            // SAFETY: a byte of them.
+            Some((unsafe { base.add(block.blob() as usize) }, block.data_len))
+        };
+        find().or_else(|| {
+            self.follow_writer();
+            find()
+        })
+    }
+
+    /// The medium may be longer now.
+    #[cold]
+    #[inline(never)]
+    fn follow_writer(&self) {
+        let mut heap = self.lock();
+        if heap.follow().is_ok() {
+            self.update_view(&heap);
+        }
+    }
+
+    /// Begins a read section of a live reader: what the writer frees or moves from here on keeps its bytes until the section is dropped.
+    /// Fails iff the writer has closed or died, too many sections are open, or this is no live reader.
+    pub fn read_section(&self) -> Result<ReadSection<'_>> {
+        self.begin_reading().map(|()| ReadSection { medium: self })
+    }
+
+    /// The same, until [`Palloc::end_reading`].
+    #[inline]
+    pub(crate) fn begin_reading(&self) -> Result<()> {
+        self.sections.as_ref().ok_or(Sharing::NotReader)?.enter()
+    }
+
+    /// Ends a read section, if one is open.
+    #[inline]
+    pub(crate) fn end_reading(&self) {
+        if let Some(sections) = &self.sections {
+            sections.leave();
+        }
+    }
+
+    /// The blob with the lowest offset, the root; 0 if there is none.
+    pub(crate) fn first_beside_writer(&self) -> Option<u64> {
+        self.sections.as_ref()?.first()
+    }
+
+    /// Counts the live readers of a medium that was opened with SHARED, and what they hold back.
+    pub fn readers(&self) -> Result<Readers> {
+        self.lock().medium.readers()
     }
 
     /// The size of the blob at `ptr`, without the lock. Returns None if the answer needs the lock.
     #[inline]
     pub(crate) fn size_unlocked(&self, ptr: u64) -> Option<u64> {
         // SAFETY: as above.
-        unsafe { self.view.size_of(ptr) }
+        match unsafe { self.view.size_of(ptr) } {
+            None => self.block_beside_writer(ptr).map(|(_, size)| size),
+            size => size,
+        }
     }
 
     /// The blob behind the blob at `ptr`, without the lock. Returns None if the answer needs the lock.
@@ -417,7 +520,9 @@ impl Palloc {
 
     /// Copies bytes of the blob at `ptr`, from `offset` in it on, to `bytes`. Fails iff the blob is too short, or there is no blob.
     pub fn read(&self, ptr: u64, offset: u64, bytes: &mut [u8]) -> Result<()> {
-        self.lock().read(ptr, offset, bytes)
+        let mut heap = self.lock();
+        heap.follow()?;
+        heap.read(ptr, offset, bytes)
     }
 
     /// Copies `bytes` to the blob at `ptr`, from `offset` in it on. Fails iff the blob is too short, there is no blob, the medium is read
@@ -515,7 +620,11 @@ impl Palloc {
         if flags != Flags::DEFAULT && flags != Flags::CLONE {
             return Err(Error::BadFlags(flags.0));
         }
-        let file = self.lock().medium.share_file()?;
+        let file = {
+            let heap = self.lock();
+            heap.check_walkable()?;
+            heap.medium.share_file()?
+        };
         let new = NewFile::create(path)?;
         let is_clone = flags == Flags::CLONE;
         // Most of what changed is written without the lock, so that a clone takes it for a short time only.
@@ -578,6 +687,17 @@ impl Drop for Palloc {
             // On failure only data derived from the chain is missing, and the next open repairs it.
             let _ = heap.close();
         }
+    }
+}
+
+/// A read section of a live reader. See [`Palloc::read_section`]. A drop ends it.
+pub struct ReadSection<'a> {
+    medium: &'a Palloc,
+}
+
+impl Drop for ReadSection<'_> {
+    fn drop(&mut self) {
+        self.medium.end_reading();
     }
 }
 

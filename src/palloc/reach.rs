@@ -23,6 +23,7 @@ impl<'a> Reach<'a> {
     /// No blob is reached.
     fn new(medium: &'a Palloc) -> Result<Reach<'a>> {
         let heap = medium.lock();
+        heap.check_walkable()?;
         let words = (heap.size() / MIN_BLOCK / BITS + 1) as usize;
         let mut unreached = Vec::new();
         unreached.try_reserve_exact(words)?;

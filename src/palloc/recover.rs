@@ -90,6 +90,14 @@ fn is_dynamic(medium: &impl Medium, stored: u32) -> bool {
     stored & DYNAMIC != 0 && medium.has_movable_end()
 }
 
+/// The heap of a live reader, which does not walk the medium. Fails iff that has no header.
+pub fn beside_writer<M: Medium>(medium: M) -> Result<(Heap<M>, u32)> {
+    let stored = Some(&medium).filter(|medium| medium.end() >= HEADER).and_then(|medium| header_flags(medium.head()));
+    let stored = stored.ok_or(Error::NotAMedium)?;
+    let (index, size, overlay) = (FreeIndex::new(), medium.end(), Overlay::default());
+    Ok(heap(medium, Opened { index, size, overlay }, stored, false))
+}
+
 fn heap<M: Medium>(medium: M, opened: Opened, stored: u32, writable: bool) -> (Heap<M>, u32) {
     let Opened { index, size, overlay } = opened;
     // The logs of a medium that is read only are shown as free. (A walk along all blocks: no other medium needs it.)
@@ -97,7 +105,7 @@ fn heap<M: Medium>(medium: M, opened: Opened, stored: u32, writable: bool) -> (H
     let first_free = index.first_free().or_else(|| if writable { None } else { reserved() }).unwrap_or(0);
     let dynamic = is_dynamic(&medium, stored);
     let (exact, zeros_from, failed_sync) = (false, size, None);
-    let (tx, turns, keeping) = Default::default();
+    let (tx, turns, keeping, held) = Default::default();
     (
         Heap {
             medium,
@@ -113,6 +121,7 @@ fn heap<M: Medium>(medium: M, opened: Opened, stored: u32, writable: bool) -> (H
             tx,
             turns,
             keeping,
+            held,
         },
         stored,
     )

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Rules of transactions and caches. Tests break one at a time, to see that without it something is lost. And other threads, for tests
-//! that say when these do something.
+//! Rules of transactions, of caches and of live readers. Tests break one at a time, to see that without it something is lost. And other
+//! threads, for tests that say when these do something.
 
 /// A rule that does not show in the order of stores and barriers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +21,16 @@ pub enum Rule {
     CloseFirst,
     /// Where blocks may be kept, the slot map alone does not say what is live.
     AskMarkers,
+    /// A reader pins its slot before it reads: a fence is between.
+    PinFence,
+    /// A reader looks again whether the writer has closed, after that fence.
+    PinRecheck,
+    /// The writer begins the next epoch before it looks at the slots,
+    EpochBeforeScan,
+    /// and a fence is between.
+    ReclaimFence,
+    /// What was held in the oldest epoch that is pinned stays.
+    HeldEpoch,
 }
 
 #[cfg(test)]

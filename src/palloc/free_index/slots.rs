@@ -228,6 +228,12 @@ impl SlotMap {
     /// Reads only bytes of the map that lie side by side.
     #[inline]
     pub fn between_live(&mut self, start: u64) -> Option<NearBlock<'_>> {
+        self.near_block(start, SlotState::Live)
+    }
+
+    /// The same for a block of another state.
+    #[inline(always)]
+    pub fn near_block(&self, start: u64, state: SlotState) -> Option<NearBlock<'_>> {
         let slot = slot_of(start);
         let near = self.zone(start)?.get(slot.checked_sub(NEAR)?..slot + 1 + NEAR)?;
         let byte = |i: usize| near[i].load(Ordering::Relaxed);
@@ -235,7 +241,7 @@ impl SlotMap {
         let empty_behind = empty_at_start(&near[NEAR + 1..2 * NEAR]);
         let behind = byte(NEAR + 1 + empty_behind);
         let is_live = |byte: u8| byte & !OFFSET_IN_SLOT == USED;
-        if byte(NEAR) != SlotState::Live.byte(start) || !is_live(before) || !is_live(behind) {
+        if byte(NEAR) != state.byte(start) || !is_live(before) || !is_live(behind) {
             return None;
         }
         let slots = (empty_behind as u64 + 1) * SLOT;

@@ -64,6 +64,9 @@ impl<M: Medium> Heap<M> {
             self.check_end(place.free)?;
             return Ok(place);
         }
+        if self.may_reclaim(ample) {
+            return Err(Error::Held);
+        }
         if !self.dynamic {
             return Err(Error::Full { size: requested });
         }
@@ -108,6 +111,7 @@ impl<M: Medium> Heap<M> {
         self.end_division(free, block.end(), rest);
         self.enter(front);
         self.index.put_live(block.start);
+        self.note_live(block.start);
         Ok(())
     }
 }

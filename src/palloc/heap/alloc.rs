@@ -4,7 +4,7 @@
 use super::{Heap, data_len_at};
 use crate::palloc::Result;
 use crate::palloc::error::Error;
-use crate::palloc::format::{Extent, MIN_DATA, Marker, SPLIT_ABOVE, in_step, round_up};
+use crate::palloc::format::{Extent, MIN_DATA, Marker, SPLIT_ABOVE, in_step, round_up, start_of};
 use crate::palloc::format::{HEADER, MAX_DATA, OVERHEAD, STEP};
 use crate::palloc::free_index::{MAX_EXACT, State};
 use crate::palloc::medium::{Bytes, Medium};
@@ -45,6 +45,12 @@ impl<M: Medium> Heap<M> {
         if requested > MAX_EXACT || !self.has_fast_paths() {
             return None;
         }
+        self.take_recent(requested)
+    }
+
+    /// The same. Preconditions: the size is exact at most, and no operation needs a barrier.
+    #[inline(always)]
+    fn take_recent(&mut self, requested: u64) -> Option<u64> {
         let data_len = round_up(requested)?;
         let block = self.index.recent(data_len, data_len + SPLIT_ABOVE)?;
         if self.medium.load(block.start) != Marker::free(block.data_len).0 {
@@ -70,6 +76,12 @@ impl<M: Medium> Heap<M> {
         if self.keeping.is_open() {
             self.prepare_alloc_beside_caches(requested);
         }
+        if self.medium.is_shared() && !self.medium.is_durable() && requested <= MAX_EXACT {
+            if let Some(blob) = self.take_recent(requested) {
+                self.note_live(start_of(blob));
+                return Ok(blob);
+            }
+        }
         self.using_reserves(|heap| {
             heap.with_tail_restored(|heap| {
                 let Place { block, free } = heap.place(requested)?;
@@ -90,6 +102,9 @@ impl<M: Medium> Heap<M> {
             self.block(free.start, State::Free)?;
             self.check_end(free)?;
             return Ok(Place { block: Extent { start: free.start, data_len: split(free.data_len, data_len) }, free });
+        }
+        if self.may_reclaim(data_len) {
+            return Err(Error::Held);
         }
         if !self.dynamic {
             return Err(Error::Full { size: requested });
@@ -145,6 +160,9 @@ impl<M: Medium> Heap<M> {
 
         self.end_division(free, block.end(), rest);
         self.index.put_live(block.start);
+        if needs_publishing {
+            self.note_live(block.start);
+        }
         Ok(())
     }
 

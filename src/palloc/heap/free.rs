@@ -26,6 +26,9 @@ impl<M: Medium> Heap<M> {
     #[inline(never)]
     pub fn free_any(&mut self, blob: u64) -> Result<()> {
         self.begin_change()?;
+        if self.medium.is_shared() && self.need_not_hold(start_of(blob)) && self.free_at_once(blob) {
+            return Ok(());
+        }
         let block = self.live(blob)?;
         self.check_end(block)?;
         if self.keeping.is_open() { self.release_beside_caches(block) } else { self.release(block) }
@@ -36,11 +39,14 @@ impl<M: Medium> Heap<M> {
     /// caller then uses `free_any`.
     #[inline(always)]
     pub fn free_between_live(&mut self, blob: u64) -> bool {
+        self.has_fast_paths() && self.free_at_once(blob)
+    }
+
+    /// The same. Precondition: no operation needs a barrier, and no reader can reach the blob.
+    #[inline(always)]
+    fn free_at_once(&mut self, blob: u64) -> bool {
         let start = start_of(blob);
-        if start > self.size - WORD
-            || !self.has_fast_paths()
-            || self.medium.ensure_space(start..blob, Bytes::Keep).is_err()
-        {
+        if start > self.size - WORD || self.medium.ensure_space(start..blob, Bytes::Keep).is_err() {
             return false;
         }
         // The load is often a cache miss. The index finds the size, so that nothing waits for it but the comparison.
@@ -64,6 +70,9 @@ impl<M: Medium> Heap<M> {
     ///   after    free                       end
     /// ```
     pub(super) fn release(&mut self, block: Extent) -> Result<()> {
+        if self.medium.is_shared() && !self.need_not_hold(block.start) {
+            return self.retire(block);
+        }
         let joined = self.joined(block)?;
         let slack = self.slack_before(joined.whole.end());
         let behind = joined.behind.map(|behind| behind.start);

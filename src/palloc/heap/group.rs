@@ -245,6 +245,7 @@ impl<M: Medium> Heap<M> {
             }
             member.progress = Progress::Over(result.as_ref().copied().map_err(Error::again));
         }
+        self.after_commit();
         self.turns.queue = queue;
         self.turns.expected = n + self.queued();
     }

@@ -7,16 +7,59 @@
 //!
 //! Between the two nothing is stored to the block: neither links nor an end marker, and no neighbour is joined with it. For opening after
 //! a kill it is a free block.
+//!
+//! On a medium with live readers every block that is freed is held, until no reader can reach it: `live/slots.rs` says when. The list is
+//! in the order of the epochs. If there is no memory for it, a held block is only in the index, and found there.
 
-use super::Heap;
+use std::collections::VecDeque;
+
+use super::{Heap, State};
 use crate::palloc::Result;
-use crate::palloc::format::{Extent, Marker};
-use crate::palloc::medium::Medium;
+use crate::palloc::format::{Extent, HEADER, Marker, blob_of, start_of};
+use crate::palloc::medium::{Bytes, Medium};
+use crate::palloc::sabotage::{Rule, is_broken};
+
+/// After so many blocks were held, those are freed that no reader can reach any more.
+const BATCH: usize = 64;
+
+/// No block starts there.
+const NOWHERE: u64 = u64::MAX;
+
+/// The blocks that are held for live readers.
+#[derive(Default)]
+pub struct Held {
+    list: VecDeque<HeldBlock>,
+    /// The sizes of the blocks in the list.
+    bytes: u64,
+    /// The epoch of the last one that is not in the list.
+    unlisted: Option<u64>,
+    /// How many were held since the last reclaim.
+    new: usize,
+    /// Whether `using_reserves` has freed what it could.
+    reclaimed: bool,
+    /// No live block starts before this; NOWHERE if there is none.
+    first: u64,
+}
+
+struct HeldBlock {
+    block: Extent,
+    epoch: u64,
+}
+
+impl Held {
+    fn is_empty(&self) -> bool {
+        self.list.is_empty() && self.unlisted.is_none()
+    }
+
+    /// The start of one of them, 0 if there is none in the list.
+    pub(super) fn any(&self) -> u64 {
+        self.list.front().map_or(0, |held| held.block.start)
+    }
+}
 
 impl<M: Medium> Heap<M> {
     /// Frees a live block on the medium, and keeps it from everybody. Fails iff the disk has no space for its marker, or a barrier fails;
     /// then nothing changed.
-    #[cfg_attr(not(test), expect(dead_code))]
     pub(in crate::palloc) fn hold(&mut self, block: Extent) -> Result<()> {
         self.ensure_words([Some(block.start), Some(block.end_marker())])?;
         self.publish(block.start, Marker::free(block.data_len))?;
@@ -24,9 +67,188 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    /// A held block is free for everybody: joins it with its free neighbours. Precondition: the medium may be stored to.
-    #[cfg_attr(not(test), expect(dead_code))]
-    pub(in crate::palloc) fn free_held(&mut self, block: Extent) {
+    /// A held block is free for everybody: joins it with its free neighbours. Fails iff a barrier does. Precondition: the medium may be
+    /// stored to.
+    pub(in crate::palloc) fn free_held(&mut self, block: Extent) -> Result<()> {
+        if self.medium.is_durable() {
+            match self.free_reserved(block, &[]) {
+                Err(error) if self.failed_sync.is_some() => return Err(error),
+                Err(_) => {}
+                Ok(()) => return Ok(()),
+            }
+        } else if self.index.release_between_live(block) {
+            self.note_entered_free(block.start);
+            return Ok(()); // its end marker is that of a live block, as that of a recent one has to be
+        }
         self.free_reserved_or_unjoined(block, &[]);
+        Ok(())
+    }
+
+    /// Whether a live block can be freed at once: no reader can reach it. With PALLOC_SYNC the disk takes so long that it does not matter.
+    pub(super) fn need_not_hold(&self, start: u64) -> bool {
+        // The first blob can be reached until another one is made known.
+        !self.medium.is_durable() && start != self.held.first && self.medium.is_unread()
+    }
+
+    /// Frees a live block that live readers may be reading.
+    pub(super) fn retire(&mut self, block: Extent) -> Result<()> {
+        self.hold(block)?;
+        self.note_held(block);
+        if block.start == self.held.first {
+            self.publish_first();
+        }
+        if self.held.new >= BATCH {
+            self.reclaim(false);
+        }
+        Ok(())
+    }
+
+    /// A block of a transaction that was committed is held. It is free on the medium. The caller calls `after_commit` in the end.
+    pub(super) fn retire_committed(&mut self, block: Extent) {
+        self.index.put_held(block.start);
+        self.note_held(block);
+    }
+
+    /// The blobs of a transaction that was committed are in the index.
+    pub(super) fn after_commit(&mut self) {
+        if self.medium.is_shared() {
+            self.publish_first();
+            if self.held.new >= BATCH {
+                self.reclaim(false);
+            }
+        }
+    }
+
+    fn note_held(&mut self, block: Extent) {
+        let epoch = self.medium.epoch();
+        let held = &mut self.held;
+        held.new += 1;
+        if held.list.try_reserve(1).is_ok() {
+            held.list.push_back(HeldBlock { block, epoch });
+            held.bytes += block.data_len;
+            self.medium.publish_held(held.bytes);
+        } else {
+            held.unlisted = Some(epoch);
+        }
+    }
+
+    /// Begins an epoch, and frees the blocks that no reader can reach any more. `thorough`: asks whether the readers that hold some back
+    /// live.
+    pub(super) fn reclaim(&mut self, thorough: bool) {
+        if self.held.is_empty() || !self.medium.is_shared() || !self.writable || self.may_store().is_err() {
+            return;
+        }
+        self.held.new = 0;
+        self.publish_first(); // before the epoch: the old one is held in the last
+        let oldest = self.medium.next_epoch(thorough);
+        self.free_held_before(oldest);
+    }
+
+    /// Frees the blocks that were held before this epoch.
+    fn free_held_before(&mut self, oldest: u64) {
+        let is_before = |epoch: u64| epoch < oldest || (is_broken(Rule::HeldEpoch) && epoch == oldest);
+        while let Some(held) = self.held.list.pop_front() {
+            if !is_before(held.epoch) {
+                self.held.list.push_front(held);
+                break;
+            }
+            self.held.bytes -= held.block.data_len;
+            // One whose marker was overwritten stays: the next open reports it.
+            let is_sound = self.block(held.block.start, State::Held).is_ok_and(|block| block == held.block);
+            if is_sound && self.free_held(held.block).is_err() {
+                break;
+            }
+        }
+        if self.held.list.is_empty() && self.held.unlisted.is_some_and(is_before) {
+            self.free_unlisted();
+        }
+        self.medium.publish_held(self.held.bytes);
+    }
+
+    /// Frees all held blocks of the index.
+    #[cold]
+    fn free_unlisted(&mut self) {
+        let mut from = HEADER;
+        while let Some(start) = self.index.next_start(from) {
+            from = start + 1;
+            if self.index.state(start) != Some(State::Held) {
+                continue;
+            }
+            if let Ok(block) = self.block(start, State::Held) {
+                from = block.end();
+                if self.free_held(block).is_err() {
+                    return;
+                }
+            }
+        }
+        self.held.unlisted = None;
+    }
+
+    /// Whether held blocks may make room for so many bytes, and `using_reserves` has not freed them yet. As long as there is slack it is
+    /// not asked for.
+    pub(super) fn may_reclaim(&self, data_len: u64) -> bool {
+        let fits = self.slack().is_some_and(|slack| slack.data_len >= data_len);
+        !self.held.is_empty() && !self.held.reclaimed && !fits
+    }
+
+    /// Frees what no reader can reach, and runs `operation` once more.
+    pub(super) fn reclaimed<T>(&mut self, operation: impl Fn(&mut Self) -> Result<T>) -> Result<T> {
+        self.reclaim(true);
+        self.held.reclaimed = true;
+        let result = operation(self);
+        self.held.reclaimed = false;
+        result
+    }
+
+    /// Readers may come from now on.
+    pub(in crate::palloc) fn begin_sharing(&mut self) -> Result<()> {
+        if self.medium.has_holes() {
+            // A load from a hole takes space on some file systems. Readers can't.
+            let mut from = HEADER;
+            while let Some(start) = self.index.next_start(from) {
+                from = start + 1;
+                if self.index.is_live(start) {
+                    let block = self.block(start, State::Live)?;
+                    self.medium.ensure_space(block.start..block.end(), Bytes::Keep)?;
+                }
+            }
+        }
+        self.held.first = HEADER;
+        self.first()?; // fails where `publish_first` would keep an older one
+        self.publish_first();
+        Ok(())
+    }
+
+    /// No read section begins any more. Frees all that no reader can reach.
+    pub(super) fn end_sharing(&mut self) {
+        // What leaves the quarantine is held. On failure nothing is stored to the medium any more.
+        if self.medium.is_shared() && self.take_back_record().is_ok() {
+            self.publish_first();
+            let oldest = self.medium.end_sharing();
+            self.free_held_before(oldest);
+        }
+    }
+
+    /// A live block starts there from now on.
+    #[inline]
+    pub(super) fn note_live(&mut self, start: u64) {
+        if start < self.held.first {
+            self.held.first = start;
+            self.medium.publish_first(blob_of(start));
+        }
+    }
+
+    /// Makes the first blob known to readers.
+    fn publish_first(&mut self) {
+        if self.held.first != NOWHERE && !self.index.is_live(self.held.first) {
+            // If a marker was overwritten, the first one stays as it was.
+            match self.next(blob_of(self.held.first)) {
+                Ok(0) => self.held.first = NOWHERE,
+                Ok(blob) => self.held.first = start_of(blob),
+                Err(_) => return,
+            }
+        }
+        let first = Some(self.held.first).filter(|&first| first != NOWHERE);
+        self.medium.publish_first(first.map_or(0, blob_of));
     }
 }

@@ -21,7 +21,9 @@ impl<M: Medium> Heap<M> {
         let data_len = round_up(requested).ok_or(Error::TooLarge(requested))?;
         if requested <= block.data_len {
             let kept = Extent { start: block.start, data_len };
-            let is_worth_it = data_len < block.data_len && split(block.data_len, data_len) == data_len;
+            // Not beside live readers: it stores where they may read.
+            let is_worth_it =
+                !self.medium.is_shared() && data_len < block.data_len && split(block.data_len, data_len) == data_len;
             if is_worth_it && kept.end() < Intent::MAX_OFFSET {
                 self.shrink(block, kept)?;
             }

@@ -6,9 +6,9 @@
 //! no blob was. In exact mode there is none between operations.
 
 use super::Heap;
-use crate::palloc::Result;
 use crate::palloc::format::{Extent, Marker, OVERHEAD, SPLIT_ABOVE, STEP, WORD};
 use crate::palloc::medium::{Bytes, Medium};
+use crate::palloc::{Error, Result};
 
 /// No file system has larger pages or blocks, up to the end of which it may clear bytes when a file is cut.
 const LARGEST_PAGE: u64 = 64 << 10;
@@ -141,8 +141,11 @@ impl<M: Medium> Heap<M> {
             return;
         }
         let mut ahead = self.growth_ahead(self.size);
-        if self.medium.end() - self.size <= most_slack(ahead) || self.turns.on_disk || self.keeping.is_open() {
-            return; // on the disk: this may have to flush. When the caches are closed, this is called again
+        let may_not_cut = self.turns.on_disk || self.keeping.is_open() || self.medium.is_shared();
+        if self.medium.end() - self.size <= most_slack(ahead) || may_not_cut {
+            // On the disk: this may have to flush. When the caches are closed, this is called again. Beside readers a sync cuts, which asks
+            // whether one is open.
+            return;
         }
         // A kill before store_slack leaves a start marker that leads beyond the end. If the last words of the file then look like the end
         // marker of a blob that starts where the slack does, the next open could accept the bytes as that blob. Then the slack ends
@@ -166,7 +169,8 @@ impl<M: Medium> Heap<M> {
             return Ok(());
         }
         let prepared = if self.cut_needs_flush() && self.failed_sync.is_none() { self.prepare_cut() } else { Ok(()) };
-        prepared.and_then(|()| self.medium.set_end(self.size)).inspect_err(|_| self.store_slack())
+        let cut = prepared.and_then(|()| self.medium.set_end(self.size)).inspect_err(|_| self.store_slack());
+        if let Err(Error::Locked) = cut { Ok(()) } else { cut } // a reader has opened it meanwhile
     }
 
     /// Without PALLOC_SYNC, exact mode does not wait for the disk; and where no blob was, there are zeros already.

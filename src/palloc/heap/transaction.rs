@@ -386,6 +386,18 @@ impl<M: Medium> Heap<M> {
     /// failed sync: then nothing may be stored. Precondition: `operation` leaves the medium as it was when it fails.
     pub(super) fn using_reserves<T>(&mut self, operation: impl Fn(&mut Self) -> Result<T>) -> Result<T> {
         match operation(self) {
+            Err(Error::Held) => self.reclaimed(|heap| heap.using_reserves_of_transactions(&operation)),
+            result => self.or_using_reserves(result, operation),
+        }
+    }
+
+    fn using_reserves_of_transactions<T>(&mut self, operation: impl Fn(&mut Self) -> Result<T>) -> Result<T> {
+        let result = operation(self);
+        self.or_using_reserves(result, operation)
+    }
+
+    fn or_using_reserves<T>(&mut self, result: Result<T>, operation: impl Fn(&mut Self) -> Result<T>) -> Result<T> {
+        match result {
             Err(Error::Full { .. } | Error::System { .. }) if self.failed_sync.is_none() && self.has_reserves() => {
                 self.free_reserves()?;
                 operation(self)
@@ -572,6 +584,7 @@ impl<M: Medium> Heap<M> {
         }
         self.commit_apply(&[changes], step);
         self.tx_end(changes);
+        self.after_commit();
         Ok(())
     }
 
@@ -709,6 +722,12 @@ impl<M: Medium> Heap<M> {
             let mut rest = &changes.frees[..];
             while let Some((first, behind)) = rest.split_first() {
                 let mut block = self.extent_of(first.start);
+                if !durable && self.medium.is_shared() {
+                    self.medium.store(block.start, Marker::free(block.data_len).0);
+                    self.retire_committed(block);
+                    rest = behind;
+                    continue;
+                }
                 if durable {
                     self.tx.quarantine.push(block);
                     rest = behind;
@@ -765,8 +784,10 @@ impl<M: Medium> Heap<M> {
             // Its own markers are in pages that the disk has room for, those of its neighbours may not be.
             let theirs = [before.map(|before| before.start), behind.map(Extent::end_marker)];
             let has_room = self.ensure_words(theirs).is_ok();
-            self.tx.unjoined |= !has_room;
-            let joins = has_room && !is_broken(Rule::JoinAtOnce);
+            // Beside live readers it is held when it leaves the quarantine, and joined after that.
+            let shared = self.medium.is_shared();
+            self.tx.unjoined |= !has_room && !shared;
+            let joins = has_room && !shared && !is_broken(Rule::JoinAtOnce);
             let (joins_last, before, behind) = if joins { (joins_last, before, behind) } else { (false, None, None) };
             self.index.remove_used(block.start);
             if let Some(before) = before {
@@ -799,6 +820,10 @@ impl<M: Medium> Heap<M> {
     fn end_quarantine(&mut self) {
         let mut list = std::mem::take(&mut self.tx.quarantine);
         for block in list.drain(..) {
+            if self.medium.is_shared() {
+                self.retire_committed(block);
+                continue;
+            }
             if is_broken(Rule::JoinAtOnce) {
                 let _ = self.release_without_barrier(block);
                 continue;
@@ -847,6 +872,7 @@ impl<M: Medium> Heap<M> {
     pub(super) fn tx_end(&mut self, changes: &mut Changes) {
         for new in &changes.new_blobs {
             self.index.put_live(new.block.start);
+            self.note_live(new.block.start);
         }
         for region in &changes.regions {
             if region.next < region.end {
@@ -934,7 +960,7 @@ impl<M: Medium> Heap<M> {
 
     /// Frees a block that may be free on the medium already, joined with its free neighbours. `inner` are blocks in it behind the first
     /// one, if it is several.
-    fn free_reserved(&mut self, block: Extent, inner: &[Extent]) -> Result<()> {
+    pub(super) fn free_reserved(&mut self, block: Extent, inner: &[Extent]) -> Result<()> {
         let joined = self.joined(block)?;
         let slack = self.slack_before(joined.whole.end());
         let behind = joined.behind.map(|behind| behind.start);

@@ -11,6 +11,12 @@ struct OfFile {
     open: fn(&CStr, Flags) -> Result<MappedFile>,
     /// The same for the file that the program's descriptor is open on. The descriptor stays open, with its position.
     of_descriptor: fn(c_int, Flags) -> Result<MappedFile>,
+    /// Opens the file as a live reader: without a lock, and mapped with room ahead.
+    open_shared: fn(&CStr) -> Result<MappedFile>,
+    /// A live reader's file is so long now. Addresses stay valid.
+    follow: fn(&mut MappedFile, end: u64) -> Result<()>,
+    /// The open file.
+    file: fn(&MappedFile) -> &File,
     /// A descriptor of the same file for the program, which may close it.
     descriptor: fn(&MappedFile) -> Result<Descriptor>,
     /// Another handle of the same open file, which the library keeps for a call.
@@ -87,6 +93,9 @@ struct OfFile {
 const _: OfFile = OfFile {
     open: MappedFile::open,
     of_descriptor: MappedFile::of_descriptor,
+    open_shared: MappedFile::open_shared,
+    follow: MappedFile::follow,
+    file: MappedFile::file,
     descriptor: MappedFile::descriptor,
     share_file: MappedFile::share_file,
     forget: MappedFile::forget,
@@ -120,6 +129,46 @@ const _: OfFile = OfFile {
     advise_far_apart: MappedFile::advise_far_apart,
     start_reading: MappedFile::start_reading,
     is_in_memory: MappedFile::is_in_memory,
+};
+
+/// Live readers. Nothing else here is used where CAN_SHARE is false.
+#[expect(dead_code, reason = "only the compiler uses it, for its check")]
+struct OfLiveReaders {
+    can_share: bool,
+    /// Whether the file system may be that of another machine.
+    is_remote: fn(&File) -> bool,
+    /// The number of the file in its file system.
+    file_number: fn(&File) -> io::Result<u64>,
+    /// Opens FILE.live, which must be a file and no symbolic link.
+    open_beside: fn(&CStr) -> io::Result<File>,
+    /// Lets those write to FILE.live who may read the medium.
+    let_readers_write: fn(medium: &File, live: &File) -> io::Result<()>,
+    /// Locks a byte, if no other open file has it locked. The lock ends with the open file, hence with the process.
+    lock_byte: fn(&File, at: u64) -> io::Result<bool>,
+    /// Gives it back.
+    unlock_byte: fn(&File, at: u64),
+    /// Whether another open file has one of these bytes locked.
+    is_locked: fn(&File, at: u64, len: u64) -> io::Result<bool>,
+    /// An open file, while somebody else keeps it open.
+    borrow: fn(&File) -> Borrowed,
+    /// As is_locked for one byte; false if the system can't say.
+    is_locked_borrowed: fn(Borrowed, at: u64) -> bool,
+    /// A clock that costs little, in ms.
+    coarse_ms: fn() -> u64,
+}
+
+const _: OfLiveReaders = OfLiveReaders {
+    can_share: CAN_SHARE,
+    is_remote,
+    file_number,
+    open_beside,
+    let_readers_write,
+    lock_byte,
+    unlock_byte,
+    is_locked,
+    borrow,
+    is_locked_borrowed,
+    coarse_ms,
 };
 
 /// Descriptors, paths, and files other than that of a medium.

@@ -5,6 +5,9 @@
 //! A [`MappedFile`] is always open, locked and mapped up to its end.
 
 mod contract;
+#[cfg_attr(any(target_os = "linux", target_os = "android"), path = "live_linux.rs")]
+#[cfg_attr(not(any(target_os = "linux", target_os = "android")), path = "live_none.rs")]
+mod live;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
@@ -16,6 +19,7 @@ use std::io;
 
 use super::format::{DYNAMIC, EXTENDED, HEADER, header_flags};
 use super::{Error, Flags, Result, try_c_string};
+pub use live::*;
 #[cfg(unix)]
 pub use unix::*;
 #[cfg(windows)]
@@ -104,7 +108,7 @@ impl Buffer {
 }
 
 /// Writes zeros to the parts of the range that are zeros, so that the file system allocates them. Precondition: nobody else writes there.
-fn write_zeros(file: &File, at: u64, len: u64) -> io::Result<()> {
+pub fn write_zeros(file: &File, at: u64, len: u64) -> io::Result<()> {
     const PIECE: u64 = 4096;
     static ZEROS: [u8; PIECE as usize] = [0; PIECE as usize];
     let mut buffer = Buffer::new();

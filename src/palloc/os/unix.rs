@@ -34,6 +34,8 @@ const WINDOW: u64 = 4 << 30;
 #[cfg(not(target_pointer_width = "64"))]
 const WINDOW: u64 = 64 << 20;
 
+const NO_FILE: &str = "neither a file nor a block device";
+
 /// A file or a block device.
 pub struct MappedFile {
     file: LockedFile,
@@ -138,11 +140,40 @@ impl MappedFile {
         MappedFile::over(LockedFile::new(file, before)?, flags, None)
     }
 
+    /// Opens a file for reading while another process writes it: without a lock, and mapped with room ahead.
+    pub fn open_shared(path: &CStr) -> Result<MappedFile> {
+        let file = open_file(path, libc::O_RDONLY).map_err(Error::system("open"))?;
+        let kind = file.metadata().map_err(Error::system("fstat"))?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(Error::Incompatible(NO_FILE));
+        }
+        let end = seek(&file, 0, libc::SEEK_END).map_err(Error::system("find the end of the file"))?;
+        let window = map_ahead(&file, end, false)?;
+        let (file, is_file, position) = (LockedFile::new(file, None)?, kind.is_file(), 0);
+        Ok(MappedFile { file, window, outgrown: Vec::new(), end, is_file, unsynced_directory: None, position })
+    }
+
+    /// The file has become longer, by another process.
+    pub fn follow(&mut self, end: u64) -> Result<()> {
+        if end > self.window.len() as u64 {
+            self.outgrown.try_reserve(1)?;
+            let longer = map_ahead(&self.file, end, false)?;
+            self.outgrown.push(std::mem::replace(&mut self.window, longer));
+        }
+        self.end = self.end.max(end);
+        Ok(())
+    }
+
+    /// The open file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     fn over(file: LockedFile, flags: Flags, unsynced_directory: Option<File>) -> Result<MappedFile> {
         let writable = !flags.contains(Flags::READONLY);
         let kind = file.metadata().map_err(Error::system("fstat"))?.file_type();
         if !kind.is_file() && !kind.is_block_device() {
-            return Err(Error::Incompatible("neither a file nor a block device"));
+            return Err(Error::Incompatible(NO_FILE));
         }
         lock(&file, if writable { libc::LOCK_EX } else { libc::LOCK_SH })?;
         let position = seek(&file, 0, libc::SEEK_CUR).map_err(Error::system("lseek"))?;
@@ -533,8 +564,8 @@ const OVERLAYFS: i64 = libc::OVERLAYFS_SUPER_MAGIC as i64;
 const BTRFS: i64 = libc::BTRFS_SUPER_MAGIC as i64;
 
 /// The kind of file system that the file is on, by its number in statfs(2); 0 if that fails.
-#[cfg(target_os = "linux")]
-fn file_system(file: &File) -> i64 {
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn file_system(file: &File) -> i64 {
     let mut info = std::mem::MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: the out parameter is a local, which a call that succeeds fills.
     let info = unsafe {
@@ -631,14 +662,19 @@ fn only_zeros(file: &File, at: u64, end: u64) -> io::Result<bool> {
 }
 
 fn map_window(file: &File, end: u64, writable: bool) -> Result<MmapRaw> {
+    if writable { map_ahead(file, end, true) } else { map_one_of(file, &[end], false) }
+}
+
+/// Maps a file that will become longer.
+fn map_ahead(file: &File, end: u64, writable: bool) -> Result<MmapRaw> {
     let double = end.saturating_mul(2);
-    let lengths = if writable {
-        [double.max(WINDOW), double.max(WINDOW / 64), end.saturating_add(end / 8), end]
-    } else {
-        [end; 4]
-    };
+    let lengths = [double.max(WINDOW), double.max(WINDOW / 64), end.saturating_add(end / 8), end];
+    map_one_of(file, &lengths, writable)
+}
+
+fn map_one_of(file: &File, lengths: &[u64], writable: bool) -> Result<MmapRaw> {
     let mut failure = io::Error::from_raw_os_error(libc::ENOMEM);
-    for len in lengths {
+    for &len in lengths {
         // An empty file gets its header through the window too.
         let Ok(len) = usize::try_from(len.max(8)) else { continue };
         let mut options = MmapOptions::new();
@@ -709,7 +745,7 @@ fn within_file_size_limit(end: u64) -> Result<()> {
 
 /// open(2) without a copy of the path on the heap. It does not wait for the other end of a pipe. The descriptor is above those of stdin,
 /// stdout and stderr: output to these must not go to the file.
-fn open_file(path: &CStr, how: c_int) -> io::Result<File> {
+pub(super) fn open_file(path: &CStr, how: c_int) -> io::Result<File> {
     let file = open_at_once(path, how)?;
     made_usable(file, how)
 }
@@ -927,7 +963,7 @@ fn read_link(path: &CStr) -> Result<Option<Vec<u8>>> {
     Ok(Some(target))
 }
 
-fn check(result: impl Into<i64>) -> io::Result<i64> {
+pub(super) fn check(result: impl Into<i64>) -> io::Result<i64> {
     let result = result.into();
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

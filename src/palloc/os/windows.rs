@@ -30,7 +30,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 use windows_sys::Win32::System::IO::{OVERLAPPED, OVERLAPPED_0, OVERLAPPED_0_0};
 
 use super::{Buffer, Descriptor, empty_if_forced, retry, write_zeros};
-use crate::palloc::{Error, Flags, Result, try_c_string};
+use crate::palloc::{Error, Flags, Result, Sharing, try_c_string};
 
 const NO_FILE: &str = "neither a file nor a block device";
 const SHARE_ALL: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
@@ -89,6 +89,21 @@ impl MappedFile {
         }
         let file = open_again(handle, writable, false).map_err(Error::system(USING))?;
         MappedFile::over(file, flags, false)
+    }
+
+    /// There are no live readers here.
+    pub fn open_shared(_: &CStr) -> Result<MappedFile> {
+        Err(Sharing::Remote.into())
+    }
+
+    /// The same.
+    pub fn follow(&mut self, _: u64) -> Result<()> {
+        Ok(())
+    }
+
+    /// The open file.
+    pub fn file(&self) -> &File {
+        &self.file
     }
 
     fn over(file: File, flags: Flags, durable: bool) -> Result<MappedFile> {

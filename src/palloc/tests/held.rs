@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::palloc::format::start_of;
+use crate::palloc::free_index::State;
 
 fn extent(heap: &Heap<MemMedium>, ptr: u64) -> Extent {
     Extent { start: start_of(ptr), data_len: heap.size_of(ptr).unwrap() }
@@ -54,7 +55,7 @@ fn held_blocks_keep_their_bytes_and_belong_to_nobody() {
         assert!(held.iter().all(|(block, _)| again.free(block.blob()).is_err()));
         let killed = again.stat().unwrap();
 
-        held.iter().for_each(|&(block, _)| heap.free_held(block));
+        held.iter().for_each(|&(block, _)| heap.free_held(block).unwrap());
         heap.sync().unwrap();
         heap.check_invariants();
         assert_eq!(heap.stat().unwrap(), killed, "the same blocks are free in both cases");
@@ -62,5 +63,108 @@ fn held_blocks_keep_their_bytes_and_belong_to_nobody() {
             heap.free(ptr).unwrap();
         }
         assert_eq!(closed(heap).len(), 8);
+    }
+}
+
+/// A reader's section: the epoch that it pins, and the blobs that there were when it began.
+struct Section {
+    epoch: u64,
+    sees: Blobs,
+}
+
+impl Section {
+    fn begin(heap: &mut Heap<MemMedium>) -> Section {
+        let epoch = heap.medium.epoch();
+        heap.medium.pins.push(epoch);
+        Section { epoch, sees: blobs(heap) }
+    }
+
+    /// Nothing that it may read has changed. (A blob that has grown in place has more.)
+    fn check(&self, heap: &Heap<MemMedium>) {
+        for (&ptr, bytes) in &self.sees {
+            let marker = Marker(heap.medium.load(start_of(ptr)));
+            assert!(marker.n() >= bytes.len() as u64, "marker of {ptr}: {marker:x?}");
+            assert!(heap.medium.bytes[ptr as usize..].starts_with(bytes), "bytes of {ptr}");
+        }
+    }
+
+    fn end(self, heap: &mut Heap<MemMedium>) {
+        let pins = &mut heap.medium.pins;
+        pins.swap_remove(pins.iter().position(|&pin| pin == self.epoch).unwrap());
+    }
+}
+
+/// New blobs and frees in one step.
+fn transaction(heap: &mut Heap<MemMedium>, before: &Blobs, random: &mut Random) -> (Operation, Option<u64>) {
+    let Ok(mut changes) = heap.begin() else { return (Operation::Other, None) };
+    let mut done = Ok(());
+    for _ in 0..random.below(3) {
+        done = done.and_then(|()| heap.tx_alloc(&mut changes, random.size()).map(drop));
+    }
+    let mut live: Vec<u64> = before.keys().copied().collect();
+    for _ in 0..random.below(4).min(live.len() as u64) {
+        let ptr = live.swap_remove(random.below(live.len() as u64) as usize);
+        done = done.and_then(|()| heap.tx_free(&mut changes, ptr));
+    }
+    if done.and_then(|()| heap.tx_commit(&mut changes)).is_err() {
+        heap.tx_cancel(&mut changes);
+    }
+    (Operation::Other, None)
+}
+
+/// Random operations while readers come and go. Returns how much the rules of this were needed: how many blocks were held.
+fn share(flags: Flags, seed: u64, operations: u64) -> u64 {
+    let mut random = Random(seed + 1);
+    let mut heap = open(if flags == Flags::DEFAULT { vec![0; 60_000] } else { Vec::new() }, flags).unwrap();
+    if flags.contains(Flags::SYNC) {
+        heap.medium.barriers = Some(Vec::new());
+    }
+    heap.medium.epoch = Some(1);
+    heap.begin_sharing().unwrap();
+    let (mut sections, mut most) = (Vec::<Section>::new(), 0);
+    for step in 0..operations {
+        let before = blobs(&heap);
+        let with_kills = step % 16 == 0 && !flags.contains(Flags::SYNC);
+        heap.medium.before_each_change = with_kills.then(Vec::new);
+        let (operation, allocated) = match step % 5 {
+            4 => transaction(&mut heap, &before, &mut random),
+            _ => any_operation(&mut heap, &before, &mut random),
+        };
+        let after = blobs(&heap);
+        assert_eq!(heap.medium.first.get(), after.keys().next().copied().unwrap_or(0), "the first blob");
+        for state in heap.medium.before_each_change.take().into_iter().flatten() {
+            check_killed(state, &before, &after, &operation);
+        }
+        sections.iter().for_each(|section| section.check(&heap));
+        if let Some(ptr) = allocated.filter(|ptr| matches!(operation, Operation::Alloc) && !before.contains_key(ptr)) {
+            fill(&mut heap, ptr, step as u8 | 1);
+        }
+        most = most.max(heap.index.blocks().filter(|&(_, state)| state == State::Held).count() as u64);
+        if sections.len() < 3 && random.below(20) == 0 {
+            sections.push(Section::begin(&mut heap));
+        }
+        if !sections.is_empty() && random.below(60) == 0 {
+            sections.swap_remove(random.below(sections.len() as u64) as usize).end(&mut heap);
+        }
+    }
+    // A close leaves what they read; the next open makes the file exact.
+    let (open_sections, live) = (sections.len(), blobs(&heap));
+    heap.close().unwrap();
+    sections.iter().for_each(|section| section.check(&heap));
+    let again = open(heap.medium.bytes.clone(), flags).unwrap();
+    assert_eq!(blobs(&again), live);
+    closed(again);
+    if open_sections == 0 {
+        assert_eq!(recover::check(&heap.medium, |_, _| {}), 0);
+    }
+    most
+}
+
+#[test]
+fn what_a_section_may_read_stays_whatever_the_writer_does() {
+    for flags in [Flags::DYNAMIC, Flags::DEFAULT, Flags::DYNAMIC | Flags::SYNC] {
+        for seed in 0..if is_deep() { 200 } else { 6 } {
+            assert!(share(flags, seed, 700) > 64, "{flags:?}, seed {seed}");
+        }
     }
 }
