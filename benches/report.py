@@ -58,7 +58,7 @@ def tables_of(text):
 
 
 # What was not measured stays as it is.
-texts = {name: (read(name + ".md") if measured(name) else on_page(name)).strip() for name in ("palloc", "space", "buflib", "vmem", "instructions", "sync", "transactions")}
+texts = {name: (read(name + ".md") if measured(name) else on_page(name)).strip() for name in ("palloc", "space", "buflib", "vmem", "instructions", "sync", "transactions", "readers")}
 tables = tables_of("\n".join(texts.values()))
 
 
@@ -175,6 +175,12 @@ def all_goals():
     left = next((cells["leaks"] for title, rows in tables.items() if title.startswith("transactions: blobs that nothing leads to")
                  for label, cells in rows if label == "transactions"), None)  # fmt: skip
     goal("transactions: no leak after kills", None if left is None else f"{left:.0f}", left == 0)
+    section = get("readers: a section with one look-up, ns", "1000", "libpalloc")
+    goal("readers: a section with one look-up in cache under 60 ns", section and f"{section:.1f} ns", section and section < 60)
+    churns = "readers: churn of the writer, ns"
+    limits("readers: the writer's churn with 0, 1 and 16 of them at most 5 % slower than unshared, 10^5 blobs",
+           [ratio(get(churns, "100000", who), get(churns, "100000", "not shared")) for who in ("no reader", "1 reader", "16 readers")],
+           lambda x: x <= 1.05)
 
     def buf(what, n, who="buflib"):
         return get(f"buflib: {what}, ns", n, who)

@@ -35,6 +35,11 @@ cargo_test() {
 check "make" "$MAKE" --no-print-directory all
 tests "power cuts, kills, faults in memory" cargo_test --lib palloc
 tests "mutants of the fuzz corpus" cargo_test --test fuzz
+if "$CARGO" fetch --locked --manifest-path models/Cargo.toml >/dev/null 2>&1; then
+    tests "slots of readers under loom" cargo_test --manifest-path models/Cargo.toml --target-dir "$ROOT/target/models"
+else
+    skip "slots of readers under loom" "needs the crate loom"
+fi
 
 echo "== C programs"
 # Prints what run.sh left in $WORK/c, and adds its totals.
@@ -46,7 +51,7 @@ TOTALS
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 
-RESULTS="" c_tests/run.sh palloc_kill palloc_mutate palloc_faults palloc_threads palloc_fd >"$WORK/c"
+RESULTS="" c_tests/run.sh palloc_kill palloc_mutate palloc_faults palloc_threads palloc_fd palloc_shared_stress >"$WORK/c"
 add_totals
 
 # Each part of each program alone: it passes without the parts before it.
@@ -72,18 +77,24 @@ with_address_sanitizer() {
 with_thread_sanitizer() {
     RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread" $CARGO rustc -q --lib --crate-type staticlib -Zbuild-std=std,panic_abort --target "$HOST" \
         --release --config 'profile.release.lto=false' --target-dir "$ROOT/target/thread" || return
-    for program in palloc_threads palloc_fd; do
+    # Of palloc_shared_stress, the part in which all are threads of one process.
+    for program in palloc_threads palloc_fd palloc_shared_stress; do
+        part="" wrap=""
+        [ "$program" != palloc_shared_stress ] || part=threads wrap="-Wl,--wrap=mmap,--wrap=mmap64,--wrap=munmap"
         for source in "c_tests/$program.c" c_tests/support/*.c; do
             # shellcheck disable=SC2086
             $CC -O1 -g -std=c99 -D_GNU_SOURCE -fsanitize=thread -I"$ROOT/include" -c "$source" -o "$WORK/thread_$(basename "$source" .c).o" || return
         done
         # shellcheck disable=SC2086
-        $CXX -no-pie "$WORK"/thread_*.o "$ROOT/target/thread/$HOST/release/libpalloc.a" -Wl,--whole-archive \
+        $CXX -no-pie $wrap "$WORK"/thread_*.o "$ROOT/target/thread/$HOST/release/libpalloc.a" -Wl,--whole-archive \
                 "$SYSROOT/lib/rustlib/$HOST/lib"/librustc*_rt.tsan.a -Wl,--no-whole-archive $LIBS -o "$WORK/$program" || return
         rm "$WORK/thread_$program.o"
-        (mkdir -p "$WORK/$program.dir" && cd "$WORK/$program.dir" && TEST_DATA=$ROOT/c_tests/golden "$WORK/$program") || return
+        (mkdir -p "$WORK/$program.dir" && cd "$WORK/$program.dir" && TEST_DATA=$ROOT/c_tests/golden TEST_PART=$part "$WORK/$program") || return
     done
 }
+
+RESULTS="" c_tests/sabotage.sh >"$WORK/c"
+add_totals
 
 tests "Rust tests under AddressSanitizer" with_address_sanitizer
 SYSROOT=$($RUSTC --print sysroot)

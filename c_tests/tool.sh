@@ -22,7 +22,7 @@ status() {
 }
 
 # sample FILE: makes a medium with 60 blobs, of which some are free. sample FILE large: one with a blob of 3 MiB. sample FILE wait: waits
-# for a line on its standard input before it closes it.
+# for a line on its standard input before it closes it. sample FILE share, read: the same as a writer and as a reader in a section.
 sample() {
     cat >"$WORK/sample.c" <<'C'
 #include <palloc.h>
@@ -30,9 +30,14 @@ sample() {
 #include <string.h>
 int main(int argc, char **argv)
 {
-    struct palloc_t *pt = palloc_init(argv[1], PALLOC_DYNAMIC);
+    int shares = argc > 2 && strcmp(argv[2], "share") == 0, reads = argc > 2 && strcmp(argv[2], "read") == 0;
+    struct palloc_t *pt = palloc_init(argv[1], (reads ? PALLOC_READONLY : PALLOC_DYNAMIC) | (shares || reads ? PALLOC_SHARED : 0));
     uint64_t last = 0;
     unsigned i;
+    if (pt == NULL || (reads && palloc_read_begin(pt) != 0)) {
+        fprintf(stderr, "%s\n", palloc_error());
+        return 1;
+    }
     for (i = 0; pt != NULL && argc == 2 && i < 60; i++) {
         uint64_t ptr = pcalloc(pt, 1, 40 + i * 30);
         snprintf(palloc_data(pt, ptr), 40, "blob number %u", i);
@@ -200,6 +205,37 @@ open_elsewhere() {
     wait
     rm -f "$WORK/in" "$WORK/open"
     return $result
+}
+
+# waiting FILE HOW: starts the sample, and waits until it has the medium open. Its input is the descriptor 9.
+waiting() {
+    rm -f "$WORK/open"
+    "$WORK/sample" "$1" "$2" <"$WORK/in" >"$WORK/open" &
+    pid=$!
+    while ! [ -s "$WORK/open" ]; do
+        kill -0 "$pid" 2>/dev/null || return
+        sleep 0.1
+    done
+}
+
+shared() {
+    [ "$(uname -s)" = Linux ] || return 0
+    fresh && mkfifo "$WORK/in" && { exec 9<>"$WORK/in"; } && waiting "$WORK/m.db" share || return
+    writer=$pid
+    waiting "$WORK/m.db" read || return
+    status 0 "$WORK/palloc" stat "$WORK/m.db" && grep -q " 45 blobs" "$WORK/out" &&
+        grep -q " 1 readers have it open, 1 of them in a section" "$WORK/out" &&
+        grep -q "the oldest section is that of process $pid\$" "$WORK/out" &&
+        { [ ! -r /proc/locks ] || grep -q "open for writing in process $writer\$" "$WORK/out"; } &&
+        status 0 "$WORK/palloc" stat --json "$WORK/m.db" && grep -q '"readers": {"open": 1, "reading": 1, ' "$WORK/out" &&
+        kill -9 "$pid" && { wait "$pid" || :; } &&
+        status 0 "$WORK/palloc" stat --json "$WORK/m.db" && grep -q '"readers": {"open": 0, "reading": 0, ' "$WORK/out"
+    result=$?
+    echo >&9
+    wait "$writer" || result=1
+    exec 9>&-
+    rm -f "$WORK/in" "$WORK/open"
+    [ ! -e "$WORK/m.db.live" ] && status 0 "$WORK/palloc" stat --json "$WORK/m.db" && grep -q '"readers": null' "$WORK/out" && return $result
 }
 
 created() {
@@ -399,6 +435,7 @@ all() { # HOW
     if have python3; then check "the tool$1: JSON" in_json; else skip "the tool$1: JSON" "no python3"; fi
     check "the tool$1: a damaged medium" a_damaged_medium
     check "the tool$1: a medium that is open for writing" open_elsewhere
+    check "the tool$1: a medium that is shared" shared
     check "the tool$1: new media" created
     check "the tool$1: wrong use is status 2" wrong_use
     check "the tool$1: names that begin with a dash" odd_names

@@ -330,7 +330,19 @@ static int count_block(void *user, uint64_t ptr, uint64_t size, int is_free)
     return 0;
 }
 
-static void stat_json(const char *file, const struct reader *r, const struct counts *c)
+/* The readers of a medium that its writer shares, without this process. Whether it does. */
+static int find_readers(const char *file, struct palloc_readers *readers)
+{
+    struct palloc_t *pt = palloc_init(file, PALLOC_READONLY | PALLOC_SHARED);
+    int shared = pt != NULL && palloc_get_readers(pt, readers) == 0;
+
+    if (shared)
+        readers->open--;
+    palloc_close(pt);
+    return shared;
+}
+
+static void stat_json(const char *file, const struct reader *r, const struct counts *c, const struct palloc_readers *readers)
 {
     const char *comma = "";
     unsigned i;
@@ -338,8 +350,13 @@ static void stat_json(const char *file, const struct reader *r, const struct cou
     printf("{\"file\": ");
     put_string(file);
     printf(", \"kind\": \"%s\", \"size\": %" PRIu64 ", \"blobs\": %" PRIu64 ", \"live_bytes\": %" PRIu64 ", \"free_blocks\": %" PRIu64
-           ", \"free_bytes\": %" PRIu64 ", \"largest_free\": %" PRIu64 ", \"open_for_writing\": %s, \"process\": %ld, \"sizes\": {",
+           ", \"free_bytes\": %" PRIu64 ", \"largest_free\": %" PRIu64 ", \"open_for_writing\": %s, \"process\": %ld, ",
            kind(r), r->size, c->blobs, c->live, c->frees, c->free, c->largest, r->pt == NULL ? "true" : "false", r->by);
+    if (readers != NULL)
+        printf("\"readers\": {\"open\": %u, \"reading\": %u, \"oldest_process\": %" PRId64 ", \"held_bytes\": %" PRIu64 "}, \"sizes\": {",
+               (unsigned)readers->open, (unsigned)readers->reading, readers->oldest_pid, readers->held_bytes);
+    else
+        printf("\"readers\": null, \"sizes\": {");
     for (i = 0; i < CLASSES; i++)
         if (c->of_class[i] > 0) {
             printf("%s\"%" PRIu64 "\": %" PRIu64, comma, (uint64_t)1 << i, c->of_class[i]);
@@ -365,14 +382,16 @@ static int do_stat(const char *file)
 {
     struct reader r;
     struct counts c;
-    int result;
+    struct palloc_readers readers;
+    int result, shared;
 
     memset(&c, 0, sizeof c);
     if (!reader_open(&r, file))
         return TROUBLE;
     result = reader_walk(&r, count_block, &c);
+    shared = r.pt == NULL && find_readers(file, &readers);
     if (result == FINE && json) {
-        stat_json(file, &r, &c);
+        stat_json(file, &r, &c, shared ? &readers : NULL);
     } else if (result == FINE) {
         printf("%s: %s medium of %" PRIu64 " bytes%s", file, kind(&r), r.size, r.pt == NULL ? ", open for writing" : "");
         if (r.pt == NULL && r.by != 0)
@@ -380,6 +399,11 @@ static int do_stat(const char *file)
         printf("\nflags %s%s\n", r.flags & PALLOC_DYNAMIC ? "PALLOC_DYNAMIC" : "PALLOC_DEFAULT", r.flags & PALLOC_SYNC ? " PALLOC_SYNC" : "");
         printf("%12" PRIu64 " blobs of %" PRIu64 " bytes\n", c.blobs, c.live);
         printf("%12" PRIu64 " free blocks of %" PRIu64 " bytes, the largest of %" PRIu64 "\n", c.frees, c.free, c.largest);
+        if (shared)
+            printf("%12u readers have it open, %u of them in a section\n", (unsigned)readers.open, (unsigned)readers.reading);
+        if (shared && readers.reading > 0)
+            printf("%12" PRIu64 " bytes are freed and held for readers; the oldest section is that of process %" PRId64 "\n",
+                   readers.held_bytes, readers.oldest_pid);
         if (c.free > 0)
             printf("%11.1f%% of the free bytes are outside of the largest free block\n",
                    100.0 - 100.0 * (double)c.largest / (double)c.free);

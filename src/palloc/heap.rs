@@ -275,7 +275,7 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Makes the file exactly the format, in memory, but for slack: for a copy that ends where the last block does. Returns false if there
-    /// is more for an open to do, because a transaction is open or the medium is read only.
+    /// is more for an open to do: a transaction is open, the medium is read only, or live readers have blocks held.
     pub fn tidy_for_clone(&mut self) -> Result<bool> {
         self.check_synced()?;
         if !self.writable || self.medium.is_shared() {

@@ -20,7 +20,7 @@ use crate::palloc::medium::{Bytes, Medium};
 use crate::palloc::sabotage::{Rule, is_broken};
 
 /// After so many blocks were held, those are freed that no reader can reach any more.
-const BATCH: usize = 64;
+const BATCH: usize = if cfg!(palloc_sabotage) { 1 } else { 64 };
 
 /// No block starts there.
 const NOWHERE: u64 = u64::MAX;
