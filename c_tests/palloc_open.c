@@ -391,7 +391,7 @@ static void headers(void)
     TEST("unknown-flags-are-EINVAL");
     unlink(FILE_NAME);
     palloc_close(CHECK_OPENS(FILE_NAME, PALLOC_DYNAMIC));
-    refused(16, EINVAL);
+    refused(32, EINVAL);
     refused(PALLOC_DYNAMIC | 1u << 20, EINVAL);
 
     TEST("READONLY-and-FORCE-contradict-each-other");

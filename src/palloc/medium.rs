@@ -219,6 +219,7 @@ impl FileMedium {
     }
 
     /// Makes FILE.live. The medium is locked, and nothing was changed yet.
+    #[inline(never)]
     pub fn prepare_sharing(&mut self, path: &CStr) -> Result<()> {
         self.live = Live::Writer(Writer::new(self.file.file(), path)?);
         self.careful = true;

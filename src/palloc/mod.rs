@@ -243,6 +243,8 @@ impl Palloc {
         Ok(opened)
     }
 
+    // Never inlined: its variables would lie on the stack of every open.
+    #[inline(never)]
     fn open_beside_writer(path: &CStr, flags: Flags) -> Result<Palloc> {
         flags.check()?;
         let medium = FileMedium::open_beside_writer(path)?;
