@@ -32,7 +32,7 @@ impl<M: Medium> Heap<M> {
         }
         let alignment = alignment.max(STEP);
         self.begin_change()?;
-        self.using_reserves(|heap| {
+        self.using_reserves(&|heap: &mut Self| {
             heap.with_tail_restored(|heap| {
                 let Place { block, free } = heap.place_aligned(alignment, requested)?;
                 match block.start == free.start {

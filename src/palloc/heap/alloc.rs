@@ -82,7 +82,7 @@ impl<M: Medium> Heap<M> {
                 return Ok(blob);
             }
         }
-        self.using_reserves(|heap| {
+        self.using_reserves(&|heap: &mut Self| {
             heap.with_tail_restored(|heap| {
                 let Place { block, free } = heap.place(requested)?;
                 heap.claim(block, free, Marker::live(block.data_len).0)?;

@@ -29,7 +29,7 @@ impl<M: Medium> Heap<M> {
             }
             return Ok(blob);
         }
-        self.using_reserves(|heap| {
+        self.using_reserves(&|heap: &mut Self| {
             heap.with_tail_restored(|heap| match heap.grow_in_place(block, requested, data_len)? {
                 true => Ok(blob),
                 false => heap.move_blob(block, requested),

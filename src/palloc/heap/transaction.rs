@@ -362,7 +362,7 @@ impl<M: Medium> Heap<M> {
         let logs = if self.medium.is_durable() { 2 } else { 1 };
         for i in 0..logs {
             if self.tx.logs[i].is_none() {
-                self.tx.logs[i] = Some(self.using_reserves(|heap| heap.claim_log(LOG))?);
+                self.tx.logs[i] = Some(self.using_reserves(&|heap: &mut Self| heap.claim_log(LOG))?);
                 self.tx.shown_as_free = self.tx.logs[0].map_or(0, |log| log.start);
             }
         }
@@ -382,22 +382,12 @@ impl<M: Medium> Heap<M> {
         self.tx.open > 0
     }
 
-    /// Runs `operation`. If it fails for want of space, frees the reserves of later transactions, and runs it once more. Not after a
-    /// failed sync: then nothing may be stored. Precondition: `operation` leaves the medium as it was when it fails.
-    pub(super) fn using_reserves<T>(&mut self, operation: impl Fn(&mut Self) -> Result<T>) -> Result<T> {
+    /// Runs `operation`. If it fails for want of space, frees the blocks that no live reader can reach, then the reserves of later
+    /// transactions, and runs it once more after each. Not after a failed sync: then nothing may be stored. Precondition: `operation` leaves
+    /// the medium as it was when it fails.
+    pub(super) fn using_reserves<T>(&mut self, operation: &impl Fn(&mut Self) -> Result<T>) -> Result<T> {
         match operation(self) {
-            Err(Error::Held) => self.reclaimed(|heap| heap.using_reserves_of_transactions(&operation)),
-            result => self.or_using_reserves(result, operation),
-        }
-    }
-
-    fn using_reserves_of_transactions<T>(&mut self, operation: impl Fn(&mut Self) -> Result<T>) -> Result<T> {
-        let result = operation(self);
-        self.or_using_reserves(result, operation)
-    }
-
-    fn or_using_reserves<T>(&mut self, result: Result<T>, operation: impl Fn(&mut Self) -> Result<T>) -> Result<T> {
-        match result {
+            Err(Error::Held) => self.reclaimed(|heap| heap.using_reserves(operation)), // not a second time: see `may_reclaim`
             Err(Error::Full { .. } | Error::System { .. }) if self.failed_sync.is_none() && self.has_reserves() => {
                 self.free_reserves()?;
                 operation(self)
@@ -455,7 +445,7 @@ impl<M: Medium> Heap<M> {
         let ahead = (2 * need).clamp(OWN_LOG, MAX_RECORD);
         let log = self.claim_log(ahead).or_else(|_| {
             self.check_synced()?;
-            self.using_reserves(|heap| heap.claim_log(need))
+            self.using_reserves(&|heap: &mut Self| heap.claim_log(need))
         })?;
         changes.capacity = capacity(log);
         if let Some(old) = changes.log.replace(log) {
@@ -482,7 +472,7 @@ impl<M: Medium> Heap<M> {
         let fits = |region: &Extent| region.data_len >= size.max(MIN_DATA);
         let region = match self.tx.idle.iter().rposition(fits) {
             Some(i) => self.tx.idle.swap_remove(i),
-            None => self.using_reserves(|heap| heap.with_tail_restored(|heap| heap.new_region(size)))?,
+            None => self.using_reserves(&|heap: &mut Self| heap.with_tail_restored(|heap| heap.new_region(size)))?,
         };
         let (start, end) = (region.start, region.end());
         let address = self.medium.address(start, end - start).cast();

@@ -12,7 +12,7 @@ impl<M: Medium> Heap<M> {
     /// As `alloc`, and the bytes of the blob are zeros before the chain leads to it.
     pub fn alloc_zeroed(&mut self, requested: u64) -> Result<u64> {
         self.begin_change()?;
-        self.using_reserves(|heap| {
+        self.using_reserves(&|heap: &mut Self| {
             heap.with_tail_restored(|heap| {
                 let Place { block, free } = heap.place(requested)?;
                 heap.clear_data(block, free)?;
