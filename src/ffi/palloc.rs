@@ -1412,9 +1412,9 @@ pub unsafe extern "C" fn palloc_salvage(
 /// With PALLOC_SNAPSHOT_CLONE the copy shares its blocks on the disk with the medium, where the file system can do that (xfs, btrfs). The
 /// call writes to the disk what the program has changed since the last sync, as palloc_sync does, and locks the medium while it goes
 /// through the free blocks and shares the disk's: its time does not grow with the number or the bytes of blobs. The copy is not read, so a
-/// marker that the program has overwritten is so in the copy: palloc_check finds it. While a transaction is open, and if the medium is read
-/// only, the copy is read and repaired. Stores of the program are in the copy up to one moment. From then on a store to a page that is
-/// shared needs space on the disk: see docs/COMPAT.md.
+/// marker that the program has overwritten is so in the copy: palloc_check finds it. While a transaction is open, and if the medium was opened
+/// with PALLOC_READONLY or PALLOC_SHARED, the copy is read and repaired. Stores of the program are in the copy up to one moment. From then on
+/// a store to a page that is shared needs space on the disk: see docs/COMPAT.md.
 ///
 /// With `flags` 0 the bytes are copied, and the medium is locked meanwhile: readers of blobs don't wait, allocation does. Bytes that the
 /// program stores during the call may be in the copy or not.
