@@ -1127,9 +1127,8 @@ pub unsafe extern "C" fn palloc_begin(pt: *mut palloc_t) -> *mut palloc_tx {
         // SAFETY: `with` calls this for a live handle only.
         let handle = unsafe { &*pt.cast::<Handle>() };
         let tx = handle.transactions(medium).spare(pt)?;
-        let changes = medium.begin()?;
         // SAFETY: no thread has it yet.
-        unsafe { (*tx).changes = changes };
+        medium.begin_in(unsafe { &mut (*tx).changes })?;
         handle.transactions(medium).note_begun();
         Ok(tx)
     };
@@ -1141,6 +1140,8 @@ pub unsafe extern "C" fn palloc_begin(pt: *mut palloc_t) -> *mut palloc_tx {
 ///
 /// # Safety
 /// `tx` is NULL or a transaction that is open.
+#[cold]
+#[inline(never)]
 unsafe fn with_tx<T>(
     function: &str,
     tx: *mut palloc_tx,
@@ -1168,7 +1169,7 @@ unsafe fn with_tx<T>(
 pub unsafe extern "C" fn palloc_tx_alloc(tx: *mut palloc_tx, size: size_t) -> u64 {
     if !tx.is_null() {
         // SAFETY: open, and no other thread uses it. Where a region of it has room, nothing of the medium is needed.
-        if let Ok(Some(ptr)) = unsafe { (*tx).changes.alloc(size as u64) } {
+        if let Some(ptr) = unsafe { (*tx).changes.alloc(size as u64) } {
             return ptr;
         }
     }
@@ -1248,8 +1249,7 @@ pub unsafe extern "C" fn palloc_tx_store(tx: *mut palloc_tx, at: u64, bytes: *co
     if !tx.is_null() {
         // SAFETY: open, so it and its medium live, and no other thread uses it.
         let (medium, changes) = unsafe { (unlocked((*tx).pt), &mut (*tx).changes) };
-        if changes.store_in_new(at, bytes) || medium.is_some_and(|medium| medium.tx_store_unlocked(changes, at, bytes))
-        {
+        if medium.is_some_and(|medium| medium.tx_store_unlocked(changes, at, bytes)) {
             return 0;
         }
     }

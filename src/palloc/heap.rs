@@ -543,7 +543,7 @@ impl<M: Medium> Heap<M> {
     /// Fails iff a block larger than all exact sizes has different markers. Called before such a block is changed: its start marker
     /// may have been overwritten and lead to a later block. The index knows the ends of all other blocks, so their end markers are not
     /// read, which often saves a cache miss.
-    #[inline]
+    #[inline(always)]
     fn check_end(&self, block: Extent) -> Result<()> {
         if block.data_len <= MAX_EXACT || self.marker(block.start) == self.marker(block.end_marker()) {
             Ok(())

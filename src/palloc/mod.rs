@@ -463,7 +463,7 @@ impl Palloc {
         // SAFETY: as above.
         let block = unsafe { self.view.block(ptr) };
         // Of larger ones the end markers are compared.
-        block.filter(|block| block.data_len <= MAX_EXACT).is_some_and(|block| matches!(changes.free(block), Ok(true)))
+        block.filter(|block| block.data_len <= MAX_EXACT).is_some_and(|block| changes.free(block))
     }
 
     /// Adds to a transaction that it stores `bytes` at `at`, without the lock. Returns false, and changes nothing, where that is needed.
@@ -471,13 +471,13 @@ impl Palloc {
     pub(crate) fn tx_store_unlocked(&self, changes: &mut Changes, at: u64, bytes: &[u8]) -> bool {
         let len = bytes.len() as u64;
         // SAFETY: as above.
-        let block = unsafe {
-            match changes.last_stored(at, len) {
-                Some(last) => Some(last).filter(|&last| self.view.has(last)),
-                None => self.view.block_with(at).filter(|&block| is_inside(block, at, len)),
-            }
-        };
-        block.is_some_and(|block| matches!(changes.store(block, at, bytes), Ok(true)))
+        let last = changes.last_stored(at, len).filter(|&last| unsafe { self.view.has(last) });
+        if last.is_none() && changes.store_in_new(at, bytes) {
+            return true;
+        }
+        // SAFETY: as above.
+        let block = last.or_else(|| unsafe { self.view.block_with(at) }.filter(|&block| is_inside(block, at, len)));
+        block.is_some_and(|block| changes.store(block, at, bytes))
     }
 
     /// Allocates a blob of at least `size` bytes and returns its offset.
@@ -728,7 +728,7 @@ pub struct Transaction<'a> {
 impl Transaction<'_> {
     /// Allocates a blob of at least `size` bytes and returns its offset. It is no blob for others until the commit.
     pub fn alloc(&mut self, size: u64) -> Result<u64> {
-        match self.changes.alloc(size)? {
+        match self.changes.alloc(size) {
             Some(ptr) => Ok(ptr),
             None => self.medium.with(|heap| heap.tx_alloc(&mut self.changes, size)),
         }
@@ -760,7 +760,7 @@ impl Transaction<'_> {
 
     /// The commit stores `bytes` at `at`, an offset in a blob. They must all be in it. In a blob of this transaction they are at once.
     pub fn store(&mut self, at: u64, bytes: &[u8]) -> Result<()> {
-        if self.changes.store_in_new(at, bytes) || self.medium.tx_store_unlocked(&mut self.changes, at, bytes) {
+        if self.medium.tx_store_unlocked(&mut self.changes, at, bytes) {
             return Ok(());
         }
         self.medium.with(|heap| heap.tx_store(&mut self.changes, at, bytes))

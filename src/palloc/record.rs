@@ -145,11 +145,6 @@ impl Writer {
         self.units += (bytes.len() / UNIT as usize) as u32;
     }
 
-    /// Appends a change that has no bytes.
-    pub fn change(&mut self, medium: &mut impl Medium, change: Change) {
-        self.units(medium, &unit_bytes(change.encode()));
-    }
-
     /// Completes the record, and returns the tag that commits it.
     pub fn finish(self, medium: &mut impl Medium) -> u64 {
         let crc = self.crc.finalize();

@@ -16,7 +16,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use super::caches::Caches;
-use super::format::{Extent, MIN_DATA, WORD, blob_of, round_up, start_of};
+use super::format::{Extent, MIN_DATA, Marker, WORD, blob_of, round_up, start_of};
 use super::free_index::{KnownZones, MAX_EXACT, Zone, Zones, class_of, unlocked as slots, zone_of};
 use super::sabotage::{Rule, is_broken};
 
@@ -159,7 +159,10 @@ impl View {
     #[inline]
     pub unsafe fn has(&self, block: Extent) -> bool {
         // SAFETY: passed on to the caller.
-        unsafe { self.live(block.blob()) }.is_some_and(|live| live.block == block)
+        let zone = unsafe { self.zones.get(zone_of(block.start)) };
+        let is_live = zone.is_some_and(|zone| slots::is_live(zone, block.start));
+        let word = self.word(block.start).filter(|_| is_live);
+        word.is_some_and(|word| u64::from_be(word.load(Ordering::Relaxed)) == Marker::live(block.data_len).0)
     }
 
     /// The last block that starts at or before `at`, if it is that of a blob and starts near. None if the view does not know.
@@ -217,8 +220,10 @@ impl View {
         }
         let block = Extent { start, data_len };
         let end = block.end();
+        let is_same_zone = zone_of(end) == zone_of(start);
         // SAFETY: passed on to the caller.
-        let is_start = unsafe { self.zones.get(zone_of(end)) }.is_some_and(|zone| slots::is_start(zone, end));
+        let end_zone = if is_same_zone { Some(zone) } else { unsafe { self.zones.get(zone_of(end)) } };
+        let is_start = end_zone.is_some_and(|zone| slots::is_start(zone, end));
         (is_start || end == size).then_some(Live { block, zone, base })
     }
 }

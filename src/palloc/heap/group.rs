@@ -23,7 +23,7 @@
 use std::time::Duration;
 
 use super::Heap;
-use super::transaction::{Changes, Step, capacity};
+use super::transaction::{Changes, Step, units_in};
 use crate::palloc::Result;
 use crate::palloc::error::Error;
 use crate::palloc::format::Extent;
@@ -206,7 +206,8 @@ impl<M: Medium> Heap<M> {
             };
             if member.is_in_group() {
                 units += more;
-                room = if is_first { self.log_of(&member.changes).map_or(0, capacity) } else { room };
+                room =
+                    if is_first { self.log_of(&member.changes).map_or(0, |log| units_in(log.data_len)) } else { room };
             }
         }
         let nothing = Changes::default();

@@ -30,7 +30,7 @@ use super::alloc::{Place, Rest, split};
 use crate::palloc::Result;
 use crate::palloc::error::Error;
 use crate::palloc::format::{
-    Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, SPLIT_ABOVE, STEP, blob_of, in_step, round_up, start_of,
+    Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, SPLIT_ABOVE, STEP, WORD, blob_of, in_step, round_up, start_of,
 };
 use crate::palloc::free_index::State;
 use crate::palloc::medium::{Bytes, Medium};
@@ -58,8 +58,13 @@ const OWN_LOG: u64 = 4 * LOG;
 const FREES_AHEAD: usize = 8;
 /// How many regions back a transaction looks for room.
 const LOOK_BACK: usize = 8;
+/// So many new blobs, and blocks that are stored to, a transaction has room for when it begins.
+const BUFFER: usize = 8;
 /// Buffers of transactions that are over are kept for later ones, if they are not larger.
 const MAX_SPARE: usize = 4 << 10;
+
+/// So many units a record has in a log that transactions share.
+const SHARED_UNITS: usize = units_in(LOG);
 
 const _: () = {
     assert!(REGION % STEP == 0 && WORTH_KEEPING >= MIN_BLOCK, "the rest of a region is a block");
@@ -71,9 +76,9 @@ const _: () = {
     assert!(LOOK_BACK >= 1, "a blob goes into the region that was made for it");
 };
 
-/// How many units a record in this log can have.
-pub(super) fn capacity(log: Extent) -> usize {
-    ((log.data_len - record::HEAD) / UNIT) as usize
+/// How many units a record has at most in a log of this size.
+pub(super) const fn units_in(data_len: u64) -> usize {
+    ((data_len - record::HEAD) / UNIT) as usize
 }
 
 /// How many units the record of a store of these bytes takes.
@@ -103,10 +108,14 @@ impl Region {
         (self.end - self.next).saturating_sub(OVERHEAD)
     }
 
-    /// A large region takes one blob of its whole length only: the index has no room for starts of blocks inside of it.
-    fn fits(&self, size: u64, want: u64) -> bool {
+    /// The size of the next new blob if it is to have `size` bytes, which round up to `want`. None if it does not fit. A large region takes
+    /// one blob of its whole length only: the index has no room for starts of blocks inside of it.
+    #[inline]
+    fn size_of_next(&self, size: u64, want: u64) -> Option<u64> {
         let room = self.room();
-        room >= size.max(MIN_DATA) && (!is_large(self.start, self.end) || split(room, want) == room)
+        let data_len = split(room, want);
+        let fits = room >= size.max(MIN_DATA) && (data_len == room || !is_large(self.start, self.end));
+        fits.then_some(data_len)
     }
 }
 
@@ -134,12 +143,14 @@ pub struct Changes {
     frees: Vec<Extent>,
     /// The blocks that it stores to, one for each run of stores, as they were when they were added.
     stored: Vec<Extent>,
-    /// The units of the record, but for those of the regions.
+    /// The units of the record.
     record: Vec<u8>,
+    /// How many of the regions have no new blob, and no unit in the record.
+    unused_regions: usize,
     log: Option<Extent>,
-    /// How many units its log holds.
+    /// How many units its log holds. `record` has room for them.
     capacity: usize,
-    /// So many more blobs the medium's lists have room for.
+    /// So many more blobs `frees` and the medium's lists have room for.
     more_frees: usize,
 }
 
@@ -148,18 +159,18 @@ pub struct Changes {
 unsafe impl Send for Changes {}
 
 impl Changes {
-    /// A new blob, if a region has room for it. Returns its offset.
-    pub fn alloc(&mut self, size: u64) -> Result<Option<u64>> {
-        let want = round_up(size).ok_or(Error::TooLarge(size))?;
-        if self.regions.is_empty() {
-            return Ok(None);
-        }
+    /// Adds a new blob. Returns its offset. None, and nothing is changed, if no region has room for it, or its list has none.
+    #[inline]
+    pub fn alloc(&mut self, size: u64) -> Option<u64> {
+        let want = round_up(size)?;
         let recent = self.regions.len().saturating_sub(LOOK_BACK);
-        let Some(region) = self.regions[recent..].iter_mut().rev().find(|region| region.fits(size, want)) else {
-            return Ok(None);
-        };
-        self.new_blobs.try_reserve(1)?;
-        let block = Extent { start: region.next, data_len: split(region.room(), want) };
+        let mut regions = self.regions[recent..].iter_mut().rev();
+        let (data_len, region) = regions.find_map(|region| Some((region.size_of_next(size, want)?, region)))?;
+        if self.new_blobs.len() == self.new_blobs.capacity() {
+            return None;
+        }
+        let block = Extent { start: region.next, data_len };
+        let is_first = block.start == region.start;
         // SAFETY: inside of the region, whose bytes follow each other in memory.
         let data = unsafe { region.address.add((block.blob() - region.start) as usize) };
         region.next = block.end();
@@ -167,9 +178,18 @@ impl Changes {
             region.next == region.end || region.next + MIN_BLOCK <= region.end,
             "`split` leaves a block or nothing"
         );
-        let is_first = block.start == region.start;
-        self.new_blobs.insert(self.new_blobs_up_to(block.blob()), NewBlob { block, is_first, data });
-        Ok(Some(block.blob()))
+        if is_first {
+            let Marker(marker) = Marker::live(data_len);
+            let mark = Change::Mark { block: block.start, marker };
+            self.record.extend_from_slice(&unit_bytes(mark.encode()));
+            self.unused_regions -= 1;
+        }
+        let new = NewBlob { block, is_first, data };
+        match self.new_blobs_up_to(block.blob()) {
+            place if place == self.new_blobs.len() => self.new_blobs.push(new),
+            place => self.new_blobs.insert(place, new),
+        }
+        Some(block.blob())
     }
 
     /// How many new blobs start at or before `at`. Nearly always it is in or behind the last one.
@@ -182,12 +202,14 @@ impl Changes {
     }
 
     /// The new blob that has all of these bytes.
+    #[inline]
     fn new_blob_around(&self, at: u64, len: u64) -> Option<&NewBlob> {
         let new = &self.new_blobs[self.new_blobs_up_to(at).checked_sub(1)?];
         is_inside(new.block, at, len).then_some(new)
     }
 
     /// The bytes of the new blob at `ptr`.
+    #[inline]
     pub fn data(&self, ptr: u64) -> Result<NonNull<[u8]>> {
         match self.new_blob_around(ptr, 0) {
             Some(new) if new.block.blob() == ptr => {
@@ -206,51 +228,58 @@ impl Changes {
         true
     }
 
-    /// The commit frees this live block. Returns false, and changes nothing, if it takes more room than there is.
-    pub fn free(&mut self, block: Extent) -> Result<bool> {
-        let place = match self.place_of_free(block.start) {
-            Ok(_) => return Err(Error::NoBlob(block.blob())),
-            Err(_) if block.start >= MAX_OFFSET => return Err(Error::TooLarge(block.data_len)),
-            Err(place) => place,
-        };
+    /// The commit frees this live block. Returns false, and changes nothing, if it may not, or if that takes more room than there is.
+    pub fn free(&mut self, block: Extent) -> bool {
+        let Ok(place) = self.place_of_new_free(block) else { return false };
         if self.more_frees == 0 || !self.has_units(1) {
-            return Ok(false);
+            return false;
         }
-        self.frees.try_reserve(1)?;
-        self.record.try_reserve(UNIT as usize)?;
         self.more_frees -= 1;
         self.frees.insert(place, block);
         self.record.extend_from_slice(&unit_bytes(Change::Free { block: block.start }.encode()));
-        Ok(true)
+        true
     }
 
-    /// The commit stores these bytes, all of them in this live block. Returns false, and changes nothing, if it takes more room than there
-    /// is.
-    pub fn store(&mut self, block: Extent, at: u64, bytes: &[u8]) -> Result<bool> {
-        let len = bytes.len() as u64;
+    /// The place in `frees` of one that is added. Fails iff that is not allowed.
+    #[inline(always)]
+    pub(in crate::palloc) fn place_of_new_free(&self, block: Extent) -> Result<usize> {
+        match self.place_of_free(block.start) {
+            Ok(_) => Err(Error::NoBlob(block.blob())),
+            Err(_) if block.start >= MAX_OFFSET => Err(Error::TooLarge(block.data_len)),
+            Err(place) => Ok(place),
+        }
+    }
+
+    /// Fails iff a store of `len` bytes to a live block is not allowed.
+    #[inline(always)]
+    pub(in crate::palloc) fn check_store(&self, block: Extent, at: u64, len: u64) -> Result<()> {
         if self.frees(block.start) {
-            return Err(Error::NotInBlob { at, len });
+            Err(Error::NotInBlob { at, len })
+        } else if at >= MAX_OFFSET - len {
+            Err(Error::TooLarge(len))
+        } else {
+            Ok(())
         }
-        if at >= MAX_OFFSET - len {
-            return Err(Error::TooLarge(len));
+    }
+
+    /// The commit stores these bytes, all of them in this live block. Returns false, and changes nothing, if it may not, or if that takes
+    /// more room than there is.
+    pub fn store(&mut self, block: Extent, at: u64, bytes: &[u8]) -> bool {
+        if self.check_store(block, at, bytes.len() as u64).is_err() || !self.has_units(units_of_store(bytes)) {
+            return false;
         }
-        let units = units_of_store(bytes);
-        if !self.has_units(units) {
-            return Ok(false);
-        }
-        self.record.try_reserve(units * UNIT as usize)?;
         if self.stored.last() != Some(&block) {
-            self.stored.try_reserve(1)?;
+            if self.stored.len() == self.stored.capacity() {
+                return false;
+            }
             self.stored.push(block);
         }
         let block = block.start;
-        if bytes.len() <= UNIT as usize && !bytes.is_empty() {
-            let mut units = [0; 2 * UNIT as usize];
-            let store = Change::Store { block, at, len: bytes.len() as u16 };
-            units[..UNIT as usize].copy_from_slice(&unit_bytes(store.encode()));
-            units[UNIT as usize..][..bytes.len()].copy_from_slice(bytes);
-            self.record.extend_from_slice(&units);
-            return Ok(true);
+        // The usual case: a word, which may be an offset.
+        if let Ok(word) = bytes.try_into() {
+            self.record.extend_from_slice(&unit_bytes(Change::Store { block, at, len: WORD as u16 }.encode()));
+            self.record.extend_from_slice(&unit_bytes([u64::from_be_bytes(word), 0]));
+            return true;
         }
         let mut at = at;
         for part in bytes.chunks(MAX_STORE) {
@@ -260,10 +289,11 @@ impl Changes {
             self.record.resize(self.record.len().next_multiple_of(UNIT as usize), 0);
             at += part.len() as u64;
         }
-        Ok(true)
+        true
     }
 
     /// The block that the last store was to, if it has these bytes too.
+    #[inline]
     pub fn last_stored(&self, at: u64, len: u64) -> Option<Extent> {
         self.stored.last().copied().filter(|&last| is_inside(last, at, len))
     }
@@ -284,22 +314,28 @@ impl Changes {
         !self.is_open
     }
 
+    /// How many units its record has, and will have for the regions.
     pub(super) fn units(&self) -> usize {
-        self.regions.len() + self.record.len() / UNIT as usize
+        self.unused_regions + self.record.len() / UNIT as usize
     }
 
-    /// The start markers that publish the new blobs: of each region that has some.
-    fn start_markers(&self) -> impl Iterator<Item = (u64, Marker)> {
-        let firsts = self.new_blobs.iter().filter(|new| new.is_first);
-        firsts.map(|new| (new.block.start, Marker::live(new.block.data_len)))
+    /// How many start markers publish the new blobs; None if there are other changes.
+    fn only_start_markers(&self) -> Option<usize> {
+        let count = self.regions.len() - self.unused_regions;
+        (self.record.len() == count * UNIT as usize).then_some(count)
     }
 
     pub(super) fn frees(&self, block: u64) -> bool {
         self.place_of_free(block).is_ok()
     }
 
+    /// Where a block is in `frees`, or where it would be: often it would be the last one.
+    #[inline]
     fn place_of_free(&self, block: u64) -> std::result::Result<usize, usize> {
-        self.frees.binary_search_by_key(&block, |free| free.start)
+        match self.frees.last() {
+            Some(last) if last.start >= block => self.frees.binary_search_by_key(&block, |free| free.start),
+            _ => Err(self.frees.len()),
+        }
     }
 
     /// The changes in the record, each with its bytes.
@@ -338,7 +374,8 @@ pub struct Transactions {
     /// So many blocks are reserved, and so many are to be freed by transactions that are open.
     reserved: usize,
     frees: usize,
-    spare: Vec<Changes>,
+    /// So many blocks all lists have room for.
+    room: usize,
 }
 
 /// How a commit goes on.
@@ -355,6 +392,13 @@ pub enum Step {
 impl<M: Medium> Heap<M> {
     /// Begins a transaction.
     pub fn begin(&mut self) -> Result<Changes> {
+        let mut changes = Changes::default();
+        self.begin_in(&mut changes).map(|()| changes)
+    }
+
+    /// The same. `changes` is new, or those of a transaction that is over: their buffers are used again.
+    pub fn begin_in(&mut self, changes: &mut Changes) -> Result<()> {
+        debug_assert!(changes.is_over());
         self.check_writable()?;
         if self.tx.open == MAX_OPEN {
             return Err(Error::TooManyTransactions);
@@ -366,15 +410,17 @@ impl<M: Medium> Heap<M> {
                 self.tx.shown_as_free = self.tx.logs[0].map_or(0, |log| log.start);
             }
         }
-        self.tx.spare.try_reserve(MAX_OPEN - self.tx.spare.len())?;
         self.expect_queued()?;
         self.expect_reserved(FREES_AHEAD)?;
+        changes.new_blobs.try_reserve(BUFFER)?;
+        changes.frees.try_reserve(FREES_AHEAD)?;
+        changes.stored.try_reserve(BUFFER)?;
+        changes.record.try_reserve(SHARED_UNITS * UNIT as usize)?;
+        (changes.capacity, changes.more_frees) = (SHARED_UNITS, FREES_AHEAD);
+        changes.is_open = true;
         self.tx.open += 1;
         self.tx.frees += FREES_AHEAD;
-        let mut changes = self.tx.spare.pop().unwrap_or_default();
-        (changes.is_open, changes.more_frees) = (true, FREES_AHEAD);
-        changes.capacity = self.tx.logs.iter().flatten().map(|&log| capacity(log)).min().unwrap_or(0);
-        Ok(changes)
+        Ok(())
     }
 
     /// Whether a transaction is open.
@@ -406,14 +452,21 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Makes room in the lists for one more reserved block, and for so many more freed ones, so that later steps cannot fail.
+    #[inline]
     fn expect_reserved(&mut self, more_frees: usize) -> Result<()> {
-        let wanted = self.tx.reserved + 1;
-        for list in [&mut self.tx.idle, &mut self.tx.spent] {
+        let wanted = self.tx.reserved + 1 + self.tx.frees + more_frees;
+        if wanted <= self.tx.room { Ok(()) } else { self.make_room(wanted) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self, wanted: usize) -> Result<()> {
+        let tx = &mut self.tx;
+        for list in [&mut tx.idle, &mut tx.spent, &mut tx.quarantine] {
             list.try_reserve(wanted - list.len().min(wanted))?;
         }
-        let wanted = wanted + self.tx.frees + more_frees;
-        self.tx.quarantine.try_reserve(wanted - self.tx.quarantine.len().min(wanted))?;
-        self.tx.dead.try_reserve(2 * wanted - self.tx.dead.len().min(2 * wanted))?;
+        tx.dead.try_reserve(2 * wanted - tx.dead.len().min(2 * wanted))?;
+        tx.room = wanted;
         Ok(())
     }
 
@@ -443,11 +496,12 @@ impl<M: Medium> Heap<M> {
             return Err(Error::TooManyChanges { limit: MAX_RECORD });
         }
         let ahead = (2 * need).clamp(OWN_LOG, MAX_RECORD);
+        changes.record.try_reserve(units_in(ahead) * UNIT as usize - changes.record.len())?;
         let log = self.claim_log(ahead).or_else(|_| {
             self.check_synced()?;
             self.using_reserves(&|heap: &mut Self| heap.claim_log(need))
         })?;
-        changes.capacity = capacity(log);
+        changes.capacity = units_in(log.data_len.min(ahead));
         if let Some(old) = changes.log.replace(log) {
             self.done_with(old);
         }
@@ -456,8 +510,12 @@ impl<M: Medium> Heap<M> {
 
     /// Allocates a blob that is one once the transaction is committed.
     pub fn tx_alloc(&mut self, changes: &mut Changes, size: u64) -> Result<u64> {
+        if round_up(size).is_none() {
+            return Err(Error::TooLarge(size));
+        }
+        changes.new_blobs.try_reserve(1)?;
         loop {
-            if let Some(ptr) = changes.alloc(size)? {
+            if let Some(ptr) = changes.alloc(size) {
                 return Ok(ptr);
             }
             self.tx_reserve(changes, size)?;
@@ -477,6 +535,7 @@ impl<M: Medium> Heap<M> {
         let (start, end) = (region.start, region.end());
         let address = self.medium.address(start, end - start).cast();
         changes.regions.push(Region { start, next: start, end, address });
+        changes.unused_regions += 1;
         Ok(())
     }
 
@@ -534,14 +593,18 @@ impl<M: Medium> Heap<M> {
         self.check_writable()?;
         let block = self.live(ptr)?;
         self.check_end(block)?;
+        changes.place_of_new_free(block)?;
         self.ensure_words([Some(block.start), Some(block.end_marker())])?;
         self.expect_units(changes, 1)?;
         if changes.more_frees == 0 {
             self.expect_reserved(FREES_AHEAD)?;
+            changes.frees.try_reserve(FREES_AHEAD)?;
             self.tx.frees += FREES_AHEAD;
             changes.more_frees = FREES_AHEAD;
         }
-        changes.free(block).map(|has_room| debug_assert!(has_room))
+        let is_added = changes.free(block);
+        debug_assert!(is_added);
+        Ok(())
     }
 
     /// The bytes at `at`, which are all in one blob, become `bytes` once the transaction is committed.
@@ -555,12 +618,14 @@ impl<M: Medium> Heap<M> {
                 start.map(|start| self.block(start, State::Live)).transpose()?
             }
         };
-        let Some(block) = found.filter(|&block| is_inside(block, at, len) && !changes.frees(block.start)) else {
-            return Err(Error::NotInBlob { at, len });
-        };
+        let block = found.filter(|&block| is_inside(block, at, len)).ok_or(Error::NotInBlob { at, len })?;
+        changes.check_store(block, at, len)?;
         self.expect_units(changes, units_of_store(bytes))?;
         self.medium.ensure_space(at..at + len, Bytes::Keep)?;
-        changes.store(block, at, bytes).map(|has_room| debug_assert!(has_room))
+        changes.stored.try_reserve(1)?;
+        let is_added = changes.store(block, at, bytes);
+        debug_assert!(is_added);
+        Ok(())
     }
 
     /// Commits with the lock. On failure nothing is done, and the transaction goes on.
@@ -636,25 +701,21 @@ impl<M: Medium> Heap<M> {
                 }
             }
         }
-        if group.iter().all(|changes| changes.record.is_empty()) {
-            let (mut count, mut last) = (0, (0, Marker(0)));
-            for changes in group {
-                changes.start_markers().for_each(|marker| (count, last) = (count + 1, marker));
+        let mut only = group.iter().map(|changes| changes.only_start_markers());
+        match only.try_fold(0, |sum, count| Some(sum + count?)) {
+            Some(0) => return Step::Nothing,
+            Some(1) if self.tx.outstanding.is_none() => {
+                let mut changes = group.iter().flat_map(|changes| changes.changes());
+                if let Some((Change::Mark { block, marker }, _)) = changes.next() {
+                    return Step::StartMarker { at: block, before: self.marker(block), marker: Marker(marker) };
+                }
             }
-            let (at, marker) = last;
-            match count {
-                0 => return Step::Nothing,
-                1 if self.tx.outstanding.is_none() => return Step::StartMarker { at, before: self.marker(at), marker },
-                _ => {}
-            }
+            _ => {}
         }
         let log = self.log_of(group[0]).expect("a medium with transactions has logs");
         self.tx.sequence += 1;
         let mut writer = Writer::new(log.start, self.tx.sequence);
         for changes in group {
-            for (block, Marker(marker)) in changes.start_markers() {
-                writer.change(&mut self.medium, Change::Mark { block, marker });
-            }
             writer.units(&mut self.medium, &changes.record);
         }
         Step::Record { log, tag: writer.finish(&mut self.medium) }
@@ -697,15 +758,14 @@ impl<M: Medium> Heap<M> {
     pub(super) fn commit_apply(&mut self, group: &[&Changes], step: Step) {
         let Step::Record { log, .. } = step else { return };
         let durable = self.medium.is_durable();
-        self.retired();
-        for changes in group {
-            for (at, marker) in changes.start_markers() {
-                self.medium.store(at, marker.0);
-            }
-            for (change, bytes) in changes.changes() {
-                if let Change::Store { at, len, .. } = change {
-                    put(&mut self.medium, at, &bytes[..len as usize]);
-                }
+        if self.tx.outstanding.is_some() {
+            self.retired();
+        }
+        for (change, bytes) in group.iter().flat_map(|changes| changes.changes()) {
+            match change {
+                Change::Mark { block, marker } => self.medium.store(block, marker),
+                Change::Store { at, len, .. } => put(&mut self.medium, at, &bytes[..len as usize]),
+                Change::Free { .. } => {} // below: those side by side at once
             }
         }
         for changes in group {
@@ -750,7 +810,7 @@ impl<M: Medium> Heap<M> {
         }
     }
 
-    /// The record of the last transaction, if there is one, was taken back: its quarantine ends, and its log is idle again, or spent if it
+    /// The record of the last transaction was taken back: its quarantine ends, and its log is idle again, or spent if it
     /// was that transaction's own.
     fn retired(&mut self) {
         let Some(log) = self.tx.outstanding.take() else { return };
@@ -892,16 +952,16 @@ impl<M: Medium> Heap<M> {
     fn tx_over(&mut self, changes: &mut Changes) {
         self.tx.open -= 1;
         self.tx.frees -= changes.frees.len() + changes.more_frees;
-        let mut buffers = std::mem::take(changes);
-        buffers.regions.clear();
-        buffers.new_blobs.clear();
-        buffers.frees.clear();
-        buffers.stored.clear();
-        buffers.record.clear();
-        (buffers.log, buffers.is_open) = (None, false);
-        if buffers.new_blobs.capacity().max(buffers.record.capacity()) <= MAX_SPARE {
-            self.tx.spare.push(buffers); // begin made room for it
+        if changes.new_blobs.capacity().max(changes.record.capacity()) > MAX_SPARE {
+            *changes = Changes::default();
+            return;
         }
+        changes.regions.clear();
+        changes.new_blobs.clear();
+        changes.frees.clear();
+        changes.stored.clear();
+        changes.record.clear();
+        (changes.unused_regions, changes.log, changes.is_open) = (0, None, false);
     }
 
     /// The transaction does not need this region, or rest of a region, any more: keeps it for the next one, or has it freed.

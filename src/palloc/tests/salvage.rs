@@ -172,7 +172,7 @@ impl Crafted {
         let at = self.end();
         let mut medium = MemMedium::new(self.block(first, 48, 0).0);
         let mut writer = Writer::new(at, sequence);
-        writer.change(&mut medium, Change::Free { block: freed });
+        writer.units(&mut medium, &record::unit_bytes(Change::Free { block: freed }.encode()));
         let tag = writer.finish(&mut medium);
         medium.store(at + 56, last.unwrap_or(tag));
         Crafted(medium.bytes)

@@ -532,11 +532,13 @@ fn blocks_behind_what_48_bits_name_are_in_no_transaction() {
     let mut changes = heap.begin().unwrap();
     let block = |start| Extent { start, data_len: 48 };
     for start in [MAX_OFFSET, MAX_OFFSET + 64] {
-        assert!(matches!(changes.free(block(start)), Err(Error::TooLarge(_))));
-        assert!(matches!(changes.store(block(start), start + 8, &[1; 8]), Err(Error::TooLarge(_))));
+        assert!(
+            matches!(changes.place_of_new_free(block(start)), Err(Error::TooLarge(_))) && !changes.free(block(start))
+        );
+        assert!(matches!(changes.check_store(block(start), start + 8, 8), Err(Error::TooLarge(_))));
     }
-    assert!(matches!(changes.store(block(MAX_OFFSET - 16), MAX_OFFSET - 8, &[1; 8]), Err(Error::TooLarge(_))));
-    assert!(changes.store(block(MAX_OFFSET - 24), MAX_OFFSET - 16, &[1; 8]).unwrap());
-    assert!(changes.free(block(MAX_OFFSET - 64)).unwrap());
+    assert!(!changes.store(block(MAX_OFFSET - 16), MAX_OFFSET - 8, &[1; 8]));
+    assert!(changes.store(block(MAX_OFFSET - 24), MAX_OFFSET - 16, &[1; 8]));
+    assert!(changes.free(block(MAX_OFFSET - 64)));
     heap.tx_cancel(&mut changes);
 }
