@@ -12,7 +12,12 @@ enum palloc_errno {
     PALLOC_E_NO_MEMORY = ENOMEM,        /* memory, address space, or a size that no medium holds */
     PALLOC_E_READ_ONLY = EROFS,         /* opened with PALLOC_READONLY */
     PALLOC_E_SYNC_FAILED = EIO,         /* a sync failed, now or before, or the disk has an error */
-    PALLOC_E_UNSUPPORTED = ENOTSUP      /* PALLOC_EXTENDED; PALLOC_SHARED on this system or file system */
+    PALLOC_E_UNSUPPORTED = ENOTSUP,     /* PALLOC_EXTENDED; PALLOC_SHARED on this system or file system */
+#if defined(ESTALE)
+    PALLOC_E_NO_WRITER = ESTALE         /* no process has the medium open for writing with PALLOC_SHARED (any more) */
+#else
+    PALLOC_E_NO_WRITER = EOWNERDEAD     /* Windows has no ESTALE */
+#endif
 };
 
 /* C++ has no conversion from void pointers, and warns of casts as C has them. */

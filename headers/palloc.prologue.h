@@ -142,8 +142,8 @@
  *   may read the medium may write to it: trust them. Containers that share the directory share the
  *   medium. A medium that is opened by another hard link, or without its directory, has no readers.
  *   A reader may see what is not on the disk yet: use PALLOC_SYNC with transactions if that matters.
- *   Linux only, on file systems of this machine. On media of the original, blobs whose offset is no
- *   multiple of 8 can't be read.
+ *   Linux and Windows, on file systems of this machine; elsewhere ENOTSUP. On media of the original,
+ *   blobs whose offset is no multiple of 8 can't be read.
  *
  * Backups
  *
@@ -162,6 +162,9 @@
  *   another address after the medium has grown; both are valid until palloc_close. And once
  *   palloc_data was called, the file is not cut before palloc_close: even after palloc_sync it may
  *   end in a free block that `size` does not count.
+ *   FILE.live can't be removed while a live reader has it mapped. If the writer closes or dies then,
+ *   it is renamed (.live.0 to .live.9), and removed by a later writer. Windows has no ESTALE: the
+ *   error of a reader without a writer is PALLOC_E_NO_WRITER, EOWNERDEAD.
  *
  * Origin
  *

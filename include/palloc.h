@@ -146,8 +146,8 @@
  *   may read the medium may write to it: trust them. Containers that share the directory share the
  *   medium. A medium that is opened by another hard link, or without its directory, has no readers.
  *   A reader may see what is not on the disk yet: use PALLOC_SYNC with transactions if that matters.
- *   Linux only, on file systems of this machine. On media of the original, blobs whose offset is no
- *   multiple of 8 can't be read.
+ *   Linux and Windows, on file systems of this machine; elsewhere ENOTSUP. On media of the original,
+ *   blobs whose offset is no multiple of 8 can't be read.
  *
  * Backups
  *
@@ -166,6 +166,9 @@
  *   another address after the medium has grown; both are valid until palloc_close. And once
  *   palloc_data was called, the file is not cut before palloc_close: even after palloc_sync it may
  *   end in a free block that `size` does not count.
+ *   FILE.live can't be removed while a live reader has it mapped. If the writer closes or dies then,
+ *   it is renamed (.live.0 to .live.9), and removed by a later writer. Windows has no ESTALE: the
+ *   error of a reader without a writer is PALLOC_E_NO_WRITER, EOWNERDEAD.
  *
  * Origin
  *
@@ -384,7 +387,8 @@ struct palloc_salvage {
  * - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set; or PALLOC_SHARED, and the system or
  *   the file system can't do it.
  * - ESTALE: PALLOC_SHARED and PALLOC_READONLY, and no process has the medium open for writing with
- *   PALLOC_SHARED.
+ *   PALLOC_SHARED. (Windows has no such number: EOWNERDEAD there. PALLOC_E_NO_WRITER is the right
+ *   one.)
  * - EAGAIN (the same number as EWOULDBLOCK): the same flags, and 254 readers are open.
  * - EWOULDBLOCK too: PALLOC_SHARED, and a reader is in a section that began with the last writer.
  * - EEXIST: PALLOC_SHARED, and there is a file `filename.live` that is something else. EACCES: that
@@ -694,7 +698,7 @@ void palloc_read_end(struct palloc_t *pt);
  *
  * Returns 0, or -1 on failure, and then `out` is unchanged. Fails iff:
  * - EINVAL: `pt` or `out` is NULL, or the medium was not opened with PALLOC_SHARED.
- * - any error of fcntl(2).
+ * - any error of fcntl(2) (LockFileEx).
  */
 int palloc_get_readers(struct palloc_t *pt, struct palloc_readers *out);
 
@@ -881,7 +885,12 @@ enum palloc_errno {
     PALLOC_E_NO_MEMORY = ENOMEM,        /* memory, address space, or a size that no medium holds */
     PALLOC_E_READ_ONLY = EROFS,         /* opened with PALLOC_READONLY */
     PALLOC_E_SYNC_FAILED = EIO,         /* a sync failed, now or before, or the disk has an error */
-    PALLOC_E_UNSUPPORTED = ENOTSUP      /* PALLOC_EXTENDED; PALLOC_SHARED on this system or file system */
+    PALLOC_E_UNSUPPORTED = ENOTSUP,     /* PALLOC_EXTENDED; PALLOC_SHARED on this system or file system */
+#if defined(ESTALE)
+    PALLOC_E_NO_WRITER = ESTALE         /* no process has the medium open for writing with PALLOC_SHARED (any more) */
+#else
+    PALLOC_E_NO_WRITER = EOWNERDEAD     /* Windows has no ESTALE */
+#endif
 };
 
 /* C++ has no conversion from void pointers, and warns of casts as C has them. */

@@ -221,7 +221,7 @@ pub(super) fn report_on(function: &str, what: fmt::Arguments<'_>, error: &Error)
 #[cfg(not(windows))]
 const ESTALE: c_int = libc::ESTALE;
 #[cfg(windows)]
-const ESTALE: c_int = libc::EINVAL; // Windows has no such number, and no live readers
+const ESTALE: c_int = libc::EOWNERDEAD; // Windows has no such number
 
 /// The one place where an error becomes a number.
 fn errno_of(error: &Error) -> c_int {
@@ -494,7 +494,8 @@ unsafe fn unlocked<'a>(pt: *mut palloc_t) -> Option<&'a Palloc> {
 /// - EWOULDBLOCK: the medium is open already, in this process or another, unless both are PALLOC_READONLY.
 /// - EILSEQ: the chain of blocks is damaged (palloc_error() names the offset); nothing was written.
 /// - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set; or PALLOC_SHARED, and the system or the file system can't do it.
-/// - ESTALE: PALLOC_SHARED and PALLOC_READONLY, and no process has the medium open for writing with PALLOC_SHARED.
+/// - ESTALE: PALLOC_SHARED and PALLOC_READONLY, and no process has the medium open for writing with PALLOC_SHARED. (Windows has no such
+///   number: EOWNERDEAD there. PALLOC_E_NO_WRITER is the right one.)
 /// - EAGAIN (the same number as EWOULDBLOCK): the same flags, and 254 readers are open.
 /// - EWOULDBLOCK too: PALLOC_SHARED, and a reader is in a section that began with the last writer.
 /// - EEXIST: PALLOC_SHARED, and there is a file `filename.live` that is something else. EACCES: that file can't be made or opened.
@@ -1078,7 +1079,7 @@ pub unsafe extern "C" fn palloc_read_end(pt: *mut palloc_t) {
 ///
 /// Returns 0, or -1 on failure, and then `out` is unchanged. Fails iff:
 /// - EINVAL: `pt` or `out` is NULL, or the medium was not opened with PALLOC_SHARED.
-/// - any error of fcntl(2).
+/// - any error of fcntl(2) (LockFileEx).
 ///
 /// # Safety
 /// `pt` is NULL or a live handle; `out` is an out parameter.

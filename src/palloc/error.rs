@@ -143,7 +143,7 @@ impl Sharing {
             Sharing::NotReader => "the medium was not opened with PALLOC_SHARED and PALLOC_READONLY",
             Sharing::NotShared => "the medium was not opened with PALLOC_SHARED",
             Sharing::NoSection => "no read section is open",
-            Sharing::Remote => "PALLOC_SHARED needs Linux, and a file system of this machine",
+            Sharing::Remote => "PALLOC_SHARED needs Linux or Windows, and a file system of this machine",
             Sharing::Foreign => "the file with this name and .live at its end is not one of live readers: rename it",
         }
     }

@@ -209,9 +209,24 @@ fn path_of(medium: &CStr) -> Result<CString> {
 /// What the writer has.
 pub struct Writer {
     live: LiveFile,
-    path: CString,
+    // Behind `live`, so that this process does not have the file mapped any more when the name goes.
+    name: Name,
     epoch: u64,
     is_closed: bool,
+}
+
+/// The name of FILE.live. A drop removes it, unless readers are in sections.
+struct Name {
+    path: CString,
+    stays: bool,
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        if !self.stays {
+            os::remove_live(&self.path);
+        }
+    }
 }
 
 impl Writer {
@@ -232,8 +247,8 @@ impl Writer {
                 new => new.map_err(Error::system(MAKING))?,
             };
             let made = Writer::over(new, file, number);
-            let live = made.inspect_err(|_| os::remove(&path))?;
-            return Ok(Writer { live, path, epoch: FIRST, is_closed: false });
+            let live = made.inspect_err(|_| os::remove_live(&path))?;
+            return Ok(Writer { live, name: Name { path, stays: false }, epoch: FIRST, is_closed: false });
         }
         Err(Error::Locked)
     }
@@ -299,13 +314,12 @@ impl Writer {
         self.live.readers(None)
     }
 
-    /// Ends sharing: no read section begins any more. Returns the oldest epoch that is still pinned.
+    /// Ends sharing: no read section begins any more. Returns the oldest epoch that is still pinned. The drop then removes FILE.live,
+    /// unless one is.
     pub fn close(&mut self) -> u64 {
         self.is_closed = true;
         let oldest = self.live.close();
-        if oldest == NEVER {
-            os::remove(&self.path);
-        }
+        self.name.stays = oldest != NEVER;
         oldest
     }
 }
@@ -344,7 +358,7 @@ fn take_over(path: &CStr) -> Result<()> {
     } else if !is_ours {
         return Err(Sharing::Foreign.into());
     }
-    os::remove(path);
+    os::remove_live(path);
     Ok(())
 }
 

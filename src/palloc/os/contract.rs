@@ -141,6 +141,8 @@ struct OfLiveReaders {
     file_number: fn(&File) -> io::Result<u64>,
     /// Opens FILE.live, which must be a file and no symbolic link.
     open_beside: fn(&CStr) -> io::Result<File>,
+    /// Takes the name from FILE.live. Processes that have it mapped keep it. Precondition: this one has not.
+    remove_live: fn(&CStr),
     /// Lets those write to FILE.live who may read the medium.
     let_readers_write: fn(medium: &File, live: &File) -> io::Result<()>,
     /// Locks a byte, if no other open file has it locked. The lock ends with the open file, hence with the process.
@@ -162,6 +164,7 @@ const _: OfLiveReaders = OfLiveReaders {
     is_remote,
     file_number,
     open_beside,
+    remove_live,
     let_readers_write,
     lock_byte,
     unlock_byte,

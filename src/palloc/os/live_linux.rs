@@ -87,6 +87,11 @@ pub fn open_beside(path: &CStr) -> io::Result<File> {
     if is_file { Ok(file) } else { Err(io::Error::from_raw_os_error(libc::EEXIST)) }
 }
 
+/// Removes FILE.live. Processes that have it mapped keep it.
+pub fn remove_live(path: &CStr) {
+    super::remove(path);
+}
+
 /// Gives FILE.live the owner group of the medium, and lets all write to it that may read the medium: readers have to.
 pub fn let_readers_write(medium: &File, live: &File) -> io::Result<()> {
     let of = medium.metadata()?;

@@ -6,7 +6,8 @@
 
 mod contract;
 #[cfg_attr(any(target_os = "linux", target_os = "android"), path = "live_linux.rs")]
-#[cfg_attr(not(any(target_os = "linux", target_os = "android")), path = "live_none.rs")]
+#[cfg_attr(windows, path = "live_windows.rs")]
+#[cfg_attr(not(any(target_os = "linux", target_os = "android", windows)), path = "live_none.rs")]
 mod live;
 #[cfg(unix)]
 mod unix;

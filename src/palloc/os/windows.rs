@@ -30,7 +30,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 use windows_sys::Win32::System::IO::{OVERLAPPED, OVERLAPPED_0, OVERLAPPED_0_0};
 
 use super::{Buffer, Descriptor, empty_if_forced, retry, write_zeros};
-use crate::palloc::{Error, Flags, Result, Sharing, try_c_string};
+use crate::palloc::{Error, Flags, Result, try_c_string};
 
 const NO_FILE: &str = "neither a file nor a block device";
 const SHARE_ALL: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
@@ -91,13 +91,24 @@ impl MappedFile {
         MappedFile::over(file, flags, false)
     }
 
-    /// There are no live readers here.
-    pub fn open_shared(_: &CStr) -> Result<MappedFile> {
-        Err(Sharing::Remote.into())
+    /// Opens a file for reading while another process writes it, without a lock.
+    pub fn open_shared(path: &CStr) -> Result<MappedFile> {
+        let path = text_of(path)?;
+        let file = File::open(path).map_err(|source| not_opened(path, source))?;
+        if !is_file(file.as_raw_handle()) {
+            return Err(Error::Incompatible(NO_FILE));
+        }
+        MappedFile::mapped(file, Flags::READONLY, false)
     }
 
-    /// The same.
-    pub fn follow(&mut self, _: u64) -> Result<()> {
+    /// The file has become longer, by another process.
+    pub fn follow(&mut self, end: u64) -> Result<()> {
+        if end > self.end {
+            self.outgrown.try_reserve(1)?;
+            let longer = map(&self.file, end, false)?;
+            self.outgrown.push(std::mem::replace(&mut self.window, longer));
+            self.end = end;
+        }
         Ok(())
     }
 
@@ -112,6 +123,11 @@ impl MappedFile {
             return Err(Error::Incompatible(NO_FILE));
         }
         lock(&file, writable)?;
+        MappedFile::mapped(file, flags, durable)
+    }
+
+    fn mapped(file: File, flags: Flags, durable: bool) -> Result<MappedFile> {
+        let writable = !flags.contains(Flags::READONLY);
         let mut end = file.metadata().map_err(Error::system("find the end of the file"))?.len();
         let window = map(&file, end, writable).or_else(|error| {
             end = empty_if_forced(&file, end, flags, error)?;
@@ -232,7 +248,7 @@ impl MappedFile {
         Ok(())
     }
 
-    /// Moves the end down.
+    /// Moves the end down. Fails with Locked iff another process has the file mapped.
     pub fn cut(&mut self, end: u64) -> Result<()> {
         if !self.can_be_cut() {
             let source = io::Error::from_raw_os_error(ERROR_USER_MAPPED_FILE as i32);
@@ -240,7 +256,10 @@ impl MappedFile {
         }
         let nothing = MmapOptions::new().len(1).map_anon().map_err(Error::system(MAPPING))?;
         self.window = nothing.into();
-        let cut = self.file.set_len(end).map_err(Error::system(CUTTING));
+        let cut = self.file.set_len(end).map_err(|source| match source.raw_os_error() {
+            Some(code) if code == ERROR_USER_MAPPED_FILE as i32 => Error::Locked, // a live reader has it mapped
+            _ => Error::System { doing: CUTTING, source },
+        });
         if cut.is_ok() {
             self.end = end;
         }
@@ -521,7 +540,7 @@ fn handle_of(fd: c_int) -> io::Result<RawHandle> {
     if handle == -1 || handle == -2 { Err(bad_descriptor()) } else { Ok(handle as RawHandle) }
 }
 
-fn is_file(handle: RawHandle) -> bool {
+pub(super) fn is_file(handle: RawHandle) -> bool {
     // SAFETY: takes a handle that is open.
     unsafe { GetFileType(handle) == FILE_TYPE_DISK }
 }
@@ -640,11 +659,12 @@ pub type FileId = (u64, u64);
 
 /// The file that a descriptor is open on; zeros for a pipe or the like.
 pub fn file_of(fd: c_int) -> io::Result<FileId> {
-    let mut info = MaybeUninit::<BY_HANDLE_FILE_INFORMATION>::uninit();
     let handle = handle_of(fd)?;
-    if !is_file(handle) {
-        return Ok((0, 0));
-    }
+    if is_file(handle) { id_of(handle) } else { Ok((0, 0)) }
+}
+
+pub(super) fn id_of(handle: RawHandle) -> io::Result<FileId> {
+    let mut info = MaybeUninit::<BY_HANDLE_FILE_INFORMATION>::uninit();
     // SAFETY: takes a handle that is open; the out parameter is a local, which a call that succeeds fills.
     let info = unsafe {
         match GetFileInformationByHandle(handle, info.as_mut_ptr()) {
