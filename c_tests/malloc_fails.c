@@ -124,6 +124,12 @@ static int nothing(void *user, uint64_t ptr, uint64_t size, int is_free)
     return 0;
 }
 
+static int no_offsets(void *user, uint64_t ptr, const void *data, uint64_t size, palloc_visit_fn visit, void *mark)
+{
+    (void)user, (void)ptr, (void)data, (void)size, (void)visit, (void)mark;
+    return 0;
+}
+
 static int closes(struct palloc_t *pt)
 {
     errno = 0;
@@ -160,6 +166,7 @@ static void palloc_script(uint32_t flags)
     DO(palloc_next(pt, many[1]) != 0);
     DO(palloc_stat(pt, &stat) == 0);
     DO(palloc_walk(pt, nothing, NULL) == 0);
+    DO(palloc_unreachable(pt, many, 1, no_offsets, nothing, NULL, NULL) == 0);
     DO(palloc_sync(pt) == 0);
     DO(frees(pt, ptr));
     closes(pt);

@@ -614,10 +614,10 @@ static int fails_palloc_flush(struct palloc_t *pt)
 
 static int fails_palloc_snapshot(struct palloc_t *pt)
 {
-    int failed = palloc_snapshot(pt, "copy.db", 0) == -1;
+    int failed = palloc_snapshot(pt, "copy.db", 0) == -1, error = errno;
 
     CHECK_EQ_I(unlink("copy.db"), -1);
-    errno = EILSEQ;
+    errno = error;
     return failed && strstr(palloc_error(), "damaged") != NULL;
 }
 

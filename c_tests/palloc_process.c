@@ -393,9 +393,19 @@ static void block_device(void)
         pfree(pt, a);
         CHECK_EQ_I(palloc_sync(pt), 0);
         pfree(pt, b);
+        CHECK_EQ_I(palloc_trim(pt, 0), -1);
+        CHECK_ERRNO(EOPNOTSUPP);
+        CHECK_EQ_I(palloc_snapshot(pt, "copy.db", PALLOC_SNAPSHOT_CLONE), -1);
+        CHECK_ERRNO(EOPNOTSUPP);
+        CHECK_EQ_I(palloc_snapshot(pt, "copy.db", 0), 0);
+        CHECK_SOUND("copy.db");
+        unlink("copy.db");
         CHECK(prealloc(pt, palloc(pt, 100), 7000000) != 0);
         palloc_close(pt);
         CHECK_EQ_I(palloc_check(device, NULL, NULL), 0);
+        CHECK_EQ_I(palloc_salvage(device, "copy.db", 0, NULL, NULL, NULL), 0);
+        CHECK_SOUND("copy.db");
+        unlink("copy.db");
         snprintf(command, sizeof(command), "head -c 8388608 /dev/urandom >%s", device);
         CHECK(system(command) == 0);
     }

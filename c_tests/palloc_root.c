@@ -9,6 +9,7 @@ static char *synced;
 static size_t synced_len;
 
 #if defined(__linux__)
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 int msync(void *start, size_t len, int flags)
@@ -321,6 +322,69 @@ static void flush(void)
     palloc_close(pt);
 }
 
+#if defined(__linux__)
+static uint64_t by_pcalloc(struct palloc_t *pt, size_t size)
+{
+    return pcalloc(pt, size, 1);
+}
+
+static uint64_t by_aligned(struct palloc_t *pt, size_t size)
+{
+    return palloc_aligned(pt, 4096, size);
+}
+
+/* The errors of palloc. */
+static void errors_of_palloc(void)
+{
+    static uint64_t (*const functions[])(struct palloc_t *, size_t) = {palloc, by_pcalloc, by_aligned, palloc_root};
+    static const char *const function_names[] = {"palloc", "pcalloc", "palloc_aligned", "palloc_root"};
+    struct rlimit limit, old;
+    unsigned i;
+
+    REQUIRE(getrlimit(RLIMIT_FSIZE, &old) == 0);
+    for (i = 0; i < 4; i++) {
+        struct palloc_t *pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC);
+
+        TESTF("each-error-of-palloc-and-the-medium-as-it-was-%s", function_names[i]);
+        limit = old;
+        limit.rlim_cur = 1 << 20;
+        REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+        CHECK_EQ_U(functions[i](pt, 2 << 20), 0);
+        CHECK_ERRNO(EFBIG);
+        REQUIRE(setrlimit(RLIMIT_FSIZE, &old) == 0);
+        CHECK_EQ_U(functions[i](pt, SIZE_MAX / 2), 0);
+        CHECK_ERRNO(ENOMEM);
+        CHECK_EQ_U(functions[i](NULL, 1), 0);
+        CHECK_ERRNO(EINVAL);
+        CHECK_EQ_U(pt->size, 8);
+        palloc_close(pt);
+        pt = palloc_init(FILE_NAME, PALLOC_READONLY);
+        CHECK_EQ_U(functions[i](pt, 1), 0);
+        CHECK_ERRNO(EROFS);
+        palloc_close(pt);
+        unlink(FILE_NAME);
+        file_zeros(FILE_NAME, 10000);
+        pt = palloc_init(FILE_NAME, PALLOC_DEFAULT);
+        REQUIRE(pt != NULL);
+        CHECK_EQ_U(functions[i](pt, 10000), 0);
+        CHECK_ERRNO(ENOSPC);
+        CHECK_EQ_U(palloc_first(pt), 0);
+        CHECK(palloc(pt, 16) == 16);
+        failing_msync = 1;
+        CHECK_EQ_I(palloc_flush(pt, 16, 1), -1);
+        failing_msync = 0;
+        if (functions[i] == palloc_root) {
+            CHECK_EQ_U(palloc_root(pt, 1), 16); /* nothing is made */
+        } else {
+            CHECK_EQ_U(functions[i](pt, 1), 0);
+            CHECK_ERRNO(EIO);
+        }
+        palloc_close(pt);
+        CHECK_SOUND(FILE_NAME);
+    }
+}
+#endif
+
 static void names(void)
 {
     struct palloc_t *pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC);
@@ -355,6 +419,9 @@ int main(void)
     PART(root());
     PART(offsets());
     PART(flush());
+#if defined(__linux__)
+    PART(errors_of_palloc());
+#endif
     PART(names());
     return tap_done();
 }

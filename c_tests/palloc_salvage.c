@@ -7,8 +7,10 @@
 #include "palloc_util.h"
 
 #include <dirent.h>
+#include <sys/stat.h>
 
 #if defined(__linux__) && defined(__LP64__)
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #define HAS_FAULTS 1
 
@@ -621,6 +623,7 @@ static void errors(void)
     struct palloc_t *pt;
     struct bytes b, made;
     uint64_t first, n, n_blobs;
+    uint32_t flag;
 
     strcpy(damaged, "damaged.db");
     strcpy(copy, "copy.db");
@@ -703,13 +706,26 @@ static void errors(void)
     CHECK_ERRNO(EINVAL);
     CHECK_EQ_I(palloc_salvage(damaged, NULL, 0, NULL, NULL, &out), -1);
     CHECK_ERRNO(EINVAL);
-    CHECK_EQ_I(palloc_salvage(damaged, copy, PALLOC_SYNC, NULL, NULL, &out), -1);
-    CHECK_ERRNO(EINVAL);
+    file_write(damaged, b.at, b.size);
+    for (flag = 1; flag != 0; flag <<= 1) {
+        int result = palloc_salvage(damaged, copy, flag, NULL, NULL, &out);
+
+        CHECK_EQ_I(result, flag == PALLOC_FORCE || flag == PALLOC_SALVAGE_FREE ? 0 : -1);
+        if (result != 0)
+            CHECK_ERRNO(EINVAL);
+        unlink(copy);
+    }
     CHECK_EQ_I(palloc_salvage("nothing.db", copy, 0, NULL, NULL, &out), -1);
     CHECK_ERRNO(ENOENT);
     CHECK_EQ_I(palloc_salvage(".", copy, 0, NULL, NULL, &out), -1);
     CHECK_ERRNO(EINVAL);
-    file_write(damaged, b.at, b.size);
+#ifndef _WIN32
+    REQUIRE(mkfifo("fifo", 0600) == 0);
+    CHECK_EQ_I(palloc_salvage("fifo", copy, PALLOC_FORCE, NULL, NULL, &out), -1);
+    CHECK_ERRNO(EINVAL);
+    CHECK_STR_CONTAINS(palloc_error(), "neither a file");
+    unlink("fifo");
+#endif
     CHECK_EQ_I(palloc_salvage(damaged, "nowhere/copy.db", 0, NULL, NULL, &out), -1);
     CHECK_ERRNO(ENOENT);
     no_trace();
@@ -757,6 +773,49 @@ static void errors(void)
         CHECK(out.lost_ranges >= 1 && out.lost_bytes >= 8192);
         bytes_free(&made);
         medium_free(&m);
+    }
+
+    TEST("bytes-that-can-not-be-read-are-counted-and-reported-by-disk-sectors");
+    {
+        struct palloc_stat stat;
+
+        unlink(copy);
+        unlink("large.db");
+        pt = palloc_init("large.db", PALLOC_DYNAMIC);
+        REQUIRE(pt != NULL && palloc(pt, 200000) != 0 && palloc(pt, 100) != 0);
+        palloc_close(pt);
+        bad_from = 100000;
+        bad_to = 103000;
+        reports = 0;
+        CHECK_EQ_I(palloc_salvage("large.db", copy, 0, report, &reports, &out), 0);
+        bad_to = 0;
+        CHECK_EQ_U(reports, 2);
+        CHECK_EQ_U(out.lost_ranges, 2);
+        CHECK_EQ_U(out.lost_bytes, 8192);
+        CHECK_EQ_U(out.healed, 0);
+        CHECK_EQ_U(out.blobs, 2);
+        pt = palloc_init(copy, PALLOC_READONLY);
+        memset(&stat, 0, sizeof stat);
+        CHECK(pt != NULL && palloc_stat(pt, &stat) == 0);
+        CHECK_EQ_U(stat.live_blobs, 2);
+        palloc_close(pt);
+        unlink("large.db");
+    }
+
+    TEST("a-copy-beyond-the-limit-of-files-is-EFBIG-and-no-signal");
+    {
+        struct rlimit limit, old;
+
+        unlink(copy);
+        REQUIRE(getrlimit(RLIMIT_FSIZE, &old) == 0);
+        limit = old;
+        limit.rlim_cur = 100000;
+        file_write(damaged, b.at, b.size);
+        REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+        CHECK_EQ_I(palloc_salvage(damaged, copy, 0, NULL, NULL, &out), -1);
+        CHECK_ERRNO(EFBIG);
+        REQUIRE(setrlimit(RLIMIT_FSIZE, &old) == 0);
+        no_trace();
     }
 
     TEST("a-full-disk-at-any-moment-is-ENOSPC-and-leaves-no-file");

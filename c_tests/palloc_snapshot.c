@@ -27,7 +27,7 @@ static void note(char call);
 
 /* What the library does to files: W it writes, S it syncs a file, D a directory, L it gives a file its name. */
 static char calls[4096];
-static int reads_fail, clones_are_copies, clone_error;
+static int reads_fail, syncs_fail, clones_are_copies, clone_error;
 static unsigned reads;
 static const char *made_before_link;
 
@@ -55,6 +55,14 @@ int fsync(int fd)
 
     note(fstat(fd, &st) == 0 && S_ISDIR(st.st_mode) ? 'D' : 'S');
     return (int)syscall(SYS_fsync, fd);
+}
+
+int fdatasync(int fd)
+{
+    if (!syncs_fail)
+        return (int)syscall(SYS_fdatasync, fd);
+    errno = EIO;
+    return -1;
 }
 
 int link(const char *from, const char *to)
@@ -162,7 +170,7 @@ static int is_a_state(const char *path, const uint64_t *before, const uint64_t *
     return good;
 }
 
-static void during_churn(const char *directory, uint32_t flags, unsigned count)
+static void during_churn(const char *directory, uint32_t medium_flags, uint32_t flags, unsigned count)
 {
     char file[200], copy[200];
     unsigned names[THREADS], n, thread;
@@ -174,7 +182,7 @@ static void during_churn(const char *directory, uint32_t flags, unsigned count)
     snprintf(copy, sizeof copy, "%s/" COPY, directory);
     unlink(file);
     stop = 0;
-    pt = palloc_init(file, PALLOC_DYNAMIC);
+    pt = palloc_init(file, PALLOC_DYNAMIC | medium_flags);
     REQUIRE(pt != NULL);
     for (thread = 0; thread < THREADS; thread++) {
         made[thread] = 0;
@@ -212,7 +220,8 @@ static void during_churn(const char *directory, uint32_t flags, unsigned count)
 static void clones_during_churn(void *user)
 {
     (void)user;
-    during_churn("disk", PALLOC_SNAPSHOT_CLONE, 40 / tap_every(4));
+    during_churn("disk", 0, PALLOC_SNAPSHOT_CLONE, 40 / tap_every(4));
+    during_churn("disk", PALLOC_SHARED, PALLOC_SNAPSHOT_CLONE, 20 / tap_every(4));
 }
 
 static void clones(const char *kind, const char *make, const char *size)
@@ -432,6 +441,60 @@ static void clones_are_synced_media(void)
     palloc_close(pt);
 }
 
+/* A medium that others read meanwhile: the bytes that are held for them are free in the copy. */
+static void shared_media(void)
+{
+    unsigned way, i;
+
+    for (way = 0; way < 2; way++) {
+        struct palloc_t *reader, *copied;
+        struct palloc_readers readers;
+        struct palloc_stat before, after;
+        struct palloc_tx *tx;
+        uint64_t ptr, held;
+
+        TESTF("a-%s-of-a-medium-that-is-shared-is-sound-and-has-nothing-that-is-held-for-a-reader", way ? "clone" : "copy");
+        memset(&readers, 0, sizeof readers);
+        fragmented(PALLOC_DYNAMIC | PALLOC_SHARED);
+        reader = palloc_init(FILE_NAME, PALLOC_READONLY | PALLOC_SHARED);
+        REQUIRE(reader != NULL && palloc_read_begin(reader) == 0);
+        held = palloc_next(pt, palloc_next(pt, 100));
+        for (i = 0; i < 20; i++)
+            pfree(pt, palloc_next(pt, held + i * 900));
+        pfree(pt, held);
+        for (i = 0; i < 20; i++)
+            CHECK((ptr = palloc(pt, 70 + i)) != 0 && blob_write(pt, ptr, i, 0, palloc_size(pt, ptr), BY_ADDRESS));
+        CHECK_EQ_I(palloc_get_readers(pt, &readers), 0);
+        CHECK(readers.held_bytes > 0);
+        tx = palloc_begin(pt);
+        CHECK(tx != NULL && palloc_tx_alloc(tx, 5000) != 0 && palloc_tx_free(tx, palloc_first(pt)) == 0);
+        clones_are_copies = 1;
+        CHECK_EQ_I(palloc_snapshot(pt, COPY, way ? PALLOC_SNAPSHOT_CLONE : 0), 0);
+        clones_are_copies = 0;
+        CHECK_SOUND(COPY);
+        CHECK(access(COPY ".live", F_OK) != 0);
+        CHECK(palloc_data(reader, held) != NULL); /* the section goes on */
+        copied = palloc_init(COPY, PALLOC_DEFAULT);
+        REQUIRE(copied != NULL);
+        memset(&before, 0, sizeof before);
+        memset(&after, 0, sizeof after);
+        CHECK_EQ_I(palloc_stat(pt, &before), 0);
+        CHECK_EQ_I(palloc_stat(copied, &after), 0);
+        CHECK_EQ_U(after.live_blobs, before.live_blobs);
+        CHECK_EQ_U(after.live_bytes, before.live_bytes);
+        CHECK(palloc_data(copied, held) == NULL);
+        for (ptr = palloc_first(pt); ptr != 0; ptr = palloc_next(pt, ptr))
+            CHECK_MEM(palloc_data(copied, ptr), palloc_data(pt, ptr), palloc_size(pt, ptr));
+        palloc_close(copied);
+        palloc_cancel(tx);
+        palloc_read_end(reader);
+        palloc_close(reader);
+        palloc_close(pt);
+        CHECK_SOUND(FILE_NAME);
+        unlink(COPY);
+    }
+}
+
 /* In which order a copy is made, and what it reads and writes. */
 static void steps(void)
 {
@@ -480,6 +543,19 @@ static void steps(void)
     reads_fail = 0;
     CHECK_ERRNO(EIO);
     no_trace();
+
+    TEST("a-sync-that-failed-before-is-EIO");
+    for (way = 0; way < 2; way++) {
+        syncs_fail = 1;
+        CHECK_EQ_I(palloc_sync(pt), -1);
+        syncs_fail = 0;
+        CHECK_EQ_I(palloc_snapshot(pt, COPY, way ? PALLOC_SNAPSHOT_CLONE : 0), -1);
+        CHECK_ERRNO(EIO);
+        CHECK_STR_CONTAINS(palloc_error(), "a sync failed before");
+        no_trace();
+        palloc_close(pt);
+        fragmented(PALLOC_DYNAMIC);
+    }
 
     TEST("a-copy-beyond-the-limit-of-files-is-EFBIG-and-no-signal");
     REQUIRE(palloc(pt, 3000000) != 0 && getrlimit(RLIMIT_FSIZE, &old) == 0);
@@ -546,38 +622,43 @@ static void foreign_clone(void *user)
     REQUIRE(chdir("..") == 0);
 }
 
-/* A clone beside an open transaction is repaired: its stores need space that the disk has not. */
+/* A clone of a medium that is read only is repaired: its stores need space that the disk has not. */
 static void clone_on_a_full_disk(void *user)
 {
     static char bytes[1 << 16];
-    struct palloc_tx *tx;
     uint64_t ptrs[2000];
     unsigned i, size;
-    int result, fd;
+    int fd, status;
+    pid_t child;
 
     (void)user;
     REQUIRE(chdir("disk") == 0);
-    pt = palloc_init(FILE_NAME, PALLOC_DYNAMIC);
+    child = fork();
+    if (child == 0) {
+        pt = palloc_init(FILE_NAME, PALLOC_DYNAMIC);
+        for (i = 0; i < 2000; i++)
+            if ((ptrs[i] = palloc(pt, 8000)) == 0)
+                _exit(1);
+        for (i = 0; i < 2000; i += 2)
+            pfree(pt, ptrs[i]);
+        raise(SIGKILL); /* the links of 1,000 free blocks are missing */
+    }
+    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+    pt = palloc_init(FILE_NAME, PALLOC_READONLY);
     REQUIRE(pt != NULL);
-    for (i = 0; i < 2000; i++)
-        REQUIRE((ptrs[i] = palloc(pt, 8000)) != 0);
-    for (i = 0; i < 2000; i += 2)
-        pfree(pt, ptrs[i]);
-    tx = palloc_begin(pt);
-    REQUIRE(tx != NULL && palloc_tx_alloc(tx, 100) != 0 && palloc_flush(pt, ptrs[1], 8) == 0);
-    fd = open("fill", O_CREAT | O_WRONLY, 0600);
+    fd = open("fill", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
     for (size = sizeof bytes; size >= 512; size /= 2)
         while (write(fd, bytes, size) > 0) {
         }
-    fsync(fd);
-    result = palloc_snapshot(pt, COPY, PALLOC_SNAPSHOT_CLONE);
-    if (result != 0)
-        CHECK_ERRNO(ENOSPC);
-    else
-        CHECK_SOUND(COPY);
+    CHECK(ftruncate(fd, lseek(fd, 0, SEEK_END) - (1 << 20)) == 0 && fsync(fd) == 0);
+    errno = 0;
+    CHECK_EQ_I(palloc_snapshot(pt, COPY, PALLOC_SNAPSHOT_CLONE), -1);
+    CHECK_ERRNO(ENOSPC);
+    no_trace();
     close(fd);
     unlink("fill");
-    palloc_cancel(tx);
+    CHECK_EQ_I(palloc_snapshot(pt, COPY, PALLOC_SNAPSHOT_CLONE), 0);
+    CHECK_SOUND(COPY);
     palloc_close(pt);
     REQUIRE(chdir("..") == 0);
 }
@@ -587,13 +668,14 @@ int main(void)
     PART(one());
 #if HAS_CALLS
     PART(clones_are_synced_media());
+    PART(shared_media());
     PART(steps());
 #endif
     TEST("a-file-of-another-program-on-btrfs-is-cloned");
     on_file_system("mkfs.btrfs -q -f", "200M", 30, foreign_clone, NULL);
-    TEST("a-clone-on-a-full-disk-is-ENOSPC-or-whole");
+    TEST("a-clone-that-is-repaired-on-a-full-disk-is-ENOSPC-and-no-signal");
     on_file_system("mkfs.xfs -q -f", "320M", 60, clone_on_a_full_disk, NULL);
-    POINT("copies-during-churn-of-two-threads-are-states-between-two-calls", during_churn(".", 0, 100 / tap_every(4)));
+    POINT("copies-during-churn-of-two-threads-are-states-between-two-calls", during_churn(".", 0, 0, 100 / tap_every(4)));
     PART(clones("xfs", "mkfs.xfs -q -f", "320M"));
     PART(clones("btrfs", "mkfs.btrfs -q -f", "200M"));
     return tap_done();

@@ -111,9 +111,10 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
     ///    lead back from `next`.
     /// 4. Walks from `next` back by end markers, mending start markers, to `reached`. If start markers lead there from `at`, mends the end
     ///    markers. If a kill interrupted a join of free blocks there, mends that.
-    /// 5. Else looks between `at` and `reached` for a place from which start markers lead to `reached`, mends the end markers, and goes on
+    /// 5. If an end marker leads back to where start markers lead from `at`, mends the markers up to there.
+    /// 6. Else looks between `at` and `reached` for a place from which start markers lead to `reached`, mends the end markers, and goes on
     ///    with 4 from there.
-    /// 6. Without such a place, the range from `at` to `reached` is lost.
+    /// 7. Without such a place, the range from `at` to `reached` is lost.
     fn mend_at(&mut self, at: u64) -> Result<u64> {
         let end = self.medium.end();
         if self.run_at < at + MIN_BLOCK {
@@ -145,6 +146,12 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
             }
             if let Some(end) = self.end_of_joined(at, reached) {
                 self.mend_ends(at, end)?;
+                return Ok(end);
+            }
+            let from = self.lead_on(at, reached).0;
+            if let Some(end) = self.end_of_led_back(from, reached) {
+                self.mend_start(Extent::between(from, end))?;
+                self.mend_ends(at, from)?;
                 return Ok(end);
             }
             let Some(from) = self.chain_to(at, reached) else {
@@ -305,6 +312,13 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
         let leads_here = |start: &u64| self.medium.load(*start) == Marker::live(end - OVERHEAD - *start).0;
         let has_record = || Record::find(self.medium, at, end - OVERHEAD - at).is_some();
         starts.find(leads_here).or_else(|| has_record().then_some(at))
+    }
+
+    /// The nearest place, at most `stop`, before which an end marker leads back to `start`.
+    fn end_of_led_back(&self, start: u64, stop: u64) -> Option<u64> {
+        let step = if self.odd { 1 } else { STEP };
+        let mut ends = (start + MIN_BLOCK..=stop.min(self.zeros_from + WORD)).step_by(step as usize);
+        ends.find(|&end| Marker(self.medium.load(end - WORD)).n() == end - start - OVERHEAD)
     }
 
     /// Whether a whole block ends at `end`, and starts at or behind `at`.
