@@ -1,7 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Times of palloc(1) for a medium of MEGABYTES (1000), and the records that survive damage of random pages beside .recover of SQLite. `make`
-# has built the tool.
+# Times of palloc(1) for a medium of MEGABYTES (1000), of palloc_snapshot by clones on xfs and btrfs (in files of twice the size, which root mounts), and the records that survive damage of random pages beside .recover of SQLite. `make` has built the tool.
 #
 #   benches/salvage.sh [MEGABYTES]
 #
@@ -9,12 +8,75 @@
 # database; Debian's and Ubuntu's have it not.
 cd "$(dirname "$0")/.." || exit
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/palloc.XXXXXX") || exit
-trap 'rm -rf "$WORK"' EXIT
+trap 'umount "$WORK/disk" 2>/dev/null; rm -rf "$WORK"' EXIT
 cat >"$WORK/records.c" <<'C'
 #include <palloc.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-/* records FILE COUNT: makes records of 200 bytes, each with its number in all its words. records FILE: counts those that are whole. */
+#include <time.h>
+#include <unistd.h>
+enum { COPIES = 15 };
+static volatile int stop;
+static double longest;
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+static int by_value(const void *a, const void *b)
+{
+    return *(const double *)a < *(const double *)b ? -1 : 1;
+}
+/* Makes and frees a blob all the time: how long did one call wait? */
+static void *churn(void *user)
+{
+    while (!stop) {
+        double from = now(), took;
+        uint64_t ptr = palloc(user, 200);
+        if (ptr != 0)
+            memset(palloc_data(user, ptr), 1, 200);
+        pfree(user, ptr);
+        took = now() - from;
+        if (took > longest)
+            longest = took;
+    }
+    return NULL;
+}
+/* Clones of an open medium, after `dirty` bytes of it were stored. */
+static void clones(struct palloc_t *pt, const char *copy, size_t dirty)
+{
+    double took[COPIES], stalls[COPIES];
+    pthread_t thread;
+    unsigned i;
+    uint64_t at;
+    for (i = 0; i < COPIES; i++) {
+        palloc_sync(pt);
+        for (at = 0; dirty > 0 && at < dirty; at += 4096)
+            memset(palloc_data(pt, palloc_next(pt, pt->size / dirty * at)), (int)i, 8);
+        stop = 0;
+        longest = 0;
+        pthread_create(&thread, NULL, churn, pt);
+        usleep(20000);
+        took[i] = now();
+        if (palloc_snapshot(pt, copy, PALLOC_SNAPSHOT_CLONE) != 0)
+            puts(palloc_error());
+        took[i] = now() - took[i];
+        usleep(20000);
+        stop = 1;
+        pthread_join(thread, NULL);
+        stalls[i] = longest;
+        unlink(copy);
+    }
+    qsort(took, COPIES, sizeof *took, by_value);
+    qsort(stalls, COPIES, sizeof *stalls, by_value);
+    printf("%4.0f MB stored since the last sync: %.1f ms (%.1f to %.1f), another thread's palloc waited %.1f ms at most (median; up to %.1f)\n",
+           (double)dirty / 1e6, took[COPIES / 2], took[0], took[COPIES - 1], stalls[COPIES / 2], stalls[COPIES - 1]);
+}
+/* records FILE COUNT: makes records of 200 bytes, each with its number in all its words. records FILE: counts those that are whole.
+   records FILE clone COPY: times of clones. */
 int main(int argc, char **argv)
 {
     struct palloc_t *pt = palloc_init(argv[1], PALLOC_DYNAMIC);
@@ -22,6 +84,12 @@ int main(int argc, char **argv)
     uint64_t ptr;
     if (pt == NULL)
         return puts(palloc_error()), 1;
+    if (argc > 3) {
+        clones(pt, argv[3], 0);
+        clones(pt, argv[3], 100 << 20);
+        palloc_close(pt);
+        return 0;
+    }
     if (argc > 2 && sscanf(argv[2], "%lu", &n) == 1)
         for (i = 0; i < n; i++) {
             uint64_t *words = palloc_data(pt, palloc(pt, 200));
@@ -41,7 +109,7 @@ int main(int argc, char **argv)
     return 0;
 }
 C
-${CC:-cc} -O2 -Iinclude "$WORK/records.c" build/lib/libpalloc.so -Wl,-rpath,"$PWD/build/lib" -o "$WORK/records" || exit
+${CC:-cc} -O2 -D_GNU_SOURCE -Iinclude "$WORK/records.c" build/lib/libpalloc.so -Wl,-rpath,"$PWD/build/lib" -lpthread -o "$WORK/records" || exit
 
 seconds() { # NAME COMMAND...
     name=$1 from=$(date +%s%N)
@@ -61,6 +129,17 @@ for command in stat check copy salvage; do
     esac
 done
 rm -f "$WORK/large.pba"
+
+for kind in xfs btrfs; do
+    mkdir -p "$WORK/disk" && truncate -s $((megabytes * 2000000)) "$WORK/image"
+    PATH=$PATH:/sbin:/usr/sbin "mkfs.$kind" -q -f "$WORK/image" >/dev/null && mount -o loop "$WORK/image" "$WORK/disk" || continue
+    "$WORK/records" "$WORK/disk/large.pba" $((megabytes * 1000000 / 224)) && sync
+    echo "$kind: a clone of the medium while it is open"
+    "$WORK/records" "$WORK/disk/large.pba" clone "$WORK/disk/copy.pba"
+    seconds "palloc copy of the closed medium" build/bin/palloc copy "$WORK/disk/large.pba" "$WORK/disk/copy.pba"
+    umount "$WORK/disk"
+    rm -f "$WORK/image"
+done
 
 damage() { # FILE PAGES: random pages of 4 KiB become random bytes, but for the first
     python3 -c 'import os, random, sys

@@ -421,9 +421,18 @@ static void rules(int odd)
         put_image(&sound, &m, LONGEST, fakes);
         put_image(&sound, &m, COUNT - 1, fakes);
         c = copy_of(&sound);
-        damage_block(&c, &m, LONGEST);
-        expect(&m, &sound, &c, LONGEST, 1, 0);
+        put64(c.at + start_of(&m, LONGEST), 7);
+        expect(&m, &sound, &c, 0, 0, 1);
+        put64(c.at + start_of(&m, LONGEST), LONG_SIZE);
+        put64(c.at + end_marker_of(&m, LONGEST), 7);
+        expect(&m, &sound, &c, 0, 0, 1);
         bytes_free(&c);
+        if (fakes == 1) { /* more are, in a blob that has lost both its markers */
+            c = copy_of(&sound);
+            damage_block(&c, &m, LONGEST);
+            expect(&m, &sound, &c, LONGEST, 1, 0);
+            bytes_free(&c);
+        }
         c = copy_of(&sound); /* the last block has nothing behind it */
         put64(c.at + start_of(&m, COUNT - 1), 7);
         expect(&m, &sound, &c, 0, 0, 1);
@@ -441,6 +450,12 @@ static void rules(int odd)
 
         c = copy_of(&b);
         damage_block(&c, &m, 12);
+        damage_block(&c, &m, 13 + gap);
+        made = salvage(&c, 0, &out);
+        CHECK_EQ_U(invented(&m, &made), 0);
+        CHECK_EQ_U(out.blobs, COUNT - 2);
+        CHECK_EQ_U(out.lost_ranges, 2);
+        bytes_free(&made);
         memset(c.at + start_of(&m, 13 + gap), 0xee, c.size - start_of(&m, 13 + gap));
         made = salvage(&c, 0, &out);
         if (made.at == NULL)
@@ -581,6 +596,39 @@ static void ranges(void)
             bytes_free(&c);
         }
         DIAG("%u bytes: of %llu blobs at most %u are lost", len, (unsigned long long)m.live, worst);
+    }
+
+    TEST("many-ranges-that-are-damaged-lose-only-blobs-that-they-touch-and-those-alone-between-two");
+    for (i = 0; i < 40 / tap_every(4); i++) {
+        struct bytes c = copy_of(&b);
+        struct medium is;
+        unsigned k, alone = 0;
+        size_t n;
+
+        for (k = 0; k < 10 + 5 * (i % 8); k++) {
+            uint64_t at = 8 + rng_below(&rng, b.size - 308);
+
+            for (l = 0; l < 300; l++)
+                c.at[at + l] = i % 2 ? (uint8_t)rng_next(&rng) : 0;
+        }
+        made = salvage(&c, 0, &out);
+        if (made.at == NULL)
+            return;
+        medium_parse(&is, made.at, made.size);
+        for (n = 1; n + 1 < m.blocks.count; n++) {
+            const struct block *block = &m.blocks.at[n];
+
+#define TOUCHED(which) (memcmp(c.at + (which)->start, b.at + (which)->start, (which)->n + 16) != 0)
+            if (block->is_free || TOUCHED(block) || has(&is, block->start, block->n))
+                continue;
+            CHECK(TOUCHED(block - 1) && TOUCHED(block + 1));
+            alone++;
+        }
+        CHECK_EQ_U(invented(&m, &made), 0);
+        DIAG("%u ranges: %u untouched blobs are lost", k, alone);
+        medium_free(&is);
+        bytes_free(&made);
+        bytes_free(&c);
     }
 
     TEST("many-markers-damaged-lose-few-blobs");

@@ -42,8 +42,8 @@ static void note(char call)
 ssize_t pread64(int fd, void *bytes, size_t n, off64_t at)
 {
     reads++;
-    if (reads_fail) {
-        errno = EIO;
+    if (reads_fail && at <= 4096 && at + (off64_t)n > 4096 && (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY) {
+        errno = EIO; /* one sector of the medium, not of the copy */
         return -1;
     }
     return syscall(SYS_pread64, fd, bytes, n, at);
@@ -512,6 +512,7 @@ static void steps(void)
         CHECK_STR(calls + (strlen(calls) > 4 ? strlen(calls) - 4 : 0), "WSLD");
         unlink(COPY);
     }
+    clones_are_copies = 0;
 
     TEST("a-file-of-that-name-is-EEXIST-before-a-byte-is-copied");
     file_write(COPY, "other", 5);
@@ -650,10 +651,11 @@ static void clone_on_a_full_disk(void *user)
     for (size = sizeof bytes; size >= 512; size /= 2)
         while (write(fd, bytes, size) > 0) {
         }
-    CHECK(ftruncate(fd, lseek(fd, 0, SEEK_END) - (1 << 20)) == 0 && fsync(fd) == 0);
+    CHECK(ftruncate(fd, lseek(fd, 0, SEEK_END) - (6 << 20)) == 0 && fsync(fd) == 0);
     errno = 0;
     CHECK_EQ_I(palloc_snapshot(pt, COPY, PALLOC_SNAPSHOT_CLONE), -1);
     CHECK_ERRNO(ENOSPC);
+    CHECK_STR_CONTAINS(palloc_error(), "allocate space"); /* the blocks could be shared */
     no_trace();
     close(fd);
     unlink("fill");

@@ -94,6 +94,53 @@ assert os.fsencode(found) == name, found
 PYTHON
 }
 
+# The SVG is XML: a square for each cell that has blocks. Parts of the file without space on the disk are seen, in it and in the text.
+pictures() {
+    rm -f "$WORK/holes.db" "$WORK/map.svg"
+    "$WORK/palloc" create --static 4M "$WORK/holes.db" >/dev/null && "$WORK/sample" "$WORK/holes.db" keep || return
+    for medium in holes m; do
+        [ $medium = holes ] || fresh || return
+        status 0 "$WORK/palloc" map "$WORK/$medium.db" && cp "$WORK/out" "$WORK/map.txt" &&
+            status 0 "$WORK/palloc" map -o "$WORK/map.svg" "$WORK/$medium.db" && [ ! -s "$WORK/out" ] && python3 - "$WORK/map.svg" "$WORK/map.txt" <<'PYTHON' || return
+import re, sys, xml.etree.ElementTree as ET
+root = ET.parse(sys.argv[1]).getroot()
+text = open(sys.argv[2]).read().split("\n")[:-2]
+assert root.tag == "{http://www.w3.org/2000/svg}svg"
+width, height = int(root.get("width")), int(root.get("height"))
+seen = {}
+for rect in root:
+    assert rect.tag == "{http://www.w3.org/2000/svg}rect" and re.fullmatch("#[0-9a-f]{6}", rect.get("fill"))
+    x, y = int(rect.get("x")), int(rect.get("y"))
+    assert x + int(rect.get("width")) <= width and y + int(rect.get("height")) <= height
+    seen[x // 10, y // 10] = rect.get("fill")
+letters = {(x, y): letter for y, line in enumerate(text) for x, letter in enumerate(line) if letter != " "}
+assert letters.keys() == seen.keys() and letters, (len(letters), len(seen))
+for place, letter in letters.items():
+    assert (letter == "_") == (seen[place] == "#dddddd"), place
+print(len(letters), "cells", sum(letter == "_" for letter in letters.values()), "holes")
+PYTHON
+    done
+    if have xmllint; then xmllint --noout "$WORK/map.svg" || return; fi
+    [ "$(du -k "$WORK/holes.db" | cut -f1)" -gt 2048 ] || grep -q "____" "$WORK/map.txt" || "$WORK/palloc" map "$WORK/holes.db" | grep -q "____"
+}
+
+# Each option and command of the tool's own help is in palloc(1) and in the completion, and no other.
+documented() {
+    "$WORK/palloc" --help | sed 's/^usage://; s/^ *//' | sort >"$WORK/help" &&
+        sed -n '/^.nf/,/^.fi/ { /^\\fB/ { s/\\f[A-Z]//g; s/\\-/-/g; p; }; }' "$ROOT/tools/palloc.1" | sort >"$WORK/man" && diff "$WORK/help" "$WORK/man" || return
+    while read -r _ command rest; do
+        options=$(echo "$rest" | grep -o -e '--*[a-z]*' | sort | tr '\n' ' ')
+        [ "$(answer palloc "$command" - | tr ' ' '\n' | grep -e - | sort | tr '\n' ' ')" = "$options" ] || {
+            echo "completion of $command: $(answer palloc "$command" -), and the tool has $options"
+            return 1
+        }
+        grep -q "^\\\\fB$command\\\\fP\$" "$ROOT/tools/palloc.1" || {
+            echo "palloc(1) does not describe $command"
+            return 1
+        }
+    done <"$WORK/help"
+}
+
 # A program with a name that begins with a dash, and options that are no options.
 odd_names() {
     fresh && cd "$WORK" && cp m.db -- -x.db && status 2 ./palloc stat -x.db && status 0 ./palloc stat -- -x.db &&
@@ -337,10 +384,15 @@ on_a_full_disk() {
             return 1
         fi
     done
-    "$WORK/palloc" map -o "$WORK/disk/copy" "$WORK/big.db" # so small that it may fit
-    status=$?
-    [ $status -eq 0 ] || [ ! -e "$WORK/disk/copy" ] && [ $status -ne 1 ] && grep -q kept "$WORK/disk/old" &&
-        status 0 "$WORK/palloc" check "$WORK/disk/m.db" && cmp "$WORK/disk/m.db" "$WORK/kept.db"
+    for command in "map -o disk/new big.db" "create disk/new" "create --static 8M disk/new" "trim disk/m.db"; do # so small that it may fit
+        # shellcheck disable=SC2086
+        (cd "$WORK" && exec ./palloc $command) 2>"$WORK/err"
+        status=$?
+        echo "$command: $status"
+        [ $status -eq 0 ] || { [ $status -eq 2 ] && grep -q "No space left" "$WORK/err" && [ ! -e "$WORK/disk/new" ]; } || return
+        rm -f "$WORK/disk/new"
+    done
+    grep -q kept "$WORK/disk/old" && status 0 "$WORK/palloc" check "$WORK/disk/m.db" && cmp "$WORK/disk/m.db" "$WORK/kept.db"
 }
 
 trimmed() {
@@ -355,9 +407,10 @@ trimmed() {
     esac && status 2 "$WORK/palloc" trim "$WORK/large.db"
 }
 
+# shellcheck disable=SC2016
+answer() { bash -c '. "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _palloc; echo "${COMPREPLY[*]}"' "$ROOT/packaging/palloc.bash-completion" "$@"; }
+
 completed() {
-    # shellcheck disable=SC2016
-    answer() { bash -c '. "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _palloc; echo "${COMPREPLY[*]}"' "$ROOT/packaging/palloc.bash-completion" "$@"; }
     fresh && [ "$(answer palloc s)" = "stat salvage" ] && [ "$(answer palloc list -)" = "-l --json" ] &&
         [ "$(answer palloc stat "$WORK/m.d")" = "$WORK/m.db" ] && for command in $(answer palloc ""); do
         case $command in -*) continue ;; esac
@@ -433,6 +486,7 @@ copies_in_use() {
 all() { # HOW
     check "the tool$1: a sound medium" a_sound_medium
     if have python3; then check "the tool$1: JSON" in_json; else skip "the tool$1: JSON" "no python3"; fi
+    if have python3; then check "the tool$1: pictures" pictures; else skip "the tool$1: pictures" "no python3"; fi
     check "the tool$1: a damaged medium" a_damaged_medium
     check "the tool$1: a medium that is open for writing" open_elsewhere
     check "the tool$1: a medium that is shared" shared
@@ -449,7 +503,7 @@ all() { # HOW
     else
         skip "the tool$1: on a terminal" "no script(1)"
     fi
-    if have bash; then check "the tool$1: completion" completed; else skip "the tool$1: completion" "no bash"; fi
+    if have bash; then check "the tool$1: completion" completed && check "the tool$1: palloc(1) and the completion have its options" documented; else skip "the tool$1: completion" "no bash"; fi
 }
 
 check "the tool's sample" sample

@@ -609,25 +609,51 @@ static int do_dump(const char *file, const char *offset)
 
 struct map {
     uint64_t cell; /* bytes of the medium for each cell */
-    double live[CELLS], free[CELLS];
+    double live[CELLS], free[CELLS], hole[CELLS];
 };
 
-static int map_block(void *user, uint64_t ptr, uint64_t size, int is_free)
+static void map_range(const struct map *m, double *cells, uint64_t at, uint64_t end)
 {
-    struct map *m = user;
-    uint64_t at = ptr - WORD, end = ptr + size + WORD;
-
     while (at < end && at / m->cell < CELLS) {
         uint64_t stop = (at / m->cell + 1) * m->cell;
 
         stop = stop < end ? stop : end;
-        (is_free ? m->free : m->live)[at / m->cell] += (double)(stop - at);
+        cells[at / m->cell] += (double)(stop - at);
         at = stop;
     }
+}
+
+static int map_block(void *user, uint64_t ptr, uint64_t size, int is_free)
+{
+    struct map *m = user;
+
+    map_range(m, is_free ? m->free : m->live, ptr - WORD, ptr + size + WORD);
     return 0;
 }
 
-/* " .:+#", from nothing live to all of it; blue to red on a terminal. */
+/* Where the file has no space on the disk, as far as the system says. */
+static void map_holes(struct map *m, const struct reader *r)
+{
+#if defined(SEEK_HOLE)
+    off_t at = 0, end = (off_t)r->size, hole;
+
+    while (at < end && (hole = lseek(r->fd, at, SEEK_HOLE)) >= 0 && hole < end) {
+        at = lseek(r->fd, hole, SEEK_DATA);
+        at = at < 0 || at > end ? end : at;
+        map_range(m, m->hole, (uint64_t)hole, (uint64_t)at);
+    }
+#else
+    (void)m, (void)r;
+#endif
+}
+
+/* Of the bytes of the blocks there, more than half have no space. */
+static int is_hole(const struct map *m, unsigned cell)
+{
+    return m->hole[cell] * 2 > m->live[cell] + m->free[cell];
+}
+
+/* " _.:+#", from nothing live to all of it; blue to red on a terminal. */
 static void map_text(const struct map *m, unsigned cells, int colours)
 {
     static const char density[] = ".:-=+*%#";
@@ -640,6 +666,8 @@ static void map_text(const struct map *m, unsigned cells, int colours)
 
         if (level < 0)
             putchar(' ');
+        else if (is_hole(m, i))
+            putchar('_');
         else if (colours)
             printf("\033[%dm%c\033[0m", colour[level], density[level]);
         else
@@ -647,7 +675,7 @@ static void map_text(const struct map *m, unsigned cells, int colours)
         if (i % COLUMNS == COLUMNS - 1 || i == cells - 1)
             putchar('\n');
     }
-    printf("%" PRIu64 " bytes to a character: . free, # blobs, between: both\n", m->cell);
+    printf("%" PRIu64 " bytes to a character: . free, # blobs, between: both, _ no space on the disk\n", m->cell);
 }
 
 static int map_svg(const struct map *m, unsigned cells, int medium)
@@ -663,7 +691,9 @@ static int map_svg(const struct map *m, unsigned cells, int medium)
         double all = m->live[i] + m->free[i];
         int live = all > 0 ? (int)(m->live[i] / all * 255) : 0;
 
-        if (all > 0)
+        if (all > 0 && is_hole(m, i))
+            fprintf(to.file, "<rect x=\"%u\" y=\"%u\" width=\"9\" height=\"9\" fill=\"#dddddd\"/>\n", i % COLUMNS * 10, i / COLUMNS * 10);
+        else if (all > 0)
             fprintf(to.file, "<rect x=\"%u\" y=\"%u\" width=\"9\" height=\"9\" fill=\"#%02x40%02x\"/>\n", i % COLUMNS * 10,
                     i / COLUMNS * 10, (unsigned)live, (unsigned)(255 - live));
     }
@@ -685,6 +715,7 @@ static int do_map(const char *file)
         m.cell = 16;
     cells = (unsigned)((r.size + m.cell - 1) / m.cell);
     result = reader_walk(&r, map_block, &m);
+    map_holes(&m, &r);
     if (result == FINE && out != NULL)
         result = map_svg(&m, cells, r.fd);
     else if (result == FINE)

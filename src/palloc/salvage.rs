@@ -13,7 +13,7 @@
 //!   whole | at: ??????????? | reached: whole | next: whole | whole | ...   from `at` to `reached` all is lost
 //! ```
 //!
-//! Time is linear in the length of the medium, whatever its bytes are.
+//! Time is linear in the length of the medium.
 //!
 //! All of this is done to a copy, which then has a whole chain. Opening it by the usual code finishes operations that were cut off.
 
@@ -31,7 +31,7 @@ use super::{Flags, Result, Salvage};
 
 /// So many blocks in a row with markers that agree are no bytes of a blob that look like blocks.
 const RUN: u32 = 8;
-/// So many are enough where there is nothing better up to the end.
+/// So many are enough between two damaged ranges, and where there is nothing better up to the end.
 const SHORT_RUN: u32 = 2;
 
 /// Steps along start markers, for each word of a range in which a chain is looked for.
@@ -104,17 +104,8 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
 
     /// Mends the markers from `at`, where no whole block starts, to the next whole one, or to a place before that. Returns where that is.
     ///
-    /// 1. Finds `next`: the nearest place with a run of whole blocks. Without one, the end of the file if that makes step 2 succeed; else
-    ///    the nearest shorter run.
-    /// 2. If start markers lead from `at` to where end markers lead back from `next`, all markers between are mended.
-    /// 3. If so many start markers lead on from `at` that they are no bytes of a blob, mends these blocks. So it does if so many end markers
-    ///    lead back from `next`.
-    /// 4. Walks from `next` back by end markers, mending start markers, to `reached`. If start markers lead there from `at`, mends the end
-    ///    markers. If a kill interrupted a join of free blocks there, mends that.
-    /// 5. If an end marker leads back to where start markers lead from `at`, mends the markers up to there.
-    /// 6. Else looks between `at` and `reached` for a place from which start markers lead to `reached`, mends the end markers, and goes on
-    ///    with 4 from there.
-    /// 7. Without such a place, the range from `at` to `reached` is lost.
+    /// Finds `next`: the nearest place with a run of whole blocks. Without one, the end of the file if all markers up to there can be mended;
+    /// else the nearest shorter run.
     fn mend_at(&mut self, at: u64) -> Result<u64> {
         let end = self.medium.end();
         if self.run_at < at + MIN_BLOCK {
@@ -124,14 +115,32 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
                 None => self.next_run(at, RUN, true).or_else(|| self.next_run(at, SHORT_RUN, false)).unwrap_or(end),
             };
         }
-        let mut next = self.run_at;
+        self.mend_to(at, self.run_at)
+    }
+
+    /// The same for a known `next`.
+    ///
+    /// 1. If start markers lead from `at` to where end markers lead back from `next`, all markers between are mended.
+    /// 2. If so many start markers lead on from `at` that they are no bytes of a blob, mends these blocks. So it does if so many end markers
+    ///    lead back from `next`.
+    /// 3. Walks from `next` back by end markers, mending start markers, to `reached`. If start markers lead there from `at`, mends the end
+    ///    markers. If a kill interrupted a join of free blocks there, mends that.
+    /// 4. If an end marker between leads back to where start markers lead from `at`, mends the markers up to there.
+    /// 5. If there is a shorter run of whole blocks before that, begins again with that as `next`.
+    /// 6. Else looks between `at` and `reached` for a place from which start markers lead to `reached`, mends the end markers, and goes on
+    ///    with 3 from there.
+    /// 7. Without such a place, the range from `at` to `reached` is lost.
+    fn mend_to(&mut self, at: u64, mut next: u64) -> Result<u64> {
         if self.mend_between(at, next)? {
             return Ok(next);
         }
         let (reached, blocks) = self.lead_back(at, next);
         if blocks >= RUN {
             self.mend_starts(reached, next)?;
-            (next, self.run_at) = (reached, reached);
+            if self.run_at == next {
+                self.run_at = reached;
+            }
+            next = reached;
         }
         let (reached, blocks) = self.lead_on(at, next);
         if blocks >= RUN && (reached == next || next - reached >= MIN_BLOCK) {
@@ -149,10 +158,14 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
                 return Ok(end);
             }
             let from = self.lead_on(at, reached).0;
-            if let Some(end) = self.end_of_led_back(from, reached) {
-                self.mend_start(Extent::between(from, end))?;
-                self.mend_ends(at, from)?;
-                return Ok(end);
+            match self.next_known(at, from, reached) {
+                Some((island, false)) => return self.mend_to(at, island),
+                Some((end, true)) => {
+                    self.mend_start(Extent::between(from, end))?;
+                    self.mend_ends(at, from)?;
+                    return Ok(end);
+                }
+                None => {}
             }
             let Some(from) = self.chain_to(at, reached) else {
                 return self.give_up(at, reached, next);
@@ -225,10 +238,11 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
     /// The nearest place behind the block at `at` from which `run` whole blocks follow each other, or fewer that lead to the end. With
     /// `to_zeros`, those that lead to the zeros at the end count too.
     fn next_run(&mut self, at: u64, run: u32, to_zeros: bool) -> Option<u64> {
-        let found = (!self.odd && in_step(at)).then(|| self.run_from(at + MIN_BLOCK, STEP, run, to_zeros));
+        let end = self.medium.end();
+        let found = (!self.odd && in_step(at)).then(|| self.run_from(at + MIN_BLOCK, end, STEP, run, to_zeros));
         match found.flatten() {
-            None if at + MIN_BLOCK < self.medium.end() => {
-                let odd = self.run_from(at + MIN_BLOCK, 1, run, to_zeros);
+            None if at + MIN_BLOCK < end => {
+                let odd = self.run_from(at + MIN_BLOCK, end, 1, run, to_zeros);
                 self.odd |= odd.is_some();
                 odd
             }
@@ -236,19 +250,36 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
         }
     }
 
-    fn run_from(&self, from: u64, step: u64, run: u32, to_zeros: bool) -> Option<u64> {
-        let mut at = from;
-        while at + MIN_BLOCK <= self.medium.end() && at < self.zeros_from {
-            if self.is_run(at, run, to_zeros) {
-                return Some(at);
+    /// The same at or behind `from`, and at least a block before `stop`.
+    fn run_from(&self, from: u64, stop: u64, step: u64, run: u32, to_zeros: bool) -> Option<u64> {
+        self.places(from, stop.saturating_sub(MIN_BLOCK), step).find(|&at| self.is_run(at, run, to_zeros))
+    }
+
+    /// The nearest place behind the block at `at`, at most `stop`, from which a short run follows, and false; or before which an end marker
+    /// leads back to `from`, and true.
+    fn next_known(&self, at: u64, from: u64, stop: u64) -> Option<(u64, bool)> {
+        let step = if self.odd { 1 } else { STEP };
+        let leads_back =
+            |end: u64| end >= from + MIN_BLOCK && Marker(self.medium.load(end - WORD)).n() == end - from - OVERHEAD;
+        self.places(at + MIN_BLOCK, stop, step).find_map(|place| match leads_back(place) {
+            true => Some((place, true)),
+            false => (place < stop && self.is_run(place, SHORT_RUN, false)).then_some((place, false)),
+        })
+    }
+
+    /// The places from `from` to `stop` where a block can start or end. There is none in holes, nor in the zeros at the end.
+    fn places(&self, from: u64, stop: u64, step: u64) -> impl Iterator<Item = u64> + '_ {
+        let stop = stop.min(self.zeros_from + WORD);
+        let mut next = from;
+        std::iter::from_fn(move || {
+            let at = next;
+            next += step;
+            if next % 4096 < step {
+                let data = self.medium.data_from(next.min(self.medium.end()));
+                next += data.saturating_sub(next) / STEP * STEP;
             }
-            at += step;
-            if at % 4096 < step {
-                let data = self.medium.data_from(at);
-                at += data.saturating_sub(at) / STEP * STEP; // over a hole
-            }
-        }
-        None
+            (at <= stop).then_some(at)
+        })
     }
 
     fn is_run(&self, from: u64, run: u32, to_zeros: bool) -> bool {
@@ -312,13 +343,6 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
         let leads_here = |start: &u64| self.medium.load(*start) == Marker::live(end - OVERHEAD - *start).0;
         let has_record = || Record::find(self.medium, at, end - OVERHEAD - at).is_some();
         starts.find(leads_here).or_else(|| has_record().then_some(at))
-    }
-
-    /// The nearest place, at most `stop`, before which an end marker leads back to `start`.
-    fn end_of_led_back(&self, start: u64, stop: u64) -> Option<u64> {
-        let step = if self.odd { 1 } else { STEP };
-        let mut ends = (start + MIN_BLOCK..=stop.min(self.zeros_from + WORD)).step_by(step as usize);
-        ends.find(|&end| Marker(self.medium.load(end - WORD)).n() == end - start - OVERHEAD)
     }
 
     /// Whether a whole block ends at `end`, and starts at or behind `at`.
