@@ -132,7 +132,9 @@ rm -f "$WORK/large.pba"
 
 for kind in xfs btrfs; do
     mkdir -p "$WORK/disk" && truncate -s $((megabytes * 2000000)) "$WORK/image"
-    PATH=$PATH:/sbin:/usr/sbin "mkfs.$kind" -q -f "$WORK/image" >/dev/null && mount -o loop "$WORK/image" "$WORK/disk" || continue
+    if ! PATH=$PATH:/sbin:/usr/sbin "mkfs.$kind" -q -f "$WORK/image" >/dev/null || ! mount -o loop "$WORK/image" "$WORK/disk"; then
+        continue
+    fi
     "$WORK/records" "$WORK/disk/large.pba" $((megabytes * 1000000 / 224)) && sync
     echo "$kind: a clone of the medium while it is open"
     "$WORK/records" "$WORK/disk/large.pba" clone "$WORK/disk/copy.pba"

@@ -371,6 +371,12 @@ on_disk() { # KIND SIZE COMMAND...
     return $result
 }
 
+# A medium on btrfs is not copied on write, as one that palloc_init creates.
+created_without_copies() {
+    status 0 "$WORK/palloc" create "$WORK/disk/new.db" && status 0 "$WORK/palloc" create --static 64K "$WORK/disk/fixed.db" &&
+        lsattr "$WORK/disk" >"$WORK/out" && [ "$(grep -c "^[-a-zA-Z]*C" "$WORK/out")" -eq 2 ]
+}
+
 # Nothing is left of a file for which the disk has no space, and the medium is as it was.
 on_a_full_disk() {
     rm -f "$WORK/big.db"
@@ -477,6 +483,7 @@ copies_in_use() {
             skip "the tool: copies of a medium in use, and a full disk, on $kind" "can't make or mount one"
             continue
         fi
+        [ "$kind" != btrfs ] || ! have lsattr || check "the tool: new media on btrfs" on_disk btrfs 130M created_without_copies
         [ "$kind" = ext4 ] || check "the tool: copies of a medium in use on $kind" on_disk "$kind" 320M copies_during_churn "$WORK/disk"
         fresh
         check "the tool: a full disk, $kind" on_disk "$kind" "$size" on_a_full_disk

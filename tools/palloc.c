@@ -22,7 +22,9 @@
 #include <unistd.h>
 #if defined(__linux__)
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #endif
 
 enum { FINE = 0, FOUND = 1, TROUBLE = 2 };
@@ -1030,6 +1032,22 @@ static int size_of(const char *text, uint64_t *size)
     return 1;
 }
 
+/* On btrfs, pages that are copied when they are written need space for each store: palloc_init creates its files without that, too. */
+static void avoid_copies(int fd)
+{
+#if defined(__linux__)
+    int flags = 0;
+    struct statfs of;
+
+    if (fstatfs(fd, &of) == 0 && of.f_type == BTRFS_SUPER_MAGIC && ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0) {
+        flags |= FS_NOCOW_FL;
+        ioctl(fd, FS_IOC_SETFLAGS, &flags);
+    }
+#else
+    (void)fd;
+#endif
+}
+
 static int do_create(const char *file)
 {
     const char *size = static_size;
@@ -1040,6 +1058,8 @@ static int do_create(const char *file)
     if (size != NULL && !size_of(size, &bytes))
         return trouble("%s is no size", size);
     fd = open(file, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0660);
+    if (fd >= 0)
+        avoid_copies(fd);
     if (fd < 0 || (size != NULL && ftruncate(fd, (off_t)bytes) != 0)) {
         trouble("%s: %s", file, strerror(errno));
         if (fd >= 0 && close(fd) == 0)
