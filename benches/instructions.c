@@ -12,7 +12,18 @@
 #define LIVE 10000
 #define FEW 100
 
+/* Of a transaction: new blobs, those that it frees, and words that it stores. */
+enum { NEWS = 3, FREED = 2, WORDS = 2, BLOB = 100, OLD = 64 };
+
+/* Who makes blobs on a medium, and frees them in the order in which they were made. */
+struct work {
+    struct palloc_t *medium;
+    uint64_t words, made[NEWS * (OLD + COUNT)], *news, *gone;
+};
+
 static struct palloc_t *medium;
+static struct work by_transaction, by_plain_calls;
+static const char content[BLOB] = {7};
 static uint64_t offsets[LIVE];
 static void *addresses[LIVE], *of_handles[FEW + 1];
 static struct buflib_context ctx;
@@ -61,6 +72,37 @@ static void buflib_pair(uint16_t place, size_t size)
     handles[place] = buflib_alloc(&ctx, size);
 }
 
+static void transaction(struct work *w, int freed, uint64_t value)
+{
+    struct palloc_tx *tx = palloc_begin(w->medium);
+
+    for (int i = 0; i < NEWS; i++)
+        memcpy(palloc_tx_data(tx, *w->news++ = palloc_tx_alloc(tx, BLOB)), content, BLOB);
+    for (int i = 0; i < freed; i++)
+        MUST(palloc_tx_free(tx, *w->gone++) == 0);
+    for (uint64_t i = 0; i < WORDS; i++)
+        MUST(palloc_tx_store(tx, w->words + 8 * i, &value, 8) == 0);
+    MUST(palloc_commit(tx) == 0);
+}
+
+static void plain_calls(struct work *w, int freed, uint64_t value)
+{
+    for (int i = 0; i < NEWS; i++)
+        memcpy(palloc_data(w->medium, *w->news++ = palloc(w->medium, BLOB)), content, BLOB);
+    for (int i = 0; i < freed; i++)
+        pfree(w->medium, *w->gone++);
+    for (uint64_t i = 0; i < WORDS; i++)
+        memcpy((char *)palloc_data(w->medium, w->words) + 8 * i, &value, 8);
+}
+
+static void begin_work(struct work *w, const char *file, void (*first)(struct work *, int, uint64_t))
+{
+    MUST((w->medium = palloc_init(file, PALLOC_DYNAMIC | PALLOC_FORCE)) != NULL && (w->words = palloc(w->medium, 8 * WORDS)) != 0);
+    w->news = w->gone = w->made;
+    for (int i = 0; i < OLD; i++)
+        first(w, 0, 0);
+}
+
 ROW(mixed, "pfree and palloc, 16 to 512 bytes, 10,000 live", "glibc malloc", palloc_pair(places[i], sizes[i]),
     malloc_pair(places[i], sizes[i]))
 ROW(small, "palloc and pfree of 64 bytes", "glibc malloc", pfree(medium, palloc(medium, 64)), free((void *)(sink = (uintptr_t)malloc(64))))
@@ -72,6 +114,8 @@ ROW(commit, "vmem_commit and vmem_decommit", "mprotect and mmap", vmem_commit(ow
     mprotect(raw_pages, 65536, PROT_READ | PROT_WRITE) == 0 &&
         mmap(raw_pages, 65536, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == raw_pages)
 ROW(page_size, "vmem_get_page_size", "sysconf", sink = vmem_get_page_size(), sink = (uintptr_t)sysconf(_SC_PAGESIZE))
+ROW(tx, "a transaction: 3 new, 2 freed, 2 stores of 8", "plain calls", transaction(&by_transaction, FREED, i),
+    plain_calls(&by_plain_calls, FREED, i))
 ROW(push, "vmem_grow_push", "an array", sink = (uintptr_t)vmem_grow_push(&arena, sizes[i], 16), sink = (uintptr_t)(array += sizes[i] & ~15))
 
 int main(void)
@@ -95,7 +139,9 @@ int main(void)
     MUST((own_pages = (char *)vmem_reserve(1 << 20)) != NULL && vmem_grow_init(&arena, 16 << 20, 0));
     raw_pages = (char *)mmap(NULL, 1 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     MUST(raw_pages != MAP_FAILED && (array = (char *)malloc(16 << 20)) != NULL);
-    loop(), data(), small(), mixed(), get_data(), pool_(), page_size(), commit(), push();
-    palloc_close(medium);
-    return unlink(file);
+    begin_work(&by_transaction, "instructions_tx.pba", transaction);
+    begin_work(&by_plain_calls, "instructions_plain.pba", plain_calls);
+    loop(), data(), small(), mixed(), tx(), get_data(), pool_(), page_size(), commit(), push();
+    palloc_close(by_transaction.medium), palloc_close(by_plain_calls.medium), palloc_close(medium);
+    return unlink("instructions_tx.pba") | unlink("instructions_plain.pba") | unlink(file);
 }

@@ -431,14 +431,22 @@ impl<M: Medium> Heap<M> {
     /// Runs `operation`. If it fails for want of space, frees the blocks that no live reader can reach, then the reserves of later
     /// transactions, and runs it once more after each. Not after a failed sync: then nothing may be stored. Precondition: `operation` leaves
     /// the medium as it was when it fails.
+    #[inline(always)]
     pub(super) fn using_reserves<T>(&mut self, operation: &impl Fn(&mut Self) -> Result<T>) -> Result<T> {
-        match operation(self) {
-            Err(Error::Held) => self.reclaimed(|heap| heap.using_reserves(operation)), // not a second time: see `may_reclaim`
-            Err(Error::Full { .. } | Error::System { .. }) if self.failed_sync.is_none() && self.has_reserves() => {
+        operation(self).or_else(|error| self.with_reserves_freed(error, operation))
+    }
+
+    /// The same, after `operation` failed.
+    #[cold]
+    #[inline(never)]
+    fn with_reserves_freed<T>(&mut self, error: Error, operation: &impl Fn(&mut Self) -> Result<T>) -> Result<T> {
+        match error {
+            Error::Held => self.reclaimed(|heap| heap.using_reserves(operation)), // not a second time: see `may_reclaim`
+            Error::Full { .. } | Error::System { .. } if self.failed_sync.is_none() && self.has_reserves() => {
                 self.free_reserves()?;
                 operation(self)
             }
-            result => result,
+            error => Err(error),
         }
     }
 
