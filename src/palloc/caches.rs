@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::format::{Extent, Marker};
+use super::format::{Extent, Marker, Start};
 use super::free_index::{CLASSES, class_of, data_len_of_class};
 use super::sabotage::{Rule, between_accesses, is_broken};
 
@@ -70,7 +70,7 @@ struct Stacks {
     refilled: [u8; CLASSES],
     calls_left: u32,
     lens: [u8; CLASSES],
-    starts: [[u64; DEPTH]; CLASSES],
+    starts: [[Start; DEPTH]; CLASSES],
 }
 
 /// The lock of a cache, which is held while this lives.
@@ -125,7 +125,7 @@ impl Cache {
 impl Stacks {
     /// Returns false, and changes nothing, if the stack is full.
     #[inline]
-    fn push(&mut self, class: usize, start: u64) -> bool {
+    fn push(&mut self, class: usize, start: Start) -> bool {
         let len = self.lens[class] as usize;
         let Some(place) = self.starts[class].get_mut(len) else { return false };
         *place = start;
@@ -134,7 +134,7 @@ impl Stacks {
     }
 
     #[inline]
-    fn top(&self, class: usize) -> Option<u64> {
+    fn top(&self, class: usize) -> Option<Start> {
         let len = self.lens[class] as usize;
         self.starts[class].get(len.wrapping_sub(1)).copied()
     }
@@ -175,7 +175,7 @@ impl Caches {
     /// Takes a block of this class, and makes it live: stores its start marker, which `word_of` finds. Returns its start. Returns None, and
     /// changes nothing, if there is none, its marker was overwritten, or `word_of` does not know it.
     #[inline]
-    pub fn alloc<'a>(&self, class: usize, word_of: impl FnOnce(u64) -> Option<&'a AtomicU64>) -> Option<u64> {
+    pub fn alloc<'a>(&self, class: usize, word_of: impl FnOnce(Start) -> Option<&'a AtomicU64>) -> Option<Start> {
         let mut stacks = self.lock_own()?;
         if !stacks.count_call() {
             return None;
@@ -269,9 +269,9 @@ impl Caches {
     }
 
     /// If the stack of this class is full, takes the blocks out of it that were freed first.
-    pub fn take_batch(&self, class: usize) -> ([u64; BATCH], usize) {
+    pub fn take_batch(&self, class: usize) -> ([Start; BATCH], usize) {
         let mut stacks = self.caches[own_cache()].0.lock();
-        let mut batch = [0; BATCH];
+        let mut batch = [Start::NOWHERE; BATCH];
         if (stacks.lens[class] as usize) < DEPTH {
             return (batch, 0);
         }
@@ -291,7 +291,7 @@ impl Caches {
     }
 
     /// Keeps a block that the heap made free for it. Returns false if the stack is full.
-    pub fn put(&self, class: usize, start: u64) -> bool {
+    pub fn put(&self, class: usize, start: Start) -> bool {
         self.caches[own_cache()].0.lock().push(class, start)
     }
 

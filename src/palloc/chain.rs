@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The chain: the blocks as their start markers lead from one to the next. Here is the one test of whether a block can be at a place.
 
-use super::format::{Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD};
+use super::format::{Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, Start};
 use super::medium::Medium;
 
 /// A block of the chain, as its start marker has it.
@@ -25,9 +25,9 @@ impl ChainBlock {
 
 /// The block that the word at `start` is the start marker of. Returns None if that leads to no place at or before `stop`.
 #[inline]
-pub fn block_at(medium: &impl Medium, start: u64, stop: u64) -> Option<ChainBlock> {
-    let room = stop.checked_sub(start).filter(|&room| room >= MIN_BLOCK)?;
-    let marker = Marker(medium.load(start));
+pub fn block_at(medium: &impl Medium, start: Start, stop: u64) -> Option<ChainBlock> {
+    let room = stop.checked_sub(start.offset()).filter(|&room| room >= MIN_BLOCK)?;
+    let marker = medium.start_marker(start);
     let fits = (MIN_DATA..=room - OVERHEAD).contains(&marker.n());
     fits.then(|| ChainBlock { block: Extent { start, data_len: marker.n() }, is_free: marker.is_free() })
 }
@@ -36,19 +36,19 @@ pub fn block_at(medium: &impl Medium, start: u64, stop: u64) -> Option<ChainBloc
 pub struct Chain<'a, M> {
     medium: &'a M,
     /// Where the next block starts. After the last item: where the chain ends.
-    pub end: u64,
+    pub end: Start,
     stop: u64,
 }
 
 impl<'a, M: Medium> Chain<'a, M> {
     /// The chain from `start` on, as far as it leads to places at or before `stop`.
-    pub fn new(medium: &'a M, start: u64, stop: u64) -> Self {
+    pub fn new(medium: &'a M, start: Start, stop: u64) -> Self {
         Chain { medium, end: start, stop }
     }
 
     /// Whether the chain led exactly to `stop`. Precondition: there is no further item.
     pub fn is_whole(&self) -> bool {
-        self.end == self.stop
+        self.end.offset() == self.stop
     }
 }
 
@@ -58,7 +58,7 @@ impl<M: Medium> Iterator for Chain<'_, M> {
     #[inline]
     fn next(&mut self) -> Option<ChainBlock> {
         let found = block_at(self.medium, self.end, self.stop)?;
-        self.end = found.block.end();
+        self.end = found.block.next();
         Some(found)
     }
 }

@@ -22,7 +22,10 @@ pub const STEP: u64 = 16;
 pub const SPLIT_ABOVE: u64 = 32;
 
 const _: () = {
-    assert!(MIN_DATA >= 2 * WORD && FREE_HEAD == next_link(0) + WORD, "the smallest block has room for the links");
+    assert!(
+        MIN_DATA >= 2 * WORD && FREE_HEAD == Start::FIRST.next_link() + WORD - HEADER,
+        "the smallest block has room for the links"
+    );
     assert!(MIN_DATA % STEP == 0 && OVERHEAD % STEP == 0, "a block of this library leaves the next one in step");
     assert!(SPLIT_ABOVE + 1 >= MIN_BLOCK, "the rest of a block that is split is a block");
 };
@@ -50,29 +53,79 @@ pub const fn header_flags(header: u64) -> Option<u32> {
     if (header >> 32) as u32 == u32::from_be_bytes(MAGIC) { Some(header as u32) } else { None }
 }
 
+/// The offset of a block's start marker. It is a type of its own, so that it is not mixed with the block's blob, which lies one word behind
+/// it, with a length or with any other offset: all of these are u64.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(transparent)]
+pub struct Start(u64);
+
+impl Start {
+    /// The start of a medium's first block.
+    pub const FIRST: Start = Start(HEADER);
+    /// No block starts there. It is behind the start of every block.
+    pub const NOWHERE: Start = Start(u64::MAX);
+
+    /// The block that starts at `offset`.
+    pub const fn at(offset: u64) -> Start {
+        Start(offset)
+    }
+    /// The block that has this blob. Of an offset below that of every blob, a start behind that of every block.
+    pub const fn of_blob(blob: u64) -> Start {
+        Start(blob.wrapping_sub(WORD))
+    }
+    /// The block that starts `len` bytes behind this one.
+    pub const fn plus(self, len: u64) -> Start {
+        Start(self.0 + len)
+    }
+    /// The offset of the start marker.
+    pub const fn offset(self) -> u64 {
+        self.0
+    }
+    /// The offset of the data: the name of the blob.
+    pub const fn blob(self) -> u64 {
+        self.0 + WORD
+    }
+    /// The offsets of the start marker.
+    pub const fn marker(self) -> Range<u64> {
+        self.0..self.blob()
+    }
+    /// The offset of a free block's link to the free block before it.
+    pub const fn prev_link(self) -> u64 {
+        self.0 + WORD
+    }
+    /// The offset of a free block's link to the free block behind it.
+    pub const fn next_link(self) -> u64 {
+        self.0 + 2 * WORD
+    }
+    /// Whether the data of the block is 16-byte aligned.
+    pub const fn is_in_step(self) -> bool {
+        self.0 % STEP == HEADER
+    }
+}
+
 /// A block, by its start and its data size.
 ///
 /// ```text
-///   start           start + 8                    end_marker       end
+///   start           start + 8                    end_marker       end: the start of the next block
 ///     | start marker |      data (data_len)      | end marker |
 ///                   blob
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Extent {
-    /// The offset of the start marker.
-    pub start: u64,
+    /// The start of the block.
+    pub start: Start,
     /// The size of the data.
     pub data_len: u64,
 }
 
 impl Extent {
     /// The block from `start` to `end`.
-    pub const fn between(start: u64, end: u64) -> Extent {
-        Extent { start, data_len: end - start - OVERHEAD }
+    pub const fn between(start: Start, end: u64) -> Extent {
+        Extent { start, data_len: end - start.0 - OVERHEAD }
     }
     /// The offset of the data: the name of the blob.
     pub const fn blob(self) -> u64 {
-        blob_of(self.start)
+        self.start.blob()
     }
     /// The offsets of the data.
     pub const fn data(self) -> Range<u64> {
@@ -82,30 +135,14 @@ impl Extent {
     pub const fn end_marker(self) -> u64 {
         self.blob() + self.data_len
     }
-    /// The offset behind the block, where the next one starts.
+    /// The offset behind the block.
     pub const fn end(self) -> u64 {
-        self.start + OVERHEAD + self.data_len
+        self.next().0
     }
-}
-
-/// The blob of the block at `start`.
-pub const fn blob_of(start: u64) -> u64 {
-    start + WORD
-}
-
-/// The start of the block that has this blob. Of an offset below that of every blob, a number above that of every block.
-pub const fn start_of(blob: u64) -> u64 {
-    blob.wrapping_sub(WORD)
-}
-
-/// The offset of the link of the free block at `start` to the free block before it.
-pub const fn prev_link(start: u64) -> u64 {
-    start + WORD
-}
-
-/// The offset of the link of the free block at `start` to the free block behind it.
-pub const fn next_link(start: u64) -> u64 {
-    start + 2 * WORD
+    /// The start of the block behind this one: its end.
+    pub const fn next(self) -> Start {
+        self.start.plus(OVERHEAD + self.data_len)
+    }
 }
 
 /// A start or end marker.
@@ -135,10 +172,10 @@ impl Marker {
 /// operation. No size that a file can have has the bits of the tags.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Intent {
-    /// The blob has moved into this block. The live block that starts at this offset is still to be freed.
-    Leave(u64),
-    /// The block is to end at this offset. The bytes from there to its end become a free block.
-    ShrinkTo(u64),
+    /// The blob has moved into this block. The live block that starts there is still to be freed.
+    Leave(Start),
+    /// The block is to end there. The bytes from there to its end become a free block.
+    ShrinkTo(Start),
 }
 
 impl Intent {
@@ -151,17 +188,17 @@ impl Intent {
     /// The word on the medium. Precondition: the offset is below MAX_OFFSET.
     pub const fn word(self) -> u64 {
         match self {
-            Intent::Leave(from) => Intent::LEAVE | from,
-            Intent::ShrinkTo(end) => Intent::SHRINK_TO | end,
+            Intent::Leave(from) => Intent::LEAVE | from.0,
+            Intent::ShrinkTo(end) => Intent::SHRINK_TO | end.0,
         }
     }
 
     /// The intent in a word. Returns None iff the word has no tag of an intent.
     pub const fn from_word(word: u64) -> Option<Intent> {
-        let offset = word & !Intent::MASK;
+        let start = Start(word & !Intent::MASK);
         match word & Intent::MASK {
-            Intent::LEAVE => Some(Intent::Leave(offset)),
-            Intent::SHRINK_TO => Some(Intent::ShrinkTo(offset)),
+            Intent::LEAVE => Some(Intent::Leave(start)),
+            Intent::SHRINK_TO => Some(Intent::ShrinkTo(start)),
             _ => None,
         }
     }
@@ -174,9 +211,4 @@ pub const fn round_up(size: u64) -> Option<u64> {
     }
     let n = size.next_multiple_of(STEP);
     Some(if n < MIN_DATA { MIN_DATA } else { n })
-}
-
-/// Whether the data of a block that starts at this offset is 16-byte aligned.
-pub const fn in_step(offset: u64) -> bool {
-    offset % STEP == HEADER
 }

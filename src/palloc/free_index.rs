@@ -28,7 +28,7 @@ use self::sets::FreeSets;
 use self::slots::{SlotMap, SlotState, granule_start};
 pub use self::slots::{Zone, unlocked, zone_of};
 pub use self::zones::{KnownZones, Zones};
-use super::format::{Extent, MIN_DATA, STEP};
+use super::format::{Extent, MIN_DATA, STEP, Start};
 
 /// How many exact sizes there are. A class is the number of one of them: class c has STEP * (c + 1) bytes of data.
 pub const CLASSES: usize = 32;
@@ -82,19 +82,19 @@ impl FreeIndex {
 
     /// Makes room for a block that starts at `start`. Fails iff there is no memory; then nothing changed that can be seen.
     #[inline]
-    pub fn prepare(&mut self, start: u64) -> Result<(), TryReserveError> {
+    pub fn prepare(&mut self, start: Start) -> Result<(), TryReserveError> {
         if self.slots.is_prepared(start) { Ok(()) } else { self.prepare_zone(start) }
     }
 
     /// As `prepare`, for all blocks that start at `first`, at `last` or between them.
-    pub fn prepare_between(&mut self, first: u64, last: u64) -> Result<(), TryReserveError> {
-        let inner = zone_of(first) + 1..=zone_of(last);
+    pub fn prepare_between(&mut self, first: Start, last: Start) -> Result<(), TryReserveError> {
+        let inner = zone_of(first.offset()) + 1..=zone_of(last.offset());
         self.prepare(first)?;
-        inner.map(|zone| granule_start(zone, 0)).try_for_each(|start| self.prepare(start))
+        inner.map(|zone| Start::at(granule_start(zone, 0))).try_for_each(|start| self.prepare(start))
     }
 
     #[cold]
-    fn prepare_zone(&mut self, start: u64) -> Result<(), TryReserveError> {
+    fn prepare_zone(&mut self, start: Start) -> Result<(), TryReserveError> {
         self.recent.prepare()?;
         self.sets.prepare(start)?;
         self.slots.prepare(start) // the last one: `prepare` asks only the slot map
@@ -107,52 +107,52 @@ impl FreeIndex {
 
     /// The state of the block that starts at `start`. Returns None if no block starts there.
     #[inline]
-    pub fn state(&self, start: u64) -> Option<State> {
+    pub fn state(&self, start: Start) -> Option<State> {
         self.slots.get(start).map(SlotState::of_block)
     }
 
     /// Whether a block starts at `start`, in any state.
     #[inline]
-    pub fn is_start(&self, start: u64) -> bool {
+    pub fn is_start(&self, start: Start) -> bool {
         self.slots.is_start(start)
     }
 
     /// Whether a live block starts at `start`.
     #[inline]
-    pub fn is_live(&self, start: u64) -> bool {
+    pub fn is_live(&self, start: Start) -> bool {
         self.slots.is_live(start)
     }
 
-    /// The last start before `end`, of any block. Returns None if it is farther away than that of a block of an exact size which ends
-    /// at `end`.
+    /// The last start before `next`, of any block. Returns None if it is farther away than that of a block of an exact size which ends
+    /// at `next`.
     #[inline]
-    pub fn nearest_start_before(&self, end: u64) -> Option<u64> {
-        self.slots.nearest_before(end)
+    pub fn nearest_start_before(&self, next: Start) -> Option<Start> {
+        self.slots.nearest_before(next)
     }
 
     /// Whether no block starts between `start` and `next`. Precondition: a block of an exact size at `start` can end at `next`.
     #[inline]
-    pub fn is_next(&self, start: u64, next: u64) -> bool {
+    pub fn is_next(&self, start: Start, next: Start) -> bool {
         self.slots.none_between(start, next)
     }
 
     /// Enters a live block. Precondition: `prepare(start)` succeeded before.
-    pub fn put_live(&mut self, start: u64) {
+    pub fn put_live(&mut self, start: Start) {
         self.slots.set(start, SlotState::Live);
     }
 
     /// Enters a reserved block. Precondition: `prepare(start)` succeeded before.
-    pub fn put_reserved(&mut self, start: u64) {
+    pub fn put_reserved(&mut self, start: Start) {
         self.slots.set(start, SlotState::Reserved);
     }
 
     /// Enters a held block, or makes the live one at `start` one. Precondition: as of `put_live`.
-    pub fn put_held(&mut self, start: u64) {
+    pub fn put_held(&mut self, start: Start) {
         self.slots.set(start, SlotState::Held);
     }
 
     /// Removes the live, reserved or held block at `start`.
-    pub fn remove_used(&mut self, start: u64) {
+    pub fn remove_used(&mut self, start: Start) {
         debug_assert!(matches!(self.state(start), Some(State::Live | State::Reserved | State::Held)));
         self.slots.remove(start);
     }
@@ -171,7 +171,7 @@ impl FreeIndex {
     /// and start near. Returns its data size. Returns None, unchanged, in all other cases, and if `confirm` says that the block's
     /// marker does not have that size.
     #[inline]
-    pub fn free_between_live(&mut self, start: u64, confirm: impl FnOnce(u64) -> bool) -> Option<u64> {
+    pub fn free_between_live(&mut self, start: Start, confirm: impl FnOnce(u64) -> bool) -> Option<u64> {
         let block = self.slots.between_live(start)?;
         let data_len = block.data_len;
         if confirm(data_len) && self.recent.push(Extent { start, data_len }) {
@@ -231,7 +231,7 @@ impl FreeIndex {
 
     /// Removes a free block, recent or not. Precondition: it was entered with this size. (Of a recent block the size may be another one,
     /// read from a marker that the program overwrote.)
-    pub fn remove_free(&mut self, block: Extent, data_len_of: impl Fn(u64) -> u64) {
+    pub fn remove_free(&mut self, block: Extent, data_len_of: impl Fn(Start) -> u64) {
         if self.slots.remove(block.start) {
             self.recent.remove(block.start, block.data_len);
         } else {
@@ -256,7 +256,7 @@ impl FreeIndex {
         &self,
         data_len: u64,
         requested_len: u64,
-        data_len_of: impl Fn(u64) -> u64,
+        data_len_of: impl Fn(Start) -> u64,
     ) -> Result<Option<Extent>, u64> {
         let first_class = (data_len.div_ceil(STEP) - 1).min(CLASSES as u64) as u32;
         let classes = (self.recent.non_empty() | self.sets.non_empty()).checked_shr(first_class).unwrap_or(0);
@@ -268,37 +268,37 @@ impl FreeIndex {
             return self.sets.lowest_exact(class, &self.slots, data_len_of);
         };
         let data_len = data_len_of_class(class);
-        if data_len_of(start) == data_len { Ok(Some(Extent { start, data_len })) } else { Err(start) }
+        if data_len_of(start) == data_len { Ok(Some(Extent { start, data_len })) } else { Err(start.offset()) }
     }
 
     /// The first free block at or behind `from` that has no exact size and at least `data_len` bytes, or None. (If its marker was
     /// overwritten, the size is any number.)
-    pub fn next_other(&self, from: u64, data_len: u64, data_len_of: impl Fn(u64) -> u64) -> Option<Extent> {
+    pub fn next_other(&self, from: u64, data_len: u64, data_len_of: impl Fn(Start) -> u64) -> Option<Extent> {
         self.sets.next_other(from, data_len, &self.slots, data_len_of)
     }
 
     /// The first start at or behind `from`, of any block. Returns None if there is no such block. Its cost grows with the distance.
-    pub fn next_start(&self, from: u64) -> Option<u64> {
+    pub fn next_start(&self, from: u64) -> Option<Start> {
         self.slots.next_start(from)
     }
 
     /// The last start at or before `offset`, of any block.
-    pub fn start_at_or_before(&self, offset: u64) -> Option<u64> {
+    pub fn start_at_or_before(&self, offset: u64) -> Option<Start> {
         self.slots.start_at_or_before(offset)
     }
 
     /// The lowest free block. Precondition: `settle` was called since a block was recent.
-    pub fn first_free(&self) -> Option<u64> {
+    pub fn first_free(&self) -> Option<Start> {
         self.free_from(0).next()
     }
 
     /// The free blocks in the zone of `from` and those behind it, by address. Precondition: as of `first_free`.
-    pub fn free_from(&self, from: u64) -> impl Iterator<Item = u64> + '_ {
+    pub fn free_from(&self, from: u64) -> impl Iterator<Item = Start> + '_ {
         self.sets.starts_from(zone_of(from), &self.slots)
     }
 
     /// Any free block: the one that costs least to find. Returns None if no block is free.
-    pub fn any_free(&self) -> Option<u64> {
+    pub fn any_free(&self) -> Option<Start> {
         let recent = self.recent.non_empty();
         if recent != 0 {
             return self.recent.top(recent.trailing_zeros() as usize);
@@ -307,20 +307,20 @@ impl FreeIndex {
     }
 
     /// All blocks by address. For checks.
-    pub fn blocks(&self) -> impl Iterator<Item = (u64, State)> + '_ {
+    pub fn blocks(&self) -> impl Iterator<Item = (Start, State)> + '_ {
         self.slots.all().map(|(start, state)| (start, state.of_block()))
     }
 
     /// Panics if the parts of the index do not agree with each other and with the sizes in the markers. Its cost grows with the
     /// medium.
-    pub fn check_invariants(&self, data_len_of: impl Fn(u64) -> u64) {
+    pub fn check_invariants(&self, data_len_of: impl Fn(Start) -> u64) {
         self.recent.check_invariants();
         self.sets.check_invariants(&self.slots, &data_len_of);
         let mut in_stacks = 0;
         for block in self.recent.all() {
             in_stacks += 1;
-            assert_eq!(self.slots.get(block.start), Some(SlotState::Recent), "block {} in a stack", block.start);
-            assert_eq!(data_len_of(block.start), block.data_len, "size of the recent block {}", block.start);
+            assert_eq!(self.slots.get(block.start), Some(SlotState::Recent), "{block:?} in a stack");
+            assert_eq!(data_len_of(block.start), block.data_len, "size of the recent {block:?}");
         }
         let recent = self.slots.all().filter(|&(_, state)| state == SlotState::Recent).count();
         assert_eq!(recent, in_stacks, "each recent block is in one stack");

@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use super::format::{Extent, HEADER, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, STEP, WORD, header};
+use super::format::{Extent, HEADER, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, STEP, Start, WORD, header};
 use super::heap::{Changes, Heap};
 use super::memory::{Blobs, MemMedium, blobs, closed};
 use super::record::{Change, HEAD, UNIT, Writer, committed_tag, idle_tag, unit_bytes, units_of};
@@ -443,8 +443,8 @@ struct Crafted {
     live: Vec<Extent>,
     free: Vec<Extent>,
     /// The blocks that the records name.
-    marked: Vec<u64>,
-    freed: Vec<u64>,
+    marked: Vec<Start>,
+    freed: Vec<Start>,
     stored: Vec<(u64, u64)>,
 }
 
@@ -464,17 +464,17 @@ impl Crafted {
         let mut all = Vec::new();
         crafted.bytes.extend_from_slice(&header(0).to_be_bytes());
         for block in blocks.chunks_exact(2) {
-            let start = crafted.bytes.len() as u64;
+            let start = Start::at(crafted.bytes.len() as u64);
             let data_len = MIN_DATA.next_multiple_of(STEP) + STEP * u64::from(block[1] % 32);
             let extent = Extent { start, data_len };
             crafted.bytes.resize(extent.end() as usize, block[1]);
             let marker = if block[0] & 3 == 1 { Marker::free(data_len) } else { Marker::live(data_len) };
-            crafted.put(start, marker.0);
+            crafted.put(start.offset(), marker.0);
             let own_tag = idle_tag(extent.end_marker());
             let mut end = match block[0] >> 2 & 7 {
-                0 => idle_tag(start),                          // of another place
-                1 => idle_tag(extent.end_marker() + OVERHEAD), // and another one
-                2 => committed_tag(block[1].into(), start),    // of no record
+                0 => idle_tag(start.offset()),                       // of another place
+                1 => idle_tag(extent.end_marker() + OVERHEAD),       // and another one
+                2 => committed_tag(block[1].into(), start.offset()), // of no record
                 3 => own_tag,
                 _ => marker.0,
             };
@@ -505,10 +505,10 @@ impl Crafted {
                 match what & 3 {
                     0 => {
                         let n = MIN_DATA.next_multiple_of(STEP) + STEP * u64::from(a % 16);
-                        let next = block.start + OVERHEAD + n;
-                        if next + MIN_BLOCK <= block.end() && b & 1 == 0 && crafted.free.contains(&block) {
+                        let next = Extent { start: block.start, data_len: n }.next();
+                        if next.offset() + MIN_BLOCK <= block.end() && b & 1 == 0 && crafted.free.contains(&block) {
                             let rest = Extent::between(next, block.end());
-                            own.bytes[next as usize..][..8]
+                            own.bytes[next.offset() as usize..][..8]
                                 .copy_from_slice(&Marker::live(rest.data_len).0.to_be_bytes());
                         }
                         let marker = Marker::live(if b & 2 == 0 { n } else { block.data_len }).0;
@@ -520,7 +520,7 @@ impl Crafted {
                         crafted.freed.push(block.start);
                     }
                     2 => {
-                        let (at, len) = (block.start + u64::from(a) * 4, u16::from(b));
+                        let (at, len) = (block.start.offset() + u64::from(a) * 4, u16::from(b));
                         more.extend_from_slice(&unit_bytes(Change::Store { block: block.start, at, len }.encode()));
                         more.resize(more.len() + units_of(len.into()) * UNIT as usize, what);
                         crafted.stored.push((at, at + u64::from(len)));
@@ -586,9 +586,9 @@ pub fn records(data: &[u8]) {
         let is_old = crafted.live.iter().any(|block| block.blob() == ptr);
         let end = ptr + bytes.len() as u64 + WORD;
         let mut made_of = crafted.free.iter().filter(|free| crafted.marked.contains(&free.start));
-        let was_freed = |start: u64| crafted.freed.contains(&start) && crafted.marked.contains(&start);
-        let is_made = made_of.any(|free| free.start < ptr && end <= free.end())
-            || crafted.live.iter().any(|live| was_freed(live.start) && live.start < ptr && end <= live.end());
+        let was_freed = |start: Start| crafted.freed.contains(&start) && crafted.marked.contains(&start);
+        let is_made = made_of.any(|free| free.blob() <= ptr && end <= free.end())
+            || crafted.live.iter().any(|live| was_freed(live.start) && live.blob() <= ptr && end <= live.end());
         assert!(is_old || is_made, "{ptr} comes from nowhere");
     }
     work(heap, Then::Everything).unwrap();

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //!   header | live | free | live | live | slack
-//!          8                           size   medium.end()
+//!          8                           end    medium.end()
 //! ```
 //!
 //! This file has the state, its invariants, the queries and the stores that all operations share. `heap/alloc.rs` allocates,
@@ -38,9 +38,7 @@ use self::transaction::Transactions;
 pub use self::transaction::{Changes, MAX_OPEN, Step};
 
 use super::error::{Error, Sharing};
-use super::format::{
-    Extent, FREE_HEAD, HEADER, MIN_DATA, Marker, OVERHEAD, WORD, blob_of, next_link, prev_link, start_of,
-};
+use super::format::{Extent, FREE_HEAD, HEADER, MIN_DATA, Marker, OVERHEAD, Start, WORD};
 use super::free_index::{FreeIndex, MAX_EXACT, State};
 use super::medium::{Bytes, FileMedium, Medium};
 use super::record::is_inside;
@@ -51,15 +49,15 @@ use super::{Block, Result, Stat};
 pub struct Heap<M> {
     pub(super) medium: M,
     pub(super) index: FreeIndex,
-    /// The end of the last block that the program can see. Behind it there is nothing, or slack.
-    pub(super) size: u64,
+    /// The end of the last block that the program can see. Nothing starts there, or the slack.
+    pub(super) end: Start,
     /// Whether the medium grows and shrinks.
     pub(super) dynamic: bool,
     /// Whether the medium is changed: false if it is read only, if a sync failed, and after close.
     pub(super) writable: bool,
-    /// The start of a free block, 0 if there is none. The lowest after opening and sync. [`Heap::enter`] and
-    /// [`Heap::take_from_index`] keep it right.
-    pub(super) first_free: u64,
+    /// The start of a free block, NOWHERE if there is no such block. The lowest after opening and sync. [`Heap::note_entered_free`] and
+    /// [`Heap::note_removed_free`] keep it right.
+    pub(super) first_free: Start,
     /// Whether the file ends with the last block between operations.
     pub(super) exact: bool,
     /// From here to the end there are zeros, on the disk too, except for the start marker of the slack.
@@ -79,22 +77,21 @@ pub struct Heap<M> {
 impl<M: Medium> Heap<M> {
     /// The end of the last block.
     pub fn size(&self) -> u64 {
-        self.size
+        self.end.offset()
     }
 
-    /// The start of a free block, the lowest after opening and sync; 0 if there is none.
+    /// The offset of a block that the program sees as free, the lowest after opening and sync; 0 if there is no such block.
     pub fn first_free(&self) -> u64 {
-        match (self.first_free, self.tx.shown_as_free) {
-            (0, 0) => self.held.any(),
-            (0, shown) => shown,
-            (first, _) => first,
+        match self.first_free {
+            Start::NOWHERE => self.tx.shown_as_free().or(self.held.any()).map_or(0, Start::offset),
+            start => start.offset(),
         }
     }
 
     /// The size of the data at `blob`, of a live or a free block. Fails iff no block's data starts there, or its marker was
     /// overwritten.
     pub fn size_of(&self, blob: u64) -> Result<u64> {
-        let start = start_of(blob);
+        let start = Start::of_blob(blob);
         let Some(state) = self.index.state(start) else {
             return self.medium.block_for_reader(blob).map(|block| block.data_len).ok_or(self.no_block(blob));
         };
@@ -103,7 +100,7 @@ impl<M: Medium> Heap<M> {
 
     /// The blob with the lowest offset, 0 if there is none.
     pub fn first(&self) -> Result<u64> {
-        if self.medium.is_reader() { self.medium.first_for_reader() } else { self.live_from(HEADER) }
+        if self.medium.is_reader() { self.medium.first_for_reader() } else { self.live_from(Start::FIRST) }
     }
 
     /// The blob with the lowest offset above `offset`, 0 if there is none. `offset` is any number: that of a blob which was freed, for
@@ -111,9 +108,9 @@ impl<M: Medium> Heap<M> {
     #[inline]
     pub fn next(&self, offset: u64) -> Result<u64> {
         self.check_walkable()?;
-        let start = start_of(offset);
+        let start = Start::of_blob(offset);
         match self.index.state(start) {
-            Some(state) => self.live_from(self.block(start, state)?.end()),
+            Some(state) => self.live_from(self.block(start, state)?.next()),
             None => match self.index.next_start(offset.saturating_sub(WORD - 1)) {
                 Some(start) => self.live_from(start),
                 None => Ok(0),
@@ -132,7 +129,7 @@ impl<M: Medium> Heap<M> {
     /// The address of a byte. Fails iff the last block ends before it, or the disk has no space for it.
     pub fn address(&mut self, offset: u64) -> Result<NonNull<u8>> {
         self.follow()?;
-        if offset >= self.size {
+        if offset >= self.size() {
             return Err(Error::BeyondEnd(offset));
         }
         self.medium.ensure_space(offset..offset + 1, Bytes::Keep)?;
@@ -143,7 +140,8 @@ impl<M: Medium> Heap<M> {
     pub fn block_from(&self, from: u64) -> Result<Option<Block>> {
         self.check_walkable()?;
         let from = from.max(HEADER);
-        let start = if self.index.state(from).is_some() { Some(from) } else { self.index.next_start(from) };
+        let here = Some(Start::at(from)).filter(|&start| self.index.is_start(start));
+        let start = here.or_else(|| self.index.next_start(from));
         let Some(start) = start else { return Ok(None) };
         let state = self.index.state(start).expect("a block starts there");
         let block = self.block(start, state)?;
@@ -169,7 +167,7 @@ impl<M: Medium> Heap<M> {
 
     /// The live block with all of these bytes in its data. Returns None if there is none. Fails iff its start marker was overwritten.
     pub(super) fn blob_around(&self, at: u64, len: u64) -> Result<Option<Extent>> {
-        let start = Some(start_of(at)).filter(|&start| self.index.is_live(start));
+        let start = Some(Start::of_blob(at)).filter(|&start| self.index.is_live(start));
         let start = start.or_else(|| self.index.start_at_or_before(at)).filter(|&start| self.index.is_live(start));
         let block = start.map(|start| self.block(start, State::Live)).transpose()?;
         Ok(block.filter(|&block| is_inside(block, at, len)))
@@ -177,7 +175,7 @@ impl<M: Medium> Heap<M> {
 
     /// Counts blocks and bytes. Fails iff a start marker was overwritten.
     pub fn stat(&self) -> Result<Stat> {
-        let mut stat = Stat { medium_size: self.size, ..Stat::default() };
+        let mut stat = Stat { medium_size: self.size(), ..Stat::default() };
         let mut from = HEADER;
         while let Some(block) = self.block_from(from)? {
             if block.is_free {
@@ -199,7 +197,7 @@ impl Heap<FileMedium> {
     /// The offset of an address in the data of a block, or in one of its markers.
     pub fn offset_of(&self, address: usize) -> Result<u64> {
         let offset = self.medium.offset_of(address);
-        offset.filter(|&offset| offset >= HEADER && offset < self.size).ok_or(Error::NoAddress)
+        offset.filter(|&offset| offset >= HEADER && offset < self.size()).ok_or(Error::NoAddress)
     }
 
     /// Brings bytes of a blob to the disk. Fails iff they are not all in one blob, or a sync fails or failed before.
@@ -307,18 +305,18 @@ impl<M: Medium> Heap<M> {
     fn tidy_free_blocks(&mut self, slack: Option<Extent>) -> Result<()> {
         let medium = &mut self.medium;
         self.index.settle(|block| medium.store(block.end_marker(), Marker::free(block.data_len).0));
-        let mut prev = 0;
+        let mut last: Option<Start> = None;
         for start in self.index.free_from(0).chain(slack.map(|slack| slack.start)) {
-            if prev != 0 {
-                put_link(&mut self.medium, next_link(prev), start)?;
+            if let Some(last) = last {
+                put_link(&mut self.medium, last.next_link(), start.offset())?;
             }
-            put_link(&mut self.medium, prev_link(start), prev)?;
-            prev = start;
+            put_link(&mut self.medium, start.prev_link(), last.map_or(0, Start::offset))?;
+            last = Some(start);
         }
-        if prev != 0 {
-            put_link(&mut self.medium, next_link(prev), 0)?;
+        if let Some(last) = last {
+            put_link(&mut self.medium, last.next_link(), 0)?;
         }
-        self.first_free = self.index.first_free().unwrap_or(0);
+        self.first_free = self.index.first_free().unwrap_or(Start::NOWHERE);
         Ok(())
     }
 
@@ -328,11 +326,11 @@ impl<M: Medium> Heap<M> {
     pub fn check_invariants(&self) {
         let mut indexed = self.index.blocks();
         let mut kept = Vec::new();
-        let mut start = HEADER;
-        while start < self.size {
+        let mut start = Start::FIRST;
+        while start < self.end {
             let marker = self.marker_or_repaired(start);
             let block = Extent { start, data_len: marker.n() };
-            assert!(block.data_len >= MIN_DATA && block.end() <= self.size, "{block:?} fits in {}", self.size);
+            assert!(block.data_len >= MIN_DATA && block.next() <= self.end, "{block:?} fits in {:?}", self.end);
             let (indexed_start, state) = indexed.next().expect("the index has each block");
             assert_eq!(indexed_start, start, "the index has the blocks of the chain, and no others");
             if self.writable && state != State::Reserved {
@@ -341,15 +339,15 @@ impl<M: Medium> Heap<M> {
                 } else {
                     assert_eq!(state != State::Live, marker.is_free(), "state of {block:?}");
                 }
-                let end_marker = self.marker(block.end_marker());
+                let end_marker = self.end_marker(block);
                 let is_right = end_marker == marker || (marker.is_free() && end_marker == Marker::live(block.data_len));
                 assert!(is_right, "end marker of {block:?}: {end_marker:x?}");
             }
-            start = block.end();
+            start = block.next();
         }
         self.check_transactions();
         self.check_kept(kept.into_iter());
-        assert_eq!(start, self.size, "the chain leads to the end");
+        assert_eq!(start, self.end, "the chain leads to the end");
         assert_eq!(indexed.next(), None, "the index has the blocks of the chain, and no others");
         let data_len = |start| {
             if self.writable { data_len_at(&self.medium, start) } else { self.marker_or_repaired(start).n() }
@@ -358,23 +356,25 @@ impl<M: Medium> Heap<M> {
 
         let first = self.index.state(self.first_free);
         let is_free = first == Some(State::Free) || (first == Some(State::Reserved) && !self.writable);
-        assert!(if self.first_free == 0 { self.index.any_free().is_none() } else { is_free }, "first_free");
-        if self.writable && self.size < self.medium.end() {
+        assert!(
+            if self.first_free == Start::NOWHERE { self.index.any_free().is_none() } else { is_free },
+            "first_free"
+        );
+        if let Some(slack) = self.slack().filter(|_| self.writable) {
             assert!(self.dynamic, "only a dynamic medium has slack");
-            let slack = Extent::between(self.size, self.medium.end());
             // Zeros are slack too: growth that failed after the file had grown leaves them, if the file can't be cut again.
-            let marker = self.marker(self.size);
+            let marker = self.marker(slack.start);
             assert!(
                 [Marker::free(slack.data_len), Marker(0)].contains(&marker),
                 "start marker of the slack: {marker:x?}"
             );
             // Where an end marker would be, for one, and where the zeros begin.
-            let zeros = self.zeros_from.max(self.size + WORD);
+            let zeros = self.zeros_from.max(slack.blob());
             for at in [slack.end_marker(), zeros].into_iter().filter(|&at| at >= zeros && at < slack.end()) {
                 assert_eq!(self.medium.load(at), 0, "at {at}, where no blob has been since {zeros} was the end");
             }
         } else if self.writable {
-            assert_eq!(self.size, self.medium.end(), "the last block ends the medium");
+            assert_eq!(self.size(), self.medium.end(), "the last block ends the medium");
         }
     }
 
@@ -388,7 +388,7 @@ impl<M: Medium> Heap<M> {
     pub(super) fn follow(&mut self) -> Result<()> {
         if self.medium.is_reader() {
             self.medium.follow()?;
-            self.size = self.medium.end();
+            self.end = Start::at(self.medium.end());
         }
         Ok(())
     }
@@ -458,14 +458,18 @@ impl<M: Medium> Heap<M> {
 
 // Blocks, as the index and the markers have them.
 impl<M: Medium> Heap<M> {
-    fn marker(&self, at: u64) -> Marker {
-        Marker(self.medium.load(at))
+    fn marker(&self, start: Start) -> Marker {
+        self.medium.start_marker(start)
+    }
+
+    fn end_marker(&self, block: Extent) -> Marker {
+        Marker(self.medium.load(block.end_marker()))
     }
 
     /// The block at `start`, which is in the index with this state. Fails iff its start marker does not agree with the index: with the
     /// state, the next start, the end of the medium.
     #[inline]
-    fn block(&self, start: u64, state: State) -> Result<Extent> {
+    fn block(&self, start: Start, state: State) -> Result<Extent> {
         match self.data_len(start, state) {
             Some(data_len) => Ok(Extent { start, data_len }),
             None => self.in_flight_or_damaged(start),
@@ -473,17 +477,17 @@ impl<M: Medium> Heap<M> {
     }
 
     /// The size in the start marker of the block at `start`, if that agrees with the index.
-    fn data_len(&self, start: u64, state: State) -> Option<u64> {
-        let room = self.size.checked_sub(start + OVERHEAD)?;
+    fn data_len(&self, start: Start, state: State) -> Option<u64> {
+        let longest = self.size().checked_sub(start.offset() + OVERHEAD)?;
         let marker = if self.writable { self.marker(start) } else { self.marker_or_repaired(start) };
         let data_len = marker.n();
-        if !(MIN_DATA..=room).contains(&data_len) {
+        if !(MIN_DATA..=longest).contains(&data_len) {
             return None;
         }
-        let next = start + OVERHEAD + data_len;
+        let next = Extent { start, data_len }.next();
         // A reserved block can be either.
         let agrees = marker.is_free() == (state != State::Live) || state == State::Reserved;
-        let leads_on = (next == self.size || self.index.is_start(next))
+        let leads_on = (next == self.end || self.index.is_start(next))
             && (data_len > MAX_EXACT || self.index.is_next(start, next));
         (leads_on && agrees).then_some(data_len)
     }
@@ -492,20 +496,20 @@ impl<M: Medium> Heap<M> {
     /// has the region until the disk has the marker. Else fails.
     #[cold]
     #[inline(never)]
-    fn in_flight_or_damaged(&self, start: u64) -> Result<Extent> {
-        let damaged = Error::Damaged { offset: start, what: "a start marker was overwritten" };
+    fn in_flight_or_damaged(&self, start: Start) -> Result<Extent> {
+        let damaged = Error::Damaged { offset: start.offset(), what: "a start marker was overwritten" };
         self.turns.in_flight.filter(|region| region.start == start).ok_or(damaged)
     }
 
     #[cold]
-    fn marker_or_repaired(&self, start: u64) -> Marker {
+    fn marker_or_repaired(&self, start: Start) -> Marker {
         self.overlay.marker(start).unwrap_or_else(|| self.marker(start))
     }
 
     /// The live block of a blob. Fails iff no blob starts there, or its start marker was overwritten.
     #[inline]
     fn live(&self, blob: u64) -> Result<Extent> {
-        let start = start_of(blob);
+        let start = Start::of_blob(blob);
         if self.index.is_live(start) { self.block(start, State::Live) } else { self.live_for_reader(blob) }
     }
 
@@ -517,22 +521,22 @@ impl<M: Medium> Heap<M> {
 
     /// The blob of the first live block from the block at `start` on, 0 if there is none.
     #[inline]
-    fn live_from(&self, start: u64) -> Result<u64> {
+    fn live_from(&self, start: Start) -> Result<u64> {
         let mut start = start;
-        while start < self.size {
+        while start < self.end {
             match self.index.state(start) {
-                Some(State::Live) => return Ok(blob_of(start)),
-                Some(state) => start = self.block(start, state)?.end(),
-                None => return Err(Error::Damaged { offset: start, what: "no block begins here" }),
+                Some(State::Live) => return Ok(start.blob()),
+                Some(state) => start = self.block(start, state)?.next(),
+                None => return Err(Error::Damaged { offset: start.offset(), what: "no block begins here" }),
             }
         }
         Ok(0)
     }
 
     /// The free block that starts at `start`. Returns None if no free block of the index does. Fails iff its markers were overwritten.
-    fn free_at(&self, start: u64) -> Result<Option<Extent>> {
+    fn free_at(&self, start: Start) -> Result<Option<Extent>> {
         match self.index.state(start) {
-            Some(State::Free) if start < self.size => {
+            Some(State::Free) if start < self.end => {
                 let block = self.block(start, State::Free)?;
                 self.check_end(block).map(|()| Some(block))
             }
@@ -545,25 +549,29 @@ impl<M: Medium> Heap<M> {
     /// read, which often saves a cache miss.
     #[inline(always)]
     fn check_end(&self, block: Extent) -> Result<()> {
-        if block.data_len <= MAX_EXACT || self.marker(block.start) == self.marker(block.end_marker()) {
+        if block.data_len <= MAX_EXACT || self.marker(block.start) == self.end_marker(block) {
             Ok(())
         } else {
-            Err(Error::Damaged { offset: block.start, what: "the markers of a block differ, one was overwritten" })
+            Err(Error::Damaged {
+                offset: block.start.offset(),
+                what: "the markers of a block differ, one was overwritten",
+            })
         }
     }
 
-    /// The free block that ends at `end`. Returns None if no free block does, or its markers differ.
+    /// The free block that ends where `next` starts. Returns None if no free block does, or its markers differ.
     ///
     /// Why two ways: the index finds the start of a block of an exact size, whose end marker may be that of a live block. The end marker
     /// leads to the start of a larger one. It is not trusted: the start marker must have the same size.
     #[inline]
-    fn free_before(&self, end: u64) -> Option<Extent> {
-        let start = match self.index.nearest_start_before(end) {
+    fn free_before(&self, next: Start) -> Option<Extent> {
+        let end = next.offset();
+        let start = match self.index.nearest_start_before(next) {
             Some(start) => start,
-            None if end <= HEADER => return None,
-            None => end.checked_sub(OVERHEAD)?.checked_sub(self.marker(end - WORD).n())?,
+            None if next <= Start::FIRST => return None,
+            None => Start::at(end.checked_sub(OVERHEAD)?.checked_sub(Marker(self.medium.load(end - WORD)).n())?),
         };
-        if self.index.state(start) != Some(State::Free) || end - start < OVERHEAD {
+        if self.index.state(start) != Some(State::Free) || end - start.offset() < OVERHEAD {
             return None;
         }
         let block = Extent::between(start, end);
@@ -578,38 +586,41 @@ impl<M: Medium> Heap<M> {
 
     /// Keeps `first_free` right. A free block was entered into the index.
     #[inline]
-    fn note_entered_free(&mut self, start: u64) {
-        if self.first_free == 0 || self.first_free > start {
-            self.first_free = start;
-        }
+    fn note_entered_free(&mut self, start: Start) {
+        self.first_free = self.first_free.min(start);
     }
 
     /// Keeps `first_free` right. A free block was removed from the index.
     #[inline]
-    fn note_removed_free(&mut self, start: u64) {
+    fn note_removed_free(&mut self, start: Start) {
         if self.first_free == start {
-            self.first_free = self.index.any_free().unwrap_or(0);
+            self.first_free = self.index.any_free().unwrap_or(Start::NOWHERE);
         }
     }
 }
 
 // Stores that operations share.
 impl<M: Medium> Heap<M> {
-    /// Publishes an operation: stores a start marker, or an intent in an end marker. Fails iff the barrier after it does; then the word
-    /// is as it was.
+    /// Publishes an operation: stores a start marker. Fails iff the barrier after it does; then the marker is as it was.
     #[inline]
-    fn publish(&mut self, at: u64, marker: Marker) -> Result<()> {
+    fn publish(&mut self, start: Start, marker: Marker) -> Result<()> {
+        self.publish_word(start.offset(), marker.0)
+    }
+
+    /// The same for any word: the intent in an end marker.
+    #[inline]
+    fn publish_word(&mut self, at: u64, word: u64) -> Result<()> {
         if !self.medium.is_durable() {
-            self.medium.store(at, marker.0);
+            self.medium.store(at, word);
             return Ok(());
         }
-        self.publish_durably(at, marker)
+        self.publish_durably(at, word)
     }
 
     #[inline(never)]
-    fn publish_durably(&mut self, at: u64, marker: Marker) -> Result<()> {
+    fn publish_durably(&mut self, at: u64, word: u64) -> Result<()> {
         let before = self.medium.load(at);
-        self.medium.store(at, marker.0);
+        self.medium.store(at, word);
         self.flush().inspect_err(|_| self.medium.store(at, before))
     }
 
@@ -628,10 +639,10 @@ impl<M: Medium> Heap<M> {
     /// Makes sure that the disk has space to divide `free`, a free block or the slack, at the end of `block` or to use all of it: for its
     /// markers, the part of `block` in it, and the start marker and the links of the rest.
     fn ensure_divisible(&mut self, free: Extent, block: Extent) -> Result<()> {
-        let is_slack = free.start == self.size; // which has no end marker
-        self.ensure_words([Some(free.start), (!is_slack).then_some(free.end_marker())])?;
+        let is_slack = free.start == self.end; // which has no end marker
+        self.ensure_words([Some(free.start.offset()), (!is_slack).then_some(free.end_marker())])?;
         let scratch_end = (block.end() + FREE_HEAD).min(free.end_marker());
-        self.medium.ensure_space(block.start.max(free.blob())..scratch_end, Bytes::Scratch)
+        self.medium.ensure_space(block.start.offset().max(free.blob())..scratch_end, Bytes::Scratch)
     }
 
     /// Clears start markers of blocks that do not exist any more.
@@ -644,8 +655,8 @@ impl<M: Medium> Heap<M> {
 }
 
 /// The size in the start marker at `start`. The marker may have been overwritten, so the size is any number.
-fn data_len_at(medium: &impl Medium, start: u64) -> u64 {
-    if start <= medium.end() - WORD { Marker(medium.load(start)).n() } else { 0 }
+fn data_len_at(medium: &impl Medium, start: Start) -> u64 {
+    if start.offset() <= medium.end() - WORD { medium.start_marker(start).n() } else { 0 }
 }
 
 fn put_link(medium: &mut impl Medium, at: u64, link: u64) -> Result<()> {

@@ -26,7 +26,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use self::slots::{CLOSED, FIRST, NEVER, Refused};
 use self::sync::{AtomicU64, Ordering};
 use super::error::{Error, Sharing};
-use super::format::{Extent, MIN_DATA, Marker, OVERHEAD, WORD, start_of};
+use super::format::{Extent, MIN_DATA, Marker, OVERHEAD, Start, WORD};
 use super::sabotage::{Rule, is_broken as is_left_out};
 use super::{Result, os, try_c_string};
 
@@ -526,17 +526,18 @@ impl Sections {
     /// `base` is where the first `size` bytes of the medium are mapped.
     #[inline]
     pub unsafe fn block(&self, base: NonNull<u8>, size: u64, blob: u64) -> Option<Extent> {
-        let start = start_of(blob);
-        if !slots::is_open(self.pin()) || blob % WORD != 0 || start >= size.checked_sub(WORD)? {
+        let start = Start::of_blob(blob);
+        let offset = start.offset();
+        if !slots::is_open(self.pin()) || blob % WORD != 0 || offset >= size.checked_sub(WORD)? {
             return None;
         }
         // SAFETY: an aligned word in the mapping, by the precondition; the file has it, as it is not cut while a reader is open.
         let marker = Marker(u64::from_be(unsafe {
-            base.add(start as usize).cast::<AtomicU64>().as_ref().load(Ordering::Acquire)
+            base.add(offset as usize).cast::<AtomicU64>().as_ref().load(Ordering::Acquire)
         }));
         // It may be free: then it is held.
         let block = Extent { start, data_len: marker.n() };
-        let fits = block.data_len >= MIN_DATA && block.data_len <= (size - start).checked_sub(OVERHEAD)?;
+        let fits = block.data_len >= MIN_DATA && block.data_len <= (size - offset).checked_sub(OVERHEAD)?;
         fits.then_some(block)
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Access to the bytes of a medium: its length, loads and stores, space on the disk, order and durability of writes. This file does not
-//! know the meaning of the bytes.
+//! Access to the bytes of a medium: its length, loads and stores, space on the disk, order and durability of writes. Of
+//! the meaning of the bytes this file knows only that start markers are words.
 //!
 //! [`FileMedium`] is a locked file under one shared mapping. `space` knows which of its pages have space on the disk, `os` has the system
 //! calls.
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 use self::space::Space;
 use super::error::Sharing;
-use super::format::Extent;
+use super::format::{Extent, Marker, Start};
 use super::live::slots::NEVER;
 use super::live::{Readers, Seat, Sections, Writer};
 use super::os::{Descriptor, Flusher, MappedFile};
@@ -40,6 +40,16 @@ pub trait Medium {
             self.store(at, new);
         }
         is_there
+    }
+    /// Reads a start marker.
+    #[inline]
+    fn start_marker(&self, start: Start) -> Marker {
+        Marker(self.load(start.offset()))
+    }
+    /// Writes a start marker, as `store`.
+    #[inline]
+    fn store_start(&mut self, start: Start, marker: Marker) {
+        self.store(start.offset(), marker.0);
     }
     /// Fetches a range that will be read soon from memory, in one stream and not by one dependent cache miss after the other.
     fn prefetch(&self, from: u64, to: u64);

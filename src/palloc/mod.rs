@@ -850,7 +850,7 @@ pub(crate) fn salvage_c(path: &CStr, copy: &CStr, flags: Flags, mut report: impl
         lost_is_free: flags.contains(Flags::LOST_IS_FREE),
         odd: false,
         stand_ins: 0,
-        run_at: 0,
+        run_at: format::Start::FIRST,
     };
     salvager.mend(stored)?;
     let (mut found, stand_ins) = (salvager.found, salvager.stand_ins);

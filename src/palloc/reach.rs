@@ -7,11 +7,16 @@
 use std::ffi::CStr;
 use std::ops::ControlFlow;
 
-use super::format::{Extent, MIN_BLOCK, start_of};
+use super::format::{Extent, MIN_BLOCK, Start};
 use super::free_index::State;
 use super::{Block, Palloc, Result};
 
 const BITS: u64 = u64::BITS as u64;
+
+/// The slot in which a block starts.
+fn slot_of(start: Start) -> u64 {
+    start.offset() / MIN_BLOCK
+}
 
 struct Reach<'a> {
     medium: &'a Palloc,
@@ -29,7 +34,7 @@ impl<'a> Reach<'a> {
         unreached.try_reserve_exact(words)?;
         unreached.resize(words, 0);
         for (start, _) in heap.index.blocks().filter(|&(_, state)| state == State::Live) {
-            let slot = start / MIN_BLOCK;
+            let slot = slot_of(start);
             unreached[(slot / BITS) as usize] |= 1 << (slot % BITS);
         }
         drop(heap);
@@ -48,7 +53,7 @@ impl<'a> Reach<'a> {
         if blob != ptr {
             dangling(ptr, c"it is inside of a blob, which is kept");
         }
-        let slot = start_of(blob) / MIN_BLOCK;
+        let slot = slot_of(Start::of_blob(blob));
         let bit = 1 << (slot % BITS);
         if let Some(word) = self.unreached.get_mut((slot / BITS) as usize).filter(|word| **word & bit != 0) {
             self.stack.try_reserve(1)?;
@@ -70,7 +75,7 @@ impl<'a> Reach<'a> {
             slot += u64::from(bits.trailing_zeros());
             let heap = self.medium.lock();
             match heap.block_from(slot * MIN_BLOCK)? {
-                Some(block) if !block.is_free && start_of(block.ptr) / MIN_BLOCK == slot => return Ok(Some(block)),
+                Some(block) if !block.is_free && slot_of(Start::of_blob(block.ptr)) == slot => return Ok(Some(block)),
                 _ => slot += 1,
             }
         }
@@ -114,7 +119,7 @@ impl Palloc {
             if answer.is_break() {
                 return Ok(answer);
             }
-            from = start_of(block.ptr) / MIN_BLOCK * MIN_BLOCK + MIN_BLOCK;
+            from = (slot_of(Start::of_blob(block.ptr)) + 1) * MIN_BLOCK;
         }
         Ok(ControlFlow::Continue(()))
     }

@@ -18,7 +18,7 @@
 //! does not lead anywhere. The CRC covers the offset of the log, the sequence and the units. A tag whose record is another one counts as
 //! RESERVED.
 
-use super::format::{Extent, Intent, WORD};
+use super::format::{Extent, Intent, Start, WORD};
 use super::medium::Medium;
 use super::sabotage::{Rule, is_broken};
 
@@ -51,12 +51,12 @@ pub const fn idle_tag(place: u64) -> u64 {
     RESERVED | place
 }
 
-/// Whether the live block at `start` with `data_len` bytes is a log, which nobody owns: its end marker is a tag. COMMITTED is one in front of a record only, whole
-/// or not: bytes of a program could look like it.
-pub fn is_log(medium: &impl Medium, start: u64, data_len: u64) -> bool {
-    let place = start + WORD + data_len;
+/// Whether this live block is a log, which nobody owns: its end marker is a tag. COMMITTED is one in front of a record only, whole or not:
+/// bytes of a program could look like it.
+pub fn is_log(medium: &impl Medium, block: Extent) -> bool {
+    let place = block.end_marker();
     let word = medium.load(place);
-    word == idle_tag(place) || (word & !OFFSET_MASK == COMMITTED && medium.load(start + WORD) >> 32 == MAGIC as u64)
+    word == idle_tag(place) || (word & !OFFSET_MASK == COMMITTED && medium.load(block.blob()) >> 32 == MAGIC as u64)
 }
 
 /// Whether the word in the end marker at `place` can be that of a log.
@@ -79,11 +79,11 @@ pub const fn units_of(len: usize) -> usize {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Change {
     /// The free block at `block` gets the start marker `marker`: that of the first of the blocks that it was divided into.
-    Mark { block: u64, marker: u64 },
+    Mark { block: Start, marker: u64 },
     /// The live block at `block` becomes free.
-    Free { block: u64 },
+    Free { block: Start },
     /// The `len` bytes in the units behind this one are stored at `at`, in the live block at `block`.
-    Store { block: u64, at: u64, len: u16 },
+    Store { block: Start, at: u64, len: u16 },
 }
 
 impl Change {
@@ -94,15 +94,15 @@ impl Change {
     /// The unit as two words.
     pub const fn encode(self) -> [u64; 2] {
         match self {
-            Change::Mark { block, marker } => [Self::MARK << 48 | block, !marker],
-            Change::Free { block } => [Self::FREE << 48 | block, !0],
-            Change::Store { block, at, len } => [Self::STORE << 48 | block, !(at << 16 | len as u64)],
+            Change::Mark { block, marker } => [Self::MARK << 48 | block.offset(), !marker],
+            Change::Free { block } => [Self::FREE << 48 | block.offset(), !0],
+            Change::Store { block, at, len } => [Self::STORE << 48 | block.offset(), !(at << 16 | len as u64)],
         }
     }
 
     /// The change in a unit, if it is one.
     pub const fn decode(unit: [u64; 2]) -> Option<Change> {
-        let (block, value) = (unit[0] & OFFSET_MASK, !unit[1]);
+        let (block, value) = (Start::at(unit[0] & OFFSET_MASK), !unit[1]);
         match unit[0] >> 48 {
             Self::MARK => Some(Change::Mark { block, marker: value }),
             Self::FREE => Some(Change::Free { block }),
@@ -123,7 +123,7 @@ impl Change {
 /// Writes a record into a log, from its units on.
 pub struct Writer {
     /// Where the log's block starts.
-    log: u64,
+    log: Start,
     sequence: u64,
     units: u32,
     crc: crc32fast::Hasher,
@@ -131,16 +131,16 @@ pub struct Writer {
 
 impl Writer {
     /// Begins the record with this sequence in the log whose block starts at `log`.
-    pub fn new(log: u64, sequence: u64) -> Writer {
+    pub fn new(log: Start, sequence: u64) -> Writer {
         let mut crc = crc32fast::Hasher::new();
-        crc.update(&unit_bytes([log, sequence]));
+        crc.update(&unit_bytes([log.offset(), sequence]));
         Writer { log, sequence, units: 0, crc }
     }
 
     /// Appends whole units.
     pub fn units(&mut self, medium: &mut impl Medium, bytes: &[u8]) {
         debug_assert!(bytes.len() % UNIT as usize == 0);
-        medium.write(self.log + WORD + HEAD + self.units as u64 * UNIT, bytes);
+        medium.write(self.log.blob() + HEAD + self.units as u64 * UNIT, bytes);
         self.crc.update(bytes);
         self.units += (bytes.len() / UNIT as usize) as u32;
     }
@@ -148,9 +148,10 @@ impl Writer {
     /// Completes the record, and returns the tag that commits it.
     pub fn finish(self, medium: &mut impl Medium) -> u64 {
         let crc = self.crc.finalize();
-        medium.store(self.log + WORD, (MAGIC as u64) << 32 | self.units as u64);
-        medium.store(self.log + 2 * WORD, SEQUENCE | self.sequence);
-        medium.store(self.log + 3 * WORD, CRC | crc as u64);
+        let head = [(MAGIC as u64) << 32 | self.units as u64, SEQUENCE | self.sequence, CRC | crc as u64];
+        for (at, word) in (self.log.blob()..).step_by(WORD as usize).zip(head) {
+            medium.store(at, word);
+        }
         committed_tag(crc, self.sequence)
     }
 }
@@ -172,18 +173,19 @@ pub struct Record {
     /// Later transactions have higher ones.
     pub sequence: u64,
     /// Where the block of its log starts.
-    pub log: u64,
+    pub log: Start,
     units: u32,
 }
 
 impl Record {
-    /// The record in the live block at `log` with `data_len` bytes of data, if its end marker says that it is committed.
-    pub fn find(medium: &impl Medium, log: u64, data_len: u64) -> Option<Record> {
-        let tag = medium.load(log + WORD + data_len);
+    /// The record in this live block, if its end marker says that it is committed.
+    pub fn find(medium: &impl Medium, block: Extent) -> Option<Record> {
+        let Extent { start: log, data_len } = block;
+        let tag = medium.load(block.end_marker());
         if tag & !OFFSET_MASK != COMMITTED || data_len < HEAD {
             return None;
         }
-        let [head, sequence, crc] = [1, 2, 3].map(|i| medium.load(log + i * WORD));
+        let [head, sequence, crc] = [0, 1, 2].map(|i| medium.load(log.blob() + i * WORD));
         let (units, crc, sequence) = (head as u32, crc ^ CRC, sequence ^ SEQUENCE);
         let is_one = (head >> 32) as u32 == MAGIC && sequence < 1 << 48 && crc <= u32::MAX.into();
         if !is_one || units as u64 > (data_len - HEAD) / UNIT || committed_tag(crc as u32, sequence) != tag {
@@ -195,7 +197,7 @@ impl Record {
 
     fn crc(&self, medium: &impl Medium) -> u32 {
         let mut crc = crc32fast::Hasher::new();
-        crc.update(&unit_bytes([self.log, self.sequence]));
+        crc.update(&unit_bytes([self.log.offset(), self.sequence]));
         let mut piece = [0; 1024];
         let (mut at, end) = (self.unit(0), self.unit(self.units));
         while at < end {
@@ -209,7 +211,7 @@ impl Record {
 
     /// Where a unit is.
     fn unit(&self, number: u32) -> u64 {
-        self.log + WORD + HEAD + number as u64 * UNIT
+        self.log.blob() + HEAD + number as u64 * UNIT
     }
 
     /// The change in the unit of this number, where its bytes are on the medium, and the number of the unit behind. None at the end,

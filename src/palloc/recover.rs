@@ -16,7 +16,7 @@ use self::repair::{find_unfinished, read_only_chain, repair};
 use self::survey::survey;
 pub use self::survey::{Rest, rest_at};
 use super::error::Error;
-use super::format::{DYNAMIC, EXTENDED, Extent, HEADER, MIN_BLOCK, Marker, SYNC, header, header_flags};
+use super::format::{DYNAMIC, EXTENDED, Extent, HEADER, MIN_BLOCK, Marker, SYNC, Start, header, header_flags};
 use super::free_index::{FreeIndex, State};
 use super::heap::Heap;
 use super::medium::{Bytes, Medium};
@@ -94,23 +94,23 @@ fn is_dynamic(medium: &impl Medium, stored: u32) -> bool {
 pub fn beside_writer<M: Medium>(medium: M) -> Result<(Heap<M>, u32)> {
     let stored = Some(&medium).filter(|medium| medium.end() >= HEADER).and_then(|medium| header_flags(medium.head()));
     let stored = stored.ok_or(Error::NotAMedium)?;
-    let (index, size, overlay) = (FreeIndex::new(), medium.end(), Overlay::default());
-    Ok(heap(medium, Opened { index, size, overlay }, stored, false))
+    let (index, end, overlay) = (FreeIndex::new(), Start::at(medium.end()), Overlay::default());
+    Ok(heap(medium, Opened { index, end, overlay }, stored, false))
 }
 
 fn heap<M: Medium>(medium: M, opened: Opened, stored: u32, writable: bool) -> (Heap<M>, u32) {
-    let Opened { index, size, overlay } = opened;
+    let Opened { index, end, overlay } = opened;
     // The logs of a medium that is read only are shown as free. (A walk along all blocks: no other medium needs it.)
     let reserved = || index.blocks().find(|&(_, state)| state == State::Reserved).map(|(start, _)| start);
-    let first_free = index.first_free().or_else(|| if writable { None } else { reserved() }).unwrap_or(0);
+    let first_free = index.first_free().or_else(|| if writable { None } else { reserved() }).unwrap_or(Start::NOWHERE);
     let dynamic = is_dynamic(&medium, stored);
-    let (exact, zeros_from, failed_sync) = (false, size, None);
+    let (exact, zeros_from, failed_sync) = (false, end.offset(), None);
     let (tx, turns, keeping, held) = Default::default();
     (
         Heap {
             medium,
             index,
-            size,
+            end,
             dynamic,
             writable,
             first_free,
@@ -155,7 +155,7 @@ fn overwrite(medium: &mut impl Medium, flags: Flags) -> Result<()> {
     if is_dynamic(medium, flags.bits()) {
         medium.set_end(HEADER)?;
     } else if medium.end() >= HEADER + MIN_BLOCK {
-        let all = Extent::between(HEADER, medium.end());
+        let all = Extent::between(Start::FIRST, medium.end());
         make_block(medium, all, true)?;
         medium.barrier()?;
     } else if medium.end() != HEADER {
@@ -170,7 +170,7 @@ fn overwrite(medium: &mut impl Medium, flags: Flags) -> Result<()> {
 struct Opened {
     index: FreeIndex,
     /// The end of the last block.
-    size: u64,
+    end: Start,
     overlay: Overlay,
 }
 
@@ -178,11 +178,11 @@ struct Opened {
 #[derive(Default)]
 pub struct Overlay {
     /// The block that an operation which was cut off was to change.
-    unfinished: Option<(u64, Marker)>,
+    unfinished: Option<(Start, Marker)>,
     /// The free block that a shrink was to leave behind it.
-    rest: Option<(u64, Marker)>,
+    rest: Option<(Start, Marker)>,
     /// The last block, which leads beyond the end of the file.
-    last: Option<(u64, Marker)>,
+    last: Option<(Start, Marker)>,
 }
 
 impl Overlay {
@@ -192,7 +192,7 @@ impl Overlay {
     }
 
     /// The marker for the block at `start`, if that would have another one.
-    pub fn marker(&self, start: u64) -> Option<Marker> {
+    pub fn marker(&self, start: Start) -> Option<Marker> {
         let mut markers = [self.unfinished, self.rest, self.last].into_iter().flatten();
         markers.find(|&(other, _)| other == start).map(|(_, marker)| marker)
     }
@@ -204,9 +204,9 @@ fn open_chain(medium: &mut impl Medium, stored: u32, writable: bool) -> Result<O
     let mut index = FreeIndex::new();
     let found = survey(medium, dynamic, &mut index)?;
     if found.rest == Rest::Nothing && !found.untidy {
-        return Ok(Opened { index, size: found.end, overlay: Overlay::default() });
+        return Ok(Opened { index, end: found.end, overlay: Overlay::default() });
     }
-    if found.end == HEADER && !dynamic {
+    if found.end == Start::FIRST && !dynamic {
         // An initialization that was cut off. (A dynamic medium is one already, with nothing in it.)
         if medium.end() < HEADER + MIN_BLOCK {
             return Err(Error::Incompatible(TOO_SMALL));
@@ -217,7 +217,7 @@ fn open_chain(medium: &mut impl Medium, stored: u32, writable: bool) -> Result<O
     // A power cut may leave an intent and a record: an operation takes the last record back without waiting for the disk. All changes of
     // that record are on the disk then, so doing it again changes no block of the intent.
     let unfinished = find_unfinished(medium, &index, found.end);
-    let found = if replay::finish(medium, &mut index, found.end, writable)? {
+    let found = if replay::finish(medium, &mut index, found.end.offset(), writable)? {
         index = FreeIndex::new();
         survey(medium, dynamic, &mut index)?
     } else {
@@ -230,7 +230,7 @@ fn open_chain(medium: &mut impl Medium, stored: u32, writable: bool) -> Result<O
     repair(medium, found, unfinished, dynamic)?;
     let mut index = FreeIndex::new();
     let found = survey(medium, dynamic, &mut index)?;
-    Ok(Opened { index, size: found.end, overlay: Overlay::default() })
+    Ok(Opened { index, end: found.end, overlay: Overlay::default() })
 }
 
 /// Whether every operation is to be durable: asked for now, or by a program that stored it in the header.

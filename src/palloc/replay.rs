@@ -4,7 +4,7 @@
 use super::Result;
 use super::chain::{Chain, ChainBlock, block_at};
 use super::error::Error;
-use super::format::{Extent, HEADER, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, WORD};
+use super::format::{Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, Start, WORD};
 use super::free_index::{FreeIndex, State};
 use super::medium::{Bytes, Medium};
 use super::record::{self, Change, Record, is_inside, put};
@@ -19,20 +19,20 @@ const _: () = assert!(MAX_RECORDS >= 2);
 pub fn finish(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writable: bool) -> Result<bool> {
     let mut records = [None; MAX_RECORDS];
     let (mut count, mut logs) = (0, 0);
-    let mut start = HEADER;
+    let mut start = Start::FIRST;
     while let Some(ChainBlock { block, is_free }) = block_at(medium, start, end) {
-        start = block.end();
-        if is_free || !record::is_log(medium, block.start, block.data_len) {
+        start = block.next();
+        if is_free || !record::is_log(medium, block) {
             continue;
         }
         logs += 1;
         if writable {
-            medium.ensure_space(block.start..block.blob(), Bytes::Keep)?;
+            medium.ensure_space(block.start.marker(), Bytes::Keep)?;
         }
-        if let Some(record) = Record::find(medium, block.start, block.data_len) {
+        if let Some(record) = Record::find(medium, block) {
             *records
                 .get_mut(count)
-                .ok_or(Error::Damaged { offset: block.start, what: "too many transactions are recorded" })? =
+                .ok_or(Error::Damaged { offset: block.start.offset(), what: "too many transactions are recorded" })? =
                 Some(record);
             count += 1;
         }
@@ -55,18 +55,18 @@ pub fn finish(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writabl
     }
     for record in records.iter().flatten().filter(|_| writable) {
         medium.barrier()?;
-        medium.store(record.log, Marker::free(Marker(medium.load(record.log)).n()).0);
+        medium.store_start(record.log, Marker::free(medium.start_marker(record.log).n()));
     }
-    let mut start = HEADER;
+    let mut start = Start::FIRST;
     while let Some(ChainBlock { block, is_free }) = block_at(medium, start, end) {
-        if !is_free && record::is_log(medium, block.start, block.data_len) {
+        if !is_free && record::is_log(medium, block) {
             if writable {
-                medium.store(block.start, Marker::free(block.data_len).0);
+                medium.store_start(block.start, Marker::free(block.data_len));
             } else {
                 index.put_reserved(block.start);
             }
         }
-        start = block.end();
+        start = block.next();
     }
     Ok(writable)
 }
@@ -78,7 +78,7 @@ fn reserve(medium: &mut impl Medium, record: Record) -> Result<()> {
         number = next;
         let (at, len) = match change {
             Change::Store { at, len, .. } => (at, len.into()),
-            Change::Mark { block, .. } | Change::Free { block } => (block, WORD),
+            Change::Mark { block, .. } | Change::Free { block } => (block.offset(), WORD),
         };
         // A change that leads beyond the medium is not done.
         if at + len <= medium.end() {
@@ -101,8 +101,8 @@ fn replay(medium: &mut impl Medium, index: &mut FreeIndex, record: Record, writa
         if index.state(start) != Some(wanted) {
             continue;
         }
-        let block = Extent { start, data_len: Marker(medium.load(start)).n() };
-        if wanted == State::Live && record::is_log(medium, start, block.data_len) {
+        let block = Extent { start, data_len: medium.start_marker(start).n() };
+        if wanted == State::Live && record::is_log(medium, block) {
             continue;
         }
         if let Change::Store { at, len, .. } = change {
@@ -121,7 +121,7 @@ fn replay(medium: &mut impl Medium, index: &mut FreeIndex, record: Record, writa
         }
         match change {
             Change::Mark { marker, .. } => {
-                index.remove_free(block, |start| Marker(medium.load(start)).n());
+                index.remove_free(block, |start| medium.start_marker(start).n());
                 let mut new_marker = Marker(marker);
                 let mut new_start = start;
                 loop {
@@ -132,16 +132,16 @@ fn replay(medium: &mut impl Medium, index: &mut FreeIndex, record: Record, writa
                     } else {
                         index.put_live(new_start)
                     }
-                    new_start = new_block.end();
-                    if new_start == block.end() {
+                    new_start = new_block.next();
+                    if new_start == block.next() {
                         break;
                     }
-                    new_marker = Marker(medium.load(new_start));
+                    new_marker = medium.start_marker(new_start);
                 }
-                medium.store(start, marker);
+                medium.store_start(start, Marker(marker));
             }
             _ => {
-                medium.store(start, Marker::free(block.data_len).0);
+                medium.store_start(start, Marker::free(block.data_len));
                 index.add_free(block);
             }
         }
@@ -170,11 +170,12 @@ fn store(medium: &mut impl Medium, to: u64, from: u64, len: u64, writable: bool)
 }
 
 /// Whether from the block at `start`, if it had the start marker `first`, sizes that fit lead exactly to `end`.
-fn leads_on(medium: &impl Medium, start: u64, first: Marker, end: u64) -> bool {
-    if end - start < MIN_BLOCK || !(MIN_DATA..=end - start - OVERHEAD).contains(&first.n()) {
+fn leads_on(medium: &impl Medium, start: Start, first: Marker, end: u64) -> bool {
+    let len = end - start.offset();
+    if len < MIN_BLOCK || !(MIN_DATA..=len - OVERHEAD).contains(&first.n()) {
         return false;
     }
-    let mut chain = Chain::new(medium, Extent { start, data_len: first.n() }.end(), end);
+    let mut chain = Chain::new(medium, Extent { start, data_len: first.n() }.next(), end);
     while chain.next().is_some() {}
     chain.is_whole()
 }

@@ -22,7 +22,7 @@ use std::ffi::CStr;
 use super::chain::{Chain, ChainBlock, block_at};
 use super::error::Error;
 use super::format::{DYNAMIC, EXTENDED, SYNC, header, header_flags};
-use super::format::{Extent, HEADER, Intent, MIN_BLOCK, Marker, OVERHEAD, STEP, WORD, in_step};
+use super::format::{Extent, HEADER, Intent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, STEP, Start, WORD};
 use super::medium::{Bytes, Medium};
 use super::record::{self, Record};
 use super::recover::{Rest, make_block, rest_at};
@@ -51,7 +51,7 @@ pub struct Salvager<'a, M, R> {
     /// Live blocks that stand for lost ranges.
     pub stand_ins: u64,
     /// The run that was found last: the nearest one behind all places before it.
-    pub run_at: u64,
+    pub run_at: Start,
 }
 
 impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
@@ -68,13 +68,13 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
     }
 
     fn mend_chain(&mut self) -> Result<()> {
-        let end = self.medium.end();
-        let (mut at, mut records) = (HEADER, 0);
-        while at < end.min(self.zeros_from) {
+        let stop = Start::at(self.medium.end().min(self.zeros_from));
+        let (mut at, mut records) = (Start::FIRST, 0);
+        while at < stop {
             at = match self.whole_at(at) {
                 Some(found) => {
                     self.mend_whole(found, &mut records)?;
-                    found.block.end()
+                    found.block.next()
                 }
                 None => self.mend_at(at)?,
             };
@@ -92,7 +92,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
                 make_block(self.medium, found.block, false)?;
                 self.healed(start, c"the markers disagree on whether the block is free: it is kept");
             }
-        } else if Record::find(self.medium, start, data_len).is_some() {
+        } else if Record::find(self.medium, found.block).is_some() {
             *records += 1;
             if *records > MAX_RECORDS {
                 make_block(self.medium, found.block, false)?;
@@ -106,9 +106,9 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
     ///
     /// Finds `next`: the nearest place with a run of whole blocks. Without one, the end of the file if all markers up to there can be mended;
     /// else the nearest shorter run.
-    fn mend_at(&mut self, at: u64) -> Result<u64> {
-        let end = self.medium.end();
-        if self.run_at < at + MIN_BLOCK {
+    fn mend_at(&mut self, at: Start) -> Result<Start> {
+        let end = Start::at(self.medium.end());
+        if self.run_at < at.plus(MIN_BLOCK) {
             self.run_at = match self.next_run(at, RUN, false) {
                 Some(next) => next,
                 None if self.mend_between(at, end)? => return Ok(end),
@@ -130,7 +130,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
     /// 6. Else looks between `at` and `reached` for a place from which start markers lead to `reached`, mends the end markers, and goes on
     ///    with 3 from there.
     /// 7. Without such a place, the range from `at` to `reached` is lost.
-    fn mend_to(&mut self, at: u64, mut next: u64) -> Result<u64> {
+    fn mend_to(&mut self, at: Start, mut next: Start) -> Result<Start> {
         if self.mend_between(at, next)? {
             return Ok(next);
         }
@@ -143,7 +143,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
             next = reached;
         }
         let (reached, blocks) = self.lead_on(at, next);
-        if blocks >= RUN && (reached == next || next - reached >= MIN_BLOCK) {
+        if blocks >= RUN && (reached == next || next >= reached.plus(MIN_BLOCK)) {
             self.mend_ends(at, reached)?;
             return Ok(reached);
         }
@@ -161,7 +161,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
             match self.next_known(at, from, reached) {
                 Some((island, false)) => return self.mend_to(at, island),
                 Some((end, true)) => {
-                    self.mend_start(Extent::between(from, end))?;
+                    self.mend_start(Extent::between(from, end.offset()))?;
                     self.mend_ends(at, from)?;
                     return Ok(end);
                 }
@@ -178,7 +178,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
 
     /// Mends the blocks between two places, if start markers lead from the one to where end markers lead back from the other. Returns
     /// whether they do.
-    fn mend_between(&mut self, at: u64, next: u64) -> Result<bool> {
+    fn mend_between(&mut self, at: Start, next: Start) -> Result<bool> {
         let (reached, _) = self.lead_back(at, next);
         if self.lead_on(at, reached).0 != reached {
             return Ok(false);
@@ -189,14 +189,14 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
     }
 
     /// How far start markers lead from `at`, at most to `stop`, and over how many blocks.
-    fn lead_on(&self, at: u64, stop: u64) -> (u64, u32) {
-        let mut chain = Chain::new(self.medium, at, stop);
+    fn lead_on(&self, at: Start, stop: Start) -> (Start, u32) {
+        let mut chain = Chain::new(self.medium, at, stop.offset());
         let blocks = chain.by_ref().count();
         (chain.end, blocks as u32)
     }
 
     /// How far end markers lead back from `next`, at most to `at`, and over how many blocks.
-    fn lead_back(&self, at: u64, next: u64) -> (u64, u32) {
+    fn lead_back(&self, at: Start, next: Start) -> (Start, u32) {
         let (mut reached, mut blocks) = (next, 0);
         while let Some(start) = self.start_before(at, reached) {
             (reached, blocks) = (start, blocks + 1);
@@ -204,45 +204,47 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
         (reached, blocks)
     }
 
-    /// The start of the block that ends at `end`, by its end marker, as `start_by_end_marker`. None if that is stale: slack has an old end
+    /// The start of the block before `next`, by its end marker, as `start_by_end_marker`. None if that is stale: slack has an old end
     /// marker, which leads to where slack began before a block was allocated there.
-    fn start_before(&self, at: u64, end: u64) -> Option<u64> {
-        let start = self.start_by_end_marker(at, end)?;
-        let is_stale = |found: ChainBlock| found.block.end() != end;
+    fn start_before(&self, at: Start, next: Start) -> Option<Start> {
+        let start = self.start_by_end_marker(at, next)?;
+        let is_stale = |found: ChainBlock| found.block.next() != next;
         (!self.whole_at(start).is_some_and(is_stale)).then_some(start)
     }
 
     /// Mends the start markers of the blocks from `from` to `to`. Precondition: the end markers lead from `to` to `from`.
-    fn mend_starts(&mut self, from: u64, to: u64) -> Result<()> {
+    fn mend_starts(&mut self, from: Start, to: Start) -> Result<()> {
         let mut reached = to;
         while let Some(start) = self.start_by_end_marker(from, reached) {
-            self.mend_start(Extent::between(start, reached))?;
+            self.mend_start(Extent::between(start, reached.offset()))?;
             reached = start;
         }
         Ok(())
     }
 
     /// Mends the end markers of the blocks from `from` to `to`. Precondition: the start markers lead from `from` to `to`.
-    fn mend_ends(&mut self, from: u64, to: u64) -> Result<()> {
+    fn mend_ends(&mut self, from: Start, to: Start) -> Result<()> {
         let mut start = from;
-        while let Some(found) = block_at(self.medium, start, to) {
+        while let Some(found) = block_at(self.medium, start, to.offset()) {
             if !self.is_whole(found) {
-                self.put(found.block.end_marker(), found.marker())?;
+                let end_marker = found.block.end_marker();
+                self.medium.ensure_space(end_marker..end_marker + WORD, Bytes::Keep)?;
+                self.medium.store(end_marker, found.marker().0);
                 self.healed(start, c"the end marker was damaged, and is that of the start marker");
             }
-            start = found.block.end();
+            start = found.block.next();
         }
         Ok(())
     }
 
     /// The nearest place behind the block at `at` from which `run` whole blocks follow each other, or fewer that lead to the end. With
     /// `to_zeros`, those that lead to the zeros at the end count too.
-    fn next_run(&mut self, at: u64, run: u32, to_zeros: bool) -> Option<u64> {
-        let end = self.medium.end();
-        let found = (!self.odd && in_step(at)).then(|| self.run_from(at + MIN_BLOCK, end, STEP, run, to_zeros));
+    fn next_run(&mut self, at: Start, run: u32, to_zeros: bool) -> Option<Start> {
+        let (from, end) = (at.plus(MIN_BLOCK), Start::at(self.medium.end()));
+        let found = (!self.odd && at.is_in_step()).then(|| self.run_from(from, end, STEP, run, to_zeros));
         match found.flatten() {
-            None if at + MIN_BLOCK < end => {
-                let odd = self.run_from(at + MIN_BLOCK, end, 1, run, to_zeros);
+            None if from < end => {
+                let odd = self.run_from(from, end, 1, run, to_zeros);
                 self.odd |= odd.is_some();
                 odd
             }
@@ -251,26 +253,29 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
     }
 
     /// The same at or behind `from`, and at least a block before `stop`.
-    fn run_from(&self, from: u64, stop: u64, step: u64, run: u32, to_zeros: bool) -> Option<u64> {
-        self.places(from, stop.saturating_sub(MIN_BLOCK), step).find(|&at| self.is_run(at, run, to_zeros))
+    fn run_from(&self, from: Start, stop: Start, step: u64, run: u32, to_zeros: bool) -> Option<Start> {
+        let last = Start::at(stop.offset().saturating_sub(MIN_BLOCK));
+        self.places(from, last, step).find(|&at| self.is_run(at, run, to_zeros))
     }
 
     /// The nearest place behind the block at `at`, at most `stop`, from which a short run follows, and false; or before which an end marker
     /// leads back to `from`, and true.
-    fn next_known(&self, at: u64, from: u64, stop: u64) -> Option<(u64, bool)> {
+    fn next_known(&self, at: Start, from: Start, stop: Start) -> Option<(Start, bool)> {
         let step = if self.odd { 1 } else { STEP };
-        let leads_back =
-            |end: u64| end >= from + MIN_BLOCK && Marker(self.medium.load(end - WORD)).n() == end - from - OVERHEAD;
-        self.places(at + MIN_BLOCK, stop, step).find_map(|place| match leads_back(place) {
+        let leads_back = |next: Start| {
+            let end_marker = || Marker(self.medium.load(next.offset() - WORD));
+            next >= from.plus(MIN_BLOCK) && end_marker().n() == Extent::between(from, next.offset()).data_len
+        };
+        self.places(at.plus(MIN_BLOCK), stop, step).find_map(|place| match leads_back(place) {
             true => Some((place, true)),
             false => (place < stop && self.is_run(place, SHORT_RUN, false)).then_some((place, false)),
         })
     }
 
     /// The places from `from` to `stop` where a block can start or end. There is none in holes, nor in the zeros at the end.
-    fn places(&self, from: u64, stop: u64, step: u64) -> impl Iterator<Item = u64> + '_ {
-        let stop = stop.min(self.zeros_from + WORD);
-        let mut next = from;
+    fn places(&self, from: Start, stop: Start, step: u64) -> impl Iterator<Item = Start> + '_ {
+        let stop = stop.offset().min(self.zeros_from + WORD);
+        let mut next = from.offset();
         std::iter::from_fn(move || {
             let at = next;
             next += step;
@@ -278,28 +283,29 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
                 let data = self.medium.data_from(next.min(self.medium.end()));
                 next += data.saturating_sub(next) / STEP * STEP;
             }
-            (at <= stop).then_some(at)
+            (at <= stop).then(|| Start::at(at))
         })
     }
 
-    fn is_run(&self, from: u64, run: u32, to_zeros: bool) -> bool {
+    fn is_run(&self, from: Start, run: u32, to_zeros: bool) -> bool {
         let (mut at, mut blocks) = (from, 0);
         while let Some(found) = self.whole_at(at) {
-            (at, blocks) = (found.block.end(), blocks + 1);
+            (at, blocks) = (found.block.next(), blocks + 1);
             if blocks == run {
                 return true;
             }
         }
-        blocks > 0 && (at == self.medium.end() || (to_zeros && at >= self.zeros_from))
+        let reached = at.offset();
+        blocks > 0 && (reached == self.medium.end() || (to_zeros && reached >= self.zeros_from))
     }
 
     /// Walks from `from`, where a block starts, back to `at` by end markers. On the way, mends the start markers of single blocks.
     /// Returns where the blocks that it passed begin.
-    fn walk_back(&mut self, at: u64, from: u64) -> Result<u64> {
+    fn walk_back(&mut self, at: Start, from: Start) -> Result<Start> {
         let mut reached = from;
         while let Some(start) = self.start_before(at, reached) {
-            let block = Extent::between(start, reached);
-            let is_right = Marker(self.medium.load(start)).n() == block.data_len;
+            let block = Extent::between(start, reached.offset());
+            let is_right = self.medium.start_marker(start).n() == block.data_len;
             if !is_right && start != at && !self.whole_before(at, start) {
                 break;
             }
@@ -311,117 +317,115 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
 
     /// Makes the start marker of the block that of its end marker, if its size is another one.
     fn mend_start(&mut self, block: Extent) -> Result<()> {
-        if Marker(self.medium.load(block.start)).n() != block.data_len {
+        if self.medium.start_marker(block.start).n() != block.data_len {
             let end_marker = Marker(self.medium.load(block.end_marker()));
             let marker = if end_marker.is_free() { end_marker } else { Marker::live(block.data_len) };
-            self.put(block.start, marker)?;
+            self.medium.ensure_space(block.start.marker(), Bytes::Keep)?;
+            self.medium.store_start(block.start, marker);
             self.healed(block.start, c"the start marker was damaged, and is that of the end marker");
         }
         Ok(())
     }
 
-    /// The start of the block that ends at `end`, by its end marker. None if that leads before `at`, or is no size.
-    fn start_by_end_marker(&self, at: u64, end: u64) -> Option<u64> {
-        let room = end.checked_sub(at)?.checked_sub(MIN_BLOCK)?;
-        let n = Marker(self.medium.load(end - WORD)).n();
-        let start = match n.checked_sub(MIN_BLOCK - OVERHEAD) {
-            Some(more) if more <= room => end - OVERHEAD - n,
-            _ => self.start_of_tagged(at, end)?,
+    /// The start of the block before `next`, by its end marker. None if that leads before `at`, or is no size.
+    fn start_by_end_marker(&self, at: Start, next: Start) -> Option<Start> {
+        let end = next.offset();
+        let longest = end.checked_sub(at.offset())?.checked_sub(MIN_BLOCK)? + MIN_DATA;
+        let data_len = Marker(self.medium.load(end - WORD)).n();
+        let start = if (MIN_DATA..=longest).contains(&data_len) {
+            Start::at(end - OVERHEAD - data_len)
+        } else {
+            self.start_of_tagged(at, end)?
         };
-        (start == at || start - at >= MIN_BLOCK).then_some(start)
+        (start == at || start >= at.plus(MIN_BLOCK)).then_some(start)
     }
 
     /// The same for a block whose end marker is a tag: the nearest start marker that leads there, or `at` if a record is there.
-    fn start_of_tagged(&self, at: u64, end: u64) -> Option<u64> {
+    fn start_of_tagged(&self, at: Start, end: u64) -> Option<Start> {
         const FARTHEST: u64 = 1 << 20;
         let word = self.medium.load(end - WORD);
         if !record::is_tag(word, end - WORD) && Intent::from_word(word).is_none() {
             return None;
         }
         let starts = (1..).map(|steps| (end - OVERHEAD).checked_sub(steps * STEP));
-        let mut starts = starts.map_while(|start| start.filter(|&start| start >= at && end - start <= FARTHEST));
-        let leads_here = |start: &u64| self.medium.load(*start) == Marker::live(end - OVERHEAD - *start).0;
-        let has_record = || Record::find(self.medium, at, end - OVERHEAD - at).is_some();
-        starts.find(leads_here).or_else(|| has_record().then_some(at))
+        let starts = starts.map_while(|start| start.filter(|&start| start >= at.offset() && end - start <= FARTHEST));
+        let marker_to = |start| Marker::live(Extent::between(start, end).data_len);
+        let leads_here = |&start: &Start| self.medium.start_marker(start) == marker_to(start);
+        let has_record = || Record::find(self.medium, Extent::between(at, end)).is_some();
+        starts.map(Start::at).find(leads_here).or_else(|| has_record().then_some(at))
     }
 
-    /// Whether a whole block ends at `end`, and starts at or behind `at`.
-    fn whole_before(&self, at: u64, end: u64) -> bool {
-        let start = self.start_by_end_marker(at, end);
-        start.is_some_and(|start| self.whole_at(start).is_some_and(|found| found.block.end() == end))
+    /// Whether a whole block ends at `next`, and starts at or behind `at`.
+    fn whole_before(&self, at: Start, next: Start) -> bool {
+        let start = self.start_by_end_marker(at, next);
+        start.is_some_and(|start| self.whole_at(start).is_some_and(|found| found.block.next() == next))
     }
 
     /// The end of the free block at `at`, if it has free blocks only behind `reached`: a kill was between the store of its start marker,
     /// which joined them, and that of its end marker.
-    fn end_of_joined(&self, at: u64, reached: u64) -> Option<u64> {
+    fn end_of_joined(&self, at: Start, reached: Start) -> Option<Start> {
         let joined = block_at(self.medium, at, self.medium.end()).filter(|found| found.is_free)?;
         let mut start = reached;
-        while start < joined.block.end() {
-            start = self.whole_at(start).filter(|found| found.is_free)?.block.end();
+        while start < joined.block.next() {
+            start = self.whole_at(start).filter(|found| found.is_free)?.block.next();
         }
-        (start == joined.block.end()).then_some(start)
+        (start == joined.block.next()).then_some(start)
     }
 
     /// The nearest place behind the block at `at` from which start markers lead to `end`.
-    fn chain_to(&self, at: u64, end: u64) -> Option<u64> {
+    fn chain_to(&self, at: Start, end: Start) -> Option<Start> {
         let step = if self.odd { 1 } else { STEP };
-        let mut tries = 64 + (end - at) / WORD * TRIES;
-        let mut from = at + MIN_BLOCK;
-        while from + MIN_BLOCK <= end && from < self.zeros_from {
+        let mut tries = 64 + (end.offset() - at.offset()) / WORD * TRIES;
+        let mut from = at.plus(MIN_BLOCK);
+        while from.plus(MIN_BLOCK) <= end && from.offset() < self.zeros_from {
             let (reached, blocks) = self.lead_on(from, end);
             if reached == end {
                 return Some(from);
             }
             tries = tries.checked_sub(blocks.into())?;
-            from += step;
+            from = from.plus(step);
         }
         None
     }
 
     /// Nothing is known of the range from `at` to `reached`.
-    fn give_up(&mut self, at: u64, reached: u64, next: u64) -> Result<u64> {
-        let end = self.medium.end();
-        if reached == end && block_at(self.medium, at, end).is_none() {
-            if let Ok(Rest::LeadsBeyondEnd(marker)) = rest_at(self.medium, at, end - at >= MIN_BLOCK) {
+    fn give_up(&mut self, at: Start, reached: Start, next: Start) -> Result<Start> {
+        let (end, lost) = (self.medium.end(), at.offset()..reached.offset());
+        let lost_len = lost.end - lost.start;
+        if lost.end == end && block_at(self.medium, at, end).is_none() {
+            if let Ok(Rest::LeadsBeyondEnd(marker)) = rest_at(self.medium, at, lost_len >= MIN_BLOCK) {
                 make_block(self.medium, Extent::between(at, end), marker.is_free())?;
                 self.healed(at, c"the last block reached beyond the end of the file, and ends with it");
-                return Ok(end);
+                return Ok(reached);
             }
         }
         self.found.lost_ranges += 1;
-        self.found.lost_bytes += reached - at;
-        (self.report)(at, c"a range is lost, from here to the next block");
-        if reached - at < MIN_BLOCK {
-            self.medium.ensure_space(at..reached, Bytes::Keep)?;
-            self.medium.clear(at, reached - at); // at the end of the file: opening knows zeros
+        self.found.lost_bytes += lost_len;
+        (self.report)(lost.start, c"a range is lost, from here to the next block");
+        if lost_len < MIN_BLOCK {
+            self.medium.ensure_space(lost.clone(), Bytes::Keep)?;
+            self.medium.clear(lost.start, lost_len); // at the end of the file: opening knows zeros
         } else {
-            make_block(self.medium, Extent::between(at, reached), self.lost_is_free)?;
+            make_block(self.medium, Extent::between(at, lost.end), self.lost_is_free)?;
             self.stand_ins += u64::from(!self.lost_is_free);
         }
         Ok(next)
     }
 
-    fn whole_at(&self, start: u64) -> Option<ChainBlock> {
+    fn whole_at(&self, start: Start) -> Option<ChainBlock> {
         block_at(self.medium, start, self.medium.end()).filter(|&found| self.is_whole(found))
     }
 
     /// Whether both markers have the same size, or the end marker is one that an operation or a transaction leaves there.
     fn is_whole(&self, found: ChainBlock) -> bool {
-        let Extent { start, data_len } = found.block;
         let end_marker = found.end_marker(self.medium);
-        let has_tag = || Intent::from_word(end_marker.0).is_some() || record::is_log(self.medium, start, data_len);
-        end_marker.n() == data_len || (!found.is_free && has_tag())
+        let has_tag = || Intent::from_word(end_marker.0).is_some() || record::is_log(self.medium, found.block);
+        end_marker.n() == found.block.data_len || (!found.is_free && has_tag())
     }
 
-    fn put(&mut self, at: u64, marker: Marker) -> Result<()> {
-        self.medium.ensure_space(at..at + WORD, Bytes::Keep)?;
-        self.medium.store(at, marker.0);
-        Ok(())
-    }
-
-    fn healed(&mut self, at: u64, what: &CStr) {
+    fn healed(&mut self, start: Start, what: &CStr) {
         self.found.healed += 1;
-        (self.report)(at, what);
+        (self.report)(start.offset(), what);
     }
 }
 

@@ -17,7 +17,7 @@ mod zeroed;
 
 use std::collections::BTreeMap;
 
-use super::format::{Extent, Marker, WORD};
+use super::format::{Extent, Marker, Start, WORD};
 use super::free_index::FreeIndex;
 use super::heap::Heap;
 use super::medium::Medium;
@@ -420,8 +420,8 @@ fn opening_a_clean_medium_writes_nothing() {
 fn the_index_finds_what_a_search_through_all_blocks_finds() {
     let mut random = Random(99);
     let mut index = FreeIndex::new();
-    let mut free = BTreeMap::<u64, u64>::new();
-    let mut recent = BTreeMap::<u64, Vec<u64>>::new();
+    let mut free = BTreeMap::<Start, u64>::new();
+    let mut recent = BTreeMap::<u64, Vec<Start>>::new();
     let mut full_stacks = 0;
     for step in 0..40_000 {
         let span: u64 = [1 << 18, 1 << 22, 1 << 29, 1 << 33][(step / 2000).min(3)];
@@ -429,7 +429,9 @@ fn the_index_finds_what_a_search_through_all_blocks_finds() {
             let odd = random.below(4) == 0;
             let at = 8 + random.below(span / 64) * 64 + if odd { random.below(32) } else { 0 };
             let n = if odd { 16 + random.below(2000) } else { 16 * (1 + random.below(40)) };
-            if free.range(at.saturating_sub(64)..at + 64).next().is_none() {
+            let around = Start::at(at.saturating_sub(64))..Start::at(at + 64);
+            if free.range(around).next().is_none() {
+                let at = Start::at(at);
                 index.prepare(at).unwrap();
                 if random.below(2) == 0 {
                     let is_recent = index.add_recent(Extent { start: at, data_len: n });
@@ -446,7 +448,7 @@ fn the_index_finds_what_a_search_through_all_blocks_finds() {
                 }
                 free.insert(at, n);
             }
-        } else if let Some((&at, &n)) = free.range(random.below(span)..).next() {
+        } else if let Some((&at, &n)) = free.range(Start::at(random.below(span))..).next() {
             let stack = recent.entry(n).or_default();
             index.remove_free(Extent { start: at, data_len: n }, |at| free[&at]);
             stack.retain(|&recent| recent != at);
@@ -466,7 +468,7 @@ fn the_index_finds_what_a_search_through_all_blocks_finds() {
             let is_exact = |n: u64| n % 16 == 0 && n <= 512;
             let smallest = free.values().copied().filter(|&n| is_exact(n) && n >= size).min();
             let wanted =
-                |&(_, &n): &(&u64, &u64)| smallest.map_or(!is_exact(n) && n >= least, |smallest| n == smallest);
+                |&(_, &n): &(&Start, &u64)| smallest.map_or(!is_exact(n) && n >= least, |smallest| n == smallest);
             let fitting = || free.iter().filter(wanted).map(|(&start, &data_len)| Extent { start, data_len });
             let first = fitting().take(4).min_by_key(|block| (block.data_len, block.start));
             let last = smallest.and_then(|n| Some(Extent { start: *recent.get(&n)?.last()?, data_len: n }));

@@ -16,7 +16,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use super::caches::Caches;
-use super::format::{Extent, MIN_DATA, Marker, WORD, blob_of, round_up, start_of};
+use super::format::{Extent, MIN_DATA, Marker, Start, WORD, round_up};
 use super::free_index::{KnownZones, MAX_EXACT, Zone, Zones, class_of, unlocked as slots, zone_of};
 use super::sabotage::{Rule, is_broken};
 
@@ -78,8 +78,8 @@ impl View {
 
     /// The start marker at `start`. None if the view does not know.
     #[inline]
-    fn word(&self, start: u64) -> Option<&AtomicU64> {
-        let (base, size) = self.mapping();
+    fn word(&self, start: Start) -> Option<&AtomicU64> {
+        let (start, (base, size)) = (start.offset(), self.mapping());
         let is_known = start < size as u64 && start % WORD == 0;
         // SAFETY: an aligned word of the mapping, and in the file, since a block starts there.
         NonNull::new(base).filter(|_| is_known).map(|base| unsafe { base.add(start as usize).cast().as_ref() })
@@ -94,7 +94,7 @@ impl View {
         // SAFETY: passed on to the caller.
         let caches = unsafe { self.open_caches() }?;
         let class = round_up(requested).and_then(class_of)?;
-        caches.alloc(class, |start| self.word(start)).map(blob_of)
+        caches.alloc(class, |start| self.word(start)).map(Start::blob)
     }
 
     /// Frees a blob into a cache. Returns false, unchanged, if that has no room, the blob has no exact size, or there is no such blob.
@@ -103,9 +103,9 @@ impl View {
     /// As of `open_caches`.
     #[inline]
     pub unsafe fn free(&self, blob: u64) -> bool {
-        let start = start_of(blob);
+        let start = Start::of_blob(blob);
         // SAFETY: passed on to the caller.
-        let zone = unsafe { self.open_caches().map(|caches| (caches, self.zones.get(zone_of(start)))) };
+        let zone = unsafe { self.open_caches().map(|caches| (caches, self.zones.get(zone_of(start.offset())))) };
         let Some((caches, Some(zone))) = zone else { return false };
         let Some((block, word)) = slots::near_live(zone, start).zip(self.word(start)) else { return false };
         caches.free(block, word)
@@ -148,7 +148,7 @@ impl View {
         // SAFETY: passed on to the caller.
         let Live { block, zone, .. } = unsafe { self.live(blob) }?;
         // A block of an exact size: no other one starts before its end.
-        let is_next = block.data_len > MAX_EXACT || slots::none_between(zone, block.start, block.end());
+        let is_next = block.data_len > MAX_EXACT || slots::none_between(zone, block.start, block.next());
         is_next.then_some(block)
     }
 
@@ -159,7 +159,7 @@ impl View {
     #[inline]
     pub unsafe fn has(&self, block: Extent) -> bool {
         // SAFETY: passed on to the caller.
-        let zone = unsafe { self.zones.get(zone_of(block.start)) };
+        let zone = unsafe { self.zones.get(zone_of(block.start.offset())) };
         let is_live = zone.is_some_and(|zone| slots::is_live(zone, block.start));
         let word = self.word(block.start).filter(|_| is_live);
         word.is_some_and(|word| u64::from_be(word.load(Ordering::Relaxed)) == Marker::live(block.data_len).0)
@@ -174,7 +174,7 @@ impl View {
         // SAFETY: passed on to the caller.
         unsafe {
             let start = slots::near_live_at_or_before(self.zones.get(zone_of(at))?, at)?;
-            self.block(blob_of(start))
+            self.block(start.blob())
         }
     }
 
@@ -187,15 +187,15 @@ impl View {
     /// As of `data`.
     #[inline]
     pub unsafe fn next(&self, blob: u64) -> Option<u64> {
-        let start = start_of(blob);
+        let start = Start::of_blob(blob);
         // SAFETY: passed on to the caller.
         let asks_markers = unsafe { self.open_caches() }.is_some() && !is_broken(Rule::AskMarkers);
         if asks_markers {
             return None;
         }
         // SAFETY: passed on to the caller.
-        let zone = unsafe { self.zones.get(zone_of(start)) }?;
-        if slots::is_live(zone, start) { slots::near_live_behind(zone, start).map(blob_of) } else { None }
+        let zone = unsafe { self.zones.get(zone_of(start.offset())) }?;
+        if slots::is_live(zone, start) { slots::near_live_behind(zone, start).map(Start::blob) } else { None }
     }
 
     /// The live block of a blob. None if its start marker does not lead to the start of a block.
@@ -204,33 +204,33 @@ impl View {
     /// As of `data`.
     #[inline]
     unsafe fn live(&self, blob: u64) -> Option<Live<'_>> {
-        let start = start_of(blob);
+        let start = Start::of_blob(blob);
         // SAFETY: passed on to the caller.
-        let zone = unsafe { self.zones.get(zone_of(start)) }?;
+        let zone = unsafe { self.zones.get(zone_of(start.offset())) }?;
         let (base, size) = self.mapping();
         let (base, size) = (NonNull::new(base)?, size as u64);
-        if !slots::is_live(zone, start) || start >= size || start % WORD != 0 {
+        if !slots::is_live(zone, start) || start.offset() >= size || start.offset() % WORD != 0 {
             return None;
         }
         // SAFETY: an aligned word of the mapping, and in the file, since a block starts there.
-        let word = unsafe { base.add(start as usize).cast::<AtomicU64>().as_ref() };
+        let word = unsafe { base.add(start.offset() as usize).cast::<AtomicU64>().as_ref() };
         let data_len = u64::from_be(word.load(Ordering::Relaxed));
         if !(MIN_DATA..size).contains(&data_len) {
             return None;
         }
         let block = Extent { start, data_len };
-        let end = block.end();
-        let is_same_zone = zone_of(end) == zone_of(start);
+        let next = block.next();
+        let is_same_zone = zone_of(next.offset()) == zone_of(start.offset());
         // SAFETY: passed on to the caller.
-        let end_zone = if is_same_zone { Some(zone) } else { unsafe { self.zones.get(zone_of(end)) } };
-        let is_start = end_zone.is_some_and(|zone| slots::is_start(zone, end));
-        (is_start || end == size).then_some(Live { block, zone, base })
+        let next_zone = if is_same_zone { Some(zone) } else { unsafe { self.zones.get(zone_of(next.offset())) } };
+        let is_start = next_zone.is_some_and(|zone| slots::is_start(zone, next));
+        (is_start || next.offset() == size).then_some(Live { block, zone, base })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Extent, start_of};
+    use super::{Extent, Start};
     use crate::palloc::{Flags, Palloc};
 
     /// The view answers as the heap does, or that it does not know.
@@ -256,13 +256,13 @@ mod tests {
                     // SAFETY: the heap is not dropped.
                     let block_with = |at| unsafe { medium.view.block_with(at) };
                     let with = [0, 8, size - 1].map(|offset| block_with(blob + offset));
-                    let block = Extent { start: start_of(blob), data_len: size };
+                    let block = Extent { start: Start::of_blob(blob), data_len: size };
                     assert!(with.iter().all(|with| with.is_none_or(|with| with == block)), "{with:?} {block:?}");
                     // SAFETY: the heap is not dropped.
                     let has = |n| unsafe { medium.view.has(Extent { data_len: n, ..block }) };
                     assert!((has(size) || known_size.is_none()) && !has(size + 16) && !has(size - 16), "{block:?}");
                     let behind = block_with(block.end());
-                    assert!(behind.is_none_or(|other| other == block || other.start == block.end()), "{behind:?}");
+                    assert!(behind.is_none_or(|other| other == block || other.start == block.next()), "{behind:?}");
                     known += usize::from(known_size.is_some()) + usize::from(known_next.is_some());
                     known += with.iter().flatten().count();
                     asked += 5;

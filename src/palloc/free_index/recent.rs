@@ -7,7 +7,7 @@
 use std::collections::TryReserveError;
 
 use super::{CLASSES, class_of, data_len_of_class};
-use crate::palloc::format::Extent;
+use crate::palloc::format::{Extent, Start};
 
 /// How many blocks a stack holds.
 pub const DEPTH: usize = 63;
@@ -17,19 +17,19 @@ const _: () = assert!(CLASSES <= u32::BITS as usize, "a set of classes is a u32"
 /// Starts of free blocks of one size. The one that was freed last is on top.
 struct Stack {
     len: usize,
-    starts: [u64; DEPTH],
+    starts: [Start; DEPTH],
 }
 
 impl Stack {
-    const EMPTY: Stack = Stack { len: 0, starts: [0; DEPTH] };
+    const EMPTY: Stack = Stack { len: 0, starts: [Start::NOWHERE; DEPTH] };
 
-    fn starts(&self) -> &[u64] {
+    fn starts(&self) -> &[Start] {
         &self.starts[..self.len]
     }
 
     /// Returns false, and changes nothing, if the stack is full.
     #[inline]
-    fn push(&mut self, start: u64) -> bool {
+    fn push(&mut self, start: Start) -> bool {
         let Some(place) = self.starts.get_mut(self.len) else { return false };
         *place = start;
         self.len += 1;
@@ -37,7 +37,7 @@ impl Stack {
     }
 
     /// Returns false if `start` is not in the stack.
-    fn remove(&mut self, start: u64) -> bool {
+    fn remove(&mut self, start: Start) -> bool {
         let Some(place) = self.starts().iter().rposition(|&other| other == start) else { return false };
         self.starts.copy_within(place + 1..self.len, place);
         self.len -= 1;
@@ -82,7 +82,7 @@ impl RecentBlocks {
 
     /// The block of this class that was freed last.
     #[inline]
-    pub fn top(&self, class: usize) -> Option<u64> {
+    pub fn top(&self, class: usize) -> Option<Start> {
         self.stacks.get(class)?.starts().last().copied()
     }
 
@@ -99,7 +99,7 @@ impl RecentBlocks {
     /// Takes the block at `start` out of its stack. Precondition: it is in one.
     ///
     /// It is in that of `data_len`, unless that was read from a marker that the program overwrote: then this looks in all of them.
-    pub fn remove(&mut self, start: u64, data_len: u64) {
+    pub fn remove(&mut self, start: Start, data_len: u64) {
         let mut classes = class_of(data_len).into_iter().chain(0..CLASSES);
         let class = classes.find(|&class| self.stacks[class].remove(start)).expect("a recent block is in a stack");
         self.clear_if_empty(class);

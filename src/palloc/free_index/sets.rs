@@ -16,7 +16,7 @@ use std::collections::TryReserveError;
 use super::slots::{GRANULE_SHIFT, SlotMap, ZONE_SHIFT, granule_of, granule_start, zone_of};
 use super::trees::{BitTree, MaxTree};
 use super::{Bits, CLASSES, class_of, data_len_of_class};
-use crate::palloc::format::{Extent, STEP};
+use crate::palloc::format::{Extent, STEP, Start};
 use crate::palloc::try_box_with;
 
 /// Among how many blocks that fit a search chooses. With 1, first fit, the end of a medium of vectors that grow, or of sizes from 600 to
@@ -68,8 +68,8 @@ impl FreeSets {
     }
 
     /// Makes room for a block that starts at `start`. Fails iff there is no memory; then nothing changed that can be seen.
-    pub fn prepare(&mut self, start: u64) -> Result<(), TryReserveError> {
-        let zone = zone_of(start);
+    pub fn prepare(&mut self, start: Start) -> Result<(), TryReserveError> {
+        let zone = zone_of(start.offset());
         if zone >= self.zones.len() {
             self.exact.try_reserve_exact(CLASSES - self.exact.len())?;
             self.exact.resize_with(CLASSES, BitTree::default);
@@ -101,10 +101,10 @@ impl FreeSets {
 
     /// Adds a free block. Precondition: `prepare` succeeded for its start. The slot map has it as in a set.
     pub fn add(&mut self, block: Extent) {
-        let (zone, class) = (zone_of(block.start), class_of(block.data_len));
+        let (zone, class) = (zone_of(block.start.offset()), class_of(block.data_len));
         let word = self.word_mut(zone, class);
         let was_empty = *word == 0;
-        *word |= 1 << granule_of(block.start);
+        *word |= 1 << granule_of(block.start.offset());
         match class {
             None => self.others.raise(zone, block.data_len),
             Some(class) if was_empty => {
@@ -116,11 +116,11 @@ impl FreeSets {
     }
 
     /// Removes a free block. Precondition: it was added with this size, and the slot map does not have it any more.
-    pub fn remove(&mut self, block: Extent, slots: &SlotMap, data_len_of: impl Fn(u64) -> u64) {
-        let (zone, class) = (zone_of(block.start), class_of(block.data_len));
-        let has_class = |&other: &u64| class_of(data_len_of(other)) == class;
-        if !slots.in_set_in_granule(block.start).any(|other| has_class(&other)) {
-            *self.word_mut(zone, class) &= !(1 << granule_of(block.start));
+    pub fn remove(&mut self, block: Extent, slots: &SlotMap, data_len_of: impl Fn(Start) -> u64) {
+        let (zone, class) = (zone_of(block.start.offset()), class_of(block.data_len));
+        let has_class = |&other: &Start| class_of(data_len_of(other)) == class;
+        if !slots.in_set_in_granule(block.start.offset()).any(|other| has_class(&other)) {
+            *self.word_mut(zone, class) &= !(1 << granule_of(block.start.offset()));
         }
         let word = self.words(zone).of(class);
         let Some(class) = class else {
@@ -144,7 +144,7 @@ impl FreeSets {
         &self,
         class: usize,
         slots: &SlotMap,
-        data_len_of: impl Fn(u64) -> u64,
+        data_len_of: impl Fn(Start) -> u64,
     ) -> Result<Option<Extent>, u64> {
         let Some(zone) = self.exact[class].first() else { return Ok(None) };
         self.lowest_in_zone(zone, Some(class), data_len_of_class(class), slots, data_len_of).map(Some)
@@ -156,7 +156,7 @@ impl FreeSets {
         &self,
         data_len: u64,
         slots: &SlotMap,
-        data_len_of: impl Fn(u64) -> u64,
+        data_len_of: impl Fn(Start) -> u64,
     ) -> Result<Option<Extent>, u64> {
         let Some(zone) = self.others.first_at_least(data_len) else { return Ok(None) };
         let mut found = self.lowest_in_zone(zone, None, data_len, slots, &data_len_of)?;
@@ -165,7 +165,7 @@ impl FreeSets {
             if best.data_len - data_len < STEP {
                 break;
             }
-            let Some(next) = self.next_other(found.start + 1, data_len, slots, &data_len_of) else { break };
+            let Some(next) = self.next_other(found.blob(), data_len, slots, &data_len_of) else { break };
             found = next;
             if found.data_len < best.data_len {
                 best = found;
@@ -180,7 +180,7 @@ impl FreeSets {
         from: u64,
         data_len: u64,
         slots: &SlotMap,
-        data_len_of: impl Fn(u64) -> u64,
+        data_len_of: impl Fn(Start) -> u64,
     ) -> Option<Extent> {
         let mut zone = zone_of(from);
         loop {
@@ -188,8 +188,8 @@ impl FreeSets {
             let before = if zone == zone_of(from) { granule_of(from) } else { 0 };
             let granules = Bits(self.words(zone).others & (u64::MAX << before));
             let mut starts = granules.flat_map(|granule| slots.in_set_in_granule(granule_start(zone, granule)));
-            let fits = |&start: &u64| {
-                start >= from && data_len_of(start) >= data_len && class_of(data_len_of(start)).is_none()
+            let fits = |&start: &Start| {
+                start.offset() >= from && data_len_of(start) >= data_len && class_of(data_len_of(start)).is_none()
             };
             if let Some(start) = starts.find(fits) {
                 return Some(Extent { start, data_len: data_len_of(start) });
@@ -204,12 +204,12 @@ impl FreeSets {
         class: Option<usize>,
         min_len: u64,
         slots: &SlotMap,
-        data_len_of: impl Fn(u64) -> u64,
+        data_len_of: impl Fn(Start) -> u64,
     ) -> Result<Extent, u64> {
         let mut seen = granule_start(zone, 0);
         for granule in Bits(self.words(zone).of(class)) {
             for start in slots.in_set_in_granule(granule_start(zone, granule)) {
-                seen = start;
+                seen = start.offset();
                 let data_len = data_len_of(start);
                 if data_len >= min_len && class_of(data_len) == class {
                     return Ok(Extent { start, data_len });
@@ -228,7 +228,7 @@ impl FreeSets {
     }
 
     /// The blocks of all sets in `zone` and the zones behind it, by address.
-    pub fn starts_from<'a>(&'a self, zone: usize, slots: &'a SlotMap) -> impl Iterator<Item = u64> + 'a {
+    pub fn starts_from<'a>(&'a self, zone: usize, slots: &'a SlotMap) -> impl Iterator<Item = Start> + 'a {
         (zone..self.zones.len()).flat_map(move |zone| {
             let granules = self.zones[zone]
                 .as_ref()
@@ -238,7 +238,7 @@ impl FreeSets {
     }
 
     /// Panics if words or trees do not agree with the slot map and the sizes.
-    pub fn check_invariants(&self, slots: &SlotMap, data_len_of: impl Fn(u64) -> u64) {
+    pub fn check_invariants(&self, slots: &SlotMap, data_len_of: impl Fn(Start) -> u64) {
         for (zone, words) in self.zones.iter().enumerate() {
             let Some(words) = words.as_ref().map(|words| &words[0]) else { continue };
             let mut expected = Words::EMPTY;

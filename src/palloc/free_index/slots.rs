@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::zones::Zones;
 use super::{Bits, MAX_EXACT, State};
-use crate::palloc::format::{Extent, MIN_BLOCK, OVERHEAD};
+use crate::palloc::format::{Extent, MIN_BLOCK, OVERHEAD, Start};
 
 /// Bytes of the medium for one byte of the map.
 const SLOT: u64 = MIN_BLOCK;
@@ -87,7 +87,7 @@ impl SlotState {
         }
     }
 
-    const fn byte(self, start: u64) -> u8 {
+    const fn byte(self, start: Start) -> u8 {
         let state = match self {
             SlotState::Live => USED,
             SlotState::Recent => USED | RECENT,
@@ -108,8 +108,8 @@ pub struct SlotMap {
     zones: Zones,
 }
 
-const fn offset_in_slot(start: u64) -> u8 {
-    start as u8 & OFFSET_IN_SLOT
+const fn offset_in_slot(start: Start) -> u8 {
+    start.offset() as u8 & OFFSET_IN_SLOT
 }
 
 fn slot_of(offset: u64) -> usize {
@@ -131,10 +131,15 @@ pub fn granule_start(zone: usize, granule: usize) -> u64 {
     ((zone as u64) << ZONE_SHIFT) + ((granule as u64) << GRANULE_SHIFT)
 }
 
+/// The offset of a slot's first byte.
+fn slot_start(zone: usize, slot: usize) -> u64 {
+    ((zone as u64) << ZONE_SHIFT) + ((slot as u64) << SLOT_SHIFT)
+}
+
 impl SlotMap {
     /// Makes room for a block that starts at `start`. Fails iff there is no memory; then nothing changed that can be seen.
-    pub fn prepare(&mut self, start: u64) -> Result<(), TryReserveError> {
-        self.zones.prepare(zone_of(start))
+    pub fn prepare(&mut self, start: Start) -> Result<(), TryReserveError> {
+        self.zones.prepare(zone_of(start.offset()))
     }
 
     /// The zones, for threads without the lock.
@@ -144,8 +149,8 @@ impl SlotMap {
 
     /// Whether `prepare` succeeded for this start.
     #[inline]
-    pub fn is_prepared(&self, start: u64) -> bool {
-        self.zone(start).is_some()
+    pub fn is_prepared(&self, start: Start) -> bool {
+        self.zone(start.offset()).is_some()
     }
 
     fn zone(&self, offset: u64) -> Option<&Zone> {
@@ -156,51 +161,51 @@ impl SlotMap {
         Some(self.zone(offset)?[slot_of(offset)].load(Ordering::Relaxed))
     }
 
-    fn put(&mut self, start: u64, byte: u8) {
-        let zone = self.zone(start).expect("`prepare` was called for this start");
-        zone[slot_of(start)].store(byte, Ordering::Relaxed);
+    fn put(&mut self, start: Start, byte: u8) {
+        let zone = self.zone(start.offset()).expect("`prepare` was called for this start");
+        zone[slot_of(start.offset())].store(byte, Ordering::Relaxed);
     }
 
     /// The state of the block that starts at `start`, or None if no block does.
     #[inline]
-    pub fn get(&self, start: u64) -> Option<SlotState> {
-        state_at(start, self.byte(start)?)
+    pub fn get(&self, start: Start) -> Option<SlotState> {
+        state_at(start, self.byte(start.offset())?)
     }
 
     /// Whether a block starts at `start`, in any state.
     #[inline]
-    pub fn is_start(&self, start: u64) -> bool {
-        self.byte(start).is_some_and(|byte| is_start(start, byte))
+    pub fn is_start(&self, start: Start) -> bool {
+        self.byte(start.offset()).is_some_and(|byte| is_start(start, byte))
     }
 
     /// Whether a live block starts at `start`.
     #[inline]
-    pub fn is_live(&self, start: u64) -> bool {
-        self.byte(start) == Some(SlotState::Live.byte(start))
+    pub fn is_live(&self, start: Start) -> bool {
+        self.byte(start.offset()) == Some(SlotState::Live.byte(start))
     }
 
     /// Enters the block that starts at `start`, or changes its state. Precondition: `prepare(start)` succeeded before.
-    pub fn set(&mut self, start: u64, state: SlotState) {
+    pub fn set(&mut self, start: Start, state: SlotState) {
         self.put(start, state.byte(start));
     }
 
     /// Removes the block that starts at `start`. Returns whether it was recent. Precondition: there is one.
-    pub fn remove(&mut self, start: u64) -> bool {
-        debug_assert!(self.get(start).is_some(), "no block starts at {start}");
-        let byte = self.byte(start).unwrap_or(0);
+    pub fn remove(&mut self, start: Start) -> bool {
+        debug_assert!(self.get(start).is_some(), "no block starts at {start:?}");
+        let byte = self.byte(start.offset()).unwrap_or(0);
         self.put(start, 0);
         byte & RECENT != 0
     }
 
     /// The start of the block that starts in the slot of `offset`.
-    fn start_in_slot(&self, offset: u64) -> Option<u64> {
-        let byte = self.byte(offset)?;
-        (byte != 0).then_some((offset >> SLOT_SHIFT << SLOT_SHIFT) + (byte & OFFSET_IN_SLOT) as u64)
+    fn start_in_slot(&self, offset: u64) -> Option<Start> {
+        start_of_byte(offset >> SLOT_SHIFT << SLOT_SHIFT, self.byte(offset)?)
     }
 
-    /// The last start in the NEAR slots before that of `end`, or None. A block of an exact size that ends at `end` starts there.
+    /// The last start in the NEAR slots before that of `next`, or None. A block of an exact size that ends at `next` starts there.
     #[inline]
-    pub fn nearest_before(&self, end: u64) -> Option<u64> {
+    pub fn nearest_before(&self, next: Start) -> Option<Start> {
+        let end = next.offset();
         let slot = slot_of(end);
         if slot < NEAR {
             return (1..=NEAR as u64).find_map(|i| self.start_in_slot(end.checked_sub(i << SLOT_SHIFT)?));
@@ -212,7 +217,8 @@ impl SlotMap {
 
     /// Whether no block starts in the slots between those of `start` and `next`. Precondition: `next` is at most NEAR slots behind.
     #[inline]
-    pub fn none_between(&self, start: u64, next: u64) -> bool {
+    pub fn none_between(&self, start: Start, next: Start) -> bool {
+        let (start, next) = (start.offset(), next.offset());
         let slot = slot_of(start) + 1;
         let between = (next >> SLOT_SHIFT) - (start >> SLOT_SHIFT) - 1;
         if slot + NEAR - 1 > SLOTS || between > NEAR as u64 - 1 {
@@ -227,15 +233,15 @@ impl SlotMap {
     ///
     /// Reads only bytes of the map that lie side by side.
     #[inline]
-    pub fn between_live(&mut self, start: u64) -> Option<NearBlock<'_>> {
+    pub fn between_live(&mut self, start: Start) -> Option<NearBlock<'_>> {
         self.near_block(start, SlotState::Live)
     }
 
     /// The same for a block of another state.
     #[inline(always)]
-    pub fn near_block(&self, start: u64, state: SlotState) -> Option<NearBlock<'_>> {
-        let slot = slot_of(start);
-        let near = self.zone(start)?.get(slot.checked_sub(NEAR)?..slot + 1 + NEAR)?;
+    pub fn near_block(&self, start: Start, state: SlotState) -> Option<NearBlock<'_>> {
+        let slot = slot_of(start.offset());
+        let near = self.zone(start.offset())?.get(slot.checked_sub(NEAR)?..slot + 1 + NEAR)?;
         let byte = |i: usize| near[i].load(Ordering::Relaxed);
         let before = byte(NEAR - 1 - empty_at_end(&near[1..NEAR]));
         let empty_behind = empty_at_start(&near[NEAR + 1..2 * NEAR]);
@@ -250,7 +256,7 @@ impl SlotMap {
     }
 
     /// The first start at or behind `from`.
-    pub fn next_start(&self, from: u64) -> Option<u64> {
+    pub fn next_start(&self, from: u64) -> Option<Start> {
         for zone in zone_of(from)..self.zones.len() {
             let Some(one) = self.zones.get(zone) else { continue };
             let first_group = if zone == zone_of(from) { slot_of(from) / GROUP } else { 0 };
@@ -259,11 +265,9 @@ impl SlotMap {
                     continue;
                 }
                 for (slot, byte) in (GROUP * group..).zip(slots) {
-                    let byte = byte.load(Ordering::Relaxed);
-                    let slot_start = granule_start(zone, 0) + ((slot as u64) << SLOT_SHIFT);
-                    let start = slot_start + (byte & OFFSET_IN_SLOT) as u64;
-                    if byte != 0 && start >= from {
-                        return Some(start);
+                    let start = start_of_byte(slot_start(zone, slot), byte.load(Ordering::Relaxed));
+                    if start.is_some_and(|start| start.offset() >= from) {
+                        return start;
                     }
                 }
             }
@@ -272,7 +276,7 @@ impl SlotMap {
     }
 
     /// The last start at or before `offset`.
-    pub fn start_at_or_before(&self, offset: u64) -> Option<u64> {
+    pub fn start_at_or_before(&self, offset: u64) -> Option<Start> {
         let last = zone_of(offset);
         for zone in (0..self.zones.len().min(last.saturating_add(1))).rev() {
             let Some(one) = self.zones.get(zone) else { continue };
@@ -282,11 +286,9 @@ impl SlotMap {
                     continue;
                 }
                 for (i, byte) in slots.iter().enumerate().rev() {
-                    let byte = byte.load(Ordering::Relaxed);
-                    let slot_start = granule_start(zone, 0) + (((GROUP * group + i) as u64) << SLOT_SHIFT);
-                    let start = slot_start + (byte & OFFSET_IN_SLOT) as u64;
-                    if byte != 0 && start <= offset {
-                        return Some(start);
+                    let start = start_of_byte(slot_start(zone, GROUP * group + i), byte.load(Ordering::Relaxed));
+                    if start.is_some_and(|start| start.offset() <= offset) {
+                        return start;
                     }
                 }
             }
@@ -295,20 +297,20 @@ impl SlotMap {
     }
 
     /// The free blocks that start in the granule of `offset` and are in a set, by address.
-    pub fn in_set_in_granule(&self, offset: u64) -> impl Iterator<Item = u64> + '_ {
+    pub fn in_set_in_granule(&self, offset: u64) -> impl Iterator<Item = Start> + '_ {
         let first_slot = slot_of(offset) / SLOTS_PER_GRANULE * SLOTS_PER_GRANULE;
         let start = granule_start(zone_of(offset), granule_of(offset));
         let slots = self.zone(offset).map(|zone| &zone[first_slot..][..SLOTS_PER_GRANULE]);
         let free = slots.map_or(0, |slots| free_bits(&slots[..8]) | free_bits(&slots[8..]) << 8);
         Bits(free).map(move |slot| {
             let byte = slots.map_or(0, |slots| slots[slot].load(Ordering::Relaxed));
-            start + ((slot as u64) << SLOT_SHIFT) + (byte & OFFSET_IN_SLOT) as u64
+            Start::at(start + ((slot as u64) << SLOT_SHIFT) + (byte & OFFSET_IN_SLOT) as u64)
         })
     }
 
     /// All blocks by address, with their states. For checks.
-    pub fn all(&self) -> impl Iterator<Item = (u64, SlotState)> + '_ {
-        std::iter::successors(self.next_start(0), |&start| self.next_start(start + 1))
+    pub fn all(&self) -> impl Iterator<Item = (Start, SlotState)> + '_ {
+        std::iter::successors(self.next_start(0), |&start| self.next_start(start.blob()))
             .map(|start| (start, self.get(start).expect("next_start returns starts")))
     }
 }
@@ -333,20 +335,20 @@ pub mod unlocked {
 
     /// Whether a live block starts at `start`.
     #[inline]
-    pub fn is_live(zone: &Zone, start: u64) -> bool {
-        zone[slot_of(start)].load(Ordering::Relaxed) == SlotState::Live.byte(start)
+    pub fn is_live(zone: &Zone, start: Start) -> bool {
+        zone[slot_of(start.offset())].load(Ordering::Relaxed) == SlotState::Live.byte(start)
     }
 
     /// Whether a block starts at `start`, in any state.
     #[inline]
-    pub fn is_start(zone: &Zone, start: u64) -> bool {
-        super::is_start(start, zone[slot_of(start)].load(Ordering::Relaxed))
+    pub fn is_start(zone: &Zone, start: Start) -> bool {
+        super::is_start(start, zone[slot_of(start.offset())].load(Ordering::Relaxed))
     }
 
     /// The live block at `start`, as far as the next start, if that is near and in this zone.
     #[inline]
-    pub fn near_live(zone: &Zone, start: u64) -> Option<Extent> {
-        let slot = slot_of(start);
+    pub fn near_live(zone: &Zone, start: Start) -> Option<Extent> {
+        let slot = slot_of(start.offset());
         let behind = zone.get(slot + 1..slot + 1 + NEAR)?;
         if !is_live(zone, start) {
             return None;
@@ -356,28 +358,29 @@ pub mod unlocked {
             starts |= u32::from(byte.load(Ordering::Relaxed) != 0) << i;
         }
         let empty = starts.trailing_zeros() as usize;
-        let next_slot = (start & !(OFFSET_IN_SLOT as u64)) + (1 + empty as u64) * SLOT;
+        let next_slot = (start.offset() & !(OFFSET_IN_SLOT as u64)) + (1 + empty as u64) * SLOT;
         let next = next_slot + (behind.get(empty)?.load(Ordering::Relaxed) & OFFSET_IN_SLOT) as u64;
-        let data_len = next.checked_sub(start + OVERHEAD)?;
+        let data_len = next.checked_sub(start.offset() + OVERHEAD)?;
         Some(Extent { start, data_len })
     }
 
-    /// Whether no block starts in the slots between those of `start` and `end`. False too if `end` is in another zone.
+    /// Whether no block starts in the slots between those of `start` and `next`. False too if `next` is in another zone.
     #[inline]
-    pub fn none_between(zone: &Zone, start: u64, end: u64) -> bool {
-        zone_of(start) == zone_of(end)
-            && zone[slot_of(start) + 1..slot_of(end)].iter().all(|byte| byte.load(Ordering::Relaxed) == 0)
+    pub fn none_between(zone: &Zone, start: Start, next: Start) -> bool {
+        let (start, next) = (start.offset(), next.offset());
+        zone_of(start) == zone_of(next)
+            && zone[slot_of(start) + 1..slot_of(next)].iter().all(|byte| byte.load(Ordering::Relaxed) == 0)
     }
 
     /// The start of the last block that starts at or before `offset`, if it is live, in this zone and at most NEAR slots away.
     #[inline]
-    pub fn near_live_at_or_before(zone: &Zone, offset: u64) -> Option<u64> {
+    pub fn near_live_at_or_before(zone: &Zone, offset: u64) -> Option<Start> {
         let slots_start = offset >> SLOT_SHIFT << SLOT_SHIFT;
         for back in 0..=NEAR.min(slot_of(offset)) {
             let byte = zone[slot_of(offset) - back].load(Ordering::Relaxed);
-            let start = slots_start - ((back as u64) << SLOT_SHIFT) + (byte & OFFSET_IN_SLOT) as u64;
-            if byte != 0 && start <= offset {
-                return is_live(zone, start).then_some(start);
+            let start = start_of_byte(slots_start - ((back as u64) << SLOT_SHIFT), byte);
+            if start.is_some_and(|start| start.offset() <= offset) {
+                return start.filter(|&start| is_live(zone, start));
             }
         }
         None
@@ -386,13 +389,13 @@ pub mod unlocked {
     /// The start of the first live block behind that of `start`, if it is in this zone and at most NEAR slots away, and only free blocks
     /// are between.
     #[inline]
-    pub fn near_live_behind(zone: &Zone, start: u64) -> Option<u64> {
-        let zone_start = start >> ZONE_SHIFT << ZONE_SHIFT;
-        let first = slot_of(start) + 1;
+    pub fn near_live_behind(zone: &Zone, start: Start) -> Option<Start> {
+        let zone_start = start.offset() >> ZONE_SHIFT << ZONE_SHIFT;
+        let first = slot_of(start.offset()) + 1;
         for (slot, byte) in (first..SLOTS.min(first + NEAR)).zip(&zone[first..]) {
             let byte = byte.load(Ordering::Relaxed);
             if byte & !OFFSET_IN_SLOT == USED {
-                return Some(zone_start + ((slot as u64) << SLOT_SHIFT) + (byte & OFFSET_IN_SLOT) as u64);
+                return start_of_byte(zone_start + ((slot as u64) << SLOT_SHIFT), byte);
             }
             if byte != 0 && byte & USED == 0 {
                 return None; // reserved or held
@@ -402,9 +405,15 @@ pub mod unlocked {
     }
 }
 
+/// The start of the block that starts in a slot, by the slot's first offset and its byte.
+#[inline]
+fn start_of_byte(slot_start: u64, byte: u8) -> Option<Start> {
+    (byte != 0).then_some(Start::at(slot_start + (byte & OFFSET_IN_SLOT) as u64))
+}
+
 /// The state of the block that starts at `start`, if the byte of its slot says that one does.
 #[inline]
-fn state_at(start: u64, byte: u8) -> Option<SlotState> {
+fn state_at(start: Start, byte: u8) -> Option<SlotState> {
     match byte ^ (USED | offset_in_slot(start)) {
         0 => Some(SlotState::Live),
         RECENT => Some(SlotState::Recent),
@@ -417,7 +426,7 @@ fn state_at(start: u64, byte: u8) -> Option<SlotState> {
 
 /// Whether the byte of its slot says that a block starts at `start`.
 #[inline]
-fn is_start(start: u64, byte: u8) -> bool {
+fn is_start(start: Start, byte: u8) -> bool {
     byte != 0 && byte & OFFSET_IN_SLOT == offset_in_slot(start)
 }
 

@@ -13,7 +13,7 @@ use super::alloc::{Place, Rest, split};
 use super::{Heap, data_len_at};
 use crate::palloc::Result;
 use crate::palloc::error::Error;
-use crate::palloc::format::{Extent, MAX_DATA, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, STEP, WORD, round_up};
+use crate::palloc::format::{Extent, MAX_DATA, MIN_BLOCK, MIN_DATA, Marker, STEP, Start, round_up};
 use crate::palloc::free_index::State;
 use crate::palloc::medium::Medium;
 
@@ -51,7 +51,7 @@ impl<M: Medium> Heap<M> {
         let ample = ample.ok_or(Error::TooLarge(requested))?;
         let inside = |free: Extent| {
             let start = aligned_start(free.start, alignment);
-            let room = free.end().checked_sub(start + OVERHEAD).filter(|&room| room >= requested.max(MIN_DATA))?;
+            let room = free.end_marker().checked_sub(start.blob()).filter(|&room| room >= requested.max(MIN_DATA))?;
             Some(Place { block: Extent { start, data_len: split(room, data_len) }, free })
         };
         let first = self.find_free(data_len, requested)?.and_then(inside);
@@ -93,22 +93,23 @@ impl<M: Medium> Heap<M> {
     /// Makes `block` a live one inside of `free`, a free block or the slack, in front of which a free block stays. Fails iff there is no
     /// memory, no space on the disk, or a barrier fails. The medium is then as it was.
     fn claim_inside(&mut self, block: Extent, free: Extent) -> Result<()> {
-        let front = Extent::between(free.start, block.start);
+        let front = Extent::between(free.start, block.start.offset());
         self.index.prepare(block.start)?;
         self.ensure_words([Some(front.end_marker())])?;
         let Rest { rest, .. } = self.begin_division(block, free)?;
-        self.medium.store(block.start, Marker::live(block.data_len).0);
+        self.medium.store_start(block.start, Marker::live(block.data_len));
         self.medium.store(block.end_marker(), Marker::live(block.data_len).0);
         // Salvage after a kill goes by it: the end marker of the rest still leads back to the start of `free`.
         self.medium.store(front.end_marker(), Marker::free(front.data_len).0);
         let prepared = self.barrier();
         if let Err(error) = prepared.and_then(|()| self.publish(front.start, Marker::free(front.data_len))) {
             self.medium.store(free.end_marker(), Marker::free(free.data_len).0);
-            self.erase([rest.map(|rest| rest.start), Some(block.start), Some(front.end_marker())]);
+            let rest_start = rest.map(|rest| rest.start.offset());
+            self.erase([rest_start, Some(block.start.offset()), Some(front.end_marker())]);
             return Err(error);
         }
 
-        self.end_division(free, block.end(), rest);
+        self.end_division(free, block.next(), rest);
         self.enter(front);
         self.index.put_live(block.start);
         self.note_live(block.start);
@@ -117,7 +118,7 @@ impl<M: Medium> Heap<M> {
 }
 
 /// The lowest start of a block whose data is aligned: `start` itself, or far enough behind it that a free block has room before.
-fn aligned_start(start: u64, alignment: u64) -> u64 {
-    let aligned = |start: u64| (start + WORD).next_multiple_of(alignment) - WORD;
-    if aligned(start) == start { start } else { aligned(start + MIN_BLOCK) }
+fn aligned_start(start: Start, alignment: u64) -> Start {
+    let aligned = |start: Start| Start::of_blob(start.blob().next_multiple_of(alignment));
+    if aligned(start) == start { start } else { aligned(start.plus(MIN_BLOCK)) }
 }

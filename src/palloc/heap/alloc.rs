@@ -4,8 +4,7 @@
 use super::{Heap, data_len_at};
 use crate::palloc::Result;
 use crate::palloc::error::Error;
-use crate::palloc::format::{Extent, MIN_DATA, Marker, SPLIT_ABOVE, in_step, round_up, start_of};
-use crate::palloc::format::{HEADER, MAX_DATA, OVERHEAD, STEP};
+use crate::palloc::format::{Extent, HEADER, MAX_DATA, MIN_DATA, Marker, OVERHEAD, SPLIT_ABOVE, STEP, Start, round_up};
 use crate::palloc::free_index::{MAX_EXACT, State};
 use crate::palloc::medium::{Bytes, Medium};
 use crate::palloc::record;
@@ -53,7 +52,7 @@ impl<M: Medium> Heap<M> {
     fn take_recent(&mut self, requested: u64) -> Option<u64> {
         let data_len = round_up(requested)?;
         let block = self.index.recent(data_len, data_len + SPLIT_ABOVE)?;
-        if self.medium.load(block.start) != Marker::free(block.data_len).0 {
+        if self.marker(block.start) != Marker::free(block.data_len) {
             return None;
         }
         debug_assert_eq!(
@@ -61,9 +60,9 @@ impl<M: Medium> Heap<M> {
             Ok(Some(block)),
             "both ways find the same block"
         );
-        self.medium.ensure_space(block.start..block.blob(), Bytes::Keep).ok()?;
+        self.medium.ensure_space(block.start.marker(), Bytes::Keep).ok()?;
         self.medium.ensure_space(block.data(), Bytes::Scratch).ok()?;
-        self.medium.store(block.start, Marker::live(block.data_len).0);
+        self.medium.store_start(block.start, Marker::live(block.data_len));
         self.index.take_recent(block);
         self.note_removed_free(block.start);
         Some(block.blob())
@@ -78,7 +77,7 @@ impl<M: Medium> Heap<M> {
         }
         if self.medium.is_shared() && !self.medium.is_durable() && requested <= MAX_EXACT {
             if let Some(blob) = self.take_recent(requested) {
-                self.note_live(start_of(blob));
+                self.note_live(Start::of_blob(blob));
                 return Ok(blob);
             }
         }
@@ -117,9 +116,9 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Where a block starts that a dynamic medium grows for: where its slack does, or else a free block at its end, or at the end.
-    pub(super) fn start_of_growth(&self) -> u64 {
-        let tail = self.slack().or_else(|| self.free_before(self.size));
-        tail.map_or(self.size, |tail| tail.start)
+    pub(super) fn start_of_growth(&self) -> Start {
+        let tail = self.slack().or_else(|| self.free_before(self.end));
+        tail.map_or(self.end, |tail| tail.start)
     }
 
     /// Makes `block` a live block, with `end_word` in the place of its end marker. It ends in `free` or with it, and the rest of
@@ -146,19 +145,19 @@ impl<M: Medium> Heap<M> {
             if needs_publishing {
                 return self.publish(block.start, marker);
             }
-            self.medium.store(block.start, marker.0);
+            self.medium.store_start(block.start, marker);
             Ok(())
         });
         if let Err(error) = published {
             // A recent block had the end marker of a live one, which the fast path of allocating relies on. This does not matter here.
             debug_assert!(!self.writable, "nothing is allocated after a failed sync");
             self.medium.store(free.end_marker(), Marker::free(free.data_len).0);
-            self.erase([rest.map(|rest| rest.start)]);
+            self.erase([rest.map(|rest| rest.start.offset())]);
             return Err(error);
         }
-        self.erase([(block.start != free.start).then_some(free.start)]);
+        self.erase([(block.start != free.start).then_some(free.start.offset())]);
 
-        self.end_division(free, block.end(), rest);
+        self.end_division(free, block.next(), rest);
         self.index.put_live(block.start);
         if needs_publishing {
             self.note_live(block.start);
@@ -172,26 +171,26 @@ impl<M: Medium> Heap<M> {
     #[inline(always)]
     pub(super) fn begin_division(&mut self, block: Extent, free: Extent) -> Result<Rest> {
         let end = block.end();
-        let is_slack = free.start == self.size;
-        let rest = (end != free.end()).then(|| Extent::between(end, free.end()));
+        let is_slack = free.start == self.end;
+        let rest = (end != free.end()).then(|| Extent::between(block.next(), free.end()));
         let is_zeros = is_slack && end >= self.zeros_from;
         if is_slack {
             self.zeros_from = self.zeros_from.max(end); // on failure too: there may be more zeros than it says
         } else if rest.is_some() {
-            self.index.prepare(end)?;
+            self.index.prepare(block.next())?;
         }
         self.ensure_divisible(free, block)?;
         if let Some(rest) = rest {
-            self.medium.store(rest.start, Marker::free(rest.data_len).0);
+            self.medium.store_start(rest.start, Marker::free(rest.data_len));
         }
         Ok(Rest { rest, is_zeros })
     }
 
-    /// `free` was divided at `end`: the index has the rest in its place. The rest of the slack is the slack.
+    /// `free` was divided at `next`: the index has the rest in its place. The rest of the slack is the slack.
     #[inline(always)]
-    pub(super) fn end_division(&mut self, free: Extent, end: u64, rest: Option<Extent>) {
-        if free.start == self.size {
-            self.size = end;
+    pub(super) fn end_division(&mut self, free: Extent, next: Start, rest: Option<Extent>) {
+        if free.start == self.end {
+            self.end = next;
         } else {
             self.take_from_index(free);
             if let Some(rest) = rest {
@@ -208,11 +207,11 @@ pub(super) fn split(free_len: u64, data_len: u64) -> u64 {
 
 /// The data size for `requested` bytes in a block at `start` that is to be the last one of a dynamic medium: the next block is in
 /// step. None near 2^63.
-pub(super) fn data_len_in_step(start: u64, requested: u64) -> Option<u64> {
+pub(super) fn data_len_in_step(start: Start, requested: u64) -> Option<u64> {
     let data_len = round_up(requested)?;
-    if in_step(start) {
+    if start.is_in_step() {
         return Some(data_len);
     }
-    let end = start.checked_add(OVERHEAD + requested.max(MIN_DATA)).filter(|&end| end <= MAX_DATA)?;
+    let end = start.offset().checked_add(OVERHEAD + requested.max(MIN_DATA)).filter(|&end| end <= MAX_DATA)?;
     Some(Extent::between(start, (end - HEADER).next_multiple_of(STEP) + HEADER).data_len)
 }

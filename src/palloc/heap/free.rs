@@ -3,7 +3,7 @@
 
 use super::Heap;
 use crate::palloc::Result;
-use crate::palloc::format::{Extent, Marker, WORD, start_of};
+use crate::palloc::format::{Extent, Marker, Start, WORD};
 use crate::palloc::medium::{Bytes, Medium};
 
 /// A live block that is freed, and the free blocks that it is joined with.
@@ -26,7 +26,7 @@ impl<M: Medium> Heap<M> {
     #[inline(never)]
     pub fn free_any(&mut self, blob: u64) -> Result<()> {
         self.begin_change()?;
-        if self.medium.is_shared() && self.need_not_hold(start_of(blob)) && self.free_at_once(blob) {
+        if self.medium.is_shared() && self.need_not_hold(Start::of_blob(blob)) && self.free_at_once(blob) {
             return Ok(());
         }
         let block = self.live(blob)?;
@@ -45,20 +45,20 @@ impl<M: Medium> Heap<M> {
     /// The same. Precondition: no operation needs a barrier, and no reader can reach the blob.
     #[inline(always)]
     fn free_at_once(&mut self, blob: u64) -> bool {
-        let start = start_of(blob);
-        if start > self.size - WORD || self.medium.ensure_space(start..blob, Bytes::Keep).is_err() {
+        let start = Start::of_blob(blob);
+        if start.offset() > self.size() - WORD || self.medium.ensure_space(start.offset()..blob, Bytes::Keep).is_err() {
             return false;
         }
         // The load is often a cache miss. The index finds the size, so that nothing waits for it but the comparison.
-        let marker = self.medium.load(start);
-        let confirm = |data_len| marker == Marker::live(data_len).0;
+        let marker = self.marker(start);
+        let confirm = |data_len| marker == Marker::live(data_len);
         let Some(data_len) = self.index.free_between_live(start, confirm) else { return false };
         let block = Extent { start, data_len };
         debug_assert!(
             !matches!(self.joined(block), Ok(joined) if joined.whole != block),
             "the other way joins nothing either"
         );
-        self.medium.store(start, Marker::free(data_len).0);
+        self.medium.store_start(start, Marker::free(data_len));
         self.note_entered_free(start);
         true
     }
@@ -75,11 +75,12 @@ impl<M: Medium> Heap<M> {
         }
         let joined = self.joined(block)?;
         let slack = self.slack_before(joined.whole.end());
-        let behind = joined.behind.map(|behind| behind.start);
+        let behind = joined.behind.map(|behind| behind.start.offset());
         let whole = joined.whole;
-        self.ensure_words([Some(whole.start), Some(block.start), behind, slack, Some(whole.end_marker())])?;
+        let markers = [whole.start, block.start].map(|start| Some(start.offset()));
+        self.ensure_words([markers[0], markers[1], behind, slack, Some(whole.end_marker())])?;
         self.publish(whole.start, Marker::free(whole.data_len))?;
-        self.erase([joined.before.map(|_| block.start), behind, slack]);
+        self.erase([joined.before.map(|_| block.start.offset()), behind, slack]);
         self.note_released(block, joined);
         Ok(())
     }
@@ -89,7 +90,7 @@ impl<M: Medium> Heap<M> {
     pub(super) fn release_without_barrier(&mut self, block: Extent) -> Result<()> {
         let joined = self.joined(block)?;
         let slack = self.slack_before(joined.whole.end());
-        self.medium.store(joined.whole.start, Marker::free(joined.whole.data_len).0);
+        self.medium.store_start(joined.whole.start, Marker::free(joined.whole.data_len));
         self.erase([slack]);
         self.note_released(block, joined);
         Ok(())
@@ -98,7 +99,7 @@ impl<M: Medium> Heap<M> {
     /// The free neighbours that a live block will be joined with, and the slack if they reach it. Changes nothing. Fails iff the markers
     /// of the free block behind it were overwritten.
     pub(super) fn joined(&self, block: Extent) -> Result<Joined> {
-        let (end, behind) = self.free_space_behind(block.end())?;
+        let (end, behind) = self.free_space_behind(block)?;
         let before = self.free_before(block.start);
         let start = before.map_or(block.start, |before| before.start);
         Ok(Joined { whole: Extent::between(start, end), before, behind })
@@ -118,18 +119,18 @@ impl<M: Medium> Heap<M> {
         self.medium.store(whole.end_marker(), Marker::free(whole.data_len).0);
     }
 
-    /// The free space that a block which ends at `end` can be joined with: where it ends, and the free block of the index in it.
-    pub(super) fn free_space_behind(&self, end: u64) -> Result<(u64, Option<Extent>)> {
-        let behind = self.free_at(end)?;
-        let end = behind.map_or(end, Extent::end);
-        Ok((if end == self.size { self.medium.end() } else { end }, behind))
+    /// The free space that a block can be joined with: where it ends, and the free block of the index in it.
+    pub(super) fn free_space_behind(&self, block: Extent) -> Result<(u64, Option<Extent>)> {
+        let behind = self.free_at(block.next())?;
+        let end = behind.unwrap_or(block).end();
+        Ok((if end == self.size() { self.medium.end() } else { end }, behind))
     }
 
     /// Enters a free block that took the place of those in `joined`. At the end of a dynamic medium it becomes slack.
     pub(super) fn note_free(&mut self, block: Extent, joined: impl Iterator<Item = Extent>) {
         joined.for_each(|old| self.take_from_index(old));
         if self.dynamic && block.end() == self.medium.end() {
-            self.size = block.start;
+            self.end = block.start;
             self.turns.note_shrunk();
             self.trim_slack();
         } else {

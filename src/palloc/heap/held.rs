@@ -15,18 +15,14 @@ use std::collections::VecDeque;
 
 use super::{Heap, State};
 use crate::palloc::Result;
-use crate::palloc::format::{Extent, HEADER, Marker, blob_of, start_of};
+use crate::palloc::format::{Extent, HEADER, Marker, Start};
 use crate::palloc::medium::{Bytes, Medium};
 use crate::palloc::sabotage::{Rule, is_broken};
 
 /// After so many blocks were held, those are freed that no reader can reach any more.
 const BATCH: usize = if cfg!(palloc_sabotage) { 1 } else { 64 };
 
-/// No block starts there.
-const NOWHERE: u64 = u64::MAX;
-
 /// The blocks that are held for live readers.
-#[derive(Default)]
 pub struct Held {
     list: VecDeque<HeldBlock>,
     /// The sizes of the blocks in the list.
@@ -38,7 +34,7 @@ pub struct Held {
     /// Whether `using_reserves` has freed what it could.
     reclaimed: bool,
     /// No live block starts before this; NOWHERE if there is none.
-    first: u64,
+    first: Start,
 }
 
 struct HeldBlock {
@@ -46,14 +42,21 @@ struct HeldBlock {
     epoch: u64,
 }
 
+impl Default for Held {
+    fn default() -> Held {
+        let (list, first) = (VecDeque::new(), Start::FIRST);
+        Held { list, bytes: 0, unlisted: None, new: 0, reclaimed: false, first }
+    }
+}
+
 impl Held {
     fn is_empty(&self) -> bool {
         self.list.is_empty() && self.unlisted.is_none()
     }
 
-    /// The start of one of them, 0 if there is none in the list.
-    pub(super) fn any(&self) -> u64 {
-        self.list.front().map_or(0, |held| held.block.start)
+    /// The start of one of them, if the list has any.
+    pub(super) fn any(&self) -> Option<Start> {
+        self.list.front().map(|held| held.block.start)
     }
 }
 
@@ -61,7 +64,7 @@ impl<M: Medium> Heap<M> {
     /// Frees a live block on the medium, and keeps it from everybody. Fails iff the disk has no space for its marker, or a barrier fails;
     /// then nothing changed.
     pub(in crate::palloc) fn hold(&mut self, block: Extent) -> Result<()> {
-        self.ensure_words([Some(block.start), Some(block.end_marker())])?;
+        self.ensure_words([Some(block.start.offset()), Some(block.end_marker())])?;
         self.publish(block.start, Marker::free(block.data_len))?;
         self.index.put_held(block.start);
         Ok(())
@@ -85,7 +88,7 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Whether a live block can be freed at once: no reader can reach it. With PALLOC_SYNC the disk takes so long that it does not matter.
-    pub(super) fn need_not_hold(&self, start: u64) -> bool {
+    pub(super) fn need_not_hold(&self, start: Start) -> bool {
         // The first blob can be reached until another one is made known.
         !self.medium.is_durable() && start != self.held.first && self.medium.is_unread()
     }
@@ -170,7 +173,7 @@ impl<M: Medium> Heap<M> {
     fn free_unlisted(&mut self) {
         let mut from = HEADER;
         while let Some(start) = self.index.next_start(from) {
-            from = start + 1;
+            from = start.blob();
             if self.index.state(start) != Some(State::Held) {
                 continue;
             }
@@ -206,14 +209,13 @@ impl<M: Medium> Heap<M> {
             // A load from a hole takes space on some file systems. Readers can't.
             let mut from = HEADER;
             while let Some(start) = self.index.next_start(from) {
-                from = start + 1;
+                from = start.blob();
                 if self.index.is_live(start) {
                     let block = self.block(start, State::Live)?;
-                    self.medium.ensure_space(block.start..block.end(), Bytes::Keep)?;
+                    self.medium.ensure_space(block.start.offset()..block.end(), Bytes::Keep)?;
                 }
             }
         }
-        self.held.first = HEADER;
         self.first()?; // fails where `publish_first` would keep an older one
         self.publish_first();
         Ok(())
@@ -231,24 +233,24 @@ impl<M: Medium> Heap<M> {
 
     /// A live block starts there from now on.
     #[inline]
-    pub(super) fn note_live(&mut self, start: u64) {
+    pub(super) fn note_live(&mut self, start: Start) {
         if start < self.held.first {
             self.held.first = start;
-            self.medium.publish_first(blob_of(start));
+            self.medium.publish_first(start.blob());
         }
     }
 
     /// Makes the first blob known to readers.
     fn publish_first(&mut self) {
-        if self.held.first != NOWHERE && !self.index.is_live(self.held.first) {
+        if self.held.first != Start::NOWHERE && !self.index.is_live(self.held.first) {
             // If a marker was overwritten, the first one stays as it was.
-            match self.next(blob_of(self.held.first)) {
-                Ok(0) => self.held.first = NOWHERE,
-                Ok(blob) => self.held.first = start_of(blob),
+            match self.next(self.held.first.blob()) {
+                Ok(0) => self.held.first = Start::NOWHERE,
+                Ok(blob) => self.held.first = Start::of_blob(blob),
                 Err(_) => return,
             }
         }
-        let first = Some(self.held.first).filter(|&first| first != NOWHERE);
-        self.medium.publish_first(first.map_or(0, blob_of));
+        let first = Some(self.held.first).filter(|&first| first != Start::NOWHERE);
+        self.medium.publish_first(first.map_or(0, Start::blob));
     }
 }

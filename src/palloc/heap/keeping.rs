@@ -8,7 +8,7 @@ use super::{Heap, data_len_at};
 use crate::palloc::Result;
 use crate::palloc::caches::Caches;
 use crate::palloc::error::Error;
-use crate::palloc::format::{Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, SPLIT_ABOVE, in_step, round_up};
+use crate::palloc::format::{Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, SPLIT_ABOVE, Start, round_up};
 use crate::palloc::free_index::{State, class_of, data_len_of_class};
 use crate::palloc::medium::Medium;
 use crate::palloc::sabotage::{Rule, is_broken};
@@ -146,11 +146,11 @@ impl<M: Medium> Heap<M> {
         // Another thread may be freeing it, against the rules.
         let (live, free) = (Marker::live(block.data_len), Marker::free(block.data_len));
         if is_broken(Rule::OneFrees) {
-            self.medium.store(block.start, free.0);
-        } else if !self.medium.replace(block.start, live.0, free.0) {
+            self.medium.store_start(block.start, free);
+        } else if !self.medium.replace(block.start.offset(), live.0, free.0) {
             return Err(Error::NoBlob(block.blob()));
         }
-        self.release(block).inspect_err(|_| self.medium.store(block.start, live.0))?;
+        self.release(block).inspect_err(|_| self.medium.store_start(block.start, live))?;
         if caches.is_worn() {
             self.close_caches();
         } else if let Some(class) = class_of(block.data_len) {
@@ -164,7 +164,7 @@ impl<M: Medium> Heap<M> {
     fn would_grow(&self, requested: u64) -> bool {
         let Some(data_len) = round_up(requested).filter(|_| self.dynamic) else { return false };
         let start = self.start_of_growth();
-        let room = self.medium.end() - start;
+        let room = self.medium.end() - start.offset();
         let fits = data_len_in_step(start, requested).is_some_and(|len| len + OVERHEAD + SPLIT_ABOVE < room);
         let find = || self.index.find(data_len, requested.max(MIN_DATA), |start| data_len_at(&self.medium, start));
         !fits && matches!(find(), Ok(None))
@@ -172,7 +172,7 @@ impl<M: Medium> Heap<M> {
 
     /// Makes a kept block of this size of free space. Returns its start. Returns None, and changes nothing, if the heap has only free
     /// blocks that are a bit larger, or space that the medium would have to grow for, or if the disk or memory is full.
-    fn make_kept(&mut self, data_len: u64) -> Option<u64> {
+    fn make_kept(&mut self, data_len: u64) -> Option<Start> {
         let found = self.index.find(data_len, data_len, |start| data_len_at(&self.medium, start)).ok()?;
         let free = match found {
             Some(free) => {
@@ -184,7 +184,7 @@ impl<M: Medium> Heap<M> {
         };
         let block = Extent { start: free.start, data_len };
         let fits = free == block || free.data_len > data_len + SPLIT_ABOVE.max(MIN_BLOCK);
-        if !fits || !in_step(block.start) {
+        if !fits || !block.start.is_in_step() {
             return None;
         }
         if found.is_none() {
@@ -194,9 +194,9 @@ impl<M: Medium> Heap<M> {
         let Rest { rest, .. } = self.begin_division(block, free).ok()?;
         self.medium.store(block.end_marker(), Marker::live(data_len).0);
         if block != free {
-            self.medium.store(block.start, Marker::free(data_len).0);
+            self.medium.store_start(block.start, Marker::free(data_len));
         }
-        self.end_division(free, block.end(), rest);
+        self.end_division(free, block.next(), rest);
         self.index.put_live(block.start);
         Some(block.start)
     }
@@ -207,7 +207,7 @@ impl<M: Medium> Heap<M> {
         let mut count = 0;
         for block in kept {
             assert!(self.keeping.is_open && caches.is_some_and(|caches| caches.has(block)), "{block:?} is kept");
-            assert_eq!(self.marker(block.end_marker()), Marker::live(block.data_len), "end marker of kept {block:?}");
+            assert_eq!(self.end_marker(block), Marker::live(block.data_len), "end marker of kept {block:?}");
             count += 1;
         }
         assert_eq!(caches.map_or(0, Caches::count), count, "each kept block is a block");

@@ -5,7 +5,7 @@ use super::Heap;
 use super::alloc::{Place, data_len_in_step, split};
 use crate::palloc::Result;
 use crate::palloc::error::Error;
-use crate::palloc::format::{Extent, FREE_HEAD, Intent, MIN_BLOCK, Marker, OVERHEAD, STEP, round_up};
+use crate::palloc::format::{Extent, FREE_HEAD, Intent, MIN_BLOCK, Marker, STEP, round_up};
 use crate::palloc::medium::{Bytes, Medium};
 
 impl<M: Medium> Heap<M> {
@@ -45,18 +45,19 @@ impl<M: Medium> Heap<M> {
     ///   after    kept: live | rest: free         end
     /// ```
     fn shrink(&mut self, block: Extent, kept: Extent) -> Result<()> {
-        let (end, behind) = self.free_space_behind(block.end())?;
-        let rest = Extent::between(kept.end(), end);
+        let (end, behind) = self.free_space_behind(block)?;
+        let rest = Extent::between(kept.next(), end);
         self.index.prepare(rest.start)?;
-        self.medium.ensure_space(kept.end_marker()..rest.start + FREE_HEAD, Bytes::Keep)?;
-        let (behind_start, slack) = (behind.map(|behind| behind.start), self.slack_before(end));
+        self.medium.ensure_space(kept.end_marker()..kept.end() + FREE_HEAD, Bytes::Keep)?;
+        let (behind_start, slack) = (behind.map(|behind| behind.start.offset()), self.slack_before(end));
         let old_end_marker = block.end_marker();
-        self.ensure_words([Some(block.start), Some(old_end_marker), behind_start, slack, Some(rest.end_marker())])?;
+        let start = block.start.offset();
+        self.ensure_words([Some(start), Some(old_end_marker), behind_start, slack, Some(rest.end_marker())])?;
 
-        self.publish(old_end_marker, Marker(Intent::ShrinkTo(rest.start).word()))?;
-        let overwritten = [kept.end_marker(), rest.start].map(|at| (at, self.medium.load(at)));
+        self.publish_word(old_end_marker, Intent::ShrinkTo(rest.start).word())?;
+        let overwritten = [kept.end_marker(), rest.start.offset()].map(|at| (at, self.medium.load(at)));
         self.medium.store(kept.end_marker(), Marker::live(kept.data_len).0);
-        self.medium.store(rest.start, Marker::free(rest.data_len).0);
+        self.medium.store_start(rest.start, Marker::free(rest.data_len));
         let prepared = self.barrier();
         if let Err(error) = prepared.and_then(|()| self.publish(block.start, Marker::live(kept.data_len))) {
             overwritten.into_iter().for_each(|(at, word)| self.medium.store(at, word));
@@ -70,19 +71,19 @@ impl<M: Medium> Heap<M> {
 
     /// Grows a live block into free space behind it. Returns false, unchanged, if there is not enough.
     fn grow_in_place(&mut self, block: Extent, requested: u64, data_len: u64) -> Result<bool> {
-        let free_start = block.end();
-        let free_end = self.free_at(free_start)?.map_or(free_start, Extent::end);
+        let free_start = block.next();
+        let free_end = self.free_at(free_start)?.unwrap_or(block).end();
         let room = Extent::between(block.start, free_end).data_len;
         let (new_len, free_end) = if room >= requested {
             (split(room, data_len), free_end)
-        } else if self.dynamic && free_end == self.size {
+        } else if self.dynamic && free_end == self.size() {
             let data_len = data_len_in_step(block.start, requested).ok_or(Error::TooLarge(requested))?;
             if data_len - block.data_len < STEP {
                 return Ok(false);
             }
             // The space that the file grows by is a block until it is joined.
             let at_least = if data_len - block.data_len < MIN_BLOCK { data_len + STEP } else { data_len };
-            match self.extend_tail(free_start, block.start + OVERHEAD + at_least) {
+            match self.extend_tail(free_start, Extent { start: block.start, data_len: at_least }.end()) {
                 Ok(()) => {}
                 Err(Error::Busy) => return Err(Error::Busy),
                 Err(_) => return Ok(false),
@@ -97,7 +98,7 @@ impl<M: Medium> Heap<M> {
             return Ok(false);
         }
         let grown = Extent { start: block.start, data_len: new_len };
-        self.ensure_words([Some(block.start)])?;
+        self.ensure_words([Some(block.start.offset())])?;
         self.claim(grown, Extent::between(free_start, free_end), Marker::live(new_len).0)?;
         Ok(true)
     }
@@ -105,10 +106,10 @@ impl<M: Medium> Heap<M> {
     /// Moves the blob of a live block to a place with room for `requested` bytes. Returns its new offset. Two start markers change:
     /// the end marker of the new block holds the intent to free the old one until that is done.
     fn move_blob(&mut self, old: Extent, requested: u64) -> Result<u64> {
-        if old.start >= Intent::MAX_OFFSET {
+        if old.start.offset() >= Intent::MAX_OFFSET {
             return Err(Error::TooLarge(requested));
         }
-        self.free_space_behind(old.end())?; // fails before anything is changed
+        self.free_space_behind(old)?; // fails before anything is changed
         let Place { block: new, free } = self.place(requested)?;
         self.medium.ensure_space(old.data(), Bytes::Keep)?;
         self.medium.ensure_space(new.data(), Bytes::Scratch)?;

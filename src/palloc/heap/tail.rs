@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The end of a dynamic medium: slack, growth and cuts.
 //!
-//! A dynamic medium that is open may end in slack: a free block that is not in the index and not counted in `size`. Growth makes it
+//! A dynamic medium that is open may end in slack: a free block that is not in the index and starts at `Heap::end`. Growth makes it
 //! ahead of need; freeing the last block makes it too. It has a start marker and no end marker, so behind that there are zeros where
 //! no blob was. In exact mode there is none between operations.
 
 use super::Heap;
-use crate::palloc::format::{Extent, Marker, OVERHEAD, SPLIT_ABOVE, STEP, WORD};
+use crate::palloc::format::{Extent, Marker, OVERHEAD, SPLIT_ABOVE, STEP, Start, WORD};
 use crate::palloc::medium::{Bytes, Medium};
 use crate::palloc::{Error, Result};
 
@@ -37,18 +37,18 @@ const fn most_slack(ahead: u64) -> u64 {
 impl<M: Medium> Heap<M> {
     /// The slack, if there is any.
     pub(super) fn slack(&self) -> Option<Extent> {
-        (self.size < self.medium.end()).then(|| Extent::between(self.size, self.medium.end()))
+        (self.size() < self.medium.end()).then(|| Extent::between(self.end, self.medium.end()))
     }
 
-    /// The start of the slack, if there is any and it ends at `end`.
+    /// The offset of the slack's start marker, if there is slack and it ends at `end`.
     pub(super) fn slack_before(&self, end: u64) -> Option<u64> {
-        self.slack().filter(|slack| slack.end() == end).map(|slack| slack.start)
+        self.slack().filter(|slack| slack.end() == end).map(|slack| slack.start.offset())
     }
 
     /// Writes the start marker of the slack, if there is any.
     pub(super) fn store_slack(&mut self) {
         if let Some(slack) = self.slack() {
-            self.medium.store(slack.start, Marker::free(slack.data_len).0);
+            self.medium.store_start(slack.start, Marker::free(slack.data_len));
         }
     }
 
@@ -57,7 +57,7 @@ impl<M: Medium> Heap<M> {
     /// fails.
     ///
     /// Precondition: from `start` to the end of the medium there is one free block, or slack, or nothing. See `with_tail_restored`.
-    pub(super) fn extend_tail(&mut self, start: u64, end: u64) -> Result<()> {
+    pub(super) fn extend_tail(&mut self, start: Start, end: u64) -> Result<()> {
         self.may_store()?;
         self.index.prepare(start)?;
         let end_before = self.medium.end();
@@ -73,15 +73,15 @@ impl<M: Medium> Heap<M> {
                 self.medium.set_end(end)?;
             }
         }
-        if start < self.size {
-            let tail = Extent::between(start, self.size);
+        if start < self.end {
+            let tail = Extent::between(start, self.size());
             if let Err(error) = self.ensure_divisible(tail, Extent::between(tail.start, end)) {
                 let _ = self.medium.set_end(end_before);
                 return Err(error);
             }
             let data_len = self.marker(start).n();
             self.take_from_index(Extent { start, data_len });
-            self.size = start;
+            self.end = start;
             self.turns.note_shrunk();
         }
         self.store_slack();
@@ -98,10 +98,10 @@ impl<M: Medium> Heap<M> {
     ///
     /// Growth writes a longer start marker, which may be on the disk before the longer file is. Opening then looks for blobs that the
     /// start marker hides. Old markers of blobs, on the disk or not, must not look like hidden ones.
-    fn forget_blobs(&mut self, start: u64) -> Result<()> {
+    fn forget_blobs(&mut self, start: Start) -> Result<()> {
         let end = self.medium.end();
         let needs_flush = self.medium.is_durable() || !self.exact;
-        if !needs_flush || start >= end || self.zeros_from <= start {
+        if !needs_flush || start.offset() >= end || self.zeros_from <= start.offset() {
             return Ok(());
         }
         let space = Extent::between(start, end);
@@ -114,13 +114,13 @@ impl<M: Medium> Heap<M> {
     /// Calls `operation`, which may call `extend_tail`. If it fails after the last free block had become slack, that is a free block
     /// again. In exact mode cuts off the slack that is left.
     pub(super) fn with_tail_restored<T>(&mut self, operation: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        let size = self.size;
+        let end = self.end;
         let result = operation(self);
-        if result.is_err() && self.size < size {
-            let tail = Extent::between(self.size, size);
-            self.size = size;
+        if result.is_err() && self.end < end {
+            let tail = Extent::between(self.end, end.offset());
+            self.end = end;
             self.store_slack();
-            self.medium.store(tail.start, Marker::free(tail.data_len).0);
+            self.medium.store_start(tail.start, Marker::free(tail.data_len));
             self.enter(tail);
         }
         if self.exact {
@@ -129,9 +129,9 @@ impl<M: Medium> Heap<M> {
         result
     }
 
-    /// The length of the slack that growth makes behind the last block of a medium of `size` bytes.
-    fn growth_ahead(&self, size: u64) -> u64 {
-        if self.exact { 0 } else { (size / AHEAD).clamp(LEAST_AHEAD, MOST_AHEAD) / STEP * STEP }
+    /// The length of the slack that growth makes behind the last block, which ends at `end`.
+    fn growth_ahead(&self, end: u64) -> u64 {
+        if self.exact { 0 } else { (end / AHEAD).clamp(LEAST_AHEAD, MOST_AHEAD) / STEP * STEP }
     }
 
     /// Cuts slack that is much longer than growth makes it. If that fails, close does it.
@@ -140,9 +140,10 @@ impl<M: Medium> Heap<M> {
             let _ = self.cut_slack();
             return;
         }
-        let mut ahead = self.growth_ahead(self.size);
+        let end = self.size();
+        let mut ahead = self.growth_ahead(end);
         let may_not_cut = self.turns.on_disk || self.keeping.is_open() || self.medium.is_shared();
-        if self.medium.end() - self.size <= most_slack(ahead) || may_not_cut {
+        if self.medium.end() - end <= most_slack(ahead) || may_not_cut {
             // On the disk: this may have to flush. When the caches are closed, this is called again. Beside readers a sync cuts, which asks
             // whether one is open.
             return;
@@ -150,14 +151,14 @@ impl<M: Medium> Heap<M> {
         // A kill before store_slack leaves a start marker that leads beyond the end. If the last words of the file then look like the end
         // marker of a blob that starts where the slack does, the next open could accept the bytes as that blob. Then the slack ends
         // elsewhere.
-        if self.medium.load(self.size + ahead - WORD) == Marker::live(ahead - OVERHEAD).0 {
+        if self.medium.load(end + ahead - WORD) == Marker::live(ahead - OVERHEAD).0 {
             ahead += STEP;
         }
-        if self.medium.set_end(self.size + ahead).is_ok() {
-            let end = self.medium.end();
+        if self.medium.set_end(end + ahead).is_ok() {
+            let slack_end = self.medium.end();
             // The file is shorter on the disk before the marker is: else bytes that are no block would be behind the slack.
-            if self.zeros_from > end && self.flush().is_ok() {
-                self.zeros_from = end;
+            if self.zeros_from > slack_end && self.flush().is_ok() {
+                self.zeros_from = slack_end;
             }
             self.store_slack();
         }
@@ -169,13 +170,13 @@ impl<M: Medium> Heap<M> {
             return Ok(());
         }
         let prepared = if self.cut_needs_flush() && self.failed_sync.is_none() { self.prepare_cut() } else { Ok(()) };
-        let cut = prepared.and_then(|()| self.medium.set_end(self.size)).inspect_err(|_| self.store_slack());
+        let cut = prepared.and_then(|()| self.medium.set_end(self.size())).inspect_err(|_| self.store_slack());
         if let Err(Error::Locked) = cut { Ok(()) } else { cut } // a reader has opened it meanwhile
     }
 
     /// Without PALLOC_SYNC, exact mode does not wait for the disk; and where no blob was, there are zeros already.
     pub(super) fn cut_needs_flush(&self) -> bool {
-        self.medium.is_durable() || (!self.exact && self.zeros_from > self.size)
+        self.medium.is_durable() || (!self.exact && self.zeros_from > self.size())
     }
 
     /// Clears the part of the slack that is in the same page as its start, and makes that durable.
@@ -183,7 +184,7 @@ impl<M: Medium> Heap<M> {
     /// A file system clears the last page of a file that is cut, and that may be on the disk before the new length is. The slack is
     /// then without a start marker. Opening accepts that if only zeros are behind it.
     fn prepare_cut(&mut self) -> Result<()> {
-        let behind = self.size + WORD;
+        let behind = self.end.blob();
         let page_end = behind.next_multiple_of(LARGEST_PAGE).min(self.medium.end());
         let is_cut_twice = page_end < self.medium.end();
         if !self.medium.is_durable() && self.turns.tail_flushed.map_or(is_cut_twice, |flushed| !flushed) {
@@ -195,7 +196,7 @@ impl<M: Medium> Heap<M> {
         self.medium.ensure_space(behind..page_end, Bytes::Keep)?;
         self.medium.clear(behind, page_end - behind);
         self.flush()?;
-        self.zeros_from = self.size;
+        self.zeros_from = self.size();
         Ok(())
     }
 }

@@ -29,9 +29,7 @@ use super::Heap;
 use super::alloc::{Place, Rest, split};
 use crate::palloc::Result;
 use crate::palloc::error::Error;
-use crate::palloc::format::{
-    Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, SPLIT_ABOVE, STEP, WORD, blob_of, in_step, round_up, start_of,
-};
+use crate::palloc::format::{Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, SPLIT_ABOVE, STEP, Start, WORD, round_up};
 use crate::palloc::free_index::State;
 use crate::palloc::medium::{Bytes, Medium};
 use crate::palloc::record::{
@@ -91,21 +89,21 @@ fn units_of_store(bytes: &[u8]) -> usize {
 
 /// The free block from `start` to `end`, of which the part up to `next` is in use for new blobs.
 struct Region {
-    start: u64,
+    start: Start,
     /// Where the next new blob's block starts: `end`, or so far before it that a block fits. So `address` stays inside.
-    next: u64,
+    next: Start,
     end: u64,
     address: NonNull<u8>,
 }
 
 impl Region {
     fn marker(&self) -> Marker {
-        Marker::free(self.end - self.start - OVERHEAD)
+        Marker::free(Extent::between(self.start, self.end).data_len)
     }
 
     /// The largest blob that it has room for.
     fn room(&self) -> u64 {
-        (self.end - self.next).saturating_sub(OVERHEAD)
+        (self.end - self.next.offset()).saturating_sub(OVERHEAD)
     }
 
     /// The size of the next new blob if it is to have `size` bytes, which round up to `want`. None if it does not fit. A large region takes
@@ -120,8 +118,8 @@ impl Region {
 }
 
 /// Whether the region is longer than MAX_WHOLE. In such a one the index is prepared for its start only.
-fn is_large(start: u64, end: u64) -> bool {
-    end - start > MAX_WHOLE
+fn is_large(start: Start, end: u64) -> bool {
+    end - start.offset() > MAX_WHOLE
 }
 
 /// A new blob: its block, and where its bytes are in memory.
@@ -172,10 +170,10 @@ impl Changes {
         let block = Extent { start: region.next, data_len };
         let is_first = block.start == region.start;
         // SAFETY: inside of the region, whose bytes follow each other in memory.
-        let data = unsafe { region.address.add((block.blob() - region.start) as usize) };
-        region.next = block.end();
+        let data = unsafe { region.address.add((block.blob() - region.start.offset()) as usize) };
+        region.next = block.next();
         debug_assert!(
-            region.next == region.end || region.next + MIN_BLOCK <= region.end,
+            block.end() == region.end || block.end() + MIN_BLOCK <= region.end,
             "`split` leaves a block or nothing"
         );
         if is_first {
@@ -245,7 +243,7 @@ impl Changes {
     pub(in crate::palloc) fn place_of_new_free(&self, block: Extent) -> Result<usize> {
         match self.place_of_free(block.start) {
             Ok(_) => Err(Error::NoBlob(block.blob())),
-            Err(_) if block.start >= MAX_OFFSET => Err(Error::TooLarge(block.data_len)),
+            Err(_) if block.start.offset() >= MAX_OFFSET => Err(Error::TooLarge(block.data_len)),
             Err(place) => Ok(place),
         }
     }
@@ -325,13 +323,13 @@ impl Changes {
         (self.record.len() == count * UNIT as usize).then_some(count)
     }
 
-    pub(super) fn frees(&self, block: u64) -> bool {
+    pub(super) fn frees(&self, block: Start) -> bool {
         self.place_of_free(block).is_ok()
     }
 
     /// Where a block is in `frees`, or where it would be: often it would be the last one.
     #[inline]
-    fn place_of_free(&self, block: u64) -> std::result::Result<usize, usize> {
+    fn place_of_free(&self, block: Start) -> std::result::Result<usize, usize> {
         match self.frees.last() {
             Some(last) if last.start >= block => self.frees.binary_search_by_key(&block, |free| free.start),
             _ => Err(self.frees.len()),
@@ -358,15 +356,12 @@ pub struct Transactions {
     sequence: u64,
     logs: [Option<Extent>; 2],
     outstanding: Option<Extent>,
-    /// The start of the first log, 0 if there is none. The program sees it as free, and so it does reserved blocks: as long as there are
-    /// any, there is a log.
-    pub(super) shown_as_free: u64,
     /// Regions that nobody uses.
     idle: Vec<Extent>,
     spent: Vec<Extent>,
     quarantine: Vec<Extent>,
     /// Start markers in quarantined blocks that no block begins with any more.
-    dead: Vec<u64>,
+    dead: Vec<Start>,
     /// Free blocks may be side by side: the disk had no room for a page in which there is a marker.
     unjoined: bool,
     /// The last block of a dynamic medium is free and not slack.
@@ -378,13 +373,21 @@ pub struct Transactions {
     room: usize,
 }
 
+impl Transactions {
+    /// The start of the first log, if there is one. The program sees it as free, and so it does reserved blocks: as long as there are any,
+    /// there is a log.
+    pub(super) fn shown_as_free(&self) -> Option<Start> {
+        self.logs[0].map(|log| log.start)
+    }
+}
+
 /// How a commit goes on.
 #[derive(Clone, Copy)]
 pub enum Step {
     /// There is nothing to do.
     Nothing,
     /// One start marker does it all.
-    StartMarker { at: u64, before: Marker, marker: Marker },
+    StartMarker { at: Start, before: Marker, marker: Marker },
     /// By the record in this log, which this tag commits.
     Record { log: Extent, tag: u64 },
 }
@@ -407,7 +410,6 @@ impl<M: Medium> Heap<M> {
         for i in 0..logs {
             if self.tx.logs[i].is_none() {
                 self.tx.logs[i] = Some(self.using_reserves(&|heap: &mut Self| heap.claim_log(LOG))?);
-                self.tx.shown_as_free = self.tx.logs[0].map_or(0, |log| log.start);
             }
         }
         self.expect_queued()?;
@@ -541,7 +543,7 @@ impl<M: Medium> Heap<M> {
             None => self.using_reserves(&|heap: &mut Self| heap.with_tail_restored(|heap| heap.new_region(size)))?,
         };
         let (start, end) = (region.start, region.end());
-        let address = self.medium.address(start, end - start).cast();
+        let address = self.medium.address(start.offset(), end - start.offset()).cast();
         changes.regions.push(Region { start, next: start, end, address });
         changes.unused_regions += 1;
         Ok(())
@@ -556,15 +558,15 @@ impl<M: Medium> Heap<M> {
         if free.end() > MAX_OFFSET {
             return Err(Error::TooLarge(size));
         }
-        let is_slack = start == self.size;
+        let is_slack = start == self.end;
         let data_len = match is_slack {
-            true if !in_step(start) => block.data_len, // brings the next block into step
+            true if !start.is_in_step() => block.data_len, // brings the next block into step
             false if !is_large(start, free.end()) => free.data_len,
             _ => split(free.data_len, want.max(REGION)),
         };
         let region = Extent { start, data_len };
         if !is_large(start, region.end()) {
-            self.index.prepare_between(start, region.end() - MIN_BLOCK)?; // the last block starts there at the latest
+            self.index.prepare_between(start, Start::at(region.end() - MIN_BLOCK))?; // the last block starts there at the latest
         }
         if is_slack || region != free {
             self.may_store()?;
@@ -589,10 +591,10 @@ impl<M: Medium> Heap<M> {
         self.medium.store(region.end_marker(), Marker::free(region.data_len).0);
         // Zeros need it too: nothing flushes between two regions, and the words of the next are behind the start marker of the rest.
         let prepared = if rest.is_some() { self.barrier() } else { Ok(()) };
-        prepared.inspect_err(|_| self.erase([rest.map(|rest| rest.start)]))?;
+        prepared.inspect_err(|_| self.erase([rest.map(|rest| rest.start.offset())]))?;
         // No barrier behind it: the region counts from the commit of its first blobs on, and one comes before that.
-        self.medium.store(region.start, Marker::free(region.data_len).0);
-        self.end_division(free, region.end(), rest);
+        self.medium.store_start(region.start, Marker::free(region.data_len));
+        self.end_division(free, region.next(), rest);
         Ok(())
     }
 
@@ -602,7 +604,7 @@ impl<M: Medium> Heap<M> {
         let block = self.live(ptr)?;
         self.check_end(block)?;
         changes.place_of_new_free(block)?;
-        self.ensure_words([Some(block.start), Some(block.end_marker())])?;
+        self.ensure_words([Some(block.start.offset()), Some(block.end_marker())])?;
         self.expect_units(changes, 1)?;
         if changes.more_frees == 0 {
             self.expect_reserved(FREES_AHEAD)?;
@@ -653,12 +655,12 @@ impl<M: Medium> Heap<M> {
 
     /// Fails iff the transaction cannot be committed: the blocks that it frees or stores to have to be there. `is_freed` says which
     /// blocks the transactions before it in the group free.
-    pub(super) fn commit_check(&self, changes: &Changes, is_freed: impl Fn(u64) -> bool) -> Result<()> {
+    pub(super) fn commit_check(&self, changes: &Changes, is_freed: impl Fn(Start) -> bool) -> Result<()> {
         self.check_writable()?;
         for region in &changes.regions {
             if self.marker(region.start) != region.marker() {
                 return Err(Error::Damaged {
-                    offset: region.start,
+                    offset: region.start.offset(),
                     what: "the start marker of a free block was overwritten",
                 });
             }
@@ -671,16 +673,16 @@ impl<M: Medium> Heap<M> {
         }
         for (change, _) in changes.changes() {
             let (block, at, len) = match change {
-                Change::Free { block } => (block, blob_of(block), 0),
+                Change::Free { block } => (block, block.blob(), 0),
                 Change::Store { block, at, len } => (block, at, len.into()),
                 Change::Mark { .. } => continue,
             };
-            let now = self.live(blob_of(block))?;
+            let now = self.live(block.blob())?;
             if matches!(change, Change::Free { .. }) {
                 self.check_end(now)?;
             }
             if !is_inside(now, at, len) || is_freed(block) {
-                return Err(Error::NoBlob(blob_of(block)));
+                return Err(Error::NoBlob(block.blob()));
             }
         }
         Ok(())
@@ -698,13 +700,13 @@ impl<M: Medium> Heap<M> {
             for &NewBlob { block, is_first, .. } in &changes.new_blobs {
                 self.medium.store(block.end_marker(), Marker::live(block.data_len).0);
                 if !is_first {
-                    self.medium.store(block.start, Marker::live(block.data_len).0);
+                    self.medium.store_start(block.start, Marker::live(block.data_len));
                 }
             }
             for region in &changes.regions {
-                if region.start < region.next && region.next < region.end {
+                if region.start < region.next && region.next.offset() < region.end {
                     let rest = Extent::between(region.next, region.end);
-                    self.medium.store(rest.start, Marker::free(rest.data_len).0);
+                    self.medium.store_start(rest.start, Marker::free(rest.data_len));
                     self.medium.store(rest.end_marker(), Marker::free(rest.data_len).0);
                 }
             }
@@ -739,7 +741,7 @@ impl<M: Medium> Heap<M> {
     pub(super) fn commit_store(&mut self, step: Step) {
         match step {
             Step::Nothing => {}
-            Step::StartMarker { at, marker, .. } => self.medium.store(at, marker.0),
+            Step::StartMarker { at, marker, .. } => self.medium.store_start(at, marker),
             Step::Record { log, tag } => {
                 if let Some(outstanding) = self.tx.outstanding {
                     self.store_idle_tag(outstanding);
@@ -753,7 +755,7 @@ impl<M: Medium> Heap<M> {
     pub(super) fn commit_undo(&mut self, step: Step) {
         match step {
             Step::Nothing => {}
-            Step::StartMarker { at, before, .. } => self.medium.store(at, before.0),
+            Step::StartMarker { at, before, .. } => self.medium.store_start(at, before),
             Step::Record { log, .. } => self.store_idle_tag(log),
         }
     }
@@ -771,7 +773,7 @@ impl<M: Medium> Heap<M> {
         }
         for (change, bytes) in group.iter().flat_map(|changes| changes.changes()) {
             match change {
-                Change::Mark { block, marker } => self.medium.store(block, marker),
+                Change::Mark { block, marker } => self.medium.store_start(block, Marker(marker)),
                 Change::Store { at, len, .. } => put(&mut self.medium, at, &bytes[..len as usize]),
                 Change::Free { .. } => {} // below: those side by side at once
             }
@@ -781,7 +783,7 @@ impl<M: Medium> Heap<M> {
             while let Some((first, behind)) = rest.split_first() {
                 let mut block = self.extent_of(first.start);
                 if !durable && self.medium.is_shared() {
-                    self.medium.store(block.start, Marker::free(block.data_len).0);
+                    self.medium.store_start(block.start, Marker::free(block.data_len));
                     self.retire_committed(block);
                     rest = behind;
                     continue;
@@ -793,9 +795,9 @@ impl<M: Medium> Heap<M> {
                 }
                 // Those side by side are joined at once: the ones behind the first are free before its start marker leads over them.
                 let mut inner = 0;
-                while behind.get(inner).is_some_and(|next| next.start == block.end()) {
-                    let next = self.extent_of(block.end());
-                    self.medium.store(next.start, Marker::free(next.data_len).0);
+                while behind.get(inner).is_some_and(|next| next.start == block.next()) {
+                    let next = self.extent_of(block.next());
+                    self.medium.store_start(next.start, Marker::free(next.data_len));
                     block = Extent::between(block.start, next.end());
                     inner += 1;
                 }
@@ -836,11 +838,11 @@ impl<M: Medium> Heap<M> {
         let mut kept = 0;
         for i in 0..list.len() {
             let block = list[i];
-            let joins_last = kept > 0 && list[kept - 1].end() == block.start;
+            let joins_last = kept > 0 && list[kept - 1].next() == block.start;
             let before = if joins_last { Some(list[kept - 1]) } else { self.free_before(block.start) };
-            let behind = self.free_at(block.end()).unwrap_or(None);
+            let behind = self.free_at(block.next()).unwrap_or(None);
             // Its own markers are in pages that the disk has room for, those of its neighbours may not be.
-            let theirs = [before.map(|before| before.start), behind.map(Extent::end_marker)];
+            let theirs = [before.map(|before| before.start.offset()), behind.map(Extent::end_marker)];
             let has_room = self.ensure_words(theirs).is_ok();
             // Beside live readers it is held when it leaves the quarantine, and joined after that.
             let shared = self.medium.is_shared();
@@ -860,13 +862,13 @@ impl<M: Medium> Heap<M> {
             }
             let start = before.map_or(block.start, |before| before.start);
             let whole = Extent::between(start, behind.map_or(block.end(), Extent::end));
-            self.medium.store(whole.start, Marker::free(whole.data_len).0);
+            self.medium.store_start(whole.start, Marker::free(whole.data_len));
             // No record frees a log of one transaction: until its start marker is on the disk, its tag says that it is no blob.
             if self.medium.load(whole.end_marker()) != record::idle_tag(whole.end_marker()) {
                 self.medium.store(whole.end_marker(), Marker::free(whole.data_len).0);
             }
             self.index.put_reserved(whole.start);
-            self.tx.tail_freed |= self.dynamic && whole.end() == self.size;
+            self.tx.tail_freed |= self.dynamic && whole.next() == self.end;
             kept += usize::from(!joins_last);
             list[kept - 1] = whole;
         }
@@ -891,7 +893,7 @@ impl<M: Medium> Heap<M> {
         }
         self.tx.quarantine = list;
         let mut dead = std::mem::take(&mut self.tx.dead);
-        dead.drain(..).for_each(|at| self.medium.store(at, 0));
+        dead.drain(..).for_each(|start| self.medium.store_start(start, Marker(0)));
         self.tx.dead = dead;
     }
 
@@ -913,10 +915,10 @@ impl<M: Medium> Heap<M> {
         }
         self.retired();
         if self.tx.tail_freed {
-            if let Some(tail) = self.free_before(self.size) {
-                let slack = self.slack().map(|slack| slack.start);
+            if let Some(tail) = self.free_before(self.end) {
+                let slack = self.slack().map(|slack| slack.start.offset());
                 let whole = Extent::between(tail.start, self.medium.end());
-                self.ensure_words([Some(whole.start), slack])?;
+                self.ensure_words([Some(whole.start.offset()), slack])?;
                 self.publish(whole.start, Marker::free(whole.data_len))?;
                 self.erase([slack]);
                 self.note_free(whole, [tail].into_iter());
@@ -933,7 +935,7 @@ impl<M: Medium> Heap<M> {
             self.note_live(new.block.start);
         }
         for region in &changes.regions {
-            if region.next < region.end {
+            if region.next.offset() < region.end {
                 self.index.put_reserved(region.next);
                 self.keep(Extent::between(region.next, region.end));
             } else {
@@ -993,7 +995,7 @@ impl<M: Medium> Heap<M> {
     }
 
     /// The size in a start marker that was checked.
-    fn extent_of(&self, start: u64) -> Extent {
+    fn extent_of(&self, start: Start) -> Extent {
         Extent { start, data_len: self.marker(start).n() }
     }
 
@@ -1001,7 +1003,7 @@ impl<M: Medium> Heap<M> {
     pub(super) fn free_reserved_or_unjoined(&mut self, block: Extent, inner: &[Extent]) {
         if self.free_reserved(block, inner).is_err() {
             self.tx.unjoined = true;
-            self.medium.store(block.start, Marker::free(block.data_len).0);
+            self.medium.store_start(block.start, Marker::free(block.data_len));
             self.forget_inner(inner);
             self.index.remove_used(block.start);
             self.enter(block);
@@ -1012,7 +1014,7 @@ impl<M: Medium> Heap<M> {
     fn forget_inner(&mut self, inner: &[Extent]) {
         for block in inner {
             self.index.remove_used(block.start);
-            self.medium.store(block.start, 0);
+            self.medium.store_start(block.start, Marker(0));
         }
     }
 
@@ -1021,16 +1023,17 @@ impl<M: Medium> Heap<M> {
     pub(super) fn free_reserved(&mut self, block: Extent, inner: &[Extent]) -> Result<()> {
         let joined = self.joined(block)?;
         let slack = self.slack_before(joined.whole.end());
-        let behind = joined.behind.map(|behind| behind.start);
+        let behind = joined.behind.map(|behind| behind.start.offset());
         let (whole, marker) = (joined.whole, Marker::free(joined.whole.data_len));
-        self.ensure_words([Some(whole.start), Some(block.start), behind, slack, Some(whole.end_marker())])?;
+        let markers = [whole.start, block.start].map(|start| Some(start.offset()));
+        self.ensure_words([markers[0], markers[1], behind, slack, Some(whole.end_marker())])?;
         if whole.start != block.start || marker != self.marker(block.start) {
             self.publish(whole.start, marker)?;
             // Before the markers inside are erased: salvage of a killed medium goes by one or the other. Slack has no end marker.
             if slack.is_none() {
                 self.medium.store(whole.end_marker(), marker.0);
             }
-            self.erase([joined.before.map(|_| block.start), behind, slack]);
+            self.erase([joined.before.map(|_| block.start.offset()), behind, slack]);
         }
         self.forget_inner(inner);
         self.note_released(block, joined);
@@ -1064,7 +1067,6 @@ impl<M: Medium> Heap<M> {
             if let Some(log) = self.tx.logs[i] {
                 self.free_reserved(log, &[])?;
                 self.tx.logs[i] = None;
-                self.tx.shown_as_free = 0;
                 self.tx.reserved -= 1;
             }
         }
@@ -1076,7 +1078,7 @@ impl<M: Medium> Heap<M> {
         let (mut from, mut last) = (0, None);
         while let Some(block) = self.block_from(from)? {
             from = block.end();
-            let block = Extent { start: start_of(block.ptr), data_len: block.size };
+            let block = Extent { start: Start::of_blob(block.ptr), data_len: block.size };
             let is_free = self.index.state(block.start) == Some(State::Free);
             last = match last {
                 Some(before) if is_free => Some(self.join(before, block)?),
@@ -1089,9 +1091,10 @@ impl<M: Medium> Heap<M> {
 
     fn join(&mut self, before: Extent, behind: Extent) -> Result<Extent> {
         let whole = Extent::between(before.start, behind.end());
-        self.ensure_words([Some(whole.start), Some(behind.start), Some(whole.end_marker())])?;
+        let markers = [whole.start, behind.start].map(|start| Some(start.offset()));
+        self.ensure_words([markers[0], markers[1], Some(whole.end_marker())])?;
         self.publish(whole.start, Marker::free(whole.data_len))?;
-        self.erase([Some(behind.start)]);
+        self.erase([Some(behind.start.offset())]);
         self.take_from_index(before);
         self.take_from_index(behind);
         self.enter(whole);
@@ -1110,7 +1113,7 @@ impl<M: Medium> Heap<M> {
         self.tx.reserved = self.tx.logs.iter().flatten().count();
         let mut from = 0;
         while let Ok(Some(block)) = self.block_from(from) {
-            let start = start_of(block.ptr);
+            let start = Start::of_blob(block.ptr);
             let is_log = self.tx.logs.iter().flatten().any(|log| log.start == start);
             if self.index.state(start) == Some(State::Reserved) && !is_log {
                 if self.tx.spent.try_reserve(1).is_err() {
@@ -1126,7 +1129,7 @@ impl<M: Medium> Heap<M> {
     /// Panics if the state of transactions does not agree with the index.
     pub(super) fn check_transactions(&self) {
         let tx = &self.tx;
-        let is_reserved = |start: u64| self.index.state(start) == Some(State::Reserved);
+        let is_reserved = |start: Start| self.index.state(start) == Some(State::Reserved);
         for log in tx.logs.iter().chain([&tx.outstanding]).flatten() {
             assert!(is_reserved(log.start) && self.marker(log.start) == Marker::live(log.data_len), "{log:?}");
         }

@@ -22,7 +22,7 @@ impl<M: Medium> Heap<M> {
         let mut from = 0;
         while let Some(free) = self.index.next_other(from, shortest, |start| data_len_at(&self.medium, start)) {
             let free = self.block(free.start, State::Free)?;
-            self.medium.give_back(free.start + FREE_HEAD..free.end_marker(), least)?;
+            self.medium.give_back(free.start.offset() + FREE_HEAD..free.end_marker(), least)?;
             from = free.end();
         }
         Ok(before.saturating_sub(self.medium.allocated()))

@@ -5,7 +5,7 @@ use super::Heap;
 use super::alloc::Place;
 use crate::palloc::Result;
 use crate::palloc::error::Error;
-use crate::palloc::format::{Extent, HEADER, Marker, blob_of};
+use crate::palloc::format::{Extent, Marker, Start};
 use crate::palloc::medium::{Bytes, Medium};
 
 impl<M: Medium> Heap<M> {
@@ -24,7 +24,7 @@ impl<M: Medium> Heap<M> {
 
     /// Clears the data of `block`, which is to become a live one in `free`: up to its end marker, or to where there are zeros already.
     fn clear_data(&mut self, block: Extent, free: Extent) -> Result<()> {
-        let is_slack = free.start == self.size;
+        let is_slack = free.start == self.end;
         let stop = if is_slack { self.zeros_from.min(block.end_marker()) } else { block.end_marker() };
         let Some(len) = stop.checked_sub(block.blob()).filter(|&len| len > 0) else { return Ok(()) };
         self.medium.ensure_space(block.blob()..stop, Bytes::Scratch)?;
@@ -36,7 +36,7 @@ impl<M: Medium> Heap<M> {
     /// The first blob. If there is none, allocates one of zeros, at the lowest place. Fails iff the blob has fewer than `size` bytes,
     /// a transaction is open and there is no blob, or as `alloc_zeroed`.
     pub fn root(&mut self, size: u64) -> Result<u64> {
-        const LOWEST: u64 = blob_of(HEADER);
+        const LOWEST: u64 = Start::FIRST.blob();
         let first = self.first()?;
         if first != 0 {
             let len = self.size_of(first)?;

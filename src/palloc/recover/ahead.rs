@@ -5,7 +5,7 @@
 //! Nothing here changes what the survey finds: it only brings pages into memory, or leaves them where they are.
 
 use crate::palloc::chain::{Chain, ChainBlock, block_at};
-use crate::palloc::format::{Extent, HEADER, STEP, WORD};
+use crate::palloc::format::{Extent, HEADER, STEP, Start, WORD};
 use crate::palloc::medium::Medium;
 
 /// Blocks are far apart if they are at least this long: a disk reads two pages sooner than all between them. A solid state disk does so
@@ -49,19 +49,19 @@ impl<'a, M: Medium> Ahead<'a, M> {
     pub fn note(&mut self, block: Extent) {
         let is_long = block.data_len >= FAR;
         if is_long && self.score < SURE || !is_long && self.score > 0 {
-            self.count(is_long, block.end());
+            self.count(is_long, block.next());
         }
     }
 
     #[cold]
-    fn count(&mut self, is_long: bool, end: u64) {
+    fn count(&mut self, is_long: bool, next: Start) {
         self.score = if is_long { self.score + 1 } else { self.score.saturating_sub(SHORT) };
         if self.score == 0 || self.score == SURE {
             self.advise(self.score == SURE);
         }
         if self.far && !self.fetched {
             self.fetched = true;
-            fetch_markers(self.medium, end);
+            fetch_markers(self.medium, next);
         }
     }
 
@@ -79,40 +79,42 @@ impl<M: Medium> Drop for Ahead<'_, M> {
     }
 }
 
-/// Reads the pages with markers behind `from`, the end of a block, at several places at once. A place where the chain is not found is left
+/// Reads the pages with markers from the block at `first` on, at several places at once. A place where the chain is not found is left
 /// to the survey. Does nothing if the pages seem to be in memory.
-fn fetch_markers(medium: &impl Medium, from: u64) {
-    let part = (medium.end() - from) / PLACES;
-    let place = |i: u64| (from - HEADER + i * part).next_multiple_of(STEP) + HEADER;
-    let are_in_memory = || (1..PLACES).all(|i| medium.is_in_memory(place(i)));
-    if medium.end() - from < WORTHWHILE || medium.has_holes() || are_in_memory() {
+fn fetch_markers(medium: &impl Medium, first: Start) {
+    let (end, from) = (medium.end(), first.offset());
+    let part = (end - from) / PLACES;
+    let place = |i: u64| Start::at((from - HEADER + i * part).next_multiple_of(STEP) + HEADER);
+    let are_in_memory = || (1..PLACES).all(|i| medium.is_in_memory(place(i).offset()));
+    if end - from < WORTHWHILE || medium.has_holes() || are_in_memory() {
         return;
     }
     // Where each walk is.
-    let mut walks = [from; PLACES as usize];
+    let mut walks = [first; PLACES as usize];
     for (i, walk) in (1..PLACES).zip(&mut walks[1..]) {
-        *walk = find_chain(medium, place(i)).unwrap_or(medium.end());
+        *walk = find_chain(medium, place(i)).unwrap_or(Start::at(end));
     }
     // At most so many steps: twice as many as blocks of length FAR are in a part. If blocks get shorter, this stops. Their markers are in
     // pages side by side, which the system reads ahead itself.
     for _ in 0..2 * (part / FAR) {
         for (i, walk) in (1..=PLACES).zip(&mut walks) {
-            if *walk < place(i) && *walk < medium.end() {
-                *walk = next_block(medium, *walk).unwrap_or(medium.end());
+            if *walk < place(i) && walk.offset() < end {
+                *walk = next_block(medium, *walk).unwrap_or(Start::at(end));
             }
         }
     }
 }
 
 /// Starts to read the markers between the block at `start` and the next, and returns where that starts. None if no block is at `start`.
-fn next_block(medium: &impl Medium, start: u64) -> Option<u64> {
+fn next_block(medium: &impl Medium, start: Start) -> Option<Start> {
     let ChainBlock { block, .. } = block_at(medium, start, medium.end())?;
     medium.start_reading(block.end_marker(), (2 * WORD).min(medium.end() - block.end_marker()));
-    Some(block.end())
+    Some(block.next())
 }
 
 /// A place at or behind `from`, near to it, where the chain seems to be.
-fn find_chain(medium: &impl Medium, from: u64) -> Option<u64> {
+fn find_chain(medium: &impl Medium, from: Start) -> Option<Start> {
+    let from = from.offset();
     let has_chain = |start| {
         let agree = |found: &ChainBlock| found.end_marker(medium) == found.marker();
         Chain::new(medium, start, medium.end()).take(LIKELY).take_while(agree).count() == LIKELY
@@ -120,6 +122,7 @@ fn find_chain(medium: &impl Medium, from: u64) -> Option<u64> {
     (from..medium.end().min(from + SEARCHED)).step_by(AT_ONCE as usize).find_map(|piece| {
         let end = medium.end().min(piece + AT_ONCE);
         medium.start_reading(piece, end - piece);
-        (piece..end - (end - piece) % STEP).step_by(STEP as usize).find(|&start| has_chain(start))
+        let mut starts = (piece..end - (end - piece) % STEP).step_by(STEP as usize).map(Start::at);
+        starts.find(|&start| has_chain(start))
     })
 }

@@ -4,7 +4,7 @@
 use std::ffi::CStr;
 
 use crate::palloc::chain::{Chain, ChainBlock};
-use crate::palloc::format::{EXTENDED, Extent, HEADER, WORD, header_flags, next_link, prev_link};
+use crate::palloc::format::{EXTENDED, Extent, HEADER, Start, WORD, header_flags};
 use crate::palloc::medium::Medium;
 
 /// Reports each violation of the format with the offset of its block. Returns how many there are. Reads only.
@@ -23,31 +23,32 @@ pub fn check(medium: &impl Medium, mut report: impl FnMut(u64, &CStr)) -> u64 {
 }
 
 fn check_chain(medium: &impl Medium, mut found: impl FnMut(u64, &CStr)) {
-    let mut chain = Chain::new(medium, HEADER, medium.end());
+    let mut chain = Chain::new(medium, Start::FIRST, medium.end());
     let mut last_free: Option<Extent> = None;
     let mut after_free = false;
+    let link_to = |block: Option<Extent>| block.map_or(0, |block| block.start.offset());
     for this in &mut chain {
         let ChainBlock { block, is_free } = this;
         if this.end_marker(medium) != this.marker() {
-            found(block.start, c"the end marker differs from the start marker");
+            found(block.start.offset(), c"the end marker differs from the start marker");
         }
         if is_free {
             if after_free {
-                found(block.start, c"a free block stands beside a free block");
+                found(block.start.offset(), c"a free block stands beside a free block");
             }
-            if let Some(last) = last_free.filter(|last| medium.load(next_link(last.start)) != block.start) {
-                found(last.start, c"the next link is not the next free block");
+            if let Some(last) = last_free.filter(|last| medium.load(last.start.next_link()) != block.start.offset()) {
+                found(last.start.offset(), c"the next link is not the next free block");
             }
-            if medium.load(prev_link(block.start)) != last_free.map_or(0, |last| last.start) {
-                found(block.start, c"the prev link is not the free block before");
+            if medium.load(block.start.prev_link()) != link_to(last_free) {
+                found(block.start.offset(), c"the prev link is not the free block before");
             }
             last_free = Some(block);
         }
         after_free = is_free;
     }
     if !chain.is_whole() {
-        found(chain.end, c"no block begins here, the rest cannot be read");
-    } else if let Some(last) = last_free.filter(|last| medium.load(next_link(last.start)) != 0) {
-        found(last.start, c"the last free block has a next link");
+        found(chain.end.offset(), c"no block begins here, the rest cannot be read");
+    } else if let Some(last) = last_free.filter(|last| medium.load(last.start.next_link()) != 0) {
+        found(last.start.offset(), c"the last free block has a next link");
     }
 }

@@ -5,14 +5,14 @@ use super::survey::{Rest, Survey};
 use super::{Opened, Overlay};
 use crate::palloc::Result;
 use crate::palloc::chain::{Chain, block_at};
-use crate::palloc::format::{Extent, FREE_HEAD, HEADER, Intent, MIN_BLOCK, Marker, WORD};
+use crate::palloc::format::{Extent, FREE_HEAD, Intent, MIN_BLOCK, Marker, Start, WORD};
 use crate::palloc::free_index::{FreeIndex, State};
 use crate::palloc::medium::{Bytes, Medium};
 
 /// An operation that was published by an intent and cut off before all of its start markers were stored.
 pub struct Unfinished {
     /// The start of the block that gets another start marker.
-    start: u64,
+    start: Start,
     marker: Marker,
     /// The free block that starts in its data then.
     rest: Option<Extent>,
@@ -22,20 +22,20 @@ pub struct Unfinished {
 ///
 /// A program's bytes may look like an intent, so the operation must be possible: the block that a blob was moved out of still has the
 /// same bytes.
-pub fn find_unfinished(medium: &impl Medium, index: &FreeIndex, end: u64) -> Option<Unfinished> {
-    for found in Chain::new(medium, HEADER, end).filter(|found| !found.is_free) {
+pub fn find_unfinished(medium: &impl Medium, index: &FreeIndex, end: Start) -> Option<Unfinished> {
+    for found in Chain::new(medium, Start::FIRST, end.offset()).filter(|found| !found.is_free) {
         let block = found.block;
         match Intent::from_word(found.end_marker(medium).0) {
             Some(Intent::Leave(left)) if left != block.start && index.state(left) == Some(State::Live) => {
-                let left = Extent { start: left, data_len: Marker(medium.load(left)).n() };
+                let left = Extent { start: left, data_len: medium.start_marker(left).n() };
                 if left.data_len <= block.data_len && has_same_bytes(medium, left, block) {
                     return Some(Unfinished { start: left.start, marker: Marker::free(left.data_len), rest: None });
                 }
             }
             Some(Intent::ShrinkTo(rest))
-                if rest >= block.start + MIN_BLOCK && rest <= block.end().saturating_sub(MIN_BLOCK) =>
+                if rest >= block.start.plus(MIN_BLOCK) && rest.offset() <= block.end().saturating_sub(MIN_BLOCK) =>
             {
-                let kept = Extent::between(block.start, rest);
+                let kept = Extent::between(block.start, rest.offset());
                 let rest = Some(Extent::between(rest, block.end()));
                 return Some(Unfinished { start: block.start, marker: Marker::live(kept.data_len), rest });
             }
@@ -55,13 +55,14 @@ fn has_same_bytes(medium: &impl Medium, shorter: Extent, longer: Extent) -> bool
 /// Stores the markers of an operation that was cut off, in its own order.
 pub fn finish(medium: &mut impl Medium, unfinished: &Unfinished) -> Result<()> {
     if let Some(rest) = unfinished.rest {
-        medium.ensure_space(rest.start - WORD..rest.blob(), Bytes::Keep)?;
-        medium.store(rest.start - WORD, unfinished.marker.0);
-        medium.store(rest.start, Marker::free(rest.data_len).0);
+        let end_marker = rest.start.offset() - WORD;
+        medium.ensure_space(end_marker..rest.blob(), Bytes::Keep)?;
+        medium.store(end_marker, unfinished.marker.0);
+        medium.store_start(rest.start, Marker::free(rest.data_len));
         medium.barrier()?;
     }
-    medium.ensure_space(unfinished.start..unfinished.start + WORD, Bytes::Keep)?;
-    medium.store(unfinished.start, unfinished.marker.0);
+    medium.ensure_space(unfinished.start.marker(), Bytes::Keep)?;
+    medium.store_start(unfinished.start, unfinished.marker);
     Ok(())
 }
 
@@ -74,7 +75,7 @@ pub fn repair(
 ) -> Result<()> {
     if let Some(unfinished) = unfinished {
         finish(medium, &unfinished)?;
-        found.last = found.last.max(unfinished.rest.map_or(0, |rest| rest.start));
+        found.last = found.last.max(unfinished.rest.map(|rest| rest.start));
     }
     medium.barrier()?;
     let end = claim_rest(medium, &found, dynamic)?;
@@ -89,7 +90,7 @@ pub fn read_only_chain(
     found: &Survey,
     unfinished: Option<Unfinished>,
 ) -> Result<Opened> {
-    let (mut overlay, mut size) = (Overlay::default(), found.end);
+    let (mut overlay, mut end) = (Overlay::default(), found.end);
     if let Some(Unfinished { start, marker, rest }) = unfinished {
         overlay.unfinished = Some((start, marker));
         if marker.is_free() {
@@ -107,18 +108,18 @@ pub fn read_only_chain(
             overlay.last = Some((last.start, Marker::live(last.data_len)));
             index.prepare(last.start)?;
             index.put_live(last.start);
-            size = last.end();
+            end = last.next();
         }
     }
-    Ok(Opened { index, size, overlay })
+    Ok(Opened { index, end, overlay })
 }
 
 /// Stores both markers of a block.
 pub fn make_block(medium: &mut impl Medium, block: Extent, is_free: bool) -> Result<()> {
     let marker = if is_free { Marker::free(block.data_len) } else { Marker::live(block.data_len) };
-    medium.ensure_space(block.start..block.start + FREE_HEAD, Bytes::Keep)?;
+    medium.ensure_space(block.start.offset()..block.start.offset() + FREE_HEAD, Bytes::Keep)?;
     medium.ensure_space(block.end_marker()..block.end(), Bytes::Keep)?;
-    medium.store(block.start, marker.0);
+    medium.store_start(block.start, marker);
     medium.store(block.end_marker(), marker.0);
     Ok(())
 }
@@ -132,51 +133,51 @@ pub fn make_block(medium: &mut impl Medium, block: Extent, is_free: bool) -> Res
 /// | 32 or more | a free block | cut off |
 /// | fewer | the last block gets them | cut off |
 fn claim_rest(medium: &mut impl Medium, found: &Survey, dynamic: bool) -> Result<u64> {
-    let (start, end) = (found.end, medium.end());
-    if start == end {
+    let (chain_end, end) = (found.end.offset(), medium.end());
+    if chain_end == end {
         return Ok(end);
     }
-    if end - start >= MIN_BLOCK {
+    if end - chain_end >= MIN_BLOCK {
         let is_free = match found.rest {
             Rest::LeadsBeyondEnd(marker) => Some(marker.is_free()),
-            _ => (!dynamic || start == HEADER).then_some(true),
+            _ => (!dynamic || found.last.is_none()).then_some(true),
         };
         if let Some(is_free) = is_free {
-            make_block(medium, Extent::between(start, end), is_free)?;
+            make_block(medium, Extent::between(found.end, end), is_free)?;
             return Ok(end);
         }
     }
-    if dynamic {
-        medium.set_end(start)?;
-        return Ok(start);
-    }
-    let data_len = Extent::between(found.last, end).data_len;
-    let is_free = Marker(medium.load(found.last)).is_free();
-    medium.ensure_space(found.last..found.last + WORD, Bytes::Keep)?;
-    medium.ensure_space(start..end, Bytes::Keep)?;
-    medium.store(found.last, if is_free { Marker::free(data_len) } else { Marker::live(data_len) }.0);
+    let Some(last) = found.last.filter(|_| !dynamic) else {
+        medium.set_end(chain_end)?;
+        return Ok(chain_end);
+    };
+    let data_len = Extent::between(last, end).data_len;
+    let is_free = medium.start_marker(last).is_free();
+    medium.ensure_space(last.marker(), Bytes::Keep)?;
+    medium.ensure_space(chain_end..end, Bytes::Keep)?;
+    medium.store_start(last, if is_free { Marker::free(data_len) } else { Marker::live(data_len) });
     Ok(end)
 }
 
 /// Joins free blocks that are side by side, and makes end markers equal to start markers.
 fn tidy_markers(medium: &mut impl Medium, end: u64) -> Result<()> {
-    let mut start = HEADER;
+    let mut start = Start::FIRST;
     while let Some(first) = block_at(medium, start, end) {
         let mut joined = first;
         if first.is_free {
-            let run = Chain::new(medium, first.block.end(), end).take_while(|found| found.is_free);
+            let run = Chain::new(medium, first.block.next(), end).take_while(|found| found.is_free);
             if let Some(last) = run.last() {
                 joined.block = Extent::between(start, last.block.end());
             }
         }
-        for place in [start, joined.block.end_marker()] {
+        for place in [start.offset(), joined.block.end_marker()] {
             if medium.load(place) != joined.marker().0 {
                 medium.ensure_space(place..place + WORD, Bytes::Keep)?;
                 medium.store(place, joined.marker().0);
             }
         }
-        start = joined.block.end();
+        start = joined.block.next();
     }
-    debug_assert_eq!(start, end, "the chain was whole");
+    debug_assert_eq!(start.offset(), end, "the chain was whole");
     Ok(())
 }

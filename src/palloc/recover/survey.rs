@@ -8,7 +8,7 @@ use super::ahead::Ahead;
 use crate::palloc::Result;
 use crate::palloc::chain::{Chain, ChainBlock, block_at};
 use crate::palloc::error::Error;
-use crate::palloc::format::{Extent, HEADER, Intent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, STEP, WORD};
+use crate::palloc::format::{Extent, HEADER, Intent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, STEP, Start, WORD};
 use crate::palloc::free_index::FreeIndex;
 use crate::palloc::medium::Medium;
 use crate::palloc::record;
@@ -16,9 +16,9 @@ use crate::palloc::record;
 /// The findings of a walk along the chain.
 pub struct Survey {
     /// Where the chain ends; behind it there may be bytes that belong to no block.
-    pub end: u64,
-    /// The start of the last block.
-    pub last: u64,
+    pub end: Start,
+    /// The last block, if there is one.
+    pub last: Option<Start>,
     /// The bytes between the end of the chain and the end of the file.
     pub rest: Rest,
     /// Whether an end marker differs from its start marker, or free blocks are side by side.
@@ -56,26 +56,27 @@ const PAGE: u64 = 4096;
 /// memory.
 pub fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Result<Survey> {
     let end = medium.end();
-    let mut survey = Survey { end: HEADER, last: 0, rest: Rest::Nothing, untidy: false };
+    let mut survey = Survey { end: Start::FIRST, last: None, rest: Rest::Nothing, untidy: false };
     let mut after_free = false;
     let mut fetched = 0;
     let mut ahead = Ahead::of(medium);
     // Whether the end marker of the last block confirms its start marker.
     let mut last_is_confirmed = true;
     // If the last block is live and not confirmed: the first of the blocks up to it of which all are like that.
-    let mut unconfirmed_from = None;
-    while survey.end < end {
+    let mut unconfirmed_from: Option<Start> = None;
+    while survey.end.offset() < end {
         let start = survey.end;
-        if start >= fetched && start - survey.last < DENSE {
-            fetched = (start + 1).next_multiple_of(PAGE);
-            medium.prefetch(start, fetched);
+        let offset = start.offset();
+        if offset >= fetched && offset - survey.last.map_or(0, Start::offset) < DENSE {
+            fetched = (offset + 1).next_multiple_of(PAGE);
+            medium.prefetch(offset, fetched);
         }
         let Some(found) = block_at(medium, start, end) else {
             survey.rest = rest_at(medium, start, dynamic && last_is_confirmed)?;
             // An overwritten marker may lead anywhere into the zeros of growth.
             if let Some(from) = unconfirmed_from.filter(|_| survey.rest == Rest::Zeros) {
-                if has_live_block(medium, from + STEP, start) {
-                    return Err(Error::Damaged { offset: from, what: OVERWRITTEN });
+                if has_live_block(medium, from.plus(STEP), offset) {
+                    return Err(Error::Damaged { offset: from.offset(), what: OVERWRITTEN });
                 }
             }
             break;
@@ -89,7 +90,7 @@ pub fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Res
             survey.untidy = true;
             let is_doubtful = !is_free && !is_confirmed;
             if is_doubtful && hides_more_blobs(medium, found.marker(), start, block.end(), HIDDEN_BY_REUSE) {
-                return Err(Error::Damaged { offset: start, what: OVERWRITTEN });
+                return Err(Error::Damaged { offset, what: OVERWRITTEN });
             }
         }
         survey.untidy |= after_free && is_free;
@@ -101,8 +102,8 @@ pub fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Res
             index.put_live(start)
         }
         last_is_confirmed = is_confirmed;
-        survey.last = start;
-        survey.end = block.end();
+        survey.last = Some(start);
+        survey.end = block.next();
     }
     Ok(survey)
 }
@@ -112,33 +113,34 @@ pub fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Res
 fn can_have_end_marker(medium: &impl Medium, ChainBlock { block, is_free }: ChainBlock, end_marker: Marker) -> bool {
     let joined_len = end_marker.n();
     let was_joined = || {
-        let joined_start = Marker(medium.load(block.start + block.data_len - joined_len));
+        let joined_start = medium.start_marker(block.start.plus(block.data_len - joined_len));
         joined_start.0 == 0 || joined_start.n() == joined_len
     };
     joined_len == block.data_len
         || Intent::from_word(end_marker.0).is_some()
-        || record::is_log(medium, block.start, block.data_len) // that of a free one too, once opening has freed it
+        || record::is_log(medium, block) // that of a free one too, once opening has freed it
         || (is_free && joined_len >= MIN_DATA && joined_len <= block.data_len.saturating_sub(MIN_BLOCK) && was_joined())
 }
 
 /// Classifies the bytes from `start` to the end of the file, where no block can be. Fails iff no operation leaves such bytes.
-pub fn rest_at(medium: &impl Medium, start: u64, can_be_cut_off: bool) -> Result<Rest> {
-    let marker = Marker(if medium.end() - start >= WORD { medium.load(start) } else { 0 });
+pub fn rest_at(medium: &impl Medium, start: Start, can_be_cut_off: bool) -> Result<Rest> {
+    let has_marker = medium.end() - start.offset() >= WORD;
+    let marker = if has_marker { medium.start_marker(start) } else { Marker(0) };
     if can_be_cut_off && was_cut_off(medium, start, marker) {
         Ok(Rest::LeadsBeyondEnd(marker))
     } else if marker.0 == 0 && is_unclaimed(medium, start)? {
         Ok(Rest::Zeros)
     } else {
-        Err(Error::Damaged { offset: start, what: "no block begins here" })
+        Err(Error::Damaged { offset: start.offset(), what: "no block begins here" })
     }
 }
 
 /// Whether the bytes from `start` to the end of the file can be the last block of a dynamic medium: it was being given back, or it was
 /// growing when the power was cut.
-fn was_cut_off(medium: &impl Medium, start: u64, marker: Marker) -> bool {
+fn was_cut_off(medium: &impl Medium, start: Start, marker: Marker) -> bool {
     let end = medium.end();
     (MIN_DATA..LONGEST).contains(&marker.n())
-        && (marker.is_free() || end - start >= MIN_BLOCK && !has_live_block(medium, start + STEP, end))
+        && (marker.is_free() || end - start.offset() >= MIN_BLOCK && !has_live_block(medium, start.plus(STEP), end))
         && !hides_more_blobs(medium, marker, start, end, HIDDEN_BY_CUT)
 }
 
@@ -147,10 +149,10 @@ fn was_cut_off(medium: &impl Medium, start: u64, marker: Marker) -> bool {
 /// After a power cut without PALLOC_SYNC, an old link of a free block may be where a start marker should be. It looks like that of a live
 /// block beyond the end of the file. A synced blob behind it still has both markers, whatever the sectors around it hold. A free block
 /// can't be tested so: slack is full of the markers of freed blobs.
-fn has_live_block(medium: &impl Medium, from: u64, end: u64) -> bool {
-    let mut place = (from - HEADER).next_multiple_of(STEP) + HEADER;
+fn has_live_block(medium: &impl Medium, from: Start, end: u64) -> bool {
+    let mut place = (from.offset() - HEADER).next_multiple_of(STEP) + HEADER;
     while place < end {
-        match block_at(medium, place, end) {
+        match block_at(medium, Start::at(place), end) {
             Some(found) if !found.is_free && found.end_marker(medium) == found.marker() => return true,
             _ => place += STEP,
         }
@@ -164,18 +166,19 @@ fn has_live_block(medium: &impl Medium, from: u64, end: u64) -> bool {
 
 /// Whether the bytes from `start` to the end of the file are zeros, as growth or an initialization that was cut off leaves them. The end
 /// marker of the free block that was to be there may be on the disk without the start marker.
-fn is_unclaimed(medium: &impl Medium, start: u64) -> Result<bool> {
+fn is_unclaimed(medium: &impl Medium, start: Start) -> Result<bool> {
     let end = medium.end();
-    let has_end_marker =
-        end - start >= MIN_BLOCK && medium.load(end - WORD) == Marker::free(Extent::between(start, end).data_len).0;
-    medium.is_zero(start, if has_end_marker { end - WORD } else { end })
+    let has_end_marker = end - start.offset() >= MIN_BLOCK
+        && medium.load(end - WORD) == Marker::free(Extent::between(start, end).data_len).0;
+    medium.is_zero(start.offset(), if has_end_marker { end - WORD } else { end })
 }
 
 /// Whether the start marker at `start`, which leads to `stop` or beyond, hides more than `allowed` live blocks.
 ///
 /// It does if the end marker of a shorter block is in the bytes, from which a chain leads exactly to `stop`. The shorter block may be odd
 /// and end at any byte. It counts as hidden if it is live and the start marker is that of a free block.
-fn hides_more_blobs(medium: &impl Medium, marker: Marker, start: u64, stop: u64, allowed: u64) -> bool {
+fn hides_more_blobs(medium: &impl Medium, marker: Marker, start: Start, stop: u64, allowed: u64) -> bool {
+    let start = start.offset();
     let last_word = stop - WORD;
     // Crafted bytes may begin very many chains. Beyond so many blocks, in proportion to the bytes, the medium counts as damaged.
     let mut budget = 64 + (stop - start) / WORD;
@@ -194,7 +197,9 @@ fn hides_more_blobs(medium: &impl Medium, marker: Marker, start: u64, stop: u64,
             let end = place + shift + WORD;
             if word.n() == end - start - OVERHEAD {
                 let shorter = u64::from(marker.is_free() && !word.is_free());
-                if blobs_between(medium, end, stop, &mut budget).is_some_and(|blobs| shorter + blobs > allowed) {
+                if blobs_between(medium, Start::at(end), stop, &mut budget)
+                    .is_some_and(|blobs| shorter + blobs > allowed)
+                {
                     return true;
                 }
             }
@@ -214,7 +219,7 @@ fn hides_more_blobs(medium: &impl Medium, marker: Marker, start: u64, stop: u64,
 }
 
 /// How many live blocks the chain from `from` has, if it leads exactly to `stop`. More than any file has if the budget runs out.
-fn blobs_between(medium: &impl Medium, from: u64, stop: u64, budget: &mut u64) -> Option<u64> {
+fn blobs_between(medium: &impl Medium, from: Start, stop: u64, budget: &mut u64) -> Option<u64> {
     let mut chain = Chain::new(medium, from, stop);
     let mut blobs = 0;
     for found in &mut chain {

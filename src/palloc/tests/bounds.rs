@@ -3,7 +3,7 @@
 //! bound of memory.)
 
 use super::{Flags, MemMedium, Random};
-use crate::palloc::format::{Intent, Marker, header};
+use crate::palloc::format::{Intent, Marker, Start, header};
 use crate::palloc::recover;
 
 /// Blocks with the smallest data there is: whatever is done for each is done most often here.
@@ -33,8 +33,8 @@ fn opening_takes_loads_in_proportion_to_the_file() {
             dense(len, |_| (free, free)),
             dense(len, |_| (free, 1)),
             dense(len, |at| if at % 64 == 8 { (live, live) } else { (free, live) }),
-            dense(len, |at| (live, Intent::Leave(at ^ 32).word())),
-            dense(len, |_| (live, Intent::Leave(8).word())),
+            dense(len, |at| (live, Intent::Leave(Start::at(at ^ 32)).word())),
+            dense(len, |_| (live, Intent::Leave(Start::FIRST).word())),
             [dense(len / 2, |_| (free, free)), vec![0; len / 2]].concat(),
             vec![0; len],
             noise.clone(),

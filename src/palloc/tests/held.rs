@@ -2,11 +2,11 @@
 //! Held blocks: free on the medium, and nobody's yet.
 
 use super::*;
-use crate::palloc::format::start_of;
+use crate::palloc::format::Start;
 use crate::palloc::free_index::State;
 
 fn extent(heap: &Heap<MemMedium>, ptr: u64) -> Extent {
-    Extent { start: start_of(ptr), data_len: heap.size_of(ptr).unwrap() }
+    Extent { start: Start::of_blob(ptr), data_len: heap.size_of(ptr).unwrap() }
 }
 
 /// Held blocks keep their bytes among free ones of all kinds; nobody gets them, and they can't be freed again. A kill makes them free.
@@ -40,7 +40,7 @@ fn held_blocks_keep_their_bytes_and_belong_to_nobody() {
         assert_eq!(heap.first().unwrap(), live[0]);
         // Others get the free blocks between them.
         let more: Vec<u64> = (0..100).map(|i| heap.alloc(size(i)).unwrap()).collect();
-        let in_use = |at: u64| held.iter().any(|(block, _)| (block.start..block.end()).contains(&at));
+        let in_use = |at: u64| held.iter().any(|(block, _)| (block.start.offset()..block.end()).contains(&at));
         assert!(more.iter().all(|&ptr| !in_use(ptr)));
         heap.sync().unwrap();
         heap.check_invariants();
@@ -82,7 +82,7 @@ impl Section {
     /// Nothing that it may read has changed. (A blob that has grown in place has more.)
     fn check(&self, heap: &Heap<MemMedium>) {
         for (&ptr, bytes) in &self.sees {
-            let marker = Marker(heap.medium.load(start_of(ptr)));
+            let marker = heap.medium.start_marker(Start::of_blob(ptr));
             assert!(marker.n() >= bytes.len() as u64, "marker of {ptr}: {marker:x?}");
             assert!(heap.medium.bytes[ptr as usize..].starts_with(bytes), "bytes of {ptr}");
         }

@@ -6,7 +6,7 @@ use std::cell::Cell;
 
 use super::*;
 use crate::palloc::Salvage;
-use crate::palloc::format::{self, Intent};
+use crate::palloc::format::{self, Intent, Start};
 use crate::palloc::record::{self, Change, Writer};
 use crate::palloc::salvage::{Salvager, check_header};
 
@@ -24,7 +24,7 @@ fn salvaged_copy(bytes: Vec<u8>) -> (Heap<MemMedium>, Salvage, u64) {
         lost_is_free: false,
         odd: false,
         stand_ins: 0,
-        run_at: 0,
+        run_at: Start::FIRST,
     };
     salvager.mend(stored).unwrap();
     let found = salvager.found;
@@ -171,8 +171,8 @@ impl Crafted {
     fn log(self, first: u64, sequence: u64, freed: u64, last: Option<u64>) -> Crafted {
         let at = self.end();
         let mut medium = MemMedium::new(self.block(first, 48, 0).0);
-        let mut writer = Writer::new(at, sequence);
-        writer.units(&mut medium, &record::unit_bytes(Change::Free { block: freed }.encode()));
+        let mut writer = Writer::new(Start::at(at), sequence);
+        writer.units(&mut medium, &record::unit_bytes(Change::Free { block: Start::at(freed) }.encode()));
         let tag = writer.finish(&mut medium);
         medium.store(at + 56, last.unwrap_or(tag));
         Crafted(medium.bytes)
@@ -212,7 +212,7 @@ fn each_rule_of_salvage_is_needed_by_a_medium_made_for_it() {
     let new = Crafted::new;
     let tag = |at: u64| record::idle_tag(at + 56);
     // A move that was to free a block which is not there.
-    let intent = Intent::Leave(1 << 40).word();
+    let intent = Intent::Leave(Start::at(1 << 40)).word();
 
     let records = (0..17).fold(new(), |medium, _| medium.log(48, 5, 0, None)).run();
     check("more records than opening takes are blobs", records, &[&[-1008, 48], &NINE], 1, &[]);

@@ -10,7 +10,7 @@ use super::{
     is_deep, open, random_operation, recover,
 };
 use crate::palloc::error::Error;
-use crate::palloc::format::Extent;
+use crate::palloc::format::{Extent, Start};
 use crate::palloc::heap::Changes;
 use crate::palloc::record::MAX_OFFSET;
 use crate::palloc::sabotage::{BROKEN, Rule};
@@ -530,7 +530,7 @@ fn whatever_call_fails_in_a_transaction_nothing_is_done() {
 fn blocks_behind_what_48_bits_name_are_in_no_transaction() {
     let mut heap = recover::open(MemMedium::new(Vec::new()), Flags::DYNAMIC).unwrap().0;
     let mut changes = heap.begin().unwrap();
-    let block = |start| Extent { start, data_len: 48 };
+    let block = |start| Extent { start: Start::at(start), data_len: 48 };
     for start in [MAX_OFFSET, MAX_OFFSET + 64] {
         assert!(
             matches!(changes.place_of_new_free(block(start)), Err(Error::TooLarge(_))) && !changes.free(block(start))
