@@ -360,7 +360,7 @@ impl<M: Medium> Heap<M> {
             if self.first_free == Start::NOWHERE { self.index.any_free().is_none() } else { is_free },
             "first_free"
         );
-        if let Some(slack) = self.slack().filter(|_| self.writable) {
+        if let Some(slack) = self.writable.then(|| self.slack()).flatten() {
             assert!(self.dynamic, "only a dynamic medium has slack");
             // Zeros are slack too: growth that failed after the file had grown leaves them, if the file can't be cut again.
             let marker = self.marker(slack.start);

@@ -77,8 +77,8 @@ impl<M: Medium> Heap<M> {
         let slack = self.slack_before(joined.whole.end());
         let behind = joined.behind.map(|behind| behind.start.offset());
         let whole = joined.whole;
-        let markers = [whole.start, block.start].map(|start| Some(start.offset()));
-        self.ensure_words([markers[0], markers[1], behind, slack, Some(whole.end_marker())])?;
+        let starts = (Some(whole.start.offset()), Some(block.start.offset()));
+        self.ensure_words([starts.0, starts.1, behind, slack, Some(whole.end_marker())])?;
         self.publish(whole.start, Marker::free(whole.data_len))?;
         self.erase([joined.before.map(|_| block.start.offset()), behind, slack]);
         self.note_released(block, joined);

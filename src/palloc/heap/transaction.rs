@@ -1025,8 +1025,8 @@ impl<M: Medium> Heap<M> {
         let slack = self.slack_before(joined.whole.end());
         let behind = joined.behind.map(|behind| behind.start.offset());
         let (whole, marker) = (joined.whole, Marker::free(joined.whole.data_len));
-        let markers = [whole.start, block.start].map(|start| Some(start.offset()));
-        self.ensure_words([markers[0], markers[1], behind, slack, Some(whole.end_marker())])?;
+        let starts = (Some(whole.start.offset()), Some(block.start.offset()));
+        self.ensure_words([starts.0, starts.1, behind, slack, Some(whole.end_marker())])?;
         if whole.start != block.start || marker != self.marker(block.start) {
             self.publish(whole.start, marker)?;
             // Before the markers inside are erased: salvage of a killed medium goes by one or the other. Slack has no end marker.
@@ -1091,8 +1091,8 @@ impl<M: Medium> Heap<M> {
 
     fn join(&mut self, before: Extent, behind: Extent) -> Result<Extent> {
         let whole = Extent::between(before.start, behind.end());
-        let markers = [whole.start, behind.start].map(|start| Some(start.offset()));
-        self.ensure_words([markers[0], markers[1], Some(whole.end_marker())])?;
+        let starts = (Some(whole.start.offset()), Some(behind.start.offset()));
+        self.ensure_words([starts.0, starts.1, Some(whole.end_marker())])?;
         self.publish(whole.start, Marker::free(whole.data_len))?;
         self.erase([Some(behind.start.offset())]);
         self.take_from_index(before);
