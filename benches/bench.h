@@ -43,10 +43,15 @@ static inline double cpu_ns(void)
     return nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
 }
 
-/* Cheap, so that little of a figure is its own: a multiplication and a shift, as with the ranges below. */
+/* Cheap, so that little of a figure is its own: a multiplication and a shift, as with the ranges below. The high bits are random. */
+static inline uint64_t random_after(uint64_t state)
+{
+    return state * 6364136223846793005u + 1442695040888963407u;
+}
+
 static inline uint32_t next_random(void)
 {
-    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    seed = random_after(seed);
     return (uint32_t)(seed >> 32);
 }
 

@@ -280,7 +280,7 @@ static void *work(void *arg)
         }
         if (live[k] != 0)
             w->peer->release(medium, live[k]);
-        own = own * 6364136223846793005u + 1442695040888963407u;
+        own = random_after(own);
         MUST((live[k] = w->peer->alloc(medium, 16 + ((own >> 16 & 0xffff) * 497 >> 16))) != 0);
     }
     w->cpu = (nanoseconds(CLOCK_THREAD_CPUTIME_ID) - cpu) / (double)t->operations;
