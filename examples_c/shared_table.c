@@ -15,7 +15,7 @@
  * A reader follows offsets between palloc_read_begin and palloc_read_end only. Blobs that are freed meanwhile keep their bytes up to the
  * end. So it copies what it needs, and ends the section before it prints.
  *
- * ESTALE: the writer has closed the medium or died. The reader opens it anew.
+ * PALLOC_E_NO_WRITER (ESTALE): the writer has closed the medium or died. The reader opens it anew.
  */
 #include <palloc.h>
 #include <stddef.h>
@@ -202,7 +202,7 @@ static void read_for_ever(const char *file)
 
     for (;;) {
         while (palloc_read_begin(pt) != 0) {
-            must(errno == ESTALE);
+            must(errno == PALLOC_E_NO_WRITER);
             palloc_close(pt);
             while ((pt = palloc_init(file, PALLOC_READONLY | PALLOC_SHARED)) == NULL) {
                 must(errno == EWOULDBLOCK); /* a writer is just opening it */
@@ -247,7 +247,7 @@ static void show(const char *file)
     print_table(&copy);
 
     palloc_close(writer);
-    if (palloc_read_begin(reader) != 0 && errno == ESTALE)
+    if (palloc_read_begin(reader) != 0 && errno == PALLOC_E_NO_WRITER)
         printf("the writer has closed it\n");
     palloc_close(reader);
 }
