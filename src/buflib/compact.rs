@@ -25,7 +25,7 @@ pub(crate) fn note_stuck(ctx: &Context) {
     }
 }
 
-/// Moves blocks towards the start of the pool, so that free words come together at its end. True if that changed anything.
+/// Moves blocks towards the start of the pool, so that free words come together at its end. Returns whether that changed anything.
 ///
 /// ```text
 ///     | a | free | b | free | c | locked | free | d |
@@ -278,7 +278,7 @@ pub(crate) fn longest_if_all_agree(ctx: &Context) -> Result<usize> {
 }
 
 /// Compacts, if that may change anything; then, or if it did not, asks every block that has a shrink callback, and compacts again.
-/// True if there is more free memory in one place now.
+/// Returns whether there is more free memory in one place now.
 pub(crate) fn compact_and_shrink(ctx: &Context, hints: u32) -> Result<bool> {
     if !ctx.compact.get() && compact(ctx)? {
         return Ok(true);

@@ -602,8 +602,8 @@ pub(crate) fn check_node(ctx: &Context, start: usize) -> Result<usize> {
     let node = plan.find(start)?;
     let depth = plan.path.len() - 1;
     let below = plan.longest_on(node, depth, LEFT)?.max(plan.longest_on(node, depth, RIGHT)?);
-    let right = node.longest == node.len.max(below);
-    if !right || (depth == 0 && node.longest != ctx.longest[plan.section(start)].get()) {
+    let is_right = node.longest == node.len.max(below);
+    if !is_right || (depth == 0 && node.longest != ctx.longest[plan.section(start)].get()) {
         return plan.fault(start);
     }
     Ok(usize::from(node.left != 0) + usize::from(node.right != 0))

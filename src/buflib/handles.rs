@@ -95,7 +95,7 @@ fn lowest_free(ctx: &Context, pool: Pool) -> Option<usize> {
     None
 }
 
-/// Takes the lowest free handle of the table. None if there is none.
+/// Takes the lowest free handle of the table. Returns None if no handle is free.
 fn reserve_free(ctx: &Context, pool: Pool) -> Option<usize> {
     let handle = lowest_free(ctx, pool)?;
     let run = (handle - 1) >> ctx.run_shift.get();

@@ -28,6 +28,8 @@ const _: () = {
     assert!(one::PALLOC_SYNC == Flags::SYNC.bits() && fd::PALLOC_SYNC == one::PALLOC_SYNC);
     assert!(one::PALLOC_READONLY == Flags::READONLY.bits() && fd::PALLOC_READONLY == one::PALLOC_READONLY);
     assert!(one::PALLOC_FORCE == Flags::FORCE.bits() && fd::PALLOC_FORCE == one::PALLOC_FORCE);
+    assert!(one::PALLOC_SHARED == Flags::SHARED.bits() && one::PALLOC_SNAPSHOT_CLONE == Flags::CLONE.bits());
+    assert!(one::PALLOC_SALVAGE_FREE == Flags::LOST_IS_FREE.bits());
     assert!(one::PALLOC_EXTENDED == Flags::EXTENDED && fd::PALLOC_EXTENDED == one::PALLOC_EXTENDED);
 };
 

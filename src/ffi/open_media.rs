@@ -4,21 +4,12 @@
 //! Each descriptor number has a slot, which holds the medium that is open on it. A slot is made for the first medium of its number and
 //! is never freed, so that a call may use it without a lock on the table.
 //!
-//! Lock order:
-//!
-//! 1. `OPENING`, which an [`Opening`] holds: while a medium is looked for, opened and registered. Two threads may do that with one
-//!    descriptor or with one file.
-//! 2. `NUMBERS`: to read or change the table. No medium is used, opened or closed under it.
-//! 3. A slot: shared for a call that works on its medium; exclusive to put a medium in or to take it out.
-//! 4. The medium's own lock.
-//!
-//! fork(2) waits for 1 and 2, so a child finds both free. A thread that holds 3 or 4 at the fork does not exist in the child, where
-//! that lock stays taken for ever. The child can use other media: if such a slot's number comes back, it gets a new slot.
+//! [`Registry`] has all of this, and the order of the locks.
 
 use std::cell::UnsafeCell;
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, RwLock, RwLockWriteGuard};
+use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::palloc::{self as engine, Error, FileId, Flags, Palloc, at_fork, bad_descriptor, errno_of, file_of};
 
@@ -29,9 +20,9 @@ type Slot = RwLock<Option<Palloc>>;
 #[derive(Clone, Copy, Default)]
 struct Number {
     slot: Option<&'static Slot>,
-    /// The value of GENERATION when the medium was opened.
+    /// The registry's generation when the medium was opened.
     generation: usize,
-    /// The file of the medium in the slot; None without a medium. Set under OPENING. `take` clears it.
+    /// The file of the medium in the slot; None without a medium. Set under `opening`. `take` clears it.
     opened: Option<OpenedAs>,
 }
 
@@ -55,20 +46,68 @@ impl OpenedAs {
     }
 }
 
-static OPENING: Mutex<()> = Mutex::new(());
-static NUMBERS: RwLock<Vec<Number>> = RwLock::new(Vec::new());
+/// Which medium is open on which descriptor. Lock order:
+///
+/// 1. `opening`, which an [`Opening`] holds: while a medium is looked for, opened and registered. Two threads may do that with one
+///    descriptor or with one file.
+/// 2. `numbers`: to read or change the table. No medium is used, opened or closed under it.
+/// 3. A slot: shared for a call that works on its medium; exclusive to put a medium in or to take it out.
+/// 4. The medium's own lock.
+///
+/// fork(2) waits for 1 and 2, so a child finds both free. A thread that holds 3 or 4 at the fork does not exist in the child, where
+/// that lock stays taken for ever. The child can use other media: if such a slot's number comes back, it gets a new slot.
+struct Registry {
+    opening: Mutex<()>,
+    numbers: RwLock<Vec<Number>>,
+    /// How many forks lead from the first process to this one.
+    generation: AtomicUsize,
+    fork: Fork,
+}
 
-/// How many forks lead from the first process to this one.
-static GENERATION: AtomicUsize = AtomicUsize::new(0);
+static REGISTRY: Registry = Registry {
+    opening: Mutex::new(()),
+    numbers: RwLock::new(Vec::new()),
+    generation: AtomicUsize::new(0),
+    fork: Fork { thread: AtomicUsize::new(0), depth: AtomicUsize::new(0), locks: UnsafeCell::new(None) },
+};
 
 const NO_PANIC: &str = "no thread panicked at work on a medium";
 
-fn number(fd: c_int) -> Option<Number> {
-    NUMBERS.read().expect(NO_PANIC).get(usize::try_from(fd).ok()?).copied()
-}
+impl Registry {
+    fn read_numbers(&self) -> RwLockReadGuard<'_, Vec<Number>> {
+        self.numbers.read().expect(NO_PANIC)
+    }
 
-fn slot_of(fd: c_int) -> Option<&'static Slot> {
-    number(fd)?.slot
+    fn write_numbers(&self) -> RwLockWriteGuard<'_, Vec<Number>> {
+        self.numbers.write().expect(NO_PANIC)
+    }
+
+    fn number(&self, fd: c_int) -> Option<Number> {
+        self.read_numbers().get(usize::try_from(fd).ok()?).copied()
+    }
+
+    fn generation(&self) -> usize {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// How many open media fit.
+    fn count_open(&self, fits: impl Fn(OpenedAs) -> bool) -> usize {
+        self.read_numbers().iter().filter(|number| number.opened.is_some_and(&fits)).count()
+    }
+
+    /// The slot of a number, which is made if need be. Fails iff there is no memory.
+    fn slot_for(&self, index: usize) -> engine::Result<&'static Slot> {
+        let mut numbers = self.write_numbers();
+        if index >= numbers.len() {
+            let more = index + 1 - numbers.len();
+            numbers.try_reserve(more)?;
+            numbers.resize(index + 1, Number::default());
+        }
+        Ok(match numbers[index].slot {
+            Some(slot) => slot,
+            None => numbers[index].slot.insert(&Box::leak(engine::try_box(Slot::default())?)[0]),
+        })
+    }
 }
 
 /// EBADF.
@@ -78,14 +117,9 @@ pub fn no_medium() -> Error {
 
 /// Calls `f` with the medium that is open on `fd`. Fails iff there is none (EBADF), or `f` does.
 pub fn with_medium<T>(fd: c_int, f: impl FnOnce(&Palloc) -> engine::Result<T>) -> engine::Result<T> {
-    let slot = slot_of(fd).ok_or_else(no_medium)?.read().expect(NO_PANIC);
+    let slot = REGISTRY.number(fd).and_then(|number| number.slot);
+    let slot = slot.ok_or_else(no_medium)?.read().expect(NO_PANIC);
     f(slot.as_ref().ok_or_else(no_medium)?)
-}
-
-/// How many open media fit.
-fn count_open(fits: impl Fn(OpenedAs) -> bool) -> usize {
-    let numbers = NUMBERS.read().expect(NO_PANIC);
-    numbers.iter().filter(|number| number.opened.is_some_and(&fits)).count()
 }
 
 /// The lock on opening. Its functions change which media are open.
@@ -103,47 +137,33 @@ impl Opening {
             at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
             FORK_HANDLED.store(true, Ordering::Release);
         }
-        Opening { _guard: OPENING.lock().expect(NO_PANIC) }
+        Opening { _guard: REGISTRY.opening.lock().expect(NO_PANIC) }
     }
 
     /// Makes `medium` the one that is open on `fd`. Fails iff there is no memory; then `medium` is closed.
     pub fn register(&self, fd: c_int, opened: OpenedAs, medium: Palloc) -> engine::Result<()> {
         self.forget(fd);
         let index = fd as usize; // an open descriptor is not negative
-        let slot = self.slot_for(index)?;
+        let slot = REGISTRY.slot_for(index)?;
         *slot.write().expect(NO_PANIC) = Some(medium);
-        let number = &mut NUMBERS.write().expect(NO_PANIC)[index];
+        let number = &mut REGISTRY.write_numbers()[index];
         number.opened = Some(opened);
-        number.generation = GENERATION.load(Ordering::Relaxed);
+        number.generation = REGISTRY.generation();
         Ok(())
-    }
-
-    /// The slot of a number, which is made if need be.
-    fn slot_for(&self, index: usize) -> engine::Result<&'static Slot> {
-        let mut numbers = NUMBERS.write().expect(NO_PANIC);
-        if index >= numbers.len() {
-            let more = index + 1 - numbers.len();
-            numbers.try_reserve(more)?;
-            numbers.resize(index + 1, Number::default());
-        }
-        Ok(match numbers[index].slot {
-            Some(slot) => slot,
-            None => numbers[index].slot.insert(&Box::leak(engine::try_box(Slot::default())?)[0]),
-        })
     }
 
     /// Forgets the medium of a number whose descriptor the program closed by close(2). Nothing is written, as after a kill: the process
     /// may be a forked child whose parent works on the file.
     pub fn forget(&self, fd: c_int) {
-        let Some(Number { slot: Some(slot), opened: Some(_), generation }) = number(fd) else { return };
-        let was_forked = generation != GENERATION.load(Ordering::Relaxed);
+        let Some(Number { slot: Some(slot), opened: Some(_), generation }) = REGISTRY.number(fd) else { return };
+        let was_forked = generation != REGISTRY.generation();
         // A lock that another thread held at the fork stays taken here. The medium is then left to it.
         let locked = if was_forked { slot.try_write().ok() } else { Some(slot.write().expect(NO_PANIC)) };
         let is_lost = locked.is_none();
         if let Some(medium) = locked.and_then(|mut slot| slot.take()) {
             medium.forget();
         }
-        let number = &mut NUMBERS.write().expect(NO_PANIC)[fd as usize];
+        let number = &mut REGISTRY.write_numbers()[fd as usize];
         number.opened = None;
         if is_lost {
             number.slot = None;
@@ -154,9 +174,10 @@ impl Opening {
     /// once more: they may hold the lock, the descriptors or the memory that were missing.
     pub fn with_retry<T>(&self, attempt: impl Fn() -> engine::Result<T>) -> engine::Result<T> {
         attempt().or_else(|error| {
-            let count = NUMBERS.read().expect(NO_PANIC).len() as c_int;
-            let is_closed =
-                |fd: &c_int| number(*fd).and_then(|number| number.opened).is_some_and(|opened| !opened.is_open_on(*fd));
+            let count = REGISTRY.read_numbers().len() as c_int;
+            let is_closed = |fd: &c_int| {
+                REGISTRY.number(*fd).and_then(|number| number.opened).is_some_and(|opened| !opened.is_open_on(*fd))
+            };
             let forgotten = (0..count).filter(is_closed).map(|fd| self.forget(fd)).count();
             if forgotten > 0 { attempt() } else { Err(error) }
         })
@@ -164,14 +185,15 @@ impl Opening {
 
     /// Calls `f` with the medium that is open on `fd`, if there is one and it is in this file.
     pub fn with_medium_of<T>(&self, fd: c_int, file: OpenedAs, f: impl FnOnce(&Palloc) -> T) -> Option<T> {
-        let known = number(fd).filter(|number| number.opened.is_some_and(|opened| opened.file == file.file))?;
+        let known =
+            REGISTRY.number(fd).filter(|number| number.opened.is_some_and(|opened| opened.file == file.file))?;
         known.slot?.read().expect(NO_PANIC).as_ref().map(f)
     }
 
     /// Whether a medium in this file is open, unless both are read only. Descriptors that were made by dup(2) share the file's lock, so
     /// the lock does not show that.
     pub fn is_excluded(&self, wanted: OpenedAs) -> bool {
-        count_open(|opened| opened.file == wanted.file && !(opened.read_only && wanted.read_only)) > 0
+        REGISTRY.count_open(|opened| opened.file == wanted.file && !(opened.read_only && wanted.read_only)) > 0
     }
 }
 
@@ -188,17 +210,17 @@ pub struct Taken {
 
 /// Takes the medium out that is open on `fd`. Precondition: no other thread uses it.
 pub fn take(fd: c_int) -> Taken {
-    let Number { slot, opened, .. } = number(fd).unwrap_or_default();
+    let Number { slot, opened, .. } = REGISTRY.number(fd).unwrap_or_default();
     let medium = slot.and_then(|slot| slot.write().expect(NO_PANIC).take());
     let Some(opened) = opened else {
         return Taken { medium, is_open: file_of(fd).is_ok(), is_shared: false };
     };
-    let is_shared = count_open(|other| other.file == opened.file) > 1;
-    NUMBERS.write().expect(NO_PANIC)[fd as usize].opened = None;
+    let is_shared = REGISTRY.count_open(|other| other.file == opened.file) > 1;
+    REGISTRY.write_numbers()[fd as usize].opened = None;
     Taken { medium, is_open: opened.is_open_on(fd), is_shared }
 }
 
-/// The guards of OPENING and NUMBERS.
+/// The guards of `opening` and `numbers`.
 type Guards = (MutexGuard<'static, ()>, RwLockWriteGuard<'static, Vec<Number>>);
 
 /// Both locks, while the thread that holds them forks.
@@ -210,35 +232,33 @@ struct Fork {
     locks: UnsafeCell<Option<Guards>>,
 }
 
-// SAFETY: only the thread that holds OPENING accesses the cell.
+// SAFETY: only the thread that holds `opening` accesses the cell.
 unsafe impl Sync for Fork {}
-
-static FORK: Fork = Fork { thread: AtomicUsize::new(0), depth: AtomicUsize::new(0), locks: UnsafeCell::new(None) };
 
 extern "C" fn before_fork() {
     thread_local! {
         static OWN: AtomicU8 = const { AtomicU8::new(0) };
     }
     let this_thread = OWN.with(|own| std::ptr::from_ref(own).addr());
-    if FORK.thread.load(Ordering::Relaxed) != this_thread {
-        let locks = (OPENING.lock().expect(NO_PANIC), NUMBERS.write().expect(NO_PANIC));
-        FORK.thread.store(this_thread, Ordering::Relaxed);
-        // SAFETY: this thread holds OPENING.
-        unsafe { *FORK.locks.get() = Some(locks) };
+    if REGISTRY.fork.thread.load(Ordering::Relaxed) != this_thread {
+        let locks = (REGISTRY.opening.lock().expect(NO_PANIC), REGISTRY.write_numbers());
+        REGISTRY.fork.thread.store(this_thread, Ordering::Relaxed);
+        // SAFETY: this thread holds `opening`.
+        unsafe { *REGISTRY.fork.locks.get() = Some(locks) };
     }
-    FORK.depth.fetch_add(1, Ordering::Relaxed);
+    REGISTRY.fork.depth.fetch_add(1, Ordering::Relaxed);
 }
 
 extern "C" fn after_fork_in_parent() {
-    if FORK.depth.fetch_sub(1, Ordering::Relaxed) == 1 {
-        FORK.thread.store(0, Ordering::Relaxed);
-        // SAFETY: this thread holds OPENING, since `before_fork`.
-        let locks = unsafe { (*FORK.locks.get()).take() };
+    if REGISTRY.fork.depth.fetch_sub(1, Ordering::Relaxed) == 1 {
+        REGISTRY.fork.thread.store(0, Ordering::Relaxed);
+        // SAFETY: this thread holds `opening`, since `before_fork`.
+        let locks = unsafe { (*REGISTRY.fork.locks.get()).take() };
         drop(locks);
     }
 }
 
 extern "C" fn after_fork_in_child() {
-    GENERATION.fetch_add(1, Ordering::Relaxed);
+    REGISTRY.generation.fetch_add(1, Ordering::Relaxed);
     after_fork_in_parent();
 }

@@ -28,7 +28,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::format::{Extent, Marker, Start};
-use super::free_index::{CLASSES, class_of, data_len_of_class};
+use super::free_index::{CLASSES, Stack, class_of, data_len_of_class};
 use super::sabotage::{Rule, between_accesses, is_broken};
 
 /// A thread without a cache of its own shares one.
@@ -37,12 +37,12 @@ const CACHES: usize = 16;
 pub const DEPTH: usize = 64;
 /// So many blocks go back to the heap when a stack is full.
 pub const BATCH: usize = DEPTH / 2;
-/// After so many calls in one of them the caches are closed, so that no block stays for ever with a thread that does nothing more.
+/// After so many calls in one of them the caches are closed, so that no block stays for ever in the cache of an idle thread.
 const CALLS: u32 = 1 << 20;
 /// So often a thread that waits for the lock of a cache gives others the processor before it sleeps.
 const YIELDS: u32 = 100;
 
-const _: () = assert!(DEPTH <= u8::MAX as usize, "the length of a stack is a u8");
+const _: () = assert!(BATCH <= u8::MAX as usize, "the length of a refill is a u8");
 
 /// All caches of a medium. Zeros are closed caches.
 #[repr(C)]
@@ -69,8 +69,7 @@ struct Stacks {
     /// How many blocks the last refill of a class brought.
     refilled: [u8; CLASSES],
     calls_left: u32,
-    lens: [u8; CLASSES],
-    starts: [[Start; DEPTH]; CLASSES],
+    of_class: [Stack<DEPTH>; CLASSES],
 }
 
 /// The lock of a cache, which is held while this lives.
@@ -123,22 +122,6 @@ impl Cache {
 }
 
 impl Stacks {
-    /// Returns false, and changes nothing, if the stack is full.
-    #[inline]
-    fn push(&mut self, class: usize, start: Start) -> bool {
-        let len = self.lens[class] as usize;
-        let Some(place) = self.starts[class].get_mut(len) else { return false };
-        *place = start;
-        self.lens[class] += 1;
-        true
-    }
-
-    #[inline]
-    fn top(&self, class: usize) -> Option<Start> {
-        let len = self.lens[class] as usize;
-        self.starts[class].get(len.wrapping_sub(1)).copied()
-    }
-
     /// Counts a call. Returns false if the caches are closed, or are to be closed now.
     #[inline]
     fn count_call(&mut self) -> bool {
@@ -166,28 +149,29 @@ impl Caches {
         unsafe { dealloc(caches.as_ptr().cast(), Layout::new::<Caches>()) }
     }
 
-    /// Whether a block may be kept. If not, none is, and what the caller reads of the slot map after this is not older than that.
+    /// Whether a block may be kept. If false, no block is kept, and the caller sees the slot map as it was after the last one was
+    /// released, or newer.
     #[inline]
     pub fn are_open(&self) -> bool {
         self.is_open.0.load(Ordering::Acquire)
     }
 
-    /// Takes a block of this class, and makes it live: stores its start marker, which `word_of` finds. Returns its start. Returns None, and
-    /// changes nothing, if there is none, its marker was overwritten, or `word_of` does not know it.
+    /// Takes a block of this class, and makes it live: stores its start marker, the word that `word_of` finds. Returns its start. Returns
+    /// None, and changes nothing, if the cache has no such block, its marker was overwritten, or `word_of` does not know it.
     #[inline]
     pub fn alloc<'a>(&self, class: usize, word_of: impl FnOnce(Start) -> Option<&'a AtomicU64>) -> Option<Start> {
         let mut stacks = self.lock_own()?;
         if !stacks.count_call() {
             return None;
         }
-        let start = stacks.top(class)?;
+        let start = stacks.of_class[class].top()?;
         let (word, data_len) = (word_of(start)?, data_len_of_class(class));
         if word.load(Ordering::Relaxed) != Marker::free(data_len).0.to_be() {
             return None;
         }
         // Release: as every store to a marker.
         word.store(Marker::live(data_len).0.to_be(), Ordering::Release);
-        stacks.lens[class] -= 1;
+        stacks.of_class[class].pop();
         Some(start)
     }
 
@@ -197,7 +181,7 @@ impl Caches {
     pub fn free(&self, block: Extent, word: &AtomicU64) -> bool {
         let Some(class) = class_of(block.data_len) else { return false };
         let Some(mut stacks) = self.lock_own() else { return false };
-        if !stacks.count_call() || stacks.lens[class] as usize == DEPTH {
+        if !stacks.count_call() || stacks.of_class[class].is_full() {
             return false;
         }
         let (live, free) = (Marker::live(block.data_len).0.to_be(), Marker::free(block.data_len).0.to_be());
@@ -206,7 +190,7 @@ impl Caches {
         } else if word.compare_exchange(live, free, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return false;
         }
-        stacks.push(class, block.start)
+        stacks.of_class[class].push(block.start)
     }
 
     /// The cache of this thread; another one if its lock is taken, and from then on that. None if all are.
@@ -237,7 +221,7 @@ impl Caches {
         }
     }
 
-    /// No thread changes a cache any more. Returns how many calls there were.
+    /// Closes all caches, so that no thread changes one any more. Returns how many calls they served.
     pub fn begin_close(&self) -> u64 {
         let close = |cache: &OwnLine<Cache>| {
             let mut stacks = cache.0.lock();
@@ -247,7 +231,7 @@ impl Caches {
         self.caches.iter().map(close).sum()
     }
 
-    /// All blocks were taken.
+    /// Ends closing. Precondition: `take_any` returned None.
     pub fn end_close(&self) {
         self.is_open.0.store(false, Ordering::Release); // see `are_open`
     }
@@ -256,9 +240,9 @@ impl Caches {
     pub fn take_any(&self) -> Option<Extent> {
         self.caches.iter().find_map(|cache| {
             let mut stacks = cache.0.lock();
-            let class = stacks.lens.iter().position(|&len| len > 0)?;
-            let start = stacks.top(class)?;
-            stacks.lens[class] -= 1;
+            let class = stacks.of_class.iter().position(|stack| !stack.is_empty())?;
+            let start = stacks.of_class[class].top()?;
+            stacks.of_class[class].pop();
             Some(Extent { start, data_len: data_len_of_class(class) })
         })
     }
@@ -269,17 +253,9 @@ impl Caches {
     }
 
     /// If the stack of this class is full, takes the blocks out of it that were freed first.
-    pub fn take_batch(&self, class: usize) -> ([Start; BATCH], usize) {
-        let mut stacks = self.caches[own_cache()].0.lock();
-        let mut batch = [Start::NOWHERE; BATCH];
-        if (stacks.lens[class] as usize) < DEPTH {
-            return (batch, 0);
-        }
-        let starts = &mut stacks.starts[class];
-        batch.copy_from_slice(&starts[..BATCH]);
-        starts.copy_within(BATCH.., 0);
-        stacks.lens[class] -= BATCH as u8;
-        (batch, BATCH)
+    pub fn take_batch(&self, class: usize) -> Option<[Start; BATCH]> {
+        let stack = &mut self.caches[own_cache()].0.lock().of_class[class];
+        stack.is_full().then(|| stack.take_oldest())
     }
 
     /// How many blocks a refill of this class is to bring: the more, the more often it was refilled since the caches were opened.
@@ -287,26 +263,26 @@ impl Caches {
         let mut stacks = self.caches[own_cache()].0.lock();
         let wanted = (2 * stacks.refilled[class]).clamp(1, BATCH as u8);
         stacks.refilled[class] = wanted;
-        (wanted as usize).min(DEPTH - stacks.lens[class] as usize)
+        (wanted as usize).min(DEPTH - stacks.of_class[class].starts().len())
     }
 
     /// Keeps a block that the heap made free for it. Returns false if the stack is full.
     pub fn put(&self, class: usize, start: Start) -> bool {
-        self.caches[own_cache()].0.lock().push(class, start)
+        self.caches[own_cache()].0.lock().of_class[class].push(start)
     }
 
     /// How many blocks are kept. For checks.
     pub fn count(&self) -> usize {
-        self.caches.iter().map(|cache| cache.0.lock().lens.iter().map(|&len| len as usize).sum::<usize>()).sum()
+        let count = |cache: &OwnLine<Cache>| -> usize {
+            cache.0.lock().of_class.iter().map(|stack| stack.starts().len()).sum()
+        };
+        self.caches.iter().map(count).sum()
     }
 
     /// Whether this block is kept. For checks.
     pub fn has(&self, block: Extent) -> bool {
         let Some(class) = class_of(block.data_len) else { return false };
-        self.caches.iter().any(|cache| {
-            let stacks = cache.0.lock();
-            stacks.starts[class][..stacks.lens[class] as usize].contains(&block.start)
-        })
+        self.caches.iter().any(|cache| cache.0.lock().of_class[class].starts().contains(&block.start))
     }
 }
 

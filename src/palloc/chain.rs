@@ -32,23 +32,43 @@ pub fn block_at(medium: &impl Medium, start: Start, stop: u64) -> Option<ChainBl
     fits.then(|| ChainBlock { block: Extent { start, data_len: marker.n() }, is_free: marker.is_free() })
 }
 
+/// A walk along the chain, for loops that change the medium meanwhile. They must not change where it leads.
+pub struct Walk {
+    /// Where the next block starts. After the last one: where the chain ends.
+    pub end: Start,
+    stop: u64,
+}
+
+impl Walk {
+    /// The walk from `start` on, as far as the chain leads to places at or before `stop`.
+    pub fn new(start: Start, stop: u64) -> Walk {
+        Walk { end: start, stop }
+    }
+
+    /// The next block. Returns None at the end of the chain.
+    #[inline]
+    pub fn next(&mut self, medium: &impl Medium) -> Option<ChainBlock> {
+        let found = block_at(medium, self.end, self.stop)?;
+        self.end = found.block.next();
+        Some(found)
+    }
+
+    /// Whether the chain led exactly to `stop`. Precondition: there is no further block.
+    pub fn is_whole(&self) -> bool {
+        self.end.offset() == self.stop
+    }
+}
+
 /// The blocks of the chain from one place on.
 pub struct Chain<'a, M> {
     medium: &'a M,
-    /// Where the next block starts. After the last item: where the chain ends.
-    pub end: Start,
-    stop: u64,
+    pub walk: Walk,
 }
 
 impl<'a, M: Medium> Chain<'a, M> {
     /// The chain from `start` on, as far as it leads to places at or before `stop`.
     pub fn new(medium: &'a M, start: Start, stop: u64) -> Self {
-        Chain { medium, end: start, stop }
-    }
-
-    /// Whether the chain led exactly to `stop`. Precondition: there is no further item.
-    pub fn is_whole(&self) -> bool {
-        self.end.offset() == self.stop
+        Chain { medium, walk: Walk::new(start, stop) }
     }
 }
 
@@ -57,8 +77,6 @@ impl<M: Medium> Iterator for Chain<'_, M> {
 
     #[inline]
     fn next(&mut self) -> Option<ChainBlock> {
-        let found = block_at(self.medium, self.end, self.stop)?;
-        self.end = found.block.next();
-        Some(found)
+        self.walk.next(self.medium)
     }
 }

@@ -18,6 +18,7 @@
 mod recent;
 mod sets;
 mod slots;
+mod stack;
 mod trees;
 mod zones;
 
@@ -27,6 +28,7 @@ use self::recent::RecentBlocks;
 use self::sets::FreeSets;
 use self::slots::{SlotMap, SlotState, granule_start};
 pub use self::slots::{Zone, unlocked, zone_of};
+pub use self::stack::Stack;
 pub use self::zones::{KnownZones, Zones};
 use super::format::{Extent, MIN_DATA, STEP, Start};
 
@@ -72,12 +74,15 @@ pub struct FreeIndex {
     slots: SlotMap,
     recent: RecentBlocks,
     sets: FreeSets,
+    /// A free block, NOWHERE if there is no such block. The lowest as long as no block was removed since `settle`.
+    first_free: Start,
 }
 
 impl FreeIndex {
     /// An empty index.
     pub fn new() -> FreeIndex {
-        FreeIndex { slots: SlotMap::default(), recent: RecentBlocks::default(), sets: FreeSets::new() }
+        let (slots, recent, sets) = (SlotMap::default(), RecentBlocks::default(), FreeSets::new());
+        FreeIndex { slots, recent, sets, first_free: Start::NOWHERE }
     }
 
     /// Makes room for a block that starts at `start`. Fails iff there is no memory; then nothing changed that can be seen.
@@ -163,6 +168,7 @@ impl FreeIndex {
         let pushed = self.recent.push(block);
         if pushed {
             self.slots.set(block.start, SlotState::Recent);
+            self.note_free(block.start);
         }
         pushed
     }
@@ -176,6 +182,7 @@ impl FreeIndex {
         let data_len = block.data_len;
         if confirm(data_len) && self.recent.push(Extent { start, data_len }) {
             block.make_recent();
+            self.note_free(start);
             Some(data_len)
         } else {
             None
@@ -190,6 +197,7 @@ impl FreeIndex {
         let released = near.is_some_and(|near| near.data_len == block.data_len) && self.recent.push(block);
         if released {
             self.slots.set(block.start, SlotState::Recent);
+            self.note_free(block.start);
         }
         released
     }
@@ -210,12 +218,14 @@ impl FreeIndex {
     pub fn take_recent(&mut self, block: Extent) {
         self.recent.pop(block);
         self.put_live(block.start);
+        self.note_not_free(block.start);
     }
 
     /// Enters a free block into its set. Precondition: `prepare` succeeded for its start.
     pub fn add_free(&mut self, block: Extent) {
         self.slots.set(block.start, SlotState::InSet);
         self.sets.add(block);
+        self.note_free(block.start);
     }
 
     /// Makes the free block `old` the longer one `new`, which starts where it does. Returns false, and changes nothing, if one of them has
@@ -237,6 +247,19 @@ impl FreeIndex {
         } else {
             self.sets.remove(block, &self.slots, data_len_of);
         }
+        self.note_not_free(block.start);
+    }
+
+    #[inline]
+    fn note_free(&mut self, start: Start) {
+        self.first_free = self.first_free.min(start);
+    }
+
+    #[inline]
+    fn note_not_free(&mut self, start: Start) {
+        if self.first_free == start {
+            self.first_free = self.any_free().unwrap_or(Start::NOWHERE);
+        }
     }
 
     /// Moves all recent blocks to the sets, where they are found by address. Calls `each` for every one of them.
@@ -245,6 +268,8 @@ impl FreeIndex {
             self.add_free(block);
             each(block);
         }
+        let lowest = self.free_from(0).next();
+        self.first_free = lowest.unwrap_or(Start::NOWHERE);
     }
 
     /// Finds a free block for a request of `requested_len` bytes, which round up to `data_len`: the smallest exact size of at least
@@ -287,18 +312,19 @@ impl FreeIndex {
         self.slots.start_at_or_before(offset)
     }
 
-    /// The lowest free block. Precondition: `settle` was called since a block was recent.
-    pub fn first_free(&self) -> Option<Start> {
-        self.free_from(0).next()
+    /// A free block: the lowest if none was removed since `settle`. Returns NOWHERE if no block is free.
+    #[inline]
+    pub fn first_free(&self) -> Start {
+        self.first_free
     }
 
-    /// The free blocks in the zone of `from` and those behind it, by address. Precondition: as of `first_free`.
+    /// The free blocks in the zone of `from` and those behind it, by address. Precondition: `settle` was called since a block was recent.
     pub fn free_from(&self, from: u64) -> impl Iterator<Item = Start> + '_ {
         self.sets.starts_from(zone_of(from), &self.slots)
     }
 
     /// Any free block: the one that costs least to find. Returns None if no block is free.
-    pub fn any_free(&self) -> Option<Start> {
+    fn any_free(&self) -> Option<Start> {
         let recent = self.recent.non_empty();
         if recent != 0 {
             return self.recent.top(recent.trailing_zeros() as usize);
@@ -324,6 +350,10 @@ impl FreeIndex {
         }
         let recent = self.slots.all().filter(|&(_, state)| state == SlotState::Recent).count();
         assert_eq!(recent, in_stacks, "each recent block is in one stack");
+        let first = self.state(self.first_free);
+        let is_right =
+            if self.any_free().is_some() { first == Some(State::Free) } else { self.first_free == Start::NOWHERE };
+        assert!(is_right, "first_free is {:?}, which is {first:?}", self.first_free);
     }
 }
 

@@ -55,9 +55,6 @@ pub struct Heap<M> {
     pub(super) dynamic: bool,
     /// Whether the medium is changed: false if it is read only, if a sync failed, and after close.
     pub(super) writable: bool,
-    /// The start of a free block, NOWHERE if there is no such block. The lowest after opening and sync. [`Heap::note_entered_free`] and
-    /// [`Heap::note_removed_free`] keep it right.
-    pub(super) first_free: Start,
     /// Whether the file ends with the last block between operations.
     pub(super) exact: bool,
     /// From here to the end there are zeros, on the disk too, except for the start marker of the slack.
@@ -67,6 +64,8 @@ pub struct Heap<M> {
     pub(super) failed_sync: Option<i32>,
     /// On a medium that is read only: the start markers that a repair would have changed.
     pub(super) overlay: Overlay,
+    /// On a medium that is read only and has no free block: a log, which the program sees as free.
+    pub(super) shown_as_free: Option<Start>,
     pub(super) tx: Transactions,
     pub(super) turns: Turns,
     pub(super) keeping: Keeping,
@@ -82,8 +81,11 @@ impl<M: Medium> Heap<M> {
 
     /// The offset of a block that the program sees as free, the lowest after opening and sync; 0 if there is no such block.
     pub fn first_free(&self) -> u64 {
-        match self.first_free {
-            Start::NOWHERE => self.tx.shown_as_free().or(self.held.any()).map_or(0, Start::offset),
+        match self.index.first_free() {
+            Start::NOWHERE => {
+                let shown = self.tx.shown_as_free().or(self.held.any()).or(self.shown_as_free);
+                shown.map_or(0, Start::offset)
+            }
             start => start.offset(),
         }
     }
@@ -98,13 +100,13 @@ impl<M: Medium> Heap<M> {
         self.block(start, state).map(|block| block.data_len)
     }
 
-    /// The blob with the lowest offset, 0 if there is none.
+    /// The blob with the lowest offset, 0 if there is no blob.
     pub fn first(&self) -> Result<u64> {
         if self.medium.is_reader() { self.medium.first_for_reader() } else { self.live_from(Start::FIRST) }
     }
 
-    /// The blob with the lowest offset above `offset`, 0 if there is none. `offset` is any number: that of a blob which was freed, for
-    /// one.
+    /// The blob with the lowest offset above `offset`, 0 if there is no such blob. `offset` is any number, for example that of a blob
+    /// which was freed.
     #[inline]
     pub fn next(&self, offset: u64) -> Result<u64> {
         self.check_walkable()?;
@@ -165,7 +167,7 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    /// The live block with all of these bytes in its data. Returns None if there is none. Fails iff its start marker was overwritten.
+    /// The live block with all of these bytes in its data. Returns None if no block has them. Fails iff its start marker was overwritten.
     pub(super) fn blob_around(&self, at: u64, len: u64) -> Result<Option<Extent>> {
         let start = Some(Start::of_blob(at)).filter(|&start| self.index.is_live(start));
         let start = start.or_else(|| self.index.start_at_or_before(at)).filter(|&start| self.index.is_live(start));
@@ -246,7 +248,7 @@ impl<M: Medium> Heap<M> {
         self.writable && (cuts || (self.medium.is_durable() && self.has_traces()))
     }
 
-    /// That flush succeeded.
+    /// Call this when that flush succeeded.
     pub fn note_flushed(&mut self) {
         self.turns.record_flushed = self.medium.is_durable();
     }
@@ -316,7 +318,6 @@ impl<M: Medium> Heap<M> {
         if let Some(last) = last {
             put_link(&mut self.medium, last.next_link(), 0)?;
         }
-        self.first_free = self.index.first_free().unwrap_or(Start::NOWHERE);
         Ok(())
     }
 
@@ -354,12 +355,9 @@ impl<M: Medium> Heap<M> {
         };
         self.index.check_invariants(data_len);
 
-        let first = self.index.state(self.first_free);
-        let is_free = first == Some(State::Free) || (first == Some(State::Reserved) && !self.writable);
-        assert!(
-            if self.first_free == Start::NOWHERE { self.index.any_free().is_none() } else { is_free },
-            "first_free"
-        );
+        if let Some(shown) = self.shown_as_free {
+            assert!(!self.writable && self.index.state(shown) == Some(State::Reserved), "{shown:?} is shown as free");
+        }
         if let Some(slack) = self.writable.then(|| self.slack()).flatten() {
             assert!(self.dynamic, "only a dynamic medium has slack");
             // Zeros are slack too: growth that failed after the file had grown leaves them, if the file can't be cut again.
@@ -378,13 +376,13 @@ impl<M: Medium> Heap<M> {
         }
     }
 
-    /// Fails iff this is a live reader's: it has no index, and another process changes the blocks.
+    /// Fails iff this is the heap of a live reader: it has no index, and another process changes the blocks.
     #[inline]
     pub(super) fn check_walkable(&self) -> Result<()> {
         if self.medium.is_reader() { Err(Sharing::Reader.into()) } else { Ok(()) }
     }
 
-    /// A live reader's: the file may be longer now.
+    /// For the heap of a live reader: the file may be longer now.
     pub(super) fn follow(&mut self) -> Result<()> {
         if self.medium.is_reader() {
             self.medium.follow()?;
@@ -519,7 +517,7 @@ impl<M: Medium> Heap<M> {
         self.medium.block_for_reader(blob).ok_or(in_section.err().unwrap_or(Error::NoBlob(blob)))
     }
 
-    /// The blob of the first live block from the block at `start` on, 0 if there is none.
+    /// The blob of the first live block from the block at `start` on, 0 if there is no such block.
     #[inline]
     fn live_from(&self, start: Start) -> Result<u64> {
         let mut start = start;
@@ -581,21 +579,6 @@ impl<M: Medium> Heap<M> {
     /// Removes a free block from the index.
     fn take_from_index(&mut self, block: Extent) {
         self.index.remove_free(block, |start| data_len_at(&self.medium, start));
-        self.note_removed_free(block.start);
-    }
-
-    /// Keeps `first_free` right. A free block was entered into the index.
-    #[inline]
-    fn note_entered_free(&mut self, start: Start) {
-        self.first_free = self.first_free.min(start);
-    }
-
-    /// Keeps `first_free` right. A free block was removed from the index.
-    #[inline]
-    fn note_removed_free(&mut self, start: Start) {
-        if self.first_free == start {
-            self.first_free = self.index.any_free().unwrap_or(Start::NOWHERE);
-        }
     }
 }
 

@@ -66,7 +66,7 @@ struct Slot {
     process: AtomicU64,
 }
 
-/// What processes share, in FILE.live. Its bytes are the machine's: no other one maps them.
+/// The contents of FILE.live, which the processes share. Its integers are in the machine's order of bytes: no other machine maps them.
 #[repr(C)]
 struct Shared {
     magic: AtomicU64,
@@ -78,7 +78,7 @@ struct Shared {
     epoch: Line,
     /// The length of the medium's file.
     end: Line,
-    /// The offset of the first blob, 0 if there is none.
+    /// The offset of the first blob, 0 if there is no blob.
     first: AtomicU64,
     held_bytes: AtomicU64,
     slots: [Slot; SLOTS],
@@ -206,7 +206,7 @@ fn path_of(medium: &CStr) -> Result<CString> {
     Ok(try_c_string(&path)?.expect("a C string has no NUL in it"))
 }
 
-/// What the writer has.
+/// The writer's side of FILE.live.
 pub struct Writer {
     live: LiveFile,
     // Behind `live`, so that this process does not have the file mapped any more when the name goes.
@@ -362,7 +362,7 @@ fn take_over(path: &CStr) -> Result<()> {
     Ok(())
 }
 
-/// What the medium of a reader has: its slot. A drop gives it back.
+/// A reader's side of FILE.live: its slot. A drop gives the slot back.
 pub struct Seat {
     live: LiveFile,
     place: usize,
@@ -425,7 +425,7 @@ impl Seat {
         self.live.shared().end.0.load(Ordering::Acquire)
     }
 
-    /// The first blob, 0 if there is none. Fails iff no section is open.
+    /// The first blob, 0 if there is no blob. Fails iff no section is open.
     pub fn first(&self) -> Result<u64> {
         let shared = self.live.shared();
         let is_open = slots::is_open(&shared.slots[self.place].pin);
@@ -515,7 +515,7 @@ impl Sections {
         slots::leave(self.pin());
     }
 
-    /// The first blob, 0 if there is none. None if no section is open.
+    /// The first blob, 0 if there is no blob. None if no section is open.
     pub fn first(&self) -> Option<u64> {
         slots::is_open(self.pin()).then(|| self.shared().first.load(Ordering::Acquire))
     }

@@ -35,6 +35,10 @@ pub trait Medium {
     fn store(&mut self, at: u64, word: u64);
     /// Writes `new` where `old` is, as `store`. Returns false, and changes nothing, if something else is there.
     fn replace(&mut self, at: u64, old: u64, new: u64) -> bool {
+        self.replace_alone(at, old, new)
+    }
+    /// The same. Precondition: no other thread stores to the word meanwhile.
+    fn replace_alone(&mut self, at: u64, old: u64, new: u64) -> bool {
         let is_there = self.load(at) == old;
         if is_there {
             self.store(at, new);
@@ -142,7 +146,7 @@ pub trait Medium {
     fn follow(&mut self) -> Result<()> {
         Ok(())
     }
-    /// For a reader: the first blob, 0 if there is none.
+    /// For a reader: the first blob, 0 if there is no blob.
     fn first_for_reader(&self) -> Result<u64> {
         Ok(0)
     }
@@ -186,7 +190,7 @@ pub struct FileMedium {
     is_read: bool,
 }
 
-/// What this process has in FILE.live.
+/// The part that this process has in FILE.live.
 enum Live {
     Nothing,
     Writer(Writer),
@@ -406,11 +410,7 @@ impl Medium for FileMedium {
         between_accesses();
         let word = self.pointer(at, 8).cast::<AtomicU64>();
         if !word.is_aligned() {
-            let is_there = self.load(at) == old;
-            if is_there {
-                self.store(at, new);
-            }
-            return is_there;
+            return self.replace_alone(at, old, new); // no thread without the lock stores to such a word
         }
         // SAFETY: a mapped range, writable. Other threads may store to the word.
         let word = unsafe { &*word };

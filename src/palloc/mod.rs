@@ -424,7 +424,7 @@ impl Palloc {
         }
     }
 
-    /// The blob with the lowest offset, the root; 0 if there is none.
+    /// The blob with the lowest offset, the root; 0 if there is no blob.
     pub(crate) fn first_beside_writer(&self) -> Option<u64> {
         self.sections.as_ref()?.first()
     }
@@ -568,7 +568,7 @@ impl Palloc {
         (heap, result)
     }
 
-    /// The first blob, of at least `size` bytes. If there is none, it is made, of zeros.
+    /// The first blob, of at least `size` bytes. If there is no blob, this makes one of zeros.
     pub fn root(&self, size: u64) -> Result<u64> {
         self.with(|heap| heap.root(size))
     }

@@ -102,7 +102,7 @@ fn heap<M: Medium>(medium: M, opened: Opened, stored: u32, writable: bool) -> (H
     let Opened { index, end, overlay } = opened;
     // The logs of a medium that is read only are shown as free. (A walk along all blocks: no other medium needs it.)
     let reserved = || index.blocks().find(|&(_, state)| state == State::Reserved).map(|(start, _)| start);
-    let first_free = index.first_free().or_else(|| if writable { None } else { reserved() }).unwrap_or(Start::NOWHERE);
+    let shown_as_free = if writable || index.first_free() != Start::NOWHERE { None } else { reserved() };
     let dynamic = is_dynamic(&medium, stored);
     let (exact, zeros_from, failed_sync) = (false, end.offset(), None);
     let (tx, turns, keeping, held) = Default::default();
@@ -113,11 +113,11 @@ fn heap<M: Medium>(medium: M, opened: Opened, stored: u32, writable: bool) -> (H
             end,
             dynamic,
             writable,
-            first_free,
             exact,
             zeros_from,
             failed_sync,
             overlay,
+            shown_as_free,
             tx,
             turns,
             keeping,

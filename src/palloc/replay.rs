@@ -2,7 +2,7 @@
 //! Opening a medium that a process left in a transaction: its changes are made if it was committed, and else leave nothing.
 
 use super::Result;
-use super::chain::{Chain, ChainBlock, block_at};
+use super::chain::{Chain, ChainBlock, Walk};
 use super::error::Error;
 use super::format::{Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, Start, WORD};
 use super::free_index::{FreeIndex, State};
@@ -19,9 +19,8 @@ const _: () = assert!(MAX_RECORDS >= 2);
 pub fn finish(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writable: bool) -> Result<bool> {
     let mut records = [None; MAX_RECORDS];
     let (mut count, mut logs) = (0, 0);
-    let mut start = Start::FIRST;
-    while let Some(ChainBlock { block, is_free }) = block_at(medium, start, end) {
-        start = block.next();
+    let mut walk = Walk::new(Start::FIRST, end);
+    while let Some(ChainBlock { block, is_free }) = walk.next(medium) {
         if is_free || !record::is_log(medium, block) {
             continue;
         }
@@ -57,8 +56,8 @@ pub fn finish(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writabl
         medium.barrier()?;
         medium.store_start(record.log, Marker::free(medium.start_marker(record.log).n()));
     }
-    let mut start = Start::FIRST;
-    while let Some(ChainBlock { block, is_free }) = block_at(medium, start, end) {
+    let mut walk = Walk::new(Start::FIRST, end);
+    while let Some(ChainBlock { block, is_free }) = walk.next(medium) {
         if !is_free && record::is_log(medium, block) {
             if writable {
                 medium.store_start(block.start, Marker::free(block.data_len));
@@ -66,7 +65,6 @@ pub fn finish(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writabl
                 index.put_reserved(block.start);
             }
         }
-        start = block.next();
     }
     Ok(writable)
 }
@@ -176,6 +174,6 @@ fn leads_on(medium: &impl Medium, start: Start, first: Marker, end: u64) -> bool
         return false;
     }
     let mut chain = Chain::new(medium, Extent { start, data_len: first.n() }.next(), end);
-    while chain.next().is_some() {}
-    chain.is_whole()
+    chain.by_ref().for_each(drop);
+    chain.walk.is_whole()
 }

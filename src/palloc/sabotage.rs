@@ -57,7 +57,7 @@ pub fn is_broken(rule: Rule) -> bool {
     }
 }
 
-/// What another thread does.
+/// The work of another thread.
 #[cfg(test)]
 pub type Other = Box<dyn FnMut()>;
 

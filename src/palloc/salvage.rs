@@ -19,7 +19,7 @@
 
 use std::ffi::CStr;
 
-use super::chain::{Chain, ChainBlock, block_at};
+use super::chain::{Chain, ChainBlock, Walk, block_at};
 use super::error::Error;
 use super::format::{DYNAMIC, EXTENDED, SYNC, header, header_flags};
 use super::format::{Extent, HEADER, Intent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, STEP, Start, WORD};
@@ -192,7 +192,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
     fn lead_on(&self, at: Start, stop: Start) -> (Start, u32) {
         let mut chain = Chain::new(self.medium, at, stop.offset());
         let blocks = chain.by_ref().count();
-        (chain.end, blocks as u32)
+        (chain.walk.end, blocks as u32)
     }
 
     /// How far end markers lead back from `next`, at most to `at`, and over how many blocks.
@@ -224,15 +224,14 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
 
     /// Mends the end markers of the blocks from `from` to `to`. Precondition: the start markers lead from `from` to `to`.
     fn mend_ends(&mut self, from: Start, to: Start) -> Result<()> {
-        let mut start = from;
-        while let Some(found) = block_at(self.medium, start, to.offset()) {
+        let mut walk = Walk::new(from, to.offset());
+        while let Some(found) = walk.next(self.medium) {
             if !self.is_whole(found) {
                 let end_marker = found.block.end_marker();
                 self.medium.ensure_space(end_marker..end_marker + WORD, Bytes::Keep)?;
                 self.medium.store(end_marker, found.marker().0);
-                self.healed(start, c"the end marker was damaged, and is that of the start marker");
+                self.healed(found.block.start, c"the end marker was damaged, and is that of the start marker");
             }
-            start = found.block.next();
         }
         Ok(())
     }
@@ -272,7 +271,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
         })
     }
 
-    /// The places from `from` to `stop` where a block can start or end. There is none in holes, nor in the zeros at the end.
+    /// The places from `from` to `stop` where a block can start or end. Leaves out holes and the zeros at the end.
     fn places(&self, from: Start, stop: Start, step: u64) -> impl Iterator<Item = Start> + '_ {
         let stop = stop.offset().min(self.zeros_from + WORD);
         let mut next = from.offset();

@@ -6,6 +6,7 @@
 
 use std::collections::TryReserveError;
 
+use super::stack::Stack;
 use super::{CLASSES, class_of, data_len_of_class};
 use crate::palloc::format::{Extent, Start};
 
@@ -14,42 +15,11 @@ pub const DEPTH: usize = 63;
 
 const _: () = assert!(CLASSES <= u32::BITS as usize, "a set of classes is a u32");
 
-/// Starts of free blocks of one size. The one that was freed last is on top.
-struct Stack {
-    len: usize,
-    starts: [Start; DEPTH],
-}
-
-impl Stack {
-    const EMPTY: Stack = Stack { len: 0, starts: [Start::NOWHERE; DEPTH] };
-
-    fn starts(&self) -> &[Start] {
-        &self.starts[..self.len]
-    }
-
-    /// Returns false, and changes nothing, if the stack is full.
-    #[inline]
-    fn push(&mut self, start: Start) -> bool {
-        let Some(place) = self.starts.get_mut(self.len) else { return false };
-        *place = start;
-        self.len += 1;
-        true
-    }
-
-    /// Returns false if `start` is not in the stack.
-    fn remove(&mut self, start: Start) -> bool {
-        let Some(place) = self.starts().iter().rposition(|&other| other == start) else { return false };
-        self.starts.copy_within(place + 1..self.len, place);
-        self.len -= 1;
-        true
-    }
-}
-
 /// The stacks of all exact sizes.
 #[derive(Default)]
 pub struct RecentBlocks {
     /// One for each class. Empty until `prepare` is called.
-    stacks: Vec<Stack>,
+    stacks: Vec<Stack<DEPTH>>,
     /// Bit c is set iff the stack of class c has a block.
     non_empty: u32,
 }
@@ -83,7 +53,7 @@ impl RecentBlocks {
     /// The block of this class that was freed last.
     #[inline]
     pub fn top(&self, class: usize) -> Option<Start> {
-        self.stacks.get(class)?.starts().last().copied()
+        self.stacks.get(class)?.top()
     }
 
     /// Takes a block that is the top of its stack.
@@ -91,8 +61,8 @@ impl RecentBlocks {
     pub fn pop(&mut self, block: Extent) {
         let class = class_of(block.data_len).expect("a recent block has an exact size");
         let stack = &mut self.stacks[class];
-        debug_assert_eq!(stack.starts().last(), Some(&block.start));
-        stack.len -= 1;
+        debug_assert_eq!(stack.top(), Some(block.start));
+        stack.pop();
         self.clear_if_empty(class);
     }
 
@@ -107,7 +77,7 @@ impl RecentBlocks {
 
     #[inline]
     fn clear_if_empty(&mut self, class: usize) {
-        if self.stacks[class].len == 0 {
+        if self.stacks[class].is_empty() {
             self.non_empty &= !(1 << class);
         }
     }
@@ -130,7 +100,7 @@ impl RecentBlocks {
     /// Panics if `non_empty` is wrong.
     pub fn check_invariants(&self) {
         for (class, stack) in self.stacks.iter().enumerate() {
-            assert_eq!(self.non_empty >> class & 1 == 1, stack.len > 0, "non_empty of class {class}");
+            assert_eq!(self.non_empty >> class & 1 == 1, !stack.is_empty(), "non_empty of class {class}");
         }
         assert!(!self.stacks.is_empty() || self.non_empty == 0, "no stacks, so none has a block");
     }

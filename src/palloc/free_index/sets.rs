@@ -138,7 +138,7 @@ impl FreeSets {
         }
     }
 
-    /// The lowest block of the class. Returns None if there is none.
+    /// The lowest block of the class. Returns None if there is no block.
     /// Fails iff a marker has another size than the sets say: the offset of the last block of the set that was looked at.
     pub fn lowest_exact(
         &self,
@@ -174,7 +174,7 @@ impl FreeSets {
         Ok(Some(best))
     }
 
-    /// The lowest of the other blocks with at least `data_len` bytes that starts at or behind `from`. Returns None if there is none.
+    /// The lowest of the other blocks with at least `data_len` bytes that starts at or behind `from`. Returns None if there is no such block.
     pub fn next_other(
         &self,
         from: u64,

@@ -59,7 +59,6 @@ impl<M: Medium> Heap<M> {
             "the other way joins nothing either"
         );
         self.medium.store_start(start, Marker::free(data_len));
-        self.note_entered_free(start);
         true
     }
 
@@ -138,8 +137,8 @@ impl<M: Medium> Heap<M> {
         }
     }
 
-    /// Enters a free block into the index and writes its end marker: if it is a recent one, that of a live block, as `alloc_recent`
-    /// expects.
+    /// Enters a free block into the index and writes its end marker: if it is a recent one, that of a live block, as
+    /// `alloc_recent` expects.
     pub(super) fn enter(&mut self, block: Extent) {
         let is_recent = self.index.add_recent(block);
         if !is_recent {
@@ -147,6 +146,5 @@ impl<M: Medium> Heap<M> {
         }
         let marker = if is_recent { Marker::live(block.data_len) } else { Marker::free(block.data_len) };
         self.medium.store(block.end_marker(), marker.0);
-        self.note_entered_free(block.start);
     }
 }

@@ -33,7 +33,7 @@ pub struct Held {
     new: usize,
     /// Whether `using_reserves` has freed what it could.
     reclaimed: bool,
-    /// No live block starts before this; NOWHERE if there is none.
+    /// No live block starts before this; NOWHERE if there is no live block.
     first: Start,
 }
 
@@ -61,7 +61,7 @@ impl Held {
 }
 
 impl<M: Medium> Heap<M> {
-    /// Frees a live block on the medium, and keeps it from everybody. Fails iff the disk has no space for its marker, or a barrier fails;
+    /// Frees a live block on the medium: it is held from now on. Fails iff the disk has no space for its marker, or a barrier fails;
     /// then nothing changed.
     pub(in crate::palloc) fn hold(&mut self, block: Extent) -> Result<()> {
         self.ensure_words([Some(block.start.offset()), Some(block.end_marker())])?;
@@ -70,7 +70,7 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    /// A held block is free for everybody: joins it with its free neighbours. Fails iff a barrier does. Precondition: the medium may be
+    /// Makes a held block a free one of the index: joins it with its free neighbours. Fails iff a barrier does. Precondition: the medium may be
     /// stored to.
     pub(in crate::palloc) fn free_held(&mut self, block: Extent) -> Result<()> {
         if self.medium.is_durable() {
@@ -80,17 +80,22 @@ impl<M: Medium> Heap<M> {
                 Ok(()) => return Ok(()),
             }
         } else if self.index.release_between_live(block) {
-            self.note_entered_free(block.start);
             return Ok(()); // its end marker is that of a live block, as that of a recent one has to be
         }
         self.free_reserved_or_unjoined(block, &[]);
         Ok(())
     }
 
+    /// Whether live readers may be open, and no operation needs a barrier.
+    #[inline]
+    pub(super) fn is_shared_without_sync(&self) -> bool {
+        self.medium.is_shared() && !self.medium.is_durable()
+    }
+
     /// Whether a live block can be freed at once: no reader can reach it. With PALLOC_SYNC the disk takes so long that it does not matter.
     pub(super) fn need_not_hold(&self, start: Start) -> bool {
         // The first blob can be reached until another one is made known.
-        !self.medium.is_durable() && start != self.held.first && self.medium.is_unread()
+        self.is_shared_without_sync() && start != self.held.first && self.medium.is_unread()
     }
 
     /// Frees a live block that live readers may be reading.
@@ -142,13 +147,13 @@ impl<M: Medium> Heap<M> {
             return;
         }
         self.held.new = 0;
-        self.publish_first(); // before the epoch: the old one is held in the last
-        let oldest = self.medium.next_epoch(thorough);
-        self.free_held_before(oldest);
+        self.end_epoch(|medium| medium.next_epoch(thorough));
     }
 
-    /// Frees the blocks that were held before this epoch.
-    fn free_held_before(&mut self, oldest: u64) {
+    /// Ends the epoch by `end`, which returns the oldest one that a reader pins. Frees the blocks that were held before that.
+    fn end_epoch(&mut self, end: impl FnOnce(&mut M) -> u64) {
+        self.publish_first(); // before the epoch ends: the old one is held in it
+        let oldest = end(&mut self.medium);
         let is_before = |epoch: u64| epoch < oldest || (is_broken(Rule::HeldEpoch) && epoch == oldest);
         while let Some(held) = self.held.list.pop_front() {
             if !is_before(held.epoch) {
@@ -194,7 +199,7 @@ impl<M: Medium> Heap<M> {
         !self.held.is_empty() && !self.held.reclaimed && !fits
     }
 
-    /// Frees what no reader can reach, and runs `operation` once more.
+    /// Frees the blocks that no reader can reach, and runs `operation` once more.
     pub(super) fn reclaimed<T>(&mut self, operation: impl Fn(&mut Self) -> Result<T>) -> Result<T> {
         self.reclaim(true);
         self.held.reclaimed = true;
@@ -203,7 +208,7 @@ impl<M: Medium> Heap<M> {
         result
     }
 
-    /// Readers may come from now on.
+    /// Prepares for readers, which may come from now on. Fails iff a marker was overwritten, or the disk has no space for a blob.
     pub(in crate::palloc) fn begin_sharing(&mut self) -> Result<()> {
         if self.medium.has_holes() {
             // A load from a hole takes space on some file systems. Readers can't.
@@ -221,17 +226,15 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    /// No read section begins any more. Frees all that no reader can reach.
+    /// Ends sharing: no read section begins any more. Frees the blocks that no reader can reach.
     pub(super) fn end_sharing(&mut self) {
-        // What leaves the quarantine is held. On failure nothing is stored to the medium any more.
+        // Blocks that leave the quarantine are held. On failure nothing is stored to the medium any more.
         if self.medium.is_shared() && self.take_back_record().is_ok() {
-            self.publish_first();
-            let oldest = self.medium.end_sharing();
-            self.free_held_before(oldest);
+            self.end_epoch(M::end_sharing);
         }
     }
 
-    /// A live block starts there from now on.
+    /// Keeps `held.first` right: a live block starts there from now on.
     #[inline]
     pub(super) fn note_live(&mut self, start: Start) {
         if start < self.held.first {

@@ -3,13 +3,13 @@
 
 use std::ptr::NonNull;
 
+use super::Heap;
 use super::alloc::{Rest, data_len_in_step};
-use super::{Heap, data_len_at};
 use crate::palloc::Result;
 use crate::palloc::caches::Caches;
 use crate::palloc::error::Error;
-use crate::palloc::format::{Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, SPLIT_ABOVE, Start, round_up};
-use crate::palloc::free_index::{State, class_of, data_len_of_class};
+use crate::palloc::format::{Extent, MIN_BLOCK, Marker, OVERHEAD, SPLIT_ABOVE, Start, round_up};
+use crate::palloc::free_index::{class_of, data_len_of_class};
 use crate::palloc::medium::Medium;
 use crate::palloc::sabotage::{Rule, is_broken};
 
@@ -56,7 +56,7 @@ impl Drop for Keeping {
 }
 
 impl<M: Medium> Heap<M> {
-    /// Opens the caches: threads wait for each other. Does nothing if the medium is in exact mode, if it has no fast paths, if they were not
+    /// Opens the caches, because threads wait for each other. Does nothing if the medium is in exact mode, if it has no fast paths, if they were not
     /// worth it the last times, or if there is no memory. Returns the caches if they are open.
     ///
     /// Precondition: threads without the lock may store to all markers of live blocks.
@@ -114,7 +114,7 @@ impl<M: Medium> Heap<M> {
         }
     }
 
-    /// Before something of `requested` bytes is allocated beside open caches: refills that of this thread. Closes them if the medium would
+    /// Prepares to allocate `requested` bytes beside open caches: refills the cache of this thread. Closes them if the medium would
     /// grow, as growth may fail to reach the disk, or if their time is over.
     #[cold]
     #[inline(never)]
@@ -154,8 +154,8 @@ impl<M: Medium> Heap<M> {
         if caches.is_worn() {
             self.close_caches();
         } else if let Some(class) = class_of(block.data_len) {
-            let (batch, n) = caches.take_batch(class);
-            batch[..n].iter().for_each(|&start| self.release_kept(Extent { start, data_len: block.data_len }));
+            let batch = caches.take_batch(class).into_iter().flatten();
+            batch.for_each(|start| self.release_kept(Extent { start, data_len: block.data_len }));
         }
         Ok(())
     }
@@ -166,22 +166,17 @@ impl<M: Medium> Heap<M> {
         let start = self.start_of_growth();
         let room = self.medium.end() - start.offset();
         let fits = data_len_in_step(start, requested).is_some_and(|len| len + OVERHEAD + SPLIT_ABOVE < room);
-        let find = || self.index.find(data_len, requested.max(MIN_DATA), |start| data_len_at(&self.medium, start));
-        !fits && matches!(find(), Ok(None))
+        !fits && matches!(self.find_free(data_len, requested), Ok(None))
     }
 
     /// Makes a kept block of this size of free space. Returns its start. Returns None, and changes nothing, if the heap has only free
     /// blocks that are a bit larger, or space that the medium would have to grow for, or if the disk or memory is full.
     fn make_kept(&mut self, data_len: u64) -> Option<Start> {
-        let found = self.index.find(data_len, data_len, |start| data_len_at(&self.medium, start)).ok()?;
-        let free = match found {
-            Some(free) => {
-                self.block(free.start, State::Free).ok()?;
-                self.check_end(free).ok()?;
-                free
-            }
-            None => self.slack()?,
-        };
+        let found = self.find_free(data_len, data_len).ok()?;
+        let free = found.or_else(|| self.slack())?;
+        if found.is_some() {
+            self.check_free(free).ok()?;
+        }
         let block = Extent { start: free.start, data_len };
         let fits = free == block || free.data_len > data_len + SPLIT_ABOVE.max(MIN_BLOCK);
         if !fits || !block.start.is_in_step() {

@@ -3,7 +3,7 @@
 //!
 //! A dynamic medium that is open may end in slack: a free block that is not in the index and starts at `Heap::end`. Growth makes it
 //! ahead of need; freeing the last block makes it too. It has a start marker and no end marker, so behind that there are zeros where
-//! no blob was. In exact mode there is none between operations.
+//! no blob was. In exact mode there is no slack between operations.
 
 use super::Heap;
 use crate::palloc::format::{Extent, Marker, OVERHEAD, SPLIT_ABOVE, STEP, Start, WORD};

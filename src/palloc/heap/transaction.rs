@@ -782,7 +782,7 @@ impl<M: Medium> Heap<M> {
             let mut rest = &changes.frees[..];
             while let Some((first, behind)) = rest.split_first() {
                 let mut block = self.extent_of(first.start);
-                if !durable && self.medium.is_shared() {
+                if self.is_shared_without_sync() {
                     self.medium.store_start(block.start, Marker::free(block.data_len));
                     self.retire_committed(block);
                     rest = behind;

@@ -33,7 +33,7 @@ impl<M: Medium> Heap<M> {
         if block == free { self.barrier() } else { Ok(()) }
     }
 
-    /// The first blob. If there is none, allocates one of zeros, at the lowest place. Fails iff the blob has fewer than `size` bytes,
+    /// The first blob. If there is no blob, allocates one of zeros, at the lowest place. Fails iff the blob has fewer than `size` bytes,
     /// a transaction is open and there is no blob, or as `alloc_zeroed`.
     pub fn root(&mut self, size: u64) -> Result<u64> {
         const LOWEST: u64 = Start::FIRST.blob();

@@ -125,7 +125,7 @@ pub fn is_unread(used: &AtomicU64) -> bool {
     used.load(Ordering::Acquire) == 0
 }
 
-/// The oldest epoch that is pinned, NEVER if there is none. `is_gone` says of a slot whether its process has ended; it clears it then.
+/// The oldest epoch that is pinned, NEVER if no epoch is. `is_gone` says of a slot whether its process has ended; it clears it then.
 fn oldest<'a>(slots: impl Iterator<Item = &'a AtomicU64>, mut is_gone: impl FnMut(usize, u64) -> bool) -> u64 {
     let mut oldest = NEVER;
     for (place, slot) in slots.enumerate() {

@@ -46,8 +46,8 @@ fn check_chain(medium: &impl Medium, mut found: impl FnMut(u64, &CStr)) {
         }
         after_free = is_free;
     }
-    if !chain.is_whole() {
-        found(chain.end.offset(), c"no block begins here, the rest cannot be read");
+    if !chain.walk.is_whole() {
+        found(chain.walk.end.offset(), c"no block begins here, the rest cannot be read");
     } else if let Some(last) = last_free.filter(|last| medium.load(last.start.next_link()) != 0) {
         found(last.start.offset(), c"the last free block has a next link");
     }

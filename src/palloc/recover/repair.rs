@@ -4,7 +4,7 @@
 use super::survey::{Rest, Survey};
 use super::{Opened, Overlay};
 use crate::palloc::Result;
-use crate::palloc::chain::{Chain, block_at};
+use crate::palloc::chain::{Chain, Walk};
 use crate::palloc::format::{Extent, FREE_HEAD, Intent, MIN_BLOCK, Marker, Start, WORD};
 use crate::palloc::free_index::{FreeIndex, State};
 use crate::palloc::medium::{Bytes, Medium};
@@ -161,23 +161,23 @@ fn claim_rest(medium: &mut impl Medium, found: &Survey, dynamic: bool) -> Result
 
 /// Joins free blocks that are side by side, and makes end markers equal to start markers.
 fn tidy_markers(medium: &mut impl Medium, end: u64) -> Result<()> {
-    let mut start = Start::FIRST;
-    while let Some(first) = block_at(medium, start, end) {
+    let mut walk = Walk::new(Start::FIRST, end);
+    while let Some(first) = walk.next(medium) {
         let mut joined = first;
         if first.is_free {
-            let run = Chain::new(medium, first.block.next(), end).take_while(|found| found.is_free);
+            let run = Chain::new(medium, walk.end, end).take_while(|found| found.is_free);
             if let Some(last) = run.last() {
-                joined.block = Extent::between(start, last.block.end());
+                joined.block = Extent::between(first.block.start, last.block.end());
             }
         }
-        for place in [start.offset(), joined.block.end_marker()] {
+        for place in [first.block.start.offset(), joined.block.end_marker()] {
             if medium.load(place) != joined.marker().0 {
                 medium.ensure_space(place..place + WORD, Bytes::Keep)?;
                 medium.store(place, joined.marker().0);
             }
         }
-        start = joined.block.next();
+        walk.end = joined.block.next();
     }
-    debug_assert_eq!(start.offset(), end, "the chain was whole");
+    debug_assert!(walk.is_whole(), "the chain was whole");
     Ok(())
 }

@@ -64,6 +64,7 @@ pub fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Res
     let mut last_is_confirmed = true;
     // If the last block is live and not confirmed: the first of the blocks up to it of which all are like that.
     let mut unconfirmed_from: Option<Start> = None;
+    // Not a Chain: the rest of a page is fetched before the marker in it is read.
     while survey.end.offset() < end {
         let start = survey.end;
         let offset = start.offset();
@@ -229,5 +230,5 @@ fn blobs_between(medium: &impl Medium, from: Start, stop: u64, budget: &mut u64)
         *budget -= 1;
         blobs += u64::from(!found.is_free);
     }
-    chain.is_whole().then_some(blobs)
+    chain.walk.is_whole().then_some(blobs)
 }
