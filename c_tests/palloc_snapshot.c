@@ -28,7 +28,7 @@ static void note(char call);
 /* What the library does to files: W it writes, S it syncs a file, D a directory, L it gives a file its name. */
 static char calls[4096];
 static int reads_fail, syncs_fail, clones_are_copies, clone_error;
-static unsigned reads;
+static unsigned reads, locks; /* a copy that is read is locked first */
 static const char *made_before_link;
 
 static void note(char call)
@@ -63,6 +63,12 @@ int fdatasync(int fd)
         return (int)syscall(SYS_fdatasync, fd);
     errno = EIO;
     return -1;
+}
+
+int flock(int fd, int how)
+{
+    locks++;
+    return (int)syscall(SYS_flock, fd, how);
 }
 
 int link(const char *from, const char *to)
@@ -387,6 +393,39 @@ static void clones_are_synced_media(void)
         CHECK_VIEW(pt);
         palloc_close(pt);
         unlink(COPY);
+    }
+
+    TEST("a-clone-of-a-closed-medium-is-not-read-and-one-of-a-killed-medium-is-repaired");
+    for (i = 0; i < 4; i++) {
+        unsigned killed;
+
+        fragmented(kinds[i]);
+        CHECK_EQ_I(palloc_sync(pt), 0);
+        for (killed = 0; killed < 2; killed++) {
+            if (killed) {
+                pid_t child = fork();
+                int status;
+
+                if (child == 0) {
+                    pt = palloc_init(FILE_NAME, PALLOC_DEFAULT);
+                    for (killed = 0; killed < 30; killed++)
+                        pfree(pt, palloc_next(pt, 900 * killed));
+                    raise(SIGKILL);
+                }
+                CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+            } else {
+                palloc_close(pt);
+            }
+            pt = palloc_init(FILE_NAME, PALLOC_READONLY);
+            REQUIRE(pt != NULL);
+            locks = 0;
+            CHECK_EQ_I(palloc_snapshot(pt, COPY, PALLOC_SNAPSHOT_CLONE), 0);
+            CHECK_EQ_I(locks > 0, killed);
+            CHECK_SOUND(COPY);
+            CHECK_EQ_U(file_size(COPY), file_size(FILE_NAME));
+            palloc_close(pt);
+            unlink(COPY);
+        }
     }
 
     TEST("a-clone-beside-a-transaction-that-is-open-has-nothing-of-it");

@@ -1414,8 +1414,9 @@ pub unsafe extern "C" fn palloc_salvage(
 /// call writes to the disk what the program has changed since the last sync, as palloc_sync does, and locks the medium while it goes
 /// through the free blocks and shares the disk's: its time does not grow with the number or the bytes of blobs. The copy is not read, so a
 /// marker that the program has overwritten is so in the copy: palloc_check finds it. While a transaction is open, and if the medium was opened
-/// with PALLOC_READONLY or PALLOC_SHARED, the copy is read and repaired. Stores of the program are in the copy up to one moment. From then on
-/// a store to a page that is shared needs space on the disk: see docs/COMPAT.md.
+/// with PALLOC_SHARED, the copy is read and repaired. With PALLOC_READONLY the medium is read, and if it was not closed the copy is repaired.
+/// Stores of the program are in the copy up to one moment. From then on a store to a page that is shared needs space on the disk: see
+/// docs/COMPAT.md.
 ///
 /// With `flags` 0 the bytes are copied, and the medium is locked meanwhile: readers of blobs don't wait, allocation does. Bytes that the
 /// program stores during the call may be in the copy or not.

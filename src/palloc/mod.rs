@@ -638,7 +638,8 @@ impl Palloc {
         let again = os::open_again_to_read(&file);
         let (len, is_whole) = self.with(|heap| {
             heap.check_synced()?;
-            let is_whole = is_clone && heap.tidy_for_clone()?;
+            let is_exact = |heap: &Heap<FileMedium>| !heap.writable && recover::check(&heap.medium, |_, _| {}) == 0;
+            let is_whole = is_clone && (heap.tidy_for_clone()? || is_exact(heap));
             let len = if heap.writable { heap.size() } else { heap.medium.end() };
             if is_clone {
                 os::clone_file(&file, &new.file).map_err(Error::system("share the blocks of the file"))?;
