@@ -45,8 +45,8 @@ static void *churn(void *user)
     }
     return NULL;
 }
-/* Clones of an open medium, after `dirty` bytes of it were stored. */
-static void clones(struct palloc_t *pt, const char *copy, size_t dirty)
+/* Clones of an open medium, or without `copy` palloc_sync, after `dirty` bytes of it were stored. */
+static void waits(struct palloc_t *pt, const char *copy, size_t dirty)
 {
     double took[COPIES], stalls[COPIES];
     pthread_t thread;
@@ -61,19 +61,20 @@ static void clones(struct palloc_t *pt, const char *copy, size_t dirty)
         pthread_create(&thread, NULL, churn, pt);
         usleep(20000);
         took[i] = now();
-        if (palloc_snapshot(pt, copy, PALLOC_SNAPSHOT_CLONE) != 0)
+        if ((copy != NULL ? palloc_snapshot(pt, copy, PALLOC_SNAPSHOT_CLONE) : palloc_sync(pt)) != 0)
             puts(palloc_error());
         took[i] = now() - took[i];
         usleep(20000);
         stop = 1;
         pthread_join(thread, NULL);
         stalls[i] = longest;
-        unlink(copy);
+        if (copy != NULL)
+            unlink(copy);
     }
     qsort(took, COPIES, sizeof *took, by_value);
     qsort(stalls, COPIES, sizeof *stalls, by_value);
-    printf("%4.0f MB stored since the last sync: %.1f ms (%.1f to %.1f), another thread's palloc waited %.1f ms at most (median; up to %.1f)\n",
-           (double)dirty / 1e6, took[COPIES / 2], took[0], took[COPIES - 1], stalls[COPIES / 2], stalls[COPIES - 1]);
+    printf("%s, %.0f MB stored since the last sync: %.1f ms (%.1f to %.1f), another thread's palloc waited %.1f ms at most (median; up to %.1f)\n",
+           copy != NULL ? "a clone" : "palloc_sync", (double)dirty / 1e6, took[COPIES / 2], took[0], took[COPIES - 1], stalls[COPIES / 2], stalls[COPIES - 1]);
 }
 /* records FILE COUNT: makes records of 200 bytes, each with its number in all its words. records FILE: counts those that are whole.
    records FILE clone COPY: times of clones. */
@@ -85,8 +86,9 @@ int main(int argc, char **argv)
     if (pt == NULL)
         return puts(palloc_error()), 1;
     if (argc > 3) {
-        clones(pt, argv[3], 0);
-        clones(pt, argv[3], 100 << 20);
+        waits(pt, argv[3], 0);
+        waits(pt, argv[3], 100 << 20);
+        waits(pt, NULL, 100 << 20);
         palloc_close(pt);
         return 0;
     }
@@ -136,7 +138,7 @@ for kind in xfs btrfs; do
         continue
     fi
     "$WORK/records" "$WORK/disk/large.pba" $((megabytes * 1000000 / 224)) && sync
-    echo "$kind: a clone of the medium while it is open"
+    echo "$kind, the medium open:"
     "$WORK/records" "$WORK/disk/large.pba" clone "$WORK/disk/copy.pba"
     seconds "palloc copy of the closed medium" build/bin/palloc copy "$WORK/disk/large.pba" "$WORK/disk/copy.pba"
     umount "$WORK/disk"

@@ -815,12 +815,13 @@ int64_t palloc_check(const char *filename, palloc_report_fn report, void *user);
  * block that is known is where it was, with its bytes. If the medium was closed, one damaged marker
  * loses no blob, because each size stands in the block's other marker too. If its process was
  * killed, a marker may have been wrong before: then the blob of the damaged one and those beside it
- * can be lost, and, if it is in the record of a transaction, what that transaction did. A range of
- * which nothing is known is one blob, so that no later blob overwrites it; with PALLOC_SALVAGE_FREE
- * it is a free block. `report`, if not NULL, is called for each block that was mended and each
- * range that is lost. `out`, if not NULL, gets the counts. `filename` is not written to; it has a
- * shared lock during the call. `copy` gets its name when it is whole and on the disk. A kill may
- * leave a file `copy.PROCESS.NUMBER.tmp`.
+ * can be lost, and, if it is in the record of a transaction, what that transaction did. Of several
+ * damaged ranges, each loses only the blobs that it touches, but a blob alone between two of them
+ * can be lost too. A range of which nothing is known is one blob, so that no later blob overwrites
+ * it; with PALLOC_SALVAGE_FREE it is a free block. `report`, if not NULL, is called for each block
+ * that was mended and each range that is lost. `out`, if not NULL, gets the counts. `filename` is
+ * not written to; it has a shared lock during the call. `copy` gets its name when it is whole and
+ * on the disk. A kill may leave a file `copy.PROCESS.NUMBER.tmp`.
  *
  * The call finishes operations that a kill cut off, as palloc_init does, but keeps a block of which
  * the markers disagree on whether it is free. So a blob that was freed just before a kill can be
