@@ -424,7 +424,7 @@ struct graph {
     uint64_t ptr[MOST];
     unsigned count, traced, visited, reports;
     uint64_t reported, last;
-    int end_after, answer, frees, makes;
+    int end_after, answer, frees, frees_next, makes;
     uint64_t found[MOST];
 };
 
@@ -455,6 +455,10 @@ static int unreached(void *user, uint64_t ptr, uint64_t size, int is_free)
     g->found[g->visited++] = ptr;
     if (g->frees)
         pfree(g->pt, ptr);
+    if (g->frees_next) {
+        pfree(g->pt, g->ptr[g->frees_next]);
+        g->frees_next += 2;
+    }
     if (g->makes)
         CHECK(palloc(g->pt, 8 * LINKS) != 0);
     return g->visited == (unsigned)g->makes ? 5 : 0;
@@ -645,6 +649,25 @@ static void unreachable_blobs(void)
     palloc_close(g.pt);
     fresh_graph(&g, 200, &rng);
     palloc_close(g.pt);
+
+    TEST("a-blob-that-the-function-has-freed-already-is-not-among-them-nor-is-a-reached-one-behind-it");
+    {
+        uint64_t roots[150];
+
+        fresh_graph(&g, 200, &rng);
+        for (i = 0; i < 150; i++)
+            roots[i] = g.ptr[i < 50 ? i : i + 50]; /* 50 to 99 are not reached */
+        g.frees = 1;
+        g.frees_next = 51; /* with 50 */
+        CHECK_EQ_I(follow(&g, roots, 150), 0);
+        CHECK_EQ_U(g.visited, 25);
+        for (i = 0; i < 200; i++)
+            CHECK_EQ_I(palloc_data(g.pt, g.ptr[i]) != NULL, i < 50 || i > 99);
+        CHECK_VIEW(g.pt);
+        palloc_close(g.pt);
+        fresh_graph(&g, 200, &rng);
+        palloc_close(g.pt);
+    }
 
     TEST("unreachable-on-a-medium-that-is-read-only-finds-them-too");
     g.pt = palloc_init(FILE_NAME, PALLOC_READONLY);

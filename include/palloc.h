@@ -643,10 +643,10 @@ int palloc_walk(struct palloc_t *pt, palloc_walk_fn fn, void *user);
 /*
  * Follows references from the `count` offsets in `roots`: calls `trace` for each blob that they
  * lead to, which calls `visit` for each offset in it. Then calls `fn` for every blob that is not
- * reached, by ascending offset, with `is_free` 0. `fn` may pfree it. So a program whose process was
- * killed between palloc and the store of the offset finds the blob that nothing leads to. (With
- * palloc_begin there is none.) An offset that is not the first byte of a blob goes to `report`, if
- * not NULL; one inside of a blob keeps the blob, all the same.
+ * reached, by ascending offset, with `is_free` 0. `fn` may pfree it, and others of them. So a
+ * program whose process was killed between palloc and the store of the offset finds the blob that
+ * nothing leads to. (With palloc_begin there is none.) An offset that is not the first byte of a
+ * blob goes to `report`, if not NULL; one inside of a blob keeps the blob, all the same.
  *
  * Nothing is written. The call needs 1/256 of the medium's size as memory, and 8 bytes for each
  * blob at most. The medium is not locked during the calls of the functions.
@@ -660,8 +660,8 @@ int palloc_walk(struct palloc_t *pt, palloc_walk_fn fn, void *user);
  * - ENOSPC, ...: as with palloc_data.
  *
  * Precondition: during the call no other thread changes the medium or stores offsets, `trace`
- * changes nothing, and `fn` frees no other blob. Blobs that `fn` makes are not among those that it
- * is called for.
+ * changes nothing, and `fn` frees no blob that is reached. It is called neither for blobs that it
+ * has freed, nor for those that it makes (unless it has freed others than its own).
  */
 int palloc_unreachable(struct palloc_t *pt, const uint64_t *roots, size_t count, palloc_trace_fn trace, palloc_walk_fn fn, palloc_report_fn report, void *user);
 

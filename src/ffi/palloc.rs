@@ -956,7 +956,7 @@ pub unsafe extern "C" fn palloc_walk(pt: *mut palloc_t, r#fn: palloc_walk_fn, us
 }
 
 /// Follows references from the `count` offsets in `roots`: calls `trace` for each blob that they lead to, which calls `visit` for each
-/// offset in it. Then calls `fn` for every blob that is not reached, by ascending offset, with `is_free` 0. `fn` may pfree it. So a program
+/// offset in it. Then calls `fn` for every blob that is not reached, by ascending offset, with `is_free` 0. `fn` may pfree it, and others of them. So a program
 /// whose process was killed between palloc and the store of the offset finds the blob that nothing leads to. (With palloc_begin there is
 /// none.) An offset that is not the first byte of a blob goes to `report`, if not NULL; one inside of a blob keeps the blob, all the same.
 ///
@@ -970,8 +970,8 @@ pub unsafe extern "C" fn palloc_walk(pt: *mut palloc_t, r#fn: palloc_walk_fn, us
 /// - EILSEQ: a marker was overwritten since the medium was opened.
 /// - ENOSPC, ...: as with palloc_data.
 ///
-/// Precondition: during the call no other thread changes the medium or stores offsets, `trace` changes nothing, and `fn` frees no other
-/// blob. Blobs that `fn` makes are not among those that it is called for.
+/// Precondition: during the call no other thread changes the medium or stores offsets, `trace` changes nothing, and `fn` frees no blob that
+/// is reached. It is called neither for blobs that it has freed, nor for those that it makes (unless it has freed others than its own).
 ///
 /// # Safety
 /// `pt` is NULL or a live handle; `roots` are `count` offsets; `trace`, `fn` and `report` are NULL or callable with `user`.

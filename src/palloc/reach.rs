@@ -88,7 +88,7 @@ impl Palloc {
     /// argument for each offset that the blob holds; 0 is no reference. `dangling` is called with each offset that is not the first byte
     /// of a blob; one inside of a blob counts as a reference to it. Either function may end it all.
     ///
-    /// Meanwhile no other thread changes the medium, `trace` changes nothing, and `each` frees no blob but the one that it is called for.
+    /// Meanwhile no other thread changes the medium, `trace` changes nothing, and `each` frees no blob that is reached.
     pub fn unreachable<B>(
         &self,
         roots: &[u64],
