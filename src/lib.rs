@@ -70,6 +70,7 @@
 //! | block | a start marker, data and an end marker; blocks fill the medium without gaps |
 //! | live, free | a live block holds a blob; a free block can be allocated |
 //! | blob | the data of a live block; the program names it by the offset of its first byte |
+//! | start | the offset of a block's start marker; the type `Start` keeps it apart from blobs and lengths, which are u64 |
 //! | marker | 8 bytes with the size of the data and a bit that is set in free blocks; start marker before the data, end marker behind it |
 //! | chain | the blocks as the start markers lead from one to the next; only the chain is trusted |
 //! | derived | end markers and links are derived from the chain: they can be written again at any time |

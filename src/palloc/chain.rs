@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The chain: the blocks as their start markers lead from one to the next. Here is the one test of whether a block can be at a place.
 
-use super::format::{Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, Start};
+use super::format::{Extent, MIN_DATA, Marker, OVERHEAD, Start};
 use super::medium::Medium;
 
 /// A block of the chain, as its start marker has it.
@@ -26,10 +26,10 @@ impl ChainBlock {
 /// The block that the word at `start` is the start marker of. Returns None if that leads to no place at or before `stop`.
 #[inline]
 pub fn block_at(medium: &impl Medium, start: Start, stop: u64) -> Option<ChainBlock> {
-    let room = stop.checked_sub(start.offset()).filter(|&room| room >= MIN_BLOCK)?;
+    let longest = stop.checked_sub(start.offset())?.checked_sub(OVERHEAD).filter(|&longest| longest >= MIN_DATA)?;
     let marker = medium.start_marker(start);
-    let fits = (MIN_DATA..=room - OVERHEAD).contains(&marker.n());
-    fits.then(|| ChainBlock { block: Extent { start, data_len: marker.n() }, is_free: marker.is_free() })
+    let fits = (MIN_DATA..=longest).contains(&marker.data_len());
+    fits.then(|| ChainBlock { block: Extent { start, data_len: marker.data_len() }, is_free: marker.is_free() })
 }
 
 /// A walk along the chain, for loops that change the medium meanwhile. They must not change where it leads.

@@ -150,16 +150,16 @@ impl Extent {
 pub struct Marker(pub u64);
 
 impl Marker {
-    /// The marker of a live block with `n` bytes of data.
-    pub const fn live(n: u64) -> Marker {
-        Marker(n)
+    /// The marker of a live block with `data_len` bytes of data.
+    pub const fn live(data_len: u64) -> Marker {
+        Marker(data_len)
     }
-    /// The marker of a free block with `n` bytes of data.
-    pub const fn free(n: u64) -> Marker {
-        Marker(n | FREE)
+    /// The marker of a free block with `data_len` bytes of data.
+    pub const fn free(data_len: u64) -> Marker {
+        Marker(data_len | FREE)
     }
     /// The size of the data.
-    pub const fn n(self) -> u64 {
+    pub const fn data_len(self) -> u64 {
         self.0 & !FREE
     }
     /// Whether the block is free.
@@ -204,11 +204,11 @@ impl Intent {
     }
 }
 
-/// `size` rounded up to a data size that this library makes. Returns None iff `size` is above MAX_DATA.
-pub const fn round_up(size: u64) -> Option<u64> {
-    if size > MAX_DATA {
+/// `requested` rounded up to a data size that this library makes. Returns None iff it is above MAX_DATA.
+pub const fn round_up(requested: u64) -> Option<u64> {
+    if requested > MAX_DATA {
         return None;
     }
-    let n = size.next_multiple_of(STEP);
-    Some(if n < MIN_DATA { MIN_DATA } else { n })
+    let data_len = requested.next_multiple_of(STEP);
+    Some(if data_len < MIN_DATA { MIN_DATA } else { data_len })
 }

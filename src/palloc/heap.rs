@@ -330,7 +330,7 @@ impl<M: Medium> Heap<M> {
         let mut start = Start::FIRST;
         while start < self.end {
             let marker = self.marker_or_repaired(start);
-            let block = Extent { start, data_len: marker.n() };
+            let block = Extent { start, data_len: marker.data_len() };
             assert!(block.data_len >= MIN_DATA && block.next() <= self.end, "{block:?} fits in {:?}", self.end);
             let (indexed_start, state) = indexed.next().expect("the index has each block");
             assert_eq!(indexed_start, start, "the index has the blocks of the chain, and no others");
@@ -351,7 +351,7 @@ impl<M: Medium> Heap<M> {
         assert_eq!(start, self.end, "the chain leads to the end");
         assert_eq!(indexed.next(), None, "the index has the blocks of the chain, and no others");
         let data_len = |start| {
-            if self.writable { data_len_at(&self.medium, start) } else { self.marker_or_repaired(start).n() }
+            if self.writable { data_len_at(&self.medium, start) } else { self.marker_or_repaired(start).data_len() }
         };
         self.index.check_invariants(data_len);
 
@@ -478,7 +478,7 @@ impl<M: Medium> Heap<M> {
     fn data_len(&self, start: Start, state: State) -> Option<u64> {
         let longest = self.size().checked_sub(start.offset() + OVERHEAD)?;
         let marker = if self.writable { self.marker(start) } else { self.marker_or_repaired(start) };
-        let data_len = marker.n();
+        let data_len = marker.data_len();
         if !(MIN_DATA..=longest).contains(&data_len) {
             return None;
         }
@@ -567,7 +567,7 @@ impl<M: Medium> Heap<M> {
         let start = match self.index.nearest_start_before(next) {
             Some(start) => start,
             None if next <= Start::FIRST => return None,
-            None => Start::at(end.checked_sub(OVERHEAD)?.checked_sub(Marker(self.medium.load(end - WORD)).n())?),
+            None => Start::at(end.checked_sub(OVERHEAD)?.checked_sub(Marker(self.medium.load(end - WORD)).data_len())?),
         };
         if self.index.state(start) != Some(State::Free) || end - start.offset() < OVERHEAD {
             return None;
@@ -639,7 +639,7 @@ impl<M: Medium> Heap<M> {
 
 /// The size in the start marker at `start`. The marker may have been overwritten, so the size is any number.
 fn data_len_at(medium: &impl Medium, start: Start) -> u64 {
-    if start.offset() <= medium.end() - WORD { medium.start_marker(start).n() } else { 0 }
+    if start.offset() <= medium.end() - WORD { medium.start_marker(start).data_len() } else { 0 }
 }
 
 fn put_link(medium: &mut impl Medium, at: u64, link: u64) -> Result<()> {

@@ -536,7 +536,7 @@ impl Sections {
             base.add(offset as usize).cast::<AtomicU64>().as_ref().load(Ordering::Acquire)
         }));
         // It may be free: then it is held.
-        let block = Extent { start, data_len: marker.n() };
+        let block = Extent { start, data_len: marker.data_len() };
         let fits = block.data_len >= MIN_DATA && block.data_len <= (size - offset).checked_sub(OVERHEAD)?;
         fits.then_some(block)
     }

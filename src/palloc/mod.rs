@@ -743,9 +743,9 @@ impl Transaction<'_> {
 
     /// Copies `bytes` to the blob of this transaction at `ptr`, from `offset` in it on.
     pub fn write(&mut self, ptr: u64, offset: u64, bytes: &[u8]) -> Result<()> {
-        let n = self.changes.data(ptr)?.len() as u64;
+        let data_len = self.changes.data(ptr)?.len() as u64;
         let len = bytes.len() as u64;
-        if offset > n || !self.changes.store_in_new(ptr + offset, bytes) {
+        if offset > data_len || !self.changes.store_in_new(ptr + offset, bytes) {
             return Err(Error::OutOfBlob { ptr, offset, len });
         }
         Ok(())

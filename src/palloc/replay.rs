@@ -54,7 +54,7 @@ pub fn finish(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writabl
     }
     for record in records.iter().flatten().filter(|_| writable) {
         medium.barrier()?;
-        medium.store_start(record.log, Marker::free(medium.start_marker(record.log).n()));
+        medium.store_start(record.log, Marker::free(medium.start_marker(record.log).data_len()));
     }
     let mut walk = Walk::new(Start::FIRST, end);
     while let Some(ChainBlock { block, is_free }) = walk.next(medium) {
@@ -99,7 +99,7 @@ fn replay(medium: &mut impl Medium, index: &mut FreeIndex, record: Record, writa
         if index.state(start) != Some(wanted) {
             continue;
         }
-        let block = Extent { start, data_len: medium.start_marker(start).n() };
+        let block = Extent { start, data_len: medium.start_marker(start).data_len() };
         if wanted == State::Live && record::is_log(medium, block) {
             continue;
         }
@@ -119,12 +119,12 @@ fn replay(medium: &mut impl Medium, index: &mut FreeIndex, record: Record, writa
         }
         match change {
             Change::Mark { marker, .. } => {
-                index.remove_free(block, |start| medium.start_marker(start).n());
+                index.remove_free(block, |start| medium.start_marker(start).data_len());
                 let mut new_marker = Marker(marker);
                 let mut new_start = start;
                 loop {
                     index.prepare(new_start)?;
-                    let new_block = Extent { start: new_start, data_len: new_marker.n() };
+                    let new_block = Extent { start: new_start, data_len: new_marker.data_len() };
                     if new_marker.is_free() {
                         index.add_free(new_block)
                     } else {
@@ -170,10 +170,10 @@ fn store(medium: &mut impl Medium, to: u64, from: u64, len: u64, writable: bool)
 /// Whether from the block at `start`, if it had the start marker `first`, sizes that fit lead exactly to `end`.
 fn leads_on(medium: &impl Medium, start: Start, first: Marker, end: u64) -> bool {
     let len = end - start.offset();
-    if len < MIN_BLOCK || !(MIN_DATA..=len - OVERHEAD).contains(&first.n()) {
+    if len < MIN_BLOCK || !(MIN_DATA..=len - OVERHEAD).contains(&first.data_len()) {
         return false;
     }
-    let mut chain = Chain::new(medium, Extent { start, data_len: first.n() }.next(), end);
+    let mut chain = Chain::new(medium, Extent { start, data_len: first.data_len() }.next(), end);
     chain.by_ref().for_each(drop);
     chain.walk.is_whole()
 }

@@ -87,7 +87,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
     fn mend_whole(&mut self, found: ChainBlock, records: &mut usize) -> Result<()> {
         let Extent { start, data_len } = found.block;
         let end_marker = found.end_marker(self.medium);
-        if end_marker.n() == data_len {
+        if end_marker.data_len() == data_len {
             if end_marker != found.marker() {
                 make_block(self.medium, found.block, false)?;
                 self.healed(start, c"the markers disagree on whether the block is free: it is kept");
@@ -263,7 +263,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
         let step = if self.odd { 1 } else { STEP };
         let leads_back = |next: Start| {
             let end_marker = || Marker(self.medium.load(next.offset() - WORD));
-            next >= from.plus(MIN_BLOCK) && end_marker().n() == Extent::between(from, next.offset()).data_len
+            next >= from.plus(MIN_BLOCK) && end_marker().data_len() == Extent::between(from, next.offset()).data_len
         };
         self.places(at.plus(MIN_BLOCK), stop, step).find_map(|place| match leads_back(place) {
             true => Some((place, true)),
@@ -304,7 +304,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
         let mut reached = from;
         while let Some(start) = self.start_before(at, reached) {
             let block = Extent::between(start, reached.offset());
-            let is_right = self.medium.start_marker(start).n() == block.data_len;
+            let is_right = self.medium.start_marker(start).data_len() == block.data_len;
             if !is_right && start != at && !self.whole_before(at, start) {
                 break;
             }
@@ -316,7 +316,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
 
     /// Makes the start marker of the block that of its end marker, if its size is another one.
     fn mend_start(&mut self, block: Extent) -> Result<()> {
-        if self.medium.start_marker(block.start).n() != block.data_len {
+        if self.medium.start_marker(block.start).data_len() != block.data_len {
             let end_marker = Marker(self.medium.load(block.end_marker()));
             let marker = if end_marker.is_free() { end_marker } else { Marker::live(block.data_len) };
             self.medium.ensure_space(block.start.marker(), Bytes::Keep)?;
@@ -330,7 +330,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
     fn start_by_end_marker(&self, at: Start, next: Start) -> Option<Start> {
         let end = next.offset();
         let longest = end.checked_sub(at.offset())?.checked_sub(MIN_BLOCK)? + MIN_DATA;
-        let data_len = Marker(self.medium.load(end - WORD)).n();
+        let data_len = Marker(self.medium.load(end - WORD)).data_len();
         let start = if (MIN_DATA..=longest).contains(&data_len) {
             Start::at(end - OVERHEAD - data_len)
         } else {
@@ -419,7 +419,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
     fn is_whole(&self, found: ChainBlock) -> bool {
         let end_marker = found.end_marker(self.medium);
         let has_tag = || Intent::from_word(end_marker.0).is_some() || record::is_log(self.medium, found.block);
-        end_marker.n() == found.block.data_len || (!found.is_free && has_tag())
+        end_marker.data_len() == found.block.data_len || (!found.is_free && has_tag())
     }
 
     fn healed(&mut self, start: Start, what: &CStr) {

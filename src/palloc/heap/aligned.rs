@@ -50,8 +50,8 @@ impl<M: Medium> Heap<M> {
         let ample = ample.ok_or(Error::TooLarge(requested))?;
         let inside = |free: Extent| {
             let start = aligned_start(free.start, alignment);
-            let room = free.end_marker().checked_sub(start.blob()).filter(|&room| room >= requested.max(MIN_DATA))?;
-            Some(Place { block: Extent { start, data_len: split(room, data_len) }, free })
+            let longest = free.end_marker().checked_sub(start.blob()).filter(|&len| len >= requested.max(MIN_DATA))?;
+            Some(Place { block: Extent { start, data_len: split(longest, data_len) }, free })
         };
         let first = self.find_free(data_len, requested)?.and_then(inside);
         let found = match first.or_else(|| self.look_for(data_len, inside)) {

@@ -224,7 +224,7 @@ impl<M: Medium> Heap<M> {
     /// The store that commits.
     pub fn commit_group(&mut self, step: Step) {
         if let Step::StartMarker { at, before, .. } = step {
-            self.turns.in_flight = Some(Extent { start: at, data_len: before.n() });
+            self.turns.in_flight = Some(Extent { start: at, data_len: before.data_len() });
         }
         self.commit_store(step);
     }

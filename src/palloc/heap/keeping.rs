@@ -164,8 +164,8 @@ impl<M: Medium> Heap<M> {
     fn would_grow(&self, requested: u64) -> bool {
         let Some(data_len) = round_up(requested).filter(|_| self.dynamic) else { return false };
         let start = self.start_of_growth();
-        let room = self.medium.end() - start.offset();
-        let fits = data_len_in_step(start, requested).is_some_and(|len| len + OVERHEAD + SPLIT_ABOVE < room);
+        let tail_len = self.medium.end() - start.offset();
+        let fits = data_len_in_step(start, requested).is_some_and(|len| len + OVERHEAD + SPLIT_ABOVE < tail_len);
         !fits && matches!(self.find_free(data_len, requested), Ok(None))
     }
 

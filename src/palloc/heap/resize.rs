@@ -73,9 +73,9 @@ impl<M: Medium> Heap<M> {
     fn grow_in_place(&mut self, block: Extent, requested: u64, data_len: u64) -> Result<bool> {
         let free_start = block.next();
         let free_end = self.free_at(free_start)?.unwrap_or(block).end();
-        let room = Extent::between(block.start, free_end).data_len;
-        let (new_len, free_end) = if room >= requested {
-            (split(room, data_len), free_end)
+        let longest = Extent::between(block.start, free_end).data_len;
+        let (new_len, free_end) = if longest >= requested {
+            (split(longest, data_len), free_end)
         } else if self.dynamic && free_end == self.size() {
             let data_len = data_len_in_step(block.start, requested).ok_or(Error::TooLarge(requested))?;
             if data_len - block.data_len < STEP {
@@ -88,8 +88,8 @@ impl<M: Medium> Heap<M> {
                 Err(Error::Busy) => return Err(Error::Busy),
                 Err(_) => return Ok(false),
             }
-            let room = Extent::between(block.start, self.medium.end()).data_len;
-            (split(room, data_len), self.medium.end())
+            let longest = Extent::between(block.start, self.medium.end()).data_len;
+            (split(longest, data_len), self.medium.end())
         } else {
             return Ok(false);
         };

@@ -79,7 +79,7 @@ impl<M: Medium> Heap<M> {
                 let _ = self.medium.set_end(end_before);
                 return Err(error);
             }
-            let data_len = self.marker(start).n();
+            let data_len = self.marker(start).data_len();
             self.take_from_index(Extent { start, data_len });
             self.end = start;
             self.turns.note_shrunk();

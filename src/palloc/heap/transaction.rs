@@ -996,7 +996,7 @@ impl<M: Medium> Heap<M> {
 
     /// The size in a start marker that was checked.
     fn extent_of(&self, start: Start) -> Extent {
-        Extent { start, data_len: self.marker(start).n() }
+        Extent { start, data_len: self.marker(start).data_len() }
     }
 
     /// Frees a block, joined with its neighbours unless their markers were overwritten. Without PALLOC_SYNC only.
@@ -1140,7 +1140,7 @@ impl<M: Medium> Heap<M> {
             );
         }
         for block in tx.spent.iter().chain(&tx.quarantine) {
-            assert!(is_reserved(block.start) && self.marker(block.start).n() == block.data_len, "{block:?}");
+            assert!(is_reserved(block.start) && self.marker(block.start).data_len() == block.data_len, "{block:?}");
         }
         let own_log = tx.outstanding.filter(|&log| !tx.logs.contains(&Some(log)));
         let known = [&tx.logs[..], &[own_log]].concat().iter().flatten().count() + tx.idle.len() + tx.spent.len();

@@ -27,7 +27,7 @@ pub fn find_unfinished(medium: &impl Medium, index: &FreeIndex, end: Start) -> O
         let block = found.block;
         match Intent::from_word(found.end_marker(medium).0) {
             Some(Intent::Leave(left)) if left != block.start && index.state(left) == Some(State::Live) => {
-                let left = Extent { start: left, data_len: medium.start_marker(left).n() };
+                let left = Extent { start: left, data_len: medium.start_marker(left).data_len() };
                 if left.data_len <= block.data_len && has_same_bytes(medium, left, block) {
                     return Some(Unfinished { start: left.start, marker: Marker::free(left.data_len), rest: None });
                 }
@@ -94,7 +94,7 @@ pub fn read_only_chain(
     if let Some(Unfinished { start, marker, rest }) = unfinished {
         overlay.unfinished = Some((start, marker));
         if marker.is_free() {
-            index.add_free(Extent { start, data_len: marker.n() });
+            index.add_free(Extent { start, data_len: marker.data_len() });
         }
         if let Some(rest) = rest {
             overlay.rest = Some((rest.start, Marker::free(rest.data_len)));

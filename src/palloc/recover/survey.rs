@@ -112,10 +112,10 @@ pub fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Res
 /// Whether an operation that was cut off can leave this end marker in a block: its own, whatever its bit of free blocks is; an intent; or,
 /// in a free block, that of the last block which was joined.
 fn can_have_end_marker(medium: &impl Medium, ChainBlock { block, is_free }: ChainBlock, end_marker: Marker) -> bool {
-    let joined_len = end_marker.n();
+    let joined_len = end_marker.data_len();
     let was_joined = || {
         let joined_start = medium.start_marker(block.start.plus(block.data_len - joined_len));
-        joined_start.0 == 0 || joined_start.n() == joined_len
+        joined_start.0 == 0 || joined_start.data_len() == joined_len
     };
     joined_len == block.data_len
         || Intent::from_word(end_marker.0).is_some()
@@ -140,7 +140,7 @@ pub fn rest_at(medium: &impl Medium, start: Start, can_be_cut_off: bool) -> Resu
 /// growing when the power was cut.
 fn was_cut_off(medium: &impl Medium, start: Start, marker: Marker) -> bool {
     let end = medium.end();
-    (MIN_DATA..LONGEST).contains(&marker.n())
+    (MIN_DATA..LONGEST).contains(&marker.data_len())
         && (marker.is_free() || end - start.offset() >= MIN_BLOCK && !has_live_block(medium, start.plus(STEP), end))
         && !hides_more_blobs(medium, marker, start, end, HIDDEN_BY_CUT)
 }
@@ -196,7 +196,7 @@ fn hides_more_blobs(medium: &impl Medium, marker: Marker, start: Start, stop: u6
             let bits = 8 * shift as u32;
             let word = Marker(here << bits | behind.checked_shr(64 - bits).unwrap_or(0));
             let end = place + shift + WORD;
-            if word.n() == end - start - OVERHEAD {
+            if word.data_len() == end - start - OVERHEAD {
                 let shorter = u64::from(marker.is_free() && !word.is_free());
                 if blobs_between(medium, Start::at(end), stop, &mut budget)
                     .is_some_and(|blobs| shorter + blobs > allowed)

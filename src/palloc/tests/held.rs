@@ -83,7 +83,7 @@ impl Section {
     fn check(&self, heap: &Heap<MemMedium>) {
         for (&ptr, bytes) in &self.sees {
             let marker = heap.medium.start_marker(Start::of_blob(ptr));
-            assert!(marker.n() >= bytes.len() as u64, "marker of {ptr}: {marker:x?}");
+            assert!(marker.data_len() >= bytes.len() as u64, "marker of {ptr}: {marker:x?}");
             assert!(heap.medium.bytes[ptr as usize..].starts_with(bytes), "bytes of {ptr}");
         }
     }

@@ -51,7 +51,7 @@ fn has_all(found: &Blobs, wanted: &Blobs) -> bool {
 fn marker_places(bytes: &[u8]) -> Vec<usize> {
     let (mut places, mut at) = (Vec::new(), 8);
     while at + 32 <= bytes.len() {
-        let n = Marker(u64::from_be_bytes(bytes[at..][..8].try_into().unwrap())).n() as usize;
+        let n = Marker(u64::from_be_bytes(bytes[at..][..8].try_into().unwrap())).data_len() as usize;
         if n < 16 || n > bytes.len() - 16 - at {
             break;
         }
