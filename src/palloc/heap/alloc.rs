@@ -72,13 +72,8 @@ impl<M: Medium> Heap<M> {
     /// As `alloc`, by the slow path.
     #[inline(never)]
     pub fn alloc_any(&mut self, requested: u64) -> Result<u64> {
-        self.begin_change()?;
-        if self.keeping.is_open() {
-            self.prepare_alloc_beside_caches(requested);
-        }
-        if self.is_shared_without_sync() && requested <= MAX_EXACT {
-            if let Some(blob) = self.take_recent(requested) {
-                self.note_live(Start::of_blob(blob));
+        if !self.has_fast_paths() {
+            if let Some(blob) = self.begin_careful_alloc(requested)? {
                 return Ok(blob);
             }
         }
@@ -89,6 +84,18 @@ impl<M: Medium> Heap<M> {
                 Ok(block.blob())
             })
         })
+    }
+
+    /// Begins an allocation on a medium that has no fast paths. Beside live readers it returns a blob if a recent block fits.
+    #[inline(never)]
+    fn begin_careful_alloc(&mut self, requested: u64) -> Result<Option<u64>> {
+        self.begin_change()?;
+        if self.keeping.is_open() {
+            self.prepare_alloc_beside_caches(requested);
+        }
+        let has_recent = self.is_shared_without_sync() && requested <= MAX_EXACT;
+        let recent = if has_recent { self.take_recent(requested) } else { None };
+        Ok(recent.inspect(|&blob| self.note_live(Start::of_blob(blob))))
     }
 
     /// Finds a free block for `requested` bytes. If a dynamic medium has no such block, grows the slack so that it holds them.

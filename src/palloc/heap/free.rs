@@ -25,6 +25,17 @@ impl<M: Medium> Heap<M> {
     /// As `free`, by the slow path.
     #[inline(never)]
     pub fn free_any(&mut self, blob: u64) -> Result<()> {
+        if !self.has_fast_paths() {
+            return self.free_carefully(blob);
+        }
+        let block = self.live(blob)?;
+        self.check_end(block)?;
+        self.release_at_once(block)
+    }
+
+    /// The same on a medium that has no fast paths.
+    #[inline(never)]
+    fn free_carefully(&mut self, blob: u64) -> Result<()> {
         self.begin_change()?;
         if self.medium.is_shared() && self.need_not_hold(Start::of_blob(blob)) && self.free_at_once(blob) {
             return Ok(());
@@ -72,6 +83,12 @@ impl<M: Medium> Heap<M> {
         if self.medium.is_shared() && !self.need_not_hold(block.start) {
             return self.retire(block);
         }
+        self.release_at_once(block)
+    }
+
+    /// The same. Precondition: no reader can reach the block.
+    #[inline(always)]
+    fn release_at_once(&mut self, block: Extent) -> Result<()> {
         let joined = self.joined(block)?;
         let slack = self.slack_before(joined.whole.end());
         let behind = joined.behind.map(|behind| behind.start.offset());

@@ -113,6 +113,7 @@ impl<M: Medium> Heap<M> {
 
     /// Calls `operation`, which may call `extend_tail`. If it fails after the last free block had become slack, that is a free block
     /// again. In exact mode cuts off the slack that is left.
+    #[inline(always)]
     pub(super) fn with_tail_restored<T>(&mut self, operation: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let end = self.end;
         let result = operation(self);
