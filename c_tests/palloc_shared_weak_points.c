@@ -500,6 +500,10 @@ static void too_many_readers(void)
     high = limit;
     high.rlim_cur = high.rlim_max;
     REQUIRE(setrlimit(RLIMIT_NOFILE, &high) == 0);
+    if (sizeof(void *) < 8) {
+        SKIP("one process has no address space for 254 mappings of the medium");
+        return;
+    }
     if (high.rlim_max < 5 * MOST_READERS) {
         SKIP("needs more descriptors");
         return;
