@@ -44,7 +44,7 @@ disk() {
 disks="ext4 ext4-1k ext4-journal ext4-1k-journal xfs btrfs raw"
 
 # As in power.h.
-modes="first plain second static threads"
+modes="first plain second static threads shared"
 
 # The barriers that docs/FORMAT.md counts under "Order on the disk": the K-th sync of an operation that makes N.
 mutants() {
@@ -241,17 +241,18 @@ note() { # DISK MODE BUSY
     awk -v mode="$2" '$1 == "syncs" { print mode, $2, $3, $4 }' "$POWER/images.log" >>"$POWER/syncs"
 }
 
-# All disks in all modes, as DISK:MODE. There are 7 and 5, so in this order none comes twice. A block device is static as it is.
+# All disks in all modes, as DISK:MODE. There are 7 and 6, so in this order none comes twice. A block device is static as it is, and has no
+# file beside it that would stay.
 make_plan() { # MODE...
     plan=""
-    for i in $(seq 0 34); do
-        d=$(echo "$disks" | cut -d ' ' -f $((i % 7 + 1))) m=$(echo "$modes" | cut -d ' ' -f $((i % 5 + 1)))
+    for i in $(seq 0 41); do
+        d=$(echo "$disks" | cut -d ' ' -f $((i % 7 + 1))) m=$(echo "$modes" | cut -d ' ' -f $((i % 6 + 1)))
         case " $* " in
         *" $m "*) ;;
         *) continue ;;
         esac
         case " $POWER_ONLY " in
-        "  " | *" $d:$m "*) [ "$d:$m" = raw:first ] || ! can "$d" || plan="$plan $d:$m" ;;
+        "  " | *" $d:$m "*) [ "$d:$m" = raw:first ] || [ "$d:$m" = raw:shared ] || ! can "$d" || plan="$plan $d:$m" ;;
         esac
     done
 }

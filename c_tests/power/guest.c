@@ -125,13 +125,15 @@ struct medium_of {
     const char *path;
     struct palloc_t *pt;
     int fd;
+    struct palloc_t *reader; /* in MODE_SHARED */
 };
 
-static struct medium_of real = {"/mnt/medium", NULL, -1}, twin = {"/tmp/twin", NULL, -1};
+static struct medium_of real = {"/mnt/medium", NULL, -1, NULL}, twin = {"/tmp/twin", NULL, -1, NULL};
 
 static uint32_t flags(void)
 {
-    return (is_static ? PALLOC_DEFAULT : PALLOC_DYNAMIC) | (mode == MODE_PLAIN ? 0 : PALLOC_SYNC);
+    return (is_static ? PALLOC_DEFAULT : PALLOC_DYNAMIC) | (mode == MODE_PLAIN ? 0 : PALLOC_SYNC)
+        | (mode == MODE_SHARED ? PALLOC_SHARED : 0);
 }
 
 static int open_medium(struct medium_of *m)
@@ -141,13 +143,17 @@ static int open_medium(struct medium_of *m)
         return m->fd > 0 && palloc_fd_init(m->fd, flags()) == 0;
     }
     m->pt = palloc_init(m->path, flags());
-    return m->pt != NULL;
+    if (mode == MODE_SHARED)
+        m->reader = palloc_init(m->path, PALLOC_READONLY | PALLOC_SHARED);
+    return m->pt != NULL && (mode != MODE_SHARED || m->reader != NULL);
 }
 
 static int close_medium(struct medium_of *m)
 {
     if (mode == MODE_SECOND)
         return palloc_fd_close(m->fd) == 0;
+    if (mode == MODE_SHARED)
+        palloc_close(m->reader);
     palloc_close(m->pt);
     return errno == 0;
 }
@@ -241,6 +247,10 @@ static int run(struct medium_of *m, struct op *op)
 {
     int good = 1;
 
+    if (m->reader != NULL && palloc_read_begin(m->reader) == 0) {
+        palloc_data(m->reader, palloc_first(m->reader));
+        palloc_read_end(m->reader); /* FILE.live changes with each section */
+    }
     errno = 0;
     syncs = 0;
     switch (op->kind) {

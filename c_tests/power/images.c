@@ -462,6 +462,48 @@ static enum cause cause_of(const char *text, int error)
     return offset >= now.end ? GROWTH : MARKERS;
 }
 
+/* FILE.live as the power cut left it, or cut somewhere, zeros, or anything behind its first word. */
+static void spoil_live_file(uint64_t seed)
+{
+    struct rng rng = {seed};
+    char path[sizeof medium_path + 8];
+    struct bytes live;
+    size_t i;
+
+    snprintf(path, sizeof path, "%s.live", medium_path);
+    if (access(path, F_OK) != 0)
+        return;
+    live = file_read(path);
+    switch (rng_below(&rng, 4)) {
+    case 0:
+        break;
+    case 1:
+        file_write(path, live.at, (size_t)rng_below(&rng, live.size + 1));
+        break;
+    case 2:
+        memset(live.at, 0, live.size);
+        file_write(path, live.at, live.size);
+        break;
+    default:
+        for (i = 8; i < live.size; i++)
+            live.at[i] = (uint8_t)rng_next(&rng);
+        file_write(path, live.at, live.size);
+    }
+    bytes_free(&live);
+}
+
+/* A live reader finds it. */
+static void check_reader(void)
+{
+    struct palloc_t *reader = palloc_init(medium_path, PALLOC_READONLY | PALLOC_SHARED);
+
+    if (reader == NULL || palloc_read_begin(reader) != 0)
+        verdict(FAILED, "a live reader: %s", palloc_error());
+    else if (palloc_first(reader) != 0 && palloc_data(reader, palloc_first(reader)) == NULL)
+        verdict(FAILED, "a live reader and the first blob: %s", palloc_error());
+    palloc_close(reader);
+}
+
 static void check_medium(uint64_t seed)
 {
     uint32_t flags = mode == MODE_STATIC || strcmp(fs, "raw") == 0 ? PALLOC_DEFAULT : PALLOC_DYNAMIC;
@@ -476,6 +518,10 @@ static void check_medium(uint64_t seed)
             verdict(mode == MODE_PLAIN && !synced.is_medium ? REFUSED : FAILED, "there is no file");
             return;
         }
+    }
+    if (mode == MODE_SHARED) {
+        flags |= PALLOC_SHARED;
+        spoil_live_file(seed);
     }
     pt = palloc_init(medium_path, flags);
     if (pt == NULL) {
@@ -493,6 +539,8 @@ static void check_medium(uint64_t seed)
         compare_synced(pt);
     else
         compare(pt);
+    if (mode == MODE_SHARED)
+        check_reader();
     if (outcome->verdict == GOOD)
         work(pt, seed);
 }

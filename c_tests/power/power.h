@@ -105,11 +105,12 @@ enum mode {
     MODE_SECOND,  /* finwo/palloc.h, a dynamic medium with PALLOC_SYNC */
     MODE_PLAIN,   /* palloc.h, a dynamic medium, palloc_sync now and then */
     MODE_THREADS, /* palloc.h, a dynamic medium with PALLOC_SYNC, transactions of THREADS at once */
+    MODE_SHARED,  /* as MODE_FIRST, with PALLOC_SHARED and a live reader */
     MODE_LOSS,    /* no power cut: store, sync, drop the cache, read */
     MODE_COUNT
 };
 
-static const char *const mode_names[MODE_COUNT] = {"first", "static", "second", "plain", "threads", "loss"};
+static const char *const mode_names[MODE_COUNT] = {"first", "static", "second", "plain", "threads", "shared", "loss"};
 
 static inline enum mode mode_of(const char *name)
 {
