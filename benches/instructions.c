@@ -21,10 +21,10 @@ struct work {
     uint64_t words, made[NEWS * (OLD + COUNT)], *news, *gone;
 };
 
-static struct palloc_t *medium;
+static struct palloc_t *medium, *shared_medium, *reader;
 static struct work by_transaction, by_plain_calls;
 static const char content[BLOB] = {7};
-static uint64_t offsets[LIVE];
+static uint64_t offsets[LIVE], shared_offsets[LIVE];
 static void *addresses[LIVE], *of_handles[FEW + 1];
 static struct buflib_context ctx;
 static int handles[FEW];
@@ -58,6 +58,15 @@ static void palloc_pair(uint16_t place, size_t size)
 {
     pfree(medium, offsets[place]);
     offsets[place] = palloc(medium, size);
+}
+
+/* As a writer with live readers has to: the new blob first. */
+static void replace(struct palloc_t *pt, uint64_t *all, uint16_t place, size_t size)
+{
+    uint64_t old = all[place];
+
+    all[place] = palloc(pt, size);
+    pfree(pt, old);
 }
 
 static void malloc_pair(uint16_t place, size_t size)
@@ -106,6 +115,8 @@ static void begin_work(struct work *w, const char *file, void (*first)(struct wo
 ROW(mixed, "pfree and palloc, 16 to 512 bytes, 10,000 live", "glibc malloc", palloc_pair(places[i], sizes[i]),
     malloc_pair(places[i], sizes[i]))
 ROW(small, "palloc and pfree of 64 bytes", "glibc malloc", pfree(medium, palloc(medium, 64)), free((void *)(sink = (uintptr_t)malloc(64))))
+ROW(shared, "palloc and pfree with PALLOC_SHARED, 16 to 512 bytes, a reader is open", "without PALLOC_SHARED",
+    replace(shared_medium, shared_offsets, places[i], sizes[i]), replace(medium, offsets, places[i], sizes[i]))
 ROW(data, "palloc_data", "a pointer", sink = (uintptr_t)palloc_data(medium, offsets[places[i]]), sink = (uintptr_t)addresses[places[i]])
 ROW(pool_, "buflib_free and buflib_alloc, 100 live", "glibc malloc", buflib_pair(few[i], sizes[i]), malloc_pair(few[i], sizes[i]))
 ROW(get_data, "buflib_get_data", "a pointer", sink = (uintptr_t)buflib_get_data(&ctx, 1 + few[i]),
@@ -120,7 +131,7 @@ ROW(push, "vmem_grow_push", "an array", sink = (uintptr_t)vmem_grow_push(&arena,
 
 int main(void)
 {
-    const char *file = "instructions_bench.pba";
+    const char *file = "instructions_bench.pba", *shared_file = "instructions_shared.pba";
 
     seed = 1;
     for (size_t i = 0; i < COUNT; i++) {
@@ -131,6 +142,10 @@ int main(void)
     MUST((medium = palloc_init(file, PALLOC_DYNAMIC | PALLOC_FORCE)) != NULL);
     for (size_t i = 0; i < LIVE; i++)
         MUST((offsets[i] = palloc(medium, random_size())) != 0 && (addresses[i] = malloc(random_size())) != NULL);
+    MUST((shared_medium = palloc_init(shared_file, PALLOC_DYNAMIC | PALLOC_FORCE | PALLOC_SHARED)) != NULL);
+    for (size_t i = 0; i < LIVE; i++)
+        MUST((shared_offsets[i] = palloc(shared_medium, random_size())) != 0);
+    MUST((reader = palloc_init(shared_file, PALLOC_READONLY | PALLOC_SHARED)) != NULL);
     buflib_init(&ctx, pool, sizeof pool);
     for (size_t i = 0; i < FEW; i++) {
         MUST((handles[i] = buflib_alloc(&ctx, random_size())) > 0);
@@ -141,7 +156,8 @@ int main(void)
     MUST(raw_pages != MAP_FAILED && (array = (char *)malloc(16 << 20)) != NULL);
     begin_work(&by_transaction, "instructions_tx.pba", transaction);
     begin_work(&by_plain_calls, "instructions_plain.pba", plain_calls);
-    loop(), data(), small(), mixed(), tx(), get_data(), pool_(), page_size(), commit(), push();
+    loop(), data(), small(), mixed(), shared(), tx(), get_data(), pool_(), page_size(), commit(), push();
     palloc_close(by_transaction.medium), palloc_close(by_plain_calls.medium), palloc_close(medium);
-    return unlink("instructions_tx.pba") | unlink("instructions_plain.pba") | unlink(file);
+    palloc_close(reader), palloc_close(shared_medium);
+    return unlink("instructions_tx.pba") | unlink("instructions_plain.pba") | unlink(file) | unlink(shared_file);
 }

@@ -5,7 +5,8 @@
  *   readers [DIRECTORY]     files are made there and removed: in a tmpfs (/dev/shm)
  *
  * sections   a read section with one look-up beside a transaction of LMDB with one: CPU time of the reader, in turns
- * churn      the writer frees and allocates while nobody, 1 or 16 processes read: CPU time of the writer
+ * churn      the writer frees and allocates while nobody has the medium open, or 1 or 16 processes have, idle or reading: CPU time of the
+ *            writer
  * space      held back by a reader that sleeps in a section, after so many blobs were replaced
  */
 #include "bench.h"
@@ -193,16 +194,18 @@ struct readers {
     int count;
 };
 
-/* A process that reads 10 blobs in a section, and then sleeps a little. */
-static void read_forever(uint64_t count)
+/* A process that has read in a section, and then sleeps; or again and again reads 10 blobs in one, and then sleeps a little. */
+static void read_forever(uint64_t count, int is_idle)
 {
-    struct timespec pause = {0, READER_PAUSE_NS};
+    struct timespec wait = {0, READER_PAUSE_NS};
     struct palloc_t *pt = palloc_init(file, PALLOC_READONLY | PALLOC_SHARED);
     const uint64_t *root;
 
     MUST(pt != NULL && palloc_read_begin(pt) == 0);
     root = (const uint64_t *)palloc_data(pt, palloc_first(pt));
     palloc_read_end(pt);
+    while (is_idle)
+        pause();
     for (;;) {
         MUST(palloc_read_begin(pt) == 0);
         for (int i = 0; i < 10; i++) {
@@ -211,11 +214,11 @@ static void read_forever(uint64_t count)
             MUST(*(const uint64_t *)palloc_data(pt, __atomic_load_n(&table[k], __ATOMIC_ACQUIRE)) == k);
         }
         palloc_read_end(pt);
-        nanosleep(&pause, NULL);
+        nanosleep(&wait, NULL);
     }
 }
 
-static void start_readers(struct palloc_t *pt, struct readers *r, int count, uint64_t blobs)
+static void start_readers(struct palloc_t *pt, struct readers *r, int count, int are_idle, uint64_t blobs)
 {
     struct palloc_readers now = {0};
 
@@ -225,11 +228,11 @@ static void start_readers(struct palloc_t *pt, struct readers *r, int count, uin
         MUST(r->pids[i] >= 0);
         if (r->pids[i] == 0) {
             seed = (uint64_t)i;
-            read_forever(blobs);
+            read_forever(blobs, are_idle);
             _exit(1);
         }
     }
-    while (now.open < (unsigned)count) { /* one that could not begin ended the run */
+    while (count > 0 && now.open < (unsigned)count) { /* one that could not begin ended the run */
         sched_yield();
         MUST(palloc_get_readers(pt, &now) == 0);
     }
@@ -255,18 +258,25 @@ static void replace(struct palloc_t *pt, uint64_t *table, uint64_t count)
     pfree(pt, old);
 }
 
-/* `which` is the number of readers; -1: without PALLOC_SHARED. */
+static const struct {
+    const char *name;
+    int shares, readers, are_idle;
+} kinds[] = {{"not shared", 0, 0, 0}, {"no reader", 1, 0, 0},      {"1 idle reader", 1, 1, 1}, {"16 idle readers", 1, 16, 1},
+             {"1 reads", 1, 1, 0},    {"16 read", 1, 16, 0}};
+
+enum { KINDS = sizeof kinds / sizeof kinds[0] };
+
+/* `which` of these kinds. */
 static void measure_churn(void *arg, double *figures)
 {
     const struct task *t = (const struct task *)arg;
-    struct palloc_t *pt = create(t->which < 0 ? 0 : PALLOC_SHARED, t->count);
+    struct palloc_t *pt = create(kinds[t->which].shares ? PALLOC_SHARED : 0, t->count);
     uint64_t *table = (uint64_t *)palloc_data(pt, *(uint64_t *)palloc_data(pt, palloc_first(pt)));
     struct readers readers = {.count = 0};
     double start;
 
     seed = 3;
-    if (t->which > 0)
-        start_readers(pt, &readers, t->which, t->count);
+    start_readers(pt, &readers, kinds[t->which].readers, kinds[t->which].are_idle, t->count);
     for (int i = 0; i < t->sections / 4; i++)
         replace(pt, table, t->count);
     start = cpu_ns();
@@ -279,17 +289,20 @@ static void measure_churn(void *arg, double *figures)
 
 static void churn(void)
 {
-    static const int readers[] = {-1, 0, 1, MOST_READERS};
     const int rounds = smoke() ? 1 : ROUNDS;
 
-    printf("\n### readers: churn of the writer, ns\n\n"
-           "| blobs   | not shared         | no reader          | 1 reader           | 16 readers         |\n"
-           "| ------: | -----------------: | -----------------: | -----------------: | -----------------: |\n");
+    printf("\n### readers: churn of the writer, ns\n\n| blobs   |");
+    for (int which = 0; which < KINDS; which++)
+        printf(" %-18s |", kinds[which].name);
+    printf("\n| ------: |");
+    for (int which = 0; which < KINDS; which++)
+        printf(" -----------------: |");
+    printf("\n");
     for (uint64_t count = 1000; count <= (smoke() ? 1000 : 100000); count *= 100) {
-        double all[4][MAX_ROUNDS], alone;
+        double all[KINDS][MAX_ROUNDS], alone;
         for (int round = 0; round < rounds; round++)
-            for (int which = 0; which < 4; which++) {
-                struct task task = {readers[which], count, smoke() ? 1000 : 500000};
+            for (int which = 0; which < KINDS; which++) {
+                struct task task = {which, count, smoke() ? 1000 : 500000};
                 double figures[FIGURES];
                 MUST(in_process(measure_churn, &task, figures));
                 remove_files();
@@ -297,7 +310,7 @@ static void churn(void)
             }
         printf("| %7llu |", (unsigned long long)count);
         alone = median(all[0], rounds);
-        for (int which = 0; which < 4; which++)
+        for (int which = 0; which < KINDS; which++)
             cell(median(all[which], rounds), alone, 1);
         printf("\n");
     }

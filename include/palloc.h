@@ -471,7 +471,9 @@ uint64_t palloc_root(struct palloc_t *pt, size_t size);
 
 /*
  * Frees the blob at `ptr`. If it is the last of a dynamic medium, `size` shrinks at once; the file
- * is cut by palloc_sync and palloc_close, and when much space is free at its end.
+ * is cut by palloc_sync and palloc_close, and when much space is free at its end. With
+ * PALLOC_SHARED its space is free when no read section needs it any more, and `size` may shrink
+ * only then.
  *
  * Returns nothing: to see a failure, set errno to 0 before the call. Fails, and changes nothing,
  * iff:

@@ -606,7 +606,7 @@ pub unsafe extern "C" fn palloc(pt: *mut palloc_t, size: size_t) -> u64 {
                 "palloc",
                 pt,
                 0,
-                |medium| medium.alloc_recent(size as u64),
+                |medium| medium.alloc_quickly(size as u64),
                 |medium| medium.alloc_any(size as u64),
             ),
         }
@@ -663,7 +663,8 @@ pub unsafe extern "C" fn palloc_root(pt: *mut palloc_t, size: size_t) -> u64 {
 }
 
 /// Frees the blob at `ptr`. If it is the last of a dynamic medium, `size` shrinks at once; the file is cut by palloc_sync and
-/// palloc_close, and when much space is free at its end.
+/// palloc_close, and when much space is free at its end. With PALLOC_SHARED its space is free when no read section needs it any more, and
+/// `size` may shrink only then.
 ///
 /// Returns nothing: to see a failure, set errno to 0 before the call. Fails, and changes nothing, iff:
 /// - EINVAL: no allocated blob starts at `ptr` (0, a stray offset, inside a blob, freed already), or `pt` is NULL.
@@ -678,7 +679,7 @@ pub unsafe extern "C" fn pfree(pt: *mut palloc_t, ptr: u64) {
     // SAFETY: passed on to the caller.
     unsafe {
         if !unlocked(pt).is_some_and(|medium| medium.free_unlocked(ptr)) {
-            let quick = |medium: &mut Locked<'_>| medium.free_between_live(ptr).then_some(());
+            let quick = |medium: &mut Locked<'_>| medium.free_quickly(ptr).then_some(());
             with_quick("pfree", pt, (), quick, |medium| medium.free_any(ptr));
         }
     }

@@ -24,7 +24,7 @@ mod zones;
 
 use std::collections::TryReserveError;
 
-use self::recent::RecentBlocks;
+pub use self::recent::RecentBlocks;
 use self::sets::FreeSets;
 use self::slots::{SlotMap, SlotState, granule_start};
 pub use self::slots::{Zone, unlocked, zone_of};
@@ -189,17 +189,23 @@ impl FreeIndex {
         }
     }
 
-    /// Makes a held block a recent one, if it has an exact size and both its neighbours are live and start near. Returns false, and
-    /// changes nothing, in all other cases.
+    /// Makes the live block at `start` a held one if it has an exact size and the next block starts near. Returns its data size. Returns
+    /// None, unchanged, in all other cases, and if `confirm` says that the block's marker does not have that size.
     #[inline]
-    pub fn release_between_live(&mut self, block: Extent) -> bool {
-        let near = self.slots.near_block(block.start, SlotState::Held);
-        let released = near.is_some_and(|near| near.data_len == block.data_len) && self.recent.push(block);
-        if released {
-            self.slots.set(block.start, SlotState::Recent);
-            self.note_free(block.start);
+    pub fn hold_near(&mut self, start: Start, confirm: impl FnOnce(u64) -> bool) -> Option<u64> {
+        let block = self.slots.near_live(start)?;
+        let data_len = block.data_len;
+        let is_held = class_of(data_len).is_some() && confirm(data_len);
+        if is_held {
+            block.make_held();
         }
-        released
+        is_held.then_some(data_len)
+    }
+
+    /// The exact sizes that there are free blocks of, a bit for each class.
+    #[inline]
+    pub fn exact_classes(&self) -> u32 {
+        self.recent.non_empty() | self.sets.non_empty()
     }
 
     /// The block that [`FreeIndex::find`] would return for `data_len` bytes, an exact size, if that is a recent one with at most `most`
@@ -207,7 +213,7 @@ impl FreeIndex {
     #[inline]
     pub fn recent(&self, data_len: u64, most: u64) -> Option<Extent> {
         let class = (data_len / STEP) as usize - 1;
-        let class = class + ((self.recent.non_empty() | self.sets.non_empty()) >> class).trailing_zeros() as usize;
+        let class = class + (self.exact_classes() >> class).trailing_zeros() as usize;
         let data_len = data_len_of_class(class);
         let start = self.recent.top(class).filter(|_| data_len <= most)?;
         Some(Extent { start, data_len })
@@ -284,7 +290,7 @@ impl FreeIndex {
         data_len_of: impl Fn(Start) -> u64,
     ) -> Result<Option<Extent>, u64> {
         let first_class = (data_len.div_ceil(STEP) - 1).min(CLASSES as u64) as u32;
-        let classes = (self.recent.non_empty() | self.sets.non_empty()).checked_shr(first_class).unwrap_or(0);
+        let classes = self.exact_classes().checked_shr(first_class).unwrap_or(0);
         if classes == 0 {
             return self.sets.best_other(requested_len, &self.slots, data_len_of);
         }

@@ -348,6 +348,7 @@ impl<M: Medium> Heap<M> {
         }
         self.check_transactions();
         self.check_kept(kept.into_iter());
+        self.check_held();
         assert_eq!(start, self.end, "the chain leads to the end");
         assert_eq!(indexed.next(), None, "the index has the blocks of the chain, and no others");
         let data_len = |start| {

@@ -286,12 +286,6 @@ impl Writer {
         self.live.next(self.epoch, |pinned| thorough || behind(pinned).is_power_of_two())
     }
 
-    /// Whether no reader can reach a block that was unlinked before this call: none has opened. (To look at all slots each time would
-    /// cost as many cache misses.)
-    pub fn is_unread(&self) -> bool {
-        slots::is_unread(&self.live.shared().used)
-    }
-
     /// Whether a reader is open.
     pub fn has_readers(&self) -> bool {
         os::is_locked(&self.live.file, FIRST_READER, SLOTS as u64).unwrap_or(true)

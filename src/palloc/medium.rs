@@ -122,10 +122,6 @@ pub trait Medium {
     fn epoch(&self) -> u64 {
         0
     }
-    /// Whether no reader can reach a block that was unlinked before this call.
-    fn is_unread(&self) -> bool {
-        true
-    }
     /// As [`Writer::next_epoch`](super::live::Writer::next_epoch).
     fn next_epoch(&mut self, _thorough: bool) -> u64 {
         NEVER
@@ -506,10 +502,6 @@ impl Medium for FileMedium {
 
     fn epoch(&self) -> u64 {
         if let Live::Writer(writer) = &self.live { writer.epoch() } else { 0 }
-    }
-
-    fn is_unread(&self) -> bool {
-        if let Live::Writer(writer) = &self.live { writer.is_unread() } else { true }
     }
 
     fn next_epoch(&mut self, thorough: bool) -> u64 {

@@ -205,10 +205,6 @@ impl Medium for MemMedium {
         self.epoch.unwrap_or(0)
     }
 
-    fn is_unread(&self) -> bool {
-        self.pins.is_empty()
-    }
-
     fn next_epoch(&mut self, _: bool) -> u64 {
         self.epoch = self.epoch.map(|epoch| epoch + 1);
         self.pins.iter().copied().min().unwrap_or(NEVER)

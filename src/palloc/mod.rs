@@ -431,7 +431,9 @@ impl Palloc {
 
     /// Counts the live readers of a medium that was opened with SHARED, and what they hold back.
     pub fn readers(&self) -> Result<Readers> {
-        self.lock().medium.readers()
+        let heap = self.lock();
+        heap.publish_held();
+        heap.medium.readers()
     }
 
     /// The size of the blob at `ptr`, without the lock. Returns None if the answer needs the lock.

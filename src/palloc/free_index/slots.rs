@@ -234,12 +234,6 @@ impl SlotMap {
     /// Reads only bytes of the map that lie side by side.
     #[inline]
     pub fn between_live(&mut self, start: Start) -> Option<NearBlock<'_>> {
-        self.near_block(start, SlotState::Live)
-    }
-
-    /// The same for a block of another state.
-    #[inline(always)]
-    pub fn near_block(&self, start: Start, state: SlotState) -> Option<NearBlock<'_>> {
         let slot = slot_of(start.offset());
         let near = self.zone(start.offset())?.get(slot.checked_sub(NEAR)?..slot + 1 + NEAR)?;
         let byte = |i: usize| near[i].load(Ordering::Relaxed);
@@ -247,12 +241,24 @@ impl SlotMap {
         let empty_behind = empty_at_start(&near[NEAR + 1..2 * NEAR]);
         let behind = byte(NEAR + 1 + empty_behind);
         let is_live = |byte: u8| byte & !OFFSET_IN_SLOT == USED;
-        if byte(NEAR) != state.byte(start) || !is_live(before) || !is_live(behind) {
+        if byte(NEAR) != SlotState::Live.byte(start) || !is_live(before) || !is_live(behind) {
             return None;
         }
-        let slots = (empty_behind as u64 + 1) * SLOT;
-        let data_len = slots + (behind & OFFSET_IN_SLOT) as u64 - offset_in_slot(start) as u64 - OVERHEAD;
-        Some(NearBlock { data_len, byte: &near[NEAR] })
+        Some(NearBlock { data_len: data_len_to(start, empty_behind, behind), byte: &near[NEAR] })
+    }
+
+    /// A live block at `start` behind which another block starts near. Returns None if there is no such block, or if one of the slots
+    /// looked at is in another zone.
+    #[inline]
+    pub fn near_live(&mut self, start: Start) -> Option<NearBlock<'_>> {
+        let slot = slot_of(start.offset());
+        let near = self.zone(start.offset())?.get(slot..slot + 1 + NEAR)?;
+        let empty_behind = empty_at_start(&near[1..NEAR]);
+        let behind = near[1 + empty_behind].load(Ordering::Relaxed);
+        if near[0].load(Ordering::Relaxed) != SlotState::Live.byte(start) || behind == 0 {
+            return None;
+        }
+        Some(NearBlock { data_len: data_len_to(start, empty_behind, behind), byte: &near[0] })
     }
 
     /// The first start at or behind `from`.
@@ -315,6 +321,12 @@ impl SlotMap {
     }
 }
 
+/// The data size of a block at `start` that ends where the next one starts: in the slot behind so many empty ones, which has this byte.
+#[inline(always)]
+fn data_len_to(start: Start, empty_slots: usize, behind: u8) -> u64 {
+    (empty_slots as u64 + 1) * SLOT + (behind & OFFSET_IN_SLOT) as u64 - offset_in_slot(start) as u64 - OVERHEAD
+}
+
 /// See [`SlotMap::between_live`].
 pub struct NearBlock<'a> {
     /// The size of its data, as far as the next start.
@@ -326,6 +338,11 @@ impl NearBlock<'_> {
     /// The block is a free one in a stack from now on.
     pub fn make_recent(self) {
         self.byte.store(self.byte.load(Ordering::Relaxed) | RECENT, Ordering::Relaxed);
+    }
+
+    /// The block is a held one from now on.
+    pub fn make_held(self) {
+        self.byte.store(self.byte.load(Ordering::Relaxed) ^ XOR_HELD, Ordering::Relaxed);
     }
 }
 

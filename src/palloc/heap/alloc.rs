@@ -32,26 +32,26 @@ impl<M: Medium> Heap<M> {
     /// in memory, or the medium can't be changed; then nothing changed.
     #[inline]
     pub fn alloc(&mut self, requested: u64) -> Result<u64> {
-        match self.alloc_recent(requested) {
+        match self.alloc_quickly(requested) {
             Some(blob) => Ok(blob),
             None => self.alloc_any(requested),
         }
     }
 
-    /// Fast path: reuses the block of this size that was freed last, with one store. Its end marker is that of a live block already.
-    /// Returns None, unchanged, if the medium is durable or read only, if there is no such block, if its marker was overwritten, or if
-    /// the disk has no space; the caller then uses `alloc_any`.
+    /// The fast paths. Returns None, unchanged, if there is none now; the caller then uses `alloc_any`.
     #[inline(always)]
-    pub fn alloc_recent(&mut self, requested: u64) -> Option<u64> {
+    pub fn alloc_quickly(&mut self, requested: u64) -> Option<u64> {
+        self.alloc_recent(requested).or_else(|| self.take_ready(requested))
+    }
+
+    /// Fast path: reuses the block of this size that was freed last, with one store. Its end marker is that of a live block already.
+    /// Returns None, unchanged, if the medium is durable, shared or read only, if there is no such block, if its marker was overwritten,
+    /// or if the disk has no space.
+    #[inline(always)]
+    fn alloc_recent(&mut self, requested: u64) -> Option<u64> {
         if requested > MAX_EXACT || !self.has_fast_paths() {
             return None;
         }
-        self.take_recent(requested)
-    }
-
-    /// The same. Preconditions: `requested` is at most MAX_EXACT, and no operation needs a barrier.
-    #[inline(always)]
-    fn take_recent(&mut self, requested: u64) -> Option<u64> {
         let data_len = round_up(requested)?;
         let block = self.index.recent(data_len, data_len + SPLIT_ABOVE)?;
         if self.marker(block.start) != Marker::free(block.data_len) {
@@ -73,9 +73,7 @@ impl<M: Medium> Heap<M> {
     #[inline(never)]
     pub fn alloc_any(&mut self, requested: u64) -> Result<u64> {
         if !self.has_fast_paths() {
-            if let Some(blob) = self.begin_careful_alloc(requested)? {
-                return Ok(blob);
-            }
+            self.begin_careful_alloc(requested)?;
         }
         self.using_reserves(&|heap: &mut Self| {
             heap.with_tail_restored(|heap| {
@@ -86,16 +84,14 @@ impl<M: Medium> Heap<M> {
         })
     }
 
-    /// Begins an allocation on a medium that has no fast paths. Beside live readers it returns a blob if a recent block fits.
+    /// Begins an allocation on a medium that has no fast paths.
     #[inline(never)]
-    fn begin_careful_alloc(&mut self, requested: u64) -> Result<Option<u64>> {
+    fn begin_careful_alloc(&mut self, requested: u64) -> Result<()> {
         self.begin_change()?;
         if self.keeping.is_open() {
             self.prepare_alloc_beside_caches(requested);
         }
-        let has_recent = self.is_shared_without_sync() && requested <= MAX_EXACT;
-        let recent = if has_recent { self.take_recent(requested) } else { None };
-        Ok(recent.inspect(|&blob| self.note_live(Start::of_blob(blob))))
+        Ok(())
     }
 
     /// Finds a free block for `requested` bytes. If a dynamic medium has no such block, grows the slack so that it holds them.

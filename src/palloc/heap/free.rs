@@ -19,7 +19,13 @@ impl<M: Medium> Heap<M> {
     /// medium can't be changed; then nothing changed.
     #[inline]
     pub fn free(&mut self, blob: u64) -> Result<()> {
-        if self.free_between_live(blob) { Ok(()) } else { self.free_any(blob) }
+        if self.free_quickly(blob) { Ok(()) } else { self.free_any(blob) }
+    }
+
+    /// The fast paths. Returns false, unchanged, if there is none now; the caller then uses `free_any`.
+    #[inline(always)]
+    pub fn free_quickly(&mut self, blob: u64) -> bool {
+        self.free_between_live(blob) || self.hold_near(blob)
     }
 
     /// As `free`, by the slow path.
@@ -37,27 +43,20 @@ impl<M: Medium> Heap<M> {
     #[inline(never)]
     fn free_carefully(&mut self, blob: u64) -> Result<()> {
         self.begin_change()?;
-        if self.medium.is_shared() && self.need_not_hold(Start::of_blob(blob)) && self.free_at_once(blob) {
-            return Ok(());
-        }
         let block = self.live(blob)?;
         self.check_end(block)?;
         if self.keeping.is_open() { self.release_beside_caches(block) } else { self.release(block) }
     }
 
     /// Fast path: frees a blob of an exact size between two live ones, with one store. Its end marker stays that of a live block.
-    /// Returns false, unchanged, if the medium is durable or read only, if there is no such blob, or if its marker was overwritten; the
-    /// caller then uses `free_any`.
+    /// Returns false, unchanged, if the medium is durable, shared or read only, if there is no such blob, or if its marker was overwritten.
     #[inline(always)]
-    pub fn free_between_live(&mut self, blob: u64) -> bool {
-        self.has_fast_paths() && self.free_at_once(blob)
-    }
-
-    /// The same. Precondition: no operation needs a barrier, and no reader can reach the blob.
-    #[inline(always)]
-    fn free_at_once(&mut self, blob: u64) -> bool {
+    fn free_between_live(&mut self, blob: u64) -> bool {
         let start = Start::of_blob(blob);
-        if start.offset() > self.size() - WORD || self.medium.ensure_space(start.offset()..blob, Bytes::Keep).is_err() {
+        if !self.has_fast_paths()
+            || start.offset() > self.size() - WORD
+            || self.medium.ensure_space(start.marker(), Bytes::Keep).is_err()
+        {
             return false;
         }
         // The load is often a cache miss. The index finds the size, so that nothing waits for it but the comparison.
@@ -80,7 +79,7 @@ impl<M: Medium> Heap<M> {
     ///   after    free                       end
     /// ```
     pub(super) fn release(&mut self, block: Extent) -> Result<()> {
-        if self.medium.is_shared() && !self.need_not_hold(block.start) {
+        if self.medium.is_shared() {
             return self.retire(block);
         }
         self.release_at_once(block)

@@ -10,12 +10,21 @@
 //!
 //! On a medium with live readers every block that is freed is held, until no reader can reach it: `live/slots.rs` says when. The list is
 //! in the order of the epochs. If there is no memory for it, a held block is only in the index, and found there.
+//!
+//! Most blocks have exact sizes. Without PALLOC_SYNC they are not joined then, but stay held, *ready* to be allocated:
+//!
+//! ```text
+//!   live  -- hold_near: one store -->  held  -- no reader can reach it -->  held, ready  -- take_ready: one store -->  live
+//! ```
+//!
+//! For all others a ready block is a held one. So before the medium grows, and before whatever is to find all free space, they become free.
 
 use std::collections::VecDeque;
 
 use super::{Heap, State};
 use crate::palloc::Result;
-use crate::palloc::format::{Extent, HEADER, Marker, Start};
+use crate::palloc::format::{Extent, HEADER, Marker, SPLIT_ABOVE, Start, WORD, round_up};
+use crate::palloc::free_index::{MAX_EXACT, RecentBlocks, class_of, data_len_of_class};
 use crate::palloc::medium::{Bytes, Medium};
 use crate::palloc::sabotage::{Rule, is_broken};
 
@@ -27,6 +36,10 @@ pub struct Held {
     list: VecDeque<HeldBlock>,
     /// The sizes of the blocks in the list.
     bytes: u64,
+    /// Those that are ready.
+    ready: RecentBlocks,
+    /// Whether blocks become ready: until sharing ends, and not on a durable medium.
+    has_ready: bool,
     /// The epoch of the last one that is not in the list.
     unlisted: Option<u64>,
     /// How many were held since the last reclaim.
@@ -45,18 +58,28 @@ struct HeldBlock {
 impl Default for Held {
     fn default() -> Held {
         let (list, first) = (VecDeque::new(), Start::FIRST);
-        Held { list, bytes: 0, unlisted: None, new: 0, reclaimed: false, first }
+        Held {
+            list,
+            bytes: 0,
+            ready: RecentBlocks::default(),
+            has_ready: false,
+            unlisted: None,
+            new: 0,
+            reclaimed: false,
+            first,
+        }
     }
 }
 
 impl Held {
     fn is_empty(&self) -> bool {
-        self.list.is_empty() && self.unlisted.is_none()
+        self.list.is_empty() && self.ready.non_empty() == 0 && self.unlisted.is_none()
     }
 
-    /// The start of one of them, if the list has any.
+    /// The start of one of them, if any is in the list or ready.
     pub(super) fn any(&self) -> Option<Start> {
-        self.list.front().map(|held| held.block.start)
+        let listed = self.list.front().map(|held| held.block.start);
+        listed.or_else(|| self.ready.top(self.ready.non_empty().trailing_zeros() as usize))
     }
 }
 
@@ -79,8 +102,6 @@ impl<M: Medium> Heap<M> {
                 Err(_) => {}
                 Ok(()) => return Ok(()),
             }
-        } else if self.index.release_between_live(block) {
-            return Ok(()); // its end marker is that of a live block, as that of a recent one has to be
         }
         self.free_reserved_or_unjoined(block, &[]);
         Ok(())
@@ -92,10 +113,63 @@ impl<M: Medium> Heap<M> {
         self.medium.is_shared() && !self.medium.is_durable()
     }
 
-    /// Whether a live block can be freed at once: no reader can reach it. With PALLOC_SYNC the disk takes so long that it does not matter.
-    pub(super) fn need_not_hold(&self, start: Start) -> bool {
-        // The first blob can be reached until another one is made known.
-        self.is_shared_without_sync() && start != self.held.first && self.medium.is_unread()
+    /// Fast path of freeing beside readers: holds a blob of an exact size. Returns false, unchanged, if the medium has none or is durable, if
+    /// there is no such blob, if it is the first one or may be the last, or if its marker was overwritten.
+    #[inline(always)]
+    pub(super) fn hold_near(&mut self, blob: u64) -> bool {
+        self.held.has_ready && self.hold_beside_readers(blob)
+    }
+
+    #[inline(never)]
+    fn hold_beside_readers(&mut self, blob: u64) -> bool {
+        let start = Start::of_blob(blob);
+        // A reclaim makes system calls, which change errno: `retire` does it.
+        let may_be = self.writable
+            && self.held.new + 1 < BATCH
+            && start.offset() <= self.size() - WORD
+            && start != self.held.first;
+        if !may_be || self.medium.ensure_space(start.marker(), Bytes::Keep).is_err() {
+            return false;
+        }
+        let marker = self.marker(start);
+        let Some(data_len) = self.index.hold_near(start, |data_len| marker == Marker::live(data_len)) else {
+            return false;
+        };
+        self.medium.store_start(start, Marker::free(data_len));
+        self.note_held(Extent { start, data_len });
+        true
+    }
+
+    /// Fast path of allocating beside readers: allocates a ready block, if there is none of a better size in the index. Returns None,
+    /// unchanged, otherwise.
+    #[inline(always)]
+    pub(super) fn take_ready(&mut self, requested: u64) -> Option<u64> {
+        if self.held.has_ready { self.take_beside_readers(requested) } else { None }
+    }
+
+    #[inline(never)]
+    fn take_beside_readers(&mut self, requested: u64) -> Option<u64> {
+        if !self.writable || requested > MAX_EXACT {
+            return None;
+        }
+        let data_len = round_up(requested)?;
+        let least = class_of(data_len)?;
+        loop {
+            let ready = self.held.ready.non_empty() >> least;
+            let class = least + ((self.index.exact_classes() >> least) | ready).trailing_zeros() as usize;
+            let block = Extent { start: self.held.ready.top(class)?, data_len: data_len_of_class(class) };
+            if block.data_len > data_len + SPLIT_ABOVE {
+                return None;
+            }
+            self.held.ready.pop(block);
+            // One whose marker was overwritten stays held: the next open reports it.
+            if self.marker(block.start) == Marker::free(block.data_len) {
+                self.medium.store_start(block.start, Marker::live(block.data_len));
+                self.index.put_live(block.start);
+                self.note_live(block.start);
+                return Some(block.blob());
+            }
+        }
     }
 
     /// Frees a live block that live readers may be reading.
@@ -134,7 +208,6 @@ impl<M: Medium> Heap<M> {
         if held.list.try_reserve(1).is_ok() {
             held.list.push_back(HeldBlock { block, epoch });
             held.bytes += block.data_len;
-            self.medium.publish_held(held.bytes);
         } else {
             held.unlisted = Some(epoch);
         }
@@ -148,6 +221,9 @@ impl<M: Medium> Heap<M> {
         }
         self.held.new = 0;
         self.end_epoch(|medium| medium.next_epoch(thorough));
+        if thorough {
+            self.free_ready();
+        }
     }
 
     /// Ends the epoch by `end`, which returns the oldest one that a reader pins. Frees the blocks that were held before that.
@@ -161,6 +237,9 @@ impl<M: Medium> Heap<M> {
                 break;
             }
             self.held.bytes -= held.block.data_len;
+            if self.held.has_ready && self.held.ready.push(held.block) {
+                continue;
+            }
             // One whose marker was overwritten stays: the next open reports it.
             let is_sound = self.block(held.block.start, State::Held).is_ok_and(|block| block == held.block);
             if is_sound && self.free_held(held.block).is_err() {
@@ -168,12 +247,28 @@ impl<M: Medium> Heap<M> {
             }
         }
         if self.held.list.is_empty() && self.held.unlisted.is_some_and(is_before) {
+            self.free_ready();
             self.free_unlisted();
         }
+        self.publish_held();
+    }
+
+    /// Makes known how much is held back.
+    pub(in crate::palloc) fn publish_held(&self) {
         self.medium.publish_held(self.held.bytes);
     }
 
-    /// Frees all held blocks of the index.
+    /// The ready blocks become free ones of the index.
+    fn free_ready(&mut self) {
+        while let Some(block) = self.held.ready.pop_any() {
+            let is_sound = self.block(block.start, State::Held).is_ok_and(|sound| sound == block);
+            if is_sound && self.free_held(block).is_err() {
+                break;
+            }
+        }
+    }
+
+    /// Frees all held blocks of the index. None is in the list, or ready.
     #[cold]
     fn free_unlisted(&mut self) {
         let mut from = HEADER;
@@ -199,6 +294,19 @@ impl<M: Medium> Heap<M> {
         !self.held.is_empty() && !self.held.reclaimed && !fits
     }
 
+    /// Panics unless all blocks in the list, and those that are ready, are held, each once. For tests.
+    pub(super) fn check_held(&self) {
+        let mut blocks: Vec<Extent> = self.held.list.iter().map(|held| held.block).collect();
+        assert_eq!(self.held.bytes, blocks.iter().map(|block| block.data_len).sum::<u64>(), "bytes of the list");
+        blocks.extend(self.held.ready.all());
+        blocks.sort_unstable_by_key(|block| block.start);
+        assert!(blocks.windows(2).all(|two| two[0].end() <= two[1].start.offset()), "no block is held twice");
+        for block in blocks {
+            assert_eq!(self.block(block.start, State::Held).ok(), Some(block), "{block:?} is held");
+        }
+        self.held.ready.check_invariants();
+    }
+
     /// Frees the blocks that no reader can reach, and runs `operation` once more.
     pub(super) fn reclaimed<T>(&mut self, operation: impl Fn(&mut Self) -> Result<T>) -> Result<T> {
         self.reclaim(true);
@@ -221,6 +329,7 @@ impl<M: Medium> Heap<M> {
                 }
             }
         }
+        self.held.has_ready = self.is_shared_without_sync() && self.held.ready.prepare().is_ok();
         self.first()?; // fails where `publish_first` would keep an older one
         self.publish_first();
         Ok(())
@@ -230,7 +339,9 @@ impl<M: Medium> Heap<M> {
     pub(super) fn end_sharing(&mut self) {
         // Blocks that leave the quarantine are held. On failure nothing is stored to the medium any more.
         if self.medium.is_shared() && self.take_back_record().is_ok() {
+            self.held.has_ready = false;
             self.end_epoch(M::end_sharing);
+            self.free_ready();
         }
     }
 

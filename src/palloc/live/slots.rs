@@ -116,15 +116,6 @@ pub fn next<'a>(
     oldest(slots, is_gone)
 }
 
-/// Whether no slot has been used, so that no section can reach a block which was unlinked before this call. Such a block need not be held.
-/// `used` counts the slots: a reader stores it before its first section.
-pub fn is_unread(used: &AtomicU64) -> bool {
-    if !is_left_out(Rule::ReclaimFence) {
-        fence(Ordering::SeqCst);
-    }
-    used.load(Ordering::Acquire) == 0
-}
-
 /// The oldest epoch that is pinned, NEVER if no epoch is. `is_gone` says of a slot whether its process has ended; it clears it then.
 fn oldest<'a>(slots: impl Iterator<Item = &'a AtomicU64>, mut is_gone: impl FnMut(usize, u64) -> bool) -> u64 {
     let mut oldest = NEVER;
