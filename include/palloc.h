@@ -143,7 +143,8 @@
  *   open with PALLOC_READONLY alone, which keeps writers out. A reader that dies holds nothing back.
  *   Beside the medium there is a file with .live at the end of its name, while it is open and after a
  *   kill. It is made by the writer, which must be able to create files in the directory. Everybody who
- *   may read the medium may write to it: trust them. Containers that share the directory share the
+ *   may read the medium may write to it: trust them. Who cuts it or the medium while others have it
+ *   mapped ends them by a SIGBUS. Containers that share the directory share the
  *   medium. A medium that is opened by another hard link, or without its directory, has no readers.
  *   A reader may see what is not on the disk yet: use PALLOC_SYNC with transactions if that matters.
  *   Linux and Windows, on file systems of this machine; elsewhere ENOTSUP. On media of the original,
