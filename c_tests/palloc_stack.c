@@ -52,6 +52,24 @@ static void transactions(struct palloc_t *pt)
     CALL(palloc_begin(pt) != NULL); /* palloc_close cancels it */
 }
 
+static void live_readers(struct palloc_t *writer)
+{
+    struct palloc_t *reader = palloc_init(file, PALLOC_READONLY | PALLOC_SHARED);
+    struct palloc_readers readers;
+    int k;
+
+    CALL(reader != NULL && palloc_read_begin(reader) == 0);
+    CALL(palloc_first(reader) != 0 && palloc_data(reader, palloc_first(reader)) != NULL && palloc_size(reader, palloc_first(reader)) != 0);
+    for (k = 0; k < 300; k++)
+        pfree(writer, palloc(writer, (size_t)k * 10)); /* held, and looked at */
+    CALL(palloc_get_readers(writer, &readers) == 0 && readers.reading == 1 && readers.held_bytes > 0);
+    CALL(palloc_get_readers(reader, &readers) == 0 && readers.reading == 1);
+    CALL(palloc(reader, 1) == 0 && errno == EROFS);
+    palloc_read_end(reader);
+    CALL(palloc_sync(writer) == 0);
+    palloc_close(reader);
+}
+
 static void every_function(uint32_t flags)
 {
     struct palloc_t *pt = palloc_init(file, flags);
@@ -79,6 +97,8 @@ static void every_function(uint32_t flags)
     CALL((other = pcalloc(pt, 3, 100)) != 0 && palloc_root(pt, 1) == palloc_first(pt));
     CALL(palloc_offset(pt, palloc_data(pt, other)) == other && palloc_flush(pt, other, 300) == 0);
     transactions(pt);
+    if (flags & PALLOC_SHARED)
+        live_readers(pt);
     CALL(fail_line == 0 && palloc_sync(pt) == 0);
     pfree(pt, other);
     errno = 0;
@@ -115,6 +135,10 @@ static void second_generation(uint32_t flags, int by_open)
 
 static void with_dynamic(void) { every_function(PALLOC_DYNAMIC); }
 static void with_sync(void) { every_function(PALLOC_DYNAMIC | PALLOC_SYNC); }
+#if defined(__linux__)
+static void with_shared(void) { every_function(PALLOC_DYNAMIC | PALLOC_SHARED); }
+static void with_shared_and_sync(void) { every_function(PALLOC_DYNAMIC | PALLOC_SHARED | PALLOC_SYNC); }
+#endif
 static void with_force(void) { every_function(PALLOC_DYNAMIC | PALLOC_FORCE); }
 static void second(void) { second_generation(PALLOC_DYNAMIC, 0); }
 static void second_with_sync(void) { second_generation(PALLOC_DYNAMIC | PALLOC_SYNC, 0); }
@@ -324,6 +348,10 @@ int main(void)
         {"a-damaged-medium-with-FORCE", damaged, with_force, second_with_force},
         {"something-else", foreign, is_refused, NULL},
         {"something-else-with-FORCE", foreign, with_force, second_with_force},
+#if defined(__linux__)
+        {"a-new-medium-with-live-readers", new_file, with_shared, with_shared_and_sync},
+        {"a-medium-whose-process-was-killed-with-live-readers", killed, with_shared, with_shared_and_sync},
+#endif
         {"a-new-medium-by-open", new_file, second_by_open, NULL},
         {"an-existing-medium-by-open", existing, second_by_open, NULL},
     };
