@@ -388,6 +388,51 @@ static void script(unsigned engine)
     }
 }
 
+/* Blobs are freed while a reader is in a section, and there is no memory for the list of held ones. */
+static void held_without_memory(void)
+{
+    enum { BLOBS = 2000 };
+    struct palloc_t *writer = palloc_init("held.pba", PALLOC_DYNAMIC | PALLOC_SHARED);
+    struct palloc_t *reader = palloc_init("held.pba", PALLOC_READONLY | PALLOC_SHARED);
+    static uint64_t ptr[BLOBS];
+    struct palloc_stat stat;
+    unsigned i, wrong_bytes = 0, failures = 0;
+
+    TEST("without-memory-for-the-list-what-is-freed-beside-a-live-reader-is-held-all-the-same");
+    REQUIRE(writer != NULL && reader != NULL && palloc_root(writer, 8) != 0);
+    for (i = 0; i < BLOBS; i++) {
+        REQUIRE((ptr[i] = palloc(writer, 16 + i)) != 0);
+        pattern_fill(palloc_data(writer, ptr[i]), i, 0, 16 + i);
+    }
+    CHECK_EQ_I(palloc_read_begin(reader), 0);
+    fired = 0;
+    until_failure = 0;
+    goes_on = armed = 1;
+    for (i = 0; i < BLOBS; i++) {
+        errno = 0;
+        pfree(writer, ptr[i]);
+        failures += errno != 0;
+    }
+    armed = 0;
+    until_failure = NEVER;
+    CHECK(fired > 0);
+    CHECK_EQ_U(failures, 0);
+    for (i = 0; i < 500; i++)
+        CHECK(palloc(writer, 16 + i) > ptr[BLOBS - 1]);
+    for (i = 0; i < BLOBS; i++)
+        wrong_bytes += pattern_match(palloc_data(reader, ptr[i]), i, 16 + i) != 16 + i;
+    CHECK_EQ_U(wrong_bytes, 0);
+
+    TEST("and-free-after-the-section");
+    palloc_read_end(reader);
+    CHECK_EQ_I(palloc_sync(writer), 0);
+    CHECK(palloc_stat(writer, &stat) == 0 && stat.free_blocks == 1);
+    CHECK_EQ_U(palloc(writer, 100000), ptr[0]);
+    palloc_close(reader);
+    palloc_close(writer);
+    CHECK_SOUND("held.pba");
+}
+
 int main(void)
 {
     static const char *const names[] = {"palloc", "palloc-with-SYNC", "vmem", "buflib"};
@@ -426,6 +471,7 @@ int main(void)
     until_failure = 0;
     vmem_failures();
     CHECK_EQ_U(wrong, 0);
+    held_without_memory();
     return tap_done();
 }
 

@@ -123,9 +123,10 @@ impl<M: Medium> Heap<M> {
     #[inline(never)]
     fn hold_beside_readers(&mut self, blob: u64) -> bool {
         let start = Start::of_blob(blob);
-        // A reclaim makes system calls, which change errno: `retire` does it.
+        // A reclaim makes system calls, and the list allocates memory: both may change errno, so `retire` does them.
         let may_be = self.writable
             && self.held.new + 1 < BATCH
+            && self.held.list.len() < self.held.list.capacity()
             && start.offset() <= self.size() - WORD
             && start != self.held.first;
         if !may_be || self.medium.ensure_space(start.marker(), Bytes::Keep).is_err() {
