@@ -7,23 +7,15 @@
 mod bodies;
 #[path = "../fuzz/buflib.rs"]
 mod buflib;
+#[path = "../src/random.rs"]
+mod random;
 #[path = "../fuzz/vmem.rs"]
 mod vmem;
 
 use std::path::Path;
 use std::{env, fs};
 
-/// A small generator of fixed sequences.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % n.max(1) as u64) as usize
-    }
-}
+use random::Random;
 
 fn inputs(dirs: &[&str], extension: Option<&str>) -> Vec<Vec<u8>> {
     let mut paths = Vec::new();
@@ -56,7 +48,7 @@ fn word(bytes: &[u8], random: &mut Random) -> u64 {
 
 fn mutate(bytes: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
     for _ in 0..=random.below(4) {
-        let at = random.below(bytes.len());
+        let at = random.below(bytes.len().max(1));
         match random.below(7) {
             0 if !bytes.is_empty() => bytes[at] ^= 1 << random.below(8),
             1 if !bytes.is_empty() => bytes[at] = random.below(256) as u8,
@@ -64,7 +56,7 @@ fn mutate(bytes: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
             3 => bytes.extend(vec![0; random.below(200)]),
             4 => {
                 let other = &others[random.below(others.len())];
-                let from = random.below(other.len());
+                let from = random.below(other.len().max(1));
                 bytes.truncate(at);
                 bytes.extend_from_slice(&other[from..]);
             }

@@ -46,31 +46,31 @@ const _: () =
     assert!(Intent::from_word(RESERVED).is_none() && Intent::from_word(COMMITTED).is_none() && RESERVED != COMMITTED);
 const _: () = assert!(HEAD == 24 && UNIT == 16 && MAX_STORE <= u16::MAX as usize);
 
-/// RESERVED: the tag that the log with the end marker at `place` has while no record in it counts.
+/// Returns RESERVED: the tag of the log with the end marker at `place` while no record in it counts.
 pub const fn idle_tag(place: u64) -> u64 {
     RESERVED | place
 }
 
-/// Whether this live block is a log, which nobody owns: its end marker is a tag. COMMITTED is one in front of a record only, whole or not:
-/// bytes of a program could look like it.
+/// Returns whether this live block is a log, which nobody owns: whether its end marker is a tag. COMMITTED counts only if a record, whole or
+/// not, begins in the block. Why: bytes of a program could look like it.
 pub fn is_log(medium: &impl Medium, block: Extent) -> bool {
     let place = block.end_marker();
     let word = medium.load(place);
     word == idle_tag(place) || (word & !OFFSET_MASK == COMMITTED && medium.load(block.blob()) >> 32 == MAGIC as u64)
 }
 
-/// Whether the word in the end marker at `place` can be that of a log.
+/// Returns whether the word in the end marker at `place` can be that of a log.
 pub const fn is_tag(word: u64, place: u64) -> bool {
     word == idle_tag(place) || word & !OFFSET_MASK == COMMITTED
 }
 
-/// COMMITTED: the tag of a log whose record counts.
+/// Returns COMMITTED: the tag of a log whose record counts.
 pub fn committed_tag(crc: u32, sequence: u64) -> u64 {
     let (crc, sequence) = if is_broken(Rule::TagNamesRecord) { (0, 0) } else { (crc, sequence) };
     COMMITTED | (crc as u64) << 16 | sequence & 0xffff
 }
 
-/// How many units `len` bytes take.
+/// Returns how many units `len` bytes take.
 pub const fn units_of(len: usize) -> usize {
     len.div_ceil(UNIT as usize)
 }
@@ -100,7 +100,7 @@ impl Change {
         }
     }
 
-    /// The change in a unit, if it is one.
+    /// Returns the change in a unit, or None if it is not one.
     pub const fn decode(unit: [u64; 2]) -> Option<Change> {
         let (block, value) = (Start::at(unit[0] & OFFSET_MASK), !unit[1]);
         match unit[0] >> 48 {
@@ -111,7 +111,7 @@ impl Change {
         }
     }
 
-    /// How many units of bytes follow.
+    /// Returns how many units of bytes follow.
     pub const fn bytes_units(self) -> usize {
         match self {
             Change::Store { len, .. } => units_of(len as usize),
@@ -156,12 +156,12 @@ impl Writer {
     }
 }
 
-/// Two words as they are on the medium.
+/// Returns two words as they are on the medium.
 pub const fn unit_bytes(words: [u64; 2]) -> [u8; UNIT as usize] {
     ((words[0] as u128) << 64 | words[1] as u128).to_be_bytes()
 }
 
-/// And back.
+/// The inverse of `unit_bytes`.
 pub const fn unit_words(bytes: [u8; UNIT as usize]) -> [u64; 2] {
     let unit = u128::from_be_bytes(bytes);
     [(unit >> 64) as u64, unit as u64]
@@ -178,7 +178,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// The record in this live block, if its end marker says that it is committed.
+    /// Returns the record in this live block. Returns None unless its end marker says that it is committed, and its CRC is right.
     pub fn find(medium: &impl Medium, block: Extent) -> Option<Record> {
         let Extent { start: log, data_len } = block;
         let tag = medium.load(block.end_marker());
@@ -209,13 +209,13 @@ impl Record {
         crc.finalize()
     }
 
-    /// Where a unit is.
+    /// Returns the offset of a unit.
     fn unit(&self, number: u32) -> u64 {
         self.log.blob() + HEAD + number as u64 * UNIT
     }
 
-    /// The change in the unit of this number, where its bytes are on the medium, and the number of the unit behind. None at the end,
-    /// and where there is no change.
+    /// Returns the change in the unit of this number, the offset of its bytes on the medium, and the number of the unit behind. Returns None
+    /// at the end, and if the unit is not a change.
     pub fn change(&self, medium: &impl Medium, number: u32) -> Option<(Change, u64, u32)> {
         if number >= self.units {
             return None;
@@ -228,13 +228,13 @@ impl Record {
     }
 }
 
-/// Whether the `len` bytes at `at` are all in the block's data.
+/// Returns whether the `len` bytes at `at` are all in the block's data.
 pub fn is_inside(block: Extent, at: u64, len: u64) -> bool {
     let offset = at.checked_sub(block.blob());
     offset.is_some_and(|offset| offset <= block.data_len && len <= block.data_len - offset)
 }
 
-/// Stores bytes: a word at once if they are one.
+/// Stores bytes: by one store if they are an aligned word.
 pub fn put(medium: &mut impl Medium, at: u64, bytes: &[u8]) {
     match bytes.try_into() {
         Ok(word) if at % WORD == 0 => medium.store(at, u64::from_be_bytes(word)),

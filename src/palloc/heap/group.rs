@@ -30,7 +30,7 @@ use crate::palloc::format::Extent;
 use crate::palloc::heap::MAX_OPEN;
 use crate::palloc::medium::Medium;
 
-/// Who waits for whom.
+/// The state of the groups and of the calls that wait for the disk.
 ///
 /// | on_disk | gathering | awaited | state | a commit | a palloc_sync | other calls |
 /// | --- | --- | --- | --- | --- | --- | --- |
@@ -68,7 +68,7 @@ pub struct Turns {
 }
 
 impl Turns {
-    /// A place behind all that wait.
+    /// Returns the place behind all calls that wait.
     pub(in crate::palloc) fn take_place(&mut self) -> u64 {
         self.next_place += 1;
         self.next_place - 1
@@ -84,7 +84,7 @@ impl Turns {
         self.group_place.is_some_and(|place| self.is_turn_of(place))
     }
 
-    /// The call whose turn it is goes on. Those that wait may have to be woken.
+    /// Ends the turn of the call whose turn it is. The caller wakes those that wait.
     pub(in crate::palloc) fn pass_turn(&mut self) {
         self.turn += 1;
     }
@@ -94,7 +94,7 @@ impl Turns {
         self.turn != self.next_place
     }
 
-    /// The last block was freed: `size` is lower.
+    /// Notes for a palloc_sync that the last block was freed: `size` is lower.
     pub(super) fn note_shrunk(&mut self) {
         if self.tail_flushed.is_some() {
             self.tail_flushed = Some(false);
@@ -134,7 +134,7 @@ impl<M: Medium> Heap<M> {
         if self.turns.on_disk && self.medium.is_durable() { Err(Error::Busy) } else { Ok(()) }
     }
 
-    /// Fails iff a thread brings the medium to the disk: two at once could not both see that it failed.
+    /// Fails iff a thread brings the medium to the disk. Why: of two at once, only one would see a failure.
     pub(in crate::palloc) fn may_flush(&self) -> Result<()> {
         if self.turns.on_disk { Err(Error::Busy) } else { Ok(()) }
     }
@@ -144,19 +144,19 @@ impl<M: Medium> Heap<M> {
         self.turns.last_ticket += 1;
         let (ticket, progress) = (self.turns.last_ticket, Progress::Queued);
         let changes = std::mem::take(changes);
-        self.turns.queue.push(Member { ticket, changes, progress }); // begin made room for it
+        self.turns.queue.push(Member { ticket, changes, progress }); // `begin_in` reserved the place
         self.expect_group();
         ticket
     }
 
-    /// The queue waits as one call, from its first transaction on.
+    /// Gives the next group a place, unless it has one: the queue waits as one call, from its first transaction on.
     fn expect_group(&mut self) {
         if self.turns.group_place.is_none() {
             self.turns.group_place = Some(self.turns.take_place());
         }
     }
 
-    /// Makes room in the queue for all transactions that can be open.
+    /// Reserves memory in the queue for all transactions that can be open. Fails iff memory runs out.
     pub(super) fn expect_queued(&mut self) -> Result<()> {
         let queue = &mut self.turns.queue;
         Ok(queue.try_reserve(MAX_OPEN - queue.len().min(MAX_OPEN))?)
@@ -167,7 +167,7 @@ impl<M: Medium> Heap<M> {
         self.turns.queue.iter().filter(|member| matches!(member.progress, Progress::Queued)).count()
     }
 
-    /// The transaction with this ticket and its result, if its group is over.
+    /// Removes a transaction from the queue. Returns it with its result, or None if its group is not over.
     pub fn take_result(&mut self, ticket: u64) -> Option<(Changes, Result<()>)> {
         let place = self.turns.queue.iter().position(|member| member.ticket == ticket)?;
         if !matches!(self.turns.queue[place].progress, Progress::Over(_)) {
@@ -186,7 +186,7 @@ impl<M: Medium> Heap<M> {
             self.turns.pass_turn();
         }
         let mut queue = std::mem::take(&mut self.turns.queue);
-        let (mut units, mut room) = (0, 0);
+        let (mut units, mut capacity) = (0, 0); // of the record, and of the log that holds it
         for i in 0..queue.len() {
             let (before, rest) = queue.split_at_mut(i);
             let member = &mut rest[0];
@@ -195,7 +195,7 @@ impl<M: Medium> Heap<M> {
             }
             let mut before = before.iter().filter(|member| member.is_in_group()).peekable();
             let more = member.changes.units();
-            if before.peek().is_some() && units + more > room {
+            if before.peek().is_some() && units + more > capacity {
                 continue; // in the next group
             }
             let is_first = before.peek().is_none();
@@ -206,8 +206,9 @@ impl<M: Medium> Heap<M> {
             };
             if member.is_in_group() {
                 units += more;
-                room =
-                    if is_first { self.log_of(&member.changes).map_or(0, |log| units_in(log.data_len)) } else { room };
+                if is_first {
+                    capacity = self.log_of(&member.changes).map_or(0, |log| units_in(log.data_len));
+                }
             }
         }
         let nothing = Changes::default();
@@ -229,7 +230,7 @@ impl<M: Medium> Heap<M> {
         self.commit_store(step);
     }
 
-    /// Makes the changes of the group, or takes its record back if a barrier failed. Each has its result then.
+    /// Makes the changes of the group, or takes its record back if a barrier failed. Gives each transaction its result.
     pub fn end_group(&mut self, step: Step, result: Result<()>) {
         let mut queue = std::mem::take(&mut self.turns.queue);
         self.turns.in_flight = None;
@@ -251,7 +252,7 @@ impl<M: Medium> Heap<M> {
         self.turns.expected = n + self.queued();
     }
 
-    /// The thread that brought the medium to the disk is back.
+    /// Ends the time in which a thread brings the medium to the disk.
     pub fn end_turn(&mut self) {
         self.turns.on_disk = false;
     }

@@ -52,16 +52,16 @@ const MAX_IDLE: usize = 8;
 /// A log, and one of a transaction that needs more than it holds.
 const LOG: u64 = 2 << 10;
 const OWN_LOG: u64 = 4 * LOG;
-/// So many blobs a transaction can free before the medium's lists need more room.
+/// So many blobs a transaction can free before the medium's lists grow.
 const FREES_AHEAD: usize = 8;
-/// How many regions back a transaction looks for room.
+/// How many regions back a transaction looks for a place.
 const LOOK_BACK: usize = 8;
-/// So many new blobs, and blocks that are stored to, a transaction has room for when it begins.
+/// For so many new blobs, and blocks that are stored to, the lists of a transaction are allocated when it begins.
 const BUFFER: usize = 8;
 /// Buffers of transactions that are over are kept for later ones, if they are not larger.
 const MAX_SPARE: usize = 4 << 10;
 
-/// So many units a record has in a log that transactions share.
+/// The number of units of a record in a log that transactions share.
 const SHARED_UNITS: usize = units_in(LOG);
 
 const _: () = {
@@ -101,18 +101,18 @@ impl Region {
         Marker::free(Extent::between(self.start, self.end).data_len)
     }
 
-    /// The largest blob that it has room for.
-    fn room(&self) -> u64 {
+    /// The size of the largest blob that fits.
+    fn largest_blob(&self) -> u64 {
         (self.end - self.next.offset()).saturating_sub(OVERHEAD)
     }
 
-    /// The size of the next new blob if it is to have `size` bytes, which round up to `want`. None if it does not fit. A large region takes
-    /// one blob of its whole length only: the index has no room for starts of blocks inside of it.
+    /// Returns the size that the next new blob gets if `requested` bytes are requested, which round up to `rounded`. Returns None if it
+    /// does not fit. A large region takes one blob of its whole length only: the index is not prepared for starts of blocks inside of it.
     #[inline]
-    fn size_of_next(&self, size: u64, want: u64) -> Option<u64> {
-        let room = self.room();
-        let data_len = split(room, want);
-        let fits = room >= size.max(MIN_DATA) && (data_len == room || !is_large(self.start, self.end));
+    fn size_of_next(&self, requested: u64, rounded: u64) -> Option<u64> {
+        let largest = self.largest_blob();
+        let data_len = split(largest, rounded);
+        let fits = largest >= requested.max(MIN_DATA) && (data_len == largest || !is_large(self.start, self.end));
         fits.then_some(data_len)
     }
 }
@@ -148,7 +148,7 @@ pub struct Changes {
     log: Option<Extent>,
     /// How many units its log holds. `record` has room for them.
     capacity: usize,
-    /// So many more blobs `frees` and the medium's lists have room for.
+    /// So many more blobs fit in `frees` and in the medium's lists.
     more_frees: usize,
 }
 
@@ -157,13 +157,13 @@ pub struct Changes {
 unsafe impl Send for Changes {}
 
 impl Changes {
-    /// Adds a new blob. Returns its offset. None, and nothing is changed, if no region has room for it, or its list has none.
+    /// Adds a new blob. Returns its offset. Returns None, unchanged, if it fits in no region, or the list of new blobs is full.
     #[inline]
-    pub fn alloc(&mut self, size: u64) -> Option<u64> {
-        let want = round_up(size)?;
+    pub fn alloc(&mut self, requested: u64) -> Option<u64> {
+        let rounded = round_up(requested)?;
         let recent = self.regions.len().saturating_sub(LOOK_BACK);
         let mut regions = self.regions[recent..].iter_mut().rev();
-        let (data_len, region) = regions.find_map(|region| Some((region.size_of_next(size, want)?, region)))?;
+        let (data_len, region) = regions.find_map(|region| Some((region.size_of_next(requested, rounded)?, region)))?;
         if self.new_blobs.len() == self.new_blobs.capacity() {
             return None;
         }
@@ -217,7 +217,7 @@ impl Changes {
         }
     }
 
-    /// Stores bytes in a new blob at once; false if these are not bytes of one.
+    /// Stores bytes in a new blob at once. Returns false, unchanged, if they are not all in one.
     pub fn store_in_new(&mut self, at: u64, bytes: &[u8]) -> bool {
         let Some(new) = self.new_blob_around(at, bytes.len() as u64) else { return false };
         // SAFETY: the bytes are all in the blob, which is this transaction's alone, and no part of `bytes`: a program that passes
@@ -226,7 +226,7 @@ impl Changes {
         true
     }
 
-    /// The commit frees this live block. Returns false, and changes nothing, if it may not, or if that takes more room than there is.
+    /// Adds to the changes that this live block is freed. Returns false, unchanged, if that is not allowed, or if a list or the log is full.
     pub fn free(&mut self, block: Extent) -> bool {
         let Ok(place) = self.place_of_new_free(block) else { return false };
         if self.more_frees == 0 || !self.has_units(1) {
@@ -260,8 +260,8 @@ impl Changes {
         }
     }
 
-    /// The commit stores these bytes, all of them in this live block. Returns false, and changes nothing, if it may not, or if that takes
-    /// more room than there is.
+    /// Adds to the changes that these bytes, all of them in this live block, are stored. Returns false, unchanged, if that is not allowed, or
+    /// if a list or the log is full.
     pub fn store(&mut self, block: Extent, at: u64, bytes: &[u8]) -> bool {
         if self.check_store(block, at, bytes.len() as u64).is_err() || !self.has_units(units_of_store(bytes)) {
             return false;
@@ -369,8 +369,8 @@ pub struct Transactions {
     /// So many blocks are reserved, and so many are to be freed by transactions that are open.
     reserved: usize,
     frees: usize,
-    /// So many blocks all lists have room for.
-    room: usize,
+    /// So many blocks fit in each list.
+    list_capacity: usize,
 }
 
 impl Transactions {
@@ -464,19 +464,19 @@ impl<M: Medium> Heap<M> {
     /// Makes room in the lists for one more reserved block, and for so many more freed ones, so that later steps cannot fail.
     #[inline]
     fn expect_reserved(&mut self, more_frees: usize) -> Result<()> {
-        let wanted = self.tx.reserved + 1 + self.tx.frees + more_frees;
-        if wanted <= self.tx.room { Ok(()) } else { self.make_room(wanted) }
+        let needed = self.tx.reserved + 1 + self.tx.frees + more_frees;
+        if needed <= self.tx.list_capacity { Ok(()) } else { self.grow_lists(needed) }
     }
 
     #[cold]
     #[inline(never)]
-    fn make_room(&mut self, wanted: usize) -> Result<()> {
+    fn grow_lists(&mut self, needed: usize) -> Result<()> {
         let tx = &mut self.tx;
         for list in [&mut tx.idle, &mut tx.spent, &mut tx.quarantine] {
-            list.try_reserve(wanted - list.len().min(wanted))?;
+            list.try_reserve(needed - list.len().min(needed))?;
         }
-        tx.dead.try_reserve(2 * wanted - tx.dead.len().min(2 * wanted))?;
-        tx.room = wanted;
+        tx.dead.try_reserve(2 * needed - tx.dead.len().min(2 * needed))?;
+        tx.list_capacity = needed;
         Ok(())
     }
 
@@ -501,15 +501,15 @@ impl<M: Medium> Heap<M> {
         if changes.has_units(more) {
             return Ok(());
         }
-        let need = record::HEAD + (changes.units() + more) as u64 * UNIT;
-        if need > MAX_RECORD {
+        let needed_len = record::HEAD + (changes.units() + more) as u64 * UNIT;
+        if needed_len > MAX_RECORD {
             return Err(Error::TooManyChanges { limit: MAX_RECORD });
         }
-        let ahead = (2 * need).clamp(OWN_LOG, MAX_RECORD);
+        let ahead = (2 * needed_len).clamp(OWN_LOG, MAX_RECORD);
         changes.record.try_reserve(units_in(ahead) * UNIT as usize - changes.record.len())?;
         let log = self.claim_log(ahead).or_else(|_| {
             self.check_synced()?;
-            self.using_reserves(&|heap: &mut Self| heap.claim_log(need))
+            self.using_reserves(&|heap: &mut Self| heap.claim_log(needed_len))
         })?;
         changes.capacity = units_in(log.data_len.min(ahead));
         if let Some(old) = changes.log.replace(log) {
@@ -518,29 +518,31 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    /// Allocates a blob that is one once the transaction is committed.
-    pub fn tx_alloc(&mut self, changes: &mut Changes, size: u64) -> Result<u64> {
-        if round_up(size).is_none() {
-            return Err(Error::TooLarge(size));
+    /// Allocates a blob that exists once the transaction is committed.
+    pub fn tx_alloc(&mut self, changes: &mut Changes, requested: u64) -> Result<u64> {
+        if round_up(requested).is_none() {
+            return Err(Error::TooLarge(requested));
         }
         changes.new_blobs.try_reserve(1)?;
         loop {
-            if let Some(ptr) = changes.alloc(size) {
+            if let Some(ptr) = changes.alloc(requested) {
                 return Ok(ptr);
             }
-            self.tx_reserve(changes, size)?;
+            self.tx_reserve(changes, requested)?;
         }
     }
 
-    /// Adds a region to the transaction that has room for a blob of `size` bytes.
-    fn tx_reserve(&mut self, changes: &mut Changes, size: u64) -> Result<()> {
+    /// Adds a region to the transaction in which a blob of `requested` bytes fits.
+    fn tx_reserve(&mut self, changes: &mut Changes, requested: u64) -> Result<()> {
         self.check_writable()?;
         changes.regions.try_reserve(1)?;
         self.expect_units(changes, 1)?;
-        let fits = |region: &Extent| region.data_len >= size.max(MIN_DATA);
+        let fits = |region: &Extent| region.data_len >= requested.max(MIN_DATA);
         let region = match self.tx.idle.iter().rposition(fits) {
             Some(i) => self.tx.idle.swap_remove(i),
-            None => self.using_reserves(&|heap: &mut Self| heap.with_tail_restored(|heap| heap.new_region(size)))?,
+            None => {
+                self.using_reserves(&|heap: &mut Self| heap.with_tail_restored(|heap| heap.new_region(requested)))?
+            }
         };
         let (start, end) = (region.start, region.end());
         let address = self.medium.address(start.offset(), end - start.offset()).cast();
@@ -549,20 +551,20 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    /// Keeps a free block from everybody else: a whole one, or one that is made of a large one or of the slack.
-    fn new_region(&mut self, size: u64) -> Result<Extent> {
-        let want = round_up(size).ok_or(Error::TooLarge(size))?;
+    /// Reserves a free block in which a blob of `requested` bytes fits: a whole one, or a part of a large one or of the slack.
+    fn new_region(&mut self, requested: u64) -> Result<Extent> {
+        let rounded = round_up(requested).ok_or(Error::TooLarge(requested))?;
         self.expect_reserved(0)?;
-        let Place { block, free } = self.place(size)?;
+        let Place { block, free } = self.place(requested)?;
         let start = free.start;
         if free.end() > MAX_OFFSET {
-            return Err(Error::TooLarge(size));
+            return Err(Error::TooLarge(requested));
         }
         let is_slack = start == self.end;
         let data_len = match is_slack {
             true if !start.is_in_step() => block.data_len, // brings the next block into step
             false if !is_large(start, free.end()) => free.data_len,
-            _ => split(free.data_len, want.max(REGION)),
+            _ => split(free.data_len, rounded.max(REGION)),
         };
         let region = Extent { start, data_len };
         if !is_large(start, region.end()) {
@@ -580,7 +582,7 @@ impl<M: Medium> Heap<M> {
         Ok(region)
     }
 
-    /// Makes two free blocks of `free`, which may be the slack: `region`, of which the caller takes care, and the rest.
+    /// Makes two free blocks of `free`, which may be the slack: `region`, which the caller enters in the index, and the rest.
     ///
     /// ```text
     ///   before   free                  end
@@ -598,7 +600,7 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    /// The blob at `ptr` is free once the transaction is committed.
+    /// Adds to the changes that the blob at `ptr` is freed. palloc_tx_free lists the failures.
     pub fn tx_free(&mut self, changes: &mut Changes, ptr: u64) -> Result<()> {
         self.check_writable()?;
         let block = self.live(ptr)?;
@@ -617,7 +619,7 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    /// The bytes at `at`, which are all in one blob, become `bytes` once the transaction is committed.
+    /// Adds to the changes that `bytes` are stored at `at`. Their places must all be in one blob. palloc_tx_store lists the failures.
     pub fn tx_store(&mut self, changes: &mut Changes, at: u64, bytes: &[u8]) -> Result<()> {
         self.check_writable()?;
         let len = bytes.len() as u64;
@@ -751,7 +753,7 @@ impl<M: Medium> Heap<M> {
         }
     }
 
-    /// Takes it back, when the disk did not take it. (There it may have arrived all the same: nothing is stored to this medium any more.)
+    /// Undoes `commit_store` after its barrier failed. (The store may be on the disk all the same: nothing is stored to this medium any more.)
     pub(super) fn commit_undo(&mut self, step: Step) {
         match step {
             Step::Nothing => {}
@@ -820,8 +822,8 @@ impl<M: Medium> Heap<M> {
         }
     }
 
-    /// The record of the last transaction was taken back: its quarantine ends, and its log is idle again, or spent if it
-    /// was that transaction's own.
+    /// Updates the lists after the record of the last transaction was taken back: its quarantine ends, and its log is idle again, or spent if
+    /// it was that transaction's own.
     fn retired(&mut self) {
         let Some(log) = self.tx.outstanding.take() else { return };
         if !self.tx.logs.contains(&Some(log)) {
@@ -830,7 +832,7 @@ impl<M: Medium> Heap<M> {
         self.end_quarantine();
     }
 
-    /// The blocks in the quarantine become free, joined with free neighbours by one store each. The start markers that no block begins
+    /// Frees the blocks in the quarantine, joined with free neighbours, by one store each. The start markers that no block begins
     /// with any more stay where they are: on the disk the chain may still lead there.
     fn begin_quarantine(&mut self) {
         let mut list = std::mem::take(&mut self.tx.quarantine);
@@ -876,7 +878,7 @@ impl<M: Medium> Heap<M> {
         self.tx.quarantine = list;
     }
 
-    /// The blocks in the quarantine are free for everybody: on the disk they are free, and the record that freed them is taken back.
+    /// Lets everybody use the blocks in the quarantine. Precondition: they are free on the disk, and the record that freed them is taken back.
     fn end_quarantine(&mut self) {
         let mut list = std::mem::take(&mut self.tx.quarantine);
         for block in list.drain(..) {
@@ -928,7 +930,7 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    /// The transaction is committed: its blobs are blobs.
+    /// Ends a transaction that was committed: enters its new blobs in the index.
     pub(super) fn tx_end(&mut self, changes: &mut Changes) {
         for new in &changes.new_blobs {
             self.index.put_live(new.block.start);
@@ -948,7 +950,7 @@ impl<M: Medium> Heap<M> {
         self.tx_over(changes);
     }
 
-    /// Ends the transaction; nothing was changed.
+    /// Ends the transaction without its changes.
     pub fn tx_cancel(&mut self, changes: &mut Changes) {
         for region in &changes.regions {
             self.keep(Extent::between(region.start, region.end));
@@ -974,7 +976,7 @@ impl<M: Medium> Heap<M> {
         (changes.unused_regions, changes.log, changes.is_open) = (0, None, false);
     }
 
-    /// The transaction does not need this region, or rest of a region, any more: keeps it for the next one, or has it freed.
+    /// Keeps a region, or the rest of one, for the next transaction, or has it freed.
     fn keep(&mut self, region: Extent) {
         let is_worth_it = region.data_len >= WORTH_KEEPING && !is_large(region.start, region.end());
         if is_worth_it && self.tx.idle.len() < MAX_IDLE {
@@ -984,7 +986,7 @@ impl<M: Medium> Heap<M> {
         }
     }
 
-    /// A reserved block is not needed any more.
+    /// Has a reserved block freed: at once, or on a durable medium with the next quarantine.
     fn done_with(&mut self, block: Extent) {
         if self.medium.is_durable() || !self.writable {
             self.tx.spent.push(block);
@@ -1010,7 +1012,7 @@ impl<M: Medium> Heap<M> {
         }
     }
 
-    /// No block begins any more at these, which have become a part of another one.
+    /// Erases the start markers of these, which have become a part of another block, and removes them from the index.
     fn forget_inner(&mut self, inner: &[Extent]) {
         for block in inner {
             self.index.remove_used(block.start);
@@ -1040,7 +1042,7 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    /// Nothing is kept for later transactions any more but the logs.
+    /// Frees all that is kept for later transactions, except the logs.
     fn free_reserves(&mut self) -> Result<()> {
         self.take_back_record()?;
         while let Some(&region) = self.tx.idle.last() {
@@ -1056,7 +1058,7 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    /// With no transaction open, nothing is left of the last ones: the medium is exactly the format again.
+    /// If no transaction is open, removes all traces of earlier ones: the medium is exactly the format again.
     pub(super) fn tidy_transactions(&mut self) -> Result<()> {
         self.take_back_record()?;
         if self.tx.open > 0 {

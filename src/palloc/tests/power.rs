@@ -454,10 +454,10 @@ fn a_marker_of_a_block_that_was_joined_does_not_come_back() {
         let mut heap = open(vec![0; size], flags).unwrap();
         let old = heap.alloc(600).unwrap();
         heap.free(old).unwrap();
-        let room = heap.alloc(900).unwrap();
+        let joined = heap.alloc(900).unwrap();
         let kept = heap.alloc(100).unwrap();
         fill(&mut heap, kept, 7);
-        heap.free(room).unwrap();
+        heap.free(joined).unwrap();
         heap.sync().unwrap();
         let synced = blobs(&heap);
         heap.medium.before_each_change = Some(Vec::new());
