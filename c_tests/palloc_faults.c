@@ -575,6 +575,52 @@ static int with_fault(const struct kind *k, enum call call, int error, unsigned 
     return fault.fired && tap_.bad == seen;
 }
 
+/* The fast paths of palloc and pfree fill holes too. pfree reports its failures by errno alone. */
+static void quiet_in_holes(void)
+{
+    uint64_t ptrs[64];
+    struct palloc_t *pt;
+    int i, fd;
+
+    TEST("calls-that-succeed-leave-errno-alone-in-a-file-with-holes-where-advice-and-fallocate-fail");
+    unlink(FILE_NAME);
+    fd = open(FILE_NAME, O_RDWR | O_CREAT, 0600);
+    REQUIRE(fd >= 0 && ftruncate(fd, MIB) == 0 && close(fd) == 0);
+    REQUIRE((pt = palloc_init(FILE_NAME, PALLOC_DEFAULT)) != NULL);
+    for (i = 0; i < 64; i++)
+        REQUIRE((ptrs[i] = palloc(pt, i % 2 ? 100 : 12000)) != 0);
+    palloc_close(pt);
+    REQUIRE((fd = open(FILE_NAME, O_RDWR)) >= 0);
+    for (i = 0; i < 64; i += 2) { /* a page of each large blob */
+        off_t page = (off_t)(ptrs[i] + 4095) / 4096 * 4096;
+
+        REQUIRE(syscall(SYS_fallocate, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, page, (off_t)4096) == 0);
+    }
+    close(fd);
+    REQUIRE((pt = palloc_init(FILE_NAME, PALLOC_DEFAULT)) != NULL);
+    memset(&fault, 0, sizeof fault);
+    fault.call = MADVISE;
+    fault.error = EINVAL;
+    fault.for_ever = 1;
+    fault.no_fallocate = 1;
+    fault.armed = 1;
+    for (i = 1; i < 64; i += 2) {
+        errno = UNTOUCHED;
+        pfree(pt, ptrs[i]);
+        CHECK_EQ_I(errno, UNTOUCHED);
+    }
+    for (i = 1; i < 64; i += 2) {
+        errno = UNTOUCHED;
+        CHECK(palloc(pt, 100) != 0);
+        CHECK_EQ_I(errno, UNTOUCHED);
+    }
+    fault.armed = 0;
+    CHECK(fault.fired);
+    palloc_close(pt);
+    CHECK_SOUND(FILE_NAME);
+    unlink(FILE_NAME);
+}
+
 /* A system call that is interrupted each time. */
 static void interrupted_for_ever(void)
 {
@@ -786,6 +832,7 @@ int main(void)
             }
             CHECK(faults_total > before);
         }
+    PART(quiet_in_holes());
     PART(interrupted_for_ever());
     PART(copies());
     if (in_memory) {

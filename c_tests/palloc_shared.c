@@ -837,7 +837,7 @@ static void threads(void)
 /* FILE.live as something that a crash, a power cut, or a user left. */
 static void garbage(void)
 {
-    static const size_t sizes[] = {0, 1, 7, 8, 100, 4096, 20000, 20352, 30000};
+    static const size_t sizes[] = {0, 1, 7, 8, 100, 4096, 16511, 16512, 20000, 30000};
     struct palloc_t *writer = palloc_init("garbage.pba", WRITER);
     struct palloc_t *reader;
     char bytes[30000];

@@ -183,4 +183,5 @@ wanted() {
 
 tests
 examples
+[ $((passed + failed + skipped)) -gt 0 ] || fail "there is a program called $only"
 finish

@@ -141,6 +141,8 @@
 
 pub mod buflib;
 #[cfg(feature = "std")]
+mod errno;
+#[cfg(feature = "std")]
 pub mod ffi;
 #[cfg(not(feature = "std"))]
 pub mod ffi {

@@ -15,9 +15,10 @@ pub mod version;
 pub mod vmem;
 
 use std::cell::UnsafeCell;
-use std::ffi::{c_char, c_int};
+use std::ffi::c_char;
 use std::fmt::{self, Write};
 
+use crate::errno::{address as errno, get as get_errno, set as set_errno};
 use crate::palloc::Flags;
 
 /// cbindgen copies literals only, so both headers of palloc have the flags as such. They are those of the engine.
@@ -32,36 +33,6 @@ const _: () = {
     assert!(one::PALLOC_SALVAGE_FREE == Flags::LOST_IS_FREE.bits());
     assert!(one::PALLOC_EXTENDED == Flags::EXTENDED && fd::PALLOC_EXTENDED == one::PALLOC_EXTENDED);
 };
-
-#[cfg(windows)]
-unsafe extern "C" {
-    fn _errno() -> *mut c_int;
-}
-
-/// The C `errno` of this thread.
-fn errno() -> *mut c_int {
-    // SAFETY: these functions have no preconditions and return the address of a thread-local integer.
-    unsafe {
-        #[cfg(target_os = "linux")]
-        return libc::__errno_location();
-        #[cfg(target_os = "android")]
-        return libc::__errno();
-        #[cfg(target_vendor = "apple")]
-        return libc::__error();
-        #[cfg(windows)]
-        return _errno();
-    }
-}
-
-fn get_errno() -> c_int {
-    // SAFETY: the address is that of an integer of this thread.
-    unsafe { *errno() }
-}
-
-fn set_errno(value: c_int) {
-    // SAFETY: as in get_errno.
-    unsafe { *errno() = value }
-}
 
 /// A thread's last error text: ends with a NUL, and is cut if it is too long. It is never on the heap, so that "out of memory" can be
 /// reported.

@@ -370,6 +370,9 @@ unsafe fn with_locked<'a, T>(
     unsafe { with_lock(function, pt, failed, move |_: &'a Palloc| medium, f) }
 }
 
+/// Calls `f` with the medium, which `lock` locks. If `f` fails because it has to wait for the disk, waits and calls it once more. The
+/// functions beside this one differ in `lock` only.
+///
 /// # Safety
 /// As of `with`.
 #[inline]

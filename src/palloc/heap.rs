@@ -404,7 +404,7 @@ impl<M: Medium> Heap<M> {
 
     /// Checks that the medium may be changed, and takes back the record of the last transaction.
     ///
-    /// Each operation calls this before its first store. A transaction instead calls check_writable, and calls may_store before it stores
+    /// Each operation calls this before its first store, or asks has_fast_paths: then there is nothing to check. A transaction instead calls check_writable, and calls may_store before it stores
     /// to anything but its own blobs. An operation that flushes without PALLOC_SYNC too calls may_flush. The functions that these use
     /// (place, claim, publish, ...) check nothing.
     #[inline]

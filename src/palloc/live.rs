@@ -86,6 +86,7 @@ struct Shared {
 
 /// The length of FILE.live.
 const LEN: usize = size_of::<Shared>();
+const _: () = assert!(LEN == 16_512, "docs/FORMAT.md says so");
 
 const _: () = assert!(SLOTS < u8::MAX as usize && size_of::<Slot>() == 64, "no two readers store to one cache line");
 

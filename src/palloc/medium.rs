@@ -21,6 +21,7 @@ use super::live::{Readers, Seat, Sections, Writer};
 use super::os::{Descriptor, Flusher, MappedFile};
 use super::sabotage::between_accesses;
 use super::{Error, Flags, Result};
+use crate::errno;
 
 /// The bytes of a medium, as the heap uses them. Precondition of all functions: ranges are below [`Medium::end`]. Words are big-endian
 /// on the medium.
@@ -326,11 +327,14 @@ impl FileMedium {
         self.file.flush_range(at, len)
     }
 
-    /// The slow path of `ensure_space`.
+    /// The slow path of `ensure_space`. It leaves errno alone: the fast paths of palloc and pfree do not look after it.
     #[cold]
     #[inline(never)]
     fn take_space(&mut self, range: Range<u64>, bytes: Bytes) -> Result<()> {
-        if self.writable { self.space.ensure(&self.file, range, bytes) } else { Ok(()) }
+        if !self.writable {
+            return Ok(());
+        }
+        errno::unchanged_by(|| self.space.ensure(&self.file, range, bytes))
     }
 
     fn publish_end(&self) {

@@ -189,7 +189,7 @@ impl SlotMap {
         self.put(start, state.byte(start));
     }
 
-    /// Removes the block that starts at `start`. Returns whether it was recent. Precondition: there is one.
+    /// Removes the block that starts at `start`. Returns whether it was recent or reserved. Precondition: there is one.
     pub fn remove(&mut self, start: Start) -> bool {
         debug_assert!(self.get(start).is_some(), "no block starts at {start:?}");
         let byte = self.byte(start.offset()).unwrap_or(0);

@@ -99,11 +99,12 @@ impl<M: Medium> Heap<M> {
         if self.medium.is_durable() {
             match self.free_reserved(block, &[]) {
                 Err(error) if self.failed_sync.is_some() => return Err(error),
-                Err(_) => {}
-                Ok(()) => return Ok(()),
+                Err(_) => self.enter_unjoined(block, &[]), // the start marker is free on the disk already
+                Ok(()) => {}
             }
+        } else {
+            self.free_reserved_or_unjoined(block, &[]);
         }
-        self.free_reserved_or_unjoined(block, &[]);
         Ok(())
     }
 

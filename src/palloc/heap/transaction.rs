@@ -1001,15 +1001,22 @@ impl<M: Medium> Heap<M> {
         Extent { start, data_len: self.marker(start).data_len() }
     }
 
-    /// Frees a block, joined with its neighbours unless their markers were overwritten. Without PALLOC_SYNC only.
+    /// Frees a block, joined with its neighbours unless their markers were overwritten or the disk has no space. Precondition: no
+    /// operation needs a barrier.
     pub(super) fn free_reserved_or_unjoined(&mut self, block: Extent, inner: &[Extent]) {
         if self.free_reserved(block, inner).is_err() {
-            self.tx.unjoined = true;
-            self.medium.store_start(block.start, Marker::free(block.data_len));
-            self.forget_inner(inner);
-            self.index.remove_used(block.start);
-            self.enter(block);
+            self.enter_unjoined(block, inner);
         }
+    }
+
+    /// Frees a block, and leaves it to later to join it with its neighbours. Precondition: no operation needs a barrier, or its start marker
+    /// is free on the disk already and `inner` is empty.
+    pub(super) fn enter_unjoined(&mut self, block: Extent, inner: &[Extent]) {
+        self.tx.unjoined = true;
+        self.medium.store_start(block.start, Marker::free(block.data_len));
+        self.forget_inner(inner);
+        self.index.remove_used(block.start);
+        self.enter(block);
     }
 
     /// Erases the start markers of these, which have become a part of another block, and removes them from the index.

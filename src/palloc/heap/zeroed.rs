@@ -29,8 +29,9 @@ impl<M: Medium> Heap<M> {
         let Some(len) = stop.checked_sub(block.blob()).filter(|&len| len > 0) else { return Ok(()) };
         self.medium.ensure_space(block.blob()..stop, Bytes::Scratch)?;
         self.medium.clear(block.blob(), len);
-        // A part of a free block has a barrier before it is published in any case.
-        if block == free { self.barrier() } else { Ok(()) }
+        // `claim` has no barrier where all of the free block is used, or where only zeros of the slack are left over.
+        let claim_has_barrier = block != free && !(is_slack && block.end() >= self.zeros_from);
+        if claim_has_barrier { Ok(()) } else { self.barrier() }
     }
 
     /// The first blob. If there is no blob, allocates one of zeros, at the lowest place. Fails iff the blob has fewer than `size` bytes,
