@@ -868,7 +868,7 @@ static void threads_are_killed(void)
     for (t = 0; t < KILL_THREADS; t++)
         logs[t].number = t + 1;
     for (i = 0; i < times; i++) {
-        struct timespec wait = {0, (long)(2000000 + rng_below(&rng, 8000000))};
+        struct timespec wait = {0, (long)(2000000 + rng_below(&rng, 8000000)) * (is_emulated() ? 20 : 1)};
         int status = 0;
         pid_t child;
 

@@ -30,7 +30,7 @@ int fstatfs(int fd, struct statfs *info)
     int result = (int)syscall(SYS_fstatfs, fd, info);
 
     if (pretended != 0)
-        info->f_type = (__fsword_t)pretended;
+        info->f_type = (__typeof__(info->f_type))pretended;
     return result;
 }
 #endif
@@ -654,7 +654,7 @@ static void killed_writer(void)
     writer = palloc_init("kill.pba", WRITER);
     REQUIRE(writer != NULL);
 #if !defined(_WIN32) /* where nothing has an address yet */
-    CHECK(writer->at_size > root);
+    CHECK(writer->at_size > root || is_emulated()); /* an emulator has no room for two windows */
 #endif
     CHECK_EQ_U(palloc_first(writer), root);
     CHECK_EQ_I(palloc_read_begin(reader), -1);

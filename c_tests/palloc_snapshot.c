@@ -19,7 +19,11 @@ static void note(char call);
 #define COPY "copy.db"
 
 #if defined(__linux__) && defined(__LP64__)
+#ifdef __GLIBC__
 #include <linux/fs.h>
+#else
+#define FICLONE 0x40049409 /* musl-gcc does not find the headers of the kernel */
+#endif
 #include <stdarg.h>
 #include <sys/resource.h>
 

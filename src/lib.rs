@@ -60,7 +60,7 @@
 //!
 //! # Glossary
 //!
-//! Each word has one meaning in code, comments and manuals of an engine.
+//! The words of code, comments and manuals.
 //!
 //! | word | meaning |
 //! | --- | --- |
@@ -84,6 +84,10 @@
 //! | spent | a log whose record may still be needed after a cut of the power; then it goes into quarantine too |
 //! | odd | a size or a medium of the original that is not a multiple of 16; a block at such a place is out of step |
 //! | slack | the free end of an open dynamic medium, which is not counted in its size; close cuts it off |
+//! | kept | a block in the cache of a thread (caches.rs); on the medium it is free |
+//! | held | a block that was freed, and whose bytes stay because a live reader may read them |
+//! | section, epoch | what a live reader reads between palloc_read_begin and palloc_read_end; the number that tells the writer how old a section is |
+//! | careful | a medium whose operations do more than their stores: durable, shared or read only, or with open caches |
 //! | recent block | a free block of an exact size that was freed last, is allocated first, and keeps the end marker of a live one |
 //! | exact size, class | a multiple of 16 bytes up to 512; its class is its number among these |
 //! | slot, granule, zone | 32 bytes, 512 bytes and 32 KiB of the medium, in the index |

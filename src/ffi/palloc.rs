@@ -313,7 +313,7 @@ unsafe fn with<T>(
     unsafe { with_lock(function, pt, failed, Palloc::lock, f) }
 }
 
-/// The same for an `f` of which [`Palloc::lock_beside_caches`] speaks.
+/// As `with`, and the caches of threads stay open: for an `f` of which [`Palloc::lock_beside_caches`] speaks.
 ///
 /// # Safety
 /// `pt` is NULL or a live handle.
@@ -328,7 +328,7 @@ unsafe fn with_beside_caches<T>(
     unsafe { with_lock(function, pt, failed, Palloc::lock_beside_caches, f) }
 }
 
-/// The same for palloc and pfree. `quick` is called first; if it answers, nothing has changed errno.
+/// As `with`, for palloc and pfree: calls `quick` first, which does not change errno, and `f` only if that returns None.
 ///
 /// # Safety
 /// `pt` is NULL or a live handle.
@@ -348,18 +348,18 @@ unsafe fn with_quick<T>(
             return value;
         }
         // SAFETY: passed on to the caller.
-        return unsafe { with_locked(function, pt, failed, medium, f) };
+        return unsafe { with_lock_taken(function, pt, failed, medium, f) };
     }
     // SAFETY: passed on to the caller.
-    unsafe { locked(function, pt, failed, f) }
+    unsafe { with_out_of_line(function, pt, failed, f) }
 }
 
-/// `with` for a medium that is locked already.
+/// As `with`, with a medium that is locked already.
 ///
 /// # Safety
 /// As of `with`.
 #[inline(never)]
-unsafe fn with_locked<'a, T>(
+unsafe fn with_lock_taken<'a, T>(
     function: &str,
     pt: *mut palloc_t,
     failed: T,
@@ -396,12 +396,12 @@ unsafe fn with_lock<'a, T>(
     unsafe { with_handle(function, pt, failed, call) }
 }
 
-/// The same with the medium, which `f` returns locked.
+/// As `with`, for an `f` that waits for the disk: it gets the medium without the lock, and returns it locked.
 ///
 /// # Safety
 /// `pt` is NULL or a live handle.
 #[inline]
-unsafe fn with_unlocked<T>(
+unsafe fn with_waiting<T>(
     function: &str,
     pt: *mut palloc_t,
     failed: T,
@@ -449,13 +449,13 @@ unsafe fn with_handle<'a, T>(
     }
 }
 
-/// `with_beside_caches` out of line: for functions that seldom need the lock.
+/// `with_beside_caches` out of line: for functions whose usual way is another one.
 ///
 /// # Safety
 /// As of `with`.
 #[cold]
 #[inline(never)]
-unsafe fn locked<T>(
+unsafe fn with_out_of_line<T>(
     function: &str,
     pt: *mut palloc_t,
     failed: T,
@@ -470,7 +470,7 @@ unsafe fn locked<T>(
 /// # Safety
 /// `pt` is NULL or a live handle.
 #[inline]
-unsafe fn unlocked<'a>(pt: *mut palloc_t) -> Option<&'a Palloc> {
+unsafe fn medium_of<'a>(pt: *mut palloc_t) -> Option<&'a Palloc> {
     // SAFETY: as in `with`.
     unsafe { pt.cast::<Handle>().as_ref() }.map(|handle| &handle.medium)
 }
@@ -603,7 +603,7 @@ pub unsafe extern "C" fn palloc_close(pt: *mut palloc_t) {
 pub unsafe extern "C" fn palloc(pt: *mut palloc_t, size: size_t) -> u64 {
     // SAFETY: passed on to the caller.
     unsafe {
-        match unlocked(pt).and_then(|medium| medium.alloc_unlocked(size as u64)) {
+        match medium_of(pt).and_then(|medium| medium.alloc_unlocked(size as u64)) {
             Some(ptr) => ptr,
             None => with_quick(
                 "palloc",
@@ -681,7 +681,7 @@ pub unsafe extern "C" fn palloc_root(pt: *mut palloc_t, size: size_t) -> u64 {
 pub unsafe extern "C" fn pfree(pt: *mut palloc_t, ptr: u64) {
     // SAFETY: passed on to the caller.
     unsafe {
-        if !unlocked(pt).is_some_and(|medium| medium.free_unlocked(ptr)) {
+        if !medium_of(pt).is_some_and(|medium| medium.free_unlocked(ptr)) {
             let quick = |medium: &mut Locked<'_>| medium.free_quickly(ptr).then_some(());
             with_quick("pfree", pt, (), quick, |medium| medium.free_any(ptr));
         }
@@ -700,9 +700,9 @@ pub unsafe extern "C" fn pfree(pt: *mut palloc_t, ptr: u64) {
 pub unsafe extern "C" fn palloc_size(pt: *mut palloc_t, ptr: u64) -> u64 {
     // SAFETY: passed on to the caller.
     unsafe {
-        match unlocked(pt).and_then(|medium| medium.size_unlocked(ptr)) {
+        match medium_of(pt).and_then(|medium| medium.size_unlocked(ptr)) {
             Some(size) => size,
-            None => locked("palloc_size", pt, 0, |medium| medium.size_of(ptr)),
+            None => with_out_of_line("palloc_size", pt, 0, |medium| medium.size_of(ptr)),
         }
     }
 }
@@ -719,7 +719,7 @@ pub unsafe extern "C" fn palloc_size(pt: *mut palloc_t, ptr: u64) -> u64 {
 pub unsafe extern "C" fn palloc_first(pt: *mut palloc_t) -> u64 {
     // SAFETY: passed on to the caller.
     unsafe {
-        match unlocked(pt).and_then(Palloc::first_beside_writer) {
+        match medium_of(pt).and_then(Palloc::first_beside_writer) {
             Some(first) => first,
             None => with("palloc_first", pt, 0, |medium| medium.first()),
         }
@@ -739,7 +739,7 @@ pub unsafe extern "C" fn palloc_first(pt: *mut palloc_t) -> u64 {
 pub unsafe extern "C" fn palloc_next(pt: *mut palloc_t, ptr: u64) -> u64 {
     // SAFETY: passed on to the caller.
     unsafe {
-        match unlocked(pt).and_then(|medium| medium.next_unlocked(ptr)) {
+        match medium_of(pt).and_then(|medium| medium.next_unlocked(ptr)) {
             Some(next) => next,
             None => with("palloc_next", pt, 0, |medium| medium.next(ptr)),
         }
@@ -784,9 +784,11 @@ pub unsafe extern "C" fn prealloc(pt: *mut palloc_t, ptr: u64, size: size_t) -> 
 pub unsafe extern "C" fn palloc_data(pt: *mut palloc_t, ptr: u64) -> *mut c_void {
     // SAFETY: passed on to the caller.
     unsafe {
-        match unlocked(pt).and_then(|medium| medium.data_unlocked(ptr)) {
+        match medium_of(pt).and_then(|medium| medium.data_unlocked(ptr)) {
             Some(data) => data.as_ptr().cast(),
-            None => locked("palloc_data", pt, ptr::null_mut(), |medium| Ok(medium.data(ptr)?.cast().as_ptr())),
+            None => {
+                with_out_of_line("palloc_data", pt, ptr::null_mut(), |medium| Ok(medium.data(ptr)?.cast().as_ptr()))
+            }
         }
     }
 }
@@ -856,7 +858,7 @@ pub unsafe extern "C" fn palloc_flush(pt: *mut palloc_t, offset: u64, len: size_
 pub unsafe extern "C" fn palloc_sync(pt: *mut palloc_t) -> c_int {
     // SAFETY: passed on to the caller.
     unsafe {
-        with_unlocked("palloc_sync", pt, -1, |medium| {
+        with_waiting("palloc_sync", pt, -1, |medium| {
             let (locked, result) = medium.sync_locked();
             (locked, result.map(|()| 0))
         })
@@ -885,7 +887,7 @@ pub unsafe extern "C" fn palloc_trim(pt: *mut palloc_t, min_bytes: u64) -> i64 {
     let least = if min_bytes == 0 { DEFAULT } else { min_bytes };
     // SAFETY: passed on to the caller.
     unsafe {
-        with_unlocked("palloc_trim", pt, -1, |medium| {
+        with_waiting("palloc_trim", pt, -1, |medium| {
             let (locked, result) = medium.trim_locked(least);
             (locked, result.map(|bytes| bytes as i64))
         })
@@ -1074,7 +1076,7 @@ pub unsafe extern "C" fn palloc_read_begin(pt: *mut palloc_t) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn palloc_read_end(pt: *mut palloc_t) {
     // SAFETY: passed on to the caller.
-    if let Some(medium) = unsafe { unlocked(pt) } {
+    if let Some(medium) = unsafe { medium_of(pt) } {
         medium.end_reading();
     }
 }
@@ -1215,7 +1217,7 @@ pub unsafe extern "C" fn palloc_tx_free(tx: *mut palloc_tx, ptr: u64) -> c_int {
     if !tx.is_null() {
         // SAFETY: open, so it and its medium live, and no other thread uses it.
         let is_added =
-            unsafe { unlocked((*tx).pt).is_some_and(|medium| medium.tx_free_unlocked(&mut (*tx).changes, ptr)) };
+            unsafe { medium_of((*tx).pt).is_some_and(|medium| medium.tx_free_unlocked(&mut (*tx).changes, ptr)) };
         if is_added {
             return 0;
         }
@@ -1253,7 +1255,7 @@ pub unsafe extern "C" fn palloc_tx_store(tx: *mut palloc_tx, at: u64, bytes: *co
     let bytes = unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), len) };
     if !tx.is_null() {
         // SAFETY: open, so it and its medium live, and no other thread uses it.
-        let (medium, changes) = unsafe { (unlocked((*tx).pt), &mut (*tx).changes) };
+        let (medium, changes) = unsafe { (medium_of((*tx).pt), &mut (*tx).changes) };
         if medium.is_some_and(|medium| medium.tx_store_unlocked(changes, at, bytes)) {
             return 0;
         }
@@ -1284,7 +1286,7 @@ pub unsafe extern "C" fn palloc_commit(tx: *mut palloc_tx) -> c_int {
     }
     // SAFETY: open, so it and its medium live, and no other thread uses it.
     unsafe {
-        with_unlocked("palloc_commit", (*tx).pt, -1, |medium| {
+        with_waiting("palloc_commit", (*tx).pt, -1, |medium| {
             let (mut locked, result) = medium.commit_locked(&mut (*tx).changes);
             if result.is_ok() {
                 (*(*tx).pt.cast::<Handle>()).transactions(&mut locked).note_over(tx);

@@ -66,8 +66,8 @@ unsafe impl Sync for Cache {}
 /// The stacks of one cache.
 struct Stacks {
     is_open: bool,
-    /// How many blocks the last refill of a class brought.
-    refilled: [u8; CLASSES],
+    /// How many blocks the last refill of a class was to bring.
+    last_wanted: [u8; CLASSES],
     calls_left: u32,
     of_class: [Stack<DEPTH>; CLASSES],
 }
@@ -217,7 +217,7 @@ impl Caches {
         self.is_open.0.store(true, Ordering::Relaxed);
         for cache in &self.caches {
             let mut stacks = cache.0.lock();
-            (stacks.is_open, stacks.calls_left, stacks.refilled) = (true, CALLS, [0; CLASSES]);
+            (stacks.is_open, stacks.calls_left, stacks.last_wanted) = (true, CALLS, [0; CLASSES]);
         }
     }
 
@@ -261,8 +261,8 @@ impl Caches {
     /// How many blocks a refill of this class is to bring: the more, the more often it was refilled since the caches were opened.
     pub fn wanted(&self, class: usize) -> usize {
         let mut stacks = self.caches[own_cache()].0.lock();
-        let wanted = (2 * stacks.refilled[class]).clamp(1, BATCH as u8);
-        stacks.refilled[class] = wanted;
+        let wanted = (2 * stacks.last_wanted[class]).clamp(1, BATCH as u8);
+        stacks.last_wanted[class] = wanted;
         (wanted as usize).min(DEPTH - stacks.of_class[class].starts().len())
     }
 

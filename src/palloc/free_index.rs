@@ -55,7 +55,7 @@ pub fn data_len_of_class(class: usize) -> u64 {
     (class as u64 + 1) * STEP
 }
 
-/// The state of a block for the program.
+/// The state of a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
     /// The block holds a blob.
@@ -64,8 +64,8 @@ pub enum State {
     Free,
     /// Nobody may allocate the block: a region, a log, or a block in quarantine or spent. Its marker may say live or free.
     Reserved,
-    /// The block is free, and its marker says so, but nobody may allocate it yet, and its data and end marker stay as they are: somebody
-    /// else has it. It is joined with no neighbour. Searches do not find it.
+    /// The block is free, and its marker says so, but nobody may allocate it yet, and its data and end marker stay as they are: a
+    /// thread keeps it, or a live reader may read it. It is joined with no neighbour. Searches do not find it.
     Held,
 }
 

@@ -15,6 +15,7 @@
 //! `heap/free.rs` frees, `heap/resize.rs` resizes, `heap/tail.rs` grows and cuts the end of a dynamic medium, `heap/zeroed.rs`
 //! allocates blobs of zeros, `heap/aligned.rs` aligned ones, `heap/trim.rs` gives space on the disk back, `heap/transaction.rs` does
 //! several of that in one step, `heap/group.rs` for several threads at once. `heap/keeping.rs` exchanges blocks with the caches of threads.
+//! `heap/held.rs` keeps what was freed until no live reader can read it.
 
 mod aligned;
 mod alloc;
@@ -57,7 +58,7 @@ pub struct Heap<M> {
     pub(super) writable: bool,
     /// Whether the file ends with the last block between operations.
     pub(super) exact: bool,
-    /// From here to the end there are zeros, on the disk too, except for the start marker of the slack.
+    /// From here to the end of the file there are zeros, on the disk too, except for the start marker of the slack.
     pub(super) zeros_from: u64,
     /// The system's error number if a sync failed. After that it is not known which stores are on the disk: the kernel may have
     /// dropped them. So nothing is changed or promised until the medium is opened again.
@@ -67,8 +68,11 @@ pub struct Heap<M> {
     /// On a medium that is read only and has no free block: a log, which the program sees as free.
     pub(super) shown_as_free: Option<Start>,
     pub(super) tx: Transactions,
+    /// Whose turn it is to wait for the disk.
     pub(super) turns: Turns,
+    /// The caches of threads.
     pub(super) keeping: Keeping,
+    /// The blocks that live readers may still read.
     pub(super) held: Held,
 }
 
@@ -404,16 +408,16 @@ impl<M: Medium> Heap<M> {
 
     /// Checks that the medium may be changed, and takes back the record of the last transaction.
     ///
-    /// Each operation calls this before its first store, or asks has_fast_paths: then there is nothing to check. A transaction instead calls check_writable, and calls may_store before it stores
-    /// to anything but its own blobs. An operation that flushes without PALLOC_SYNC too calls may_flush. The functions that these use
-    /// (place, claim, publish, ...) check nothing.
+    /// Each operation calls this before its first store, or asks has_fast_paths: then there is nothing to check. A transaction instead
+    /// calls check_writable, and calls may_store before it stores to anything but its own blobs. An operation that flushes without
+    /// PALLOC_SYNC too calls may_flush. The functions that these use (place, claim, publish, ...) check nothing.
     #[inline]
     fn begin_change(&mut self) -> Result<()> {
-        if self.has_fast_paths() { Ok(()) } else { self.begin_durable_change() }
+        if self.has_fast_paths() { Ok(()) } else { self.begin_careful_change() }
     }
 
     #[inline(never)]
-    fn begin_durable_change(&mut self) -> Result<()> {
+    fn begin_careful_change(&mut self) -> Result<()> {
         self.check_writable()?;
         self.take_back_record()
     }

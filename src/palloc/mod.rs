@@ -3,7 +3,9 @@
 //!
 //! docs/FORMAT.md describes the bytes of the file and the order of stores. The modules, from the bytes up: `format` has the bytes'
 //! constants and types, `medium` gives access to the bytes by the system calls in `os`, `free_index` is the index of the blocks, `heap`
-//! works on the blocks, `recover` opens and repairs a medium. A [`Palloc`] is a heap with a lock.
+//! works on the blocks, `recover` opens and repairs a medium. A [`Palloc`] is a heap with a lock. `view` answers without the lock, `caches`
+//! has blocks for threads that collide, `waiting` waits for the disk, `live` is for readers in other processes. `record` and `replay` have
+//! the bytes of transactions.
 //!
 //! ```
 //! use palloc::{Flags, Palloc};

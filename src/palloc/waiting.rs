@@ -33,13 +33,13 @@ impl Palloc {
         heap
     }
 
-    /// Runs `call` on the locked medium; if that has to wait for the disk, again after that. Precondition: up to the first may_store or
-    /// may_flush, `call` changes nothing that a second run would do again. src/ffi has its own `with`: change both.
+    /// Runs `call` on the locked medium; if that has to wait for the disk, again after that. Precondition: a `call` that returns an error has
+    /// changed nothing. src/ffi has its own `with`: change both.
     pub(crate) fn with<T>(&self, call: impl FnMut(&mut Locked<'_>) -> Result<T>) -> Result<T> {
         self.call(self.lock(), call)
     }
 
-    /// The same for a `call` of which [`Palloc::lock_beside_caches`] speaks.
+    /// As `with`, and the caches of threads stay open: for a `call` of which [`Palloc::lock_beside_caches`] speaks.
     pub(crate) fn with_beside_caches<T>(&self, call: impl FnMut(&mut Locked<'_>) -> Result<T>) -> Result<T> {
         self.call(self.lock_beside_caches(), call)
     }
@@ -53,7 +53,8 @@ impl Palloc {
         result
     }
 
-    /// The slow path: makes the call again if blocks were kept, or if it has to wait for the disk. Returns the medium still locked.
+    /// The slow path: makes the call again if threads kept blocks, because these may be what it missed; and if it has to wait for the disk.
+    /// Returns the medium still locked.
     #[cold]
     #[inline(never)]
     pub(crate) fn again<'a, T>(
@@ -106,7 +107,7 @@ impl Palloc {
         (heap, result)
     }
 
-    /// The same between operations.
+    /// As `flush_all`, between operations.
     fn flush_alone<'a>(&'a self, mut heap: Locked<'a>) -> (Locked<'a>, Result<()>) {
         let _wake = Wake(&self.over);
         heap.turns.on_disk = true;

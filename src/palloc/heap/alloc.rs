@@ -44,9 +44,9 @@ impl<M: Medium> Heap<M> {
         self.alloc_recent(requested).or_else(|| self.take_ready(requested))
     }
 
-    /// Fast path: reuses the block of this size that was freed last, with one store. Its end marker is that of a live block already.
-    /// Returns None, unchanged, if the medium is durable, shared or read only, if there is no such block, if its marker was overwritten,
-    /// or if the disk has no space.
+    /// Fast path: reuses the block of this size, or of at most SPLIT_ABOVE bytes more, that was freed last, with one store. Its end marker
+    /// is that of a live block already. Returns None, unchanged, if the medium is durable, shared or read only, if there is no such block,
+    /// if its marker was overwritten, or if the disk has no space.
     #[inline(always)]
     fn alloc_recent(&mut self, requested: u64) -> Option<u64> {
         if requested > MAX_EXACT || !self.has_fast_paths() {
@@ -87,7 +87,7 @@ impl<M: Medium> Heap<M> {
     /// Begins an allocation on a medium that has no fast paths.
     #[inline(never)]
     fn begin_careful_alloc(&mut self, requested: u64) -> Result<()> {
-        self.begin_change()?;
+        self.begin_careful_change()?;
         if self.keeping.is_open() {
             self.prepare_alloc_beside_caches(requested);
         }
@@ -166,9 +166,11 @@ impl<M: Medium> Heap<M> {
             Ok(())
         });
         if let Err(error) = published {
-            // A recent block had the end marker of a live one, which the fast path of allocating relies on. This does not matter here.
+            // As it was, but that a recent block loses the end marker of a live one: nothing is allocated here any more.
             debug_assert!(!self.writable, "nothing is allocated after a failed sync");
-            self.medium.store(free.end_marker(), Marker::free(free.data_len).0);
+            if free.start != self.end {
+                self.medium.store(free.end_marker(), Marker::free(free.data_len).0); // slack has no end marker
+            }
             self.erase([rest.map(|rest| rest.start.offset())]);
             return Err(error);
         }

@@ -39,10 +39,10 @@ impl<M: Medium> Heap<M> {
         self.release_at_once(block)
     }
 
-    /// The same on a medium that has no fast paths.
+    /// As `free`, on a medium that has no fast paths.
     #[inline(never)]
     fn free_carefully(&mut self, blob: u64) -> Result<()> {
-        self.begin_change()?;
+        self.begin_careful_change()?;
         let block = self.live(blob)?;
         self.check_end(block)?;
         if self.keeping.is_open() { self.release_beside_caches(block) } else { self.release(block) }
@@ -85,7 +85,7 @@ impl<M: Medium> Heap<M> {
         self.release_at_once(block)
     }
 
-    /// The same. Precondition: no reader can reach the block.
+    /// As `release`. Precondition: no reader can reach the block.
     #[inline(always)]
     fn release_at_once(&mut self, block: Extent) -> Result<()> {
         let joined = self.joined(block)?;

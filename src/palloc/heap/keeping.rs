@@ -24,8 +24,9 @@ pub struct Keeping {
     /// None until they are opened the first time. They stay where they are until this is dropped.
     caches: Option<NonNull<Caches>>,
     is_open: bool,
-    /// So often the caches stay closed when threads want the lock at the same time; and how often after the last time.
+    /// How many more times threads may find the lock taken before the caches are opened.
     patience: u32,
+    /// What `patience` was set to when the caches were closed last; 0 if they had been worth it.
     last_patience: u32,
 }
 
@@ -160,7 +161,8 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    /// Whether the medium would have to grow for `requested` bytes.
+    /// Whether the medium would have to grow for `requested` bytes. It says yes whenever `extend_tail` would let the file grow: caches are
+    /// closed before growth.
     fn would_grow(&self, requested: u64) -> bool {
         let Some(data_len) = round_up(requested).filter(|_| self.dynamic) else { return false };
         let start = self.start_of_growth();
