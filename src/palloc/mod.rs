@@ -251,12 +251,18 @@ impl Palloc {
         flags.check()?;
         let medium = FileMedium::open_beside_writer(path)?;
         let (descriptor, sections) = (medium.descriptor()?, medium.sections());
-        let (heap, stored) = recover::beside_writer(medium)?;
-        let heap = BoxedHeap::new(heap)?;
+        let (heap, stored) = Palloc::heap_beside_writer(medium)?;
         let view = View::default();
         update(&view, &heap);
         let (flags, descriptor) = (Flags(stored), Some(descriptor));
         Ok(Palloc { heap: Mutex::new(heap), over: Condvar::new(), view, flags, descriptor, sections })
+    }
+
+    // Never inlined: a heap on the stack, and what opens the medium, are not there at the same time.
+    #[inline(never)]
+    fn heap_beside_writer(medium: FileMedium) -> Result<(BoxedHeap, u32)> {
+        let (heap, stored) = recover::beside_writer(medium)?;
+        Ok((BoxedHeap::new(heap)?, stored))
     }
 
     /// Opens the file at `path`, and the medium in it, if it holds one, in exact mode. Returns a descriptor for the program, and the medium.
