@@ -70,6 +70,28 @@ static void live_readers(struct palloc_t *writer)
     palloc_close(reader);
 }
 
+static int lead_nowhere(void *user, uint64_t ptr, const void *data, uint64_t size, palloc_visit_fn visit_fn, void *mark)
+{
+    (void)user, (void)ptr, (void)data, (void)size, (void)visit_fn, (void)mark;
+    return 0;
+}
+
+/* Those that copy files, and those of the disk's space. */
+static void copies(struct palloc_t *pt, uint64_t blob)
+{
+    struct palloc_salvage salvaged;
+    int count = 0;
+
+    CALL(palloc_aligned(pt, 4096, 100) % 4096 == 0 && palloc_trim(pt, 0) >= 0);
+    CALL(palloc_unreachable(pt, &blob, 1, lead_nowhere, visit, see, &count) >= 0);
+    unlink("copy.db");
+    CALL(palloc_snapshot(pt, "copy.db", 0) == 0);
+    unlink("salvaged.db");
+    CALL(palloc_salvage("copy.db", "salvaged.db", 0, see, &count, &salvaged) >= 0);
+    unlink("copy.db");
+    unlink("salvaged.db");
+}
+
 static void every_function(uint32_t flags)
 {
     struct palloc_t *pt = palloc_init(file, flags);
@@ -97,6 +119,7 @@ static void every_function(uint32_t flags)
     CALL((other = pcalloc(pt, 3, 100)) != 0 && palloc_root(pt, 1) == palloc_first(pt));
     CALL(palloc_offset(pt, palloc_data(pt, other)) == other && palloc_flush(pt, other, 300) == 0);
     transactions(pt);
+    copies(pt, other);
     if (flags & PALLOC_SHARED)
         live_readers(pt);
     CALL(fail_line == 0 && palloc_sync(pt) == 0);
