@@ -14,7 +14,7 @@ use super::medium::{Bytes, Medium};
 use super::{Error, Result, recover};
 
 /// The smallest range that give_back gives back.
-const PAGE: u64 = 64;
+pub const PAGE: u64 = 64;
 
 /// A medium in memory that keeps its state before every change.
 #[derive(Default)]

@@ -163,6 +163,8 @@ impl<M: Medium> Heap<M> {
             if block.data_len > data_len + SPLIT_ABOVE {
                 return None;
             }
+            self.medium.ensure_space(block.start.marker(), Bytes::Keep).ok()?;
+            self.medium.ensure_space(block.data(), Bytes::Scratch).ok()?;
             self.held.ready.pop(block);
             // One whose marker was overwritten stays held: the next open reports it.
             if self.marker(block.start) == Marker::free(block.data_len) {
@@ -217,7 +219,7 @@ impl<M: Medium> Heap<M> {
 
     /// Begins an epoch, and frees the blocks that no reader can reach any more. `thorough`: asks whether the readers that hold some back
     /// live.
-    pub(super) fn reclaim(&mut self, thorough: bool) {
+    pub(in crate::palloc) fn reclaim(&mut self, thorough: bool) {
         if self.held.is_empty() || !self.medium.is_shared() || !self.writable || self.may_store().is_err() {
             return;
         }

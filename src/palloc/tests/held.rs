@@ -4,6 +4,7 @@
 use super::*;
 use crate::palloc::format::Start;
 use crate::palloc::free_index::State;
+use crate::palloc::memory::PAGE;
 
 fn extent(heap: &Heap<MemMedium>, ptr: u64) -> Extent {
     Extent { start: Start::of_blob(ptr), data_len: heap.size_of(ptr).unwrap() }
@@ -115,7 +116,8 @@ fn transaction(heap: &mut Heap<MemMedium>, before: &Blobs, random: &mut Random) 
 /// Random operations while readers come and go. Returns how much the rules of this were needed: how many blocks were held.
 fn share(flags: Flags, seed: u64, operations: u64) -> u64 {
     let mut random = Random(seed + 1);
-    let mut heap = open(if flags == Flags::DEFAULT { vec![0; 60_000] } else { Vec::new() }, flags).unwrap();
+    let medium = MemMedium::sparse(if flags == Flags::DEFAULT { vec![0; 60_000] } else { Vec::new() });
+    let (mut heap, _) = recover::open(medium, flags).unwrap();
     if flags.contains(Flags::SYNC) {
         heap.medium.barriers = Some(Vec::new());
     }
@@ -130,6 +132,9 @@ fn share(flags: Flags, seed: u64, operations: u64) -> u64 {
             4 => transaction(&mut heap, &before, &mut random),
             _ => any_operation(&mut heap, &before, &mut random),
         };
+        if step % 31 == 30 {
+            heap.trim(64).unwrap();
+        }
         let after = blobs(&heap);
         assert_eq!(heap.medium.first.get(), after.keys().next().copied().unwrap_or(0), "the first blob");
         for state in heap.medium.before_each_change.take().into_iter().flatten() {
@@ -167,4 +172,20 @@ fn what_a_section_may_read_stays_whatever_the_writer_does() {
             assert!(share(flags, seed, 700) > 64, "{flags:?}, seed {seed}");
         }
     }
+}
+
+/// A block that is allocated again beside readers has space on the disk for all of its bytes, also if its pages became a hole meanwhile.
+#[test]
+fn a_block_that_is_allocated_again_beside_readers_has_space_on_the_disk() {
+    let mut heap = open(Vec::new(), Flags::DYNAMIC).unwrap();
+    heap.medium.epoch = Some(1);
+    heap.begin_sharing().unwrap();
+    let made = [0; 3].map(|_| heap.alloc(500).unwrap());
+    heap.free(made[1]).unwrap();
+    heap.reclaim(false);
+    let pages = made[1].div_ceil(PAGE)..(made[1] + 500) / PAGE;
+    heap.medium.holes.extend(pages.clone());
+    assert_eq!(heap.alloc_quickly(500), Some(made[1]), "it was ready");
+    assert!(pages.into_iter().all(|page| !heap.medium.holes.contains(&page)));
+    heap.check_invariants();
 }
