@@ -294,7 +294,7 @@ impl FileMedium {
     /// the system can't promise that now, or if a blob may need space on the disk before it is used.
     #[inline]
     pub fn mapping(&self) -> Option<NonNull<u8>> {
-        NonNull::new(self.file.start()).filter(|_| self.blobs_have_space && self.file.is_shared())
+        NonNull::new(self.file.start()).filter(|_| self.blobs_have_space && self.file.keeps_mappings())
     }
 
     /// The medium has been opened, and has blobs or none. Blobs that are allocated from now on get their space on the disk at once.
@@ -313,8 +313,8 @@ impl FileMedium {
     }
 
     /// Another descriptor of the same open file, which the library keeps for a call.
-    pub fn share_file(&self) -> Result<File> {
-        self.file.share_file()
+    pub fn duplicate_file(&self) -> Result<File> {
+        self.file.duplicate_file()
     }
 
     /// The offset of an address that [`Medium::address`] returned, and of those behind it in the medium.
@@ -578,13 +578,13 @@ impl Medium for FileMedium {
     }
 
     fn address(&self, at: u64, len: u64) -> NonNull<[u8]> {
-        self.file.share();
+        self.file.keep_mappings();
         let start = NonNull::new(self.pointer(at, len)).expect("a mapping is never at NULL");
         NonNull::slice_from_raw_parts(start, len as usize)
     }
 
     fn end_addresses(&mut self) {
-        self.file.unshare();
+        self.file.drop_mappings();
     }
 }
 

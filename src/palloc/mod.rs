@@ -635,7 +635,7 @@ impl Palloc {
         let file = {
             let heap = self.lock();
             heap.check_walkable()?;
-            heap.medium.share_file()?
+            heap.medium.duplicate_file()?
         };
         let new = NewFile::create(path)?;
         let is_clone = flags == Flags::CLONE;

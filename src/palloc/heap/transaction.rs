@@ -61,8 +61,8 @@ const BUFFER: usize = 8;
 /// Buffers of transactions that are over are kept for later ones, if they are not larger.
 const MAX_SPARE: usize = 4 << 10;
 
-/// The number of units of a record in a log that transactions share.
-const SHARED_UNITS: usize = units_in(LOG);
+/// The number of units of a record in one of the two logs that every transaction can use.
+const LOG_UNITS: usize = units_in(LOG);
 
 const _: () = {
     assert!(REGION % STEP == 0 && WORTH_KEEPING >= MIN_BLOCK, "the rest of a region is a block");
@@ -417,8 +417,8 @@ impl<M: Medium> Heap<M> {
         changes.new_blobs.try_reserve(BUFFER)?;
         changes.frees.try_reserve(FREES_AHEAD)?;
         changes.stored.try_reserve(BUFFER)?;
-        changes.record.try_reserve(SHARED_UNITS * UNIT as usize)?;
-        (changes.capacity, changes.more_frees) = (SHARED_UNITS, FREES_AHEAD);
+        changes.record.try_reserve(LOG_UNITS * UNIT as usize)?;
+        (changes.capacity, changes.more_frees) = (LOG_UNITS, FREES_AHEAD);
         changes.is_open = true;
         self.tx.open += 1;
         self.tx.frees += FREES_AHEAD;

@@ -20,7 +20,7 @@ struct OfFile {
     /// A descriptor of the same file for the program, which may close it.
     descriptor: fn(&MappedFile) -> Result<Descriptor>,
     /// Another handle of the same open file, which the library keeps for a call.
-    share_file: fn(&MappedFile) -> Result<File>,
+    duplicate_file: fn(&MappedFile) -> Result<File>,
     /// Makes the drop of this like a kill: it does not unlock the file.
     forget: fn(&mut MappedFile),
     /// Whether the program's writes with its descriptor are on the disk when they return. False if the system does not say.
@@ -33,11 +33,11 @@ struct OfFile {
     /// The offset of an address in this mapping of the file, or in one that was replaced and stays.
     offset_of: fn(&MappedFile, address: usize) -> Option<u64>,
     /// The program may use addresses in the mapping from now on.
-    share: fn(&MappedFile),
+    keep_mappings: fn(&MappedFile),
     /// Whether every mapping stays until the medium is closed.
-    is_shared: fn(&MappedFile) -> bool,
+    keeps_mappings: fn(&MappedFile) -> bool,
     /// The program uses no address any more.
-    unshare: fn(&mut MappedFile),
+    drop_mappings: fn(&mut MappedFile),
 
     /// The length of the file.
     end: fn(&MappedFile) -> u64,
@@ -97,15 +97,15 @@ const _: OfFile = OfFile {
     follow: MappedFile::follow,
     file: MappedFile::file,
     descriptor: MappedFile::descriptor,
-    share_file: MappedFile::share_file,
+    duplicate_file: MappedFile::duplicate_file,
     forget: MappedFile::forget,
     writes_through: MappedFile::writes_through,
     restore_position: MappedFile::restore_position,
     start: MappedFile::start,
     offset_of: MappedFile::offset_of,
-    share: MappedFile::share,
-    is_shared: MappedFile::is_shared,
-    unshare: MappedFile::unshare,
+    keep_mappings: MappedFile::keep_mappings,
+    keeps_mappings: MappedFile::keeps_mappings,
+    drop_mappings: MappedFile::drop_mappings,
     end: MappedFile::end,
     has_movable_end: MappedFile::has_movable_end,
     grow: MappedFile::grow,

@@ -197,7 +197,7 @@ impl MappedFile {
     }
 
     /// Another descriptor of the same open file, which the library keeps for a call.
-    pub fn share_file(&self) -> Result<File> {
+    pub fn duplicate_file(&self) -> Result<File> {
         self.file
             .still_open()
             .and_then(|()| duplicate(self.file.as_raw_fd()))
@@ -278,16 +278,16 @@ impl MappedFile {
     }
 
     /// From now on the program may use addresses in the file.
-    pub fn share(&self) {}
+    pub fn keep_mappings(&self) {}
 
     /// Whether every mapping stays until the medium is closed: here always.
     #[inline]
-    pub fn is_shared(&self) -> bool {
+    pub fn keeps_mappings(&self) -> bool {
         true
     }
 
     /// From now on it uses none of them.
-    pub fn unshare(&mut self) {}
+    pub fn drop_mappings(&mut self) {}
 
     /// Brings all stores so far to the disk, and the entry of a new file in its directory.
     pub fn flush(&mut self) -> Result<()> {

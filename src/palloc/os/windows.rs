@@ -57,7 +57,7 @@ pub struct MappedFile {
     writable: bool,
     durable: bool,
     /// Whether the program may use addresses in the window.
-    shared: Cell<bool>,
+    keeps: Cell<bool>,
 }
 
 impl MappedFile {
@@ -141,7 +141,7 @@ impl MappedFile {
             overlong: false,
             writable,
             durable,
-            shared: Cell::new(false),
+            keeps: Cell::new(false),
         })
     }
 
@@ -155,7 +155,7 @@ impl MappedFile {
     }
 
     /// Another handle of the same open file, which the library keeps for a call.
-    pub fn share_file(&self) -> Result<File> {
+    pub fn duplicate_file(&self) -> Result<File> {
         self.file.try_clone().map_err(Error::system("make a handle"))
     }
 
@@ -198,7 +198,7 @@ impl MappedFile {
     /// Moves the end up, further than `end` if the old mapping stays. New bytes are zero and have space on the disk. On failure the end does
     /// not change.
     pub fn grow(&mut self, end: u64) -> Result<()> {
-        if !self.shared.get() {
+        if !self.keeps.get() {
             return self.grow_to(end);
         }
         // Markers stay in step.
@@ -213,7 +213,7 @@ impl MappedFile {
         match longer {
             Ok(longer) => {
                 let old = std::mem::replace(&mut self.window, longer);
-                if self.shared.replace(false) {
+                if self.keeps.replace(false) {
                     self.outgrown.push(old);
                 }
                 // A failed attempt to grow further may have left the file longer.
@@ -270,23 +270,23 @@ impl MappedFile {
 
     /// False if a mapping must stay.
     pub fn can_be_cut(&self) -> bool {
-        !self.shared.get() && self.outgrown.is_empty()
+        !self.keeps.get() && self.outgrown.is_empty()
     }
 
     /// From now on the program may use addresses in the file.
-    pub fn share(&self) {
-        self.shared.set(true);
+    pub fn keep_mappings(&self) {
+        self.keeps.set(true);
     }
 
     /// Whether every mapping stays until the medium is closed.
     #[inline]
-    pub fn is_shared(&self) -> bool {
-        self.shared.get()
+    pub fn keeps_mappings(&self) -> bool {
+        self.keeps.get()
     }
 
     /// From now on it uses none of them.
-    pub fn unshare(&mut self) {
-        self.shared.set(false);
+    pub fn drop_mappings(&mut self) {
+        self.keeps.set(false);
         self.outgrown.clear();
         self.take_back();
     }
