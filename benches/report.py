@@ -163,6 +163,11 @@ def all_goals():
            [max(cells["most"] for cells in kinds)] if kinds else [None], lambda x: x <= 1.12)
     limits("palloc, end of the last block at most 1.05 times Boost.Interprocess's, for each of twelve kinds",
            [max(cells["end / Boost.Interprocess"] or 9 for cells in kinds)] if kinds else [None], lambda x: x <= 1.05)
+    beside = [re.search(rf"{what} +([0-9.]+) ms", texts["sync"]) for what in
+              ("palloc_sync, 256 MiB were stored to", "the longest palloc_data meanwhile", "the longest palloc and pfree meanwhile")]  # fmt: skip
+    sync, *longest = [float(found[1]) for found in beside] if all(beside) else [None]
+    goal("palloc_sync of 256 MiB: no call of another thread takes longer than 20 ms or a tenth of it", sync and
+         f"{longest[0]:.1f} ms (palloc_data), {longest[1]:.1f} ms (palloc and pfree) of {sync:.0f}", sync and max(longest) <= max(20, sync / 10))
     synced = next(({label: cells["syncs"] for label, cells in rows} for title, rows in tables.items()
                    if title.startswith("transactions: syncs of one, amortised")), None)  # fmt: skip
     commit, more = synced.values() if synced else (None, None)

@@ -8,9 +8,14 @@
  * palloc    PALLOC_SYNC: one pfree and one palloc of 100 bytes; then the same and a write of the blob
  * LMDB      one write transaction that deletes a record of 100 bytes and puts one
  * SQLite    synchronous=FULL: one transaction that deletes a row of 100 bytes and inserts one, with a rollback journal and with WAL
+ *
+ * And the calls of two other threads during palloc_sync of a medium of which 256 MiB were stored to: the longest of each kind, beside the
+ * longest of as many as fit into the same time without a palloc_sync. The median of five.
  */
 #include <dlfcn.h>
 #include <palloc.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -168,11 +173,113 @@ static int with_sqlite(const char *journal)
     return 0;
 }
 
+#define BLOBS 256
+#define BLOB_SIZE (1 << 20)
+#define ROUNDS 5
+
+/* Calls of another thread, until `stop`. */
+struct caller {
+    struct palloc_t *pt;
+    uint64_t ptr; /* of a blob, for palloc_data */
+    int allocates;
+    double longest;
+    atomic_int stop;
+    pthread_t thread;
+};
+
+static void *call(void *argument)
+{
+    struct caller *caller = argument;
+    volatile char sink = 0;
+    double start = now_ms();
+
+    while (!atomic_load(&caller->stop)) {
+        double end;
+        if (caller->allocates) {
+            uint64_t ptr = palloc(caller->pt, 100);
+            if (ptr == 0)
+                exit(1);
+            pfree(caller->pt, ptr);
+        } else {
+            sink += *(char *)palloc_data(caller->pt, caller->ptr);
+        }
+        end = now_ms();
+        if (end - start > caller->longest)
+            caller->longest = end - start;
+        start = end;
+    }
+    return NULL;
+}
+
+/* Syncs, or with `syncs` 0 sleeps for so many ms. Returns how long it took; the longest calls meanwhile are in `longest`. */
+static double beside(struct palloc_t *pt, uint64_t ptr, int syncs, double ms, double longest[2])
+{
+    struct caller callers[2] = {{.pt = pt, .ptr = ptr}, {.pt = pt, .allocates = 1}};
+    double start;
+    int i;
+
+    for (i = 0; i < 2; i++)
+        if (pthread_create(&callers[i].thread, NULL, call, &callers[i]) != 0)
+            exit(1);
+    start = now_ms();
+    if (!syncs) {
+        struct timespec pause = {.tv_sec = (time_t)(ms / 1e3), .tv_nsec = (long)(ms * 1e6) % 1000000000};
+        nanosleep(&pause, NULL);
+    } else if (palloc_sync(pt) != 0) {
+        fprintf(stderr, "%s\n", palloc_error());
+        exit(1);
+    }
+    ms = now_ms() - start;
+    for (i = 0; i < 2; i++) {
+        atomic_store(&callers[i].stop, 1);
+        pthread_join(callers[i].thread, NULL);
+        longest[i] = callers[i].longest;
+    }
+    return ms;
+}
+
+static double median(double *times, int count)
+{
+    qsort(times, (size_t)count, sizeof(*times), compare);
+    return times[count / 2];
+}
+
+/* No call of another thread waits for the disk. */
+static int calls_beside_a_sync(void)
+{
+    struct palloc_t *pt = palloc_init("sync_bench.pba", PALLOC_DYNAMIC);
+    uint64_t ptrs[BLOBS];
+    double time[ROUNDS], data[ROUNDS], pair[ROUNDS], quiet_data[ROUNDS], quiet_pair[ROUNDS], longest[2];
+    int i, round;
+
+    for (i = 0; i < BLOBS; i++)
+        if (pt == NULL || (ptrs[i] = palloc(pt, BLOB_SIZE)) == 0) {
+            fprintf(stderr, "%s\n", palloc_error());
+            return 1;
+        }
+    for (round = 0; round < ROUNDS; round++) {
+        for (i = 0; i < BLOBS; i++)
+            memset(palloc_data(pt, ptrs[i]), round + 1, BLOB_SIZE);
+        time[round] = beside(pt, ptrs[0], 1, 0, longest);
+        data[round] = longest[0];
+        pair[round] = longest[1];
+        beside(pt, ptrs[0], 0, time[round], longest);
+        quiet_data[round] = longest[0];
+        quiet_pair[round] = longest[1];
+    }
+    palloc_close(pt);
+    unlink("sync_bench.pba");
+    printf("%-44s %8.3f ms\n", "palloc_sync, 256 MiB were stored to", median(time, ROUNDS));
+    printf("%-44s %8.3f ms (no sync: %.3f)\n", "  the longest palloc_data meanwhile", median(data, ROUNDS), median(quiet_data, ROUNDS));
+    printf("%-44s %8.3f ms (no sync: %.3f)\n", "  the longest palloc and pfree meanwhile", median(pair, ROUNDS), median(quiet_pair, ROUNDS));
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && chdir(argv[1]) != 0) {
         perror(argv[1]);
         return 1;
     }
-    return with_palloc(0) || with_palloc(1) || with_lmdb() || with_sqlite("DELETE") || with_sqlite("WAL");
+    return with_palloc(0) || with_palloc(1) || with_lmdb() || with_sqlite("DELETE") || with_sqlite("WAL") || calls_beside_a_sync();
 }
