@@ -33,6 +33,30 @@ int fstatfs(int fd, struct statfs *info)
         info->f_type = (__typeof__(info->f_type))pretended;
     return result;
 }
+
+#if UINTPTR_MAX > 0xffffffff
+/* And here when it asks for locks of bytes of FILE.live: something is done behind the question after `more_questions` others. */
+static void (*meanwhile)(void);
+static int more_questions;
+
+int fcntl(int fd, int command, ...)
+{
+    void (*call)(void) = meanwhile;
+    va_list args;
+    void *arg;
+    int result;
+
+    va_start(args, command);
+    arg = va_arg(args, void *);
+    va_end(args);
+    result = (int)syscall(SYS_fcntl, fd, command, arg);
+    if (command == F_OFD_GETLK && call != NULL && more_questions-- == 0) {
+        meanwhile = NULL;
+        call();
+    }
+    return result;
+}
+#endif
 #endif
 
 static int exists(const char *path)
@@ -447,6 +471,72 @@ static void held(void)
     palloc_close(writer);
     CHECK_SOUND("held.pba");
 }
+
+#if defined(__linux__) && UINTPTR_MAX > 0xffffffff
+static struct palloc_t *cut_writer, *cut_reader;
+static uint64_t cut_blob;
+
+static void open_the_reader(void)
+{
+    cut_reader = palloc_init("cut.pba", READER);
+}
+
+static void cut_the_file(void)
+{
+    pfree(cut_writer, cut_blob);
+    CHECK_EQ_I(palloc_sync(cut_writer), 0);
+}
+
+/* What it knows of the file is there, so that an offset of a blob that is gone is an error and no SIGBUS. */
+static void check_its_end(void)
+{
+    struct stat st;
+
+    CHECK(stat("cut.pba", &st) == 0);
+    if (!CHECK(cut_reader != NULL && cut_reader->at_size <= (uint64_t)st.st_size))
+        return;
+    CHECK_EQ_I(palloc_read_begin(cut_reader), 0);
+    CHECK(palloc_data(cut_reader, cut_blob) == NULL || (uint64_t)st.st_size > cut_blob);
+    palloc_read_end(cut_reader);
+    palloc_close(cut_reader);
+    cut_reader = NULL;
+}
+
+static void cuts(void)
+{
+    int n, opened = 0;
+
+    TEST("a-reader-that-opens-while-the-file-is-cut-does-not-look-behind-its-end");
+    cut_writer = palloc_init("cut.pba", WRITER);
+    REQUIRE(cut_writer != NULL && palloc_root(cut_writer, 16) != 0);
+    for (n = 0; n < 10; n++) {
+        cut_blob = blob_of(cut_writer, 4 << 20, 'x');
+        pfree(cut_writer, cut_blob);
+        more_questions = n;
+        meanwhile = open_the_reader;
+        CHECK_EQ_I(palloc_sync(cut_writer), 0);
+        meanwhile = NULL;
+        if (cut_reader == NULL)
+            break;
+        opened++;
+        check_its_end();
+    }
+    CHECK(opened >= 4);
+
+    TEST("a-file-that-is-cut-while-a-reader-opens-it-ends-there-for-it");
+    for (n = 0; n < 2; n++) {
+        cut_blob = blob_of(cut_writer, 4 << 20, 'x');
+        more_questions = n;
+        meanwhile = cut_the_file;
+        cut_reader = palloc_init("cut.pba", READER);
+        CHECK(meanwhile == NULL);
+        meanwhile = NULL;
+        check_its_end();
+    }
+    palloc_close(cut_writer);
+    CHECK_SOUND("cut.pba");
+}
+#endif
 
 static void static_medium(void)
 {
@@ -1077,6 +1167,9 @@ int main(int argc, char **argv)
     PART(opening());
     PART(refused());
     PART(held());
+#if defined(__linux__) && UINTPTR_MAX > 0xffffffff
+    PART(cuts());
+#endif
     PART(static_medium());
     PART(growth());
     PART(first_blob());

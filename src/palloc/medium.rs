@@ -19,7 +19,7 @@ use super::format::{Extent, Marker, Start};
 use super::live::slots::NEVER;
 use super::live::{Readers, Seat, Sections, Writer};
 use super::os::{Descriptor, Flusher, MappedFile};
-use super::sabotage::between_accesses;
+use super::sabotage::{Rule, between_accesses, is_broken};
 use super::{Error, Flags, Result};
 use crate::errno;
 
@@ -260,14 +260,19 @@ impl FileMedium {
         }
     }
 
-    /// Fails iff a reader is open, whose mapping the end must not leave behind. Else readers that open now know the new end.
+    /// Whether a reader is open, whose mapping the end must not leave behind.
+    fn has_readers(&self) -> bool {
+        matches!(&self.live, Live::Writer(writer) if writer.has_readers()) && !is_broken(Rule::CutAlone)
+    }
+
+    /// Fails iff a reader is open. Else readers that open now know the new end.
     fn leave_end_to_readers(&self, end: u64) -> Result<()> {
         let Live::Writer(writer) = &self.live else { return Ok(()) };
-        if writer.has_readers() {
+        if self.has_readers() {
             return Err(Error::Locked);
         }
         writer.set_end(end);
-        if writer.has_readers() {
+        if self.has_readers() && !is_broken(Rule::CutRecheck) {
             writer.set_end(self.end()); // it may have seen the old one before that
             return Err(Error::Locked);
         }
@@ -477,7 +482,7 @@ impl Medium for FileMedium {
     }
 
     fn can_be_cut(&self) -> bool {
-        self.file.can_be_cut() && !self.is_read && !matches!(&self.live, Live::Writer(writer) if writer.has_readers())
+        self.file.can_be_cut() && !self.is_read && !self.has_readers()
     }
 
     fn set_end(&mut self, end: u64) -> Result<()> {

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use super::heap::Heap;
 use super::live::slots::NEVER;
 use super::medium::{Bytes, Medium};
+use super::sabotage::{Rule, is_broken};
 use super::{Error, Result, recover};
 
 /// The smallest range that give_back gives back.
@@ -179,6 +180,9 @@ impl Medium for MemMedium {
 
     fn set_end(&mut self, end: u64) -> Result<()> {
         self.call()?;
+        if end < self.end() && !self.can_be_cut() {
+            return Err(Error::Locked);
+        }
         if end > self.disk_size {
             let source = std::io::Error::from_raw_os_error(libc::ENOSPC);
             return Err(Error::System { doing: "grow", source });
@@ -198,7 +202,7 @@ impl Medium for MemMedium {
     }
 
     fn can_be_cut(&self) -> bool {
-        self.pins.is_empty()
+        self.pins.is_empty() || is_broken(Rule::CutAlone)
     }
 
     fn epoch(&self) -> u64 {

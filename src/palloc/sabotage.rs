@@ -31,6 +31,12 @@ pub enum Rule {
     ReclaimFence,
     /// What was held in the oldest epoch that is pinned stays.
     HeldEpoch,
+    /// The file is not cut while a reader is open,
+    CutAlone,
+    /// and the writer asks once more when the new end is known.
+    CutRecheck,
+    /// Resizing gives nothing back in place while readers may be open.
+    ShrinkAlone,
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::palloc::Result;
 use crate::palloc::error::Error;
 use crate::palloc::format::{Extent, FREE_HEAD, Intent, MIN_BLOCK, Marker, STEP, round_up};
 use crate::palloc::medium::{Bytes, Medium};
+use crate::palloc::sabotage::{Rule, is_broken};
 
 impl<M: Medium> Heap<M> {
     /// Resizes a blob to at least `requested` bytes. Returns its offset, a new one if it was moved. Offset 0 allocates. Fails as `alloc`
@@ -22,9 +23,9 @@ impl<M: Medium> Heap<M> {
         if requested <= block.data_len {
             let kept = Extent { start: block.start, data_len };
             // Not beside live readers: it stores where they may read.
-            let is_worth_it =
-                !self.medium.is_shared() && data_len < block.data_len && split(block.data_len, data_len) == data_len;
-            if is_worth_it && kept.end() < Intent::MAX_OFFSET {
+            let may_shrink = !self.medium.is_shared() || is_broken(Rule::ShrinkAlone);
+            let is_worth_it = data_len < block.data_len && split(block.data_len, data_len) == data_len;
+            if may_shrink && is_worth_it && kept.end() < Intent::MAX_OFFSET {
                 self.shrink(block, kept)?;
             }
             return Ok(blob);

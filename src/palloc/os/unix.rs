@@ -149,8 +149,9 @@ impl MappedFile {
         }
         let end = seek(&file, 0, libc::SEEK_END).map_err(Error::system("find the end of the file"))?;
         let window = map_ahead(&file, end, false)?;
-        let (file, is_file, position) = (LockedFile::new(file, None)?, kind.is_file(), 0);
-        Ok(MappedFile { file, window, outgrown: Vec::new(), end, is_file, unsynced_directory: None, position })
+        let (file, is_file, position, outgrown) = (LockedFile::new(file, None)?, kind.is_file(), 0, Vec::new());
+        // The writer may cut the file until it sees that this reader is open: `follow` finds the end.
+        Ok(MappedFile { file, window, outgrown, end: 0, is_file, unsynced_directory: None, position })
     }
 
     /// The file has become longer, by another process.

@@ -5,6 +5,7 @@ use super::*;
 use crate::palloc::format::Start;
 use crate::palloc::free_index::State;
 use crate::palloc::memory::PAGE;
+use crate::palloc::sabotage::Rule;
 
 fn extent(heap: &Heap<MemMedium>, ptr: u64) -> Extent {
     Extent { start: Start::of_blob(ptr), data_len: heap.size_of(ptr).unwrap() }
@@ -71,17 +72,21 @@ fn held_blocks_keep_their_bytes_and_belong_to_nobody() {
 struct Section {
     epoch: u64,
     sees: Blobs,
+    /// The length of the file.
+    end: u64,
 }
 
 impl Section {
     fn begin(heap: &mut Heap<MemMedium>) -> Section {
         let epoch = heap.medium.epoch();
         heap.medium.pins.push(epoch);
-        Section { epoch, sees: blobs(heap) }
+        Section { epoch, sees: blobs(heap), end: heap.medium.end() }
     }
 
-    /// Nothing that it may read has changed. (A blob that has grown in place has more.)
+    /// Nothing that it may read has changed. (A blob that has grown in place has more.) The file is as long as it was: a wrong offset is
+    /// no SIGBUS.
     fn check(&self, heap: &Heap<MemMedium>) {
+        assert!(heap.medium.end() >= self.end, "the file is cut from {} to {}", self.end, heap.medium.end());
         for (&ptr, bytes) in &self.sees {
             let marker = heap.medium.start_marker(Start::of_blob(ptr));
             assert!(marker.data_len() >= bytes.len() as u64, "marker of {ptr}: {marker:x?}");
@@ -188,4 +193,17 @@ fn a_block_that_is_allocated_again_beside_readers_has_space_on_the_disk() {
     assert_eq!(heap.alloc_quickly(500), Some(made[1]), "it was ready");
     assert!(pages.into_iter().all(|page| !heap.medium.holes.contains(&page)));
     heap.check_invariants();
+}
+
+#[test]
+fn a_rule_of_this_that_is_broken_is_found() {
+    for rule in [Rule::HeldEpoch, Rule::CutAlone, Rule::ShrinkAlone] {
+        let from = std::time::Instant::now();
+        transactions::with_broken(rule, || {
+            for seed in 0..6 {
+                share(Flags::DYNAMIC, seed, 700);
+            }
+        });
+        println!("{rule:?}: found after {} ms", from.elapsed().as_millis());
+    }
 }

@@ -344,7 +344,7 @@ fn reuse(sabotage: Option<u64>) -> Durable {
     run_short(1, &steps, sabotage)
 }
 
-fn with_broken(rule: Rule, test: impl FnOnce()) {
+pub(super) fn with_broken(rule: Rule, test: impl FnOnce()) {
     BROKEN.set(Some(rule));
     let found = is_found(test);
     BROKEN.set(None);
