@@ -36,9 +36,9 @@ check "make" "$MAKE" --no-print-directory all
 tests "power cuts, kills, faults in memory" cargo_test --lib palloc
 tests "mutants of the fuzz corpus" cargo_test --test fuzz
 if "$CARGO" fetch --locked --manifest-path models/Cargo.toml >/dev/null 2>&1; then
-    tests "slots of readers under loom" cargo_test --manifest-path models/Cargo.toml --target-dir "$ROOT/target/models"
+    tests "slots of readers and caches of threads under loom" cargo_test --manifest-path models/Cargo.toml --target-dir "$ROOT/target/models"
 else
-    skip "slots of readers under loom" "needs the crate loom"
+    skip "slots of readers and caches of threads under loom" "needs the crate loom"
 fi
 
 echo "== C programs"

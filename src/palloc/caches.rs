@@ -20,27 +20,21 @@
 //! Locks are taken in this order: the medium's, then that of a cache. A thread with that of a cache waits for nothing.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
-use std::cell::{Cell, UnsafeCell};
+use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::thread;
-use std::time::Duration;
 
 use super::format::{Extent, Marker, Start};
 use super::free_index::{CLASSES, Stack, class_of, data_len_of_class};
 use super::sabotage::{Rule, between_accesses, is_broken};
+use super::sync::{AtomicBool, AtomicU64, CACHES, Ordering, own_cache, set_own_cache, wait};
 
-/// A thread without a cache of its own shares one.
-const CACHES: usize = 16;
 /// How many blocks a stack holds.
 pub const DEPTH: usize = 64;
 /// So many blocks go back to the heap when a stack is full.
 pub const BATCH: usize = DEPTH / 2;
 /// After so many calls in one of them the caches are closed, so that no block stays for ever in the cache of an idle thread.
 const CALLS: u32 = 1 << 20;
-/// So often a thread that waits for the lock of a cache gives others the processor before it sleeps.
-const YIELDS: u32 = 100;
 
 const _: () = assert!(BATCH <= u8::MAX as usize, "the length of a refill is a u8");
 
@@ -100,8 +94,8 @@ impl Drop for Locked<'_> {
 impl Cache {
     #[inline]
     fn try_lock(&self) -> Option<Locked<'_>> {
-        let is_free = !self.is_locked.load(Ordering::Relaxed) && !self.is_locked.swap(true, Ordering::Acquire);
-        is_free.then(|| Locked(self)) // not then_some: one that is dropped unlocks
+        let was_free = self.is_locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        was_free.then(|| Locked(self)) // not then_some: one that is dropped unlocks
     }
 
     /// Waits for the lock: for a few instructions of another thread, unless the system has stopped that one in them.
@@ -112,11 +106,7 @@ impl Cache {
                 return locked;
             }
             tries += 1;
-            if tries <= YIELDS {
-                thread::yield_now();
-            } else {
-                thread::sleep(Duration::from_micros(100)); // the other may have a lower priority
-            }
+            wait(tries);
         }
     }
 }
@@ -138,6 +128,19 @@ impl Caches {
     pub fn new() -> Option<NonNull<Caches>> {
         // SAFETY: the layout has a size. Zeros are valid values of all fields.
         NonNull::new(unsafe { alloc_zeroed(Layout::new::<Caches>()) }.cast())
+    }
+
+    /// Closed caches.
+    #[cfg(test)]
+    pub fn closed() -> Caches {
+        let stacks = || Stacks {
+            is_open: false,
+            last_wanted: [0; CLASSES],
+            calls_left: 0,
+            of_class: [const { Stack::EMPTY }; CLASSES],
+        };
+        let cache = |_| OwnLine(Cache { is_locked: AtomicBool::new(false), stacks: UnsafeCell::new(stacks()) });
+        Caches { is_open: OwnLine(AtomicBool::new(false)), caches: std::array::from_fn(cache) }
     }
 
     /// Gives the memory back.
@@ -205,7 +208,7 @@ impl Caches {
         let own = own_cache();
         let mut others = (1..CACHES).map(|i| (own + i) % CACHES);
         let (number, locked) = others.find_map(|i| Some((i, self.caches[i].0.try_lock()?)))?;
-        OWN_CACHE.set(number + 1);
+        set_own_cache(number);
         Some(locked)
     }
 }
@@ -214,7 +217,9 @@ impl Caches {
 impl Caches {
     pub fn open(&self) {
         // First this: whoever can keep a block can know that blocks are kept.
-        self.is_open.0.store(true, Ordering::Relaxed);
+        if !is_broken(Rule::OpenFirst) {
+            self.is_open.0.store(true, Ordering::Relaxed);
+        }
         for cache in &self.caches {
             let mut stacks = cache.0.lock();
             (stacks.is_open, stacks.calls_left, stacks.last_wanted) = (true, CALLS, [0; CLASSES]);
@@ -284,25 +289,4 @@ impl Caches {
         let Some(class) = class_of(block.data_len) else { return false };
         self.caches.iter().any(|cache| cache.0.lock().of_class[class].starts().contains(&block.start))
     }
-}
-
-thread_local! {
-    /// The number of this thread's cache, from 1 on. 0: it has none yet.
-    static OWN_CACHE: Cell<usize> = const { Cell::new(0) };
-}
-
-#[inline]
-fn own_cache() -> usize {
-    match OWN_CACHE.get() {
-        0 => new_number(),
-        number => (number - 1) % CACHES,
-    }
-}
-
-#[cold]
-fn new_number() -> usize {
-    static LAST: AtomicUsize = AtomicUsize::new(0);
-    let number = LAST.fetch_add(1, Ordering::Relaxed) % CACHES;
-    OWN_CACHE.set(number + 1);
-    number
 }

@@ -24,16 +24,11 @@ use std::time::Duration;
 use memmap2::{MmapOptions, MmapRaw};
 
 use self::slots::{CLOSED, FIRST, NEVER, Refused};
-use self::sync::{AtomicU64, Ordering};
 use super::error::{Error, Sharing};
 use super::format::{Extent, MIN_DATA, Marker, OVERHEAD, Start, WORD};
 use super::sabotage::{Rule, is_broken as is_left_out};
+use super::sync::{self, AtomicU64, Ordering};
 use super::{Result, os, try_c_string};
-
-/// The atomics of the protocol. A model checker puts its own in their place.
-mod sync {
-    pub use std::sync::atomic::{AtomicU64, Ordering, fence};
-}
 
 /// "PBALIVE" and the version of the layout.
 const MAGIC: u64 = u64::from_be_bytes(*b"PBALIVE\x01");

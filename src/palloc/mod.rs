@@ -43,6 +43,7 @@ mod recover;
 mod replay;
 mod sabotage;
 mod salvage;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod view;

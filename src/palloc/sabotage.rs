@@ -19,6 +19,8 @@ pub enum Rule {
     ClosedIsClosed,
     /// Whoever may not see kept blocks closes the caches.
     CloseFirst,
+    /// The caches count as open before a thread can keep a block.
+    OpenFirst,
     /// Where blocks may be kept, the slot map alone does not say what is live.
     AskMarkers,
     /// A reader pins its slot before it reads: a fence is between.

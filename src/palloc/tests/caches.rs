@@ -8,6 +8,7 @@ use std::sync::Mutex;
 
 use super::memory;
 use super::open;
+use crate::palloc::caches::Caches;
 use crate::palloc::medium::Medium;
 use crate::palloc::sabotage::{BROKEN, OTHER, Rule};
 use crate::palloc::{Error, Flags, Palloc};
@@ -321,4 +322,21 @@ fn caches_lose_and_double_no_block() {
     }
     let size = medium.heap.lock().unwrap().medium.end();
     assert!(size < 8 << 20, "{size} bytes");
+}
+
+/// `Caches::new` makes them of zeros, and the model checker by `closed`.
+#[test]
+fn zeros_are_closed_caches() {
+    let zeros = Caches::new().unwrap();
+    // SAFETY: nobody else uses them.
+    let caches = unsafe { zeros.as_ref() };
+    for caches in [caches, &Caches::closed()] {
+        assert!(!caches.are_open() && caches.count() == 0 && caches.take_any().is_none());
+        assert_eq!(caches.alloc(0, |_| None), None);
+        caches.open();
+        assert!(caches.are_open() && caches.count() == 0);
+        assert_eq!(caches.begin_close(), 0);
+    }
+    // SAFETY: as above.
+    unsafe { Caches::drop(zeros) }
 }
