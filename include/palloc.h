@@ -165,8 +165,9 @@
  *   replace the system calls that are named here, and errno has the number that fits their error.
  *   A mapped file can't be cut, and can't be mapped beyond its end. So palloc_data may return
  *   another address after the medium has grown; both are valid until palloc_close. And once
- *   palloc_data was called, the file is not cut before palloc_close: even after palloc_sync it may
- *   end in a free block that `size` does not count.
+ *   the program has an address, by palloc_data, palloc_at or palloc_tx_alloc, the file is not cut
+ *   before palloc_close: even after palloc_sync it may end in a free block that `size` does not
+ *   count.
  *   FILE.live can't be removed while a live reader has it mapped. If the writer closes or dies then,
  *   it is renamed (.live.0 to .live.9), and removed by a later writer. Windows has no ESTALE: the
  *   error of a reader without a writer is PALLOC_E_NO_WRITER, EOWNERDEAD.

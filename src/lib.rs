@@ -81,13 +81,13 @@
 //! | log, record | a log is a live block without a blob; it holds the record of a commit, which says what to change |
 //! | reserved | a block that nobody may allocate: a region, a log, or a block in quarantine or spent; the program sees it as free |
 //! | quarantine | the blocks that a commit freed, until the next operation takes its record back: a cut of the power may make them live |
-//! | spent | a log whose record may still be needed after a cut of the power; then it goes into quarantine too |
+//! | spent | a log or a region of a durable medium that nobody needs; a record on the disk may still name it, so it goes into the next quarantine |
 //! | odd | a size or a medium of the original that is not a multiple of 16; a block at such a place is out of step |
 //! | slack | the free end of an open dynamic medium, which is not counted in its size; close cuts it off |
 //! | kept | a block in the cache of a thread (caches.rs); on the medium it is free |
 //! | held | a block that was freed, and whose bytes stay because a live reader may read them |
 //! | section, epoch | what a live reader reads between palloc_read_begin and palloc_read_end; the number that tells the writer how old a section is |
-//! | careful | a medium whose operations do more than their stores: durable, shared or read only, or with open caches |
+//! | careful | a medium without fast paths, as its operations do more than their stores: durable, shared or read only, or with open caches |
 //! | recent block | a free block of an exact size that was freed last, is allocated first, and keeps the end marker of a live one |
 //! | exact size, class | a multiple of 16 bytes up to 512; its class is its number among these |
 //! | slot, granule, zone | 32 bytes, 512 bytes and 32 KiB of the medium, in the index |

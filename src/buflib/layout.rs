@@ -346,7 +346,7 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// The same pool with another length. The caller guarantees that the memory is there.
+    /// This pool with another length. The caller guarantees that the memory is there.
     pub fn with_words(self, words: usize) -> Pool {
         Pool { words, ..self }
     }

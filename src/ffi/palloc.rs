@@ -348,10 +348,10 @@ unsafe fn with_quick<T>(
             return value;
         }
         // SAFETY: passed on to the caller.
-        return unsafe { with_lock_taken(function, pt, failed, medium, f) };
+        return unsafe { with_locked(function, pt, failed, medium, f) };
     }
     // SAFETY: passed on to the caller.
-    unsafe { with_out_of_line(function, pt, failed, f) }
+    unsafe { with_beside_caches_cold(function, pt, failed, f) }
 }
 
 /// As `with`, with a medium that is locked already.
@@ -359,7 +359,7 @@ unsafe fn with_quick<T>(
 /// # Safety
 /// As of `with`.
 #[inline(never)]
-unsafe fn with_lock_taken<'a, T>(
+unsafe fn with_locked<'a, T>(
     function: &str,
     pt: *mut palloc_t,
     failed: T,
@@ -370,8 +370,16 @@ unsafe fn with_lock_taken<'a, T>(
     unsafe { with_lock(function, pt, failed, move |_: &'a Palloc| medium, f) }
 }
 
-/// Calls `f` with the medium, which `lock` locks. If `f` fails because it has to wait for the disk, waits and calls it once more. The
-/// functions beside this one differ in `lock` only.
+/// Calls `f` with the medium, which `lock` locks. Calls it again when the caches are closed, and after each wait for the disk, until it does
+/// not fail with Busy. The functions around this one differ in `lock` only:
+///
+/// | function | caches of threads | lock |
+/// | --- | --- | --- |
+/// | `with` | closes them | waits for it |
+/// | `with_beside_caches` | leaves them open; opens them if the lock is taken | waits for it |
+/// | `with_quick` | leaves them open | the fast path, if it is free |
+/// | `with_locked` | as they are | the caller has it |
+/// | `with_waiting` | closes them | `f` takes it |
 ///
 /// # Safety
 /// As of `with`.
@@ -455,7 +463,7 @@ unsafe fn with_handle<'a, T>(
 /// As of `with`.
 #[cold]
 #[inline(never)]
-unsafe fn with_out_of_line<T>(
+unsafe fn with_beside_caches_cold<T>(
     function: &str,
     pt: *mut palloc_t,
     failed: T,
@@ -702,7 +710,7 @@ pub unsafe extern "C" fn palloc_size(pt: *mut palloc_t, ptr: u64) -> u64 {
     unsafe {
         match medium_of(pt).and_then(|medium| medium.size_unlocked(ptr)) {
             Some(size) => size,
-            None => with_out_of_line("palloc_size", pt, 0, |medium| medium.size_of(ptr)),
+            None => with_beside_caches_cold("palloc_size", pt, 0, |medium| medium.size_of(ptr)),
         }
     }
 }
@@ -786,9 +794,9 @@ pub unsafe extern "C" fn palloc_data(pt: *mut palloc_t, ptr: u64) -> *mut c_void
     unsafe {
         match medium_of(pt).and_then(|medium| medium.data_unlocked(ptr)) {
             Some(data) => data.as_ptr().cast(),
-            None => {
-                with_out_of_line("palloc_data", pt, ptr::null_mut(), |medium| Ok(medium.data(ptr)?.cast().as_ptr()))
-            }
+            None => with_beside_caches_cold("palloc_data", pt, ptr::null_mut(), |medium| {
+                Ok(medium.data(ptr)?.cast().as_ptr())
+            }),
         }
     }
 }

@@ -7,7 +7,7 @@ use super::heap::{MAX_ALIGNMENT, MAX_OPEN};
 use crate::system_text;
 
 /// The reason why a call on a medium failed. A call that fails changes nothing, except that opening may leave an empty file that it
-/// created.
+/// created, or a part of a repair done.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {

@@ -65,7 +65,7 @@ pub enum State {
     /// Nobody may allocate the block: a region, a log, or a block in quarantine or spent. Its marker may say live or free.
     Reserved,
     /// The block is free, and its marker says so, but nobody may allocate it yet, and its data and end marker stay as they are: a
-    /// thread keeps it, or a live reader may read it. It is joined with no neighbour. Searches do not find it.
+    /// live reader may read it. It is joined with no neighbour. Searches do not find it.
     Held,
 }
 

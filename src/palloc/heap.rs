@@ -595,7 +595,7 @@ impl<M: Medium> Heap<M> {
         self.publish_word(start.offset(), marker.0)
     }
 
-    /// The same for any word: the intent in an end marker.
+    /// As `publish`, for any word: an intent in an end marker.
     #[inline]
     fn publish_word(&mut self, at: u64, word: u64) -> Result<()> {
         if !self.medium.is_durable() {

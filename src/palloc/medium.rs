@@ -38,7 +38,7 @@ pub trait Medium {
     fn replace(&mut self, at: u64, old: u64, new: u64) -> bool {
         self.replace_alone(at, old, new)
     }
-    /// The same. Precondition: no other thread stores to the word meanwhile.
+    /// As `replace`. Precondition: no other thread stores to the word meanwhile.
     fn replace_alone(&mut self, at: u64, old: u64, new: u64) -> bool {
         let is_there = self.load(at) == old;
         if is_there {
@@ -201,7 +201,7 @@ impl FileMedium {
         FileMedium::over(MappedFile::open(path, flags)?, flags)
     }
 
-    /// The same for the file that the program's descriptor is open on. The descriptor stays open, with its position in the file. The medium
+    /// As `open`, for the file that the program's descriptor is open on. The descriptor stays open, with its position in the file. The medium
     /// is durable if `flags` has SYNC or the descriptor has O_DSYNC.
     pub fn of_descriptor(fd: c_int, flags: Flags) -> Result<FileMedium> {
         let file = MappedFile::of_descriptor(fd, flags)?;
@@ -220,7 +220,7 @@ impl FileMedium {
 
     /// Opens the file for reading while another process writes it.
     pub fn open_beside_writer(path: &CStr) -> Result<FileMedium> {
-        let mut medium = FileMedium::over(MappedFile::open_shared(path)?, Flags::READONLY)?;
+        let mut medium = FileMedium::over(MappedFile::open_beside_writer(path)?, Flags::READONLY)?;
         let seat = Seat::new(medium.file.file(), path)?;
         let sections = seat.sections();
         medium.live = Live::Reader(seat, sections);
@@ -313,7 +313,7 @@ impl FileMedium {
     }
 
     /// The file shares its blocks on the disk with another: each page needs space before the first store to it, as in a hole.
-    pub fn unshare_before_stores(&mut self) {
+    pub fn copy_pages_before_stores(&mut self) {
         self.space.forget();
     }
 
@@ -589,7 +589,7 @@ impl Medium for FileMedium {
     }
 
     fn end_addresses(&mut self) {
-        self.file.drop_mappings();
+        self.file.drop_outgrown_mappings();
     }
 }
 

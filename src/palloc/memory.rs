@@ -56,7 +56,7 @@ impl MemMedium {
         MemMedium { bytes, disk_size: 1 << 30, ..MemMedium::default() }
     }
 
-    /// The same, of a copy in which pages of zeros are holes.
+    /// A medium with these bytes. Its pages of zeros are holes.
     pub fn sparse(bytes: Vec<u8>) -> MemMedium {
         let pages = bytes.chunks(PAGE as usize).zip(0..);
         let holes = pages.filter(|(page, _)| page.iter().all(|&byte| byte == 0)).map(|(_, number)| number);
@@ -114,7 +114,7 @@ impl MemMedium {
         self.note_change();
     }
 
-    /// The same, for a store of `len` bytes at `at`.
+    /// The program is about to store `len` bytes at `at`.
     fn note_store(&mut self, at: u64, len: usize) {
         let mut holes = self.holes.range(at / PAGE..(at + len as u64).div_ceil(PAGE));
         assert_eq!(holes.next(), None, "the page may have no space on the disk");

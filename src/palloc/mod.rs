@@ -327,10 +327,10 @@ impl Palloc {
     /// If the lock is taken, opens the caches.
     #[inline]
     pub(crate) fn lock_beside_caches(&self) -> Locked<'_> {
-        self.try_lock().unwrap_or_else(|| self.lock_taken())
+        self.try_lock().unwrap_or_else(|| self.lock_contended())
     }
 
-    /// The same if the lock is free.
+    /// Locks the medium if the lock is free.
     #[inline]
     pub(crate) fn try_lock(&self) -> Option<Locked<'_>> {
         self.heap.try_lock().ok()
@@ -338,7 +338,7 @@ impl Palloc {
 
     #[cold]
     #[inline(never)]
-    fn lock_taken(&self) -> Locked<'_> {
+    fn lock_contended(&self) -> Locked<'_> {
         let mut heap = self.heap.lock().expect("no thread panicked at work on the medium");
         // Where the view knows less, threads without the lock can't find all markers.
         if self.view.is_current(heap.index.zones(), heap.size()) && !self.view.mapping().0.is_null() {
@@ -419,7 +419,7 @@ impl Palloc {
         self.begin_reading().map(|()| ReadSection { medium: self })
     }
 
-    /// The same, until [`Palloc::end_reading`].
+    /// Begins a read section, as `read_section`, which lasts until [`Palloc::end_reading`].
     #[inline]
     pub(crate) fn begin_reading(&self) -> Result<()> {
         self.sections.as_ref().ok_or(Sharing::NotReader)?.enter()
@@ -571,7 +571,7 @@ impl Palloc {
         result
     }
 
-    /// The same. Returns the medium still locked.
+    /// As `trim`. Returns the medium still locked.
     pub(crate) fn trim_locked(&self, least: u64) -> (Locked<'_>, Result<u64>) {
         // The sync writes most of it without the lock.
         let (mut heap, result) = self.sync_locked();
@@ -665,7 +665,7 @@ impl Palloc {
         if !is_whole {
             let mut copy = FileMedium::open(&new.temporary, Flags::DEFAULT)?;
             if is_clone {
-                copy.unshare_before_stores();
+                copy.copy_pages_before_stores();
             }
             finish_copy(copy)?;
         }
@@ -917,7 +917,7 @@ pub(crate) fn try_box<T>(value: T) -> std::result::Result<Box<[T]>, TryReserveEr
     Ok(one.into_boxed_slice())
 }
 
-/// The same for a large value, which is made in its place: it never lies on the stack.
+/// As `try_box`, for a large value: it is made in its place, and never lies on the stack.
 pub(crate) fn try_box_with<T>(make: impl FnMut() -> T) -> std::result::Result<Box<[T]>, TryReserveError> {
     let mut one = Vec::new();
     one.try_reserve_exact(1)?;

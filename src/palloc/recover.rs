@@ -62,8 +62,10 @@ pub fn is_initialized(medium: &impl Medium, flags: Flags) -> Result<bool> {
     }
 }
 
-/// Opens the medium. First makes one or repairs it, if need be. On failure the bytes of the medium are unchanged.
-/// Returns the flags in its header too.
+/// Opens the medium. First makes one or repairs it, if need be. Returns the flags in its header too.
+///
+/// On failure the chain leads to the same blobs as before; a repair may be done in part. Nothing was stored to a medium that is refused as
+/// damaged.
 pub fn open<M: Medium>(mut medium: M, flags: Flags) -> Result<(Heap<M>, u32)> {
     let writable = !flags.contains(Flags::READONLY);
     match identify(&medium)? {

@@ -118,7 +118,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
         self.mend_to(at, self.run_at)
     }
 
-    /// The same for a known `next`.
+    /// As `mend_at`, for a known `next`.
     ///
     /// 1. If start markers lead from `at` to where end markers lead back from `next`, all markers between are mended.
     /// 2. If so many start markers lead on from `at` that they are no bytes of a blob, mends these blocks. So it does if so many end markers
@@ -251,7 +251,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
         }
     }
 
-    /// The same at or behind `from`, and at least a block before `stop`.
+    /// As `next_run`, at or behind `from`, and at least a block before `stop`.
     fn run_from(&self, from: Start, stop: Start, step: u64, run: u32, to_zeros: bool) -> Option<Start> {
         let last = Start::at(stop.offset().saturating_sub(MIN_BLOCK));
         self.places(from, last, step).find(|&at| self.is_run(at, run, to_zeros))
@@ -339,7 +339,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
         (start == at || start >= at.plus(MIN_BLOCK)).then_some(start)
     }
 
-    /// The same for a block whose end marker is a tag: the nearest start marker that leads there, or `at` if a record is there.
+    /// As `start_by_end_marker`, for a block whose end marker is a tag: the nearest start marker that leads there, or `at` if a record is there.
     fn start_of_tagged(&self, at: Start, end: u64) -> Option<Start> {
         const FARTHEST: u64 = 1 << 20;
         let word = self.medium.load(end - WORD);

@@ -155,7 +155,7 @@ fn random_operation(heap: &mut Heap<MemMedium>, blobs: &Blobs, random: &mut Rand
     }
 }
 
-/// The same, or an aligned allocation.
+/// A random operation, or an aligned allocation.
 fn any_operation(heap: &mut Heap<MemMedium>, blobs: &Blobs, random: &mut Random) -> (Operation, Option<u64>) {
     if random.below(20) != 0 {
         return random_operation(heap, blobs, random);

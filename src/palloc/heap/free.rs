@@ -80,7 +80,7 @@ impl<M: Medium> Heap<M> {
     /// ```
     pub(super) fn release(&mut self, block: Extent) -> Result<()> {
         if self.medium.is_shared() {
-            return self.retire(block);
+            return self.hold_for_readers(block);
         }
         self.release_at_once(block)
     }

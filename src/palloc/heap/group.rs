@@ -145,19 +145,19 @@ impl<M: Medium> Heap<M> {
         let (ticket, progress) = (self.turns.last_ticket, Progress::Queued);
         let changes = std::mem::take(changes);
         self.turns.queue.push(Member { ticket, changes, progress }); // `begin_in` reserved the place
-        self.expect_group();
+        self.give_group_a_turn();
         ticket
     }
 
     /// Gives the next group a place, unless it has one: the queue waits as one call, from its first transaction on.
-    fn expect_group(&mut self) {
+    fn give_group_a_turn(&mut self) {
         if self.turns.group_place.is_none() {
             self.turns.group_place = Some(self.turns.take_place());
         }
     }
 
     /// Reserves memory in the queue for all transactions that can be open. Fails iff memory runs out.
-    pub(super) fn expect_queued(&mut self) -> Result<()> {
+    pub(super) fn reserve_queue(&mut self) -> Result<()> {
         let queue = &mut self.turns.queue;
         Ok(queue.try_reserve(MAX_OPEN - queue.len().min(MAX_OPEN))?)
     }
@@ -217,7 +217,7 @@ impl<M: Medium> Heap<M> {
         let step = self.commit_prepare(&list[..n]);
         self.turns.queue = queue;
         if self.queued() > 0 {
-            self.expect_group();
+            self.give_group_a_turn();
         }
         step
     }

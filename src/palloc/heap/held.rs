@@ -97,13 +97,13 @@ impl<M: Medium> Heap<M> {
     /// stored to.
     pub(in crate::palloc) fn free_held(&mut self, block: Extent) -> Result<()> {
         if self.medium.is_durable() {
-            match self.free_reserved(block, &[]) {
+            match self.free_joined(block, &[]) {
                 Err(error) if self.failed_sync.is_some() => return Err(error),
                 Err(_) => self.enter_unjoined(block, &[]), // the start marker is free on the disk already
                 Ok(()) => {}
             }
         } else {
-            self.free_reserved_or_unjoined(block, &[]);
+            self.free_joined_if_possible(block, &[]);
         }
         Ok(())
     }
@@ -124,7 +124,7 @@ impl<M: Medium> Heap<M> {
     #[inline(never)]
     fn hold_beside_readers(&mut self, blob: u64) -> bool {
         let start = Start::of_blob(blob);
-        // A reclaim makes system calls, and the list allocates memory: both may change errno, so `retire` does them.
+        // A reclaim makes system calls, and the list allocates memory: both may change errno, so `hold_for_readers` does them.
         let may_be = self.writable
             && self.held.new + 1 < BATCH
             && self.held.list.len() < self.held.list.capacity()
@@ -177,7 +177,7 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Frees a live block that live readers may be reading.
-    pub(super) fn retire(&mut self, block: Extent) -> Result<()> {
+    pub(super) fn hold_for_readers(&mut self, block: Extent) -> Result<()> {
         self.hold(block)?;
         self.note_held(block);
         if block.start == self.held.first {
@@ -190,7 +190,7 @@ impl<M: Medium> Heap<M> {
     }
 
     /// A block of a transaction that was committed is held. It is free on the medium. The caller calls `after_commit` in the end.
-    pub(super) fn retire_committed(&mut self, block: Extent) {
+    pub(super) fn note_held_by_commit(&mut self, block: Extent) {
         self.index.put_held(block.start);
         self.note_held(block);
     }

@@ -111,7 +111,7 @@ impl<M: Medium> Heap<M> {
     /// that was overwritten.
     fn release_kept(&mut self, block: Extent) {
         if self.marker(block.start) == Marker::free(block.data_len) {
-            self.free_reserved_or_unjoined(block, &[]);
+            self.free_joined_if_possible(block, &[]);
         }
     }
 

@@ -9,14 +9,15 @@
 //!   PALLOC_SYNC; with it there are two, as the record of the last transaction stays **outstanding** until its changes are on the disk.
 //! * **quarantine**: blocks that a durable transaction freed, until its record is taken back. Were one handed out before, a power cut
 //!   could replay the record and free it again.
-//! * **spent**: rests of regions, and logs, that nobody needs; they go through the next quarantine.
+//! * **spent**: regions and logs of a durable medium that nobody needs. A record on the disk may still name them, so they go through the
+//!   next quarantine.
 //!
 //! A commit in order, with `|B|` for a barrier, which is nothing without PALLOC_SYNC:
 //!
 //! ```text
-//!   a  markers of the new blobs, but for the first one's start marker of each region      the chain does not lead there
-//!   b  the record, in the log that is not outstanding                        |B|          and the changes of the last transaction
-//!   c  the outstanding log: RESERVED; this log: COMMITTED                    |B|          this is the commit
+//!   a  all markers of the new blobs, except the start marker of the first one in each region: the chain does not lead there
+//!   b  the record, in the log that is not outstanding      |B|   also for the changes of the last transaction
+//!   c  the outstanding log: RESERVED; this log: COMMITTED  |B|   this is the commit
 //!   d  the changes in the record: start marker of each region, stores, frees into the quarantine
 //!   e  without PALLOC_SYNC this log is RESERVED again; with it, it is outstanding
 //! ```
@@ -45,14 +46,15 @@ const MAX_RECORD: u64 = 16 << 20;
 const REGION: u64 = 64 << 10;
 /// Free blocks up to this size become regions whole.
 const MAX_WHOLE: u64 = 2 * REGION;
-/// The rest of a region is kept for the next transaction if it has at least so many bytes of data.
-const WORTH_KEEPING: u64 = 1 << 10;
-/// So many of those.
+/// The rest of a region becomes idle, for the next transaction, if it has at least so many bytes of data.
+const MIN_IDLE: u64 = 1 << 10;
+/// The greatest number of idle regions.
 const MAX_IDLE: usize = 8;
-/// A log, and one of a transaction that needs more than it holds.
+/// The data size of the logs that the first transaction makes.
 const LOG: u64 = 2 << 10;
+/// The least data size of a log of one transaction, whose record does not fit into those.
 const OWN_LOG: u64 = 4 * LOG;
-/// So many blobs a transaction can free before the medium's lists grow.
+/// The number of blobs that a transaction can free before the medium's lists grow.
 const FREES_AHEAD: usize = 8;
 /// How many regions back a transaction looks for a place.
 const LOOK_BACK: usize = 8;
@@ -61,11 +63,11 @@ const BUFFER: usize = 8;
 /// Buffers of transactions that are over are kept for later ones, if they are not larger.
 const MAX_SPARE: usize = 4 << 10;
 
-/// The number of units of a record in one of the two logs that every transaction can use.
+/// The number of units of a record in a log of LOG bytes.
 const LOG_UNITS: usize = units_in(LOG);
 
 const _: () = {
-    assert!(REGION % STEP == 0 && WORTH_KEEPING >= MIN_BLOCK, "the rest of a region is a block");
+    assert!(REGION % STEP == 0 && MIN_IDLE >= MIN_BLOCK, "the rest of a region is a block");
     assert!(LOG > record::HEAD + UNIT && OWN_LOG <= MAX_RECORD, "a log has room for a record");
     assert!(
         OVERHEAD + REGION + SPLIT_ABOVE <= MAX_WHOLE,
@@ -362,12 +364,13 @@ pub struct Transactions {
     quarantine: Vec<Extent>,
     /// Start markers in quarantined blocks that no block begins with any more.
     dead: Vec<Start>,
-    /// Free blocks may be side by side: the disk had no room for a page in which there is a marker.
+    /// Free blocks may be side by side: the disk had no space for a page with a marker, or a neighbour's marker was overwritten.
     unjoined: bool,
     /// The last block of a dynamic medium is free and not slack.
     tail_freed: bool,
-    /// So many blocks are reserved, and so many are to be freed by transactions that are open.
+    /// How many blocks are reserved: logs, `idle`, `spent`, and the regions of open transactions. Those in quarantine are not counted.
     reserved: usize,
+    /// How many blobs open transactions free, or have room to free.
     frees: usize,
     /// So many blocks fit in each list.
     list_capacity: usize,
@@ -399,7 +402,7 @@ impl<M: Medium> Heap<M> {
         self.begin_in(&mut changes).map(|()| changes)
     }
 
-    /// The same. `changes` is new, or those of a transaction that is over: their buffers are used again.
+    /// Begins a transaction in `changes`, which are new, or those of a transaction that is over: their buffers are used again.
     pub fn begin_in(&mut self, changes: &mut Changes) -> Result<()> {
         debug_assert!(changes.is_over());
         self.check_writable()?;
@@ -412,8 +415,8 @@ impl<M: Medium> Heap<M> {
                 self.tx.logs[i] = Some(self.using_reserves(&|heap: &mut Self| heap.claim_log(LOG))?);
             }
         }
-        self.expect_queued()?;
-        self.expect_reserved(FREES_AHEAD)?;
+        self.reserve_queue()?;
+        self.reserve_lists(FREES_AHEAD)?;
         changes.new_blobs.try_reserve(BUFFER)?;
         changes.frees.try_reserve(FREES_AHEAD)?;
         changes.stored.try_reserve(BUFFER)?;
@@ -438,7 +441,7 @@ impl<M: Medium> Heap<M> {
         operation(self).or_else(|error| self.with_reserves_freed(error, operation))
     }
 
-    /// The same, after `operation` failed.
+    /// Continues `using_reserves` after `operation` failed.
     #[cold]
     #[inline(never)]
     fn with_reserves_freed<T>(&mut self, error: Error, operation: &impl Fn(&mut Self) -> Result<T>) -> Result<T> {
@@ -463,7 +466,7 @@ impl<M: Medium> Heap<M> {
 
     /// Makes room in the lists for one more reserved block, and for so many more freed ones, so that later steps cannot fail.
     #[inline]
-    fn expect_reserved(&mut self, more_frees: usize) -> Result<()> {
+    fn reserve_lists(&mut self, more_frees: usize) -> Result<()> {
         let needed = self.tx.reserved + 1 + self.tx.frees + more_frees;
         if needed <= self.tx.list_capacity { Ok(()) } else { self.grow_lists(needed) }
     }
@@ -482,7 +485,7 @@ impl<M: Medium> Heap<M> {
 
     fn claim_log(&mut self, size: u64) -> Result<Extent> {
         self.may_store()?;
-        self.expect_reserved(0)?;
+        self.reserve_lists(0)?;
         let log = self.with_tail_restored(|heap| {
             let place = heap.place(size)?;
             if place.free.end() > MAX_OFFSET {
@@ -497,7 +500,7 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Makes sure that the transaction's record can have so many more units.
-    fn expect_units(&mut self, changes: &mut Changes, more: usize) -> Result<()> {
+    fn reserve_units(&mut self, changes: &mut Changes, more: usize) -> Result<()> {
         if changes.has_units(more) {
             return Ok(());
         }
@@ -536,7 +539,7 @@ impl<M: Medium> Heap<M> {
     fn tx_reserve(&mut self, changes: &mut Changes, requested: u64) -> Result<()> {
         self.check_writable()?;
         changes.regions.try_reserve(1)?;
-        self.expect_units(changes, 1)?;
+        self.reserve_units(changes, 1)?;
         let fits = |region: &Extent| region.data_len >= requested.max(MIN_DATA);
         let region = match self.tx.idle.iter().rposition(fits) {
             Some(i) => self.tx.idle.swap_remove(i),
@@ -554,7 +557,7 @@ impl<M: Medium> Heap<M> {
     /// Reserves a free block in which a blob of `requested` bytes fits: a whole one, or a part of a large one or of the slack.
     fn new_region(&mut self, requested: u64) -> Result<Extent> {
         let rounded = round_up(requested).ok_or(Error::TooLarge(requested))?;
-        self.expect_reserved(0)?;
+        self.reserve_lists(0)?;
         let Place { block, free } = self.place(requested)?;
         let start = free.start;
         if free.end() > MAX_OFFSET {
@@ -607,9 +610,9 @@ impl<M: Medium> Heap<M> {
         self.check_end(block)?;
         changes.place_of_new_free(block)?;
         self.ensure_words([Some(block.start.offset()), Some(block.end_marker())])?;
-        self.expect_units(changes, 1)?;
+        self.reserve_units(changes, 1)?;
         if changes.more_frees == 0 {
-            self.expect_reserved(FREES_AHEAD)?;
+            self.reserve_lists(FREES_AHEAD)?;
             changes.frees.try_reserve(FREES_AHEAD)?;
             self.tx.frees += FREES_AHEAD;
             changes.more_frees = FREES_AHEAD;
@@ -632,7 +635,7 @@ impl<M: Medium> Heap<M> {
         };
         let block = found.filter(|&block| is_inside(block, at, len)).ok_or(Error::NotInBlob { at, len })?;
         changes.check_store(block, at, len)?;
-        self.expect_units(changes, units_of_store(bytes))?;
+        self.reserve_units(changes, units_of_store(bytes))?;
         self.medium.ensure_space(at..at + len, Bytes::Keep)?;
         changes.stored.try_reserve(1)?;
         let is_added = changes.store(block, at, bytes);
@@ -771,7 +774,7 @@ impl<M: Medium> Heap<M> {
         let Step::Record { log, .. } = step else { return };
         let durable = self.medium.is_durable();
         if self.tx.outstanding.is_some() {
-            self.retired();
+            self.note_record_taken_back();
         }
         for (change, bytes) in group.iter().flat_map(|changes| changes.changes()) {
             match change {
@@ -786,7 +789,7 @@ impl<M: Medium> Heap<M> {
                 let mut block = self.extent_of(first.start);
                 if self.is_shared_without_sync() {
                     self.medium.store_start(block.start, Marker::free(block.data_len));
-                    self.retire_committed(block);
+                    self.note_held_by_commit(block);
                     rest = behind;
                     continue;
                 }
@@ -804,7 +807,7 @@ impl<M: Medium> Heap<M> {
                     inner += 1;
                 }
                 let (inner, behind) = behind.split_at(inner);
-                self.free_reserved_or_unjoined(block, inner);
+                self.free_joined_if_possible(block, inner);
                 rest = behind;
             }
         }
@@ -824,7 +827,7 @@ impl<M: Medium> Heap<M> {
 
     /// Updates the lists after the record of the last transaction was taken back: its quarantine ends, and its log is idle again, or spent if
     /// it was that transaction's own.
-    fn retired(&mut self) {
+    fn note_record_taken_back(&mut self) {
         let Some(log) = self.tx.outstanding.take() else { return };
         if !self.tx.logs.contains(&Some(log)) {
             self.tx.spent.push(log);
@@ -865,7 +868,8 @@ impl<M: Medium> Heap<M> {
             let start = before.map_or(block.start, |before| before.start);
             let whole = Extent::between(start, behind.map_or(block.end(), Extent::end));
             self.medium.store_start(whole.start, Marker::free(whole.data_len));
-            // No record frees a log of one transaction: until its start marker is on the disk, its tag says that it is no blob.
+            // No record frees a log of one transaction. It keeps its tag until its start marker is on the disk: by the tag, opening knows that
+            // it is no blob.
             if self.medium.load(whole.end_marker()) != record::idle_tag(whole.end_marker()) {
                 self.medium.store(whole.end_marker(), Marker::free(whole.data_len).0);
             }
@@ -883,7 +887,7 @@ impl<M: Medium> Heap<M> {
         let mut list = std::mem::take(&mut self.tx.quarantine);
         for block in list.drain(..) {
             if self.medium.is_shared() {
-                self.retire_committed(block);
+                self.note_held_by_commit(block);
                 continue;
             }
             if is_broken(Rule::JoinAtOnce) {
@@ -915,7 +919,7 @@ impl<M: Medium> Heap<M> {
         if let Some(outstanding) = self.tx.outstanding {
             self.store_idle_tag(outstanding);
         }
-        self.retired();
+        self.note_record_taken_back();
         if self.tx.tail_freed {
             if let Some(tail) = self.free_before(self.end) {
                 let slack = self.slack().map(|slack| slack.start.offset());
@@ -978,7 +982,7 @@ impl<M: Medium> Heap<M> {
 
     /// Keeps a region, or the rest of one, for the next transaction, or has it freed.
     fn keep(&mut self, region: Extent) {
-        let is_worth_it = region.data_len >= WORTH_KEEPING && !is_large(region.start, region.end());
+        let is_worth_it = region.data_len >= MIN_IDLE && !is_large(region.start, region.end());
         if is_worth_it && self.tx.idle.len() < MAX_IDLE {
             self.tx.idle.push(region);
         } else {
@@ -992,19 +996,19 @@ impl<M: Medium> Heap<M> {
             self.tx.spent.push(block);
         } else {
             self.tx.reserved -= 1;
-            self.free_reserved_or_unjoined(block, &[]);
+            self.free_joined_if_possible(block, &[]);
         }
     }
 
-    /// The size in a start marker that was checked.
+    /// The block at `start`, whose marker was checked.
     fn extent_of(&self, start: Start) -> Extent {
         Extent { start, data_len: self.marker(start).data_len() }
     }
 
     /// Frees a block, joined with its neighbours unless their markers were overwritten or the disk has no space. Precondition: no
     /// operation needs a barrier.
-    pub(super) fn free_reserved_or_unjoined(&mut self, block: Extent, inner: &[Extent]) {
-        if self.free_reserved(block, inner).is_err() {
+    pub(super) fn free_joined_if_possible(&mut self, block: Extent, inner: &[Extent]) {
+        if self.free_joined(block, inner).is_err() {
             self.enter_unjoined(block, inner);
         }
     }
@@ -1029,7 +1033,7 @@ impl<M: Medium> Heap<M> {
 
     /// Frees a block that may be free on the medium already, joined with its free neighbours. `inner` are blocks in it behind the first
     /// one, if it is several.
-    pub(super) fn free_reserved(&mut self, block: Extent, inner: &[Extent]) -> Result<()> {
+    pub(super) fn free_joined(&mut self, block: Extent, inner: &[Extent]) -> Result<()> {
         let joined = self.joined(block)?;
         let slack = self.slack_before(joined.whole.end());
         let behind = joined.behind.map(|behind| behind.start.offset());
@@ -1053,12 +1057,12 @@ impl<M: Medium> Heap<M> {
     fn free_reserves(&mut self) -> Result<()> {
         self.take_back_record()?;
         while let Some(&region) = self.tx.idle.last() {
-            self.free_reserved(region, &[])?;
+            self.free_joined(region, &[])?;
             self.tx.idle.pop();
             self.tx.reserved -= 1;
         }
         while let Some(&block) = self.tx.spent.last() {
-            self.free_reserved(block, &[])?;
+            self.free_joined(block, &[])?;
             self.tx.spent.pop();
             self.tx.reserved -= 1;
         }
@@ -1074,7 +1078,7 @@ impl<M: Medium> Heap<M> {
         self.free_reserves()?;
         for i in 0..self.tx.logs.len() {
             if let Some(log) = self.tx.logs[i] {
-                self.free_reserved(log, &[])?;
+                self.free_joined(log, &[])?;
                 self.tx.logs[i] = None;
                 self.tx.reserved -= 1;
             }

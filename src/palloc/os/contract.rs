@@ -9,10 +9,10 @@ use super::*;
 struct OfFile {
     /// Opens and locks the file. It is created if it does not exist and the flags have DYNAMIC.
     open: fn(&CStr, Flags) -> Result<MappedFile>,
-    /// The same for the file that the program's descriptor is open on. The descriptor stays open, with its position.
+    /// As `open`, for the file that the program's descriptor is open on. The descriptor stays open, with its position.
     of_descriptor: fn(c_int, Flags) -> Result<MappedFile>,
     /// Opens the file as a live reader: without a lock, and mapped with room ahead.
-    open_shared: fn(&CStr) -> Result<MappedFile>,
+    open_beside_writer: fn(&CStr) -> Result<MappedFile>,
     /// A live reader's file is so long now. Addresses stay valid.
     follow: fn(&mut MappedFile, end: u64) -> Result<()>,
     /// The open file.
@@ -37,7 +37,7 @@ struct OfFile {
     /// Whether every mapping stays until the medium is closed.
     keeps_mappings: fn(&MappedFile) -> bool,
     /// The program uses no address any more.
-    drop_mappings: fn(&mut MappedFile),
+    drop_outgrown_mappings: fn(&mut MappedFile),
 
     /// The length of the file.
     end: fn(&MappedFile) -> u64,
@@ -82,18 +82,18 @@ struct OfFile {
     page: fn(&MappedFile) -> u64,
     /// Gives the space of whole pages back to the disk. Their bytes are zeros then.
     punch_hole: fn(&MappedFile, at: u64, len: u64) -> io::Result<()>,
-    /// As those of [`Medium`](crate::palloc::medium::Medium). Only advice; a system need not do it.
+    /// As the function of [`Medium`](crate::palloc::medium::Medium). Only advice; a system need not do it.
     advise_far_apart: fn(&MappedFile, bool),
-    /// The same.
+    /// As the function of `Medium`. Only advice.
     start_reading: fn(&MappedFile, at: u64, len: u64),
-    /// The same. True if the system does not say.
+    /// As the function of `Medium`. True if the system does not say.
     is_in_memory: fn(&MappedFile, at: u64) -> bool,
 }
 
 const _: OfFile = OfFile {
     open: MappedFile::open,
     of_descriptor: MappedFile::of_descriptor,
-    open_shared: MappedFile::open_shared,
+    open_beside_writer: MappedFile::open_beside_writer,
     follow: MappedFile::follow,
     file: MappedFile::file,
     descriptor: MappedFile::descriptor,
@@ -105,7 +105,7 @@ const _: OfFile = OfFile {
     offset_of: MappedFile::offset_of,
     keep_mappings: MappedFile::keep_mappings,
     keeps_mappings: MappedFile::keeps_mappings,
-    drop_mappings: MappedFile::drop_mappings,
+    drop_outgrown_mappings: MappedFile::drop_outgrown_mappings,
     end: MappedFile::end,
     has_movable_end: MappedFile::has_movable_end,
     grow: MappedFile::grow,

@@ -87,7 +87,7 @@ pub fn is_locked(file: &File, at: u64, len: u64) -> io::Result<bool> {
     is_locked_handle(file.as_raw_handle(), at, len)
 }
 
-/// The same for one byte; false if the system can't say.
+/// As `is_locked`, for one byte; false if the system can't say.
 pub fn is_locked_borrowed(file: Borrowed, at: u64) -> bool {
     is_locked_handle(file, at, 1).unwrap_or(false)
 }

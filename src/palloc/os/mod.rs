@@ -85,7 +85,7 @@ fn empty_if_forced(file: &File, end: u64, flags: Flags, error: Error) -> Result<
 
 /// Bytes that are read at once.
 const BUFFER: usize = 32 << 10;
-/// The same where there is no memory for that. It is on the stack, and threads may have little of it.
+/// Bytes that are read at once where there is no memory for a buffer. It is on the stack, and threads may have little of it.
 const SMALL_BUFFER: usize = 64;
 
 /// Memory to read into: on the heap if there is any.

@@ -123,7 +123,7 @@ impl MappedFile {
         MappedFile::over(file, flags, directory)
     }
 
-    /// The same for the file that the program's descriptor is open on. The descriptor stays open, with its position in the file.
+    /// As `open`, for the file that the program's descriptor is open on. The descriptor stays open, with its position in the file.
     pub fn of_descriptor(fd: c_int, flags: Flags) -> Result<MappedFile> {
         let file = duplicate(fd).map_err(Error::system("use the descriptor"))?;
         // SAFETY: fcntl takes a descriptor, which `file` keeps open, and integers.
@@ -141,7 +141,7 @@ impl MappedFile {
     }
 
     /// Opens a file for reading while another process writes it: without a lock, and mapped with room ahead.
-    pub fn open_shared(path: &CStr) -> Result<MappedFile> {
+    pub fn open_beside_writer(path: &CStr) -> Result<MappedFile> {
         let file = open_file(path, libc::O_RDONLY).map_err(Error::system("open"))?;
         let kind = file.metadata().map_err(Error::system("fstat"))?.file_type();
         if !kind.is_file() && !kind.is_block_device() {
@@ -288,7 +288,7 @@ impl MappedFile {
     }
 
     /// From now on it uses none of them.
-    pub fn drop_mappings(&mut self) {}
+    pub fn drop_outgrown_mappings(&mut self) {}
 
     /// Brings all stores so far to the disk, and the entry of a new file in its directory.
     pub fn flush(&mut self) -> Result<()> {
@@ -544,7 +544,7 @@ fn sync_data(file: &File) -> io::Result<()> {
     return file.sync_data();
 }
 
-/// The same, with all that is known of the file.
+/// As `sync_data`, with all that the file system has of the file: its length and times too.
 pub fn sync_all(file: &File) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     // SAFETY: fsync takes a descriptor, which `file` keeps open.

@@ -76,7 +76,7 @@ impl MappedFile {
         MappedFile::over(file, flags, durable)
     }
 
-    /// The same for the file that the program's descriptor is open on. The descriptor stays open, with its position in the file.
+    /// As `open`, for the file that the program's descriptor is open on. The descriptor stays open, with its position in the file.
     pub fn of_descriptor(fd: c_int, flags: Flags) -> Result<MappedFile> {
         const USING: &str = "use the descriptor";
         let handle = handle_of(fd).map_err(Error::system(USING))?;
@@ -92,7 +92,7 @@ impl MappedFile {
     }
 
     /// Opens a file for reading while another process writes it, without a lock.
-    pub fn open_shared(path: &CStr) -> Result<MappedFile> {
+    pub fn open_beside_writer(path: &CStr) -> Result<MappedFile> {
         let path = text_of(path)?;
         let file = File::open(path).map_err(|source| not_opened(path, source))?;
         if !is_file(file.as_raw_handle()) {
@@ -285,7 +285,7 @@ impl MappedFile {
     }
 
     /// From now on it uses none of them.
-    pub fn drop_mappings(&mut self) {
+    pub fn drop_outgrown_mappings(&mut self) {
         self.keeps.set(false);
         self.outgrown.clear();
         self.take_back();

@@ -17,7 +17,7 @@ use crate::random::Random;
 /// Opens the caches, as threads do that want the lock at the same time again and again.
 fn open_caches(medium: &Palloc) {
     for _ in 0..=1024 {
-        drop(medium.lock_taken());
+        drop(medium.lock_contended());
     }
     assert!(medium.heap.lock().unwrap().open_caches().is_some());
 }

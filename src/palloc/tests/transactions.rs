@@ -52,7 +52,7 @@ pub(super) fn random(heap: &mut Heap<MemMedium>, live: &[u64], random: &mut Rand
     }
 }
 
-/// The same as one of random operations.
+/// A random transaction, as one of random operations.
 pub(super) fn random_one(heap: &mut Heap<MemMedium>, before: &Blobs, random: &mut Random) -> (Operation, Option<u64>) {
     let live: Vec<u64> = before.keys().copied().collect();
     self::random(heap, &live, random);
