@@ -14,7 +14,7 @@
 #define DB "shared.db"
 #define LIVE DB ".live"
 
-enum { MOST_READERS = 254, NOBODY = 65534 };
+enum { MOST_READERS = 254, NOBODY = 65534, LIVE_SIZE = 16512 };
 
 /* A process that goes from step to step with this one. */
 struct other {
@@ -266,13 +266,15 @@ static void foreign_live_files(void)
         bytes[i] = (uint8_t)rng_next(&rng);
     remove_all();
     foreign_file("1-byte", "x", 1);
-    foreign_file("random-bytes-shorter", bytes, 4096);
-    foreign_file("random-bytes", bytes, 16640);
-    foreign_file("random-bytes-longer", bytes, sizeof bytes);
+    foreign_file("random-bytes", bytes, 4096);
+    foreign_file("random-bytes-a-little-shorter", bytes, LIVE_SIZE - 1);
+    foreign_file("random-bytes-a-little-longer", bytes, LIVE_SIZE + 1);
+    foreign_file("random-bytes-much-longer", bytes, sizeof bytes);
+    cut_file("its-length-with-random-bytes", bytes, LIVE_SIZE);
     memset(bytes, 0, sizeof bytes);
     cut_file("no-bytes", bytes, 0);
     cut_file("few-zeros", bytes, 100);
-    cut_file("zeros", bytes, 16640);
+    cut_file("zeros", bytes, LIVE_SIZE);
 
     TEST("FILE.live-of-a-writer-and-a-reader-that-died-does-no-harm");
     start(&writer, write_steps, NULL);
@@ -285,10 +287,11 @@ static void foreign_live_files(void)
     works();
 
     TEST("FILE.live-of-an-earlier-boot-does-no-harm");
-    CHECK(old.size > 0);
+    CHECK_EQ_U(old.size, LIVE_SIZE);
     file_write(LIVE, old.at, old.size);
     works();
     memcpy(bytes, old.at, old.size < sizeof bytes ? old.size : sizeof bytes);
+    memcpy(bytes + 24, &(uint64_t){MOST_READERS}, 8); /* so many slots were used: they are behind its end */
     cut_file("its-first-half", bytes, old.size / 2);
     cut_file("its-first-bytes", bytes, 8);
 
@@ -581,6 +584,9 @@ static void forks_and_execs(void)
     CHECK_EQ_I(palloc_get_readers(pt, &readers), 0);
     CHECK_EQ_U(readers.open, 0);
     CHECK_EQ_U(readers.reading, 0);
+    pfree(pt, palloc(pt, 4 << 20));
+    CHECK_EQ_I(palloc_sync(pt), 0);
+    CHECK_EQ_U(file_size(DB), pt->size); /* so nobody has the lock of a slot */
     go_on(&o);
     end(&o);
 
@@ -675,6 +681,7 @@ static void writers_that_die(void)
     CHECK_SOUND(DB);
 
     TEST("a-writer-closes-while-a-reader-is-in-a-section");
+    remove_all(); /* what it frees is not joined with a free block before it: links would be in its bytes */
     pt = writer_open();
     REQUIRE(pt != NULL);
     start(&section, read_section, NULL);
@@ -691,13 +698,18 @@ static void writers_that_die(void)
     palloc_close(pt);
     CHECK_SOUND(DB);
 
-    TEST("a-reader-without-a-writer-keeps-no-writer-out");
+    TEST("a-reader-whose-writer-has-closed-keeps-no-writer-out");
+    pt = writer_open();
     reader = reader_open_shared();
-    if (reader != NULL) {
-        pt = writer_open();
-        CHECK(pt != NULL);
-        palloc_close(pt);
-    }
+    CHECK(pt != NULL && reader != NULL && reads(reader));
+    palloc_close(pt);
+    CHECK(reader_open_shared() == NULL);
+    CHECK_ERRNO(ESTALE);
+    pt = writer_open();
+    CHECK(pt != NULL);
+    CHECK_EQ_I(palloc_read_begin(reader), -1);
+    CHECK_ERRNO(ESTALE);
+    palloc_close(pt);
     palloc_close(reader);
     CHECK_SOUND(DB);
 }
