@@ -10,6 +10,11 @@
 
 #include <dirent.h>
 #include <sys/wait.h>
+#if defined(__linux__)
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#endif
 
 #define DB "shared.db"
 #define LIVE DB ".live"
@@ -603,6 +608,124 @@ static void forks_and_execs(void)
     palloc_close(pt);
 }
 
+#if defined(__linux__)
+enum { NOT_PERMITTED = 77 };
+
+/* In memory that the processes share: what the reader in the container is and sees. */
+static struct inside {
+    pid_t pid, own_pid; /* as others see it, and as it sees itself */
+    struct palloc_readers readers;
+} *inside;
+
+/*
+ * As a container would: the directory is mounted at another path, in a namespace of mounts that nobody else sees, and the process that
+ * reads is number 1 of its own.
+ */
+static void read_in_container(void *user)
+{
+    struct palloc_t *pt;
+    const void *data;
+    uint64_t version;
+    pid_t pid;
+
+    (void)user;
+    if (unshare((geteuid() == 0 ? 0 : CLONE_NEWUSER) | CLONE_NEWNS | CLONE_NEWPID) != 0
+        || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 || mount(".", "elsewhere", NULL, MS_BIND, NULL) != 0)
+        _exit(NOT_PERMITTED);
+    pid = fork();
+    REQUIRE(pid >= 0);
+    if (pid > 0) {
+        __atomic_store_n(&inside->pid, pid, __ATOMIC_RELEASE);
+        waitpid(pid, NULL, 0);
+        _exit(tap_done());
+    }
+    alarm(tap_seconds(60));
+    REQUIRE(chdir("elsewhere") == 0);
+    inside->own_pid = getpid();
+    pt = reader_open_shared();
+    if (pt == NULL)
+        DIAG("%s", palloc_error());
+    REQUIRE(pt != NULL && palloc_read_begin(pt) == 0);
+    version = root_of(pt)->version;
+    data = palloc_data(pt, root_of(pt)->blob);
+    CHECK_EQ_I(palloc_get_readers(pt, &inside->readers), 0);
+    step_done();
+    CHECK_EQ_U(pattern_match(data, 70000 + version, SIZE), SIZE);
+    palloc_read_end(pt);
+    REQUIRE(palloc_read_begin(pt) == 0);
+    CHECK(root_of(pt)->version >= version + 1000);
+    CHECK_EQ_U(pattern_match(palloc_data(pt, root_of(pt)->blob), 70000 + root_of(pt)->version, SIZE), SIZE);
+    step_done();
+    step_done(); /* is killed there */
+}
+
+static void containers(void)
+{
+    struct palloc_readers readers;
+    struct palloc_t *pt;
+    struct other o;
+    uint64_t size;
+    pid_t pid;
+    int i, status;
+
+    TEST("a-reader-in-another-container-reads-and-has-the-pid-that-it-sees-itself");
+    remove_all();
+    inside = mmap(NULL, sizeof *inside, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(inside != MAP_FAILED && mkdir("elsewhere", 0777) == 0);
+    pt = writer_open();
+    REQUIRE(pt != NULL);
+    start(&o, read_in_container, NULL);
+    if (!has_done(&o)) {
+        CHECK(waitpid(o.pid, &status, 0) == o.pid && WIFEXITED(status));
+        if (WEXITSTATUS(status) == NOT_PERMITTED)
+            SKIP("can't make namespaces of mounts and processes");
+        else
+            CHECK_EQ_I(status, 0);
+        palloc_close(pt);
+        return;
+    }
+    CHECK_EQ_I(inside->own_pid, 1);
+    CHECK_EQ_U(inside->readers.open, 1);
+    CHECK_EQ_U(inside->readers.reading, 1);
+    CHECK_EQ_I(inside->readers.oldest_pid, 1);
+    CHECK_EQ_I(inside->readers.writer_pid, getpid());
+    CHECK_EQ_I(palloc_get_readers(pt, &readers), 0);
+    CHECK_EQ_U(readers.open, 1);
+    CHECK_EQ_U(readers.reading, 1);
+    CHECK_EQ_I(readers.oldest_pid, 1);
+    for (i = 0; i < 1000; i++)
+        replace(pt);
+    CHECK_EQ_I(palloc_get_readers(pt, &readers), 0);
+    CHECK(readers.held_bytes >= 1000 * SIZE);
+    go_on(&o);
+    REQUIRE(has_done(&o)); /* it has read both */
+
+    TEST("one-that-is-killed-there-holds-nothing-back");
+    for (i = 0; i < 1000; i++)
+        replace(pt);
+    go_on(&o);
+    REQUIRE(has_done(&o));
+    CHECK_EQ_I(palloc_get_readers(pt, &readers), 0);
+    CHECK_EQ_U(readers.reading, 1);
+    CHECK(readers.held_bytes >= 900 * SIZE);
+    while ((pid = __atomic_load_n(&inside->pid, __ATOMIC_ACQUIRE)) == 0)
+        usleep(1000);
+    CHECK(kill(pid, SIGKILL) == 0);
+    end(&o);
+    size = pt->size;
+    for (i = 0; i < 1000; i++)
+        replace(pt);
+    CHECK(pt->size <= size);
+    CHECK_EQ_I(palloc_get_readers(pt, &readers), 0);
+    CHECK_EQ_U(readers.open, 0);
+    CHECK(readers.held_bytes < 200 * SIZE);
+    palloc_close(pt);
+    CHECK_SOUND(DB);
+    CHECK(rmdir("elsewhere") == 0);
+    munmap(inside, sizeof *inside);
+}
+#endif
+
 static void second_writers(void)
 {
     struct palloc_t *pt, *reader, *other;
@@ -727,10 +850,49 @@ static void end_section(struct other *section)
     works();
 }
 
+/* Another file takes the name of FILE.live: a copy of it, one that is nobody's, or that of another medium in use. */
+static void replaced_live_files(void)
+{
+    static const char *const kinds[] = {"its-copy", "a-user's-file", "that-of-another-medium-in-use"};
+    struct other section;
+    struct palloc_t *pt, *other = NULL;
+    int kind, i;
+
+    for (kind = 0; kind < 3; kind++) {
+        TESTF("FILE.live-is-replaced-by-%s-while-in-use", kinds[kind]);
+        remove_all();
+        pt = writer_open();
+        REQUIRE(pt != NULL);
+        start(&section, read_section, NULL);
+        REQUIRE(has_done(&section));
+        if (kind == 2) {
+            other = palloc_init("other.db", PALLOC_DYNAMIC | PALLOC_SHARED);
+            REQUIRE(other != NULL);
+            CHECK(rename("other.db.live", LIVE) == 0);
+        } else {
+            file_copy(kind == 0 ? LIVE : DB, "new");
+            CHECK(rename("new", LIVE) == 0);
+        }
+        CHECK(reader_open_shared() == NULL); /* it is not the writer's */
+        CHECK_ERRNO(ESTALE);
+        for (i = 0; i < 1000; i++)
+            replace(pt);
+        go_on(&section);
+        CHECK(has_done(&section)); /* it has its bytes still */
+        palloc_close(pt);
+        go_on(&section);
+        end(&section);
+        palloc_close(other);
+        works();
+    }
+    unlink("other.db");
+}
+
 static void names(void)
 {
     struct palloc_t *again;
     struct other section, writer;
+    int i;
 
     TEST("FILE.live-is-removed-while-in-use");
     remove_all();
@@ -745,6 +907,21 @@ static void names(void)
     CHECK(has_done(&writer));
     kill_other(&writer);
     end_section(&section);
+
+    replaced_live_files();
+
+    TEST("who-cuts-FILE.live-ends-the-writer-and-the-medium-loses-nothing");
+    start(&writer, write_steps, NULL);
+    REQUIRE(has_done(&writer));
+    CHECK(truncate(LIVE, 0) == 0);
+    for (i = 0; i < 1000; i++) {
+        go_on(&writer);
+        if (!has_done(&writer)) /* a SIGBUS, when it begins an epoch */
+            break;
+    }
+    CHECK(i < 1000);
+    kill_other(&writer);
+    works();
 
     TEST("the-medium-is-renamed-while-in-use");
     start(&writer, write_steps, NULL);
@@ -947,6 +1124,9 @@ int main(void)
     PART(stopped_readers());
     PART(too_many_readers());
     PART(forks_and_execs());
+#if defined(__linux__)
+    PART(containers());
+#endif
     PART(second_writers());
     PART(writers_that_die());
     PART(names());

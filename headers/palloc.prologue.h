@@ -140,8 +140,10 @@
  *   Beside the medium there is a file with .live at the end of its name, while it is open and after a
  *   kill. It is made by the writer, which must be able to create files in the directory. Everybody who
  *   may read the medium may write to it: trust them. Who cuts it or the medium while others have it
- *   mapped ends them by a SIGBUS. Containers that share the directory share the
- *   medium. A medium that is opened by another hard link, or without its directory, has no readers.
+ *   mapped ends them by a SIGBUS. If it is removed or replaced, new readers are ESTALE, and the next
+ *   writer does not wait for sections. Containers that share the directory share the medium; numbers of
+ *   processes are those that each process sees of itself.
+ *   A medium that is opened by another hard link, or without its directory, has no readers.
  *   A reader may see what is not on the disk yet: use PALLOC_SYNC with transactions if that matters.
  *   Linux and Windows, on file systems of this machine; elsewhere ENOTSUP. On media of the original,
  *   blobs whose offset is no multiple of 8 can't be read.
