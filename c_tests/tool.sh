@@ -273,8 +273,11 @@ shared() {
     status 0 "$WORK/palloc" stat "$WORK/m.db" && grep -q " 45 blobs" "$WORK/out" &&
         grep -q " 1 readers have it open, 1 of them in a section" "$WORK/out" &&
         grep -q "the oldest section is that of process $pid\$" "$WORK/out" &&
-        { [ ! -r /proc/locks ] || grep -q "open for writing in process $writer\$" "$WORK/out"; } &&
+        grep -q "open for writing in process $writer\$" "$WORK/out" &&
+        { ! unshare -rpf --mount-proc true 2>/dev/null || { status 0 unshare -rpf --mount-proc "$WORK/palloc" stat "$WORK/m.db" &&
+            grep -q "open for writing in process $writer\$" "$WORK/out"; }; } &&
         status 0 "$WORK/palloc" stat --json "$WORK/m.db" && grep -q '"readers": {"open": 1, "reading": 1, ' "$WORK/out" &&
+        grep -q "\"process\": $writer, .*\"oldest_process\": $pid, " "$WORK/out" &&
         kill -9 "$pid" && { wait "$pid" || :; } &&
         status 0 "$WORK/palloc" stat --json "$WORK/m.db" && grep -q '"readers": {"open": 0, "reading": 0, ' "$WORK/out"
     result=$?

@@ -392,6 +392,8 @@ static int do_stat(const char *file)
         return TROUBLE;
     result = reader_walk(&r, count_block, &c);
     shared = r.pt == NULL && find_readers(file, &readers);
+    if (shared && r.by == 0) /* in another container, where the lock names nobody */
+        r.by = (long)readers.writer_pid;
     if (result == FINE && json) {
         stat_json(file, &r, &c, shared ? &readers : NULL);
     } else if (result == FINE) {
