@@ -5,8 +5,8 @@
  *   readers [DIRECTORY]     files are made there and removed: in a tmpfs (/dev/shm)
  *
  * sections   a read section with one look-up beside a transaction of LMDB with one: CPU time of the reader, in turns
- * churn      the writer frees and allocates while nobody has the medium open, or 1 or 16 processes have, idle or reading: CPU time of the
- *            writer
+ * churn      the writer frees and allocates while nobody has the medium open, or 1 or 16 processes have, idle or reading; or while they do
+ *            the same on a copy, to which nobody writes, and so only take processors and caches from the writer: CPU time of the writer
  * space      held back by a reader that sleeps in a section, after so many blobs were replaced
  */
 #include "bench.h"
@@ -25,21 +25,22 @@
 
 enum { BLOB = 100, ROUNDS = 5, MOST_READERS = 16, READER_PAUSE_NS = 100000 };
 
-static char file[PATH_MAX + 40];
+static char file[PATH_MAX + 40], copy[sizeof file + 8];
 
 static void remove_files(void)
 {
     char other[sizeof file + 8];
 
     unlink(file);
+    unlink(copy);
     snprintf(other, sizeof other, "%s-lock", file);
     unlink(other);
 }
 
 /* A medium with a table of the offsets of `count` blobs, whose first word is their number; the root has the table's offset. */
-static struct palloc_t *create(uint32_t flags, uint64_t count)
+static struct palloc_t *create(const char *path, uint32_t flags, uint64_t count)
 {
-    struct palloc_t *pt = palloc_init(file, PALLOC_DYNAMIC | flags);
+    struct palloc_t *pt = palloc_init(path, PALLOC_DYNAMIC | flags);
     uint64_t root = pt != NULL ? palloc_root(pt, 8) : 0, table = root != 0 ? palloc(pt, 8 * count) : 0;
 
     MUST(table != 0);
@@ -63,7 +64,7 @@ struct task {
 
 static void our_sections(const struct task *t, double *figures)
 {
-    struct palloc_t *writer = create(PALLOC_SHARED, t->count), *pt = palloc_init(file, PALLOC_READONLY | PALLOC_SHARED);
+    struct palloc_t *writer = create(file, PALLOC_SHARED, t->count), *pt = palloc_init(file, PALLOC_READONLY | PALLOC_SHARED);
     const uint64_t *root;
     double start;
 
@@ -195,10 +196,10 @@ struct readers {
 };
 
 /* A process that has read in a section, and then sleeps; or again and again reads 10 blobs in one, and then sleeps a little. */
-static void read_forever(uint64_t count, int is_idle)
+static void read_forever(const char *path, uint64_t count, int is_idle)
 {
     struct timespec wait = {0, READER_PAUSE_NS};
-    struct palloc_t *pt = palloc_init(file, PALLOC_READONLY | PALLOC_SHARED);
+    struct palloc_t *pt = palloc_init(path, PALLOC_READONLY | PALLOC_SHARED);
     const uint64_t *root;
 
     MUST(pt != NULL && palloc_read_begin(pt) == 0);
@@ -218,7 +219,8 @@ static void read_forever(uint64_t count, int is_idle)
     }
 }
 
-static void start_readers(struct palloc_t *pt, struct readers *r, int count, int are_idle, uint64_t blobs)
+/* They read `path`, which is open here as `pt`. */
+static void start_readers(const char *path, struct palloc_t *pt, struct readers *r, int count, int are_idle, uint64_t blobs)
 {
     struct palloc_readers now = {0};
 
@@ -228,7 +230,7 @@ static void start_readers(struct palloc_t *pt, struct readers *r, int count, int
         MUST(r->pids[i] >= 0);
         if (r->pids[i] == 0) {
             seed = (uint64_t)i;
-            read_forever(blobs, are_idle);
+            read_forever(path, blobs, are_idle);
             _exit(1);
         }
     }
@@ -260,23 +262,25 @@ static void replace(struct palloc_t *pt, uint64_t *table, uint64_t count)
 
 static const struct {
     const char *name;
-    int shares, readers, are_idle;
-} kinds[] = {{"not shared", 0, 0, 0}, {"no reader", 1, 0, 0},      {"1 idle reader", 1, 1, 1}, {"16 idle readers", 1, 16, 1},
-             {"1 reads", 1, 1, 0},    {"16 read", 1, 16, 0}};
+    int shares, readers, are_idle, of_copy;
+} kinds[] = {{"not shared", 0, 0, 0, 0},      {"no reader", 1, 0, 0, 0}, {"1 idle reader", 1, 1, 1, 0},  {"16 idle readers", 1, 16, 1, 0},
+             {"1 reads a copy", 1, 1, 0, 1}, {"1 reads", 1, 1, 0, 0},   {"16 read a copy", 1, 16, 0, 1}, {"16 read", 1, 16, 0, 0}};
 
-enum { KINDS = sizeof kinds / sizeof kinds[0] };
+enum { ONE_COPY = 4, ONE, ALL_COPY, ALL, KINDS };
 
 /* `which` of these kinds. */
 static void measure_churn(void *arg, double *figures)
 {
     const struct task *t = (const struct task *)arg;
-    struct palloc_t *pt = create(kinds[t->which].shares ? PALLOC_SHARED : 0, t->count);
+    struct palloc_t *pt = create(file, kinds[t->which].shares ? PALLOC_SHARED : 0, t->count), *other = NULL;
     uint64_t *table = (uint64_t *)palloc_data(pt, *(uint64_t *)palloc_data(pt, palloc_first(pt)));
     struct readers readers = {.count = 0};
     double start;
 
+    if (kinds[t->which].of_copy)
+        other = create(copy, PALLOC_SHARED, t->count);
     seed = 3;
-    start_readers(pt, &readers, kinds[t->which].readers, kinds[t->which].are_idle, t->count);
+    start_readers(other != NULL ? copy : file, other != NULL ? other : pt, &readers, kinds[t->which].readers, kinds[t->which].are_idle, t->count);
     for (int i = 0; i < t->sections / 4; i++)
         replace(pt, table, t->count);
     start = cpu_ns();
@@ -284,12 +288,15 @@ static void measure_churn(void *arg, double *figures)
         replace(pt, table, t->count);
     figures[0] = (cpu_ns() - start) / t->sections;
     stop_readers(&readers);
+    palloc_close(other);
     palloc_close(pt);
 }
 
 static void churn(void)
 {
     const int rounds = smoke() ? 1 : ROUNDS;
+    double costs[2][2];
+    int row = 0;
 
     printf("\n### readers: churn of the writer, ns\n\n| blobs   |");
     for (int which = 0; which < KINDS; which++)
@@ -313,7 +320,13 @@ static void churn(void)
         for (int which = 0; which < KINDS; which++)
             cell(median(all[which], rounds), alone, 1);
         printf("\n");
+        costs[row][0] = median(all[ONE], rounds) / median(all[ONE_COPY], rounds);
+        costs[row++][1] = median(all[ALL], rounds) / median(all[ALL_COPY], rounds);
     }
+    printf("\n### readers: the writer's churn beside readers, divided by that beside as many which read a copy\n\n"
+           "| blobs   | 1 reads | 16 read |\n| ------: | ------: | ------: |\n");
+    for (int i = 0; i < row; i++)
+        printf("| %7d | %7.2f | %7.2f |\n", i == 0 ? 1000 : 100000, costs[i][0], costs[i][1]);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------------- space */
@@ -321,7 +334,7 @@ static void churn(void)
 static void space(void)
 {
     const uint64_t count = 1000;
-    struct palloc_t *pt = create(PALLOC_SHARED, count);
+    struct palloc_t *pt = create(file, PALLOC_SHARED, count);
     uint64_t *table = (uint64_t *)palloc_data(pt, *(uint64_t *)palloc_data(pt, palloc_first(pt)));
     struct palloc_readers now = {0};
     pid_t reader = fork();
@@ -359,6 +372,7 @@ static void space(void)
 int main(int argc, char **argv)
 {
     snprintf(file, sizeof file, "%s/palloc_bench_readers.%d", argc > 1 ? argv[1] : "/dev/shm", (int)getpid());
+    snprintf(copy, sizeof copy, "%s-copy", file);
     setvbuf(stdout, NULL, _IOLBF, 0);
     sections();
     churn();
