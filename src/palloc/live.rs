@@ -26,8 +26,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use self::slots::{CLOSED, FIRST, NEVER, Refused};
 use super::error::{Error, Sharing};
 use super::format::{Extent, MIN_DATA, Marker, OVERHEAD, Start, WORD};
-use super::sabotage::{Rule, is_broken as is_left_out};
-use super::sync::{self, AtomicU64, Ordering};
+use super::sync::{AtomicU64, Ordering};
 use super::{Result, os, try_c_string};
 
 /// "PBALIVE" and the version of the layout.
@@ -192,9 +191,14 @@ pub struct Readers {
     pub writer_process: u64,
 }
 
-/// The name of FILE.live. `medium` is an absolute path without symbolic links.
-fn path_of(medium: &CStr) -> Result<CString> {
+/// The name of FILE.live for the medium in `file`: it lies beside the file that `path` leads to by symbolic links. Fails iff the file system
+/// may be that of another machine.
+fn path_beside(file: &File, path: &CStr) -> Result<CString> {
     const SUFFIX: &[u8] = b".live";
+    if !os::CAN_SHARE || os::is_remote(file) {
+        return Err(Sharing::Remote.into());
+    }
+    let medium = os::absolute_path(path)?;
     let mut path = Vec::new();
     path.try_reserve_exact(medium.count_bytes() + SUFFIX.len())?;
     path.extend_from_slice(medium.to_bytes());
@@ -231,10 +235,7 @@ impl Writer {
     /// may be that of another machine.
     pub fn new(file: &File, path: &CStr) -> Result<Writer> {
         const MAKING: &str = "make FILE.live for the live readers";
-        if !os::CAN_SHARE || os::is_remote(file) {
-            return Err(Sharing::Remote.into());
-        }
-        let path = path_of(&os::absolute_path(path)?)?;
+        let path = path_beside(file, path)?;
         let number = os::file_number(file).map_err(Error::system(MAKING))?;
         for _ in 0..TRIES {
             take_over(&path)?;
@@ -265,7 +266,7 @@ impl Writer {
     }
 
     /// From now on readers can open.
-    pub fn begin(&mut self) {
+    pub fn begin(&self) {
         self.live.shared().epoch.0.store(self.epoch, Ordering::Release);
     }
 
@@ -287,15 +288,17 @@ impl Writer {
         os::is_locked(&self.live.file, FIRST_READER, SLOTS as u64).unwrap_or(true)
     }
 
-    /// The length of the medium's file. Where that becomes shorter, before it does.
+    /// Makes the length of the medium's file known: when it has become longer, or before it becomes shorter.
     pub fn set_end(&self, end: u64) {
         self.live.shared().end.0.store(end, Ordering::Release);
     }
 
+    /// Makes the first blob known; 0 if there is no blob.
     pub fn set_first(&self, first: u64) {
         self.live.shared().first.store(first, Ordering::Release);
     }
 
+    /// Makes known how much is held back.
     pub fn set_held(&self, bytes: u64) {
         self.live.shared().held_bytes.store(bytes, Ordering::Relaxed);
     }
@@ -336,10 +339,10 @@ fn take_over(path: &CStr) -> Result<()> {
     let mut head = [0; size_of::<u64>()];
     let head = &mut head[..len.min(WORD) as usize];
     os::read_all(&old, head, 0).map_err(Error::system(OPENING))?;
+    // A power cut may leave its beginning, zeros, or anything in its length.
     let has_magic = MAGIC.to_ne_bytes().starts_with(head);
     let is_ours = has_magic || len == LEN as u64 || head.iter().all(|&byte| byte == 0);
-    let is_whole = has_magic && len >= LEN as u64;
-    if is_whole {
+    if has_magic && len >= LEN as u64 {
         if LiveFile::map(old)?.close() != NEVER {
             return Err(Sharing::InSection.into());
         }
@@ -361,11 +364,7 @@ pub struct Seat {
 impl Seat {
     /// Takes a slot beside the writer of the medium in `file`. Fails iff no process has that open with PALLOC_SHARED, or no slot is free.
     pub fn new(file: &File, path: &CStr) -> Result<Seat> {
-        if !os::CAN_SHARE || os::is_remote(file) {
-            return Err(Sharing::Remote.into());
-        }
-        let path = path_of(&os::absolute_path(path)?)?;
-        Seat::at(file, &path)?.ok_or(Sharing::NoWriter.into())
+        Seat::at(file, &path_beside(file, path)?)?.ok_or(Sharing::NoWriter.into())
     }
 
     /// None if there is no writer that shares.
@@ -405,21 +404,15 @@ impl Seat {
         Err(Sharing::TooManyReaders.into())
     }
 
-    /// For the calls of the program.
+    /// The read sections.
     pub fn sections(&self) -> Sections {
         let shared = NonNull::from(self.live.shared());
         Sections { shared, place: self.place, file: os::borrow(&self.live.file), last_look: AtomicU64::new(0) }
     }
 
+    /// The length of the medium's file. It is not cut as long as this exists.
     pub fn end(&self) -> u64 {
         self.live.shared().end.0.load(Ordering::Acquire)
-    }
-
-    /// The first blob, 0 if there is no blob. Fails iff no section is open.
-    pub fn first(&self) -> Result<u64> {
-        let shared = self.live.shared();
-        let is_open = slots::is_open(&shared.slots[self.place].pin);
-        if is_open { Ok(shared.first.load(Ordering::Acquire)) } else { Err(Sharing::NoSection.into()) }
     }
 
     pub fn readers(&self) -> Result<Readers> {

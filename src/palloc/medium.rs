@@ -191,8 +191,7 @@ pub struct FileMedium {
 enum Live {
     Nothing,
     Writer(Writer),
-    /// With what threads without the lock use, for those that have it.
-    Reader(Seat, Sections),
+    Reader(Seat),
 }
 
 impl FileMedium {
@@ -221,9 +220,7 @@ impl FileMedium {
     /// Opens the file for reading while another process writes it.
     pub fn open_beside_writer(path: &CStr) -> Result<FileMedium> {
         let mut medium = FileMedium::over(MappedFile::open_beside_writer(path)?, Flags::READONLY)?;
-        let seat = Seat::new(medium.file.file(), path)?;
-        let sections = seat.sections();
-        medium.live = Live::Reader(seat, sections);
+        medium.live = Live::Reader(Seat::new(medium.file.file(), path)?);
         medium.blobs_have_space = true; // the writer takes care of that
         medium.follow()?;
         Ok(medium)
@@ -238,17 +235,16 @@ impl FileMedium {
     }
 
     /// From now on readers can open.
-    pub fn begin_sharing(&mut self) {
-        let end = self.end();
-        if let Live::Writer(writer) = &mut self.live {
-            writer.set_end(end);
+    pub fn begin_sharing(&self) {
+        if let Some(writer) = self.writer() {
+            writer.set_end(self.end());
             writer.begin();
         }
     }
 
     /// The read sections of a reader, for threads without the lock.
     pub fn sections(&self) -> Option<Sections> {
-        if let Live::Reader(seat, _) = &self.live { Some(seat.sections()) } else { None }
+        if let Live::Reader(seat) = &self.live { Some(seat.sections()) } else { None }
     }
 
     /// Counts of the readers.
@@ -256,18 +252,23 @@ impl FileMedium {
         match &self.live {
             Live::Nothing => Err(Sharing::NotShared.into()),
             Live::Writer(writer) => writer.readers(),
-            Live::Reader(seat, _) => seat.readers(),
+            Live::Reader(seat) => seat.readers(),
         }
+    }
+
+    /// The writer's side of FILE.live.
+    fn writer(&self) -> Option<&Writer> {
+        if let Live::Writer(writer) = &self.live { Some(writer) } else { None }
     }
 
     /// Whether a reader is open, whose mapping the end must not leave behind.
     fn has_readers(&self) -> bool {
-        matches!(&self.live, Live::Writer(writer) if writer.has_readers()) && !is_broken(Rule::CutAlone)
+        self.writer().is_some_and(Writer::has_readers) && !is_broken(Rule::CutAlone)
     }
 
     /// Fails iff a reader is open. Else readers that open now know the new end.
     fn leave_end_to_readers(&self, end: u64) -> Result<()> {
-        let Live::Writer(writer) = &self.live else { return Ok(()) };
+        let Some(writer) = self.writer() else { return Ok(()) };
         if self.has_readers() {
             return Err(Error::Locked);
         }
@@ -340,12 +341,6 @@ impl FileMedium {
             return Ok(());
         }
         errno::unchanged_by(|| self.space.ensure(&self.file, range, bytes))
-    }
-
-    fn publish_end(&self) {
-        if let Live::Writer(writer) = &self.live {
-            writer.set_end(self.end());
-        }
     }
 
     fn pointer(&self, at: u64, len: u64) -> *mut u8 {
@@ -486,19 +481,17 @@ impl Medium for FileMedium {
     }
 
     fn set_end(&mut self, end: u64) -> Result<()> {
+        let mut moved = Ok(());
         if end > self.end() {
-            self.file.grow(end)?;
+            moved = self.file.grow(end);
         } else if end < self.end() {
             self.leave_end_to_readers(end)?;
-            let cut = self.file.cut(end);
-            if cut.is_ok() {
-                self.space.note_cut(end);
-            }
-            self.publish_end();
-            return cut;
+            moved = self.file.cut(end).inspect(|()| self.space.note_cut(end));
         }
-        self.publish_end();
-        Ok(())
+        if let Some(writer) = self.writer() {
+            writer.set_end(self.end());
+        }
+        moved
     }
 
     fn is_careful(&self) -> bool {
@@ -506,11 +499,11 @@ impl Medium for FileMedium {
     }
 
     fn is_shared(&self) -> bool {
-        matches!(self.live, Live::Writer(_))
+        self.writer().is_some()
     }
 
     fn epoch(&self) -> u64 {
-        if let Live::Writer(writer) = &self.live { writer.epoch() } else { 0 }
+        self.writer().map_or(0, Writer::epoch)
     }
 
     fn next_epoch(&mut self, thorough: bool) -> u64 {
@@ -526,34 +519,35 @@ impl Medium for FileMedium {
     }
 
     fn publish_first(&self, blob: u64) {
-        if let Live::Writer(writer) = &self.live {
+        if let Some(writer) = self.writer() {
             writer.set_first(blob);
         }
     }
 
     fn publish_held(&self, bytes: u64) {
-        if let Live::Writer(writer) = &self.live {
+        if let Some(writer) = self.writer() {
             writer.set_held(bytes);
         }
     }
 
     fn is_reader(&self) -> bool {
-        matches!(self.live, Live::Reader(..))
+        matches!(self.live, Live::Reader(_))
     }
 
     fn follow(&mut self) -> Result<()> {
-        if let Live::Reader(seat, _) = &self.live { self.file.follow(seat.end()) } else { Ok(()) }
+        if let Live::Reader(seat) = &self.live { self.file.follow(seat.end()) } else { Ok(()) }
     }
 
     fn first_for_reader(&self) -> Result<u64> {
-        if let Live::Reader(seat, _) = &self.live { seat.first() } else { Ok(0) }
+        let Live::Reader(seat) = &self.live else { return Ok(0) };
+        seat.sections().first().ok_or(Sharing::NoSection.into())
     }
 
     fn block_for_reader(&self, blob: u64) -> Option<Extent> {
-        let Live::Reader(_, sections) = &self.live else { return None };
+        let Live::Reader(seat) = &self.live else { return None };
         let base = NonNull::new(self.file.start())?;
         // SAFETY: the file is mapped up to its end there.
-        unsafe { sections.block(base, self.end(), blob) }
+        unsafe { seat.sections().block(base, self.end(), blob) }
     }
 
     #[inline]

@@ -14,9 +14,6 @@ pub mod slots;
 #[allow(dead_code)]
 mod stack;
 
-pub use super::is_left_out;
-pub use sabotage::Rule;
-
 pub mod sync {
     pub use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 

@@ -42,7 +42,7 @@ pub struct Held {
     has_ready: bool,
     /// The epoch of the last one that is not in the list.
     unlisted: Option<u64>,
-    /// How many were held since the last reclaim.
+    /// How many were held since the list got room for BATCH of them, in the last reclaim; BATCH if there was no memory for it.
     new: usize,
     /// Whether `using_reserves` has freed what it could.
     reclaimed: bool,
@@ -93,17 +93,16 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    /// Makes a held block a free one of the index: joins it with its free neighbours. Fails iff a barrier does. Precondition: the medium may be
-    /// stored to.
+    /// Makes a held block a free one of the index: joins it with its free neighbours. One whose marker was overwritten stays held: the next
+    /// open reports it. Fails iff a barrier does. Precondition: the medium may be stored to.
     pub(in crate::palloc) fn free_held(&mut self, block: Extent) -> Result<()> {
-        if self.medium.is_durable() {
-            match self.free_joined(block, &[]) {
-                Err(error) if self.failed_sync.is_some() => return Err(error),
-                Err(_) => self.enter_unjoined(block, &[]), // the start marker is free on the disk already
-                Ok(()) => {}
-            }
-        } else {
-            self.free_joined_if_possible(block, &[]);
+        if self.block(block.start, State::Held).ok() != Some(block) {
+            return Ok(());
+        }
+        match self.free_joined(block, &[]) {
+            Err(error) if self.failed_sync.is_some() => return Err(error),
+            Err(_) => self.enter_unjoined(block, &[]), // the start marker is free on the disk already
+            Ok(()) => {}
         }
         Ok(())
     }
@@ -124,10 +123,9 @@ impl<M: Medium> Heap<M> {
     #[inline(never)]
     fn hold_beside_readers(&mut self, blob: u64) -> bool {
         let start = Start::of_blob(blob);
-        // A reclaim makes system calls, and the list allocates memory: both may change errno, so `hold_for_readers` does them.
+        // A reclaim makes system calls and reserves memory: both may change errno, so `hold_for_readers` does it.
         let may_be = self.writable
             && self.held.new + 1 < BATCH
-            && self.held.list.len() < self.held.list.capacity()
             && start.offset() <= self.size() - WORD
             && start != self.held.first;
         if !may_be || self.medium.ensure_space(start.marker(), Bytes::Keep).is_err() {
@@ -138,7 +136,7 @@ impl<M: Medium> Heap<M> {
             return false;
         };
         self.medium.store_start(start, Marker::free(data_len));
-        self.note_held(Extent { start, data_len });
+        self.put_on_list(Extent { start, data_len });
         true
     }
 
@@ -166,7 +164,7 @@ impl<M: Medium> Heap<M> {
             self.medium.ensure_space(block.start.marker(), Bytes::Keep).ok()?;
             self.medium.ensure_space(block.data(), Bytes::Scratch).ok()?;
             self.held.ready.pop(block);
-            // One whose marker was overwritten stays held: the next open reports it.
+            // As `free_held`.
             if self.marker(block.start) == Marker::free(block.data_len) {
                 self.medium.store_start(block.start, Marker::live(block.data_len));
                 self.index.put_live(block.start);
@@ -206,15 +204,23 @@ impl<M: Medium> Heap<M> {
     }
 
     fn note_held(&mut self, block: Extent) {
+        if self.held.list.try_reserve(1).is_ok() {
+            self.put_on_list(block);
+        } else {
+            self.held.new += 1;
+            self.held.unlisted = Some(self.medium.epoch());
+        }
+    }
+
+    /// Precondition: the list has room.
+    #[inline]
+    fn put_on_list(&mut self, block: Extent) {
         let epoch = self.medium.epoch();
         let held = &mut self.held;
+        debug_assert!(held.list.len() < held.list.capacity(), "there is memory for it");
         held.new += 1;
-        if held.list.try_reserve(1).is_ok() {
-            held.list.push_back(HeldBlock { block, epoch });
-            held.bytes += block.data_len;
-        } else {
-            held.unlisted = Some(epoch);
-        }
+        held.bytes += block.data_len;
+        held.list.push_back(HeldBlock { block, epoch });
     }
 
     /// Begins an epoch, and frees the blocks that no reader can reach any more. `thorough`: asks whether the readers that hold some back
@@ -223,11 +229,16 @@ impl<M: Medium> Heap<M> {
         if self.held.is_empty() || !self.medium.is_shared() || !self.writable || self.may_store().is_err() {
             return;
         }
-        self.held.new = 0;
         self.end_epoch(|medium| medium.next_epoch(thorough));
+        self.begin_batch();
         if thorough {
             self.free_ready();
         }
+    }
+
+    /// Makes room in the list for the next batch. If there is no memory, each block that is held from now on ends a batch.
+    fn begin_batch(&mut self) {
+        self.held.new = if self.held.list.try_reserve(BATCH).is_ok() { 0 } else { BATCH };
     }
 
     /// Ends the epoch by `end`, which returns the oldest one that a reader pins. Frees the blocks that were held before that.
@@ -244,9 +255,7 @@ impl<M: Medium> Heap<M> {
             if self.held.has_ready && self.held.ready.push(held.block) {
                 continue;
             }
-            // One whose marker was overwritten stays: the next open reports it.
-            let is_sound = self.block(held.block.start, State::Held).is_ok_and(|block| block == held.block);
-            if is_sound && self.free_held(held.block).is_err() {
+            if self.free_held(held.block).is_err() {
                 break;
             }
         }
@@ -265,8 +274,7 @@ impl<M: Medium> Heap<M> {
     /// The ready blocks become free ones of the index.
     fn free_ready(&mut self) {
         while let Some(block) = self.held.ready.pop_any() {
-            let is_sound = self.block(block.start, State::Held).is_ok_and(|sound| sound == block);
-            if is_sound && self.free_held(block).is_err() {
+            if self.free_held(block).is_err() {
                 break;
             }
         }
@@ -334,6 +342,7 @@ impl<M: Medium> Heap<M> {
             }
         }
         self.held.has_ready = self.is_shared_without_sync() && self.held.ready.prepare().is_ok();
+        self.begin_batch();
         self.first()?; // fails where `publish_first` would keep an older one
         self.publish_first();
         Ok(())

@@ -18,8 +18,8 @@
 //! `epoch` is 0 once the writer has closed. A section that begins looks again after its fence, so whoever stored 0 and then looks at the
 //! slots, behind a fence, sees all that are still open. A new writer does that before it changes anything.
 
-use super::sync::{AtomicU64, Ordering, fence};
-use super::{Rule, is_left_out};
+use crate::palloc::sabotage::{Rule, is_broken};
+use crate::palloc::sync::{AtomicU64, Ordering, fence};
 
 /// The bits of a slot that count sections. The epoch is above them.
 const COUNT_BITS: u32 = 16;
@@ -61,10 +61,10 @@ pub fn enter(epoch: &AtomicU64, slot: &AtomicU64) -> Result<(), Refused> {
             Err(now) => before = now,
         }
     }
-    if !is_left_out(Rule::PinFence) {
+    if !is_broken(Rule::PinFence) {
         fence(Ordering::SeqCst);
     }
-    if epoch.load(Ordering::Acquire) == CLOSED && !is_left_out(Rule::PinRecheck) {
+    if epoch.load(Ordering::Acquire) == CLOSED && !is_broken(Rule::PinRecheck) {
         leave(slot);
         return Err(Refused::Closed);
     }
@@ -104,13 +104,13 @@ pub fn next<'a>(
     slots: impl Iterator<Item = &'a AtomicU64>,
     is_gone: impl FnMut(usize, u64) -> bool,
 ) -> u64 {
-    if is_left_out(Rule::EpochBeforeScan) {
+    if is_broken(Rule::EpochBeforeScan) {
         let oldest = oldest(slots, is_gone);
         epoch.store(to, Ordering::Release);
         return oldest;
     }
     epoch.store(to, Ordering::Release);
-    if !is_left_out(Rule::ReclaimFence) {
+    if !is_broken(Rule::ReclaimFence) {
         fence(Ordering::SeqCst);
     }
     oldest(slots, is_gone)
