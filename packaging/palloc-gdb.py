@@ -6,7 +6,7 @@
 import gdb
 import gdb.printing
 
-FLAGS = {1: "PALLOC_DYNAMIC", 2: "PALLOC_SYNC", 4: "PALLOC_READONLY", 8: "PALLOC_FORCE"}
+FLAGS = {1: "PALLOC_DYNAMIC", 2: "PALLOC_SYNC", 4: "PALLOC_READONLY", 8: "PALLOC_FORCE", 16: "PALLOC_SHARED"}
 
 
 def difference(end, start):

@@ -136,6 +136,30 @@ fn the_export_map_is_sorted() {
 
 /// palloc.hpp is written by hand: it calls each function of palloc.h and of the growing arena, or its head names it among those that have no
 /// name there.
+/// cbindgen copies numbers, so each flag is one in src/ffi/palloc.rs; const asserts there compare these with the engine's. Here those who name
+/// flags by hand.
+#[test]
+fn flags_are_the_same_everywhere() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let (header, gdb, python) =
+        (read("include/palloc.h"), read("packaging/palloc-gdb.py"), read("packaging/python/palloc.py"));
+    let mut flags = 0;
+    for line in header.lines().filter_map(|line| line.strip_prefix("#define PALLOC_")) {
+        let Some((name, Ok(value))) = line.split_once(' ').map(|(name, value)| (name, value.parse::<u32>())) else {
+            continue;
+        };
+        let (of_init, all) = (["DYNAMIC", "SYNC", "READONLY", "FORCE", "SHARED"], ["DEFAULT", "SNAPSHOT_CLONE"]);
+        if of_init.contains(&name) {
+            assert!(gdb.contains(&format!("{value}: \"PALLOC_{name}\"")), "packaging/palloc-gdb.py has no {name}");
+            flags += value;
+        } else if !all.contains(&name) {
+            continue;
+        }
+        assert!(python.contains(&format!("\n{name} = {value}\n")), "packaging/python/palloc.py has no {name}");
+    }
+    assert_eq!(flags, 31, "a new flag of palloc_init belongs into this test");
+}
+
 #[test]
 fn a_new_function_is_in_palloc_hpp_or_left_out_by_name() {
     let hpp = fs::read_to_string(root().join("include/palloc.hpp")).unwrap();

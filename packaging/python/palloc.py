@@ -24,19 +24,21 @@ The module needs the shared library: PALLOC_LIBRARY is its path, or else the sys
 """
 
 import collections
+import contextlib
 import ctypes
 import ctypes.util
 import os
 import sys
 import weakref
 
-__all__ = ["DEFAULT", "DYNAMIC", "SYNC", "READONLY", "FORCE", "SNAPSHOT_CLONE", "Block", "Medium", "Stat", "Transaction", "check", "version"]
+__all__ = ["DEFAULT", "DYNAMIC", "SYNC", "READONLY", "FORCE", "SHARED", "SNAPSHOT_CLONE", "Block", "Medium", "Stat", "Transaction", "check", "version"]
 
 DEFAULT = 0
 DYNAMIC = 1
 SYNC = 2
 READONLY = 4
 FORCE = 8
+SHARED = 16
 SNAPSHOT_CLONE = 32
 
 Stat = collections.namedtuple("Stat", "medium_size live_blobs live_bytes free_blocks free_bytes largest_free")
@@ -79,6 +81,8 @@ def _load():
         ("palloc_tx_store", integer, handle, offset, ctypes.c_char_p, size),
         ("palloc_commit", integer, handle),
         ("palloc_cancel", None, handle),
+        ("palloc_read_begin", integer, handle),
+        ("palloc_read_end", None, handle),
         ("palloc_check", ctypes.c_int64, path, _report_fn, ctypes.c_void_p),
         ("palloc_error", ctypes.c_char_p),
         ("palloc_version", ctypes.c_char_p),
@@ -245,6 +249,16 @@ class Medium:
 
         _by_errno(_c.palloc_walk, self._open(), _walk_fn(visit), None)
         return found
+
+    @contextlib.contextmanager
+    def section(self):
+        """palloc_read_begin, and at its end palloc_read_end: what a live reader reads in it does not change. Drop its views before it ends."""
+        _checked(_c.palloc_read_begin(self._open()) == 0)
+        try:
+            yield self
+        finally:
+            if self._handle:
+                _c.palloc_read_end(self._handle)
 
     def transaction(self):
         """palloc_begin."""

@@ -42,6 +42,25 @@ class Test(unittest.TestCase):
             self.fails(errno.EROFS, medium.alloc, 1)
         self.assertEqual(palloc.check(self.path), [])
 
+    def test_a_live_reader_reads_while_another_writes(self):
+        try:
+            writer = self.open(palloc.DYNAMIC | palloc.SHARED)
+        except OSError as error:
+            if error.errno == errno.ENOTSUP:
+                self.skipTest("no live readers on this system or file system")
+            raise
+        root = writer.root(8)
+        with self.open(palloc.SHARED | palloc.READONLY) as reader:
+            self.fails(errno.EINVAL, reader.data, root)
+            with reader.section():
+                self.assertEqual(bytes(reader.data(root)), bytes(16))
+            with writer.transaction() as change:
+                change.store(root, b"a change")
+            with reader.section():
+                self.assertEqual(bytes(reader.data(reader.root(8))[:8]), b"a change")
+            writer.close()
+            self.fails(errno.ESTALE, reader.section().__enter__)
+
     def test_a_medium_with_views_is_not_closed(self):
         medium = self.open()
         view = medium.data(medium.calloc(10))
