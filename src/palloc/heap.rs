@@ -598,6 +598,7 @@ impl<M: Medium> Heap<M> {
     /// As `publish`, for any word: an intent in an end marker.
     #[inline]
     fn publish_word(&mut self, at: u64, word: u64) -> Result<()> {
+        debug_assert!(self.writable && self.failed_sync.is_none(), "begin_change or may_store was called");
         if !self.medium.is_durable() {
             self.medium.store(at, word);
             return Ok(());

@@ -64,6 +64,7 @@ impl<M: Medium> Heap<M> {
         let fits = end_before >= end;
         let leaves_too_little = end_before > end && end_before - end <= SPLIT_ABOVE && !self.exact;
         if !fits || leaves_too_little {
+            debug_assert!(!self.keeping.is_open(), "caches are closed before growth: `would_grow` said so");
             if !self.exact {
                 self.may_flush()?;
             }
