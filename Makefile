@@ -27,7 +27,9 @@
 ## Variables: PREFIX (/usr/local), BINDIR, LIBDIR, INCLUDEDIR, MANDIR, DOCDIR (empty: no documents), DESTDIR; CARGO, CC, CXX, CPPFLAGS, CFLAGS, LDFLAGS,
 ## AR, LD, NM, OBJCOPY, INSTALL;
 ## CARGOFLAGS (--locked); TARGET, a Rust target triple, to cross-compile: set the tools too; build/TARGET takes the place of build.
-## O, a directory for all that is built, in place of build and target: the sources are only read, and may be on a read-only file system.
+## DEBUG=1: with debug information. TOOL_RPATH: the linker flags by which the tool finds the shared library.
+## O, a directory for what make, make install and make html build, in place of build and target: the sources are only read, and may be on a
+## read-only file system. Tests and benchmarks use build.
 
 CARGO      ?= cargo
 CFLAGS     ?= -O2 -g
@@ -41,10 +43,6 @@ BINDIR     ?= $(PREFIX)/bin
 LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 MANDIR     ?= $(PREFIX)/share/man
-DOCDIR     ?= $(PREFIX)/share/doc/$(NAME)
-
-# The libraries that a program linked with libpalloc.a needs besides libc. (Most systems of today have it in libc. The compiler adds libgcc itself.)
-LIBS       ?= $(if $(filter windows,$(system)),-lkernel32 -lntdll -luserenv -lws2_32 -ldbghelp,-lpthread -lm -ldl)
 
 # The products
 #
@@ -63,6 +61,12 @@ NAME    := $(PREFIX_SYMBOLS)palloc
 STATIC  := lib$(NAME).a
 SHARED  := $(if $(filter windows,$(system)),palloc.dll,lib$(NAME).so.$(VERSION))
 SONAME  := lib$(NAME).so.$(firstword $(subst ., ,$(VERSION)))
+
+DOCDIR  ?= $(PREFIX)/share/doc/$(NAME)
+
+# The libraries that a program linked with libpalloc.a needs besides libc. (Most systems of today have them in libc. The compiler adds libgcc
+# itself.) CMakeLists.txt, meson.build and c_tests/lib.sh have them too.
+LIBS    ?= $(if $(filter windows,$(system)),-lkernel32 -lntdll -luserenv -lws2_32 -ldbghelp,-lpthread -lm -ldl)
 
 # Each target and each prefix has a directory of its own. With a prefix, so do the headers and the map.
 BUILD   := $(or $(O),build)$(if $(TARGET),/$(TARGET))$(if $(PREFIX_SYMBOLS),/$(PREFIX_SYMBOLS))
@@ -141,6 +145,7 @@ $(INCLUDE): packaging/prefix.sh packaging/exports.sh packaging/libpalloc.map $(w
 endif
 
 # A program may have functions of these names itself.
+# (Without a prefix lib$(NAME).o is libpalloc.o.)
 $(BUILD)/lib$(NAME)-weak.o: $(BUILD)/lib$(NAME).o packaging/weak.sh
 	@sed 's/^/$(PREFIX_SYMBOLS)/' $(BUILD)/exports >$@.names
 	packaging/weak.sh $@.names $< $@
@@ -172,6 +177,7 @@ demo: all
 	$(CC) $(CFLAGS) -Iinclude examples_c/quickstart.c $(LDFLAGS) $(BUILD)/lib/libpalloc.a $(LIBS) -o build/demo/quickstart
 	@cd build/demo && for run in first second; do echo; echo "The $$run run:  ./quickstart"; ./quickstart || exit; done
 
+# What the scripts in c_tests, fuzz, benches and packaging use, and the makes that they call.
 export CARGO CC CXX CFLAGS LD LDFLAGS NM OBJCOPY LIBS TARGET CARGOFLAGS CARGO_TARGET_DIR DEBUG
 
 check:
@@ -206,6 +212,7 @@ bench: all
 bench-report: all
 	@benches/run.sh report
 
+# (a_new_function... compares with packaging/libpalloc.abi, which `make abi` writes after this.)
 headers:
 	UPDATE_HEADERS=1 $(CARGO) test $(CARGOFLAGS) --test headers --test man --test dependencies -- --skip a_new_function
 
@@ -228,7 +235,7 @@ dist:
 	@packaging/dist.sh "$(VERSION)"
 
 clean:
-	rm -rf build
+	rm -rf $(if $(O),"$(BUILD)/lib" "$(BUILD)/bin",build)
 	$(CARGO) clean --target-dir "$(CARGO_TARGET_DIR)"
 
 help:

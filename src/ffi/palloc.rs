@@ -370,8 +370,7 @@ unsafe fn with_locked<'a, T>(
     unsafe { with_lock(function, pt, failed, move |_: &'a Palloc| medium, f) }
 }
 
-/// Calls `f` with the medium, which `lock` locks. Calls it again when the caches are closed, and after each wait for the disk, until it does
-/// not fail with Busy. The functions around this one differ in `lock` only:
+/// Calls `f` with the medium, which `lock` locks, by `Palloc::call_locked`. The functions around this one differ in `lock` only:
 ///
 /// | function | caches of threads | lock |
 /// | --- | --- | --- |
@@ -389,14 +388,10 @@ unsafe fn with_lock<'a, T>(
     pt: *mut palloc_t,
     failed: T,
     lock: impl FnOnce(&'a Palloc) -> Locked<'a>,
-    mut f: impl FnMut(&mut Locked<'_>) -> engine::Result<T>,
+    f: impl FnMut(&mut Locked<'_>) -> engine::Result<T>,
 ) -> T {
     let call = |handle: &'a Handle| {
-        let mut medium = lock(&handle.medium);
-        let mut result = f(&mut medium);
-        if result.is_err() {
-            (medium, result) = handle.medium.again(medium, result, f);
-        }
+        let (medium, result) = handle.medium.call_locked(lock(&handle.medium), f);
         handle.update(&medium);
         result
     };

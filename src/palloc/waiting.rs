@@ -33,8 +33,7 @@ impl Palloc {
         heap
     }
 
-    /// Runs `call` on the locked medium; if that has to wait for the disk, again after that. Precondition: a `call` that returns an error has
-    /// changed nothing. src/ffi has its own `with`: change both.
+    /// Runs `call` on the medium, which it locks, as `call_locked` does.
     pub(crate) fn with<T>(&self, call: impl FnMut(&mut Locked<'_>) -> Result<T>) -> Result<T> {
         self.call(self.lock(), call)
     }
@@ -44,20 +43,28 @@ impl Palloc {
         self.call(self.lock_beside_caches(), call)
     }
 
-    fn call<'a, T>(&'a self, mut heap: Locked<'a>, mut call: impl FnMut(&mut Locked<'_>) -> Result<T>) -> Result<T> {
-        let mut result = call(&mut heap);
-        if result.is_err() {
-            (heap, result) = self.again(heap, result, call);
-        }
+    fn call<T>(&self, heap: Locked<'_>, call: impl FnMut(&mut Locked<'_>) -> Result<T>) -> Result<T> {
+        let (heap, result) = self.call_locked(heap, call);
         self.update_view(&heap);
         result
     }
 
-    /// The slow path: makes the call again if threads kept blocks, because these may be what it missed; and if it has to wait for the disk.
-    /// Returns the medium still locked.
+    /// Runs `call` on the locked medium. If that fails, runs it again after the caches of threads were closed, if they were open, and after
+    /// each wait for the disk. Returns the medium still locked. Precondition: a `call` that returns an error has changed nothing.
+    #[inline]
+    pub(crate) fn call_locked<'a, T>(
+        &'a self,
+        mut heap: Locked<'a>,
+        mut call: impl FnMut(&mut Locked<'_>) -> Result<T>,
+    ) -> (Locked<'a>, Result<T>) {
+        let result = call(&mut heap);
+        if result.is_err() { self.retry(heap, result, call) } else { (heap, result) }
+    }
+
+    /// The slow path of `call_locked`. Kept blocks may be what the call missed.
     #[cold]
     #[inline(never)]
-    pub(crate) fn again<'a, T>(
+    fn retry<'a, T>(
         &'a self,
         mut heap: Locked<'a>,
         mut result: Result<T>,

@@ -72,7 +72,7 @@ impl Name {
 ///
 /// While that thread forks, the program's handlers of pthread_atfork(3) run in it. They may call malloc, and malloc may be built on this
 /// library. So the forking thread may use the registry while it holds the lock.
-struct Shared {
+struct Global {
     registry: UnsafeCell<Registry>,
     lock: os::Lock,
     /// The number of the thread that is in fork(2) and holds the lock, or 0.
@@ -84,9 +84,9 @@ struct Shared {
 }
 
 // SAFETY: only the thread that holds the lock accesses the cells.
-unsafe impl Sync for Shared {}
+unsafe impl Sync for Global {}
 
-static SHARED: Shared = Shared {
+static GLOBAL: Global = Global {
     registry: UnsafeCell::new(Registry {
         reserved: IntervalMap::new(),
         committed: IntervalMap::new(),
@@ -110,28 +110,28 @@ impl Deref for Access {
     type Target = Registry;
 
     fn deref(&self) -> &Registry {
-        // SAFETY: this thread holds the lock. It has one Access at a time: code that runs under the lock does not call `registry`.
-        unsafe { &*SHARED.registry.get() }
+        // SAFETY: this thread holds the lock. It has one Access at a time: code that runs under the lock does not call `lock_registry`.
+        unsafe { &*GLOBAL.registry.get() }
     }
 }
 
 impl DerefMut for Access {
     fn deref_mut(&mut self) -> &mut Registry {
         // SAFETY: as in `deref`.
-        unsafe { &mut *SHARED.registry.get() }
+        unsafe { &mut *GLOBAL.registry.get() }
     }
 }
 
 /// Waits for the lock, and returns access to the registry. Precondition: this thread has no other Access.
-fn registry() -> Access {
+fn lock_registry() -> Access {
     if !FORK_HANDLED.load(Ordering::Acquire) {
         handle_fork();
     }
-    let forking = SHARED.forking.load(Ordering::Relaxed);
+    let forking = GLOBAL.forking.load(Ordering::Relaxed);
     if forking != 0 && forking == this_thread() {
         return Access { _held: None };
     }
-    Access { _held: Some(SHARED.lock.lock()) }
+    Access { _held: Some(GLOBAL.lock.lock()) }
 }
 
 /// Whether the handlers round fork(2) are installed.
@@ -164,28 +164,28 @@ fn this_thread() -> usize {
 
 /// Takes the lock for the fork, if this thread does not hold it yet.
 extern "C" fn before_fork() {
-    if SHARED.forking.load(Ordering::Relaxed) != this_thread() {
-        let held = SHARED.lock.lock();
-        SHARED.forking.store(this_thread(), Ordering::Relaxed);
+    if GLOBAL.forking.load(Ordering::Relaxed) != this_thread() {
+        let held = GLOBAL.lock.lock();
+        GLOBAL.forking.store(this_thread(), Ordering::Relaxed);
         // SAFETY: this thread holds the lock.
-        unsafe { *SHARED.held.get() = Some(held) };
+        unsafe { *GLOBAL.held.get() = Some(held) };
     }
-    SHARED.depth.fetch_add(1, Ordering::Relaxed);
+    GLOBAL.depth.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Undoes one `before_fork`. The last of them releases the lock.
 extern "C" fn after_fork_in_parent() {
-    if SHARED.depth.fetch_sub(1, Ordering::Relaxed) == 1 {
-        SHARED.forking.store(0, Ordering::Relaxed);
+    if GLOBAL.depth.fetch_sub(1, Ordering::Relaxed) == 1 {
+        GLOBAL.forking.store(0, Ordering::Relaxed);
         // SAFETY: this thread holds the lock, since `before_fork`.
-        let held = unsafe { (*SHARED.held.get()).take() };
+        let held = unsafe { (*GLOBAL.held.get()).take() };
         drop(held);
     }
 }
 
 /// As `after_fork_in_parent`; also clears the locked pages.
 extern "C" fn after_fork_in_child() {
-    registry().locked.clear(); // a child does not inherit mlock(2)
+    lock_registry().locked.clear(); // a child does not inherit mlock(2)
     after_fork_in_parent();
 }
 
@@ -269,7 +269,7 @@ impl Registry {
     ///
     /// # Safety
     /// Own range, in one reservation.
-    unsafe fn renew(&self, pages: Pages) -> os::Result<()> {
+    unsafe fn decommit_keeping_advice(&self, pages: Pages) -> os::Result<()> {
         // SAFETY: passed on to the caller.
         unsafe { os::decommit(pages.start, pages.size())? };
         if self.huge.is_empty() && self.named.is_empty() {
@@ -295,7 +295,7 @@ impl Registry {
             if gap_end > gap {
                 // SAFETY: nobody can rely on pages that are not committed; in one reservation.
                 unsafe {
-                    if self.renew(Pages { start: gap, end: gap_end }).is_err() {
+                    if self.decommit_keeping_advice(Pages { start: gap, end: gap_end }).is_err() {
                         let _best_effort = os::protect(gap, gap_end - gap, Protect::NoAccess);
                     }
                 }
@@ -315,7 +315,7 @@ impl Registry {
     ///
     /// # Safety
     /// Own range, in one reservation.
-    unsafe fn set(
+    unsafe fn set_protection(
         &mut self,
         pages: Pages,
         protect: Protect,
@@ -380,7 +380,7 @@ pub fn reserve(request: Request) -> Result<usize> {
     let space = Space { size: pages, align: align.max(page), guard };
     let start = os::reserve(&space, protect).map_err(|source| Error::CannotReserve { size: pages, source })?;
     let (first, end) = (start - guard, start + pages + guard);
-    let mut registry = registry();
+    let mut registry = lock_registry();
     if let Err(error) = registry.reserved.make_room() {
         // SAFETY: reserved above, and nobody knows of it.
         let _also_fails = unsafe { os::release(first, end - first) };
@@ -397,10 +397,10 @@ pub fn reserve(request: Request) -> Result<usize> {
 /// Own range.
 pub unsafe fn commit(address: usize, size: usize, protect: Protect) -> Result<()> {
     let pages = Pages::touched(address, size)?;
-    let mut registry = registry();
+    let mut registry = lock_registry();
     registry.owner(pages)?;
     // SAFETY: passed on to the caller; in one reservation.
-    unsafe { registry.set(pages, protect, "commit", os::commit) }
+    unsafe { registry.set_protection(pages, protect, "commit", os::commit) }
 }
 
 /// Changes the number of committed bytes at the start of a region from `before` to `after`. To grow, commits the pages between the two to
@@ -410,7 +410,7 @@ pub unsafe fn commit(address: usize, size: usize, protect: Protect) -> Result<()
 /// # Safety
 /// Own range, behind the first `after` bytes.
 pub unsafe fn set_committed(start: usize, size: usize, before: usize, after: usize) -> Result<()> {
-    let owner = registry().owner(Pages::touched(start, size)?)?;
+    let owner = lock_registry().owner(Pages::touched(start, size)?)?;
     if before.max(after) > size {
         return Err(Error::BeyondEnd { committed: before.max(after), size });
     }
@@ -435,12 +435,12 @@ pub unsafe fn set_committed(start: usize, size: usize, before: usize, after: usi
 /// Commits those of the pages that are not committed, to read and write, with one system call for each gap. Fails iff the pages are not in
 /// one reservation, or `Registry::set` fails; earlier gaps are committed then.
 pub fn commit_missing(pages: Pages) -> Result<()> {
-    let mut registry = registry();
+    let mut registry = lock_registry();
     registry.owner(pages)?;
     while let Some(start) = registry.committed.first_gap(pages.start, pages.end) {
         let end = registry.committed.at_or_after(start).map_or(pages.end, |run| run.start.min(pages.end));
         // SAFETY: nobody can rely on pages that are not committed; in one reservation.
-        unsafe { registry.set(Pages { start, end }, Protect::ReadWrite, "commit", os::commit)? };
+        unsafe { registry.set_protection(Pages { start, end }, Protect::ReadWrite, "commit", os::commit)? };
     }
     Ok(())
 }
@@ -452,7 +452,7 @@ pub fn commit_missing(pages: Pages) -> Result<()> {
 /// Own range.
 pub unsafe fn decommit(address: usize, size: usize) -> Result<()> {
     let pages = Pages::touched(address, size)?;
-    let mut registry = registry();
+    let mut registry = lock_registry();
     registry.owner(pages)?;
     let mut runs = registry.committed.runs(pages.start, pages.end);
     let Some(first) = runs.next() else { return Ok(()) };
@@ -464,7 +464,7 @@ pub unsafe fn decommit(address: usize, size: usize) -> Result<()> {
         registry.unlock_first(pages);
     }
     // SAFETY: passed on to the caller; in one reservation.
-    unsafe { registry.renew(pages) }.map_err(failed("decommit", pages))?;
+    unsafe { registry.decommit_keeping_advice(pages) }.map_err(failed("decommit", pages))?;
     registry.committed.assign(pages.start, pages.end, None);
     if any_locked {
         registry.locked.assign(pages.start, pages.end, None);
@@ -479,10 +479,10 @@ pub unsafe fn decommit(address: usize, size: usize) -> Result<()> {
 /// Own range.
 pub unsafe fn protect(address: usize, size: usize, protect: Protect) -> Result<()> {
     let pages = Pages::touched(address, size)?;
-    let mut registry = registry();
+    let mut registry = lock_registry();
     registry.check_access(pages, |_| true)?;
     // SAFETY: passed on to the caller; in one reservation.
-    unsafe { registry.set(pages, protect, "protect", os::protect) }
+    unsafe { registry.set_protection(pages, protect, "protect", os::protect) }
 }
 
 /// Protects committed pages as ExecuteRead if `executable` is set, and otherwise as ReadWrite. Fails iff `protect` does.
@@ -503,7 +503,7 @@ pub unsafe fn set_executable(address: usize, size: usize, executable: bool) -> R
 /// one reservation, the system refuses, or memory for the registry runs out.
 pub fn lock(address: usize, size: usize) -> Result<()> {
     let pages = Pages::touched(address, size)?;
-    let mut registry = registry();
+    let mut registry = lock_registry();
     registry.check_access(pages, |protect| protect != Protect::NoAccess)?;
     registry.locked.make_room()?;
     if let Err(error) = os::lock(pages.start, pages.size()) {
@@ -523,7 +523,7 @@ pub fn lock(address: usize, size: usize) -> Result<()> {
 /// the registry runs out.
 pub fn unlock(address: usize, size: usize) -> Result<()> {
     let pages = Pages::touched(address, size)?;
-    let mut registry = registry();
+    let mut registry = lock_registry();
     registry.owner(pages)?;
     if let Some(at) = registry.locked.first_gap(pages.start, pages.end) {
         return Err(Error::NotLocked(at));
@@ -541,7 +541,7 @@ pub fn unlock(address: usize, size: usize) -> Result<()> {
 /// Own range.
 pub unsafe fn release(start: usize, size: usize) -> Result<()> {
     let pages = Pages::touched(start, size)?;
-    let mut registry = registry();
+    let mut registry = lock_registry();
     let run = registry.reserved.at(start).filter(|run| run.value.start == start).ok_or(Error::NotAStart(start))?;
     let reserved = run.end - run.value.guard - start;
     if pages.size() != reserved {
@@ -572,7 +572,7 @@ pub unsafe fn reset(address: usize, size: usize) -> Result<()> {
     let pages = Pages::touched(address, size)?;
     for start in (pages.start..pages.end).step_by(RESET_AT_ONCE) {
         let slice = Pages { start, end: start.saturating_add(RESET_AT_ONCE).min(pages.end) };
-        let registry = registry();
+        let registry = lock_registry();
         // The first round checks all pages before it resets any. Each round checks again, because another thread may have had the lock.
         let checked = Pages { start, end: pages.end };
         registry.check_access(checked, |_| true)?;
@@ -597,10 +597,10 @@ const RESET_AT_ONCE: usize = 64 << 20;
 /// The pages stay committed, and as accessible as they are, during the call.
 pub unsafe fn prefault(address: usize, size: usize) -> Result<()> {
     let pages = Pages::touched(address, size)?;
-    registry().check_access(pages, Protect::reads)?;
+    lock_registry().check_access(pages, Protect::reads)?;
     let mut start = pages.start;
     while start < pages.end {
-        let run = registry().committed.runs(start, pages.end).next().ok_or(Error::NotCommitted(start))?;
+        let run = lock_registry().committed.runs(start, pages.end).next().ok_or(Error::NotCommitted(start))?;
         let run_pages = Pages { start, end: run.end };
         if !os::populate(start, run_pages.size(), run.value.writes()).map_err(failed("prefault", run_pages))? {
             // SAFETY: passed on to the caller.
@@ -634,7 +634,7 @@ unsafe fn touch(pages: Pages, write: bool) {
 /// pages or refuses, or memory for the registry runs out.
 pub fn advise_huge(address: usize, size: usize) -> Result<()> {
     let pages = Pages::touched(address, size)?;
-    let mut registry = registry();
+    let mut registry = lock_registry();
     registry.owner(pages)?;
     registry.huge.make_room()?;
     if !os::advise_huge(pages.start, pages.size()).map_err(failed("advise huge pages for", pages))? {
@@ -649,7 +649,7 @@ pub fn advise_huge(address: usize, size: usize) -> Result<()> {
 pub fn set_name(address: usize, size: usize, name: Option<&CStr>) -> Result<()> {
     let pages = Pages::touched(address, size)?;
     let named = name.map(Name::new).transpose()?;
-    let mut registry = registry();
+    let mut registry = lock_registry();
     registry.owner(pages)?;
     registry.named.make_room()?;
     os::set_name(pages.start, pages.size(), name);
@@ -660,13 +660,13 @@ pub fn set_name(address: usize, size: usize, name: Option<&CStr>) -> Result<()> 
 /// Fails iff the range is empty, or `Registry::check_access` fails for the pages that it touches.
 pub fn check_access(address: usize, size: usize, good: fn(Protect) -> bool) -> Result<()> {
     let pages = Pages::touched(address, size)?;
-    registry().check_access(pages, good)
+    lock_registry().check_access(pages, good)
 }
 
 /// Fails iff the range is empty, or the pages that it touches are not in one reservation.
 pub fn check_owner(address: usize, size: usize) -> Result<()> {
     let pages = Pages::touched(address, size)?;
-    registry().owner(pages).map(drop)
+    lock_registry().owner(pages).map(drop)
 }
 
 /// The registry's description of an address.
@@ -705,7 +705,7 @@ pub fn query(range: Pages, mut visit: impl FnMut(RangeInfo) -> bool) -> Result<(
     let mut mappings = os::Mappings::new();
     let mut start = range.start;
     while start < range.end {
-        let known = registry().state_at(start);
+        let known = lock_registry().state_at(start);
         let mut info = match known {
             Known::Ours(info) => info,
             Known::Foreign(end) => {

@@ -643,7 +643,8 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    /// Commits with the lock. On failure nothing is done, and the transaction goes on.
+    /// Commits with the lock, all the time. On failure nothing is done, and the transaction goes on. On a durable medium threads commit in
+    /// groups instead (`Palloc::lead`), which do these steps, and flush between them without the lock; there only tests use this.
     pub fn tx_commit(&mut self, changes: &mut Changes) -> Result<()> {
         self.commit_check(changes, |_| false)?;
         let step = self.commit_prepare(&[changes]);
