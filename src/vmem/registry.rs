@@ -391,7 +391,7 @@ pub fn reserve(request: Request) -> Result<usize> {
 }
 
 /// Commits the pages that the range touches. Pages that are committed already change their protection. Fails iff the range is empty or not
-/// in one reservation, or `Registry::set` fails.
+/// in one reservation, or `Registry::set_protection` fails.
 ///
 /// # Safety
 /// Own range.
@@ -433,7 +433,7 @@ pub unsafe fn set_committed(start: usize, size: usize, before: usize, after: usi
 }
 
 /// Commits those of the pages that are not committed, to read and write, with one system call for each gap. Fails iff the pages are not in
-/// one reservation, or `Registry::set` fails; earlier gaps are committed then.
+/// one reservation, or `Registry::set_protection` fails; earlier gaps are committed then.
 pub fn commit_missing(pages: Pages) -> Result<()> {
     let mut registry = lock_registry();
     registry.owner(pages)?;
@@ -473,7 +473,7 @@ pub unsafe fn decommit(address: usize, size: usize) -> Result<()> {
 }
 
 /// Changes the protection of the pages that the range touches. Fails iff they are not all committed and in one reservation, or
-/// `Registry::set` fails.
+/// `Registry::set_protection` fails.
 ///
 /// # Safety
 /// Own range.
@@ -746,5 +746,34 @@ mod tests {
             let other = scope.spawn(this_thread).join().unwrap();
             assert!(other != 0 && other != own);
         });
+    }
+
+    /// Nothing of a reservation is in the registry once it is released, nor of a page's lock once it is decommitted: another reservation may
+    /// get the addresses. That of another test may at once, so there is a second try.
+    #[test]
+    fn what_is_released_leaves_nothing_behind() {
+        let page = page_size();
+        let is_known = |start: usize| {
+            let maps = lock_registry();
+            let pages = [maps.committed.at(start).is_some(), maps.locked.at(start).is_some()];
+            (pages, [maps.huge.at(start).is_some(), maps.named.at(start).is_some(), maps.reserved.at(start).is_some()])
+        };
+        let is_forgotten = |_| {
+            let start = reserve(Request { size: 4 * page, ..Request::default() }).unwrap();
+            // SAFETY: the range is this test's own.
+            unsafe { commit(start, 4 * page, Protect::ReadWrite).unwrap() };
+            let has_huge = advise_huge(start, 4 * page).is_ok();
+            set_name(start, 4 * page, Some(c"a name")).unwrap();
+            let can_lock = lock(start, 2 * page).is_ok();
+            assert_eq!(is_known(start), ([true, can_lock], [has_huge, true, true]));
+            // SAFETY: as above.
+            unsafe { decommit(start, page).unwrap() };
+            assert_eq!(is_known(start), ([false; 2], [has_huge, true, true]));
+            assert_eq!(is_known(start + page), ([true, can_lock], [has_huge, true, true]));
+            // SAFETY: as above.
+            unsafe { release(start, 4 * page).unwrap() };
+            (0..4).all(|i| is_known(start + i * page) == ([false; 2], [false; 3]))
+        };
+        assert!((0..20).any(is_forgotten));
     }
 }
