@@ -71,7 +71,7 @@ pub struct Heap<M> {
     /// Whose turn it is to wait for the disk.
     pub(super) turns: Turns,
     /// The caches of threads.
-    pub(super) keeping: Keeping,
+    pub(in crate::palloc) keeping: Keeping,
     /// The blocks that live readers may still read.
     pub(super) held: Held,
 }

@@ -340,3 +340,33 @@ fn zeros_are_closed_caches() {
     // SAFETY: as above.
     unsafe { Caches::drop(zeros) }
 }
+
+/// A thread that frees blobs and does nothing more does not keep them for ever: another one's calls wear the caches out.
+#[test]
+fn no_block_stays_in_the_cache_of_an_idle_thread() {
+    let directory = tempfile::tempdir().unwrap();
+    let medium = Palloc::open(directory.path().join("idle.db"), Flags::DYNAMIC).unwrap();
+    let blobs: Vec<u64> = (0..20).map(|_| medium.alloc(100).unwrap()).collect();
+    open_caches(&medium);
+    std::thread::scope(|scope| {
+        let idle = || assert!(blobs[..10].iter().all(|&blob| medium.free_unlocked(blob)));
+        scope.spawn(idle).join().unwrap();
+    });
+    let kept = || medium.heap.lock().unwrap().index.blocks().count();
+    let (before, mut calls) = (kept(), 0);
+    // The blocks that this thread uses are others. When the caches are closed, those ten become free blocks, which are joined.
+    while kept_is_open(&medium) {
+        for _ in 0..1000 {
+            let blob = medium.alloc(200).unwrap();
+            medium.free(blob).unwrap();
+        }
+        calls += 2000;
+        assert!(calls < 3 << 20, "the caches are still open after {calls} calls");
+    }
+    assert!(calls > 1 << 19, "{calls} calls");
+    assert!(kept() < before, "the blocks are free, and joined");
+}
+
+fn kept_is_open(medium: &Palloc) -> bool {
+    medium.heap.lock().unwrap().keeping.is_open()
+}
