@@ -92,7 +92,7 @@
  *   No function may be called in a signal handler. Nor may exit(3), if a function registered by
  *   atexit(3) closes a medium: it would wait forever for the call that the signal interrupted. Set
  *   a flag, or call _exit(2): a kill loses nothing.
- *   A thread with 16 KiB of stack can call every function.
+ *   A thread with 16 KiB of stack can call every function (24 KiB on s390x).
  *
  * Crashes
  *

@@ -45,7 +45,7 @@
  * another thread was in a call at the fork. The other process must not. A child may always use
  * media that it opens itself: fork waits for a palloc_open or palloc_init of another thread.
  *
- * A thread with 16 KiB of stack can call every function.
+ * A thread with 16 KiB of stack can call every function (24 KiB on s390x).
  *
  * The functions have the names of those of palloc.h, with other parameters: macros at the end of
  * this file map the names. So a source file can include only one of the two headers. A program may
