@@ -11,6 +11,8 @@
 
 static long until_failure = -1; /* how many calls succeed before one fails; below 0: none fails */
 static int was_munmap;
+static int no_mmap;             /* mmap fails from now on */
+static long refused;            /* so often it did */
 
 static int fails_now(int is_munmap)
 {
@@ -24,6 +26,11 @@ static int fails_now(int is_munmap)
 /* These stand before those of the C library, for the library under test too. */
 void *mmap(void *at, size_t size, int protect, int flags, int descriptor, off_t offset)
 {
+    if (no_mmap) {
+        refused++;
+        errno = ENOMEM;
+        return MAP_FAILED;
+    }
 #ifdef SYS_mmap2
     return fails_now(0) ? MAP_FAILED : (void *)syscall(SYS_mmap2, at, size, protect, flags, descriptor, offset >> 12);
 #elif defined(__s390x__)
@@ -141,6 +148,36 @@ static long run(long fail_at)
     return calls;
 }
 
+static int protect_of(void *at)
+{
+    VMemRangeInfo info = {0};
+
+    return vmem_query_range_info(at, page, &info, 1) == 1 ? (int)info.protect : -1;
+}
+
+/* Splits a run of the registry with each call, while it can't have more memory. */
+static void full_registry(void)
+{
+    enum { PAGES = 20000 };
+    unsigned char *p = vmem_reserve(PAGES * page);
+    size_t i = 0, room = 0, again;
+
+    TEST("a-registry-that-cannot-grow-is-used-up-and-then-the-call-fails-and-changes-nothing");
+    REQUIRE(p != NULL && vmem_commit(p, PAGES * page));
+    no_mmap = 1;
+    for (; i + 1 < PAGES && vmem_protect(p + i * page, page, VMemProtect_Read); i += 2)
+        room += refused > 0;
+    CHECK(refused > 0 && i + 1 < PAGES);
+    CHECK(room >= 20);
+    CHECK(strstr(vmem_get_error_message(), strerror(ENOMEM)) != NULL);
+    CHECK(protect_of(p + i * page) == VMemProtect_ReadWrite);
+    CHECK(i < 2 || protect_of(p + (i - 2) * page) == VMemProtect_Read);
+    no_mmap = 0;
+    for (again = i; again + 1 < i + 2000; again += 2)
+        REQUIRE(vmem_protect(p + again * page, page, VMemProtect_Read));
+    CHECK_DOES(vmem_release(p, PAGES * page));
+}
+
 static long long vm_size(void)
 {
     return proc_number("/proc/self/status", "VmSize:");
@@ -179,6 +216,8 @@ int main(void)
     CHECK_EQ_U(wrong, 0);
     /* Advice and commits ahead of need may fail silently. And some calls are not made if an address happens to be aligned. */
     CHECK(failures >= (size_t)calls - 16);
+
+    full_registry();
 
     TEST("no-failure-loses-address-space");
     if (vm_size_is_ours())
