@@ -144,6 +144,7 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod buflib;
+mod crc;
 #[cfg(feature = "std")]
 mod errno;
 #[cfg(feature = "std")]

@@ -4,6 +4,7 @@
 //! A header is compared with its checksum and its slot, a free block with its other end. `free_tree` checks the links.
 
 use super::layout::*;
+use crate::crc::new_hasher;
 use core::{fmt, ptr};
 
 /// Damage: a word of the pool differs from the one that the library wrote, because a program wrote outside of its blocks.
@@ -128,19 +129,6 @@ fn crc(pool: Pool, start: usize, payload: usize) -> u32 {
         hasher.update(bytes);
         hasher.finalize()
     })
-}
-
-/// A copy of one hasher, because a new one asks for the features of the processor. That takes a third of the time of a header's crc.
-#[cfg(feature = "std")]
-#[inline(always)]
-fn new_hasher() -> crc32fast::Hasher {
-    static HASHER: std::sync::OnceLock<crc32fast::Hasher> = std::sync::OnceLock::new();
-    HASHER.get_or_init(crc32fast::Hasher::new).clone()
-}
-
-#[cfg(not(feature = "std"))]
-fn new_hasher() -> crc32fast::Hasher {
-    crc32fast::Hasher::new()
 }
 
 /// The length of the block at `start`, which is in front of `end`. Negative if the block is free.

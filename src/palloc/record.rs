@@ -21,6 +21,7 @@
 use super::format::{Extent, Intent, Start, WORD};
 use super::medium::Medium;
 use super::sabotage::{Rule, is_broken};
+use crate::crc::new_hasher;
 
 /// Offsets in tags and records have 48 bits: blocks that begin at this offset or behind take no part in transactions.
 pub const MAX_OFFSET: u64 = 1 << 48;
@@ -132,7 +133,7 @@ pub struct Writer {
 impl Writer {
     /// Begins the record with this sequence in the log whose block starts at `log`.
     pub fn new(log: Start, sequence: u64) -> Writer {
-        let mut crc = crc32fast::Hasher::new();
+        let mut crc = new_hasher();
         crc.update(&unit_bytes([log.offset(), sequence]));
         Writer { log, sequence, units: 0, crc }
     }
@@ -196,7 +197,7 @@ impl Record {
     }
 
     fn crc(&self, medium: &impl Medium) -> u32 {
-        let mut crc = crc32fast::Hasher::new();
+        let mut crc = new_hasher();
         crc.update(&unit_bytes([self.log.offset(), self.sequence]));
         let mut piece = [0; 1024];
         let (mut at, end) = (self.unit(0), self.unit(self.units));

@@ -162,6 +162,9 @@ impl Changes {
     /// Adds a new blob. Returns its offset. Returns None, unchanged, if it fits in no region, or the list of new blobs is full.
     #[inline]
     pub fn alloc(&mut self, requested: u64) -> Option<u64> {
+        if self.regions.is_empty() {
+            return None; // the first blob
+        }
         let rounded = round_up(requested)?;
         let recent = self.regions.len().saturating_sub(LOOK_BACK);
         let mut regions = self.regions[recent..].iter_mut().rev();
@@ -180,8 +183,7 @@ impl Changes {
         );
         if is_first {
             let Marker(marker) = Marker::live(data_len);
-            let mark = Change::Mark { block: block.start, marker };
-            self.record.extend_from_slice(&unit_bytes(mark.encode()));
+            self.push_units([Change::Mark { block: block.start, marker }.encode()]);
             self.unused_regions -= 1;
         }
         let new = NewBlob { block, is_first, data };
@@ -192,12 +194,13 @@ impl Changes {
         Some(block.blob())
     }
 
-    /// How many new blobs start at or before `at`. Nearly always it is in or behind the last one.
+    /// How many new blobs start at or before `at`. Often it is in or behind the last one, or before the first.
     #[inline]
     fn new_blobs_up_to(&self, at: u64) -> usize {
-        match self.new_blobs.last() {
-            Some(last) if at < last.block.blob() => self.new_blobs.partition_point(|new| new.block.blob() <= at),
-            _ => self.new_blobs.len(),
+        match &self.new_blobs[..] {
+            [.., last] if at >= last.block.blob() => self.new_blobs.len(),
+            [first, ..] if at < first.block.blob() => 0,
+            all => all.partition_point(|new| new.block.blob() <= at),
         }
     }
 
@@ -236,7 +239,7 @@ impl Changes {
         }
         self.more_frees -= 1;
         self.frees.insert(place, block);
-        self.record.extend_from_slice(&unit_bytes(Change::Free { block: block.start }.encode()));
+        self.push_units([Change::Free { block: block.start }.encode()]);
         true
     }
 
@@ -277,14 +280,14 @@ impl Changes {
         let block = block.start;
         // The usual case: a word, which may be an offset.
         if let Ok(word) = bytes.try_into() {
-            self.record.extend_from_slice(&unit_bytes(Change::Store { block, at, len: WORD as u16 }.encode()));
-            self.record.extend_from_slice(&unit_bytes([u64::from_be_bytes(word), 0]));
+            let store = Change::Store { block, at, len: WORD as u16 };
+            self.push_units([store.encode(), [u64::from_be_bytes(word), 0]]);
             return true;
         }
         let mut at = at;
         for part in bytes.chunks(MAX_STORE) {
             let store = Change::Store { block, at, len: part.len() as u16 };
-            self.record.extend_from_slice(&unit_bytes(store.encode()));
+            self.push_units([store.encode()]);
             self.record.extend_from_slice(part);
             self.record.resize(self.record.len().next_multiple_of(UNIT as usize), 0);
             at += part.len() as u64;
@@ -296,6 +299,12 @@ impl Changes {
     #[inline]
     pub fn last_stored(&self, at: u64, len: u64) -> Option<Extent> {
         self.stored.last().copied().filter(|&last| is_inside(last, at, len))
+    }
+
+    /// Appends units to the record.
+    #[inline]
+    fn push_units<const N: usize>(&mut self, units: [[u64; 2]; N]) {
+        self.record.extend_from_slice(units.map(unit_bytes).as_flattened());
     }
 
     /// Whether its record can have so many more units without a larger log.
@@ -329,12 +338,13 @@ impl Changes {
         self.place_of_free(block).is_ok()
     }
 
-    /// Where a block is in `frees`, or where it would be: often it would be the last one.
+    /// Where a block is in `frees`, or where it would be: often it would be the last or the first one.
     #[inline]
     fn place_of_free(&self, block: Start) -> std::result::Result<usize, usize> {
-        match self.frees.last() {
-            Some(last) if last.start >= block => self.frees.binary_search_by_key(&block, |free| free.start),
-            _ => Err(self.frees.len()),
+        match &self.frees[..] {
+            [.., last] if block > last.start => Err(self.frees.len()),
+            [first, ..] if block < first.start => Err(0),
+            all => all.binary_search_by_key(&block, |free| free.start),
         }
     }
 
@@ -777,11 +787,13 @@ impl<M: Medium> Heap<M> {
         if self.tx.outstanding.is_some() {
             self.note_record_taken_back();
         }
-        for (change, bytes) in group.iter().flat_map(|changes| changes.changes()) {
-            match change {
-                Change::Mark { block, marker } => self.medium.store_start(block, Marker(marker)),
-                Change::Store { at, len, .. } => put(&mut self.medium, at, &bytes[..len as usize]),
-                Change::Free { .. } => {} // below: those side by side at once
+        for changes in group {
+            for (change, bytes) in changes.changes() {
+                match change {
+                    Change::Mark { block, marker } => self.medium.store_start(block, Marker(marker)),
+                    Change::Store { at, len, .. } => put(&mut self.medium, at, &bytes[..len as usize]),
+                    Change::Free { .. } => {} // below: those side by side at once
+                }
             }
         }
         for changes in group {
