@@ -3,7 +3,7 @@
 
 use super::block::{Any, Block, Extent, Fault, Result, any_at, block_at, block_of, free_at, free_before, walk};
 use super::compact::{FRONT, compact_and_shrink, saturate};
-use super::free_tree::{Change, Plan};
+use super::free_tree::{Change, Edit};
 use super::layout::*;
 use super::{compact, handles};
 
@@ -140,9 +140,9 @@ fn alloc_words(ctx: &Context, request: Request<'_>, words: usize) -> core::resul
 
 fn place(ctx: &Context, request: Request<'_>, words: usize, handle: usize) -> core::result::Result<usize, Error> {
     loop {
-        let mut plan = Plan::new(ctx);
-        if let Some(place) = find_place(ctx, &mut plan, request, words)? {
-            put(ctx, &mut plan, request, words, handle, place)?;
+        let mut edit = Edit::new(ctx);
+        if let Some(place) = find_place(ctx, &mut edit, request, words)? {
+            put(ctx, &mut edit, request, words, handle, place)?;
             return Ok(handle);
         }
         if !compact_and_shrink(ctx, FRONT | saturate(words))? {
@@ -152,7 +152,7 @@ fn place(ctx: &Context, request: Request<'_>, words: usize, handle: usize) -> co
 }
 
 /// First fit by address, the end space last.
-fn find_place(ctx: &Context, plan: &mut Plan<'_>, request: Request<'_>, words: usize) -> Result<Option<Place>> {
+fn find_place(ctx: &Context, edit: &mut Edit<'_>, request: Request<'_>, words: usize) -> Result<Option<Place>> {
     let pool = ctx.pool();
     let align = 1usize << request.align;
     let header = HEADER + request.name_words();
@@ -160,15 +160,15 @@ fn find_place(ctx: &Context, plan: &mut Plan<'_>, request: Request<'_>, words: u
     let pad = |start: usize| (pool.address(start + header) / W).wrapping_neg() % align;
     // A free block of so many words will do, wherever it starts.
     let ample = words.saturating_add(align - 1);
-    debug_assert!(!ctx.can_be_searched() || plan.first_fit(ample) == slow_first_fit(ctx, ample));
-    if let Some(Extent { start, len }) = plan.first_fit(ample)? {
+    debug_assert!(!ctx.can_be_searched() || edit.first_fit(ample) == slow_first_fit(ctx, ample));
+    if let Some(Extent { start, len }) = edit.first_fit(ample)? {
         return Ok(Some(Place { start, pad: pad(start), free: Some(len) }));
     }
     let (start, room) = (ctx.end(), ctx.end_space());
     if words.checked_add(pad(start)).is_some_and(|need| need <= room) {
         return Ok(Some(Place { start, pad: pad(start), free: None }));
     }
-    if align > 1 && plan.first_fit(words)?.is_some() {
+    if align > 1 && edit.first_fit(words)?.is_some() {
         // Some shorter one may happen to start at the right place.
         let mut start = 0;
         while start < ctx.end() {
@@ -185,7 +185,7 @@ fn find_place(ctx: &Context, plan: &mut Plan<'_>, request: Request<'_>, words: u
     Ok(None)
 }
 
-/// The result that `Plan::first_fit` must have, found by a walk. For debug builds.
+/// The result that `Edit::first_fit` must have, found by a walk. For debug builds.
 fn slow_first_fit(ctx: &Context, words: usize) -> Result<Option<Extent>> {
     let mut found = None;
     walk(ctx, |start, block| {
@@ -205,7 +205,7 @@ fn slow_first_fit(ctx: &Context, words: usize) -> Result<Option<Extent>> {
 /// ```
 fn put(
     ctx: &Context,
-    plan: &mut Plan<'_>,
+    edit: &mut Edit<'_>,
     request: Request<'_>,
     words: usize,
     handle: usize,
@@ -219,16 +219,14 @@ fn put(
             let rest = len - pad - words;
             let back = (rest > 0).then_some(Extent { start: start + pad + words, len: rest });
             let mut next = if rest < NODE { Some(block_at(ctx, pool, start + len)?) } else { None };
-            plan.change(Change { old: Some(Extent { start, len }), new: back })?;
-            plan.change(Change { old: None, new: front })?;
-            plan.carry_out();
+            edit.change(Change { old: Some(Extent { start, len }), new: back })?;
+            edit.change(Change { old: None, new: front })?;
             if let Some(next) = &mut next {
                 next.set_prev(pool, rest);
             }
         }
         None => {
-            plan.change(Change { old: None, new: front })?;
-            plan.carry_out();
+            edit.change(Change { old: None, new: front })?;
             ctx.set_end(start + pad + words);
         }
     }
@@ -295,20 +293,18 @@ pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Erro
     }
     let pool = ctx.pool();
     let Some(block) = block_of(ctx, pool, handle)? else { return Ok(handle) };
-    let mut plan = Plan::new(ctx);
+    let mut edit = Edit::new(ctx);
     let before = free_before(ctx, pool, &block)?;
     let start = before.map_or(block.start, |before| before.start);
     let joined = match after(ctx, pool, block.end())? {
         After::EndSpace => {
-            plan.change(Change { old: before, new: None })?;
-            plan.carry_out();
+            edit.change(Change { old: before, new: None })?;
             ctx.set_end(start);
             Extent { start, len: block.end() - start }
         }
         After::Used(mut next) => {
             let joined = Extent { start, len: block.end() - start };
-            plan.change(Change { old: before, new: Some(joined) })?;
-            plan.carry_out();
+            edit.change(Change { old: before, new: Some(joined) })?;
             next.set_prev(pool, joined.len);
             ctx.compact.set(false);
             joined
@@ -317,13 +313,12 @@ pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Erro
             let next = Some(Extent { start: block.end(), len });
             let joined = Extent { start, len: block.end() + len - start };
             if before.is_some_and(|before| before.len >= NODE) {
-                plan.change(Change { old: next, new: None })?;
-                plan.change(Change { old: before, new: Some(joined) })?;
+                edit.change(Change { old: next, new: None })?;
+                edit.change(Change { old: before, new: Some(joined) })?;
             } else {
-                plan.change(Change { old: before, new: None })?;
-                plan.change(Change { old: next, new: Some(joined) })?;
+                edit.change(Change { old: before, new: None })?;
+                edit.change(Change { old: next, new: Some(joined) })?;
             }
-            plan.carry_out();
             if let Some(mut behind) = behind {
                 behind.set_prev(pool, NODE);
             }
@@ -390,16 +385,18 @@ pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> R
             }
         }
     }
-    let mut plan = Plan::new(ctx);
-    plan.change(upper)?;
-    plan.change(lower)?;
+    let mut edit = Edit::new(ctx);
+    edit.change(upper)?;
+    edit.change(lower)?;
     // From here on nothing fails.
-    // The header goes to where the front of the payload was, before a free block is written over it.
     let joins_end = block.end() == ctx.end();
-    let header = block.payload - block.start;
-    pool.copy(block.start, block.start + front, header);
     if front > 0 {
+        // The header goes to where the front of the payload was, before a free block is written over it. So the changes are made again.
+        edit.undo();
+        pool.copy(block.start, block.start + front, block.payload - block.start);
         pool.set(block.start, 0); // this word may become payload, which must not look like a block
+        edit.change(upper)?;
+        edit.change(lower)?;
     }
     block.start += front;
     block.payload += front;
@@ -409,7 +406,6 @@ pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> R
     if let Some(free) = lower.new {
         block.flags.prev = free.len.min(NODE);
     }
-    plan.carry_out();
     for free in [upper, lower].into_iter().filter_map(|change| change.new) {
         skip_when_asking(ctx, free);
         ctx.changed_at(free.start);

@@ -31,8 +31,8 @@
 //! its depth. Only one block has both. So a damaged link leads to the same block as before, to nothing, or to a fault, and no walk runs in
 //! a circle.
 //!
-//! A change of the trees is first planned and then carried out. A [`Plan`] reads the pool and collects the words to write; this can fail,
-//! and then nothing has changed. [`Plan::carry_out`] writes the words; this cannot fail.
+//! An [`Edit`] changes the trees. It notes what each word was before it writes to it. If a change finds damage, the edit takes all its writes
+//! back, so nothing has changed.
 
 use super::block::{Extent, Fault, Result, free_at};
 use super::layout::*;
@@ -46,14 +46,14 @@ const LONGEST: usize = 3;
 const BITS: usize = usize::BITS as usize;
 /// The most nodes on a path: a root, and a node for each bit of an index below those of the section.
 const MAX_PATH: usize = 1 + BITS - W.trailing_zeros() as usize - SECTION_BITS;
-/// The most words that [`Plan::change`] writes, beside `longest` of the nodes on its paths. At most, it removes a node and inserts one. It
-/// sets 3 words of the leaf that is moved and of the new node, the links to both and to the old place of the leaf, and `longest` of
-/// 2 sections; it forgets a node; and it writes the length at both ends of a block. The removed node and the leaf are on a path, but
+/// The most words that [`Edit::change`] writes, beside `longest` of the nodes on its paths. At most, it removes a node and inserts one. It
+/// sets 4 words of the leaf that is moved and of the new node, the links to both and to the old place of the leaf, and `longest` of
+/// 2 sections; it forgets a node; and it writes the length at the end of a block. The removed node and the leaf are on a path, but
 /// their `longest` is not written. Debug builds count, and a test writes as many.
-const OTHER_WRITES: usize = 2 * 3 + 3 + 2 + 1 + 2 - 2;
-/// The most words that [`Plan::change`] writes.
+const OTHER_WRITES: usize = 2 * 4 + 3 + 2 + 1 + 1 - 2;
+/// The most words that [`Edit::change`] writes.
 const MAX_WRITES: usize = 2 * MAX_PATH + OTHER_WRITES;
-/// The most changes in one plan. Debug builds count.
+/// The most changes in one edit. Debug builds count.
 const MAX_CHANGES: usize = 2;
 
 const _: () = {
@@ -79,88 +79,99 @@ pub(crate) struct Change {
     pub new: Option<Extent>,
 }
 
-/// A word to write: to the pool, or to the context for a `place` behind the pool (see [`Plan::root_place`]).
+/// What a word was: of the pool, or of the context for a `place` behind the pool (see [`Edit::root_place`]).
 #[derive(Clone, Copy)]
-struct Write {
+struct Old {
     place: usize,
     value: usize,
 }
 
-/// A change of the trees that has not been made yet. All reads of a plan see the words that it will write.
-pub(crate) struct Plan<'a> {
+/// A change of the trees, of one or two blocks.
+pub(crate) struct Edit<'a> {
     ctx: &'a Context,
     pool: Pool,
-    /// No node starts here or behind.
-    limit: usize,
+    nodes: Nodes,
     /// The bits of a link that are the key. The seal has those above.
     key_mask: usize,
     /// The bits of a key that the trees branch by.
     tree_bits: usize,
-    /// The sum of the lengths of all free blocks, afterwards.
+    /// The sum of the lengths of all free blocks, as it was.
     free_words: usize,
     /// The nodes from a root down to the node in question, as they were before the change; empty after each change.
     path: Stack<Node, MAX_PATH>,
-    /// In the order in which they are made: a later one may be to the same place.
-    writes: Stack<Write, { MAX_WRITES * MAX_CHANGES }>,
-    /// Bit k is set if `writes` has a word of a node that starts at k, modulo the number of bits.
-    written: usize,
+    /// What the words that were written to had been, in this order.
+    old: Stack<Old, { MAX_WRITES * MAX_CHANGES }>,
     #[cfg(debug_assertions)]
     changes: usize,
 }
 
-impl<'a> Plan<'a> {
+impl<'a> Edit<'a> {
     #[inline(always)]
     pub fn new(ctx: &'a Context) -> Self {
-        Plan {
+        let pool = ctx.pool();
+        Edit {
             ctx,
-            pool: ctx.pool(),
-            limit: ctx.end().saturating_sub(NODE),
+            pool,
+            nodes: pool.nodes(ctx.end()),
             key_mask: (1 << ctx.key_bits.get()) - 1,
             tree_bits: ctx.tree_bits.get(),
             free_words: ctx.free_words.get(),
             path: Stack::new(),
-            writes: Stack::new(),
-            written: 0,
+            old: Stack::new(),
             #[cfg(debug_assertions)]
             changes: 0,
         }
     }
 
-    /// Plans a change: of the trees, of both ends of the new block, and of the sum of free words. At most [`MAX_CHANGES`] fit into a plan.
+    /// Changes the trees, both ends of the new block, and the sum of free words. At most [`MAX_CHANGES`] fit into an edit. On failure all of
+    /// them are undone.
     ///
-    /// After [`Plan::first_fit`] found `change.old`, its path is used.
+    /// After [`Edit::first_fit`] found `change.old`, its path is used.
     #[inline(always)]
     pub fn change(&mut self, change: Change) -> Result<()> {
         #[cfg(debug_assertions)]
-        let (writes_before, nodes_before) = (self.writes.len(), self.path.pushed - self.path.len());
+        let (writes_before, nodes_before) = (self.old.len(), self.path.pushed - self.path.len());
         let is_node = |block: &Extent| block.len >= NODE;
-        match (change.old.filter(is_node), change.new.filter(is_node)) {
-            (None, None) => {}
-            (None, Some(new)) => self.insert(new)?,
-            (Some(old), None) => self.remove(old.start)?,
-            (Some(old), Some(new)) => self.replace(old.start, new)?,
-        }
+        let changed = match (change.old.filter(is_node), change.new.filter(is_node)) {
+            (None, None) => Ok(()),
+            (None, Some(new)) => self.insert(new),
+            (Some(old), None) => self.remove(old.start),
+            (Some(old), Some(new)) => self.replace(old.start, new),
+        };
+        self.or_undo(changed)?;
+        let mut free_words = self.ctx.free_words.get();
         if let Some(old) = change.old {
-            self.free_words = self.free_words.wrapping_sub(old.len);
+            free_words = free_words.wrapping_sub(old.len);
         }
         if let Some(new) = change.new {
-            self.free_words = self.free_words.wrapping_add(new.len);
+            free_words = free_words.wrapping_add(new.len);
             self.store_length(new);
         }
+        self.ctx.free_words.set(free_words);
         #[cfg(debug_assertions)]
         {
             self.changes += 1;
-            assert!(self.changes <= MAX_CHANGES, "the plan has room for {MAX_CHANGES} changes");
+            assert!(self.changes <= MAX_CHANGES, "the edit has room for {MAX_CHANGES} changes");
             let on_paths = self.path.pushed - nodes_before;
-            assert!(self.writes.len() - writes_before <= on_paths + OTHER_WRITES, "the plan has room for the writes");
+            assert!(self.old.len() - writes_before <= on_paths + OTHER_WRITES, "the edit has room for the writes");
         }
         Ok(())
     }
 
-    /// Makes the changes. The last call of a plan.
-    #[inline]
-    pub fn carry_out(&mut self) {
-        for &Write { place, value } in self.writes.as_slice() {
+    /// Undoes all changes if this one failed.
+    #[inline(always)]
+    fn or_undo(&mut self, changed: Result<()>) -> Result<()> {
+        if changed.is_err() {
+            self.undo();
+        }
+        changed
+    }
+
+    /// Undoes all changes.
+    #[cold]
+    #[inline(never)]
+    pub fn undo(&mut self) {
+        for &Old { place, value } in self.old.as_slice().iter().rev() {
             match place.checked_sub(self.pool.words) {
                 None => self.pool.set(place, value),
                 Some(section) if section < SECTIONS => self.ctx.roots[section].set(value),
@@ -168,6 +179,12 @@ impl<'a> Plan<'a> {
             }
         }
         self.ctx.free_words.set(self.free_words);
+        self.old.clear();
+        self.path.clear();
+        #[cfg(debug_assertions)]
+        {
+            self.changes = 0;
+        }
     }
 
     /// Finds the first block of at least `words` words.
@@ -181,7 +198,7 @@ impl<'a> Plan<'a> {
         let mut node = self.follow(low, self.ctx.roots[section].get(), low, 0)?;
         let (mut best, mut best_path) = (usize::MAX, 0);
         // In each round some block in the subtree of `node` fits.
-        for depth in 0..=self.tree_bits {
+        for depth in 0.. {
             self.path.push(node);
             if node.len >= words && node.start < best {
                 (best, best_path) = (node.start, self.path.len());
@@ -233,73 +250,52 @@ impl<'a> Plan<'a> {
         (a ^ b) >> (self.tree_bits - depth) == 0
     }
 
-    /// The place of a section's root, for `writes`.
+    /// The place of a section's root, for `old`.
     fn root_place(&self, section: usize) -> usize {
         self.pool.words + section
     }
 
-    /// The place of the length of a section's longest block, for `writes`.
+    /// The place of the length of a section's longest block, for `old`.
     fn longest_place(&self, section: usize) -> usize {
         self.pool.words + SECTIONS + section
     }
 
-    /// A word of the context, which is `now`, as the plan leaves it.
-    #[inline(always)]
-    fn cell(&self, place: usize, now: usize) -> usize {
-        if self.writes.len() == 0 {
-            return now;
-        }
-        let planned = self.writes.as_slice().iter().rev().find(|write| write.place == place);
-        planned.map_or(now, |write| write.value)
-    }
-
-    fn root(&self, section: usize) -> usize {
-        self.cell(self.root_place(section), self.ctx.roots[section].get())
-    }
-
-    /// The first four words of a node, as the plan leaves them.
-    #[inline(always)]
-    fn words(&self, node: usize) -> [usize; 4] {
-        let mut words = self.pool.get_all(node);
-        if self.written & (1 << (node % BITS)) != 0 {
-            for write in self.writes.as_slice() {
-                if let Some(word) = words.get_mut(write.place.wrapping_sub(node)) {
-                    *word = write.value;
-                }
-            }
-        }
-        words
-    }
-
-    /// Plans to write a word of a node.
+    /// Writes a word of a node.
     #[inline(always)]
     fn set(&mut self, node: usize, word: usize, value: usize) {
-        self.written |= 1 << (node % BITS);
-        self.writes.push(Write { place: node + word, value });
+        let place = node + word;
+        self.old.push(Old { place, value: self.pool.replace(place, value) });
     }
 
-    /// Plans to write to a section's root or the length of its longest block.
+    /// Writes a section's root.
     #[inline(always)]
-    fn set_cell(&mut self, place: usize, value: usize) {
-        self.writes.push(Write { place, value });
+    fn set_root(&mut self, section: usize, link: usize) {
+        self.old.push(Old { place: self.root_place(section), value: self.ctx.roots[section].replace(link) });
     }
 
-    /// Makes a free block, whose length is written elsewhere, a node at `depth`.
+    /// Writes the length of a section's longest block.
+    #[inline(always)]
+    fn set_longest(&mut self, section: usize, longest: usize) {
+        self.old.push(Old { place: self.longest_place(section), value: self.ctx.longest[section].replace(longest) });
+    }
+
+    /// Makes a free block a node at `depth`.
+    #[inline]
     fn set_node(&mut self, block: Extent, depth: usize, [left, right]: [usize; 2], longest: usize) {
         let length = block.len.wrapping_neg();
         let seal = seal(block.start, length, depth) & !self.key_mask;
-        self.set(block.start, LEFT, seal | left);
-        self.set(block.start, RIGHT, seal | right);
-        self.set(block.start, LONGEST, longest);
+        let old = self.pool.replace_all(block.start, [length, seal | left, seal | right, longest]);
+        self.old.push_all([0, 1, 2, 3].map(|word| Old { place: block.start + word, value: old[word] }));
     }
 
-    /// Writes the length of a free block at both its ends.
+    /// Writes the length of a free block at its end, and at its start if it is not a node.
+    #[inline]
     fn store_length(&mut self, block: Extent) {
         let length = block.len.wrapping_neg();
-        self.set(block.start, LENGTH, length);
-        if block.len > 1 {
-            self.set(block.start, block.len - 1, length);
+        if block.len < NODE {
+            self.set(block.start, LENGTH, length);
         }
+        self.set(block.start, block.len - 1, length);
     }
 
     /// Makes sure that no link leads to the words of a block that stops being a node.
@@ -311,10 +307,10 @@ impl<'a> Plan<'a> {
     #[inline(always)]
     fn follow(&self, from: usize, link: usize, probe: usize, depth: usize) -> Result<Node> {
         let start = link.wrapping_sub(1);
-        if start >= self.limit || !self.akin(start, probe, depth) {
+        let Some([length, left, right, longest]) = self.nodes.get(start) else { return self.fault(from) };
+        if !self.akin(start, probe, depth) {
             return self.fault(from);
         }
-        let [length, left, right, longest] = self.words(start);
         let seal = seal(start, length, depth);
         if ((left ^ seal) | (right ^ seal)) & !self.key_mask != 0 {
             return self.fault(from);
@@ -348,7 +344,7 @@ impl<'a> Plan<'a> {
     #[inline(always)]
     fn descend(&mut self, key: usize) -> Result<()> {
         self.path.clear();
-        let (mut from, mut link) = (key, self.root(self.section(key)));
+        let (mut from, mut link) = (key, self.ctx.roots[self.section(key)].get());
         while link != 0 {
             let depth = self.path.len();
             let node = self.follow(from, link, key, depth)?;
@@ -380,7 +376,7 @@ impl<'a> Plan<'a> {
     #[inline(always)]
     fn relink(&mut self, key: usize, depth: usize, link: usize) {
         match depth.checked_sub(1) {
-            None => self.set_cell(self.root_place(self.section(key)), link),
+            None => self.set_root(self.section(key), link),
             Some(above) => {
                 let parent = self.path.at(above);
                 let seal = seal(parent.start, parent.len.wrapping_neg(), above) & !self.key_mask;
@@ -391,7 +387,7 @@ impl<'a> Plan<'a> {
 
     /// Adjusts `longest` of the nodes at `levels` of the path, when `longest` of the subtree below them changes from `old` to `new`. Returns
     /// the new `longest` of the topmost of the nodes, or `new` if `levels` is empty.
-    #[inline]
+    #[inline(always)]
     fn adjust(&mut self, levels: Range<usize>, mut old: usize, mut new: usize) -> Result<usize> {
         for level in levels.clone().rev() {
             let node = self.path.at(level);
@@ -422,7 +418,7 @@ impl<'a> Plan<'a> {
         let root = self.path.at(0);
         let longest = self.adjust(0..depth, old, new)?;
         if longest != root.longest {
-            self.set_cell(self.longest_place(self.section(root.start)), longest);
+            self.set_longest(self.section(root.start), longest);
         }
         Ok(())
     }
@@ -445,7 +441,7 @@ impl<'a> Plan<'a> {
             level -= 1;
         }
         if level == 0 {
-            self.set_cell(self.longest_place(self.section(key)), len);
+            self.set_longest(self.section(key), len);
         }
         self.relink(key, depth, key + 1);
         self.set_node(block, depth, [0, 0], len);
@@ -566,28 +562,28 @@ pub(crate) fn store_length(pool: Pool, block: Extent) {
 
 /// Adds a free block that is counted already.
 pub(crate) fn add(ctx: &Context, block: Extent) -> Result<()> {
-    let mut plan = Plan::new(ctx);
+    let mut edit = Edit::new(ctx);
     if block.len >= NODE {
-        plan.insert(block)?;
+        let inserted = edit.insert(block);
+        edit.or_undo(inserted)?;
     }
-    plan.store_length(block);
-    plan.carry_out();
+    store_length(edit.pool, block);
     Ok(())
 }
 
 /// Takes a free block out of its tree. It stays counted.
 pub(crate) fn take(ctx: &Context, block: Extent) -> Result<()> {
-    if block.len >= NODE {
-        let mut plan = Plan::new(ctx);
-        plan.remove(block.start)?;
-        plan.carry_out();
+    if block.len < NODE {
+        return Ok(());
     }
-    Ok(())
+    let mut edit = Edit::new(ctx);
+    let removed = edit.remove(block.start);
+    edit.or_undo(removed)
 }
 
 /// Fails if [`add`] of a block that starts at `start` would fail.
 pub(crate) fn check_way(ctx: &Context, start: usize) -> Result<()> {
-    Plan::new(ctx).descend(start)
+    Edit::new(ctx).descend(start)
 }
 
 /// The length of the longest free block, 0 if all are shorter than [`NODE`].
@@ -598,13 +594,13 @@ pub(crate) fn longest(ctx: &Context) -> usize {
 /// Checks the node of a free block: it is found, and `longest` is right, there and for the section of a root. Returns how many children
 /// it has.
 pub(crate) fn check_node(ctx: &Context, start: usize) -> Result<usize> {
-    let mut plan = Plan::new(ctx);
-    let node = plan.find(start)?;
-    let depth = plan.path.len() - 1;
-    let below = plan.longest_on(node, depth, LEFT)?.max(plan.longest_on(node, depth, RIGHT)?);
+    let mut edit = Edit::new(ctx);
+    let node = edit.find(start)?;
+    let depth = edit.path.len() - 1;
+    let below = edit.longest_on(node, depth, LEFT)?.max(edit.longest_on(node, depth, RIGHT)?);
     let is_right = node.longest == node.len.max(below);
-    if !is_right || (depth == 0 && node.longest != ctx.longest[plan.section(start)].get()) {
-        return plan.fault(start);
+    if !is_right || (depth == 0 && node.longest != ctx.longest[edit.section(start)].get()) {
+        return edit.fault(start);
     }
     Ok(usize::from(node.left != 0) + usize::from(node.right != 0))
 }
@@ -643,6 +639,15 @@ impl<T: Copy, const N: usize> Stack<T, N> {
         {
             self.pushed += 1;
         }
+    }
+
+    /// Pushes all of them, or none if they do not fit.
+    #[inline(always)]
+    fn push_all<const K: usize>(&mut self, values: [T; K]) {
+        for (place, value) in self.values[self.len..][..K].iter_mut().zip(values) {
+            place.write(value);
+        }
+        self.len += K;
     }
 
     fn len(&self) -> usize {
@@ -685,7 +690,7 @@ mod tests {
     const WORDS: usize = 1 << 14;
 
     #[test]
-    fn the_change_with_the_most_writes_fills_its_part_of_a_plan() {
+    fn the_change_with_the_most_writes_fills_its_part_of_an_edit() {
         let mut memory = vec![0usize; WORDS];
         let ctx = Context::new();
         // SAFETY: the memory outlives the context and nothing else uses it.
@@ -696,14 +701,12 @@ mod tests {
         let [root, child, leaf] =
             [(0, 50), (section / 2, 10), (section / 2 + 60, 20)].map(|(start, len)| Extent { start, len });
         for block in [root, child, leaf] {
-            let mut plan = Plan::new(&ctx);
-            plan.change(Change { old: None, new: Some(block) }).unwrap();
-            plan.carry_out();
+            let mut edit = Edit::new(&ctx);
+            edit.change(Change { old: None, new: Some(block) }).unwrap();
         }
-        let mut plan = Plan::new(&ctx);
-        plan.change(Change { old: Some(root), new: Some(Extent { start: section, len: 40 }) }).unwrap();
-        assert_eq!(plan.writes.len(), 3 + OTHER_WRITES);
-        plan.carry_out();
+        let mut edit = Edit::new(&ctx);
+        edit.change(Change { old: Some(root), new: Some(Extent { start: section, len: 40 }) }).unwrap();
+        assert_eq!(edit.old.len(), 3 + OTHER_WRITES);
         assert_eq!([leaf, child].map(|block| check_node(&ctx, block.start)), [Ok(1), Ok(0)]);
     }
 
@@ -720,7 +723,7 @@ mod tests {
             let mut random = Random(seed);
             let mut random = |below: usize| random.below(below);
             for _ in 0..20_000 {
-                let mut plan = Plan::new(&ctx);
+                let mut edit = Edit::new(&ctx);
                 for _ in 0..1 + random(MAX_CHANGES) {
                     let some = twin.range(random(WORDS)..).next().map(|(&start, &len)| Extent { start, len });
                     // Where a block may be: between its neighbours in the list, and not up to the end of the pool.
@@ -738,7 +741,7 @@ mod tests {
                         }
                         _ => Change { old: None, new },
                     };
-                    plan.change(change).unwrap();
+                    edit.change(change).unwrap();
                     if let Some(old) = change.old {
                         twin.remove(&old.start);
                     }
@@ -746,10 +749,9 @@ mod tests {
                         twin.insert(new.start, new.len);
                     }
                 }
-                plan.carry_out();
                 let words = NODE + random(70);
                 let want = twin.iter().find(|&(_, &len)| len >= words).map(|(&start, &len)| Extent { start, len });
-                assert_eq!(Plan::new(&ctx).first_fit(words), Ok(want));
+                assert_eq!(Edit::new(&ctx).first_fit(words), Ok(want));
             }
             let nodes: Vec<_> = twin.iter().filter(|&(_, &len)| len >= NODE).collect();
             let links: usize = nodes.iter().map(|&(&start, _)| check_node(&ctx, start).unwrap()).sum();

@@ -361,15 +361,20 @@ impl Pool {
         unsafe { self.base.add(index).read() }
     }
 
-    /// `N` words.
+    /// The nodes in front of `end`, where the end space begins, which no free block reaches.
+    pub fn nodes(self, end: usize) -> Nodes {
+        Nodes { base: self.base, limit: end.min(self.words).saturating_sub(NODE) }
+    }
+
+    /// Writes `N` words. Returns what they were.
     #[inline]
-    pub fn get_all<const N: usize>(self, index: usize) -> [usize; N] {
+    pub fn replace_all<const N: usize>(self, index: usize, values: [usize; N]) -> [usize; N] {
         touches(N);
         if index > self.words || N > self.words - index {
             outside()
         }
         // SAFETY: pool memory, `words` of them from `base`.
-        unsafe { self.base.add(index).cast::<[usize; N]>().read() }
+        unsafe { self.base.add(index).cast::<[usize; N]>().replace(values) }
     }
 
     #[inline]
@@ -380,6 +385,17 @@ impl Pool {
         }
         // SAFETY: pool memory, `words` of them from `base`.
         unsafe { self.base.add(index).write(value) }
+    }
+
+    /// Writes a word. Returns what it was.
+    #[inline]
+    pub fn replace(self, index: usize, value: usize) -> usize {
+        touches(1);
+        if index >= self.words {
+            outside()
+        }
+        // SAFETY: pool memory, `words` of them from `base`.
+        unsafe { self.base.add(index).replace(value) }
     }
 
     /// `len` words as bytes, for the crc.
@@ -444,6 +460,24 @@ impl Pool {
 
     pub fn set_slot(self, handle: usize, address: usize) {
         self.set(self.words.wrapping_sub(handle), address);
+    }
+}
+
+/// The words of nodes.
+#[derive(Clone, Copy)]
+pub(crate) struct Nodes {
+    base: *mut usize,
+    /// None starts here or behind: NODE words in front of the end of the pool.
+    limit: usize,
+}
+
+impl Nodes {
+    /// The first four words of a node; None if there can't be one.
+    #[inline(always)]
+    pub fn get(self, start: usize) -> Option<[usize; 4]> {
+        touches(4);
+        // SAFETY: pool memory: `limit` is so far in front of its end.
+        (start < self.limit).then(|| unsafe { self.base.add(start).cast::<[usize; 4]>().read() })
     }
 }
 

@@ -74,7 +74,8 @@
 //!
 //! A program that writes outside of its blocks damages headers. A header is compared with its crc before it is used, a slot with the
 //! block that it names, a free block with its other end, a link of the tree with the place it leads to; a compaction checks all headers
-//! before it moves a block. Operations read what they need, then write: one that finds damage has changed nothing.
+//! before it moves a block. An operation that finds damage has changed nothing: it checks blocks before it writes, and takes its writes to
+//! the trees back.
 //!
 //! Payloads may look like anything, above all like the headers and nodes that were there before. So that one damaged word never makes
 //! the library write to a payload as if it were a block:
