@@ -390,11 +390,7 @@ unsafe fn with_lock<'a, T>(
     lock: impl FnOnce(&'a Palloc) -> Locked<'a>,
     f: impl FnMut(&mut Locked<'_>) -> engine::Result<T>,
 ) -> T {
-    let call = |handle: &'a Handle| {
-        let (medium, result) = handle.medium.call_locked(lock(&handle.medium), f);
-        handle.update(&medium);
-        result
-    };
+    let call = |handle: &'a Handle| handle.medium.call_locked(lock(&handle.medium), f, |medium| handle.update(medium));
     // SAFETY: passed on to the caller.
     unsafe { with_handle(function, pt, failed, call) }
 }

@@ -44,21 +44,24 @@ impl Palloc {
     }
 
     fn call<T>(&self, heap: Locked<'_>, call: impl FnMut(&mut Locked<'_>) -> Result<T>) -> Result<T> {
-        let (heap, result) = self.call_locked(heap, call);
-        self.update_view(&heap);
-        result
+        self.call_locked(heap, call, |heap| _ = self.update_view(heap))
     }
 
     /// Runs `call` on the locked medium. If that fails, runs it again after the caches of threads were closed, if they were open, and after
-    /// each wait for the disk. Returns the medium still locked. Precondition: a `call` that returns an error has changed nothing.
+    /// each wait for the disk. Then runs `update`, still locked. Precondition: a `call` that returns an error has changed nothing.
     #[inline]
     pub(crate) fn call_locked<'a, T>(
         &'a self,
         mut heap: Locked<'a>,
         mut call: impl FnMut(&mut Locked<'_>) -> Result<T>,
-    ) -> (Locked<'a>, Result<T>) {
-        let result = call(&mut heap);
-        if result.is_err() { self.retry(heap, result, call) } else { (heap, result) }
+        update: impl FnOnce(&Locked<'_>),
+    ) -> Result<T> {
+        let mut result = call(&mut heap);
+        if result.is_err() {
+            (heap, result) = self.retry(heap, result, call);
+        }
+        update(&heap);
+        result
     }
 
     /// The slow path of `call_locked`. Kept blocks may be what the call missed.
