@@ -630,7 +630,7 @@ static void read_in_container(void *user)
 
     (void)user;
     if (unshare((geteuid() == 0 ? 0 : CLONE_NEWUSER) | CLONE_NEWNS | CLONE_NEWPID) != 0
-        || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 || mount(".", "elsewhere", NULL, MS_BIND, NULL) != 0)
+        || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) != 0 || mount(".", "elsewhere", "none", MS_BIND, NULL) != 0)
         _exit(NOT_PERMITTED);
     pid = fork();
     REQUIRE(pid >= 0);
@@ -708,9 +708,9 @@ static void containers(void)
     CHECK_EQ_I(palloc_get_readers(pt, &readers), 0);
     CHECK_EQ_U(readers.reading, 1);
     CHECK(readers.held_bytes >= 900 * SIZE);
-    while ((pid = __atomic_load_n(&inside->pid, __ATOMIC_ACQUIRE)) == 0)
+    for (i = 0; i < 10000 && (pid = __atomic_load_n(&inside->pid, __ATOMIC_ACQUIRE)) == 0; i++)
         usleep(1000);
-    CHECK(kill(pid, SIGKILL) == 0);
+    REQUIRE(pid > 0 && kill(pid, SIGKILL) == 0);
     end(&o);
     size = pt->size;
     for (i = 0; i < 1000; i++)
