@@ -8,7 +8,7 @@
 //!
 //! ```text
 //!   header | live | free | live | live | slack
-//!          8                           end    medium.end()
+//!          8                           end    medium.file_len()
 //! ```
 //!
 //! This file has the state, its invariants, the queries and the stores that all operations share. `heap/alloc.rs` allocates,
@@ -36,7 +36,7 @@ use self::group::Turns;
 pub use self::held::Held;
 use self::keeping::Keeping;
 use self::transaction::Transactions;
-pub use self::transaction::{Changes, MAX_OPEN, Step};
+pub use self::transaction::{Changes, CommitBy, MAX_OPEN};
 
 use super::error::{Error, Sharing};
 use super::format::{Extent, FREE_HEAD, HEADER, MIN_DATA, Marker, OVERHEAD, Start, WORD};
@@ -51,7 +51,7 @@ pub struct Heap<M> {
     pub(super) medium: M,
     pub(super) index: FreeIndex,
     /// The end of the last block that the program can see. Nothing starts there, or the slack.
-    pub(super) end: Start,
+    pub(super) blocks_end: Start,
     /// Whether the medium grows and shrinks.
     pub(super) dynamic: bool,
     /// Whether the medium is changed: false if it is read only, if a sync failed, and after close.
@@ -80,7 +80,7 @@ pub struct Heap<M> {
 impl<M: Medium> Heap<M> {
     /// The end of the last block.
     pub fn size(&self) -> u64 {
-        self.end.offset()
+        self.blocks_end.offset()
     }
 
     /// The offset of a block that the program sees as free, the lowest after opening and sync; 0 if there is no such block.
@@ -128,7 +128,7 @@ impl<M: Medium> Heap<M> {
     pub fn data(&mut self, blob: u64) -> Result<NonNull<[u8]>> {
         self.follow()?;
         let block = self.live(blob)?;
-        self.medium.ensure_space(block.data(), Bytes::Keep)?;
+        self.medium.ensure_space(block.data(), Bytes::Preserve)?;
         Ok(self.medium.address(blob, block.data_len))
     }
 
@@ -138,7 +138,7 @@ impl<M: Medium> Heap<M> {
         if offset >= self.size() {
             return Err(Error::BeyondEnd(offset));
         }
-        self.medium.ensure_space(offset..offset + 1, Bytes::Keep)?;
+        self.medium.ensure_space(offset..offset + 1, Bytes::Preserve)?;
         Ok(self.medium.address(offset, 1).cast())
     }
 
@@ -166,7 +166,7 @@ impl<M: Medium> Heap<M> {
         self.check_writable()?;
         let block = self.live(blob)?;
         block.check_range(offset, bytes.len() as u64)?;
-        self.medium.ensure_space(block.data(), Bytes::Keep)?;
+        self.medium.ensure_space(block.data(), Bytes::Preserve)?;
         self.medium.write(blob + offset, bytes);
         Ok(())
     }
@@ -332,10 +332,14 @@ impl<M: Medium> Heap<M> {
         let mut indexed = self.index.blocks();
         let mut kept = Vec::new();
         let mut start = Start::FIRST;
-        while start < self.end {
+        while start < self.blocks_end {
             let marker = self.marker_or_repaired(start);
             let block = Extent { start, data_len: marker.data_len() };
-            assert!(block.data_len >= MIN_DATA && block.next() <= self.end, "{block:?} fits in {:?}", self.end);
+            assert!(
+                block.data_len >= MIN_DATA && block.next() <= self.blocks_end,
+                "{block:?} fits in {:?}",
+                self.blocks_end
+            );
             let (indexed_start, state) = indexed.next().expect("the index has each block");
             assert_eq!(indexed_start, start, "the index has the blocks of the chain, and no others");
             if self.writable && state != State::Reserved {
@@ -353,7 +357,7 @@ impl<M: Medium> Heap<M> {
         self.check_transactions();
         self.check_kept(kept.into_iter());
         self.check_held();
-        assert_eq!(start, self.end, "the chain leads to the end");
+        assert_eq!(start, self.blocks_end, "the chain leads to the end");
         assert_eq!(indexed.next(), None, "the index has the blocks of the chain, and no others");
         let data_len = |start| {
             if self.writable { data_len_at(&self.medium, start) } else { self.marker_or_repaired(start).data_len() }
@@ -377,7 +381,7 @@ impl<M: Medium> Heap<M> {
                 assert_eq!(self.medium.load(at), 0, "at {at}, where no blob has been since {zeros} was the end");
             }
         } else if self.writable {
-            assert_eq!(self.size(), self.medium.end(), "the last block ends the medium");
+            assert_eq!(self.size(), self.medium.file_len(), "the last block ends the medium");
         }
     }
 
@@ -391,7 +395,7 @@ impl<M: Medium> Heap<M> {
     pub(super) fn follow(&mut self) -> Result<()> {
         if self.medium.is_reader() {
             self.medium.follow()?;
-            self.end = Start::at(self.medium.end());
+            self.blocks_end = Start::at(self.medium.file_len());
         }
         Ok(())
     }
@@ -442,7 +446,7 @@ impl<M: Medium> Heap<M> {
     /// In any mode: all stores are on the disk when it returns. Fails iff a sync fails; then the medium is not changed any more.
     #[inline(never)]
     fn flush(&mut self) -> Result<()> {
-        debug_assert!(!self.turns.on_disk, "one flush at a time");
+        debug_assert!(!self.turns.disk_busy, "one flush at a time");
         self.check_synced()?; // a system reports a failure once only, and the next sync succeeds
         let result = self.medium.flush();
         result.inspect_err(|error| self.note_failed_sync(error))
@@ -490,7 +494,7 @@ impl<M: Medium> Heap<M> {
         let next = Extent { start, data_len }.next();
         // A reserved block can be either.
         let agrees = marker.is_free() == (state != State::Live) || state == State::Reserved;
-        let leads_on = (next == self.end || self.index.is_start(next))
+        let leads_on = (next == self.blocks_end || self.index.is_start(next))
             && (data_len > MAX_EXACT || self.index.is_next(start, next));
         (leads_on && agrees).then_some(data_len)
     }
@@ -526,7 +530,7 @@ impl<M: Medium> Heap<M> {
     #[inline]
     fn live_from(&self, start: Start) -> Result<u64> {
         let mut start = start;
-        while start < self.end {
+        while start < self.blocks_end {
             match self.index.state(start) {
                 Some(State::Live) => return Ok(start.blob()),
                 Some(state) => start = self.block(start, state)?.next(),
@@ -539,7 +543,7 @@ impl<M: Medium> Heap<M> {
     /// The free block that starts at `start`. Returns None if no free block of the index does. Fails iff its markers were overwritten.
     fn free_at(&self, start: Start) -> Result<Option<Extent>> {
         match self.index.state(start) {
-            Some(State::Free) if start < self.end => {
+            Some(State::Free) if start < self.blocks_end => {
                 let block = self.block(start, State::Free)?;
                 self.check_end(block).map(|()| Some(block))
             }
@@ -622,13 +626,13 @@ impl<M: Medium> Heap<M> {
     #[cold]
     #[inline(never)]
     fn ensure_words_in_holes<const N: usize>(&mut self, places: [Option<u64>; N]) -> Result<()> {
-        places.into_iter().flatten().try_for_each(|at| self.medium.ensure_space(at..at + WORD, Bytes::Keep))
+        places.into_iter().flatten().try_for_each(|at| self.medium.ensure_space(at..at + WORD, Bytes::Preserve))
     }
 
     /// Makes sure that the disk has space to divide `free`, a free block or the slack, at the end of `block` or to use all of it: for its
     /// markers, the part of `block` in it, and the start marker and the links of the rest.
     fn ensure_divisible(&mut self, free: Extent, block: Extent) -> Result<()> {
-        let is_slack = free.start == self.end; // which has no end marker
+        let is_slack = free.start == self.blocks_end; // which has no end marker
         self.ensure_words([Some(free.start.offset()), (!is_slack).then_some(free.end_marker())])?;
         let scratch_end = (block.end() + FREE_HEAD).min(free.end_marker());
         self.medium.ensure_space(block.start.offset().max(free.blob())..scratch_end, Bytes::Scratch)
@@ -645,12 +649,12 @@ impl<M: Medium> Heap<M> {
 
 /// The size in the start marker at `start`. The marker may have been overwritten, so the size is any number.
 fn data_len_at(medium: &impl Medium, start: Start) -> u64 {
-    if start.offset() <= medium.end() - WORD { medium.start_marker(start).data_len() } else { 0 }
+    if start.offset() <= medium.file_len() - WORD { medium.start_marker(start).data_len() } else { 0 }
 }
 
 fn put_link(medium: &mut impl Medium, at: u64, link: u64) -> Result<()> {
     if medium.load(at) != link {
-        medium.ensure_space(at..at + WORD, Bytes::Keep)?;
+        medium.ensure_space(at..at + WORD, Bytes::Preserve)?;
         medium.store(at, link);
     }
     Ok(())

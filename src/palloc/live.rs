@@ -289,7 +289,7 @@ impl Writer {
     }
 
     /// Makes the length of the medium's file known: when it has become longer, or before it becomes shorter.
-    pub fn set_end(&self, end: u64) {
+    pub fn set_file_len(&self, end: u64) {
         self.live.shared().end.0.store(end, Ordering::Release);
     }
 

@@ -27,7 +27,7 @@ use crate::errno;
 /// on the medium.
 pub trait Medium {
     /// The length of the file.
-    fn end(&self) -> u64;
+    fn file_len(&self) -> u64;
     /// The first 8 bytes as a word, padded with zeros if the file is shorter.
     fn head(&self) -> u64;
     /// Reads the word at `at`.
@@ -80,15 +80,15 @@ pub trait Medium {
     /// Returns an offset such that all bytes from `at` up to it are zero. Precondition: the medium is being opened.
     fn data_from(&self, at: u64) -> u64;
     /// Whether the length can change: not on a block device.
-    fn has_movable_end(&self) -> bool;
+    fn has_movable_len(&self) -> bool;
     /// Whether the end can be moved down now.
     fn can_be_cut(&self) -> bool {
         true
     }
     /// Moves the end. If it moves up while addresses are in use, it may move further than `end`. New bytes are zero and have space on the
     /// disk. On failure the end does not change.
-    fn set_end(&mut self, end: u64) -> Result<()>;
-    /// Whether the file has holes. If it has none, `ensure_space` with `Bytes::Keep` has nothing to do.
+    fn set_file_len(&mut self, end: u64) -> Result<()>;
+    /// Whether the file has holes. If it has none, `ensure_space` with `Bytes::Preserve` has nothing to do.
     fn has_holes(&self) -> bool;
     /// Makes sure that no store to the range fails for want of space on the disk. Called before stores to a range that a live block may
     /// not have used yet. Fails iff the disk has no space, or the system fails.
@@ -96,7 +96,7 @@ pub trait Medium {
     /// | the pages of the range | after success | after failure |
     /// | --- | --- | --- |
     /// | have space on the disk | as before | as before; `Scratch` bytes may be zeros, without space |
-    /// | are a hole | have space, and are zeros | a hole; for `Keep` some may have space |
+    /// | are a hole | have space, and are zeros | a hole; for `Preserve` some may have space |
     /// | were added by growth | for `Scratch`, mapped for writing | as before |
     ///
     /// If the system can't allocate space, it writes zeros to `Scratch` bytes, and leaves the holes in others.
@@ -132,9 +132,9 @@ pub trait Medium {
         NEVER
     }
     /// Makes the first blob known to readers.
-    fn publish_first(&self, _blob: u64) {}
+    fn show_first(&self, _blob: u64) {}
     /// Makes known how many bytes are held for readers.
-    fn publish_held(&self, _bytes: u64) {}
+    fn show_held(&self, _bytes: u64) {}
     /// Whether this process is such a reader.
     fn is_reader(&self) -> bool {
         false
@@ -167,7 +167,7 @@ pub trait Medium {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Bytes {
     /// They stay as they are.
-    Keep,
+    Preserve,
     /// Nothing reads them before they are stored to: data of a free block. No marker is among them.
     Scratch,
 }
@@ -182,13 +182,13 @@ pub struct FileMedium {
     blobs_have_space: bool,
     /// As [`Medium::is_careful`].
     careful: bool,
-    live: Live,
+    role: Role,
     /// Sharing has ended, and a read section is open still.
     is_read: bool,
 }
 
 /// The part that this process has in FILE.live.
-enum Live {
+enum Role {
     Nothing,
     Writer(Writer),
     Reader(Seat),
@@ -213,14 +213,14 @@ impl FileMedium {
         let space = Space::of(&file);
         file.restore_position()?;
         let durable = flags.contains(Flags::SYNC) && writable;
-        let (careful, live) = (durable, Live::Nothing);
-        Ok(FileMedium { file, writable, durable, space, blobs_have_space: false, careful, live, is_read: false })
+        let (careful, role) = (durable, Role::Nothing);
+        Ok(FileMedium { file, writable, durable, space, blobs_have_space: false, careful, role, is_read: false })
     }
 
     /// Opens the file for reading while another process writes it.
     pub fn open_beside_writer(path: &CStr) -> Result<FileMedium> {
         let mut medium = FileMedium::over(MappedFile::open_beside_writer(path)?, Flags::READONLY)?;
-        medium.live = Live::Reader(Seat::new(medium.file.file(), path)?);
+        medium.role = Role::Reader(Seat::new(medium.file.file(), path)?);
         medium.blobs_have_space = true; // the writer takes care of that
         medium.follow()?;
         Ok(medium)
@@ -229,7 +229,7 @@ impl FileMedium {
     /// Makes FILE.live. The medium is locked, and nothing was changed yet.
     #[inline(never)]
     pub fn prepare_sharing(&mut self, path: &CStr) -> Result<()> {
-        self.live = Live::Writer(Writer::new(self.file.file(), path)?);
+        self.role = Role::Writer(Writer::new(self.file.file(), path)?);
         self.careful = true;
         Ok(())
     }
@@ -237,28 +237,28 @@ impl FileMedium {
     /// From now on readers can open.
     pub fn begin_sharing(&self) {
         if let Some(writer) = self.writer() {
-            writer.set_end(self.end());
+            writer.set_file_len(self.file_len());
             writer.begin();
         }
     }
 
     /// The read sections of a reader, for threads without the lock.
     pub fn sections(&self) -> Option<Sections> {
-        if let Live::Reader(seat) = &self.live { Some(seat.sections()) } else { None }
+        if let Role::Reader(seat) = &self.role { Some(seat.sections()) } else { None }
     }
 
     /// Counts of the readers.
     pub fn readers(&self) -> Result<Readers> {
-        match &self.live {
-            Live::Nothing => Err(Sharing::NotShared.into()),
-            Live::Writer(writer) => writer.readers(),
-            Live::Reader(seat) => seat.readers(),
+        match &self.role {
+            Role::Nothing => Err(Sharing::NotShared.into()),
+            Role::Writer(writer) => writer.readers(),
+            Role::Reader(seat) => seat.readers(),
         }
     }
 
     /// The writer's side of FILE.live.
     fn writer(&self) -> Option<&Writer> {
-        if let Live::Writer(writer) = &self.live { Some(writer) } else { None }
+        if let Role::Writer(writer) = &self.role { Some(writer) } else { None }
     }
 
     /// Whether a reader is open, whose mapping the end must not leave behind.
@@ -272,9 +272,9 @@ impl FileMedium {
         if self.has_readers() {
             return Err(Error::Locked);
         }
-        writer.set_end(end);
+        writer.set_file_len(end);
         if self.has_readers() && !is_broken(Rule::CutRecheck) {
-            writer.set_end(self.end()); // it may have seen the old one before that
+            writer.set_file_len(self.file_len()); // it may have seen the old one before that
             return Err(Error::Locked);
         }
         Ok(())
@@ -315,7 +315,7 @@ impl FileMedium {
 
     /// The file shares its blocks on the disk with another: each page needs space before the first store to it, as in a hole.
     pub fn copy_pages_before_stores(&mut self) {
-        self.space.forget();
+        self.space.assume_holes();
     }
 
     /// Another descriptor of the same open file, which the library keeps for a call.
@@ -359,16 +359,16 @@ fn out_of_range(at: u64, len: u64, end: u64) -> ! {
 }
 
 impl Medium for FileMedium {
-    fn end(&self) -> u64 {
+    fn file_len(&self) -> u64 {
         self.file.end()
     }
 
     fn head(&self) -> u64 {
-        if self.end() >= 8 {
+        if self.file_len() >= 8 {
             return self.load(0);
         }
         let mut bytes = [0; 8];
-        for (at, byte) in (0..self.end()).zip(&mut bytes) {
+        for (at, byte) in (0..self.file_len()).zip(&mut bytes) {
             // SAFETY: a byte of a mapped range.
             *byte = unsafe { self.pointer(at, 1).read() };
         }
@@ -419,7 +419,7 @@ impl Medium for FileMedium {
 
     fn prefetch(&self, from: u64, to: u64) {
         let mut at = from;
-        while at < to.min(self.end()) && !self.space.has_holes() {
+        while at < to.min(self.file_len()) && !self.space.has_holes() {
             // SAFETY: a byte of a mapped range. Volatile, so that the compiler keeps the read although its result is unused.
             unsafe { self.pointer(at, 1).read_volatile() };
             at += 64;
@@ -472,24 +472,24 @@ impl Medium for FileMedium {
         if self.space.has_holes() { self.file.data_from(at) } else { at }
     }
 
-    fn has_movable_end(&self) -> bool {
-        self.file.has_movable_end()
+    fn has_movable_len(&self) -> bool {
+        self.file.has_movable_len()
     }
 
     fn can_be_cut(&self) -> bool {
         self.file.can_be_cut() && !self.is_read && !self.has_readers()
     }
 
-    fn set_end(&mut self, end: u64) -> Result<()> {
+    fn set_file_len(&mut self, end: u64) -> Result<()> {
         let mut moved = Ok(());
-        if end > self.end() {
+        if end > self.file_len() {
             moved = self.file.grow(end);
-        } else if end < self.end() {
+        } else if end < self.file_len() {
             self.leave_end_to_readers(end)?;
             moved = self.file.cut(end).inspect(|()| self.space.note_cut(end));
         }
         if let Some(writer) = self.writer() {
-            writer.set_end(self.end());
+            writer.set_file_len(self.file_len());
         }
         moved
     }
@@ -507,47 +507,47 @@ impl Medium for FileMedium {
     }
 
     fn next_epoch(&mut self, thorough: bool) -> u64 {
-        if let Live::Writer(writer) = &mut self.live { writer.next_epoch(thorough) } else { NEVER }
+        if let Role::Writer(writer) = &mut self.role { writer.next_epoch(thorough) } else { NEVER }
     }
 
     fn end_sharing(&mut self) -> u64 {
-        let Live::Writer(writer) = &mut self.live else { return NEVER };
+        let Role::Writer(writer) = &mut self.role else { return NEVER };
         let oldest = writer.close();
-        self.live = Live::Nothing;
+        self.role = Role::Nothing;
         self.is_read = oldest != NEVER;
         oldest
     }
 
-    fn publish_first(&self, blob: u64) {
+    fn show_first(&self, blob: u64) {
         if let Some(writer) = self.writer() {
             writer.set_first(blob);
         }
     }
 
-    fn publish_held(&self, bytes: u64) {
+    fn show_held(&self, bytes: u64) {
         if let Some(writer) = self.writer() {
             writer.set_held(bytes);
         }
     }
 
     fn is_reader(&self) -> bool {
-        matches!(self.live, Live::Reader(_))
+        matches!(self.role, Role::Reader(_))
     }
 
     fn follow(&mut self) -> Result<()> {
-        if let Live::Reader(seat) = &self.live { self.file.follow(seat.end()) } else { Ok(()) }
+        if let Role::Reader(seat) = &self.role { self.file.follow(seat.end()) } else { Ok(()) }
     }
 
     fn first_for_reader(&self) -> Result<u64> {
-        let Live::Reader(seat) = &self.live else { return Ok(0) };
+        let Role::Reader(seat) = &self.role else { return Ok(0) };
         seat.sections().first().ok_or(Sharing::NoSection.into())
     }
 
     fn block_for_reader(&self, blob: u64) -> Option<Extent> {
-        let Live::Reader(seat) = &self.live else { return None };
+        let Role::Reader(seat) = &self.role else { return None };
         let base = NonNull::new(self.file.start())?;
         // SAFETY: the file is mapped up to its end there.
-        unsafe { seat.sections().block(base, self.end(), blob) }
+        unsafe { seat.sections().block(base, self.file_len(), blob) }
     }
 
     #[inline]

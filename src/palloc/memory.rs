@@ -123,7 +123,7 @@ impl MemMedium {
 }
 
 impl Medium for MemMedium {
-    fn end(&self) -> u64 {
+    fn file_len(&self) -> u64 {
         self.bytes.len() as u64
     }
 
@@ -174,13 +174,13 @@ impl Medium for MemMedium {
         at
     }
 
-    fn has_movable_end(&self) -> bool {
+    fn has_movable_len(&self) -> bool {
         true
     }
 
-    fn set_end(&mut self, end: u64) -> Result<()> {
+    fn set_file_len(&mut self, end: u64) -> Result<()> {
         self.call()?;
-        if end < self.end() && !self.can_be_cut() {
+        if end < self.file_len() && !self.can_be_cut() {
             return Err(Error::Locked);
         }
         if end > self.disk_size {
@@ -220,7 +220,7 @@ impl Medium for MemMedium {
         oldest
     }
 
-    fn publish_first(&self, blob: u64) {
+    fn show_first(&self, blob: u64) {
         self.first.set(blob);
     }
 
@@ -229,7 +229,7 @@ impl Medium for MemMedium {
     }
 
     fn ensure_space(&mut self, range: Range<u64>, _: Bytes) -> Result<()> {
-        assert!(range.start <= range.end && range.end <= self.end(), "space for {range:?} of {}", self.end());
+        assert!(range.start <= range.end && range.end <= self.file_len(), "space for {range:?} of {}", self.file_len());
         if !self.holes.is_empty() {
             self.holes.retain(|page| !(range.start / PAGE..range.end.div_ceil(PAGE)).contains(page));
         }
@@ -237,7 +237,7 @@ impl Medium for MemMedium {
     }
 
     fn allocated(&self) -> u64 {
-        self.end() - self.holes.range(..self.end() / PAGE).count() as u64 * PAGE
+        self.file_len() - self.holes.range(..self.file_len() / PAGE).count() as u64 * PAGE
     }
 
     fn give_back(&mut self, range: Range<u64>, least: u64) -> Result<()> {

@@ -188,7 +188,7 @@ pub struct Stat {
 pub struct Palloc {
     heap: Mutex<BoxedHeap>,
     /// A thread that others wait for is back from the disk.
-    over: Condvar,
+    turn_over: Condvar,
     view: View,
     flags: Flags,
     /// For the program. None in the second generation, where the descriptor is not ours.
@@ -256,7 +256,7 @@ impl Palloc {
         let view = View::default();
         update(&view, &heap);
         let (flags, descriptor) = (Flags(stored), Some(descriptor));
-        Ok(Palloc { heap: Mutex::new(heap), over: Condvar::new(), view, flags, descriptor, sections })
+        Ok(Palloc { heap: Mutex::new(heap), turn_over: Condvar::new(), view, flags, descriptor, sections })
     }
 
     // Never inlined: a heap on the stack, and what opens the medium, are not there at the same time.
@@ -300,7 +300,7 @@ impl Palloc {
         let view = View::default();
         update(&view, &heap);
         let (flags, descriptor, sections) = (Flags(stored) | sync, None, None);
-        Ok(Palloc { heap: Mutex::new(heap), over: Condvar::new(), view, flags, descriptor, sections })
+        Ok(Palloc { heap: Mutex::new(heap), turn_over: Condvar::new(), view, flags, descriptor, sections })
     }
 
     /// The flags in the medium's header, and SYNC if the medium was opened with it.
@@ -441,7 +441,7 @@ impl Palloc {
     /// Counts the live readers of a medium that was opened with SHARED, and what they hold back.
     pub fn readers(&self) -> Result<Readers> {
         let heap = self.lock();
-        heap.publish_held();
+        heap.show_held();
         heap.medium.readers()
     }
 
@@ -651,7 +651,7 @@ impl Palloc {
             heap.check_synced()?;
             let is_exact = |heap: &Heap<FileMedium>| !heap.writable && recover::check(&heap.medium, |_, _| {}) == 0;
             let is_whole = is_clone && (heap.tidy_for_clone()? || is_exact(heap));
-            let len = if heap.writable { heap.size() } else { heap.medium.end() };
+            let len = if heap.writable { heap.size() } else { heap.medium.file_len() };
             if is_clone {
                 os::clone_file(&file, &new.file).map_err(Error::system("share the blocks of the file"))?;
             } else {

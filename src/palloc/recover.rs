@@ -35,7 +35,7 @@ enum Found {
 }
 
 fn identify(medium: &impl Medium) -> Result<Found> {
-    let (head, end) = (medium.head(), medium.end());
+    let (head, end) = (medium.head(), medium.file_len());
     if end < HEADER {
         let cut_off = header(0).checked_shr(64 - 8 * end as u32).map_or(0, |bytes| bytes << (64 - 8 * end));
         return Ok(if head == 0 || head == cut_off { Found::Beginning } else { Found::Foreign });
@@ -49,7 +49,7 @@ fn identify(medium: &impl Medium) -> Result<Found> {
 
 /// The flags that the medium's header has, if there is one.
 pub fn stored_flags(medium: &impl Medium) -> u32 {
-    if medium.end() < HEADER { 0 } else { header_flags(medium.head()).unwrap_or(0) }
+    if medium.file_len() < HEADER { 0 } else { header_flags(medium.head()).unwrap_or(0) }
 }
 
 /// Whether there is a medium; an error if there is something else that must not be made one.
@@ -89,14 +89,15 @@ pub fn open<M: Medium>(mut medium: M, flags: Flags) -> Result<(Heap<M>, u32)> {
 
 /// Whether the medium grows and shrinks. One on a block device does not, whatever its header says.
 fn is_dynamic(medium: &impl Medium, stored: u32) -> bool {
-    stored & DYNAMIC != 0 && medium.has_movable_end()
+    stored & DYNAMIC != 0 && medium.has_movable_len()
 }
 
 /// The heap of a live reader, which does not walk the medium. Fails iff that has no header.
 pub fn beside_writer<M: Medium>(medium: M) -> Result<(Heap<M>, u32)> {
-    let stored = Some(&medium).filter(|medium| medium.end() >= HEADER).and_then(|medium| header_flags(medium.head()));
+    let stored =
+        Some(&medium).filter(|medium| medium.file_len() >= HEADER).and_then(|medium| header_flags(medium.head()));
     let stored = stored.ok_or(Error::NotAMedium)?;
-    let (index, end, overlay) = (FreeIndex::new(), Start::at(medium.end()), Overlay::default());
+    let (index, end, overlay) = (FreeIndex::new(), Start::at(medium.file_len()), Overlay::default());
     Ok(heap(medium, Opened { index, end, overlay }, stored, false))
 }
 
@@ -112,7 +113,7 @@ fn heap<M: Medium>(medium: M, opened: Opened, stored: u32, writable: bool) -> (H
         Heap {
             medium,
             index,
-            end,
+            blocks_end: end,
             dynamic,
             writable,
             exact,
@@ -132,20 +133,20 @@ fn heap<M: Medium>(medium: M, opened: Opened, stored: u32, writable: bool) -> (H
 /// Makes a medium of zeros, or of the beginning of a header. The header comes first: with zeros behind it, it is a medium already.
 /// It is on the disk in any mode.
 fn initialize(medium: &mut impl Medium, flags: Flags) -> Result<()> {
-    let wanted = match medium.end() {
+    let wanted = match medium.file_len() {
         0..HEADER => HEADER,
         HEADER => HEADER,
         end => end.max(HEADER + MIN_BLOCK),
     };
-    if wanted > medium.end() && !flags.contains(Flags::DYNAMIC) {
-        return Err(Error::Incompatible(if medium.end() == 0 {
+    if wanted > medium.file_len() && !flags.contains(Flags::DYNAMIC) {
+        return Err(Error::Incompatible(if medium.file_len() == 0 {
             "the file is empty, and only a medium with PALLOC_DYNAMIC grows"
         } else {
             TOO_SMALL
         }));
     }
-    if wanted > medium.end() {
-        medium.set_end(wanted)?;
+    if wanted > medium.file_len() {
+        medium.set_file_len(wanted)?;
     }
     medium.ensure_space(0..HEADER, Bytes::Scratch)?; // which is all zeros
     medium.store(0, header(flags.bits() & DYNAMIC));
@@ -155,15 +156,15 @@ fn initialize(medium: &mut impl Medium, flags: Flags) -> Result<()> {
 /// Makes a medium, whatever the file holds. The header comes last: until then the file is no medium or a damaged one, as before.
 fn overwrite(medium: &mut impl Medium, flags: Flags) -> Result<()> {
     if is_dynamic(medium, flags.bits()) {
-        medium.set_end(HEADER)?;
-    } else if medium.end() >= HEADER + MIN_BLOCK {
-        let all = Extent::between(Start::FIRST, medium.end());
+        medium.set_file_len(HEADER)?;
+    } else if medium.file_len() >= HEADER + MIN_BLOCK {
+        let all = Extent::between(Start::FIRST, medium.file_len());
         make_block(medium, all, true)?;
         medium.barrier()?;
-    } else if medium.end() != HEADER {
+    } else if medium.file_len() != HEADER {
         return Err(Error::Incompatible(TOO_SMALL));
     }
-    medium.ensure_space(0..HEADER, Bytes::Keep)?;
+    medium.ensure_space(0..HEADER, Bytes::Preserve)?;
     medium.store(0, header(flags.bits() & DYNAMIC));
     medium.flush()
 }
@@ -210,7 +211,7 @@ fn open_chain(medium: &mut impl Medium, stored: u32, writable: bool) -> Result<O
     }
     if found.end == Start::FIRST && !dynamic {
         // An initialization that was cut off. (A dynamic medium is one already, with nothing in it.)
-        if medium.end() < HEADER + MIN_BLOCK {
+        if medium.file_len() < HEADER + MIN_BLOCK {
             return Err(Error::Incompatible(TOO_SMALL));
         } else if found.rest == Rest::Zeros && !writable {
             return Err(Error::Incompatible(NOT_INITIALIZED));

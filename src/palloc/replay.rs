@@ -26,7 +26,7 @@ pub fn finish(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writabl
         }
         logs += 1;
         if writable {
-            medium.ensure_space(block.start.marker(), Bytes::Keep)?;
+            medium.ensure_space(block.start.marker(), Bytes::Preserve)?;
         }
         if let Some(record) = Record::find(medium, block) {
             *records
@@ -79,8 +79,8 @@ fn reserve(medium: &mut impl Medium, record: Record) -> Result<()> {
             Change::Mark { block, .. } | Change::Free { block } => (block.offset(), WORD),
         };
         // A change that leads beyond the medium is not done.
-        if at + len <= medium.end() {
-            medium.ensure_space(at..at + len, Bytes::Keep)?;
+        if at + len <= medium.file_len() {
+            medium.ensure_space(at..at + len, Bytes::Preserve)?;
         }
     }
     Ok(())

@@ -58,17 +58,17 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
     /// Makes the header, with the flags `stored`, and the chain whole.
     pub fn mend(&mut self, stored: u32) -> Result<()> {
         // No medium is shorter than its header, or ends in a part of its first block.
-        let least = if self.medium.end() <= HEADER { HEADER } else { HEADER + MIN_BLOCK };
-        if self.medium.end() < least {
-            self.medium.set_end(least)?;
+        let least = if self.medium.file_len() <= HEADER { HEADER } else { HEADER + MIN_BLOCK };
+        if self.medium.file_len() < least {
+            self.medium.set_file_len(least)?;
         }
-        self.medium.ensure_space(0..HEADER, Bytes::Keep)?;
+        self.medium.ensure_space(0..HEADER, Bytes::Preserve)?;
         self.medium.store(0, header(stored));
         self.mend_chain()
     }
 
     fn mend_chain(&mut self) -> Result<()> {
-        let stop = Start::at(self.medium.end().min(self.zeros_from));
+        let stop = Start::at(self.medium.file_len().min(self.zeros_from));
         let (mut at, mut records) = (Start::FIRST, 0);
         while at < stop {
             at = match self.whole_at(at) {
@@ -107,7 +107,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
     /// Finds `next`: the nearest place with a run of whole blocks. Without one, the end of the file if all markers up to there can be mended;
     /// else the nearest shorter run.
     fn mend_at(&mut self, at: Start) -> Result<Start> {
-        let end = Start::at(self.medium.end());
+        let end = Start::at(self.medium.file_len());
         if self.run_at < at.plus(MIN_BLOCK) {
             self.run_at = match self.next_run(at, RUN, false) {
                 Some(next) => next,
@@ -228,7 +228,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
         while let Some(found) = walk.next(self.medium) {
             if !self.is_whole(found) {
                 let end_marker = found.block.end_marker();
-                self.medium.ensure_space(end_marker..end_marker + WORD, Bytes::Keep)?;
+                self.medium.ensure_space(end_marker..end_marker + WORD, Bytes::Preserve)?;
                 self.medium.store(end_marker, found.marker().0);
                 self.healed(found.block.start, c"the end marker was damaged, and is that of the start marker");
             }
@@ -239,7 +239,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
     /// The nearest place behind the block at `at` from which `run` whole blocks follow each other, or fewer that lead to the end. With
     /// `to_zeros`, those that lead to the zeros at the end count too.
     fn next_run(&mut self, at: Start, run: u32, to_zeros: bool) -> Option<Start> {
-        let (from, end) = (at.plus(MIN_BLOCK), Start::at(self.medium.end()));
+        let (from, end) = (at.plus(MIN_BLOCK), Start::at(self.medium.file_len()));
         let found = (!self.odd && at.is_in_step()).then(|| self.run_from(from, end, STEP, run, to_zeros));
         match found.flatten() {
             None if from < end => {
@@ -279,7 +279,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
             let at = next;
             next += step;
             if next % 4096 < step {
-                let data = self.medium.data_from(next.min(self.medium.end()));
+                let data = self.medium.data_from(next.min(self.medium.file_len()));
                 next += data.saturating_sub(next) / STEP * STEP;
             }
             (at <= stop).then(|| Start::at(at))
@@ -295,7 +295,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
             }
         }
         let reached = at.offset();
-        blocks > 0 && (reached == self.medium.end() || (to_zeros && reached >= self.zeros_from))
+        blocks > 0 && (reached == self.medium.file_len() || (to_zeros && reached >= self.zeros_from))
     }
 
     /// Walks from `from`, where a block starts, back to `at` by end markers. On the way, mends the start markers of single blocks.
@@ -319,7 +319,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
         if self.medium.start_marker(block.start).data_len() != block.data_len {
             let end_marker = Marker(self.medium.load(block.end_marker()));
             let marker = if end_marker.is_free() { end_marker } else { Marker::live(block.data_len) };
-            self.medium.ensure_space(block.start.marker(), Bytes::Keep)?;
+            self.medium.ensure_space(block.start.marker(), Bytes::Preserve)?;
             self.medium.store_start(block.start, marker);
             self.healed(block.start, c"the start marker was damaged, and is that of the end marker");
         }
@@ -363,7 +363,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
     /// The end of the free block at `at`, if it has free blocks only behind `reached`: a kill was between the store of its start marker,
     /// which joined them, and that of its end marker.
     fn end_of_joined(&self, at: Start, reached: Start) -> Option<Start> {
-        let joined = block_at(self.medium, at, self.medium.end()).filter(|found| found.is_free)?;
+        let joined = block_at(self.medium, at, self.medium.file_len()).filter(|found| found.is_free)?;
         let mut start = reached;
         while start < joined.block.next() {
             start = self.whole_at(start).filter(|found| found.is_free)?.block.next();
@@ -389,7 +389,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
 
     /// Nothing is known of the range from `at` to `reached`.
     fn give_up(&mut self, at: Start, reached: Start, next: Start) -> Result<Start> {
-        let (end, lost) = (self.medium.end(), at.offset()..reached.offset());
+        let (end, lost) = (self.medium.file_len(), at.offset()..reached.offset());
         let lost_len = lost.end - lost.start;
         if lost.end == end && block_at(self.medium, at, end).is_none() {
             if let Ok(Rest::LeadsBeyondEnd(marker)) = rest_at(self.medium, at, lost_len >= MIN_BLOCK) {
@@ -402,7 +402,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
         self.found.lost_bytes += lost_len;
         (self.report)(lost.start, c"a range is lost, from here to the next block");
         if lost_len < MIN_BLOCK {
-            self.medium.ensure_space(lost.clone(), Bytes::Keep)?;
+            self.medium.ensure_space(lost.clone(), Bytes::Preserve)?;
             self.medium.clear(lost.start, lost_len); // at the end of the file: opening knows zeros
         } else {
             make_block(self.medium, Extent::between(at, lost.end), self.lost_is_free)?;
@@ -412,7 +412,7 @@ impl<M: Medium, R: FnMut(u64, &CStr)> Salvager<'_, M, R> {
     }
 
     fn whole_at(&self, start: Start) -> Option<ChainBlock> {
-        block_at(self.medium, start, self.medium.end()).filter(|&found| self.is_whole(found))
+        block_at(self.medium, start, self.medium.file_len()).filter(|&found| self.is_whole(found))
     }
 
     /// Whether both markers have the same size, or the end marker is one that an operation or a transaction leaves there.

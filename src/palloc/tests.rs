@@ -181,7 +181,7 @@ fn kill_everywhere(start: Vec<u8>, flags: Flags, seed: u64, operations: u32) -> 
         };
         let after = blobs(&heap);
         let mut states = heap.medium.before_each_change.take().unwrap();
-        assert!(!heap.exact || heap.medium.end() == heap.size());
+        assert!(!heap.exact || heap.medium.file_len() == heap.size());
         states.push(heap.medium.bytes.clone());
         for state in states {
             states_seen += 1;
@@ -278,7 +278,7 @@ fn a_kill_while_the_end_is_given_back_loses_nothing() {
     heap.free(large).unwrap();
     let after = blobs(&heap);
     let mut states = heap.medium.before_each_change.take().unwrap();
-    assert!(heap.medium.end() < 1 << 19, "the file was cut at once");
+    assert!(heap.medium.file_len() < 1 << 19, "the file was cut at once");
     states.push(heap.medium.bytes.clone());
     for state in states {
         check_killed(state, &before, &after, &Operation::Other);

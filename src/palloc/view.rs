@@ -34,7 +34,7 @@ pub struct View {
 }
 
 /// A live block, its zone of the slot map, and where the medium is mapped.
-struct Live<'a> {
+struct LiveBlock<'a> {
     block: Extent,
     zone: &'a Zone,
     base: NonNull<u8>,
@@ -146,7 +146,7 @@ impl View {
     #[inline]
     pub unsafe fn block(&self, blob: u64) -> Option<Extent> {
         // SAFETY: passed on to the caller.
-        let Live { block, zone, .. } = unsafe { self.live(blob) }?;
+        let LiveBlock { block, zone, .. } = unsafe { self.live(blob) }?;
         // A block of an exact size: no other one starts before its end.
         let is_next = block.data_len > MAX_EXACT || slots::none_between(zone, block.start, block.next());
         is_next.then_some(block)
@@ -203,7 +203,7 @@ impl View {
     /// # Safety
     /// As of `data`.
     #[inline]
-    unsafe fn live(&self, blob: u64) -> Option<Live<'_>> {
+    unsafe fn live(&self, blob: u64) -> Option<LiveBlock<'_>> {
         let start = Start::of_blob(blob);
         // SAFETY: passed on to the caller.
         let zone = unsafe { self.zones.get(zone_of(start.offset())) }?;
@@ -224,7 +224,7 @@ impl View {
         // SAFETY: passed on to the caller.
         let next_zone = if is_same_zone { Some(zone) } else { unsafe { self.zones.get(zone_of(next.offset())) } };
         let is_start = next_zone.is_some_and(|zone| slots::is_start(zone, next));
-        (is_start || next.offset() == size).then_some(Live { block, zone, base })
+        (is_start || next.offset() == size).then_some(LiveBlock { block, zone, base })
     }
 }
 

@@ -8,12 +8,12 @@
 use std::sync::{Condvar, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::heap::{Changes, Step};
+use super::heap::{Changes, CommitBy};
 use super::medium::Medium;
 use super::{Error, Locked, Palloc, Result};
 
 /// A thread that leads a group waits for others this part of the time that the last flush took.
-const GATHERING: u32 = 4;
+const GATHER_DIVISOR: u32 = 4;
 /// After it waited in vain, so many groups do without.
 const NO_GATHERING: u32 = 16;
 
@@ -28,7 +28,7 @@ impl Drop for Wake<'_> {
 
 impl Palloc {
     fn wait<'a>(&'a self, heap: Locked<'a>) -> Locked<'a> {
-        let mut heap = self.over.wait(heap).unwrap_or_else(|error| panicked(error));
+        let mut heap = self.turn_over.wait(heap).unwrap_or_else(|error| panicked(error));
         heap.close_caches();
         heap
     }
@@ -92,14 +92,14 @@ impl Palloc {
         }
         heap.turns.pass_turn();
         if heap.turns.is_awaited() {
-            self.over.notify_all();
+            self.turn_over.notify_all();
         }
         heap
     }
 
     /// Brings all stores so far to the disk, without the lock if the system can. Precondition: `on_disk` is set.
     fn flush_all<'a>(&'a self, mut heap: Locked<'a>) -> (Locked<'a>, Result<()>) {
-        debug_assert!(heap.turns.on_disk);
+        debug_assert!(heap.turns.disk_busy);
         let from = Instant::now();
         let (mut heap, result) = match heap.medium.flusher() {
             Some(flusher) => {
@@ -119,8 +119,8 @@ impl Palloc {
 
     /// As `flush_all`, between operations.
     fn flush_alone<'a>(&'a self, mut heap: Locked<'a>) -> (Locked<'a>, Result<()>) {
-        let _wake = Wake(&self.over);
-        heap.turns.on_disk = true;
+        let _wake = Wake(&self.turn_over);
+        heap.turns.disk_busy = true;
         let (mut heap, result) = self.flush_all(heap);
         heap.end_turn();
         (heap, result)
@@ -129,7 +129,7 @@ impl Palloc {
     /// Locks the medium for a call that brings it to the disk.
     fn lock_for_disk(&self) -> Locked<'_> {
         let heap = self.lock();
-        if heap.turns.on_disk || heap.turns.is_awaited() { self.wait_for_disk(heap) } else { heap }
+        if heap.turns.disk_busy || heap.turns.is_awaited() { self.wait_for_disk(heap) } else { heap }
     }
 
     /// Makes the file what a clone is to be, and brings it to the disk. Returns the medium still locked.
@@ -168,7 +168,7 @@ impl Palloc {
         }
         let ticket = heap.queue(changes);
         if heap.turns.gathering && heap.queued() >= heap.turns.expected {
-            self.over.notify_all();
+            self.turn_over.notify_all();
         }
         loop {
             if let Some((back, result)) = heap.take_result(ticket) {
@@ -184,12 +184,12 @@ impl Palloc {
 
     /// Commits those in the queue, or as many of them as one record holds.
     fn lead<'a>(&'a self, heap: Locked<'a>) -> Locked<'a> {
-        let _wake = Wake(&self.over);
+        let _wake = Wake(&self.turn_over);
         let mut heap = self.gather(heap);
         debug_assert!(heap.turns.is_turn_of_group());
         let step = heap.begin_group();
         let mut result = Ok(());
-        if !matches!(step, Step::Nothing) {
+        if !matches!(step, CommitBy::Nothing) {
             (heap, result) = self.flush_all(heap);
             if result.is_ok() {
                 heap.commit_group(step);
@@ -207,11 +207,11 @@ impl Palloc {
         if heap.queued() >= heap.turns.expected {
             return heap;
         }
-        if heap.turns.no_gathering > 0 {
-            heap.turns.no_gathering -= 1;
+        if heap.turns.groups_without_gathering > 0 {
+            heap.turns.groups_without_gathering -= 1;
             return heap;
         }
-        let until = Instant::now() + heap.turns.last_flush / GATHERING;
+        let until = Instant::now() + heap.turns.last_flush / GATHER_DIVISOR;
         let before = heap.queued();
         heap.turns.gathering = true;
         while heap.queued() < heap.turns.expected {
@@ -219,11 +219,11 @@ impl Palloc {
             if left == Duration::ZERO {
                 break;
             }
-            heap = self.over.wait_timeout(heap, left).unwrap_or_else(|error| panicked(error)).0;
+            heap = self.turn_over.wait_timeout(heap, left).unwrap_or_else(|error| panicked(error)).0;
         }
         heap.turns.gathering = false;
         if heap.queued() == before {
-            heap.turns.no_gathering = NO_GATHERING;
+            heap.turns.groups_without_gathering = NO_GATHERING;
         }
         heap
     }

@@ -71,7 +71,7 @@ impl<M: Medium> Heap<M> {
         let start = self.start_of_growth();
         let block = Extent { start: aligned_start(start, alignment), data_len };
         self.extend_tail(start, block.end())?;
-        let free = Extent::between(start, self.medium.end());
+        let free = Extent::between(start, self.medium.file_len());
         inside(free).ok_or(Error::Full { size: requested }) // it was made long enough
     }
 
@@ -104,7 +104,7 @@ impl<M: Medium> Heap<M> {
         self.end_division(free, block.next(), rest);
         self.enter(front);
         self.index.put_live(block.start);
-        self.note_live(block.start);
+        self.note_live_for_readers(block.start);
         Ok(())
     }
 }

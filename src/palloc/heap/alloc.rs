@@ -62,7 +62,7 @@ impl<M: Medium> Heap<M> {
             Ok(Some(block)),
             "both ways find the same block"
         );
-        self.medium.ensure_space(block.start.marker(), Bytes::Keep).ok()?;
+        self.medium.ensure_space(block.start.marker(), Bytes::Preserve).ok()?;
         self.medium.ensure_space(block.data(), Bytes::Scratch).ok()?;
         self.medium.store_start(block.start, Marker::live(block.data_len));
         self.index.take_recent(block);
@@ -114,7 +114,7 @@ impl<M: Medium> Heap<M> {
         let start = self.start_of_growth();
         let data_len = data_len_in_step(start, requested).ok_or(Error::TooLarge(requested))?;
         self.extend_tail(start, Extent { start, data_len }.end())?;
-        let free = Extent::between(start, self.medium.end());
+        let free = Extent::between(start, self.medium.file_len());
         Ok(Place { block: Extent { start, data_len: split(free.data_len, data_len) }, free })
     }
 
@@ -134,8 +134,8 @@ impl<M: Medium> Heap<M> {
 
     /// Where a block starts that a dynamic medium grows for: where its slack does, or else a free block at its end, or at the end.
     pub(super) fn start_of_growth(&self) -> Start {
-        let tail = self.slack().or_else(|| self.free_before(self.end));
-        tail.map_or(self.end, |tail| tail.start)
+        let tail = self.slack().or_else(|| self.free_before(self.blocks_end));
+        tail.map_or(self.blocks_end, |tail| tail.start)
     }
 
     /// Makes `block` a live block, with `end_word` in the place of its end marker. It ends in `free` or with it, and the rest of
@@ -168,7 +168,7 @@ impl<M: Medium> Heap<M> {
         if let Err(error) = published {
             // As it was, but that a recent block loses the end marker of a live one: nothing is allocated here any more.
             debug_assert!(!self.writable, "nothing is allocated after a failed sync");
-            if free.start != self.end {
+            if free.start != self.blocks_end {
                 self.medium.store(free.end_marker(), Marker::free(free.data_len).0); // slack has no end marker
             }
             self.erase([rest.map(|rest| rest.start.offset())]);
@@ -179,7 +179,7 @@ impl<M: Medium> Heap<M> {
         self.end_division(free, block.next(), rest);
         self.index.put_live(block.start);
         if needs_publishing {
-            self.note_live(block.start);
+            self.note_live_for_readers(block.start);
         }
         Ok(())
     }
@@ -190,7 +190,7 @@ impl<M: Medium> Heap<M> {
     #[inline(always)]
     pub(super) fn begin_division(&mut self, block: Extent, free: Extent) -> Result<Rest> {
         let end = block.end();
-        let is_slack = free.start == self.end;
+        let is_slack = free.start == self.blocks_end;
         let rest = (end != free.end()).then(|| Extent::between(block.next(), free.end()));
         let is_zeros = is_slack && end >= self.zeros_from;
         if is_slack {
@@ -208,8 +208,8 @@ impl<M: Medium> Heap<M> {
     /// `free` was divided at `next`: the index has the rest in its place. The rest of the slack is the slack.
     #[inline(always)]
     pub(super) fn end_division(&mut self, free: Extent, next: Start, rest: Option<Extent>) {
-        if free.start == self.end {
-            self.end = next;
+        if free.start == self.blocks_end {
+            self.blocks_end = next;
         } else {
             self.take_from_index(free);
             if let Some(rest) = rest {

@@ -55,7 +55,7 @@ impl<M: Medium> Heap<M> {
         let start = Start::of_blob(blob);
         if !self.has_fast_paths()
             || start.offset() > self.size() - WORD
-            || self.medium.ensure_space(start.marker(), Bytes::Keep).is_err()
+            || self.medium.ensure_space(start.marker(), Bytes::Preserve).is_err()
         {
             return false;
         }
@@ -125,7 +125,7 @@ impl<M: Medium> Heap<M> {
     pub(super) fn note_released(&mut self, block: Extent, joined: Joined) {
         self.index.remove_used(block.start);
         let Joined { whole, before, behind } = joined;
-        let becomes_slack = self.dynamic && whole.end() == self.medium.end();
+        let becomes_slack = self.dynamic && whole.end() == self.medium.file_len();
         let grows = !becomes_slack && before.is_some_and(|before| self.index.grow_free(before, whole));
         if !grows {
             return self.note_free(whole, before.into_iter().chain(behind));
@@ -138,14 +138,14 @@ impl<M: Medium> Heap<M> {
     pub(super) fn free_space_behind(&self, block: Extent) -> Result<(u64, Option<Extent>)> {
         let behind = self.free_at(block.next())?;
         let end = behind.unwrap_or(block).end();
-        Ok((if end == self.size() { self.medium.end() } else { end }, behind))
+        Ok((if end == self.size() { self.medium.file_len() } else { end }, behind))
     }
 
     /// Enters a free block that took the place of those in `joined`. At the end of a dynamic medium it becomes slack.
     pub(super) fn note_free(&mut self, block: Extent, joined: impl Iterator<Item = Extent>) {
         joined.for_each(|old| self.take_from_index(old));
-        if self.dynamic && block.end() == self.medium.end() {
-            self.end = block.start;
+        if self.dynamic && block.end() == self.medium.file_len() {
+            self.blocks_end = block.start;
             self.turns.note_shrunk();
             self.trim_slack();
         } else {

@@ -11,7 +11,7 @@
 //!   end_group     makes the changes in the record; or takes it back, if a barrier failed
 //! ```
 //!
-//! The invariant: from begin_group to end_group [`Turns::on_disk`] is set, and nothing but the group stores to a durable medium, except
+//! The invariant: from begin_group to end_group [`Turns::disk_busy`] is set, and nothing but the group stores to a durable medium, except
 //! programs to the bytes of their blobs. So its stores and barriers are those of one commit after the other, as if the lock had been held
 //! for all of it. Meanwhile other threads change only memory: they read, add changes to transactions, take whole free blocks as
 //! regions, cancel. For them the group has not happened yet: the blocks that it frees are live, and its new blobs are a free block. A call
@@ -23,7 +23,7 @@
 use std::time::Duration;
 
 use super::Heap;
-use super::transaction::{Changes, Step, units_in};
+use super::transaction::{Changes, CommitBy, units_in};
 use crate::palloc::Result;
 use crate::palloc::error::Error;
 use crate::palloc::format::Extent;
@@ -32,7 +32,7 @@ use crate::palloc::medium::Medium;
 
 /// The state of the groups and of the calls that wait for the disk.
 ///
-/// | on_disk | gathering | awaited | state | a commit | a palloc_sync | other calls |
+/// | disk_busy | gathering | awaited | state | a commit | a palloc_sync | other calls |
 /// | --- | --- | --- | --- | --- | --- | --- |
 /// | no | no | no | idle | leads a group | goes to the disk | go on |
 /// | no | yes | yes | a leader gives others time | joins the queue | waits | go on |
@@ -43,7 +43,7 @@ use crate::palloc::medium::Medium;
 #[derive(Default)]
 pub struct Turns {
     /// A thread brings stores to the disk, without the lock or between two such times.
-    pub(in crate::palloc) on_disk: bool,
+    pub(in crate::palloc) disk_busy: bool,
     /// Calls that wait until that is over have places, and go on in their order: the next free place, and the place whose turn it is.
     next_place: u64,
     turn: u64,
@@ -54,7 +54,7 @@ pub struct Turns {
     /// So many transactions are expected to be committed at once: as many as the last time.
     pub(in crate::palloc) expected: usize,
     /// So many groups do not wait for others: the last one did in vain.
-    pub(in crate::palloc) no_gathering: u32,
+    pub(in crate::palloc) groups_without_gathering: u32,
     /// How long the last flush took.
     pub(in crate::palloc) last_flush: Duration,
     /// All that the outstanding record says is on the disk.
@@ -76,7 +76,7 @@ impl Turns {
 
     /// Whether it is the turn of the call at this place.
     pub(in crate::palloc) fn is_turn_of(&self, place: u64) -> bool {
-        !self.on_disk && self.turn == place
+        !self.disk_busy && self.turn == place
     }
 
     /// Whether it is the turn of the next group.
@@ -131,12 +131,12 @@ impl<M: Medium> Heap<M> {
     /// Fails iff a thread brings a durable medium to the disk, where nobody else may store then.
     #[inline]
     pub(super) fn may_store(&self) -> Result<()> {
-        if self.turns.on_disk && self.medium.is_durable() { Err(Error::Busy) } else { Ok(()) }
+        if self.turns.disk_busy && self.medium.is_durable() { Err(Error::Busy) } else { Ok(()) }
     }
 
     /// Fails iff a thread brings the medium to the disk. Why: of two at once, only one would see a failure.
     pub(in crate::palloc) fn may_flush(&self) -> Result<()> {
-        if self.turns.on_disk { Err(Error::Busy) } else { Ok(()) }
+        if self.turns.disk_busy { Err(Error::Busy) } else { Ok(()) }
     }
 
     /// Queues a transaction. Returns its ticket.
@@ -180,8 +180,8 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Makes a group of those in the queue that can be committed and whose changes one record holds.
-    pub fn begin_group(&mut self) -> Step {
-        self.turns.on_disk = true;
+    pub fn begin_group(&mut self) -> CommitBy {
+        self.turns.disk_busy = true;
         if self.turns.group_place.take().is_some() {
             self.turns.pass_turn();
         }
@@ -223,15 +223,15 @@ impl<M: Medium> Heap<M> {
     }
 
     /// The store that commits.
-    pub fn commit_group(&mut self, step: Step) {
-        if let Step::StartMarker { at, before, .. } = step {
+    pub fn commit_group(&mut self, step: CommitBy) {
+        if let CommitBy::StartMarker { at, before, .. } = step {
             self.turns.in_flight = Some(Extent { start: at, data_len: before.data_len() });
         }
         self.commit_store(step);
     }
 
     /// Makes the changes of the group, or takes its record back if a barrier failed. Gives each transaction its result.
-    pub fn end_group(&mut self, step: Step, result: Result<()>) {
+    pub fn end_group(&mut self, step: CommitBy, result: Result<()>) {
         let mut queue = std::mem::take(&mut self.turns.queue);
         self.turns.in_flight = None;
         let nothing = Changes::default();
@@ -254,6 +254,6 @@ impl<M: Medium> Heap<M> {
 
     /// Ends the time in which a thread brings the medium to the disk.
     pub fn end_turn(&mut self) {
-        self.turns.on_disk = false;
+        self.turns.disk_busy = false;
     }
 }

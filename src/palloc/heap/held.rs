@@ -128,7 +128,7 @@ impl<M: Medium> Heap<M> {
             && self.held.new + 1 < BATCH
             && start.offset() <= self.size() - WORD
             && start != self.held.first;
-        if !may_be || self.medium.ensure_space(start.marker(), Bytes::Keep).is_err() {
+        if !may_be || self.medium.ensure_space(start.marker(), Bytes::Preserve).is_err() {
             return false;
         }
         let marker = self.marker(start);
@@ -161,14 +161,14 @@ impl<M: Medium> Heap<M> {
             if block.data_len > data_len + SPLIT_ABOVE {
                 return None;
             }
-            self.medium.ensure_space(block.start.marker(), Bytes::Keep).ok()?;
+            self.medium.ensure_space(block.start.marker(), Bytes::Preserve).ok()?;
             self.medium.ensure_space(block.data(), Bytes::Scratch).ok()?;
             self.held.ready.pop(block);
             // As `free_held`.
             if self.marker(block.start) == Marker::free(block.data_len) {
                 self.medium.store_start(block.start, Marker::live(block.data_len));
                 self.index.put_live(block.start);
-                self.note_live(block.start);
+                self.note_live_for_readers(block.start);
                 return Some(block.blob());
             }
         }
@@ -179,7 +179,7 @@ impl<M: Medium> Heap<M> {
         self.hold(block)?;
         self.note_held(block);
         if block.start == self.held.first {
-            self.publish_first();
+            self.show_first();
         }
         if self.held.new >= BATCH {
             self.reclaim(false);
@@ -196,7 +196,7 @@ impl<M: Medium> Heap<M> {
     /// The blobs of a transaction that was committed are in the index.
     pub(super) fn after_commit(&mut self) {
         if self.medium.is_shared() {
-            self.publish_first();
+            self.show_first();
             if self.held.new >= BATCH {
                 self.reclaim(false);
             }
@@ -243,7 +243,7 @@ impl<M: Medium> Heap<M> {
 
     /// Ends the epoch by `end`, which returns the oldest one that a reader pins. Frees the blocks that were held before that.
     fn end_epoch(&mut self, end: impl FnOnce(&mut M) -> u64) {
-        self.publish_first(); // before the epoch ends: the old one is held in it
+        self.show_first(); // before the epoch ends: the old one is held in it
         let oldest = end(&mut self.medium);
         let is_before = |epoch: u64| epoch < oldest || (is_broken(Rule::HeldEpoch) && epoch == oldest);
         while let Some(held) = self.held.list.pop_front() {
@@ -263,12 +263,12 @@ impl<M: Medium> Heap<M> {
             self.free_ready();
             self.free_unlisted();
         }
-        self.publish_held();
+        self.show_held();
     }
 
     /// Makes known how much is held back.
-    pub(in crate::palloc) fn publish_held(&self) {
-        self.medium.publish_held(self.held.bytes);
+    pub(in crate::palloc) fn show_held(&self) {
+        self.medium.show_held(self.held.bytes);
     }
 
     /// The ready blocks become free ones of the index.
@@ -337,14 +337,14 @@ impl<M: Medium> Heap<M> {
                 from = start.blob();
                 if self.index.is_live(start) {
                     let block = self.block(start, State::Live)?;
-                    self.medium.ensure_space(block.start.offset()..block.end(), Bytes::Keep)?;
+                    self.medium.ensure_space(block.start.offset()..block.end(), Bytes::Preserve)?;
                 }
             }
         }
         self.held.has_ready = self.is_shared_without_sync() && self.held.ready.prepare().is_ok();
         self.begin_batch();
-        self.first()?; // fails where `publish_first` would keep an older one
-        self.publish_first();
+        self.first()?; // fails where `show_first` would keep an older one
+        self.show_first();
         Ok(())
     }
 
@@ -360,15 +360,15 @@ impl<M: Medium> Heap<M> {
 
     /// Keeps `held.first` right: a live block starts there from now on.
     #[inline]
-    pub(super) fn note_live(&mut self, start: Start) {
+    pub(super) fn note_live_for_readers(&mut self, start: Start) {
         if start < self.held.first {
             self.held.first = start;
-            self.medium.publish_first(start.blob());
+            self.medium.show_first(start.blob());
         }
     }
 
     /// Makes the first blob known to readers.
-    fn publish_first(&mut self) {
+    fn show_first(&mut self) {
         if self.held.first != Start::NOWHERE && !self.index.is_live(self.held.first) {
             // If a marker was overwritten, the first one stays as it was.
             match self.next(self.held.first.blob()) {
@@ -378,6 +378,6 @@ impl<M: Medium> Heap<M> {
             }
         }
         let first = Some(self.held.first).filter(|&first| first != Start::NOWHERE);
-        self.medium.publish_first(first.map_or(0, Start::blob));
+        self.medium.show_first(first.map_or(0, Start::blob));
     }
 }

@@ -166,7 +166,7 @@ impl<M: Medium> Heap<M> {
     fn would_grow(&self, requested: u64) -> bool {
         let Some(data_len) = round_up(requested).filter(|_| self.dynamic) else { return false };
         let start = self.start_of_growth();
-        let tail_len = self.medium.end() - start.offset();
+        let tail_len = self.medium.file_len() - start.offset();
         let fits = data_len_in_step(start, requested).is_some_and(|len| len + OVERHEAD + SPLIT_ABOVE < tail_len);
         !fits && matches!(self.find_free(data_len, requested), Ok(None))
     }

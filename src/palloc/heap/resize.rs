@@ -49,7 +49,7 @@ impl<M: Medium> Heap<M> {
         let (end, behind) = self.free_space_behind(block)?;
         let rest = Extent::between(kept.next(), end);
         self.index.prepare(rest.start)?;
-        self.medium.ensure_space(kept.end_marker()..kept.end() + FREE_HEAD, Bytes::Keep)?;
+        self.medium.ensure_space(kept.end_marker()..kept.end() + FREE_HEAD, Bytes::Preserve)?;
         let (behind_start, slack) = (behind.map(|behind| behind.start.offset()), self.slack_before(end));
         let old_end_marker = block.end_marker();
         let start = block.start.offset();
@@ -89,8 +89,8 @@ impl<M: Medium> Heap<M> {
                 Err(Error::Busy) => return Err(Error::Busy),
                 Err(_) => return Ok(false),
             }
-            let longest = Extent::between(block.start, self.medium.end()).data_len;
-            (split(longest, data_len), self.medium.end())
+            let longest = Extent::between(block.start, self.medium.file_len()).data_len;
+            (split(longest, data_len), self.medium.file_len())
         } else {
             return Ok(false);
         };
@@ -112,7 +112,7 @@ impl<M: Medium> Heap<M> {
         }
         self.free_space_behind(old)?; // fails before anything is changed
         let Place { block: new, free } = self.place(requested)?;
-        self.medium.ensure_space(old.data(), Bytes::Keep)?;
+        self.medium.ensure_space(old.data(), Bytes::Preserve)?;
         self.medium.ensure_space(new.data(), Bytes::Scratch)?;
         self.medium.copy(old.blob(), new.blob(), old.data_len);
         self.claim(new, free, Intent::Leave(old.start).word())?;

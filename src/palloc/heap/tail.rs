@@ -37,7 +37,7 @@ const fn most_slack(ahead: u64) -> u64 {
 impl<M: Medium> Heap<M> {
     /// The slack, if there is any.
     pub(super) fn slack(&self) -> Option<Extent> {
-        (self.size() < self.medium.end()).then(|| Extent::between(self.end, self.medium.end()))
+        (self.size() < self.medium.file_len()).then(|| Extent::between(self.blocks_end, self.medium.file_len()))
     }
 
     /// The offset of the slack's start marker, if there is slack and it ends at `end`.
@@ -60,7 +60,7 @@ impl<M: Medium> Heap<M> {
     pub(super) fn extend_tail(&mut self, start: Start, end: u64) -> Result<()> {
         self.may_store()?;
         self.index.prepare(start)?;
-        let end_before = self.medium.end();
+        let end_before = self.medium.file_len();
         let fits = end_before >= end;
         let leaves_too_little = end_before > end && end_before - end <= SPLIT_ABOVE && !self.exact;
         if !fits || leaves_too_little {
@@ -68,27 +68,27 @@ impl<M: Medium> Heap<M> {
             if !self.exact {
                 self.may_flush()?;
             }
-            self.forget_blobs(start)?;
-            let ahead = self.medium.set_end(end + self.growth_ahead(end));
+            self.cover_old_blobs(start)?;
+            let ahead = self.medium.set_file_len(end + self.growth_ahead(end));
             if ahead.is_err() && !fits {
-                self.medium.set_end(end)?;
+                self.medium.set_file_len(end)?;
             }
         }
-        if start < self.end {
+        if start < self.blocks_end {
             let tail = Extent::between(start, self.size());
             if let Err(error) = self.ensure_divisible(tail, Extent::between(tail.start, end)) {
-                let _ = self.medium.set_end(end_before);
+                let _ = self.medium.set_file_len(end_before);
                 return Err(error);
             }
             let data_len = self.marker(start).data_len();
             self.take_from_index(Extent { start, data_len });
-            self.end = start;
+            self.blocks_end = start;
             self.turns.note_shrunk();
         }
         self.store_slack();
         // The longer slack is on the disk before blobs are in it: else the chain could end in bytes that are no block. Growth is seldom,
         // so this is done in any mode; in exact mode each allocation grows the file, and only a durable medium waits for the disk.
-        match end_before < self.medium.end() {
+        match end_before < self.medium.file_len() {
             true if self.exact => self.barrier(),
             true => self.flush(),
             false => Ok(()),
@@ -99,8 +99,8 @@ impl<M: Medium> Heap<M> {
     ///
     /// Growth writes a longer start marker, which may be on the disk before the longer file is. Opening then looks for blobs that the
     /// start marker hides. Old markers of blobs, on the disk or not, must not look like hidden ones.
-    fn forget_blobs(&mut self, start: Start) -> Result<()> {
-        let end = self.medium.end();
+    fn cover_old_blobs(&mut self, start: Start) -> Result<()> {
+        let end = self.medium.file_len();
         let needs_flush = self.medium.is_durable() || !self.exact;
         if !needs_flush || start.offset() >= end || self.zeros_from <= start.offset() {
             return Ok(());
@@ -116,11 +116,11 @@ impl<M: Medium> Heap<M> {
     /// again. In exact mode cuts off the slack that is left.
     #[inline(always)]
     pub(super) fn with_tail_restored<T>(&mut self, operation: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        let end = self.end;
+        let end = self.blocks_end;
         let result = operation(self);
-        if result.is_err() && self.end < end {
-            let tail = Extent::between(self.end, end.offset());
-            self.end = end;
+        if result.is_err() && self.blocks_end < end {
+            let tail = Extent::between(self.blocks_end, end.offset());
+            self.blocks_end = end;
             self.store_slack();
             self.medium.store_start(tail.start, Marker::free(tail.data_len));
             self.enter(tail);
@@ -144,8 +144,8 @@ impl<M: Medium> Heap<M> {
         }
         let end = self.size();
         let mut ahead = self.growth_ahead(end);
-        let may_not_cut = self.turns.on_disk || self.keeping.is_open() || self.medium.is_shared();
-        if self.medium.end() - end <= most_slack(ahead) || may_not_cut {
+        let may_not_cut = self.turns.disk_busy || self.keeping.is_open() || self.medium.is_shared();
+        if self.medium.file_len() - end <= most_slack(ahead) || may_not_cut {
             // On the disk: this may have to flush. When the caches are closed, this is called again. Beside readers a sync cuts, which asks
             // whether one is open.
             return;
@@ -156,8 +156,8 @@ impl<M: Medium> Heap<M> {
         if self.medium.load(end + ahead - WORD) == Marker::live(ahead - OVERHEAD).0 {
             ahead += STEP;
         }
-        if self.medium.set_end(end + ahead).is_ok() {
-            let slack_end = self.medium.end();
+        if self.medium.set_file_len(end + ahead).is_ok() {
+            let slack_end = self.medium.file_len();
             // The file is shorter on the disk before the marker is: else bytes that are no block would be behind the slack.
             if self.zeros_from > slack_end && self.flush().is_ok() {
                 self.zeros_from = slack_end;
@@ -172,7 +172,7 @@ impl<M: Medium> Heap<M> {
             return Ok(());
         }
         let prepared = if self.cut_needs_flush() && self.failed_sync.is_none() { self.prepare_cut() } else { Ok(()) };
-        let cut = prepared.and_then(|()| self.medium.set_end(self.size())).inspect_err(|_| self.store_slack());
+        let cut = prepared.and_then(|()| self.medium.set_file_len(self.size())).inspect_err(|_| self.store_slack());
         if let Err(Error::Locked) = cut { Ok(()) } else { cut } // a reader has opened it meanwhile
     }
 
@@ -186,16 +186,16 @@ impl<M: Medium> Heap<M> {
     /// A file system clears the last page of a file that is cut, and that may be on the disk before the new length is. The slack is
     /// then without a start marker. Opening accepts that if only zeros are behind it.
     fn prepare_cut(&mut self) -> Result<()> {
-        let behind = self.end.blob();
-        let page_end = behind.next_multiple_of(LARGEST_PAGE).min(self.medium.end());
-        let is_cut_twice = page_end < self.medium.end();
+        let behind = self.blocks_end.blob();
+        let page_end = behind.next_multiple_of(LARGEST_PAGE).min(self.medium.file_len());
+        let is_cut_twice = page_end < self.medium.file_len();
         if !self.medium.is_durable() && self.turns.tail_flushed.map_or(is_cut_twice, |flushed| !flushed) {
             self.flush()?; // the chain on the disk does not lead there any more
         }
         if is_cut_twice {
-            self.medium.set_end(page_end)?;
+            self.medium.set_file_len(page_end)?;
         }
-        self.medium.ensure_space(behind..page_end, Bytes::Keep)?;
+        self.medium.ensure_space(behind..page_end, Bytes::Preserve)?;
         self.medium.clear(behind, page_end - behind);
         self.flush()?;
         self.zeros_from = self.size();

@@ -396,7 +396,7 @@ impl Transactions {
 
 /// How a commit goes on.
 #[derive(Clone, Copy)]
-pub enum Step {
+pub enum CommitBy {
     /// There is nothing to do.
     Nothing,
     /// One start marker does it all.
@@ -573,7 +573,7 @@ impl<M: Medium> Heap<M> {
         if free.end() > MAX_OFFSET {
             return Err(Error::TooLarge(requested));
         }
-        let is_slack = start == self.end;
+        let is_slack = start == self.blocks_end;
         let data_len = match is_slack {
             true if !start.is_in_step() => block.data_len, // brings the next block into step
             false if !is_large(start, free.end()) => free.data_len,
@@ -646,7 +646,7 @@ impl<M: Medium> Heap<M> {
         let block = found.filter(|&block| is_inside(block, at, len)).ok_or(Error::NotInBlob { at, len })?;
         changes.check_store(block, at, len)?;
         self.reserve_units(changes, units_of_store(bytes))?;
-        self.medium.ensure_space(at..at + len, Bytes::Keep)?;
+        self.medium.ensure_space(at..at + len, Bytes::Preserve)?;
         changes.stored.try_reserve(1)?;
         let is_added = changes.store(block, at, bytes);
         debug_assert!(is_added);
@@ -658,7 +658,7 @@ impl<M: Medium> Heap<M> {
     pub fn tx_commit(&mut self, changes: &mut Changes) -> Result<()> {
         self.commit_check(changes, |_| false)?;
         let step = self.commit_prepare(&[changes]);
-        if !matches!(step, Step::Nothing) {
+        if !matches!(step, CommitBy::Nothing) {
             self.barrier()?;
             self.commit_store(step);
             self.barrier().inspect_err(|_| self.commit_undo(step))?;
@@ -711,7 +711,7 @@ impl<M: Medium> Heap<M> {
 
     /// The part of a commit before its first barrier: it stores only behind the start markers of free blocks, and in a log that is not
     /// committed.
-    pub(super) fn commit_prepare(&mut self, group: &[&Changes]) -> Step {
+    pub(super) fn commit_prepare(&mut self, group: &[&Changes]) -> CommitBy {
         for changes in group {
             for &NewBlob { block, is_first, .. } in &changes.new_blobs {
                 self.medium.store(block.end_marker(), Marker::live(block.data_len).0);
@@ -729,11 +729,11 @@ impl<M: Medium> Heap<M> {
         }
         let mut only = group.iter().map(|changes| changes.only_start_markers());
         match only.try_fold(0, |sum, count| Some(sum + count?)) {
-            Some(0) => return Step::Nothing,
+            Some(0) => return CommitBy::Nothing,
             Some(1) if self.tx.outstanding.is_none() => {
                 let mut changes = group.iter().flat_map(|changes| changes.changes());
                 if let Some((Change::Mark { block, marker }, _)) = changes.next() {
-                    return Step::StartMarker { at: block, before: self.marker(block), marker: Marker(marker) };
+                    return CommitBy::StartMarker { at: block, before: self.marker(block), marker: Marker(marker) };
                 }
             }
             _ => {}
@@ -744,7 +744,7 @@ impl<M: Medium> Heap<M> {
         for changes in group {
             writer.units(&mut self.medium, &changes.record);
         }
-        Step::Record { log, tag: writer.finish(&mut self.medium) }
+        CommitBy::Record { log, tag: writer.finish(&mut self.medium) }
     }
 
     /// The log for the record of a group whose first transaction this is.
@@ -754,11 +754,11 @@ impl<M: Medium> Heap<M> {
     }
 
     /// The store that commits.
-    pub(super) fn commit_store(&mut self, step: Step) {
+    pub(super) fn commit_store(&mut self, step: CommitBy) {
         match step {
-            Step::Nothing => {}
-            Step::StartMarker { at, marker, .. } => self.medium.store_start(at, marker),
-            Step::Record { log, tag } => {
+            CommitBy::Nothing => {}
+            CommitBy::StartMarker { at, marker, .. } => self.medium.store_start(at, marker),
+            CommitBy::Record { log, tag } => {
                 if let Some(outstanding) = self.tx.outstanding {
                     self.store_idle_tag(outstanding);
                 }
@@ -768,11 +768,11 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Undoes `commit_store` after its barrier failed. (The store may be on the disk all the same: nothing is stored to this medium any more.)
-    pub(super) fn commit_undo(&mut self, step: Step) {
+    pub(super) fn commit_undo(&mut self, step: CommitBy) {
         match step {
-            Step::Nothing => {}
-            Step::StartMarker { at, before, .. } => self.medium.store_start(at, before),
-            Step::Record { log, .. } => self.store_idle_tag(log),
+            CommitBy::Nothing => {}
+            CommitBy::StartMarker { at, before, .. } => self.medium.store_start(at, before),
+            CommitBy::Record { log, .. } => self.store_idle_tag(log),
         }
     }
 
@@ -781,8 +781,8 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Makes the changes that were committed. Cannot fail.
-    pub(super) fn commit_apply(&mut self, group: &[&Changes], step: Step) {
-        let Step::Record { log, .. } = step else { return };
+    pub(super) fn commit_apply(&mut self, group: &[&Changes], step: CommitBy) {
+        let CommitBy::Record { log, .. } = step else { return };
         let durable = self.medium.is_durable();
         if self.tx.outstanding.is_some() {
             self.note_record_taken_back();
@@ -887,7 +887,7 @@ impl<M: Medium> Heap<M> {
                 self.medium.store(whole.end_marker(), Marker::free(whole.data_len).0);
             }
             self.index.put_reserved(whole.start);
-            self.tx.tail_freed |= self.dynamic && whole.next() == self.end;
+            self.tx.tail_freed |= self.dynamic && whole.next() == self.blocks_end;
             kept += usize::from(!joins_last);
             list[kept - 1] = whole;
         }
@@ -934,9 +934,9 @@ impl<M: Medium> Heap<M> {
         }
         self.note_record_taken_back();
         if self.tx.tail_freed {
-            if let Some(tail) = self.free_before(self.end) {
+            if let Some(tail) = self.free_before(self.blocks_end) {
                 let slack = self.slack().map(|slack| slack.start.offset());
-                let whole = Extent::between(tail.start, self.medium.end());
+                let whole = Extent::between(tail.start, self.medium.file_len());
                 self.ensure_words([Some(whole.start.offset()), slack])?;
                 self.publish(whole.start, Marker::free(whole.data_len))?;
                 self.erase([slack]);
@@ -951,12 +951,12 @@ impl<M: Medium> Heap<M> {
     pub(super) fn tx_end(&mut self, changes: &mut Changes) {
         for new in &changes.new_blobs {
             self.index.put_live(new.block.start);
-            self.note_live(new.block.start);
+            self.note_live_for_readers(new.block.start);
         }
         for region in &changes.regions {
             if region.next.offset() < region.end {
                 self.index.put_reserved(region.next);
-                self.keep(Extent::between(region.next, region.end));
+                self.make_idle(Extent::between(region.next, region.end));
             } else {
                 self.tx.reserved -= 1;
             }
@@ -970,7 +970,7 @@ impl<M: Medium> Heap<M> {
     /// Ends the transaction without its changes.
     pub fn tx_cancel(&mut self, changes: &mut Changes) {
         for region in &changes.regions {
-            self.keep(Extent::between(region.start, region.end));
+            self.make_idle(Extent::between(region.start, region.end));
         }
         if let Some(log) = changes.log {
             self.done_with(log);
@@ -994,7 +994,7 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Keeps a region, or the rest of one, for the next transaction, or has it freed.
-    fn keep(&mut self, region: Extent) {
+    fn make_idle(&mut self, region: Extent) {
         let is_worth_it = region.data_len >= MIN_IDLE && !is_large(region.start, region.end());
         if is_worth_it && self.tx.idle.len() < MAX_IDLE {
             self.tx.idle.push(region);

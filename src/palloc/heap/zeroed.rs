@@ -24,7 +24,7 @@ impl<M: Medium> Heap<M> {
 
     /// Clears the data of `block`, which is to become a live one in `free`: up to its end marker, or to where there are zeros already.
     fn clear_data(&mut self, block: Extent, free: Extent) -> Result<()> {
-        let is_slack = free.start == self.end;
+        let is_slack = free.start == self.blocks_end;
         let stop = if is_slack { self.zeros_from.min(block.end_marker()) } else { block.end_marker() };
         let Some(len) = stop.checked_sub(block.blob()).filter(|&len| len > 0) else { return Ok(()) };
         self.medium.ensure_space(block.blob()..stop, Bytes::Scratch)?;

@@ -33,11 +33,11 @@ pub struct Space {
 impl Space {
     /// Finds the holes of a file.
     pub fn of(file: &MappedFile) -> Space {
-        Space { populated: file.end(), holes: if file.has_movable_end() { Holes::find(file) } else { None } }
+        Space { populated: file.end(), holes: if file.has_movable_len() { Holes::find(file) } else { None } }
     }
 
     /// From now on no page counts as one with space of its own.
-    pub fn forget(&mut self) {
+    pub fn assume_holes(&mut self) {
         match &mut self.holes {
             Some(holes) => holes.filled.clear(),
             None => self.holes = Some(Holes { filled: Vec::new(), loads_fill: false }),
@@ -69,15 +69,15 @@ impl Space {
     /// Whether [`Space::ensure`] has nothing to do.
     #[inline]
     pub fn is_ensured(&self, range: &Range<u64>, bytes: Bytes) -> bool {
-        self.holes.is_none() && (bytes == Bytes::Keep || range.end <= self.populated)
+        self.holes.is_none() && (bytes == Bytes::Preserve || range.end <= self.populated)
     }
 
     /// As [`Medium::ensure_space`](super::Medium::ensure_space).
     pub fn ensure(&mut self, file: &MappedFile, range: Range<u64>, bytes: Bytes) -> Result<()> {
         let (at, len) = (range.start, range.end - range.start);
         match (bytes, &mut self.holes) {
-            (Bytes::Keep, None) => Ok(()),
-            (Bytes::Keep, Some(holes)) => holes.fill(file, at, len).map(drop),
+            (Bytes::Preserve, None) => Ok(()),
+            (Bytes::Preserve, Some(holes)) => holes.fill(file, at, len).map(drop),
             (Bytes::Scratch, _) => {
                 self.populate_growth(file, range.end)?;
                 let Some(holes) = &mut self.holes else { return Ok(()) };

@@ -42,7 +42,7 @@ struct OfFile {
     /// The length of the file.
     end: fn(&MappedFile) -> u64,
     /// Whether the length can change: not on a block device.
-    has_movable_end: fn(&MappedFile) -> bool,
+    has_movable_len: fn(&MappedFile) -> bool,
     /// Moves the end up, perhaps further than to `end`. New bytes are zero and have space on the disk. On failure the end is as before.
     grow: fn(&mut MappedFile, end: u64) -> Result<()>,
     /// Moves the end down.
@@ -107,7 +107,7 @@ const _: OfFile = OfFile {
     keeps_mappings: MappedFile::keeps_mappings,
     drop_outgrown_mappings: MappedFile::drop_outgrown_mappings,
     end: MappedFile::end,
-    has_movable_end: MappedFile::has_movable_end,
+    has_movable_len: MappedFile::has_movable_len,
     grow: MappedFile::grow,
     cut: MappedFile::cut,
     can_be_cut: MappedFile::can_be_cut,

@@ -238,7 +238,7 @@ impl MappedFile {
         self.end
     }
 
-    pub fn has_movable_end(&self) -> bool {
+    pub fn has_movable_len(&self) -> bool {
         self.is_file
     }
 

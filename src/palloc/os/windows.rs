@@ -191,7 +191,7 @@ impl MappedFile {
         self.end
     }
 
-    pub fn has_movable_end(&self) -> bool {
+    pub fn has_movable_len(&self) -> bool {
         true
     }
 

@@ -82,7 +82,7 @@ impl<M: Medium> Drop for Ahead<'_, M> {
 /// Reads the pages with markers from the block at `first` on, at several places at once. A place where the chain is not found is left
 /// to the survey. Does nothing if the pages seem to be in memory.
 fn fetch_markers(medium: &impl Medium, first: Start) {
-    let (end, from) = (medium.end(), first.offset());
+    let (end, from) = (medium.file_len(), first.offset());
     let part = (end - from) / PLACES;
     let place = |i: u64| Start::at((from - HEADER + i * part).next_multiple_of(STEP) + HEADER);
     let are_in_memory = || (1..PLACES).all(|i| medium.is_in_memory(place(i).offset()));
@@ -107,8 +107,8 @@ fn fetch_markers(medium: &impl Medium, first: Start) {
 
 /// Starts to read the markers between the block at `start` and the next, and returns where that starts. None if no block is at `start`.
 fn next_block(medium: &impl Medium, start: Start) -> Option<Start> {
-    let ChainBlock { block, .. } = block_at(medium, start, medium.end())?;
-    medium.start_reading(block.end_marker(), (2 * WORD).min(medium.end() - block.end_marker()));
+    let ChainBlock { block, .. } = block_at(medium, start, medium.file_len())?;
+    medium.start_reading(block.end_marker(), (2 * WORD).min(medium.file_len() - block.end_marker()));
     Some(block.next())
 }
 
@@ -117,10 +117,10 @@ fn find_chain(medium: &impl Medium, from: Start) -> Option<Start> {
     let from = from.offset();
     let has_chain = |start| {
         let agree = |found: &ChainBlock| found.end_marker(medium) == found.marker();
-        Chain::new(medium, start, medium.end()).take(LIKELY).take_while(agree).count() == LIKELY
+        Chain::new(medium, start, medium.file_len()).take(LIKELY).take_while(agree).count() == LIKELY
     };
-    (from..medium.end().min(from + SEARCHED)).step_by(AT_ONCE as usize).find_map(|piece| {
-        let end = medium.end().min(piece + AT_ONCE);
+    (from..medium.file_len().min(from + SEARCHED)).step_by(AT_ONCE as usize).find_map(|piece| {
+        let end = medium.file_len().min(piece + AT_ONCE);
         medium.start_reading(piece, end - piece);
         let mut starts = (piece..end - (end - piece) % STEP).step_by(STEP as usize).map(Start::at);
         starts.find(|&start| has_chain(start))

@@ -14,7 +14,7 @@ pub fn check(medium: &impl Medium, mut report: impl FnMut(u64, &CStr)) -> u64 {
         count += 1;
         report(offset, what);
     };
-    match if medium.end() < HEADER { None } else { header_flags(medium.head()) } {
+    match if medium.file_len() < HEADER { None } else { header_flags(medium.head()) } {
         None => found(0, c"there is no palloc header"),
         Some(flags) if flags & EXTENDED != 0 => found(WORD / 2, c"the EXTENDED flag is set"),
         Some(_) => check_chain(medium, found),
@@ -23,7 +23,7 @@ pub fn check(medium: &impl Medium, mut report: impl FnMut(u64, &CStr)) -> u64 {
 }
 
 fn check_chain(medium: &impl Medium, mut found: impl FnMut(u64, &CStr)) {
-    let mut chain = Chain::new(medium, Start::FIRST, medium.end());
+    let mut chain = Chain::new(medium, Start::FIRST, medium.file_len());
     let mut last_free: Option<Extent> = None;
     let mut after_free = false;
     let link_to = |block: Option<Extent>| block.map_or(0, |block| block.start.offset());

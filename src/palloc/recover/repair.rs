@@ -56,12 +56,12 @@ fn has_same_bytes(medium: &impl Medium, shorter: Extent, longer: Extent) -> bool
 pub fn finish(medium: &mut impl Medium, unfinished: &Unfinished) -> Result<()> {
     if let Some(rest) = unfinished.rest {
         let end_marker = rest.start.offset() - WORD;
-        medium.ensure_space(end_marker..rest.blob(), Bytes::Keep)?;
+        medium.ensure_space(end_marker..rest.blob(), Bytes::Preserve)?;
         medium.store(end_marker, unfinished.marker.0);
         medium.store_start(rest.start, Marker::free(rest.data_len));
         medium.barrier()?;
     }
-    medium.ensure_space(unfinished.start.marker(), Bytes::Keep)?;
+    medium.ensure_space(unfinished.start.marker(), Bytes::Preserve)?;
     medium.store_start(unfinished.start, unfinished.marker);
     Ok(())
 }
@@ -104,7 +104,7 @@ pub fn read_only_chain(
     }
     if let Rest::LeadsBeyondEnd(marker) = found.rest {
         if !marker.is_free() {
-            let last = Extent::between(found.end, medium.end());
+            let last = Extent::between(found.end, medium.file_len());
             overlay.last = Some((last.start, Marker::live(last.data_len)));
             index.prepare(last.start)?;
             index.put_live(last.start);
@@ -117,8 +117,8 @@ pub fn read_only_chain(
 /// Stores both markers of a block.
 pub fn make_block(medium: &mut impl Medium, block: Extent, is_free: bool) -> Result<()> {
     let marker = if is_free { Marker::free(block.data_len) } else { Marker::live(block.data_len) };
-    medium.ensure_space(block.start.offset()..block.start.offset() + FREE_HEAD, Bytes::Keep)?;
-    medium.ensure_space(block.end_marker()..block.end(), Bytes::Keep)?;
+    medium.ensure_space(block.start.offset()..block.start.offset() + FREE_HEAD, Bytes::Preserve)?;
+    medium.ensure_space(block.end_marker()..block.end(), Bytes::Preserve)?;
     medium.store_start(block.start, marker);
     medium.store(block.end_marker(), marker.0);
     Ok(())
@@ -133,7 +133,7 @@ pub fn make_block(medium: &mut impl Medium, block: Extent, is_free: bool) -> Res
 /// | 32 or more | a free block | cut off |
 /// | fewer | the last block gets them | cut off |
 fn claim_rest(medium: &mut impl Medium, found: &Survey, dynamic: bool) -> Result<u64> {
-    let (chain_end, end) = (found.end.offset(), medium.end());
+    let (chain_end, end) = (found.end.offset(), medium.file_len());
     if chain_end == end {
         return Ok(end);
     }
@@ -148,13 +148,13 @@ fn claim_rest(medium: &mut impl Medium, found: &Survey, dynamic: bool) -> Result
         }
     }
     let Some(last) = found.last.filter(|_| !dynamic) else {
-        medium.set_end(chain_end)?;
+        medium.set_file_len(chain_end)?;
         return Ok(chain_end);
     };
     let data_len = Extent::between(last, end).data_len;
     let is_free = medium.start_marker(last).is_free();
-    medium.ensure_space(last.marker(), Bytes::Keep)?;
-    medium.ensure_space(chain_end..end, Bytes::Keep)?;
+    medium.ensure_space(last.marker(), Bytes::Preserve)?;
+    medium.ensure_space(chain_end..end, Bytes::Preserve)?;
     medium.store_start(last, if is_free { Marker::free(data_len) } else { Marker::live(data_len) });
     Ok(end)
 }
@@ -172,7 +172,7 @@ fn tidy_markers(medium: &mut impl Medium, end: u64) -> Result<()> {
         }
         for place in [first.block.start.offset(), joined.block.end_marker()] {
             if medium.load(place) != joined.marker().0 {
-                medium.ensure_space(place..place + WORD, Bytes::Keep)?;
+                medium.ensure_space(place..place + WORD, Bytes::Preserve)?;
                 medium.store(place, joined.marker().0);
             }
         }

@@ -55,7 +55,7 @@ const PAGE: u64 = 4096;
 /// Walks the chain and enters its blocks into the index. Fails iff the chain ends in bytes that no operation leaves, or there is no
 /// memory.
 pub fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Result<Survey> {
-    let end = medium.end();
+    let end = medium.file_len();
     let mut survey = Survey { end: Start::FIRST, last: None, rest: Rest::Nothing, untidy: false };
     let mut after_free = false;
     let mut fetched = 0;
@@ -125,7 +125,7 @@ fn can_have_end_marker(medium: &impl Medium, ChainBlock { block, is_free }: Chai
 
 /// Classifies the bytes from `start` to the end of the file, where no block can be. Fails iff no operation leaves such bytes.
 pub fn rest_at(medium: &impl Medium, start: Start, can_be_cut_off: bool) -> Result<Rest> {
-    let has_marker = medium.end() - start.offset() >= WORD;
+    let has_marker = medium.file_len() - start.offset() >= WORD;
     let marker = if has_marker { medium.start_marker(start) } else { Marker(0) };
     if can_be_cut_off && was_cut_off(medium, start, marker) {
         Ok(Rest::LeadsBeyondEnd(marker))
@@ -139,7 +139,7 @@ pub fn rest_at(medium: &impl Medium, start: Start, can_be_cut_off: bool) -> Resu
 /// Whether the bytes from `start` to the end of the file can be the last block of a dynamic medium: it was being given back, or it was
 /// growing when the power was cut.
 fn was_cut_off(medium: &impl Medium, start: Start, marker: Marker) -> bool {
-    let end = medium.end();
+    let end = medium.file_len();
     (MIN_DATA..LONGEST).contains(&marker.data_len())
         && (marker.is_free() || end - start.offset() >= MIN_BLOCK && !has_live_block(medium, start.plus(STEP), end))
         && !hides_more_blobs(medium, marker, start, end, HIDDEN_BY_CUT)
@@ -168,7 +168,7 @@ fn has_live_block(medium: &impl Medium, from: Start, end: u64) -> bool {
 /// Whether the bytes from `start` to the end of the file are zeros, as growth or an initialization that was cut off leaves them. The end
 /// marker of the free block that was to be there may be on the disk without the start marker.
 fn is_unclaimed(medium: &impl Medium, start: Start) -> Result<bool> {
-    let end = medium.end();
+    let end = medium.file_len();
     let has_end_marker = end - start.offset() >= MIN_BLOCK
         && medium.load(end - WORD) == Marker::free(Extent::between(start, end).data_len).0;
     medium.is_zero(start.offset(), if has_end_marker { end - WORD } else { end })

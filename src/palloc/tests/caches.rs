@@ -320,7 +320,7 @@ fn caches_lose_and_double_no_block() {
         assert_eq!(medium.stat().unwrap().live_blobs, passed_on.lock().unwrap().len() as u64);
         medium.check_invariants();
     }
-    let size = medium.heap.lock().unwrap().medium.end();
+    let size = medium.heap.lock().unwrap().medium.file_len();
     assert!(size < 8 << 20, "{size} bytes");
 }
 

@@ -80,13 +80,13 @@ impl Section {
     fn begin(heap: &mut Heap<MemMedium>) -> Section {
         let epoch = heap.medium.epoch();
         heap.medium.pins.push(epoch);
-        Section { epoch, sees: blobs(heap), end: heap.medium.end() }
+        Section { epoch, sees: blobs(heap), end: heap.medium.file_len() }
     }
 
     /// Nothing that it may read has changed. (A blob that has grown in place has more.) The file is as long as it was: a wrong offset is
     /// no SIGBUS.
     fn check(&self, heap: &Heap<MemMedium>) {
-        assert!(heap.medium.end() >= self.end, "the file is cut from {} to {}", self.end, heap.medium.end());
+        assert!(heap.medium.file_len() >= self.end, "the file is cut from {} to {}", self.end, heap.medium.file_len());
         for (&ptr, bytes) in &self.sees {
             let marker = heap.medium.start_marker(Start::of_blob(ptr));
             assert!(marker.data_len() >= bytes.len() as u64, "marker of {ptr}: {marker:x?}");

@@ -345,9 +345,9 @@ fn a_power_cut_while_the_end_is_given_back_loses_nothing() {
     fill(&mut medium.heap, first, 1);
     medium.fill(large, 2);
     medium.cut_power_during(&mut random, 100, |heap, _, _| (Operation::Other, heap.free(large).unwrap()));
-    assert!(medium.heap.medium.end() < 1 << 19, "the file was cut at once");
+    assert!(medium.heap.medium.file_len() < 1 << 19, "the file was cut at once");
     medium.cut_power_during(&mut random, 100, |heap, _, _| (Operation::Other, heap.sync().unwrap()));
-    assert_eq!(medium.heap.medium.end(), 8 + 16 + 112);
+    assert_eq!(medium.heap.medium.file_len(), 8 + 16 + 112);
 }
 
 /// A medium whose power was cut when a blob had moved and its old block was not free yet is opened, and the power is cut again.
@@ -510,7 +510,7 @@ fn a_power_cut_while_a_sync_cuts_the_file_leaves_a_medium_that_opens() {
                 heap.sync().unwrap();
             });
             assert!(images > 5, "{images}");
-            assert_eq!(heap.medium.end(), heap.size());
+            assert_eq!(heap.medium.file_len(), heap.size());
             let images = every_cut_opens(&mut heap, &kept[..1], |heap| {
                 heap.free(kept[1]).unwrap();
                 heap.close().unwrap();

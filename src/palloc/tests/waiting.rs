@@ -8,7 +8,7 @@ use super::{
     Blobs, Error, Flags, Heap, MemMedium, Operation, Random, Result, blobs, closed, fill, is_deep, open,
     random_operation,
 };
-use crate::palloc::heap::{Changes, Step};
+use crate::palloc::heap::{Changes, CommitBy};
 use crate::palloc::medium::Medium;
 
 /// A transaction and its changes.
@@ -100,7 +100,7 @@ fn flush(heap: &mut Heap<MemMedium>, before: &Blobs, random: &mut Random, member
 fn lead(heap: &mut Heap<MemMedium>, before: &Blobs, random: &mut Random, members: &mut Vec<Member>) {
     let step = heap.begin_group();
     let mut result = Ok(());
-    if !matches!(step, Step::Nothing) {
+    if !matches!(step, CommitBy::Nothing) {
         result = flush(heap, before, random, members);
         if result.is_ok() {
             heap.commit_group(step);
@@ -218,7 +218,7 @@ fn fail_in_group(failing: usize) {
     heap.end_group(step, Err(error()));
     heap.end_turn();
     let after = heap.begin_group();
-    assert!(matches!(after, Step::Nothing), "nothing is stored after a failed sync");
+    assert!(matches!(after, CommitBy::Nothing), "nothing is stored after a failed sync");
     heap.end_group(after, Ok(()));
     heap.end_turn();
     for (i, &ticket) in tickets.iter().enumerate() {
@@ -337,7 +337,7 @@ fn sync_beside_others(seed: u64) -> [usize; 3] {
         match result {
             Ok(()) | Err(Error::Full { .. }) => {}
             Err(error) => {
-                assert!(matches!(error, Error::Busy) && heap.turns.on_disk && blobs(heap) == before, "{error}")
+                assert!(matches!(error, Error::Busy) && heap.turns.disk_busy && blobs(heap) == before, "{error}")
             }
         }
         let after = blobs(heap);
@@ -349,7 +349,7 @@ fn sync_beside_others(seed: u64) -> [usize; 3] {
         }
         let mut flush = |heap: &mut Heap<MemMedium>, random: &mut Random, synced: &mut Blobs| {
             let place = heap.medium.states();
-            heap.turns.on_disk = true;
+            heap.turns.disk_busy = true;
             for _ in 0..random.below(6) {
                 others(heap, random, synced);
                 sums[2] += 1;
@@ -394,7 +394,7 @@ fn a_sync_flushes_again_if_the_last_block_was_freed_meanwhile() {
         heap.free(ptrs[2]).unwrap();
         heap.medium.before_each_change = Some(Vec::new());
         assert!(heap.begin_sync());
-        heap.turns.on_disk = true;
+        heap.turns.disk_busy = true;
         let began = heap.medium.states();
         if frees {
             heap.free(ptrs[1]).unwrap();
@@ -405,6 +405,6 @@ fn a_sync_flushes_again_if_the_last_block_was_freed_meanwhile() {
         assert!(heap.tidy_for_sync().unwrap());
         heap.medium.flush().unwrap();
         assert_eq!(heap.medium.syncs.len(), flushes);
-        assert_eq!(heap.medium.end(), heap.size());
+        assert_eq!(heap.medium.file_len(), heap.size());
     }
 }
