@@ -119,7 +119,7 @@
 //!
 //! * `src/ffi` trusts what a C caller promises;
 //! * `src/palloc/medium.rs` and `os` access mapped memory; `view.rs`, `free_index/slots.rs` and `free_index/zones.rs` read without the
-//!   lock; `heap/transaction.rs` writes to the bytes of new blobs;
+//!   lock; `heap/transaction/changes.rs` writes to the bytes of new blobs;
 //! * `src/vmem` takes memory away and gives it;
 //! * in `src/buflib`, `layout.rs` and `alloc.rs` access a pool's memory, `mod.rs` hands it out, `callbacks.rs` calls the program, and
 //!   `free_tree.rs` has an array that is initialized while it is used.

@@ -8,20 +8,21 @@
 //!
 //! ```text
 //!   header | live | free | live | live | slack
-//!          8                           end    medium.file_len()
+//!          8                           blocks_end   medium.file_len()
 //! ```
 //!
 //! This file has the state, its invariants, the queries and the stores that all operations share. `heap/alloc.rs` allocates,
 //! `heap/free.rs` frees, `heap/resize.rs` resizes, `heap/tail.rs` grows and cuts the end of a dynamic medium, `heap/zeroed.rs`
 //! allocates blobs of zeros, `heap/aligned.rs` aligned ones, `heap/trim.rs` gives space on the disk back, `heap/transaction.rs` does
-//! several of that in one step, `heap/group.rs` for several threads at once. `heap/keeping.rs` exchanges blocks with the caches of threads.
-//! `heap/held.rs` keeps what was freed until no live reader can read it.
+//! several of that in one step, `heap/group.rs` for several threads at once, `heap/join.rs` frees blocks that were kept from everybody.
+//! `heap/keeping.rs` exchanges blocks with the caches of threads. `heap/held.rs` keeps what was freed until no live reader can read it.
 
 mod aligned;
 mod alloc;
 mod free;
 mod group;
 mod held;
+mod join;
 mod keeping;
 mod resize;
 mod tail;

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What transactions keep for later: logs, regions and room in lists. It is given back when space is short, and when the medium is made tidy.
+
+use super::changes::{Changes, Region, is_large};
+use super::{MAX_IDLE, MAX_RECORD, MIN_IDLE, OWN_LOG, REGION, units_in};
+use crate::palloc::Result;
+use crate::palloc::error::Error;
+use crate::palloc::format::{Extent, MIN_BLOCK, MIN_DATA, Marker, Start, round_up};
+use crate::palloc::heap::Heap;
+use crate::palloc::heap::alloc::{Place, Rest, split};
+use crate::palloc::medium::Medium;
+use crate::palloc::record::{self, MAX_OFFSET, UNIT};
+
+impl<M: Medium> Heap<M> {
+    /// Runs `operation`. If it fails for want of space, frees the blocks that no live reader can reach, then the reserves of later
+    /// transactions, and runs it once more after each. Not after a failed sync: then nothing may be stored. Precondition: `operation` leaves
+    /// the medium as it was when it fails.
+    #[inline(always)]
+    pub(in crate::palloc::heap) fn using_reserves<T>(
+        &mut self,
+        operation: &impl Fn(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        operation(self).or_else(|error| self.with_reserves_freed(error, operation))
+    }
+
+    /// Continues `using_reserves` after `operation` failed.
+    #[cold]
+    #[inline(never)]
+    fn with_reserves_freed<T>(&mut self, error: Error, operation: &impl Fn(&mut Self) -> Result<T>) -> Result<T> {
+        match error {
+            Error::Held => self.reclaimed(|heap| heap.using_reserves(operation)), // not a second time: see `may_reclaim`
+            Error::Full { .. } | Error::System { .. } if self.failed_sync.is_none() && self.has_reserves() => {
+                self.free_reserves()?;
+                operation(self)
+            }
+            error => Err(error),
+        }
+    }
+
+    pub(super) fn has_reserves(&self) -> bool {
+        !(self.tx.idle.is_empty() && self.tx.spent.is_empty() && self.tx.quarantine.is_empty())
+    }
+
+    /// Makes room in the lists for one more reserved block, and for so many more freed ones, so that later steps cannot fail.
+    #[inline]
+    pub(super) fn reserve_lists(&mut self, more_frees: usize) -> Result<()> {
+        let needed = self.tx.reserved + 1 + self.tx.frees + more_frees;
+        if needed <= self.tx.list_capacity { Ok(()) } else { self.grow_lists(needed) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow_lists(&mut self, needed: usize) -> Result<()> {
+        let tx = &mut self.tx;
+        for list in [&mut tx.idle, &mut tx.spent, &mut tx.quarantine] {
+            list.try_reserve(needed - list.len().min(needed))?;
+        }
+        tx.dead.try_reserve(2 * needed - tx.dead.len().min(2 * needed))?;
+        tx.list_capacity = needed;
+        Ok(())
+    }
+
+    pub(super) fn claim_log(&mut self, size: u64) -> Result<Extent> {
+        self.may_store()?;
+        self.reserve_lists(0)?;
+        let log = self.with_tail_restored(|heap| {
+            let place = heap.place(size)?;
+            if place.free.end() > MAX_OFFSET {
+                return Err(Error::TooLarge(size));
+            }
+            heap.claim(place.block, place.free, record::idle_tag(place.block.end_marker()))?;
+            Ok(place.block)
+        })?;
+        self.index.put_reserved(log.start);
+        self.tx.reserved += 1;
+        Ok(log)
+    }
+
+    /// Makes sure that the transaction's record can have so many more units.
+    pub(super) fn reserve_units(&mut self, changes: &mut Changes, more: usize) -> Result<()> {
+        if changes.has_units(more) {
+            return Ok(());
+        }
+        let needed_len = record::HEAD + (changes.units() + more) as u64 * UNIT;
+        if needed_len > MAX_RECORD {
+            return Err(Error::TooManyChanges { limit: MAX_RECORD });
+        }
+        let ahead = (2 * needed_len).clamp(OWN_LOG, MAX_RECORD);
+        changes.record.try_reserve(units_in(ahead) * UNIT as usize - changes.record.len())?;
+        let log = self.claim_log(ahead).or_else(|_| {
+            self.check_synced()?;
+            self.using_reserves(&|heap: &mut Self| heap.claim_log(needed_len))
+        })?;
+        changes.capacity = units_in(log.data_len.min(ahead));
+        if let Some(old) = changes.log.replace(log) {
+            self.done_with(old);
+        }
+        Ok(())
+    }
+
+    /// Adds a region to the transaction in which a blob of `requested` bytes fits.
+    pub(super) fn tx_reserve(&mut self, changes: &mut Changes, requested: u64) -> Result<()> {
+        self.check_writable()?;
+        changes.regions.try_reserve(1)?;
+        self.reserve_units(changes, 1)?;
+        let fits = |region: &Extent| region.data_len >= requested.max(MIN_DATA);
+        let region = match self.tx.idle.iter().rposition(fits) {
+            Some(i) => self.tx.idle.swap_remove(i),
+            None => {
+                self.using_reserves(&|heap: &mut Self| heap.with_tail_restored(|heap| heap.new_region(requested)))?
+            }
+        };
+        let (start, end) = (region.start, region.end());
+        let address = self.medium.address(start.offset(), end - start.offset()).cast();
+        changes.regions.push(Region { start, next: start, end, address });
+        changes.unused_regions += 1;
+        Ok(())
+    }
+
+    /// Reserves a free block in which a blob of `requested` bytes fits: a whole one, or a part of a large one or of the slack.
+    fn new_region(&mut self, requested: u64) -> Result<Extent> {
+        let rounded = round_up(requested).ok_or(Error::TooLarge(requested))?;
+        self.reserve_lists(0)?;
+        let Place { block, free } = self.place(requested)?;
+        let start = free.start;
+        if free.end() > MAX_OFFSET {
+            return Err(Error::TooLarge(requested));
+        }
+        let is_slack = start == self.blocks_end;
+        let data_len = match is_slack {
+            true if !start.is_in_step() => block.data_len, // brings the next block into step
+            false if !is_large(start, free.end()) => free.data_len,
+            _ => split(free.data_len, rounded.max(REGION)),
+        };
+        let region = Extent { start, data_len };
+        if !is_large(start, region.end()) {
+            self.index.prepare_between(start, Start::at(region.end() - MIN_BLOCK))?; // the last block starts there at the latest
+        }
+        if is_slack || region != free {
+            self.may_store()?;
+            self.carve(region, free)?;
+        } else {
+            self.ensure_divisible(free, free)?;
+            self.take_from_index(free);
+        }
+        self.index.put_reserved(start);
+        self.tx.reserved += 1;
+        Ok(region)
+    }
+
+    /// Makes two free blocks of `free`, which may be the slack: `region`, which the caller enters in the index, and the rest.
+    ///
+    /// ```text
+    ///   before   free                  end
+    ///   after    region | rest: free   end
+    /// ```
+    fn carve(&mut self, region: Extent, free: Extent) -> Result<()> {
+        let Rest { rest, .. } = self.begin_division(region, free)?;
+        self.medium.store(region.end_marker(), Marker::free(region.data_len).0);
+        // Zeros need it too: nothing flushes between two regions, and the words of the next are behind the start marker of the rest.
+        let prepared = if rest.is_some() { self.barrier() } else { Ok(()) };
+        prepared.inspect_err(|_| self.erase([rest.map(|rest| rest.start.offset())]))?;
+        // No barrier behind it: the region counts from the commit of its first blobs on, and one comes before that.
+        self.medium.store_start(region.start, Marker::free(region.data_len));
+        self.end_division(free, region.next(), rest);
+        Ok(())
+    }
+
+    /// Keeps a region, or the rest of one, for the next transaction, or has it freed.
+    pub(super) fn make_idle(&mut self, region: Extent) {
+        let is_worth_it = region.data_len >= MIN_IDLE && !is_large(region.start, region.end());
+        if is_worth_it && self.tx.idle.len() < MAX_IDLE {
+            self.tx.idle.push(region);
+        } else {
+            self.done_with(region);
+        }
+    }
+
+    /// Has a reserved block freed: at once, or on a durable medium with the next quarantine.
+    pub(super) fn done_with(&mut self, block: Extent) {
+        if self.medium.is_durable() || !self.writable {
+            self.tx.spent.push(block);
+        } else {
+            self.tx.reserved -= 1;
+            self.free_joined_if_possible(block, &[]);
+        }
+    }
+
+    /// Frees all that is kept for later transactions, except the logs.
+    fn free_reserves(&mut self) -> Result<()> {
+        self.take_back_record()?;
+        while let Some(&region) = self.tx.idle.last() {
+            self.free_joined(region, &[])?;
+            self.tx.idle.pop();
+            self.tx.reserved -= 1;
+        }
+        while let Some(&block) = self.tx.spent.last() {
+            self.free_joined(block, &[])?;
+            self.tx.spent.pop();
+            self.tx.reserved -= 1;
+        }
+        Ok(())
+    }
+
+    /// If no transaction is open, removes all traces of earlier ones: the medium is exactly the format again.
+    pub(in crate::palloc::heap) fn tidy_transactions(&mut self) -> Result<()> {
+        self.take_back_record()?;
+        if self.tx.open > 0 {
+            return Ok(());
+        }
+        self.free_reserves()?;
+        for i in 0..self.tx.logs.len() {
+            if let Some(log) = self.tx.logs[i] {
+                self.free_joined(log, &[])?;
+                self.tx.logs[i] = None;
+                self.tx.reserved -= 1;
+            }
+        }
+        if self.tx.unjoined { self.join_free_blocks() } else { Ok(()) }
+    }
+}
