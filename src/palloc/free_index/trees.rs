@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Trees over zone numbers: which zones have a free block of one exact size (`BitTree`), and how large the largest other free
 //! block of each zone is (`MaxTree`). Each level is an array. A search reads a few words on each level, and there are three or four
-//! levels in a medium of some hundred GiB.
+//! levels in a medium of some hundred GiB. The highest level is one word, the root, which needs no memory of its own.
 
 use std::collections::TryReserveError;
 
@@ -15,13 +15,15 @@ const _: () = assert!(
 /// A set of numbers. Level 0 has a bit for each number; each higher level has a bit for each word below, set iff that is not 0.
 #[derive(Default)]
 pub struct BitTree {
+    /// All levels but the root.
     levels: Vec<Vec<u64>>,
+    root: u64,
 }
 
 impl BitTree {
     /// Makes room for the numbers below `count`. Fails iff there is no memory; then the set is as it was.
     pub fn cover(&mut self, count: usize) -> Result<(), TryReserveError> {
-        cover_levels(&mut self.levels, count.div_ceil(BIT_ARITY), BIT_ARITY, bits_of)
+        cover_levels(&mut self.levels, &mut self.root, count.div_ceil(BIT_ARITY), BIT_ARITY, bits_of)
     }
 
     /// Adds a number. Precondition: `cover` made room for it.
@@ -32,10 +34,11 @@ impl BitTree {
             let was_empty = *word == 0;
             *word |= 1 << (bit % BIT_ARITY);
             if !was_empty {
-                break;
+                return;
             }
             bit /= BIT_ARITY;
         }
+        self.root |= 1 << bit;
     }
 
     /// Removes a number. Precondition: `cover` made room for it.
@@ -45,20 +48,22 @@ impl BitTree {
             let word = &mut level[bit / BIT_ARITY];
             *word &= !(1 << (bit % BIT_ARITY));
             if *word != 0 {
-                break;
+                return;
             }
             bit /= BIT_ARITY;
         }
+        self.root &= !(1 << bit);
     }
 
     /// Whether no number is in the set.
     pub fn is_empty(&self) -> bool {
-        self.levels.last().is_none_or(|top| top[0] == 0)
+        self.root == 0
     }
 
     /// Whether a number is in the set. For checks.
     pub fn contains(&self, number: usize) -> bool {
-        let word = self.levels.first().and_then(|level| level.get(number / BIT_ARITY));
+        let level = self.levels.first().map_or(std::slice::from_ref(&self.root), |level| level);
+        let word = level.get(number / BIT_ARITY);
         word.is_some_and(|word| word >> (number % BIT_ARITY) & 1 == 1)
     }
 
@@ -68,12 +73,12 @@ impl BitTree {
             return None;
         }
         let down = |word: usize, level: &Vec<u64>| word * BIT_ARITY + level[word].trailing_zeros() as usize;
-        Some(self.levels.iter().rev().fold(0, down))
+        Some(self.levels.iter().rev().fold(self.root.trailing_zeros() as usize, down))
     }
 
     /// Panics if a level does not agree with the one below.
     pub fn check_invariants(&self) {
-        check_levels(&self.levels, BIT_ARITY, bits_of);
+        check_levels(&self.levels, self.root, BIT_ARITY, bits_of);
     }
 }
 
@@ -84,18 +89,20 @@ fn bits_of(below: &[u64]) -> u64 {
 /// An array of numbers, at first 0. Level 0 is the array; each higher level has the maximum of each 16 numbers below.
 #[derive(Default)]
 pub struct MaxTree {
+    /// All levels but the root.
     levels: Vec<Vec<u64>>,
+    root: u64,
 }
 
 impl MaxTree {
     /// Makes room for the indices below `count`. Fails iff there is no memory; then the numbers are as they were.
     pub fn cover(&mut self, count: usize) -> Result<(), TryReserveError> {
-        cover_levels(&mut self.levels, count, MAX_ARITY, max_of)
+        cover_levels(&mut self.levels, &mut self.root, count, MAX_ARITY, max_of)
     }
 
     /// The number at `index`. Precondition: `cover` made room for it.
     pub fn get(&self, index: usize) -> u64 {
-        self.levels[0][index]
+        self.levels.first().map_or(self.root, |level| level[index])
     }
 
     /// Makes the number at `index` at least `number`. Precondition: `cover` made room for it.
@@ -103,11 +110,12 @@ impl MaxTree {
         let mut index = index;
         for level in &mut self.levels {
             if level[index] >= number {
-                break;
+                return;
             }
             level[index] = number;
             index /= MAX_ARITY;
         }
+        self.root = self.root.max(number);
     }
 
     /// Makes the number at `index` this one. Precondition: `cover` made room for it.
@@ -115,21 +123,22 @@ impl MaxTree {
         let (mut index, mut number) = (index, number);
         for level in &mut self.levels {
             if std::mem::replace(&mut level[index], number) == number {
-                break;
+                return;
             }
             index /= MAX_ARITY;
             let first = index * MAX_ARITY;
             number = max_of(&level[first..level.len().min(first + MAX_ARITY)]);
         }
+        self.root = number;
     }
 
     /// The first index whose number is at least `number`, which is not 0.
     pub fn first_at_least(&self, number: u64) -> Option<usize> {
-        if self.levels.last()?.first()? < &number {
+        if self.root < number {
             return None;
         }
         let mut index = 0;
-        for level in self.levels.iter().rev().skip(1) {
+        for level in self.levels.iter().rev() {
             let first = index * MAX_ARITY;
             index = (first..level.len().min(first + MAX_ARITY)).find(|&i| level[i] >= number)?;
         }
@@ -151,12 +160,12 @@ impl MaxTree {
             }
             index = index / MAX_ARITY + 1;
         }
-        None
+        (index == 0 && self.root >= number).then_some(0)
     }
 
     /// Panics if a level does not agree with the one below.
     pub fn check_invariants(&self) {
-        check_levels(&self.levels, MAX_ARITY, max_of);
+        check_levels(&self.levels, self.root, MAX_ARITY, max_of);
     }
 }
 
@@ -164,15 +173,16 @@ fn max_of(below: &[u64]) -> u64 {
     below.iter().copied().max().unwrap_or(0)
 }
 
-/// Makes level 0 at least `len` words long, and each higher level a word for each `arity` words below. The top level has one word. New
-/// words of level 0 are 0. Fails iff there is no memory; then the levels are as they were.
+/// Makes level 0 at least `len` words long, and each higher level a word for each `arity` words below, up to the root. New words of level 0
+/// are 0. Fails iff there is no memory; then the levels are as they were.
 fn cover_levels(
     levels: &mut Vec<Vec<u64>>,
+    root: &mut u64,
     len: usize,
     arity: usize,
     parent_of: impl Fn(&[u64]) -> u64,
 ) -> Result<(), TryReserveError> {
-    let lens = || std::iter::successors(Some(len), |&len| (len > 1).then(|| len.div_ceil(arity)));
+    let lens = || std::iter::successors(Some(len), |&len| Some(len.div_ceil(arity))).take_while(|&len| len > 1);
     let mut new_levels = Vec::new();
     for (depth, len) in lens().enumerate() {
         match levels.get_mut(depth) {
@@ -190,20 +200,28 @@ fn cover_levels(
     // All memory is there: nothing fails from here on.
     for (depth, len) in lens().enumerate() {
         let (below, level) = levels.split_at_mut(depth);
-        if level[0].is_empty() && depth > 0 {
-            level[0].extend(below[depth - 1].chunks(arity).map(&parent_of));
-        } else if len > level[0].len() {
+        match below.last() {
+            Some(below) if level[0].is_empty() => level[0].extend(below.chunks(arity).map(&parent_of)),
+            None if level[0].is_empty() => level[0].push(*root),
+            _ => {}
+        }
+        if len > level[0].len() {
             level[0].resize(len, 0);
         }
+    }
+    if let Some(highest) = levels.last() {
+        *root = parent_of(highest);
     }
     Ok(())
 }
 
-fn check_levels(levels: &[Vec<u64>], arity: usize, parent_of: impl Fn(&[u64]) -> u64) {
+fn check_levels(levels: &[Vec<u64>], root: u64, arity: usize, parent_of: impl Fn(&[u64]) -> u64) {
     for pair in levels.windows(2) {
         assert!(pair[0].chunks(arity).map(&parent_of).eq(pair[1].iter().copied()), "a level is made of the one below");
     }
-    assert!(levels.last().is_none_or(|top| top.len() == 1), "the top level has one word");
+    if let Some(highest) = levels.last() {
+        assert!(highest.len() <= arity && root == parent_of(highest), "the root is made of the highest level");
+    }
 }
 
 #[cfg(test)]
@@ -238,6 +256,7 @@ mod tests {
             }
             bits.check_invariants();
             maxima.check_invariants();
+            assert_eq!((bits.levels.is_empty(), maxima.levels.is_empty()), (count <= BIT_ARITY, count <= 1), "no memory");
             assert_eq!(bits.first(), shadow.iter().position(|&number| number > 0));
             for wanted in [1, 25, 49] {
                 let first = shadow.iter().position(|&number| number >= wanted);
