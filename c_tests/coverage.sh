@@ -2,16 +2,21 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # Which lines and branches of src/ the Rust tests, the fuzz corpora and the C programs run: a table by file, in build/coverage/table.md, and
 # beside it not-run.txt, the lines that none of them runs. A process that a test kills writes no counts. Needs the LLVM tools of the
-# compiler (rustup component add llvm-tools). About 20 minutes.
+# compiler (rustup component add llvm-tools), or llvm-cov-N and llvm-profdata-N of the compiler's LLVM N. About 20 minutes.
 #
 #   c_tests/coverage.sh [FILTER...]      only the Rust tests whose names contain one of these, and no C program
 . "$(dirname "$0")/lib.sh"
 : "${CARGO:=cargo}" "${CARGOFLAGS=--locked}"
 cd "$ROOT" || exit
 HOST=$($RUSTC -vV | sed -n 's/^host: //p')
-TOOLS=$($RUSTC --print sysroot)/lib/rustlib/$HOST/bin
+COV=$($RUSTC --print sysroot)/lib/rustlib/$HOST/bin/llvm-cov
+PROFDATA=${COV%cov}profdata
+if [ ! -x "$COV" ]; then
+    LLVM=$($RUSTC -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+    COV=llvm-cov-$LLVM PROFDATA=llvm-profdata-$LLVM
+fi
 OUT=$ROOT/build/coverage
-if [ ! -x "$TOOLS/llvm-cov" ] || [ ! -x "$TOOLS/llvm-profdata" ]; then
+if ! command -v "$COV" "$PROFDATA" >/dev/null; then
     skip "coverage" "needs llvm-cov and llvm-profdata of the compiler: rustup component add llvm-tools"
     finish
     exit
@@ -47,7 +52,7 @@ if [ $# -eq 0 ]; then
         echo "Some C programs failed, which may be due to the counting: $OUT/c_tests.log"
 fi
 
-"$TOOLS/llvm-profdata" merge -sparse "$OUT"/*.profraw -o "$OUT/all.profdata" || exit
+"$PROFDATA" merge -sparse "$OUT"/*.profraw -o "$OUT/all.profdata" || exit
 objects=
 while read -r program; do
     case $program in
@@ -62,7 +67,7 @@ for object in ${objects#"$first"}; do more="$more -object $object"; done
 cov() { # COMMAND
     command=$1
     shift
-    "$TOOLS/llvm-cov" "$command" "$first" $more -instr-profile="$OUT/all.profdata" \
+    "$COV" "$command" "$first" $more -instr-profile="$OUT/all.profdata" \
         -ignore-filename-regex='(/registry/|/rustc/|/tests/|tests\.rs|/fuzz/|fuzzing\.rs|memory\.rs|sabotage\.rs)' "$@"
 }
 cov report >"$OUT/report.txt" || exit

@@ -151,18 +151,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     return 0;
 }
 
-#ifdef REPLAY
-/* Without libFuzzer: runs the files of its arguments. */
-int main(int argc, char **argv)
-{
-    for (int i = 1; i < argc; i++) {
-        static uint8_t data[1 << 16];
-        FILE *file = fopen(argv[i], "rb");
-        MUST(file != NULL);
-        LLVMFuzzerTestOneInput(data, fread(data, 1, sizeof data, file));
-        fclose(file);
-    }
-    printf("%d executions\n", argc - 1);
-    return 0;
-}
-#endif
+#include "replay.h"

@@ -3,25 +3,32 @@
 # Runs the fuzz targets with libFuzzer, and ends with a table of them. `make` has built the library.
 #
 #   fuzz/run.sh [TARGET...]     those, or all, FUZZ_SECONDS (120) each; more options of libFuzzer in FUZZ_FLAGS
-#   fuzz/run.sh replay          the corpus of the target in C, which no Rust test runs, without libFuzzer
+#   fuzz/run.sh replay          the corpora of the targets in C, which no Rust test runs, without libFuzzer
 #
 # New inputs are kept in build/fuzz/TARGET, inputs that crashed in build/fuzz/crashes. Add one of these to fuzz/corpus/TARGET, under a name
 # that describes it: the tests replay it then.
 #
-# The targets in memory run without what slows them down: AddressSanitizer, and hints about compared numbers. With any sanitizer the compiler
-# options are not stable: RUSTC_BOOTSTRAP makes a stable compiler accept them.
+# The targets in memory run without what slows them down: AddressSanitizer, and hints about compared numbers. media runs without checks of
+# overflows too, which bytes has, and counts blocks, not edges: libFuzzer looks at each counter after each execution. With any sanitizer the
+# compiler options are not stable: RUSTC_BOOTSTRAP makes a stable compiler accept them.
 cd "$(dirname "$0")/.." || exit
 ROOT=$PWD
-: "${CARGO:=cargo}" "${CARGOFLAGS=--locked}" "${RUSTC:=rustc}" "${FUZZ_SECONDS:=120}" "${FUZZ_FLAGS=}" "${LIBS=-lpthread -lm -ldl}"
+: "${CARGO:=cargo}" "${CARGOFLAGS=--locked}" "${RUSTC:=rustc}" "${CLANG:=clang}" "${FUZZ_SECONDS:=120}" "${FUZZ_FLAGS=}" "${LIBS=-lpthread -lm -ldl}"
 OUT=$ROOT/build/fuzz
 HOST=$($RUSTC -vV | sed -n 's/^host: //p')
-ALL="media transactions records intervals vmem bytes operations salvage buflib inline"
+ALL="media transactions records intervals vmem bytes operations salvage buflib inline later tool"
 [ $# -gt 0 ] || eval "set -- $ALL"
 mkdir -p "$OUT/crashes" "$OUT/c" || exit
 if [ "$*" = replay ]; then
-    # shellcheck disable=SC2086
-    ${CC:-cc} -std=gnu11 -O1 -g -Wall -Wextra -Werror -DREPLAY -Iinclude fuzz/inline.c build/lib/libpalloc.a $LIBS -o "$OUT/replay" &&
-        "$OUT/replay" fuzz/corpus/inline/*
+    for name in inline later tool; do
+        # shellcheck disable=SC2086
+        ${CC:-cc} -std=gnu11 -O1 -g -Wall -Wextra -Werror -DREPLAY -Iinclude "fuzz/$name.c" build/lib/libpalloc.a $LIBS -o "$OUT/replay" ||
+            exit
+        "$OUT/replay" "fuzz/corpus/$name"/* >/dev/null 2>"$OUT/replay.log" || {
+            cat "$OUT/replay.log"
+            exit 1
+        }
+    done
     exit
 fi
 
@@ -30,8 +37,9 @@ export GLIBC_TUNABLES=glibc.malloc.tcache_count=1000
 
 kind() {
     case $1 in
-    media | transactions | records | intervals | vmem) echo plain ;;
-    inline) echo c ;;
+    media) echo fast ;;
+    transactions | records | intervals | vmem) echo plain ;;
+    inline | later | tool) echo c ;;
     *) echo address ;;
     esac
 }
@@ -43,29 +51,39 @@ corpus() {
     esac
 }
 
-dictionary() {
+# Where an execution takes microseconds, libFuzzer's search for shorter inputs costs more than it gives.
+options() {
     case $1 in
-    media | salvage | bytes) echo "-dict=fuzz/palloc.dict" ;;
+    media) echo "-dict=fuzz/palloc.dict -max_len=256 -reduce_inputs=0" ;;
+    salvage | bytes) echo "-dict=fuzz/palloc.dict" ;;
+    tool) echo "-dict=fuzz/palloc.dict -close_fd_mask=3" ;;
+    intervals) echo "-max_len=200 -reduce_inputs=0" ;;
     esac
 }
 
 program() {
     case $(kind "$1") in
-    c) echo "$OUT/c/inline" ;;
+    c) echo "$OUT/c/$1" ;;
     *) echo "$OUT/$(kind "$1")/$HOST/release/$1" ;;
     esac
 }
 
 # Builds the targets that are wanted of one kind.
 build() { # KIND NAMES...
-    flags="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
+    level=4
+    [ "$1" != fast ] || level=2
+    flags="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=$level -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
     flags="$flags -Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1 -Cdebug-assertions --cfg fuzzing"
     case $1 in
+    fast) flags="$flags -Coverflow-checks=off" ;;
     address) flags="$flags -Zsanitizer=address -Cllvm-args=-sanitizer-coverage-trace-compares" ;;
     c)
-        # shellcheck disable=SC2086
-        clang -std=gnu11 -O1 -g -Wall -Wextra -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Iinclude fuzz/inline.c \
-            build/lib/libpalloc.a $LIBS -o "$OUT/c/inline"
+        shift
+        for name; do
+            # shellcheck disable=SC2086
+            $CLANG -std=gnu11 -O1 -g -Wall -Wextra -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Iinclude \
+                "fuzz/$name.c" build/lib/libpalloc.a $LIBS -o "$OUT/c/$name" || return
+        done
         return
         ;;
     esac
@@ -82,14 +100,14 @@ stat_of() { # NAME LOG
     sed -n "s/^stat::$1: *//p" "$2" | tail -n 1
 }
 
-for wanted in plain address c; do
+for wanted in fast plain address c; do
     names=
     for name; do
         [ "$(kind "$name")" != $wanted ] || names="$names $name"
     done
     # shellcheck disable=SC2086
-    if [ $wanted = c ] && [ -n "$names" ] && ! command -v clang >/dev/null; then
-        echo "skipped: inline needs clang"
+    if [ $wanted = c ] && [ -n "$names" ] && ! command -v "$CLANG" >/dev/null; then
+        echo "skipped:$names: no $CLANG"
     elif [ -n "$names" ]; then
         build $wanted $names || exit
     fi
@@ -103,11 +121,11 @@ for name; do
     [ -x "$program" ] || continue
     echo "== $name"
     mkdir -p "$OUT/$name" "$(corpus "$name")"
-    dictionary=$(dictionary "$name")
+    options=$(options "$name")
     before=$(find "$OUT/crashes" -name "$name-*" | wc -l)
     # shellcheck disable=SC2086
     (
-        "$program" -max_total_time="$FUZZ_SECONDS" -print_final_stats=1 -artifact_prefix="$OUT/crashes/$name-" $dictionary $FUZZ_FLAGS \
+        "$program" -max_total_time="$FUZZ_SECONDS" -print_final_stats=1 -artifact_prefix="$OUT/crashes/$name-" $options $FUZZ_FLAGS \
             "$OUT/$name" "$(corpus "$name")" >"$log" 2>&1 || echo "failed: $log"
         times >"$log.times" # the second line is of the children
     )
