@@ -697,6 +697,35 @@ static void init_sparse(void)
     palloc_close(pt);
 }
 
+static uint64_t fs_free(void)
+{
+    struct statvfs fs;
+
+    REQUIRE(statvfs(DISK "/fs", &fs) == 0);
+    return (uint64_t)fs.f_bfree * fs.f_frsize;
+}
+
+/* A blob that the disk has nearly enough space for is refused, and what it took meanwhile is given back. */
+static void refused_at_the_brim(void)
+{
+    struct palloc_t *pt;
+    uint64_t available, size, tries = 0, ptr;
+
+    file_zeros(ON_FS, 32 * MIB);
+    pt = palloc_init(ON_FS, PALLOC_DEFAULT);
+    REQUIRE(pt != NULL && palloc(pt, 100) == 16);
+    available = fs_free();
+    for (size = available + 65536; errno = 0, (ptr = palloc(pt, size)) == 0; size -= 4096) {
+        CHECK_ERRNO(ENOSPC);
+        tries++;
+        REQUIRE(fs_free() + 70000 >= available); /* a piece of 64 KiB around its markers may stay, and the file system's own blocks */
+    }
+    CHECK(tries > 10);
+    store_all(pt, ptr, 0x55);
+    palloc_close(pt);
+    CHECK_SOUND(ON_FS);
+}
+
 static void fill_dynamic(void)
 {
     struct palloc_t *pt = palloc_init(ON_FS, PALLOC_DYNAMIC);
@@ -779,6 +808,8 @@ static void other_disks(void)
         {"a-dynamic-medium-ext4-with-blocks-of-1-KiB", "ext4", "-q -F -b 1024", 8 * MIB, fill_dynamic},
         {"a-dynamic-medium-ext2", "ext2", "-q -F -b 1024", 8 * MIB, fill_dynamic},
         {"a-dynamic-medium-btrfs", "btrfs", "-q -f -M", 128 * MIB, fill_dynamic},
+        {"a-blob-that-nearly-fits-ext4-with-blocks-of-1-KiB", "ext4", "-q -F -b 1024", 8 * MIB, refused_at_the_brim},
+        {"a-blob-that-nearly-fits-ext4", "ext4", "-q -F -b 4096", 8 * MIB, refused_at_the_brim},
         {"a-file-that-the-library-makes-is-not-copied-on-write-btrfs", "btrfs", "-q -f -M", 128 * MIB, is_not_copied_on_write},
         {"the-limit-of-file-size-is-no-signal-ext2", "ext2", "-q -F -b 4096", 8 * MIB, holes_beyond_the_limit},
         {"the-limit-of-file-size-is-no-signal-ext4", "ext4", "-q -F -b 4096", 8 * MIB, holes_beyond_the_limit},
