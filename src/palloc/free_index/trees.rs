@@ -256,7 +256,11 @@ mod tests {
             }
             bits.check_invariants();
             maxima.check_invariants();
-            assert_eq!((bits.levels.is_empty(), maxima.levels.is_empty()), (count <= BIT_ARITY, count <= 1), "no memory");
+            assert_eq!(
+                (bits.levels.is_empty(), maxima.levels.is_empty()),
+                (count <= BIT_ARITY, count <= 1),
+                "no memory"
+            );
             assert_eq!(bits.first(), shadow.iter().position(|&number| number > 0));
             for wanted in [1, 25, 49] {
                 let first = shadow.iter().position(|&number| number >= wanted);
