@@ -68,7 +68,7 @@ cov() { # COMMAND
     command=$1
     shift
     "$COV" "$command" "$first" $more -instr-profile="$OUT/all.profdata" \
-        -ignore-filename-regex='(/registry/|/rustc/|/tests/|tests\.rs|/fuzz/|fuzzing\.rs|memory\.rs|sabotage\.rs)' "$@"
+        -ignore-filename-regex='(/registry/|/rustc/|/tests/[a-z_]*\.rs|tests\.rs|/fuzz/[a-z_]*\.rs|fuzzing\.rs|memory\.rs|sabotage\.rs)' "$@"
 }
 cov report >"$OUT/report.txt" || exit
 cov show -show-branches=count -use-color=0 >"$OUT/lines.txt" || exit
