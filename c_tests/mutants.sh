@@ -22,14 +22,14 @@ if ! "$CARGO" mutants --version >/dev/null 2>&1; then
     exit
 fi
 
-# Files of other systems, which are not compiled here.
-OTHER_SYSTEMS='/os/(windows|macos|other)'
+# Files of other systems, which are not compiled here, and those for tests and fuzz targets only.
+LEFT_OUT='/os/(windows|macos|other|live_windows)|/(fuzzing|memory|sabotage|random)[.]rs|/tests[/.]'
 
 # Each mutant in a file of its own, MUTANTS/N: a line that names it, and the patch.
 MUTANTS=$WORK/mutants
 mkdir "$MUTANTS"
 [ $# -gt 0 ] || set -- src
-"$CARGO" mutants --list --diff | awk -v dir="$MUTANTS" -v paths="$*" -v other="$OTHER_SYSTEMS" '
+"$CARGO" mutants --list --diff | awk -v dir="$MUTANTS" -v paths="$*" -v other="$LEFT_OUT" '
     BEGIN { count = split(paths, path, " ") }
     /^src\/[^ ]*:[0-9]+:[0-9]+: / {
         if (file != "") close(file)
