@@ -27,7 +27,7 @@ static const char *const words[] = {
 static FILE *report; /* standard error; the tool's is closed by -close_fd_mask=3 */
 static char directory[] = "/dev/shm/palloc-tool-XXXXXX";
 static pid_t owner, child;
-static int busy = -1;
+static int busy = -1, inside, outside; /* inside, outside: the directories while the tool runs, and else */
 
 static char *in_directory(char *path, size_t size, const char *name)
 {
@@ -73,6 +73,9 @@ static void start(void)
     MUST(mkdtemp(directory) != NULL && mkdir(in_directory(path, sizeof path, "dir"), 0700) == 0);
     MUST(symlink("/dev/full", in_directory(path, sizeof path, "full")) == 0);
     owner = getpid();
+    inside = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    outside = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    MUST(inside >= 0 && outside >= 0);
     busy = open(in_directory(path, sizeof path, "busy"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     child = fork();
     MUST(child >= 0);
@@ -171,7 +174,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     json = all_of_it = stops = forced = 0;
     out = static_size = NULL;
+    MUST(fchdir(inside) == 0); /* any word can be the name of a file that the tool makes */
     status = tool_main(argc, argv);
+    MUST(fchdir(outside) == 0);
     fflush(stdout);
     clearerr(stdout);
 
