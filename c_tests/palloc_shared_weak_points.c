@@ -436,6 +436,21 @@ static void permissions(void)
     palloc_close(pt);
 }
 
+/* No reader is open any more: 1,000 blobs are replaced in the space that is there. Returns the counts then. */
+static struct palloc_readers after_the_last_reader(struct palloc_t *pt)
+{
+    struct palloc_readers readers = {0};
+    uint64_t size = pt->size;
+    int i;
+
+    for (i = 0; i < 1000; i++)
+        replace(pt);
+    CHECK(pt->size <= size);
+    CHECK_EQ_I(palloc_get_readers(pt, &readers), 0);
+    CHECK_EQ_U(readers.open, 0);
+    return readers;
+}
+
 /* Processes */
 
 static void stopped_readers(void)
@@ -483,12 +498,7 @@ static void stopped_readers(void)
     for (i = 0; i < 1000; i++)
         replace(pt);
     kill_other(&o);
-    size = pt->size;
-    for (i = 0; i < 1000; i++)
-        replace(pt);
-    CHECK(pt->size <= size);
-    CHECK_EQ_I(palloc_get_readers(pt, &readers), 0);
-    CHECK_EQ_U(readers.open, 0);
+    readers = after_the_last_reader(pt);
     CHECK_EQ_U(readers.reading, 0);
     palloc_close(pt);
     CHECK_SOUND(DB);
@@ -664,7 +674,6 @@ static void containers(void)
     struct palloc_readers readers;
     struct palloc_t *pt;
     struct other o;
-    uint64_t size;
     pid_t pid;
     int i, status;
 
@@ -712,12 +721,7 @@ static void containers(void)
         usleep(1000);
     REQUIRE(pid > 0 && kill(pid, SIGKILL) == 0);
     end(&o);
-    size = pt->size;
-    for (i = 0; i < 1000; i++)
-        replace(pt);
-    CHECK(pt->size <= size);
-    CHECK_EQ_I(palloc_get_readers(pt, &readers), 0);
-    CHECK_EQ_U(readers.open, 0);
+    readers = after_the_last_reader(pt);
     CHECK(readers.held_bytes < 200 * SIZE);
     palloc_close(pt);
     CHECK_SOUND(DB);

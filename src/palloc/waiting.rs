@@ -97,7 +97,7 @@ impl Palloc {
         heap
     }
 
-    /// Brings all stores so far to the disk, without the lock if the system can. Precondition: `on_disk` is set.
+    /// Brings all stores so far to the disk, without the lock if the system can. Precondition: `disk_busy` is set.
     fn flush_all<'a>(&'a self, mut heap: Locked<'a>) -> (Locked<'a>, Result<()>) {
         debug_assert!(heap.turns.disk_busy);
         let from = Instant::now();
