@@ -94,10 +94,13 @@ if have rustfmt && rustfmt --version >/dev/null 2>&1; then
 else
     skip "no syntax of a newer compiler" "no rustfmt"
 fi
-if has clippy; then
-    check "cargo clippy" cargo_ clippy -q --all-targets -- -D warnings
-else
+# Lints change with the compiler: those of 1.85 want parentheses that later ones do not, and see no comment before an attribute.
+if ! has clippy; then
     skip "cargo clippy" "not installed"
+elif [ "$("$CARGO" clippy --version | sed 's/^clippy 0[.]1[.]\([0-9]*\).*/\1/')" -lt 95 ]; then
+    skip "cargo clippy" "the lints are those of Rust 1.95"
+else
+    check "cargo clippy" cargo_ clippy -q --all-targets -- -D warnings
 fi
 [ "${CI-}" = true ] || export SKIP_C_PROGRAMS=1
 if has nextest; then

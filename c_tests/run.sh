@@ -10,7 +10,7 @@
 # function that main calls with PART: only that one runs, with the points before it in its function, which it may need.
 #
 # A program runs in an empty directory of its own. TEST_DATA is the path of c_tests/golden. TEST_TIMEOUT is the limit in seconds
-# (300), KINDS which libraries are tested ("static shared"), RUNNER a command that runs the programs (valgrind -q, for one).
+# (300), KINDS which libraries are tested ("static shared"), RUNNER a command that runs the programs (valgrind -q --leak-check=no).
 #
 # For another machine or system, TARGET is its Rust target triple, for which `make` has been run, CC its compiler, RUNNER what runs its
 # programs here (qemu-s390x -L /usr/s390x-linux-gnu), LIBS what they are linked with and EXEEXT how their names end (.exe). A program
