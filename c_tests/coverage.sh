@@ -52,37 +52,62 @@ if [ $# -eq 0 ]; then
         echo "Some C programs failed, which may be due to the counting: $OUT/c_tests.log"
 fi
 
-"$PROFDATA" merge -sparse "$OUT"/*.profraw -o "$OUT/all.profdata" || exit
-objects=
+"$PROFDATA" merge "$OUT"/*.profraw -o "$OUT/all.profdata" || exit
+# One program at a time: of functions that have one name in several, as those of the C interface, llvm-cov would count one only.
 while read -r program; do
     case $program in
-    */palloc-* | */buflib-* | */fuzz-* | */memory-*) objects="$objects $program" ;;
+    */palloc-* | */buflib-* | */fuzz-* | */memory-*) "$COV" export -format=lcov -instr-profile="$OUT/all.profdata" "$program" || exit ;;
     esac
-done <"$OUT/programs"
-objects=${objects# }
-first=${objects%% *}
-more=
-for object in ${objects#"$first"}; do more="$more -object $object"; done
-# shellcheck disable=SC2086
-cov() { # COMMAND
-    command=$1
-    shift
-    "$COV" "$command" "$first" $more -instr-profile="$OUT/all.profdata" \
-        -ignore-filename-regex='(/registry/|/rustc/|/tests/[a-z_]*\.rs|tests\.rs|/fuzz/[a-z_]*\.rs|fuzzing\.rs|memory\.rs|sabotage\.rs)' "$@"
-}
-cov report >"$OUT/report.txt" || exit
-cov show -show-branches=count -use-color=0 >"$OUT/lines.txt" || exit
-awk -v root="$ROOT/src/" '
-    BEGIN { print "| file | lines | not run | % | branches | not run | % |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |" }
-    / 100\.00%|[0-9]\.[0-9][0-9]%|-$/ && NF >= 10 && $1 != "Filename" {
-        name = $1
-        sub(root, "", name)
-        sub(/^.*\/src\//, "", name)
-        printf "| %s | %d | %d | %.1f | %d | %d | %s |\n", name, $8, $9, $8 ? 100 * ($8 - $9) / $8 : 100, $11, $12,
-            $11 ? sprintf("%.1f", 100 * ($11 - $12) / $11) : "-"
-    }' "$OUT/report.txt" >"$OUT/table.md"
-# FILE:LINE: text, of each line that is not run.
-awk '/^\/.*:$/ { file = $0; sub(/^.*\/src\//, "", file); next }
-    { split($0, part, "|") }
-    part[2] ~ /^ *0$/ { text = $0; sub(/^[^|]*\|[^|]*\|/, "", text); printf "%s%d:%s\n", file, part[1], text }' "$OUT/lines.txt" >"$OUT/not-run.txt"
+done <"$OUT/programs" >"$OUT/lcov" 2>"$OUT/lcov.log" || { cat "$OUT/lcov.log"; exit 1; }
+# A line is run if it is in one of them. Code of tests is left out.
+awk -v root="$ROOT/" -v table="$OUT/table.md" -v not_run="$OUT/not-run.txt" '
+    function percent(all, missed) { return all ? sprintf("%.1f", 100 * (all - missed) / all) : "-" }
+    function row(name, key) {
+        printf "| %s | %d | %d | %s | %d | %d | %s |\n", name, lines[key], missed[key], percent(lines[key], missed[key]),
+            branches[key], untaken[key], percent(branches[key], untaken[key]) >table
+    }
+    # Reads a file up to its tests.
+    function read_source(file,    n, text, last) {
+        while ((getline text <(root file)) > 0) {
+            if (text ~ /^mod tests/ && last ~ /^#\[cfg\(test\)\]/) break
+            source[file, ++n] = last = text
+        }
+        length_of[file] = n
+        files[++count] = file
+    }
+    /^SF:/ {
+        file = substr($0, 4)
+        if (index(file, root) == 1) file = substr(file, length(root) + 1)
+        wanted = file ~ /^src\// && file !~ /\/tests\/|(tests|fuzzing|memory|sabotage|random)\.rs$/
+        if (wanted && !(file in length_of)) read_source(file)
+    }
+    /^DA:/ && wanted { split(substr($0, 4), part, ","); run[file, part[1]] += part[2] > 0 }
+    /^BRDA:/ && wanted { split(substr($0, 6), part, ","); taken[file, part[1], part[2], part[3]] += part[4] > 0 }
+    END {
+        for (key in taken) {
+            split(key, part, SUBSEP)
+            if (part[2] > length_of[part[1]]) continue
+            branches[part[1]]++
+            untaken[part[1]] += !taken[key]
+        }
+        print "| file | lines | not run | % | branches | not taken | % |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |" >table
+        for (i = 1; i <= count; i++) {
+            file = files[i]
+            for (n = 1; n <= length_of[file]; n++) {
+                if (!((file, n) in run)) continue
+                lines[file]++
+                if (run[file, n]) continue
+                missed[file]++
+                print file ":" n ":" source[file, n] >not_run
+            }
+            area = file ~ /^src\/.*\// ? file : "src/others"
+            sub(/^src\//, "", area)
+            sub(/\/.*/, "", area)
+            if (!(area in lines)) areas[++area_count] = area
+            lines[area] += lines[file]; missed[area] += missed[file]; branches[area] += branches[file]; untaken[area] += untaken[file]
+            row(file, file)
+        }
+        for (i = 1; i <= area_count; i++) row("all of " areas[i], areas[i])
+    }' "$OUT/lcov"
+sort -t: -k1,1 -k2,2n -o "$OUT/not-run.txt" "$OUT/not-run.txt"
 cat "$OUT/table.md"
