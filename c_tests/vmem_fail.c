@@ -10,16 +10,30 @@
 #include "vmem_util.h"
 
 static long until_failure = -1; /* how many calls succeed before one fails; below 0: none fails */
+static long in_a_row = 1;       /* how many fail then */
+static int failure = ENOMEM;    /* their errno */
 static int was_munmap;
 static int no_mmap;             /* mmap fails from now on */
 static long refused;            /* so often it did */
+static size_t most_protected;   /* mprotect fails if it is not 0 and the size is larger */
+static int does_half;           /* mprotect does half of its work before it fails */
+static int no_advice;           /* the errno of each madvise from now on */
+static int no_queries;          /* the kernel has no ioctl for mappings */
 
 static int fails_now(int is_munmap)
 {
-    if (until_failure < 0 || until_failure-- > 0)
+    if (until_failure < 0)
         return 0;
+    if (until_failure > 0) {
+        until_failure--;
+        return 0;
+    }
+    if (--in_a_row <= 0) {
+        until_failure = -1;
+        in_a_row = 1;
+    }
     was_munmap = is_munmap;
-    errno = ENOMEM;
+    errno = failure;
     return 1;
 }
 
@@ -49,7 +63,17 @@ int munmap(void *at, size_t size)
 
 int mprotect(void *at, size_t size, int protect)
 {
-    return fails_now(0) ? -1 : (int)syscall(SYS_mprotect, at, size, protect);
+    if (most_protected > 0 && size > most_protected) {
+        errno = ENOMEM;
+        return -1;
+    }
+    if (fails_now(0)) {
+        if (does_half)
+            syscall(SYS_mprotect, at, size - size / 4, protect);
+        errno = failure;
+        return -1;
+    }
+    return (int)syscall(SYS_mprotect, at, size, protect);
 }
 
 int mlock(const void *at, size_t size)
@@ -64,7 +88,26 @@ int munlock(const void *at, size_t size)
 
 int madvise(void *at, size_t size, int advice)
 {
+    if (no_advice != 0) {
+        errno = no_advice;
+        return -1;
+    }
     return fails_now(0) ? -1 : (int)syscall(SYS_madvise, at, size, advice);
+}
+
+int ioctl(int descriptor, unsigned long request, ...)
+{
+    va_list arguments;
+    void *argument;
+
+    va_start(arguments, request);
+    argument = va_arg(arguments, void *);
+    va_end(arguments);
+    if (no_queries) {
+        errno = ENOTTY;
+        return -1;
+    }
+    return (int)syscall(SYS_ioctl, descriptor, request, argument);
 }
 
 static size_t page, failures, wrong;
@@ -194,6 +237,153 @@ static int vm_size_is_ours(void)
     return grown;
 }
 
+static void full_list_of_reservations(void)
+{
+    enum { MOST = 5000 };
+    static void *at[MOST];
+    size_t n = 0, i;
+    long long before;
+
+    TEST("a-reservation-that-the-registry-has-no-room-for-is-given-back");
+    for (; n < MOST; n++) {
+        before = vm_size();
+        until_failure = 1; /* the second call: only growth of the registry makes one */
+        at[n] = vmem_reserve(page);
+        until_failure = -1;
+        if (at[n] == NULL)
+            break;
+    }
+    CHECK(n < MOST);
+    if (vm_size_is_ours())
+        CHECK_EQ_I(vm_size(), before);
+    CHECK_DOES((at[n] = vmem_reserve(page)) != NULL);
+
+    TEST("a-registry-whose-memory-cannot-be-committed-is-used-up-too");
+    most_protected = page;
+    for (n++; n < MOST && (at[n] = vmem_reserve(page)) != NULL; n++)
+        ;
+    CHECK(n < MOST);
+    most_protected = 0;
+    CHECK_DOES((at[n] = vmem_reserve(page)) != NULL);
+    for (i = 0; i <= n; i++)
+        if (!vmem_release(at[i], page))
+            break;
+    CHECK_EQ_U(i, n + 1);
+}
+
+/* A change that leaves few runs of many moves them to a smaller table. */
+static void registry_that_cannot_shrink(void)
+{
+    enum { PAGES = 6000 };
+    unsigned char *p = vmem_reserve(PAGES * page);
+    size_t i;
+
+    TEST("a-registry-that-cannot-shrink-stays-as-it-is");
+    REQUIRE(p != NULL && vmem_commit(p, PAGES * page));
+    for (i = 0; i < PAGES; i += 2)
+        REQUIRE(vmem_protect(p + i * page, page, VMemProtect_Read));
+    no_mmap = 1;
+    refused = 0;
+    CHECK_DOES(vmem_protect(p, (PAGES - 2) * page, VMemProtect_Read));
+    CHECK(refused > 0);
+    no_mmap = 0;
+    CHECK(protect_of(p) == VMemProtect_Read && protect_of(p + (PAGES - 3) * page) == VMemProtect_Read);
+    CHECK(protect_of(p + (PAGES - 1) * page) == VMemProtect_ReadWrite);
+    CHECK_DOES(vmem_release(p, PAGES * page));
+}
+
+static int is_resident(void *at)
+{
+    unsigned char there = 0;
+
+    return mincore(at, page, &there) == 0 && (there & 1);
+}
+
+static void older_kernels(void)
+{
+    const int causes[] = {EINVAL, EPERM};
+    unsigned char *p;
+    size_t i, k, resident;
+    VMemRangeInfo by_query[64], by_list[64];
+    size_t queried, listed;
+
+    TEST("without-MADV_POPULATE-prefault-touches-each-page-and-changes-none");
+    for (k = 0; k < 2; k++) {
+        p = vmem_reserve(8 * page);
+        REQUIRE(p != NULL && vmem_commit(p, 8 * page));
+        memset(p, 7, 2 * page);
+        CHECK_DOES(vmem_protect(p + 6 * page, 2 * page, VMemProtect_Read));
+        no_advice = causes[k];
+        CHECK_DOES(vmem_prefault(p, 8 * page));
+        no_advice = 0;
+        for (i = resident = 0; i < 8; i++) {
+            resident += (size_t)is_resident(p + i * page);
+            CHECK_EQ_U(p[i * page], i < 2 ? 7 : 0);
+        }
+        if (!is_emulated())
+            CHECK_EQ_U(resident, 8);
+        CHECK_DOES(vmem_release(p, 8 * page));
+    }
+
+    TEST("a-kernel-without-huge-pages-or-without-MADV_FREE-is-an-error");
+    p = vmem_reserve(8 * page);
+    REQUIRE(p != NULL && vmem_commit(p, 8 * page));
+    no_advice = EINVAL;
+    CHECK_FAILS(vmem_advise_huge(p, page), "this system has no huge pages");
+    CHECK_FAILS(vmem_reset(p, page), "is locked");
+    no_advice = 0;
+
+    TEST("EAGAIN-from-mmap-unlocks-the-pages-and-tries-again");
+    memset(p, 9, 4 * page);
+    CHECK_DOES(vmem_lock(p, 2 * page));
+    failure = EAGAIN;
+    until_failure = 0;
+    CHECK_DOES(vmem_decommit(p, 2 * page));
+    CHECK_EQ_I(until_failure, -1);
+    CHECK_DOES(vmem_commit(p, 2 * page));
+    CHECK_EQ_U(p[0], 0);
+    CHECK_FAILS(vmem_unlock(p, page), "not locked");
+
+    TEST("and-if-it-fails-again-the-pages-are-as-they-were");
+    p[0] = 9;
+    CHECK_DOES(vmem_lock(p, 2 * page));
+    for (k = 0; k < 2; k++) { /* the second call is munlock */
+        failure = k == 0 ? EAGAIN : EPERM;
+        until_failure = 0;
+        in_a_row = 3;
+        CHECK_FAILS(vmem_decommit(p, 2 * page), "cannot decommit");
+        until_failure = -1;
+        in_a_row = 1;
+        CHECK(p[0] == 9 && p[2 * page] == 9 && protect_of(p) == VMemProtect_ReadWrite);
+    }
+    failure = ENOMEM;
+    CHECK_DOES(vmem_unlock(p, 2 * page));
+
+    TEST("pages-that-a-failed-call-changed-and-that-cannot-be-mapped-again-are-not-accessible");
+    CHECK_DOES(vmem_decommit(p + 4 * page, 4 * page));
+    until_failure = 0;
+    in_a_row = 2; /* mprotect, and the mmap that undoes it */
+    does_half = 1;
+    CHECK_FAILS(vmem_commit(p, 8 * page), strerror(ENOMEM));
+    CHECK_EQ_I(until_failure, -1);
+    does_half = 0;
+    CHECK(!faults(p, READS) && faults(p + 4 * page, READS));
+    CHECK_EQ_I(protect_of(p), VMemProtect_ReadWrite);
+    CHECK_DOES(vmem_release(p, 8 * page));
+
+    TEST("a-kernel-without-queries-of-mappings-has-its-list-read");
+    p = mmap(NULL, 8 * page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(p != MAP_FAILED && mprotect(p + 2 * page, page, PROT_READ | PROT_WRITE) == 0);
+    REQUIRE(munmap(p + 5 * page, page) == 0);
+    queried = vmem_query_range_info(p, 8 * page, by_query, 64);
+    no_queries = 1;
+    listed = vmem_query_range_info(p, 8 * page, by_list, 64);
+    no_queries = 0;
+    CHECK_EQ_U(queried, 5);
+    CHECK(listed == queried && same_runs(by_query, by_list, listed));
+    munmap(p, 8 * page);
+}
+
 int main(void)
 {
     long calls, n;
@@ -218,6 +408,9 @@ int main(void)
     CHECK(failures >= (size_t)calls - 16);
 
     full_registry();
+    full_list_of_reservations();
+    registry_that_cannot_shrink();
+    older_kernels();
 
     TEST("no-failure-loses-address-space");
     if (vm_size_is_ours())
