@@ -381,6 +381,36 @@ fn fail_everywhere(start: Vec<u8>, flags: Flags, seed: u64, durable: bool, nth: 
     }
 }
 
+/// The blob moves behind what was a free block, and back: that cuts the file inside of the free block.
+#[test]
+fn a_resize_that_fails_and_cuts_the_file_leaves_the_blobs() {
+    const LAST: u64 = 300_000;
+    let mut heap = open(Vec::new(), Flags::DYNAMIC).unwrap();
+    let (first, _, last) = (heap.alloc(100).unwrap(), heap.alloc(100).unwrap(), heap.alloc(LAST).unwrap());
+    fill(&mut heap, first, 1);
+    let mut bytes = closed(heap);
+    let marker = Marker::free(bytes.len() as u64 - last - 8).0.to_be_bytes();
+    let end = bytes.len() - 8;
+    bytes[last as usize - 8..last as usize].copy_from_slice(&marker);
+    bytes[end..].copy_from_slice(&marker);
+    let (mut failed, mut cut) = (0, 0);
+    for (nth, durable) in (0..40).flat_map(|nth| [(nth, false), (nth, true)]) {
+        let mut heap = open(bytes.clone(), Flags::DYNAMIC).unwrap();
+        heap.medium.barriers = durable.then(Vec::new);
+        let before = blobs(&heap);
+        heap.medium.calls_left.set(nth);
+        heap.medium.failures_left.set(1);
+        let result = heap.resize(first, LAST + 1000);
+        heap.medium.failures_left.set(0);
+        if result.is_err() {
+            (failed, cut) = (failed + 1, cut + u32::from(heap.medium.file_len() < bytes.len() as u64));
+            assert_eq!(blobs(&heap), before);
+            assert_eq!(blobs(&open(heap.medium.bytes.clone(), Flags::DYNAMIC).unwrap()), before);
+        }
+    }
+    assert!(failed > 5 && cut > 0, "{failed}, {cut}");
+}
+
 /// A transaction, after which a region and a log are kept for the next, if there is room for them.
 fn leave_reserves(heap: &mut Heap<MemMedium>) {
     let mut changes = heap.begin().unwrap();

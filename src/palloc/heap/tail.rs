@@ -114,12 +114,12 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Calls `operation`, which may call `extend_tail`. If it fails after the last free block had become slack, that is a free block
-    /// again. In exact mode cuts off the slack that is left.
+    /// again, unless the file was cut meanwhile: what is left of it stays slack. In exact mode cuts off the slack that is left.
     #[inline(always)]
     pub(super) fn with_tail_restored<T>(&mut self, operation: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let end = self.blocks_end;
         let result = operation(self);
-        if result.is_err() && self.blocks_end < end {
+        if result.is_err() && self.blocks_end < end && end.offset() <= self.medium.file_len() {
             let tail = Extent::between(self.blocks_end, end.offset());
             self.blocks_end = end;
             self.store_slack();
