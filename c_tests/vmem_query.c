@@ -92,6 +92,8 @@ static void others(void)
     is_run(&runs[2], hole, 2, 2, 1, VMemProtect_NoAccess);
     is_run(&runs[3], hole, 4, 8, 0, VMemProtect_NoAccess);
     is_run(&runs[4], hole, 12, 2, 1, VMemProtect_NoAccess);
+    if (mprotect(hole, page, PROT_READ | PROT_WRITE | PROT_EXEC) == 0) /* some systems refuse that */
+        is_state(hole, 1, VMemProtect_ExecuteReadWrite);
     munmap(hole, 64 * page);
 
     TEST("code-is-executable-and-the-stack-is-not");

@@ -62,3 +62,38 @@ pub(crate) fn write(f: &mut fmt::Formatter<'_>, code: i32) -> fmt::Result {
         _ => write!(f, "error {code}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Text(i32);
+
+    impl fmt::Display for Text {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write(f, self.0)
+        }
+    }
+
+    /// A test sets no locale, so strerror_r does not translate.
+    #[test]
+    #[cfg(all(unix, not(target_env = "musl")))]
+    fn texts_are_those_of_the_system() {
+        for code in (0..140).filter(|&code| english(code).is_some()) {
+            let mut text: [std::ffi::c_char; 128] = [0; 128];
+            // SAFETY: as in `write`.
+            let system = unsafe {
+                assert_eq!(libc::strerror_r(code, text.as_mut_ptr(), text.len()), 0);
+                std::ffi::CStr::from_ptr(text.as_ptr())
+            };
+            if cfg!(target_os = "linux") {
+                assert_eq!(Text(code).to_string(), system.to_str().unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_that_the_system_does_not_know_is_given_as_it_is() {
+        assert!(Text(99_999_999).to_string().contains("99999999"));
+    }
+}

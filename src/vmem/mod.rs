@@ -448,6 +448,30 @@ mod tests {
     }
 
     #[test]
+    fn pages_are_locked_until_they_are_unlocked() {
+        let page = page_size();
+        let mut reservation = Reservation::new(3 * page).unwrap();
+        reservation.commit(..).unwrap();
+        reservation.lock(page..).unwrap();
+        reservation.unlock((Bound::Excluded(page - 1), Bound::Excluded(2 * page))).unwrap(); // the second page
+        let third = Pages::touched(reservation.as_ptr().addr() + 2 * page, page).unwrap();
+        assert_eq!(third.end(), third.start() + page);
+        assert_eq!(reservation.unlock(..=0), Err(Error::NotLocked(third.start() - 2 * page)));
+        assert_eq!(reservation.unlock(page..), Err(Error::NotLocked(third.start() - page)));
+        reservation.unlock(2 * page..).unwrap();
+    }
+
+    #[test]
+    fn an_arena_that_is_reset_gives_its_memory_again() {
+        let mut arena = Arena::new(1 << 20).unwrap();
+        let first = arena.alloc_slice(1000, 7_u8).unwrap().as_ptr();
+        arena.reset();
+        assert_eq!(arena.used(), 0);
+        assert_eq!(arena.alloc_slice(10, 8_u8).unwrap().as_ptr(), first);
+        assert_eq!(arena.used(), 10);
+    }
+
+    #[test]
     fn an_arena_gives_aligned_memory_that_does_not_overlap() {
         let mut arena = Arena::new(1 << 24).unwrap();
         for _ in 0..2 {
