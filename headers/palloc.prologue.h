@@ -73,12 +73,13 @@
  *   The program itself must protect the bytes of a blob, and must not free or move a blob that
  *   another thread uses, or names in a call. No thread may be cancelled within a call.
  *   Threads that allocate and free blobs of up to 512 bytes at the same time each keep some of the
- *   freed space for themselves: up to 64 free blocks of a size, in at most 16 threads. So most of
- *   their calls of palloc and pfree do not wait for others. palloc_walk shows these blocks as free.
- *   They are free for all before the file grows and before a call fails for want of space, when
- *   another function takes the lock (palloc_sync, palloc_close, palloc_stat, prealloc, ...), and
- *   after a million calls. Only `first_free` does not count them. With PALLOC_SYNC each call of
- *   palloc and pfree takes the lock.
+ *   freed space for themselves, in at most 16 threads: up to 64 free blocks of a size, of a small
+ *   medium no more than a quarter, but always 8 of a size. So most of their calls of palloc and
+ *   pfree do not wait for others. palloc_walk shows these blocks as free. The file may grow while
+ *   threads have them. They are free for all before a call fails for want of space, when another
+ *   function takes the lock (palloc_sync, palloc_close, palloc_stat, prealloc, ...), and after a
+ *   million calls. Only `first_free` does not count them. With PALLOC_SYNC each call of palloc and
+ *   pfree takes the lock.
  *   palloc_at takes no lock. palloc_data, palloc_size and palloc_next take none as a rule, so threads
  *   that read do not wait for those that allocate, nor for the disk.
  *   After fork(2), one of the two processes may call functions on the medium. The other may only

@@ -45,7 +45,7 @@ impl Medium {
             slots: [AtomicBool::new(true), AtomicBool::new(true)],
             bytes: [UnsafeCell::new(0), UnsafeCell::new(0)],
         };
-        medium.caches.open();
+        medium.caches.open(8);
         assert!(medium.caches.put(CLASS, block(1).start));
         Arc::new(medium)
     }
@@ -139,7 +139,7 @@ fn kept_is_not_live() {
                 assert!(!medium.slots[0].load(Ordering::Relaxed), "a blob that was freed is live");
             }
         });
-        medium.caches.open();
+        medium.caches.open(8);
         medium.close();
         other.join().unwrap();
         reader.join().unwrap();

@@ -15,7 +15,11 @@
 //! The caches are closed, and empty, until two threads want the lock at the same time (`heap/keeping.rs`). Then they are open: calls of
 //! palloc and pfree for exact sizes use the cache of their thread, and take the lock only to exchange a batch of blocks with the heap. Every
 //! other call that takes the lock closes the caches first: all kept blocks go back to the heap, which is then as if there had been no
-//! caches. They stay closed as long as that call has the lock.
+//! caches. They stay closed as long as that call has the lock. A failed sync closes them for good.
+//!
+//! The medium may grow beside open caches: for the heap, kept blocks are live ones. Else threads with few blobs would close them all the
+//! time. What the medium is longer for it is bounded: a cache keeps at most so many blocks of a class ([`depth_of`]). The file is not cut
+//! beside open caches: a thread that frees a blob twice, against the rules, would store behind the end.
 //!
 //! Locks are taken in this order: the medium's, then that of a cache. A thread with that of a cache waits for nothing.
 
@@ -24,19 +28,27 @@ use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
-use super::format::{Extent, Marker, Start};
+use super::format::{Extent, Marker, OVERHEAD, STEP, Start};
 use super::free_index::{CLASSES, Stack, class_of, data_len_of_class};
 use super::sabotage::{Rule, between_accesses, is_broken};
 use super::sync::{AtomicBool, AtomicU64, CACHES, Ordering, own_cache, set_own_cache, wait};
 
 /// How many blocks a stack holds.
-pub const DEPTH: usize = 64;
-/// So many blocks go back to the heap when a stack is full.
-pub const BATCH: usize = DEPTH / 2;
+const DEPTH: usize = 64;
+/// Of a small medium fewer, so that one cache keeps at most this part of it: but always so many.
+const SHARE: u64 = 4;
+const LEAST_DEPTH: usize = 8;
+/// The bytes of one block of each class.
+const ONE_OF_EACH: u64 = CLASSES as u64 * (STEP + (CLASSES as u64 * STEP)) / 2 + CLASSES as u64 * OVERHEAD;
 /// After so many calls in one of them the caches are closed, so that no block stays for ever in the cache of an idle thread.
 const CALLS: u32 = 1 << 20;
 
-const _: () = assert!(BATCH <= u8::MAX as usize, "the length of a refill is a u8");
+const _: () = assert!(DEPTH <= u8::MAX as usize, "a depth is a u8");
+
+/// How many blocks of a class a cache of a medium of `size` bytes keeps.
+pub fn depth_of(size: u64) -> u8 {
+    (size / SHARE / ONE_OF_EACH).clamp(LEAST_DEPTH as u64, DEPTH as u64) as u8
+}
 
 /// All caches of a medium. Zeros are closed caches.
 #[repr(C)]
@@ -60,6 +72,8 @@ unsafe impl Sync for Cache {}
 /// The stacks of one cache.
 struct Stacks {
     is_open: bool,
+    /// How many blocks each of them keeps.
+    depth: u8,
     /// How many blocks the last refill of a class was to bring.
     last_wanted: [u8; CLASSES],
     calls_left: u32,
@@ -112,6 +126,10 @@ impl Cache {
 }
 
 impl Stacks {
+    fn is_full(&self, class: usize) -> bool {
+        self.of_class[class].starts().len() >= self.depth.into()
+    }
+
     /// Counts a call. Returns false if the caches are closed, or are to be closed now.
     #[inline]
     fn count_call(&mut self) -> bool {
@@ -135,6 +153,7 @@ impl Caches {
     pub fn closed() -> Caches {
         let stacks = || Stacks {
             is_open: false,
+            depth: 0,
             last_wanted: [0; CLASSES],
             calls_left: 0,
             of_class: [const { Stack::EMPTY }; CLASSES],
@@ -184,7 +203,7 @@ impl Caches {
     pub fn free(&self, block: Extent, word: &AtomicU64) -> bool {
         let Some(class) = class_of(block.data_len) else { return false };
         let Some(mut stacks) = self.lock_own() else { return false };
-        if !stacks.count_call() || stacks.of_class[class].is_full() {
+        if !stacks.count_call() || stacks.is_full(class) {
             return false;
         }
         let (live, free) = (Marker::live(block.data_len).0.to_be(), Marker::free(block.data_len).0.to_be());
@@ -215,14 +234,16 @@ impl Caches {
 
 // For the thread that has the medium's lock.
 impl Caches {
-    pub fn open(&self) {
+    /// Opens the caches, and lets them keep `depth` blocks of each class.
+    pub fn open(&self, depth: u8) {
         // First this: whoever can keep a block can know that blocks are kept.
         if !is_broken(Rule::OpenFirst) {
             self.is_open.0.store(true, Ordering::Relaxed);
         }
         for cache in &self.caches {
             let mut stacks = cache.0.lock();
-            (stacks.is_open, stacks.calls_left, stacks.last_wanted) = (true, CALLS, [0; CLASSES]);
+            (stacks.is_open, stacks.depth) = (true, depth);
+            (stacks.calls_left, stacks.last_wanted) = (CALLS, [0; CLASSES]);
         }
     }
 
@@ -257,18 +278,22 @@ impl Caches {
         self.caches[own_cache()].0.lock().calls_left == 0
     }
 
-    /// If the stack of this class is full, takes the blocks out of it that were freed first.
-    pub fn take_batch(&self, class: usize) -> Option<[Start; BATCH]> {
-        let stack = &mut self.caches[own_cache()].0.lock().of_class[class];
-        stack.is_full().then(|| stack.take_oldest())
+    /// From now on this thread's cache keeps `depth` blocks of each class. If it has so many of this one, takes those out of it that were
+    /// freed first.
+    pub fn take_batch(&self, class: usize, depth: u8) -> Option<Stack<DEPTH>> {
+        let mut stacks = self.caches[own_cache()].0.lock();
+        stacks.depth = depth;
+        stacks.is_full(class).then(|| stacks.of_class[class].take_oldest((depth / 2).into()))
     }
 
-    /// How many blocks a refill of this class is to bring: the more, the more often it was refilled since the caches were opened.
-    pub fn wanted(&self, class: usize) -> usize {
+    /// As `take_batch`, and returns how many blocks a refill of this class is to bring: the more, the more often it was refilled since the
+    /// caches were opened.
+    pub fn wanted(&self, class: usize, depth: u8) -> usize {
         let mut stacks = self.caches[own_cache()].0.lock();
-        let wanted = (2 * stacks.last_wanted[class]).clamp(1, BATCH as u8);
+        stacks.depth = depth;
+        let wanted = (2 * stacks.last_wanted[class]).clamp(1, depth / 2);
         stacks.last_wanted[class] = wanted;
-        (wanted as usize).min(DEPTH - stacks.of_class[class].starts().len())
+        usize::from(wanted).min(usize::from(depth).saturating_sub(stacks.of_class[class].starts().len()))
     }
 
     /// Keeps a block that the heap made free for it. Returns false if the stack is full.

@@ -45,6 +45,7 @@ use super::free_index::{FreeIndex, MAX_EXACT, State};
 use super::medium::{Bytes, FileMedium, Medium};
 use super::record::is_inside;
 use super::recover::Overlay;
+use super::sabotage::{Rule, is_broken};
 use super::{Block, Result, Stat};
 
 /// An open medium. [`Heap::check_invariants`] tests the invariants that hold between operations.
@@ -461,6 +462,9 @@ impl<M: Medium> Heap<M> {
         };
         self.failed_sync = Some(code.unwrap_or(libc::EIO));
         self.writable = false;
+        if !is_broken(Rule::CloseFailed) {
+            self.close_caches();
+        }
     }
 }
 

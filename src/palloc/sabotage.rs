@@ -19,6 +19,10 @@ pub enum Rule {
     ClosedIsClosed,
     /// Whoever may not see kept blocks closes the caches.
     CloseFirst,
+    /// A failed sync closes the caches: nothing is stored to the medium any more.
+    CloseFailed,
+    /// The heap makes a kept block of free space: the start marker of the rest is there before that of the block leads to it.
+    RestFirst,
     /// The caches count as open before a thread can keep a block.
     OpenFirst,
     /// Where blocks may be kept, the slot map alone does not say what is live.

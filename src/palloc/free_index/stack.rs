@@ -24,11 +24,6 @@ impl<const DEPTH: usize> Stack<DEPTH> {
     }
 
     #[inline]
-    pub fn is_full(&self) -> bool {
-        self.len == DEPTH
-    }
-
-    #[inline]
     pub fn top(&self) -> Option<Start> {
         self.starts().last().copied()
     }
@@ -56,12 +51,12 @@ impl<const DEPTH: usize> Stack<DEPTH> {
         true
     }
 
-    /// Removes the N oldest, and returns them. Precondition: there are so many.
-    pub fn take_oldest<const N: usize>(&mut self) -> [Start; N] {
-        let mut oldest = [Start::NOWHERE; N];
-        oldest.copy_from_slice(&self.starts()[..N]);
-        self.starts.copy_within(N..self.len, 0);
-        self.len -= N;
+    /// Removes the `n` oldest, and returns them. Precondition: there are so many.
+    pub fn take_oldest(&mut self, n: usize) -> Stack<DEPTH> {
+        let mut oldest = Stack { len: n, starts: [Start::NOWHERE; DEPTH] };
+        oldest.starts[..n].copy_from_slice(&self.starts()[..n]);
+        self.starts.copy_within(n..self.len, 0);
+        self.len -= n;
         oldest
     }
 }

@@ -4,11 +4,11 @@
 use std::ptr::NonNull;
 
 use super::Heap;
-use super::alloc::{Rest, data_len_in_step};
+use super::alloc::Rest;
 use crate::palloc::Result;
-use crate::palloc::caches::Caches;
+use crate::palloc::caches::{Caches, depth_of};
 use crate::palloc::error::Error;
-use crate::palloc::format::{Extent, MIN_BLOCK, Marker, OVERHEAD, SPLIT_ABOVE, Start, round_up};
+use crate::palloc::format::{Extent, MIN_BLOCK, Marker, SPLIT_ABOVE, Start, round_up};
 use crate::palloc::free_index::{class_of, data_len_of_class};
 use crate::palloc::medium::Medium;
 use crate::palloc::sabotage::{Rule, is_broken};
@@ -75,13 +75,13 @@ impl<M: Medium> Heap<M> {
         if self.keeping.caches.is_none() {
             self.keeping.caches = Caches::new();
         }
-        self.keeping.caches()?.open();
+        self.keeping.caches()?.open(depth_of(self.size()));
         self.keeping.is_open = true;
         self.keeping.caches
     }
 
-    /// Closes the caches, if they are open. All kept blocks are free blocks of the index then, joined with their free neighbours. Returns
-    /// whether they were open.
+    /// Closes the caches, if they are open. All kept blocks are free blocks of the index then, joined with their free neighbours if the
+    /// medium may be changed. Returns whether they were open.
     #[inline]
     pub fn close_caches(&mut self) -> bool {
         self.keeping.is_open && self.close_open_caches()
@@ -91,7 +91,6 @@ impl<M: Medium> Heap<M> {
     #[inline(never)]
     fn close_open_caches(&mut self) -> bool {
         let Some(caches) = self.keeping.caches() else { return false };
-        debug_assert!(self.writable, "whatever makes the medium read only closes the caches first");
         let calls = caches.begin_close();
         while let Some(block) = caches.take_any() {
             self.release_kept(block);
@@ -101,7 +100,7 @@ impl<M: Medium> Heap<M> {
         let longer = (2 * self.keeping.last_patience).clamp(1, MOST_PATIENCE);
         self.keeping.last_patience = if calls < WORTHWHILE { longer } else { 0 };
         self.keeping.patience = self.keeping.last_patience;
-        if self.dynamic {
+        if self.dynamic && self.writable {
             self.trim_slack();
         }
         true
@@ -110,27 +109,33 @@ impl<M: Medium> Heap<M> {
     /// A block that was kept becomes a free one of the index. If its marker was overwritten, it stays as it is: a live block with a marker
     /// that was overwritten.
     fn release_kept(&mut self, block: Extent) {
-        if self.marker(block.start) == Marker::free(block.data_len) {
+        if self.marker(block.start) != Marker::free(block.data_len) {
+            return;
+        }
+        if self.writable {
             self.free_joined_if_possible(block, &[]);
+        } else {
+            // After a failed sync nothing is stored: not even its end marker, which nobody reads any more.
+            self.index.remove_used(block.start);
+            self.index.add_free(block);
         }
     }
 
-    /// Prepares to allocate `requested` bytes beside open caches: refills the cache of this thread. Closes them if the medium would
-    /// grow, as growth may fail to reach the disk, or if their time is over.
+    /// Prepares to allocate `requested` bytes beside open caches: refills the cache of this thread. Closes them if their time is over.
     #[cold]
     #[inline(never)]
-    pub(super) fn prepare_alloc_beside_caches(&mut self, requested: u64) {
+    pub(in crate::palloc) fn prepare_alloc_beside_caches(&mut self, requested: u64) {
         let Some(caches) = self.keeping.caches() else { return };
         if let Some(class) = round_up(requested).and_then(class_of) {
             self.refill(caches, class);
         }
-        if caches.is_worn() || self.would_grow(requested) {
+        if caches.is_worn() {
             self.close_caches();
         }
     }
 
     fn refill(&mut self, caches: &Caches, class: usize) {
-        for _ in 0..caches.wanted(class) {
+        for _ in 0..caches.wanted(class, depth_of(self.size())) {
             let Some(start) = self.make_kept(data_len_of_class(class)) else { break };
             if !caches.put(class, start) {
                 self.release_kept(Extent { start, data_len: data_len_of_class(class) }); // another thread shares the cache
@@ -139,7 +144,7 @@ impl<M: Medium> Heap<M> {
         }
     }
 
-    /// Frees a live block beside open caches.
+    /// Frees a live block beside open caches. Closes them if their time is over, or if the file is to be cut.
     #[cold]
     #[inline(never)]
     pub(super) fn release_beside_caches(&mut self, block: Extent) -> Result<()> {
@@ -152,23 +157,14 @@ impl<M: Medium> Heap<M> {
             return Err(Error::NoBlob(block.blob()));
         }
         self.release(block).inspect_err(|_| self.medium.store_start(block.start, live))?;
-        if caches.is_worn() {
+        let batch = class_of(block.data_len).and_then(|class| caches.take_batch(class, depth_of(self.size())));
+        for &start in batch.iter().flat_map(|batch| batch.starts()) {
+            self.release_kept(Extent { start, data_len: block.data_len });
+        }
+        if caches.is_worn() || self.is_slack_too_long() {
             self.close_caches();
-        } else if let Some(class) = class_of(block.data_len) {
-            let batch = caches.take_batch(class).into_iter().flatten();
-            batch.for_each(|start| self.release_kept(Extent { start, data_len: block.data_len }));
         }
         Ok(())
-    }
-
-    /// Whether the medium would have to grow for `requested` bytes. It says yes whenever `extend_tail` would let the file grow: caches are
-    /// closed before growth.
-    fn would_grow(&self, requested: u64) -> bool {
-        let Some(data_len) = round_up(requested).filter(|_| self.dynamic) else { return false };
-        let start = self.start_of_growth();
-        let tail_len = self.medium.file_len() - start.offset();
-        let fits = data_len_in_step(start, requested).is_some_and(|len| len + OVERHEAD + SPLIT_ABOVE < tail_len);
-        !fits && matches!(self.find_free(data_len, requested), Ok(None))
     }
 
     /// Makes a kept block of this size of free space. Returns its start. Returns None, and changes nothing, if the heap has only free
@@ -188,6 +184,9 @@ impl<M: Medium> Heap<M> {
             self.store_slack(); // it may be without a start marker
         }
         self.index.prepare(block.start).ok()?;
+        if is_broken(Rule::RestFirst) {
+            self.medium.store_start(block.start, Marker::free(data_len));
+        }
         let Rest { rest, .. } = self.begin_division(block, free).ok()?;
         self.medium.store(block.end_marker(), Marker::live(data_len).0);
         if block != free {

@@ -65,7 +65,6 @@ impl<M: Medium> Heap<M> {
         let fits = end_before >= end;
         let leaves_too_little = end_before > end && end_before - end <= SPLIT_ABOVE && !self.exact;
         if !fits || leaves_too_little {
-            debug_assert!(!self.keeping.is_open(), "caches are closed before growth: `would_grow` said so");
             if !self.exact {
                 self.may_flush()?;
             }
@@ -137,20 +136,25 @@ impl<M: Medium> Heap<M> {
         if self.exact { 0 } else { (end / AHEAD).clamp(LEAST_AHEAD, MOST_AHEAD) / STEP * STEP }
     }
 
+    /// Whether the slack is much longer than growth makes it, and may be cut.
+    pub(super) fn is_slack_too_long(&self) -> bool {
+        let end = self.size();
+        let is_long = self.medium.file_len() - end > most_slack(self.growth_ahead(end));
+        // The disk: a cut may have to flush. Beside readers a sync cuts, which asks whether one is open.
+        is_long && !self.turns.disk_busy && !self.medium.is_shared() && self.medium.can_be_cut()
+    }
+
     /// Cuts slack that is much longer than growth makes it. If that fails, close does it.
     pub(super) fn trim_slack(&mut self) {
         if self.exact {
             let _ = self.cut_slack();
             return;
         }
+        if self.keeping.is_open() || !self.is_slack_too_long() {
+            return; // when the caches are closed, this is called again; `release_beside_caches` sees to it
+        }
         let end = self.size();
         let mut ahead = self.growth_ahead(end);
-        let may_not_cut = self.turns.disk_busy || self.keeping.is_open() || self.medium.is_shared();
-        if self.medium.file_len() - end <= most_slack(ahead) || may_not_cut {
-            // On the disk: this may have to flush. When the caches are closed, this is called again. Beside readers a sync cuts, which asks
-            // whether one is open.
-            return;
-        }
         // A kill before store_slack leaves a start marker that leads beyond the end. If the last words of the file then look like the end
         // marker of a blob that starts where the slack does, the next open could accept the bytes as that blob. Then the slack ends
         // elsewhere.

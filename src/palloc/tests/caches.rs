@@ -154,10 +154,13 @@ impl Drop for Duet {
     }
 }
 
+fn bytes_of(medium: &Palloc) -> Vec<u8> {
+    std::fs::read(format!("/proc/self/fd/{}", medium.descriptor())).unwrap()
+}
+
 /// A medium whose process was killed now has these blobs, and perhaps the one that is being freed or allocated.
 fn check_after_kill(medium: &Palloc, live: &BTreeSet<u64>, in_flight: u64) {
-    let bytes = std::fs::read(format!("/proc/self/fd/{}", medium.descriptor())).unwrap();
-    let found: BTreeSet<u64> = memory::blobs(&open(bytes, Flags::DYNAMIC).unwrap()).into_keys().collect();
+    let found: BTreeSet<u64> = memory::blobs(&open(bytes_of(medium), Flags::DYNAMIC).unwrap()).into_keys().collect();
     let missing: Vec<_> = live.difference(&found).collect();
     assert!(missing.is_empty(), "{missing:?} are missing");
     let more: Vec<_> = found.difference(live).collect();
@@ -265,8 +268,42 @@ fn kept_is_no_blob() {
     assert_eq!(medium.stat().unwrap().live_blobs, 18);
 }
 
+/// After a failed sync no thread stores to the medium, and what was kept is free.
+fn failed_is_closed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (medium, blobs) = small(&directory);
+    assert!(medium.free_unlocked(blobs[10]));
+    let before = bytes_of(&medium);
+    let source = std::io::Error::from_raw_os_error(libc::EIO);
+    medium.heap.lock().unwrap().note_failed_sync(&Error::System { doing: "flush", source });
+    assert!(!medium.free_unlocked(blobs[5]) && medium.alloc_unlocked(100).is_none());
+    assert!(matches!(medium.alloc(100), Err(Error::SyncFailed(libc::EIO))));
+    assert_eq!(medium.next(blobs[9]).unwrap(), Some(blobs[11]));
+    assert!(medium.blocks().map(Result::unwrap).any(|block| block.ptr == blobs[10] && block.is_free));
+    medium.check_invariants();
+    assert!(bytes_of(&medium) == before, "something was stored");
+}
+
+/// Kills while the heap makes kept blocks of a free block, and of slack.
+fn kills_in_a_refill() {
+    for (access, divides) in (0..40).flat_map(|access| [(access, false), (access, true)]) {
+        let directory = tempfile::tempdir().unwrap();
+        let (medium, mut blobs) = small(&directory);
+        if divides {
+            blobs.drain(5..15).for_each(|blob| medium.with_beside_caches(|heap| heap.free(blob)).unwrap());
+        }
+        let live: BTreeSet<u64> = blobs.into_iter().collect();
+        let killed = Rc::clone(&medium);
+        at_access(access, move || check_after_kill(&killed, &live, 0));
+        medium.heap.lock().unwrap().prepare_alloc_beside_caches(16);
+        OTHER.set(None);
+    }
+}
+
 #[test]
 fn each_rule_of_caches_is_needed() {
+    need(failed_is_closed, &[Rule::CloseFailed]);
+    need(kills_in_a_refill, &[Rule::RestFirst]);
     need(one_frees, &[Rule::OneFrees]);
     need(closed_is_closed, &[Rule::ClosedIsClosed]);
     need(kept_is_no_blob, &[Rule::AskMarkers, Rule::CloseFirst]);
@@ -280,6 +317,66 @@ fn need(test: fn(), rules: &[Rule]) {
             test();
         };
         assert!(std::thread::spawn(broken).join().is_err(), "nothing goes wrong without {rule:?}");
+    }
+}
+
+/// The file grows while caches are open: another thread uses its cache between any two accesses to the medium, and kills are there.
+#[test]
+fn the_medium_grows_beside_open_caches() {
+    for access in 0..60 {
+        let directory = tempfile::tempdir().unwrap();
+        let (medium, blobs) = small(&directory);
+        let (second, live) =
+            (Rc::clone(&medium), Rc::new(RefCell::new(blobs.iter().copied().collect::<BTreeSet<u64>>())));
+        let (of_second, blob) = (Rc::clone(&live), blobs[7]);
+        at_access(access, move || {
+            let mut live = of_second.borrow_mut();
+            assert!(second.free_unlocked(blob) && live.remove(&blob));
+            check_after_kill(&second, &live, 0);
+            assert!(second.alloc_unlocked(100) == Some(blob) && live.insert(blob));
+            check_after_kill(&second, &live, 0);
+            assert!(second.free_unlocked(blob) && live.remove(&blob));
+        });
+        let before = medium.heap.lock().unwrap().medium.file_len();
+        let large = medium.with_beside_caches(|heap| heap.alloc(before)).unwrap();
+        OTHER.set(None);
+        live.borrow_mut().insert(large);
+        assert!(medium.heap.lock().unwrap().medium.file_len() > before && kept_is_open(&medium));
+        medium.heap.lock().unwrap().check_invariants();
+        check_after_kill(&medium, &live.borrow(), 0);
+    }
+}
+
+/// The file is cut beside caches too: they are closed for it.
+#[test]
+fn long_slack_is_cut_though_caches_are_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let (medium, blobs) = small(&directory);
+    let large = medium.with_beside_caches(|heap| heap.alloc(10 << 20)).unwrap();
+    assert!(medium.free_unlocked(blobs[7]) && kept_is_open(&medium));
+    medium.with_beside_caches(|heap| heap.free(large)).unwrap();
+    assert!(!kept_is_open(&medium));
+    let file_len = medium.heap.lock().unwrap().medium.file_len();
+    assert!(file_len < 100 << 10, "{file_len} bytes");
+    assert_eq!(medium.stat().unwrap().live_blobs, 19);
+}
+
+/// In one cache there is at most a quarter of a medium, or eight blocks of each size, and never more than 64.
+#[test]
+fn a_cache_keeps_a_part_of_the_medium() {
+    let directory = tempfile::tempdir().unwrap();
+    for (count, kept) in [(100, 8), (4000, 4000 * 128 / 4 / 8960), (40_000, 64)] {
+        let medium = Palloc::open(directory.path().join(format!("{count}.db")), Flags::DYNAMIC).unwrap();
+        let blobs: Vec<u64> = (0..count).map(|_| medium.alloc(100).unwrap()).collect();
+        open_caches(&medium);
+        let freed = blobs.iter().take_while(|&&blob| medium.free_unlocked(blob)).count();
+        assert_eq!(freed, kept, "{count} blobs");
+        medium.free(blobs[freed]).unwrap();
+        assert_eq!(
+            medium.heap.lock().unwrap().index.blocks().count(),
+            count - kept / 2 + 1,
+            "half of them went back, and were joined"
+        );
     }
 }
 
@@ -333,7 +430,7 @@ fn zeros_are_closed_caches() {
     for caches in [caches, &Caches::closed()] {
         assert!(!caches.are_open() && caches.count() == 0 && caches.take_any().is_none());
         assert_eq!(caches.alloc(0, |_| None), None);
-        caches.open();
+        caches.open(8);
         assert!(caches.are_open() && caches.count() == 0);
         assert_eq!(caches.begin_close(), 0);
     }
@@ -349,12 +446,12 @@ fn no_block_stays_in_the_cache_of_an_idle_thread() {
     let blobs: Vec<u64> = (0..20).map(|_| medium.alloc(100).unwrap()).collect();
     open_caches(&medium);
     std::thread::scope(|scope| {
-        let idle = || assert!(blobs[..10].iter().all(|&blob| medium.free_unlocked(blob)));
+        let idle = || assert!(blobs[..8].iter().all(|&blob| medium.free_unlocked(blob)));
         scope.spawn(idle).join().unwrap();
     });
     let kept = || medium.heap.lock().unwrap().index.blocks().count();
     let (before, mut calls) = (kept(), 0);
-    // The blocks that this thread uses are others. When the caches are closed, those ten become free blocks, which are joined.
+    // The blocks that this thread uses are others. When the caches are closed, those eight become free blocks, which are joined.
     while kept_is_open(&medium) {
         for _ in 0..1000 {
             let blob = medium.alloc(200).unwrap();
