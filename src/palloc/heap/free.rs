@@ -89,13 +89,25 @@ impl<M: Medium> Heap<M> {
     #[inline(always)]
     fn release_at_once(&mut self, block: Extent) -> Result<()> {
         let joined = self.joined(block)?;
-        let slack = self.slack_before(joined.whole.end());
-        let behind = joined.behind.map(|behind| behind.start.offset());
-        let whole = joined.whole;
+        self.release_joined(block, &[], joined)
+    }
+
+    /// Frees `block`, joined as `joined` says. `inner` are blocks in it behind the first one, if it is several. Fails iff the disk has no
+    /// space for the markers, or the barrier fails; then nothing changed.
+    #[inline(always)]
+    pub(super) fn release_joined(&mut self, block: Extent, inner: &[Extent], joined: Joined) -> Result<()> {
+        let (whole, behind) = (joined.whole, joined.behind.map(|behind| behind.start.offset()));
+        let slack = self.slack_before(whole.end());
         let starts = (Some(whole.start.offset()), Some(block.start.offset()));
         self.ensure_words([starts.0, starts.1, behind, slack, Some(whole.end_marker())])?;
-        self.publish(whole.start, Marker::free(whole.data_len))?;
+        let marker = Marker::free(whole.data_len);
+        self.publish(whole.start, marker)?;
+        // Before the markers inside are erased: salvage of a killed medium goes by one or the other. Slack has no end marker.
+        if slack.is_none() {
+            self.medium.store(whole.end_marker(), marker.0);
+        }
         self.erase([joined.before.map(|_| block.start.offset()), behind, slack]);
+        self.forget_inner(inner);
         self.note_released(block, joined);
         Ok(())
     }
@@ -122,6 +134,7 @@ impl<M: Medium> Heap<M> {
 
     /// After the start marker of `joined.whole` was stored: enters it into the index in place of `block` and its neighbours, and stores its
     /// end marker if it needs one.
+    #[inline(always)]
     pub(super) fn note_released(&mut self, block: Extent, joined: Joined) {
         self.index.remove_used(block.start);
         let Joined { whole, before, behind } = joined;

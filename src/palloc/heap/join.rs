@@ -28,7 +28,7 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Erases the start markers of these, which have become a part of another block, and removes them from the index.
-    fn forget_inner(&mut self, inner: &[Extent]) {
+    pub(super) fn forget_inner(&mut self, inner: &[Extent]) {
         for block in inner {
             self.index.remove_used(block.start);
             self.medium.store_start(block.start, Marker(0));
@@ -36,23 +36,15 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Frees a block that may be free on the medium already, joined with its free neighbours. `inner` are blocks in it behind the first
-    /// one, if it is several.
+    /// one, if it is several. Fails as `release_joined`, and iff the markers of the free block behind it were overwritten.
+    #[inline(never)]
     pub(super) fn free_joined(&mut self, block: Extent, inner: &[Extent]) -> Result<()> {
         let joined = self.joined(block)?;
-        let slack = self.slack_before(joined.whole.end());
-        let behind = joined.behind.map(|behind| behind.start.offset());
-        let (whole, marker) = (joined.whole, Marker::free(joined.whole.data_len));
-        let starts = (Some(whole.start.offset()), Some(block.start.offset()));
-        self.ensure_words([starts.0, starts.1, behind, slack, Some(whole.end_marker())])?;
-        if whole.start != block.start || marker != self.marker(block.start) {
-            self.publish(whole.start, marker)?;
-            // Before the markers inside are erased: salvage of a killed medium goes by one or the other. Slack has no end marker.
-            if slack.is_none() {
-                self.medium.store(whole.end_marker(), marker.0);
-            }
-            self.erase([joined.before.map(|_| block.start.offset()), behind, slack]);
+        let is_free_already = joined.whole == block && self.marker(block.start) == Marker::free(block.data_len);
+        if !is_free_already {
+            return self.release_joined(block, inner, joined);
         }
-        self.forget_inner(inner);
+        self.ensure_words([Some(block.end_marker())])?;
         self.note_released(block, joined);
         Ok(())
     }
