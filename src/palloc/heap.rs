@@ -37,7 +37,7 @@ use self::group::Turns;
 pub use self::held::Held;
 use self::keeping::Keeping;
 use self::transaction::Transactions;
-pub use self::transaction::{Changes, CommitBy, MAX_OPEN};
+pub use self::transaction::{Changes, MAX_OPEN};
 
 use super::error::{Error, Sharing};
 use super::format::{Extent, FREE_HEAD, HEADER, MIN_DATA, Marker, OVERHEAD, Start, WORD};

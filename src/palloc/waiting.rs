@@ -8,7 +8,7 @@
 use std::sync::{Condvar, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::heap::{Changes, CommitBy};
+use super::heap::Changes;
 use super::medium::Medium;
 use super::{Error, Locked, Palloc, Result};
 
@@ -187,16 +187,13 @@ impl Palloc {
         let _wake = Wake(&self.turn_over);
         let mut heap = self.gather(heap);
         debug_assert!(heap.turns.is_turn_of_group());
-        let step = heap.begin_group();
+        let mut commit = heap.begin_group();
         let mut result = Ok(());
-        if !matches!(step, CommitBy::Nothing) {
+        while commit.needs_flush() {
             (heap, result) = self.flush_all(heap);
-            if result.is_ok() {
-                heap.commit_group(step);
-                (heap, result) = self.flush_all(heap);
-            }
+            heap.after_flush(&mut commit, result.is_ok());
         }
-        heap.end_group(step, result);
+        heap.end_group(commit, result);
         heap.end_turn();
         heap
     }

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   begin_group   checks each transaction, prepares, writes the record       |B|
-//!   commit_group  the store that commits them all                            |B|
+//!   after_flush   the store that commits them all                            |B|
 //!   end_group     makes the changes in the record; or takes it back, if a barrier failed
 //! ```
 //!
@@ -23,7 +23,7 @@
 use std::time::Duration;
 
 use super::Heap;
-use super::transaction::{Changes, CommitBy, units_in};
+use super::transaction::{Changes, Commit, units_in};
 use crate::palloc::Result;
 use crate::palloc::error::Error;
 use crate::palloc::format::Extent;
@@ -180,7 +180,7 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Makes a group of those in the queue that can be committed and whose changes one record holds.
-    pub fn begin_group(&mut self) -> CommitBy {
+    pub fn begin_group(&mut self) -> Commit {
         self.turns.disk_busy = true;
         if self.turns.group_place.take().is_some() {
             self.turns.pass_turn();
@@ -214,33 +214,21 @@ impl<M: Medium> Heap<M> {
         let nothing = Changes::default();
         let mut list = [&nothing; MAX_OPEN];
         let n = list_group(&queue, &mut list);
-        let step = self.commit_prepare(&list[..n]);
+        let commit = self.commit_prepare(&list[..n]);
         self.turns.queue = queue;
         if self.queued() > 0 {
             self.give_group_a_turn();
         }
-        step
+        commit
     }
 
-    /// The store that commits.
-    pub fn commit_group(&mut self, step: CommitBy) {
-        if let CommitBy::StartMarker { at, before, .. } = step {
-            self.turns.in_flight = Some(Extent { start: at, data_len: before.data_len() });
-        }
-        self.commit_store(step);
-    }
-
-    /// Makes the changes of the group, or takes its record back if a barrier failed. Gives each transaction its result.
-    pub fn end_group(&mut self, step: CommitBy, result: Result<()>) {
+    /// Makes the changes of the group, or takes its record back if a flush failed. Gives each transaction the result of the last flush.
+    pub fn end_group(&mut self, commit: Commit, result: Result<()>) {
         let mut queue = std::mem::take(&mut self.turns.queue);
-        self.turns.in_flight = None;
         let nothing = Changes::default();
         let mut list = [&nothing; MAX_OPEN];
         let n = list_group(&queue, &mut list);
-        match &result {
-            Ok(()) => self.commit_apply(&list[..n], step),
-            Err(_) => self.commit_undo(step),
-        }
+        self.commit_end(&list[..n], commit);
         for member in queue.iter_mut().filter(|member| member.is_in_group()) {
             if result.is_ok() {
                 self.tx_end(&mut member.changes);

@@ -31,7 +31,7 @@ mod commit;
 mod reserves;
 
 pub use self::changes::Changes;
-pub use self::commit::CommitBy;
+pub use self::commit::Commit;
 
 use self::changes::units_of_store;
 use super::Heap;

@@ -11,9 +11,9 @@ use crate::palloc::medium::Medium;
 use crate::palloc::record::{self, Change, Writer, is_inside, put};
 use crate::palloc::sabotage::{Rule, is_broken};
 
-/// How a commit goes on.
+/// The store that commits.
 #[derive(Clone, Copy)]
-pub enum CommitBy {
+enum CommitBy {
     /// There is nothing to do.
     Nothing,
     /// One start marker does it all.
@@ -22,18 +22,45 @@ pub enum CommitBy {
     Record { log: Extent, tag: u64 },
 }
 
+/// A commit on its way, from `commit_prepare` to `commit_end`.
+pub struct Commit {
+    by: CommitBy,
+    step: Step,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Prepared,
+    Stored,
+    Flushed,
+    Failed,
+}
+
+impl Commit {
+    fn new(by: CommitBy) -> Commit {
+        let step = if matches!(by, CommitBy::Nothing) { Step::Flushed } else { Step::Prepared };
+        Commit { by, step }
+    }
+
+    /// Whether `after_flush` is to be called next, else `commit_end`.
+    pub fn needs_flush(&self) -> bool {
+        matches!(self.step, Step::Prepared | Step::Stored)
+    }
+}
+
 impl<M: Medium> Heap<M> {
     /// Commits with the lock, all the time. On failure nothing is done, and the transaction goes on. On a durable medium threads commit in
     /// groups instead (`Palloc::lead`), which do these steps, and flush between them without the lock; there only tests use this.
     pub fn tx_commit(&mut self, changes: &mut Changes) -> Result<()> {
         self.commit_check(changes, |_| false)?;
-        let step = self.commit_prepare(&[changes]);
-        if !matches!(step, CommitBy::Nothing) {
-            self.barrier()?;
-            self.commit_store(step);
-            self.barrier().inspect_err(|_| self.commit_undo(step))?;
+        let mut commit = self.commit_prepare(&[changes]);
+        let mut result = Ok(());
+        while commit.needs_flush() {
+            result = self.barrier();
+            self.after_flush(&mut commit, result.is_ok());
         }
-        self.commit_apply(&[changes], step);
+        self.commit_end(&[changes], commit);
+        result?;
         self.tx_end(changes);
         self.after_commit();
         Ok(())
@@ -85,7 +112,11 @@ impl<M: Medium> Heap<M> {
 
     /// The part of a commit before its first barrier: it stores only behind the start markers of free blocks, and in a log that is not
     /// committed.
-    pub(in crate::palloc::heap) fn commit_prepare(&mut self, group: &[&Changes]) -> CommitBy {
+    pub(in crate::palloc::heap) fn commit_prepare(&mut self, group: &[&Changes]) -> Commit {
+        Commit::new(self.prepare(group))
+    }
+
+    fn prepare(&mut self, group: &[&Changes]) -> CommitBy {
         for changes in group {
             for &NewBlob { block, is_first, .. } in &changes.new_blobs {
                 self.medium.store(block.end_marker(), Marker::live(block.data_len).0);
@@ -127,11 +158,26 @@ impl<M: Medium> Heap<M> {
         first.log.or(if one == self.tx.outstanding { other } else { one })
     }
 
+    /// Continues a commit after a flush of all stores: makes the store that commits after the first one.
+    pub fn after_flush(&mut self, commit: &mut Commit, succeeded: bool) {
+        commit.step = match commit.step {
+            _ if !succeeded => Step::Failed,
+            Step::Prepared => {
+                self.commit_store(commit.by);
+                Step::Stored
+            }
+            _ => Step::Flushed,
+        };
+    }
+
     /// The store that commits.
-    pub(in crate::palloc::heap) fn commit_store(&mut self, step: CommitBy) {
-        match step {
+    fn commit_store(&mut self, by: CommitBy) {
+        match by {
             CommitBy::Nothing => {}
-            CommitBy::StartMarker { at, marker, .. } => self.medium.store_start(at, marker),
+            CommitBy::StartMarker { at, before, marker } => {
+                self.turns.in_flight = Some(Extent { start: at, data_len: before.data_len() });
+                self.medium.store_start(at, marker);
+            }
             CommitBy::Record { log, tag } => {
                 if let Some(outstanding) = self.tx.outstanding {
                     self.store_idle_tag(outstanding);
@@ -141,9 +187,19 @@ impl<M: Medium> Heap<M> {
         }
     }
 
-    /// Undoes `commit_store` after its barrier failed. (The store may be on the disk all the same: nothing is stored to this medium any more.)
-    pub(in crate::palloc::heap) fn commit_undo(&mut self, step: CommitBy) {
-        match step {
+    /// Makes the changes of a commit, or undoes it if a flush failed.
+    pub(in crate::palloc::heap) fn commit_end(&mut self, group: &[&Changes], commit: Commit) {
+        debug_assert!(!commit.needs_flush());
+        self.turns.in_flight = None;
+        match commit.step {
+            Step::Failed => self.commit_undo(commit.by),
+            _ => self.commit_apply(group, commit.by),
+        }
+    }
+
+    /// Undoes `commit_store` after a flush failed. (The store may be on the disk all the same: nothing is stored to this medium any more.)
+    fn commit_undo(&mut self, by: CommitBy) {
+        match by {
             CommitBy::Nothing => {}
             CommitBy::StartMarker { at, before, .. } => self.medium.store_start(at, before),
             CommitBy::Record { log, .. } => self.store_idle_tag(log),
@@ -155,8 +211,8 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Makes the changes that were committed. Cannot fail.
-    pub(in crate::palloc::heap) fn commit_apply(&mut self, group: &[&Changes], step: CommitBy) {
-        let CommitBy::Record { log, .. } = step else { return };
+    fn commit_apply(&mut self, group: &[&Changes], by: CommitBy) {
+        let CommitBy::Record { log, .. } = by else { return };
         let durable = self.medium.is_durable();
         if self.tx.outstanding.is_some() {
             self.note_record_taken_back();
