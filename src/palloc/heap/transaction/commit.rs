@@ -278,51 +278,66 @@ impl<M: Medium> Heap<M> {
         self.end_quarantine();
     }
 
-    /// Frees the blocks in the quarantine, joined with free neighbours, by one store each. The start markers that no block begins
-    /// with any more stay where they are: on the disk the chain may still lead there.
+    /// Frees the blocks in the quarantine on the medium, joined with each other and with free neighbours, by one store each. The index has
+    /// them as reserved.
     fn begin_quarantine(&mut self) {
         let mut list = std::mem::take(&mut self.tx.quarantine);
         list.sort_unstable_by_key(|block| block.start);
-        let mut kept = 0;
+        let mut kept = 0; // the list up to here is done
         for i in 0..list.len() {
             let block = list[i];
-            let joins_last = kept > 0 && list[kept - 1].next() == block.start;
-            let before = if joins_last { Some(list[kept - 1]) } else { self.free_before(block.start) };
-            let behind = self.free_at(block.next()).unwrap_or(None);
-            // Its own markers are in pages that the disk has room for, those of its neighbours may not be.
-            let theirs = [before.map(|before| before.start.offset()), behind.map(Extent::end_marker)];
-            let has_room = self.ensure_words(theirs).is_ok();
-            // Beside live readers it is held when it leaves the quarantine, and joined after that.
-            let shared = self.medium.is_shared();
-            self.tx.unjoined |= !has_room && !shared;
-            let joins = has_room && !shared && !is_broken(Rule::JoinAtOnce);
-            let (joins_last, before, behind) = if joins { (joins_last, before, behind) } else { (false, None, None) };
+            let last = list[..kept].last().copied().filter(|last| last.next() == block.start);
+            let (before, behind) = self.neighbours_in_quarantine(block, last);
+            let joins_last = before.is_some() && before == last;
             self.index.remove_used(block.start);
-            if let Some(before) = before {
-                if !joins_last {
-                    self.take_from_index(before);
-                }
-                self.tx.dead.push(block.start);
+            if let Some(before) = before.filter(|_| !joins_last) {
+                self.take_from_index(before);
             }
             if let Some(behind) = behind {
                 self.take_from_index(behind);
-                self.tx.dead.push(behind.start);
             }
+            // Their start markers stay where they are: on the disk the chain may still lead there.
+            let dead = [before.map(|_| block.start), behind.map(|behind| behind.start)];
+            self.tx.dead.extend(dead.into_iter().flatten()); // `grow_lists` made room
             let start = before.map_or(block.start, |before| before.start);
             let whole = Extent::between(start, behind.map_or(block.end(), Extent::end));
-            self.medium.store_start(whole.start, Marker::free(whole.data_len));
-            // No record frees a log of one transaction. It keeps its tag until its start marker is on the disk: by the tag, opening knows that
-            // it is no blob.
-            if self.medium.load(whole.end_marker()) != record::idle_tag(whole.end_marker()) {
-                self.medium.store(whole.end_marker(), Marker::free(whole.data_len).0);
-            }
-            self.index.put_reserved(whole.start);
-            self.tx.tail_freed |= self.dynamic && whole.next() == self.blocks_end;
+            self.mark_quarantined(whole);
             kept += usize::from(!joins_last);
             list[kept - 1] = whole;
         }
         list.truncate(kept);
         self.tx.quarantine = list;
+    }
+
+    /// The free blocks that a block is joined with when it goes into the quarantine: the one before, which is `last` if that is
+    /// in the quarantine already, and the one behind. None, if the disk has no space for their markers, or if the medium has live
+    /// readers: then the block is held when it leaves the quarantine, and joined after that.
+    fn neighbours_in_quarantine(&mut self, block: Extent, last: Option<Extent>) -> (Option<Extent>, Option<Extent>) {
+        if self.medium.is_shared() || is_broken(Rule::JoinAtOnce) {
+            return (None, None);
+        }
+        let before = last.or_else(|| self.free_before(block.start));
+        let behind = self.free_at(block.next()).unwrap_or(None);
+        // Its own markers are in pages that the disk has space for, those of its neighbours may not be.
+        let theirs = [before.map(|before| before.start.offset()), behind.map(Extent::end_marker)];
+        if self.ensure_words(theirs).is_ok() {
+            return (before, behind);
+        }
+        self.tx.unjoined = true;
+        (None, None)
+    }
+
+    /// Stores the markers of a free block, and enters it as a reserved one.
+    fn mark_quarantined(&mut self, block: Extent) {
+        let marker = Marker::free(block.data_len);
+        self.medium.store_start(block.start, marker);
+        // No record frees a log of one transaction. It keeps its tag until its start marker is on the disk: by the tag, opening knows that
+        // it is no blob.
+        if self.medium.load(block.end_marker()) != record::idle_tag(block.end_marker()) {
+            self.medium.store(block.end_marker(), marker.0);
+        }
+        self.index.put_reserved(block.start);
+        self.tx.tail_freed |= self.dynamic && block.next() == self.blocks_end;
     }
 
     /// Lets everybody use the blocks in the quarantine. Precondition: they are free on the disk, and the record that freed them is taken back.
