@@ -6,12 +6,12 @@
 //!
 //! [`Registry`] has all of this, and the order of the locks.
 
-use std::cell::UnsafeCell;
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::palloc::{self as engine, Error, FileId, Flags, Palloc, at_fork, bad_descriptor, errno_of, file_of};
+use crate::fork::{self, ForkLock};
+use crate::palloc::{self as engine, Error, FileId, Flags, Palloc, bad_descriptor, errno_of, file_of};
 
 /// The medium that is open on a descriptor, if any.
 type Slot = RwLock<Option<Palloc>>;
@@ -61,14 +61,14 @@ struct Registry {
     numbers: RwLock<Vec<Number>>,
     /// How many forks lead from the first process to this one.
     generation: AtomicUsize,
-    fork: Fork,
+    fork: ForkLock<Guards>,
 }
 
 static REGISTRY: Registry = Registry {
     opening: Mutex::new(()),
     numbers: RwLock::new(Vec::new()),
     generation: AtomicUsize::new(0),
-    fork: Fork { thread: AtomicUsize::new(0), depth: AtomicUsize::new(0), locks: UnsafeCell::new(None) },
+    fork: ForkLock::new(),
 };
 
 const NO_PANIC: &str = "no thread panicked at work on a medium";
@@ -132,9 +132,7 @@ impl Opening {
     pub fn lock() -> Opening {
         static FORK_HANDLED: AtomicBool = AtomicBool::new(false);
         if !FORK_HANDLED.load(Ordering::Acquire) {
-            // Two threads may both come here and register the functions twice, which `Fork::depth` allows for. A `Once` would make one
-            // wait for the other, and a child whose parent forked meanwhile would wait for ever.
-            at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
+            fork::install(before_fork, after_fork_in_parent, after_fork_in_child);
             FORK_HANDLED.store(true, Ordering::Release);
         }
         Opening { _guard: REGISTRY.opening.lock().expect(NO_PANIC) }
@@ -223,42 +221,15 @@ pub fn take(fd: c_int) -> Taken {
 /// The guards of `opening` and `numbers`.
 type Guards = (MutexGuard<'static, ()>, RwLockWriteGuard<'static, Vec<Number>>);
 
-/// Both locks, while the thread that holds them forks.
-struct Fork {
-    /// The address of a thread-local variable of the thread that forks, 0 if none does.
-    thread: AtomicUsize,
-    /// How often `before_fork` ran for this fork: more than once if it was registered more than once.
-    depth: AtomicUsize,
-    locks: UnsafeCell<Option<Guards>>,
-}
-
-// SAFETY: only the thread that holds `opening` accesses the cell.
-unsafe impl Sync for Fork {}
-
 extern "C" fn before_fork() {
-    thread_local! {
-        static OWN: AtomicU8 = const { AtomicU8::new(0) };
-    }
-    let this_thread = OWN.with(|own| std::ptr::from_ref(own).addr());
-    if REGISTRY.fork.thread.load(Ordering::Relaxed) != this_thread {
-        let locks = (REGISTRY.opening.lock().expect(NO_PANIC), REGISTRY.write_numbers());
-        REGISTRY.fork.thread.store(this_thread, Ordering::Relaxed);
-        // SAFETY: this thread holds `opening`.
-        unsafe { *REGISTRY.fork.locks.get() = Some(locks) };
-    }
-    REGISTRY.fork.depth.fetch_add(1, Ordering::Relaxed);
+    REGISTRY.fork.before(|| (REGISTRY.opening.lock().expect(NO_PANIC), REGISTRY.write_numbers()));
 }
 
 extern "C" fn after_fork_in_parent() {
-    if REGISTRY.fork.depth.fetch_sub(1, Ordering::Relaxed) == 1 {
-        REGISTRY.fork.thread.store(0, Ordering::Relaxed);
-        // SAFETY: this thread holds `opening`, since `before_fork`.
-        let locks = unsafe { (*REGISTRY.fork.locks.get()).take() };
-        drop(locks);
-    }
+    REGISTRY.fork.after();
 }
 
 extern "C" fn after_fork_in_child() {
     REGISTRY.generation.fetch_add(1, Ordering::Relaxed);
-    after_fork_in_parent();
+    REGISTRY.fork.after();
 }

@@ -64,7 +64,7 @@ use heap::Heap;
 pub use live::Readers;
 use live::Sections;
 use medium::{FileMedium, Medium};
-pub(crate) use os::{Descriptor, FileId, absolute_path, at_fork, bad_descriptor, close_descriptor, errno_of, file_of};
+pub(crate) use os::{Descriptor, FileId, absolute_path, bad_descriptor, close_descriptor, errno_of, file_of};
 use record::is_inside;
 use sabotage::{Rule, is_broken};
 use view::View;

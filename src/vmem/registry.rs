@@ -12,12 +12,13 @@ use std::cell::UnsafeCell;
 use std::ffi::CStr;
 use std::ops::{Deref, DerefMut};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use super::error::{Error, Result};
 use super::interval_map::{IntervalMap, Run};
 use super::os::{self, Space, SystemError};
 use super::{Pages, Protect, RangeInfo, allocation_granularity, page_size};
+use crate::fork::{self, ForkLock};
 
 /// One reservation. Each has another `start`, so that the map never joins the runs of two reservations.
 #[derive(Clone, Copy, PartialEq)]
@@ -68,19 +69,13 @@ impl Name {
     }
 }
 
-/// The registry, its lock, and the thread that holds the lock because it is in fork(2).
-///
-/// While that thread forks, the program's handlers of pthread_atfork(3) run in it. They may call malloc, and malloc may be built on this
-/// library. So the forking thread may use the registry while it holds the lock.
+/// The registry and its lock.
 struct Global {
     registry: UnsafeCell<Registry>,
     lock: os::Lock,
-    /// The number of the thread that is in fork(2) and holds the lock, or 0.
-    forking: AtomicUsize,
-    /// How often `before_fork` has run for this fork. It runs as often as the handlers were installed.
-    depth: AtomicUsize,
-    /// The lock's guard, while `forking` is not 0.
-    held: UnsafeCell<Option<os::Held>>,
+    /// While a thread forks, the program's handlers of pthread_atfork(3) run in it. They may call malloc, and malloc may be built on this
+    /// library. So the forking thread may use the registry while it holds the lock.
+    fork: ForkLock<os::Held>,
 }
 
 // SAFETY: only the thread that holds the lock accesses the cells.
@@ -95,9 +90,7 @@ static GLOBAL: Global = Global {
         named: IntervalMap::new(),
     }),
     lock: os::Lock::new(),
-    forking: AtomicUsize::new(0),
-    depth: AtomicUsize::new(0),
-    held: UnsafeCell::new(None),
+    fork: ForkLock::new(),
 };
 
 /// Access to the registry. The thread holds the lock while this lives.
@@ -127,8 +120,7 @@ fn lock_registry() -> Access {
     if !FORK_HANDLED.load(Ordering::Acquire) {
         handle_fork();
     }
-    let forking = GLOBAL.forking.load(Ordering::Relaxed);
-    if forking != 0 && forking == this_thread() {
+    if GLOBAL.fork.is_held_here() {
         return Access { _held: None };
     }
     Access { _held: Some(GLOBAL.lock.lock()) }
@@ -138,55 +130,34 @@ fn lock_registry() -> Access {
 static FORK_HANDLED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    /// Whether this thread is installing the handlers. The address of this variable is the thread's number.
+    /// Whether this thread is installing the handlers.
     static INSTALLING: AtomicBool = const { AtomicBool::new(false) };
 }
 
-/// Installs handlers that make fork(2) wait for the lock. `registry` calls this until the handlers are installed.
-///
-/// Two threads may both install them, and `depth` allows for that. If one waited for the other, and a third forked meanwhile, the child
-/// would wait for ever. The system may call malloc to install a handler, and malloc may call this library: that inner call does nothing.
+/// Installs handlers that make fork(2) wait for the lock. `lock_registry` calls this until the handlers are installed. The system may call
+/// malloc to install a handler, and malloc may call this library: that inner call does nothing.
 #[cold]
 pub fn handle_fork() {
     INSTALLING.with(|installing| {
         if !installing.swap(true, Ordering::Relaxed) {
-            os::at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
+            fork::install(before_fork, after_fork_in_parent, after_fork_in_child);
             FORK_HANDLED.store(true, Ordering::Release);
             installing.store(false, Ordering::Relaxed);
         }
     });
 }
 
-/// Returns a number that no other living thread has, never 0.
-fn this_thread() -> usize {
-    INSTALLING.with(|own| ptr::from_ref(own).addr())
-}
-
-/// Takes the lock for the fork, if this thread does not hold it yet.
 extern "C" fn before_fork() {
-    if GLOBAL.forking.load(Ordering::Relaxed) != this_thread() {
-        let held = GLOBAL.lock.lock();
-        GLOBAL.forking.store(this_thread(), Ordering::Relaxed);
-        // SAFETY: this thread holds the lock.
-        unsafe { *GLOBAL.held.get() = Some(held) };
-    }
-    GLOBAL.depth.fetch_add(1, Ordering::Relaxed);
+    GLOBAL.fork.before(|| GLOBAL.lock.lock());
 }
 
-/// Undoes one `before_fork`. The last of them releases the lock.
 extern "C" fn after_fork_in_parent() {
-    if GLOBAL.depth.fetch_sub(1, Ordering::Relaxed) == 1 {
-        GLOBAL.forking.store(0, Ordering::Relaxed);
-        // SAFETY: this thread holds the lock, since `before_fork`.
-        let held = unsafe { (*GLOBAL.held.get()).take() };
-        drop(held);
-    }
+    GLOBAL.fork.after();
 }
 
-/// As `after_fork_in_parent`; also clears the locked pages.
 extern "C" fn after_fork_in_child() {
     lock_registry().locked.clear(); // a child does not inherit mlock(2)
-    after_fork_in_parent();
+    GLOBAL.fork.after();
 }
 
 impl Drop for Access {
@@ -737,16 +708,6 @@ pub fn query(range: Pages, mut visit: impl FnMut(RangeInfo) -> bool) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_thread_that_lives_has_a_number_of_its_own() {
-        let own = this_thread();
-        assert!(own != 0 && own == this_thread());
-        std::thread::scope(|scope| {
-            let other = scope.spawn(this_thread).join().unwrap();
-            assert!(other != 0 && other != own);
-        });
-    }
 
     /// Nothing of a reservation is in the registry once it is released, nor of a page's lock once it is decommitted: another reservation may
     /// get the addresses. That of another test may at once, so there is a second try.

@@ -187,8 +187,6 @@ struct Others {
     bad_descriptor: fn() -> io::Error,
     /// The error's number in C.
     errno_of: fn(&io::Error) -> c_int,
-    /// Registers functions that every fork(2) calls: before it, and after it in the parent and in the child.
-    at_fork: fn(before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()),
 
     /// The absolute path; the path itself if the system can't find it.
     absolute_path: fn(&CStr) -> Result<CString>,
@@ -227,7 +225,6 @@ const _: Others = Others {
     file_of,
     bad_descriptor,
     errno_of,
-    at_fork,
     absolute_path,
     c_path,
     exists,

@@ -484,12 +484,6 @@ pub unsafe fn close_descriptor(fd: c_int) {
     unsafe { libc::close(fd) };
 }
 
-/// Registers functions that every fork(2) calls: one before it, one after it in the parent, one after it in the child.
-pub fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
-    // SAFETY: the functions have no preconditions. (It fails only if memory runs out; then fork is as safe as without it.)
-    unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) };
-}
-
 pub fn bad_descriptor() -> io::Error {
     io::Error::from_raw_os_error(libc::EBADF)
 }

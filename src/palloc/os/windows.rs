@@ -430,9 +430,6 @@ pub unsafe fn close_descriptor(fd: c_int) {
     unsafe { libc::close(fd) };
 }
 
-/// Does nothing: the system has no fork.
-pub fn at_fork(_before: extern "C" fn(), _parent: extern "C" fn(), _child: extern "C" fn()) {}
-
 pub fn bad_descriptor() -> io::Error {
     io::Error::from_raw_os_error(ERROR_INVALID_HANDLE as i32)
 }

@@ -104,9 +104,6 @@ struct Contract {
     flush_instruction_cache: fn(start: usize, size: usize),
     /// Returns the machine's memory, and the part that the process can still get.
     usage_status: fn() -> Result<UsageStatus>,
-    /// Installs handlers that run before fork(2), and after it in the parent and in the child. If memory runs out, it installs nothing, and
-    /// fork is as safe as without handlers.
-    at_fork: fn(before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()),
     /// Begins a walk over the mappings of the process, whoever made them.
     mappings: fn() -> Mappings,
     /// Returns the mapping that contains the address, or else the first one behind it. Precondition: the addresses of successive calls
@@ -133,7 +130,6 @@ const _: Contract = Contract {
     set_name,
     flush_instruction_cache,
     usage_status,
-    at_fork,
     mappings: Mappings::new,
     mapping_at_or_after: Mappings::at_or_after,
     last_error: SystemError::last,

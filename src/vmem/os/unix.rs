@@ -228,11 +228,6 @@ pub fn usage_status() -> Result<UsageStatus> {
     Ok(UsageStatus { total_physical_bytes: total, avail_physical_bytes: total })
 }
 
-pub fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
-    // SAFETY: the functions have no preconditions.
-    unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) };
-}
-
 /// A walk over mappings that always fails: these systems have no portable list of mappings.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub struct Mappings;

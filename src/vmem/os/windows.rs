@@ -186,9 +186,6 @@ pub fn usage_status() -> Result<UsageStatus> {
     })
 }
 
-/// Does nothing, because Windows has no fork.
-pub fn at_fork(_before: extern "C" fn(), _parent: extern "C" fn(), _child: extern "C" fn()) {}
-
 pub struct Mappings;
 
 impl Mappings {
