@@ -5,7 +5,7 @@
 
 mod caches;
 mod palloc;
-mod slots;
+mod epochs;
 
 use std::cell::Cell;
 use std::panic::{UnwindSafe, catch_unwind};

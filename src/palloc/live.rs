@@ -7,13 +7,13 @@
 //!   magic, number of the medium's file, process of the writer | epoch | end of the file, first blob, held bytes | 254 slots
 //! ```
 //!
-//! `slots` has the protocol of the epoch and the slots. The kernel says who lives: the writer has a lock on byte 0 of FILE.live, and the
+//! `epochs` has the protocol of the epoch and the slots. The kernel says who lives: the writer has a lock on byte 0 of FILE.live, and the
 //! reader with slot i one on byte 1 + i. They are locks of open files, which end with their process. So nothing in the file is trusted
 //! after a crash: a new writer makes a new one, once no reader is in a section that began with the old one.
 //!
 //! The medium itself has the writer's exclusive lock, as ever. So writers and readers without PALLOC_SHARED stay out.
 
-pub mod slots;
+pub mod epochs;
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use self::slots::{CLOSED, FIRST, NEVER, Refused};
+use self::epochs::{CLOSED, FIRST, NEVER, Refused};
 use super::error::{Error, Sharing};
 use super::format::{Extent, MIN_DATA, Marker, OVERHEAD, Start, WORD};
 use super::sync::{AtomicU64, Ordering};
@@ -62,7 +62,7 @@ struct Slot {
 
 /// The contents of FILE.live, which the processes share. Its integers are in the machine's order of bytes: no other machine maps them.
 #[repr(C)]
-struct Shared {
+struct LiveFields {
     magic: AtomicU64,
     /// The number of the medium's file.
     medium: AtomicU64,
@@ -79,7 +79,7 @@ struct Shared {
 }
 
 /// The length of FILE.live.
-const LEN: usize = size_of::<Shared>();
+const LEN: usize = size_of::<LiveFields>();
 const _: () = assert!(LEN == 16_512, "docs/FORMAT.md says so");
 
 const _: () = assert!(SLOTS < u8::MAX as usize && size_of::<Slot>() == 64, "no two readers store to one cache line");
@@ -98,9 +98,9 @@ impl LiveFile {
         Ok(LiveFile { file, map })
     }
 
-    fn shared(&self) -> &Shared {
+    fn shared(&self) -> &LiveFields {
         // SAFETY: LEN bytes, at the beginning of a page. All are atomics, so any bytes are a value, and other processes may store.
-        unsafe { &*self.map.as_mut_ptr().cast::<Shared>() }
+        unsafe { &*self.map.as_mut_ptr().cast::<LiveFields>() }
     }
 
     /// The pins of the slots that have been used.
@@ -139,7 +139,7 @@ impl LiveFile {
     /// Begins an epoch, or closes. Returns the oldest one that is pinned. `is_suspicious`: whether to ask if its reader lives.
     fn next(&self, epoch: u64, is_suspicious: impl Fn(u64) -> bool) -> u64 {
         let is_gone = |place, pinned| is_suspicious(pinned) && self.is_gone(place);
-        slots::next(&self.shared().epoch.0, epoch, self.pins(), is_gone)
+        epochs::next(&self.shared().epoch.0, epoch, self.pins(), is_gone)
     }
 
     /// Counts of the readers.
@@ -159,7 +159,7 @@ impl LiveFile {
                 continue;
             }
             readers.open += 1;
-            if let Some(epoch) = slots::pinned(&slot.pin) {
+            if let Some(epoch) = epochs::pinned(&slot.pin) {
                 readers.reading += 1;
                 if epoch < oldest {
                     (oldest, readers.oldest_process) = (epoch, slot.process.load(Ordering::Relaxed));
@@ -432,7 +432,7 @@ impl Drop for Seat {
 
 /// Read sections, for threads without the medium's lock. Precondition of all functions: the [`Seat`] that it is of is not dropped.
 pub struct Sections {
-    shared: NonNull<Shared>,
+    shared: NonNull<LiveFields>,
     place: usize,
     file: os::Borrowed,
     /// When this last asked whether the writer lives, in ms; GONE if it does not.
@@ -446,7 +446,7 @@ unsafe impl Sync for Sections {}
 
 impl Sections {
     #[inline]
-    fn shared(&self) -> &Shared {
+    fn shared(&self) -> &LiveFields {
         // SAFETY: mapped as long as its seat exists, by the precondition.
         unsafe { self.shared.as_ref() }
     }
@@ -464,7 +464,7 @@ impl Sections {
         if now.wrapping_sub(last) >= LOOK_EVERY_MS {
             self.look(now, last)?;
         }
-        slots::enter(&self.shared().epoch.0, self.pin()).map_err(|refused| self.refused(refused))
+        epochs::enter(&self.shared().epoch.0, self.pin()).map_err(|refused| self.refused(refused))
     }
 
     #[cold]
@@ -495,12 +495,12 @@ impl Sections {
     /// Ends a read section.
     #[inline]
     pub fn leave(&self) {
-        slots::leave(self.pin());
+        epochs::leave(self.pin());
     }
 
     /// The first blob, 0 if there is no blob. None if no section is open.
     pub fn first(&self) -> Option<u64> {
-        slots::is_open(self.pin()).then(|| self.shared().first.load(Ordering::Acquire))
+        epochs::is_open(self.pin()).then(|| self.shared().first.load(Ordering::Acquire))
     }
 
     /// The block of a blob, in a mapping of so many bytes. None if no section is open, or it is not there.
@@ -511,7 +511,7 @@ impl Sections {
     pub unsafe fn block(&self, base: NonNull<u8>, size: u64, blob: u64) -> Option<Extent> {
         let start = Start::of_blob(blob);
         let offset = start.offset();
-        if !slots::is_open(self.pin()) || blob % WORD != 0 || offset >= size.checked_sub(WORD)? {
+        if !epochs::is_open(self.pin()) || blob % WORD != 0 || offset >= size.checked_sub(WORD)? {
             return None;
         }
         // SAFETY: an aligned word in the mapping, by the precondition; the file has it, as it is not cut while a reader is open.

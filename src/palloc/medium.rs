@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 use self::space::Space;
 use super::error::Sharing;
 use super::format::{Extent, Marker, Start};
-use super::live::slots::NEVER;
+use super::live::epochs::NEVER;
 use super::live::{Readers, Seat, Sections, Writer};
 use super::os::{Descriptor, Flusher, MappedFile};
 use super::sabotage::{Rule, between_accesses, is_broken};

@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::heap::Heap;
-use super::live::slots::NEVER;
+use super::live::epochs::NEVER;
 use super::medium::{Bytes, Medium};
 use super::sabotage::{Rule, is_broken};
 use super::{Error, Result, recover};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Atomics, and what else of threads the protocols of caches.rs and live/slots.rs use. A model checker puts its own in their place (models/).
+//! Atomics, and what else of threads the protocols of caches.rs and live/epochs.rs use. A model checker puts its own in their place (models/).
 
 use std::cell::Cell;
 use std::sync::atomic::AtomicUsize;

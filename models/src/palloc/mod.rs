@@ -7,9 +7,9 @@ pub mod caches;
 #[path = "../../../src/palloc/format.rs"]
 #[allow(dead_code)]
 pub mod format;
-#[path = "../../../src/palloc/live/slots.rs"]
+#[path = "../../../src/palloc/live/epochs.rs"]
 #[allow(dead_code)]
-pub mod slots;
+pub mod epochs;
 #[path = "../../../src/palloc/free_index/stack.rs"]
 #[allow(dead_code)]
 mod stack;
@@ -41,7 +41,7 @@ pub mod sabotage {
 
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub enum Rule {
-        // Of slots.rs.
+        // Of epochs.rs.
         PinFence,
         PinRecheck,
         EpochBeforeScan,

@@ -8,7 +8,7 @@
 //! Between the two nothing is stored to the block: neither links nor an end marker, and no neighbour is joined with it. For opening after
 //! a kill it is a free block.
 //!
-//! On a medium with live readers every block that is freed is held, until no reader can reach it: `live/slots.rs` says when. The list is
+//! On a medium with live readers every block that is freed is held, until no reader can reach it: `live/epochs.rs` says when. The list is
 //! in the order of the epochs. If there is no memory for it, a held block is only in the index, and found there.
 //!
 //! Most blocks have exact sizes. Without PALLOC_SYNC they are not joined then, but stay held, *ready* to be allocated:

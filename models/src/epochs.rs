@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The slots of readers (src/palloc/live/slots.rs): a block is not reused while a reader may read it.
+//! The slots of readers (src/palloc/live/epochs.rs): a block is not reused while a reader may read it.
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
-use crate::palloc::slots;
+use crate::palloc::epochs;
 use crate::palloc::sync::{AtomicU64, Ordering};
 use crate::{Rule, is_found, is_left_out, model};
 
@@ -25,7 +25,7 @@ unsafe impl Send for Medium {}
 impl Medium {
     fn new() -> Arc<Medium> {
         Arc::new(Medium {
-            epoch: AtomicU64::new(slots::FIRST),
+            epoch: AtomicU64::new(epochs::FIRST),
             slots: [AtomicU64::new(0), AtomicU64::new(0)],
             root: AtomicU64::new(0),
             blocks: [UnsafeCell::new(1), UnsafeCell::new(1)],
@@ -42,18 +42,18 @@ impl Medium {
     /// A section: follows the root.
     fn read(&self, reader: usize) {
         let slot = &self.slots[reader];
-        if slots::enter(&self.epoch, slot).is_ok() {
+        if epochs::enter(&self.epoch, slot).is_ok() {
             let block = self.root.load(Ordering::Acquire) as usize;
             // SAFETY: as above.
             let version = self.blocks[block].with(|at| unsafe { *at });
             assert_ne!(version, 0, "the block is being filled");
-            slots::leave(slot);
+            epochs::leave(slot);
         }
     }
 
     /// Begins an epoch, or closes. Returns the oldest one that is pinned.
     fn go_on(&self, to: u64) -> u64 {
-        slots::next(&self.epoch, to, self.slots.iter(), |_, _| false)
+        epochs::next(&self.epoch, to, self.slots.iter(), |_, _| false)
     }
 
     fn advance(&self) -> u64 {
@@ -113,9 +113,9 @@ fn another_writer() {
             let medium = Arc::clone(&medium);
             thread::spawn(move || medium.read(0))
         };
-        if medium.go_on(slots::CLOSED) == slots::NEVER {
+        if medium.go_on(epochs::CLOSED) == epochs::NEVER {
             medium.fill(0, 2);
-            medium.epoch.store(slots::FIRST, Ordering::Release);
+            medium.epoch.store(epochs::FIRST, Ordering::Release);
         }
         reader.join().unwrap();
     });
@@ -127,7 +127,7 @@ fn dead_reader() {
     model(|| {
         let medium = Medium::new();
         let byte = Arc::new(loom::sync::Mutex::new(()));
-        slots::enter(&medium.epoch, &medium.slots[0]).unwrap();
+        epochs::enter(&medium.epoch, &medium.slots[0]).unwrap();
         let reader = {
             let (medium, byte) = (Arc::clone(&medium), Arc::clone(&byte));
             thread::spawn(move || {
@@ -149,7 +149,7 @@ fn dead_reader() {
             let held = medium.epoch.load(Ordering::Relaxed);
             let old = medium.root.load(Ordering::Relaxed);
             medium.root.store(1 - old, Ordering::Release);
-            let oldest = slots::next(&medium.epoch, held + 1, medium.slots.iter(), |place, _| is_gone(place));
+            let oldest = epochs::next(&medium.epoch, held + 1, medium.slots.iter(), |place, _| is_gone(place));
             if held >= oldest {
                 break;
             }
