@@ -21,8 +21,7 @@ const BITS: usize = usize::BITS as usize;
 /// Bits of the bitmap.
 const RUNS: usize = RUN_WORDS * BITS;
 
-const _: () =
-    assert!(RUN_WORDS <= BITS && RUN_WORDS % 2 == 0, "`summary` has a bit for each of `runs`, and `widen` pairs them");
+const _: () = assert!(RUN_WORDS <= BITS, "`summary` has a bit for each of `runs`");
 
 /// Sets the bit of a handle that became free.
 fn set_bit(ctx: &Context, handle: usize) {
@@ -36,28 +35,6 @@ fn set_bit(ctx: &Context, handle: usize) {
 pub(crate) fn is_marked(ctx: &Context, handle: usize) -> bool {
     let run = (handle - 1) >> ctx.run_shift.get();
     run < RUNS && ctx.runs[run / BITS].get() & (1 << (run % BITS)) != 0 && ctx.summary.get() & (1 << (run / BITS)) != 0
-}
-
-/// Lets each bit stand for twice as many handles.
-fn widen(ctx: &Context) {
-    let half = |word: usize| {
-        let mut out = 0;
-        for bit in 0..BITS / 2 {
-            out |= usize::from(word >> (2 * bit) & 3 != 0) << bit;
-        }
-        out
-    };
-    let mut summary = 0;
-    for i in 0..RUN_WORDS {
-        let mut word = 0;
-        if i < RUN_WORDS / 2 {
-            word = half(ctx.runs[2 * i].get()) | (half(ctx.runs[2 * i + 1].get()) << (BITS / 2));
-        }
-        ctx.runs[i].set(word);
-        summary |= usize::from(word != 0) << i;
-    }
-    ctx.summary.set(summary);
-    ctx.run_shift.set(ctx.run_shift.get() + 1);
 }
 
 /// The handles of the table in a run.
@@ -117,7 +94,9 @@ pub(crate) fn reserve(ctx: &Context) -> Option<usize> {
         ctx.set_handles(handle);
         pool.set_slot(handle, 0);
         if (handle - 1) >> ctx.run_shift.get() >= RUNS {
-            widen(ctx);
+            // Each bit stands for twice as many handles. The search has cleared them all.
+            debug_assert!(ctx.runs.iter().all(|runs| runs.get() == 0));
+            ctx.run_shift.set(ctx.run_shift.get() + 1);
         }
         Some(handle)
     })?;
