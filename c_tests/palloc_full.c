@@ -149,7 +149,7 @@ static int make_disk(void)
     REQUIRE(mkdir(DISK, 0777) == 0);
     if (!own_mounts())
         why_no_disk = "needs the right to mount a small tmpfs (root, or user namespaces)";
-    else if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 || mount("tmpfs", DISK, "tmpfs", 0, "size=1m") != 0)
+    else if (mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) != 0 || mount("tmpfs", DISK, "tmpfs", 0, "size=1m") != 0)
         why_no_disk = "a tmpfs cannot be mounted here";
     return why_no_disk == NULL;
 }

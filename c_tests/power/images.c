@@ -910,7 +910,7 @@ static void be_alone(void)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* nothing goes on when the script is killed */
     /* Mounts are for this process only, and end with it. */
-    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) {
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) != 0) {
         printf("no mount namespace: %s\n", strerror(errno));
         exit(2);
     }

@@ -20,7 +20,7 @@ static int mounted(const char *make, const char *size)
 {
     char command[400];
 
-    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) != 0)
         return 0;
     mkdir("disk", 0755);
     if (make == NULL) {
