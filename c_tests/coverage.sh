@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # Which lines and branches of src/ the Rust tests, the fuzz corpora and the C programs run: a table by file, in build/coverage/table.md, and
-# beside it not-run.txt, the lines that none of them runs. A process that a test kills writes no counts. Needs the LLVM tools of the
+# beside it not-run.txt, the lines that none of them runs. A process that a signal kills writes no counts. Needs the LLVM tools of the
 # compiler (rustup component add llvm-tools), or llvm-cov-N and llvm-profdata-N of the compiler's LLVM N. About 20 minutes.
 #
 #   c_tests/coverage.sh [FILTER...]      only the Rust tests whose names contain one of these, and no C program
@@ -40,8 +40,18 @@ if [ $# -eq 0 ]; then
     # The C programs, with a static library that counts too.
     # shellcheck disable=SC2086
     $CARGO rustc $CARGOFLAGS --release --lib --crate-type staticlib >>"$OUT/build.log" 2>&1 || { tail -n 30 "$OUT/build.log"; exit 1; }
-    # The part of the library that writes the counts at the end of a program: nothing refers to it.
-    export LDFLAGS="-Wl,-u,__llvm_profile_runtime"
+    # The part of the library that writes the counts at the end of a program: nothing refers to it. _exit and abort would not write them.
+    cat >"$WORK/ends.c" <<'END'
+int __llvm_profile_write_file(void);
+_Noreturn void __real__exit(int);
+_Noreturn void __real_abort(void);
+_Noreturn void __wrap__exit(int);
+_Noreturn void __wrap_abort(void);
+void __wrap__exit(int status) { __llvm_profile_write_file(); __real__exit(status); }
+void __wrap_abort(void) { __llvm_profile_write_file(); __real_abort(); }
+END
+    $CC -c "$WORK/ends.c" -o "$OUT/ends.o" || exit
+    export LDFLAGS="-Wl,-u,__llvm_profile_runtime -Wl,--wrap=_exit -Wl,--wrap=abort $OUT/ends.o"
     # A program for llvm-cov: it has every function of the library, since that is one object file.
     echo 'int palloc_close(void *); int main(void) { return palloc_close(0); }' >"$WORK/any.c"
     # shellcheck disable=SC2086
