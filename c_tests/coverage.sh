@@ -79,7 +79,7 @@ awk -v root="$ROOT/" -v table="$OUT/table.md" -v not_run="$OUT/not-run.txt" '
     # Reads a file up to its tests.
     function read_source(file,    n, text, last) {
         while ((getline text <(root file)) > 0) {
-            if (text ~ /^mod tests/ && last ~ /^#\[cfg\(test\)\]/) break
+            if (text ~ /^mod tests [{]/ && last ~ /^#\[cfg\(test\)\]/) break
             source[file, ++n] = last = text
         }
         length_of[file] = n

@@ -82,9 +82,7 @@ pub trait Medium {
     /// Whether the length can change: not on a block device.
     fn has_movable_len(&self) -> bool;
     /// Whether the end can be moved down now.
-    fn can_be_cut(&self) -> bool {
-        true
-    }
+    fn can_be_cut(&self) -> bool;
     /// Moves the end. If it moves up while addresses are in use, it may move further than `end`. New bytes are zero and have space on the
     /// disk. On failure the end does not change.
     fn set_file_len(&mut self, end: u64) -> Result<()>;
@@ -112,27 +110,17 @@ pub trait Medium {
     /// Whether every operation is on the disk when it returns.
     fn is_durable(&self) -> bool;
     /// Whether operations do more than their stores: on a durable medium, and on one that others read meanwhile.
-    fn is_careful(&self) -> bool {
-        self.is_durable()
-    }
+    fn is_careful(&self) -> bool;
     /// Whether readers in other processes may have the medium open.
-    fn is_shared(&self) -> bool {
-        false
-    }
+    fn is_shared(&self) -> bool;
     /// The epoch of a block that is freed now for live readers.
-    fn epoch(&self) -> u64 {
-        0
-    }
+    fn epoch(&self) -> u64;
     /// As [`Writer::next_epoch`](super::live::Writer::next_epoch).
-    fn next_epoch(&mut self, _thorough: bool) -> u64 {
-        NEVER
-    }
+    fn next_epoch(&mut self, thorough: bool) -> u64;
     /// Ends sharing. Returns the oldest epoch that a reader still pins.
-    fn end_sharing(&mut self) -> u64 {
-        NEVER
-    }
+    fn end_sharing(&mut self) -> u64;
     /// Makes the first blob known to readers.
-    fn show_first(&self, _blob: u64) {}
+    fn show_first(&self, blob: u64);
     /// Makes known how many bytes are held for readers.
     fn show_held(&self, _bytes: u64) {}
     /// Whether this process is such a reader.
