@@ -143,7 +143,7 @@ static bool node_word(size_t word)
     intptr_t *at = (intptr_t *)saved_pool + word, *block = (intptr_t *)saved_pool;
 
     for (; block <= at; block += *block < 0 ? -*block : *block)
-        if (*block <= -5 && (at == block + 1 || at == block + 2))
+        if (*block <= -5 && (at == block - *block - 2 || at == block - *block - 3))
             return true;
     return false;
 }
@@ -164,7 +164,7 @@ static bool checked_word(size_t word)
         if (at >= block + length)
             continue;
         if (*block < 0)
-            return at == block || at == block + length - 1 || (length >= 5 && at < block + 4);
+            return at == block || at == block + length - 1 || (length >= 5 && at >= block + length - 4);
         else {
             size_t handle = (size_t)((intptr_t *)pool + words - (intptr_t *)block[1]);
             intptr_t slot = *((intptr_t *)saved_pool + words - handle);
@@ -377,7 +377,7 @@ static void nothing_is_changed(void)
         for (at = (intptr_t *)saved_pool; life % 40 == 0 && at < (intptr_t *)saved_pool + (ctx.alloc_end - ctx.buf_start);
              at += *at < 0 ? -*at : *at)
             if (*at <= -5)
-                links[count++] = at - (intptr_t *)saved_pool + 1;
+                links[count++] = at - *at - (intptr_t *)saved_pool;
         for (size_t word = 0; word < (size_t)(saved_ctx.alloc_end - saved_ctx.buf_start) && life < 400; word++) {
             for (int call = 0; node_word(word) && call < (count + 1) * 3 * 40; call++) {
                 static char damaged[POOL];

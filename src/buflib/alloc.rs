@@ -3,7 +3,7 @@
 
 use super::block::{Any, Block, Extent, Fault, Result, any_at, block_at, block_of, free_at, free_before, walk};
 use super::compact::{FRONT, compact_and_shrink, saturate};
-use super::free_tree::{Change, Edit};
+use super::free_tree::{Change, Trees};
 use super::layout::*;
 use super::{compact, handles};
 
@@ -140,9 +140,10 @@ fn alloc_words(ctx: &Context, request: Request<'_>, words: usize) -> core::resul
 
 fn place(ctx: &Context, request: Request<'_>, words: usize, handle: usize) -> core::result::Result<usize, Error> {
     loop {
-        let mut edit = Edit::new(ctx);
-        if let Some(place) = find_place(ctx, &mut edit, request, words)? {
-            put(ctx, &mut edit, request, words, handle, place)?;
+        let trees = Trees::new(ctx);
+        let mut change = Change::new(&trees);
+        if let Some(place) = find_place(ctx, &mut change, request, words)? {
+            put(ctx, &trees, &mut change, request, words, handle, place)?;
             return Ok(handle);
         }
         if !compact_and_shrink(ctx, FRONT | saturate(words))? {
@@ -152,7 +153,7 @@ fn place(ctx: &Context, request: Request<'_>, words: usize, handle: usize) -> co
 }
 
 /// First fit by address, the end space last.
-fn find_place(ctx: &Context, edit: &mut Edit<'_>, request: Request<'_>, words: usize) -> Result<Option<Place>> {
+fn find_place(ctx: &Context, change: &mut Change<'_>, request: Request<'_>, words: usize) -> Result<Option<Place>> {
     let pool = ctx.pool();
     let align = 1usize << request.align;
     let header = HEADER + request.name_words();
@@ -160,15 +161,15 @@ fn find_place(ctx: &Context, edit: &mut Edit<'_>, request: Request<'_>, words: u
     let pad = |start: usize| (pool.address(start + header) / W).wrapping_neg() % align;
     // A free block of so many words will do, wherever it starts.
     let ample = words.saturating_add(align - 1);
-    debug_assert!(!ctx.can_be_searched() || edit.first_fit(ample) == slow_first_fit(ctx, ample));
-    if let Some(Extent { start, len }) = edit.first_fit(ample)? {
+    debug_assert!(!ctx.can_be_searched() || change.first_fit(ample) == slow_first_fit(ctx, ample));
+    if let Some(Extent { start, len }) = change.first_fit(ample)? {
         return Ok(Some(Place { start, pad: pad(start), free: Some(len) }));
     }
     let (start, room) = (ctx.end(), ctx.end_space());
     if words.checked_add(pad(start)).is_some_and(|need| need <= room) {
         return Ok(Some(Place { start, pad: pad(start), free: None }));
     }
-    if align > 1 && edit.first_fit(words)?.is_some() {
+    if align > 1 && change.first_fit(words)?.is_some() {
         // Some shorter one may happen to start at the right place.
         let mut start = 0;
         while start < ctx.end() {
@@ -185,7 +186,7 @@ fn find_place(ctx: &Context, edit: &mut Edit<'_>, request: Request<'_>, words: u
     Ok(None)
 }
 
-/// The result that `Edit::first_fit` must have, found by a walk. For debug builds.
+/// The result that `Change::first_fit` must have, found by a walk. For debug builds.
 fn slow_first_fit(ctx: &Context, words: usize) -> Result<Option<Extent>> {
     let mut found = None;
     walk(ctx, |start, block| {
@@ -205,7 +206,8 @@ fn slow_first_fit(ctx: &Context, words: usize) -> Result<Option<Extent>> {
 /// ```
 fn put(
     ctx: &Context,
-    edit: &mut Edit<'_>,
+    trees: &Trees<'_>,
+    change: &mut Change<'_>,
     request: Request<'_>,
     words: usize,
     handle: usize,
@@ -213,22 +215,32 @@ fn put(
 ) -> Result<()> {
     let pool = ctx.pool();
     let Place { start, pad, free } = place;
-    let front = (pad > 0).then_some(Extent { start, len: pad });
+    let front = Extent { start, len: pad };
     match free {
         Some(len) => {
             let rest = len - pad - words;
-            let back = (rest > 0).then_some(Extent { start: start + pad + words, len: rest });
-            let mut next = if rest < NODE { Some(block_at(ctx, pool, start + len)?) } else { None };
-            edit.change(Change { old: Some(Extent { start, len }), new: back })?;
-            edit.change(Change { old: None, new: front })?;
-            if let Some(next) = &mut next {
+            let next = if rest < NODE { Some(block_at(ctx, pool, start + len)?) } else { None };
+            let back = Extent { start: start + pad + words, len: rest };
+            change.plan(Extent { start, len }, back)?;
+            trees.check_path(front, 0)?;
+            // From here on nothing fails.
+            change.make();
+            if rest > 0 && rest < NODE {
+                trees.add(back);
+            }
+            ctx.free_words.set(ctx.free_words.get() - words);
+            if let Some(mut next) = next {
                 next.set_prev(pool, rest);
             }
         }
         None => {
-            edit.change(Change { old: None, new: front })?;
+            trees.check_path(front, 0)?;
+            ctx.free_words.set(ctx.free_words.get() + pad);
             ctx.set_end(start + pad + words);
         }
+    }
+    if pad > 0 {
+        trees.add(front);
     }
     ctx.changed_at(start);
     let start = start + pad;
@@ -239,36 +251,38 @@ fn put(
     if let Some(name) = request.name {
         pool.set_name(start + NAME, name_words, name);
     }
-    let flags = Flags { prev: pad.min(NODE), offset: 0, align: request.align, pins: 0 };
+    let flags = Flags::new(request.align, pad.min(NODE));
     let address = pool.address(payload);
     Block { start, len: words, handle, payload, address, flags }.seal(pool);
     pool.set_slot(handle, address);
     Ok(())
 }
 
-/// The neighbour behind a block.
-enum After {
-    EndSpace,
-    Used(Block),
-    /// Its length, and the block behind a short one.
-    Free(usize, Option<Block>),
+/// What is behind a block: a free block of `free` words, or 0; then the block `next`. None at the end space, and behind a free block of
+/// [`NODE`] words and more.
+struct Behind {
+    free: usize,
+    next: Option<Block>,
 }
 
 #[inline(always)]
-fn after(ctx: &Context, pool: Pool, end: usize) -> Result<After> {
+fn behind(ctx: &Context, pool: Pool, end: usize) -> Result<Behind> {
     if end == ctx.end() {
-        return Ok(After::EndSpace);
+        return Ok(Behind { free: 0, next: None });
     }
     if pool.get(end) as isize >= 0 {
-        return Ok(After::Used(block_at(ctx, pool, end)?));
+        return Ok(Behind { free: 0, next: Some(block_at(ctx, pool, end)?) });
     }
-    let len = free_at(ctx, pool, end)?;
+    let free = free_at(ctx, pool, end)?;
+    if free >= NODE {
+        return Ok(Behind { free, next: None });
+    }
     // A short one is in no tree and may be a single word: a damaged header could look like it. The block behind knows.
-    let behind = if len < NODE { Some(block_at(ctx, pool, end + len)?) } else { None };
-    if behind.is_some_and(|block| block.flags.prev != len) {
+    let next = block_at(ctx, pool, end + free)?;
+    if next.flags.prev() != free {
         return Err(Fault::new(pool, end, "a free block that the next block does not know"));
     }
-    Ok(After::Free(len, behind))
+    Ok(Behind { free, next: Some(next) })
 }
 
 /// In a shrink callback: makes the walk that called it continue behind words that have become free.
@@ -293,46 +307,45 @@ pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Erro
     }
     let pool = ctx.pool();
     let Some(block) = block_of(ctx, pool, handle)? else { return Ok(handle) };
-    let mut edit = Edit::new(ctx);
     let before = free_before(ctx, pool, &block)?;
-    let start = before.map_or(block.start, |before| before.start);
-    let joined = match after(ctx, pool, block.end())? {
-        After::EndSpace => {
-            edit.change(Change { old: before, new: None })?;
-            ctx.set_end(start);
-            Extent { start, len: block.end() - start }
+    let Behind { free, next } = behind(ctx, pool, block.end())?;
+    let joined = Extent { start: before.start, len: before.len + block.len + free };
+    let joins_end = block.end() == ctx.end();
+    let trees = Trees::new(ctx);
+    let mut change = Change::new(&trees);
+    if joins_end {
+        change.plan(before, Extent::default())?;
+        // From here on nothing fails.
+        change.make();
+        ctx.free_words.set(ctx.free_words.get() - before.len);
+        ctx.set_end(joined.start);
+    } else {
+        let in_place = if before.len < NODE {
+            change.plan(Extent { start: block.end(), len: free }, joined)?
+        } else {
+            change.plan(before, if free < NODE { joined } else { Extent::default() })?
+        };
+        if !in_place {
+            trees.check_path(joined, free)?;
         }
-        After::Used(mut next) => {
-            let joined = Extent { start, len: block.end() - start };
-            edit.change(Change { old: before, new: Some(joined) })?;
+        // From here on nothing fails.
+        change.make();
+        if !in_place {
+            trees.add(joined);
+        }
+        ctx.free_words.set(ctx.free_words.get() + block.len);
+        if let Some(mut next) = next {
             next.set_prev(pool, joined.len);
-            ctx.compact.set(false);
-            joined
         }
-        After::Free(len, behind) => {
-            let next = Some(Extent { start: block.end(), len });
-            let joined = Extent { start, len: block.end() + len - start };
-            if before.is_some_and(|before| before.len >= NODE) {
-                edit.change(Change { old: next, new: None })?;
-                edit.change(Change { old: before, new: Some(joined) })?;
-            } else {
-                edit.change(Change { old: before, new: None })?;
-                edit.change(Change { old: next, new: Some(joined) })?;
-            }
-            if let Some(mut behind) = behind {
-                behind.set_prev(pool, NODE);
-            }
-            ctx.compact.set(false);
-            joined
-        }
-    };
+        ctx.compact.set(false);
+    }
     skip_when_asking(ctx, joined);
-    ctx.changed_at(start);
+    ctx.changed_at(joined.start);
     if pool.get(block.start) == block.len {
         // Inside of free words now: it may become payload, which must not look like a block.
         pool.set(block.start, 0);
     }
-    if block.flags.pins > 0 {
+    if block.flags.pins() > 0 {
         ctx.pinned_blocks.set(ctx.pinned_blocks.get().saturating_sub(1));
     }
     if handles::release(ctx, block.handle) {
@@ -363,61 +376,57 @@ pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> R
     let front = payload - block.payload;
     let back = block.end() - end;
 
-    let mut lower = Change::default();
-    if front > 0 {
-        let before = free_before(ctx, pool, &block)?;
-        let start = before.map_or(block.start, |before| before.start);
-        lower = Change { old: before, new: Some(Extent { start, len: block.start + front - start }) };
-    }
-    let mut upper = Change::default();
-    let mut next = None;
-    if back > 0 {
-        match after(ctx, pool, block.end())? {
-            After::EndSpace => {}
-            After::Used(block_after) => {
-                upper.new = Some(Extent { start: end, len: back });
-                next = Some(block_after);
-            }
-            After::Free(len, behind) => {
-                let old = Some(Extent { start: block.end(), len });
-                upper = Change { old, new: Some(Extent { start: end, len: back + len }) };
-                next = behind;
-            }
-        }
-    }
-    let mut edit = Edit::new(ctx);
-    edit.change(upper)?;
-    edit.change(lower)?;
-    // From here on nothing fails.
+    // The free blocks before and behind, as they become.
+    let (mut before, mut lower, mut upper) = (Extent::default(), Extent::default(), Extent::default());
+    let mut free_behind = Behind { free: 0, next: None };
     let joins_end = block.end() == ctx.end();
     if front > 0 {
-        // The header goes to where the front of the payload was, before a free block is written over it. So the changes are made again.
-        edit.undo();
+        before = free_before(ctx, pool, &block)?;
+        lower = Extent { start: before.start, len: before.len + front };
+    }
+    if back > 0 && !joins_end {
+        free_behind = behind(ctx, pool, block.end())?;
+        upper = Extent { start: end, len: back + free_behind.free };
+    }
+    let trees = Trees::new(ctx);
+    let mut change = Change::new(&trees);
+    let in_place = change.plan(before, lower)?;
+    if !in_place {
+        trees.check_path(lower, 0)?;
+    }
+    trees.check_path(upper, free_behind.free)?;
+    // From here on nothing fails.
+    if front > 0 {
+        // The header goes to where the front of the payload was, before a free block is written over it.
         pool.copy(block.start, block.start + front, block.payload - block.start);
         pool.set(block.start, 0); // this word may become payload, which must not look like a block
-        edit.change(upper)?;
-        edit.change(lower)?;
+        block.flags.set_prev(lower.len.min(NODE));
+    }
+    change.make();
+    if !in_place && lower.len > 0 {
+        trees.add(lower);
+    }
+    if upper.len > 0 {
+        trees.add(upper);
     }
     block.start += front;
     block.payload += front;
     block.len = end - block.start;
     block.address = start;
-    block.flags.offset = start % W;
-    if let Some(free) = lower.new {
-        block.flags.prev = free.len.min(NODE);
-    }
-    for free in [upper, lower].into_iter().filter_map(|change| change.new) {
+    block.flags.set_offset(start % W);
+    for free in [upper, lower].into_iter().filter(|free| free.len > 0) {
         skip_when_asking(ctx, free);
         ctx.changed_at(free.start);
     }
+    ctx.free_words.set(ctx.free_words.get() + lower.len - before.len + upper.len - free_behind.free);
     if joins_end {
         ctx.set_end(end);
         ctx.changed_at(end);
     }
     block.seal(pool);
     pool.set_slot(block.handle, start);
-    if let (Some(next), Some(free)) = (&mut next, upper.new) {
-        next.set_prev(pool, free.len);
+    if let Some(mut next) = free_behind.next {
+        next.set_prev(pool, upper.len);
     }
     if front > 0 || (back > 0 && !joins_end) {
         ctx.compact.set(false);

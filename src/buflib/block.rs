@@ -81,7 +81,7 @@ impl Block {
 
     /// Bytes from where the payload starts to the end of the block.
     pub fn payload_bytes(&self) -> usize {
-        (self.end() - self.payload) * W - self.flags.offset
+        (self.end() - self.payload) * W - self.flags.offset()
     }
 
     /// Writes the words of the header that depend on the block's length and flags.
@@ -93,7 +93,7 @@ impl Block {
 
     /// Writes the number of pins.
     pub fn set_pins(&mut self, pool: Pool, pins: usize) {
-        self.flags.pins = pins;
+        self.flags.set_pins(pins);
         if tail::length_word(self.name_words(), self.flags) == pool.get(self.payload - 2) {
             self.send(pool, self.start);
         } else {
@@ -115,14 +115,15 @@ impl Block {
     /// Makes the header say how long the free block before is.
     pub fn set_prev(&mut self, pool: Pool, len: usize) {
         let prev = len.min(NODE);
-        if self.flags.prev != prev {
-            self.flags.prev = prev;
+        if self.flags.prev() != prev {
+            self.flags.set_prev(prev);
             self.send(pool, self.start);
         }
     }
 }
 
 /// The crc of a header: all its words but the crc word.
+#[inline(always)]
 fn crc(pool: Pool, start: usize, payload: usize) -> u32 {
     pool.with_bytes(start, payload - 1 - start, |bytes| {
         let mut hasher = new_hasher();
@@ -173,11 +174,24 @@ pub(crate) fn shape(pool: Pool, end: usize, handles: usize, start: usize) -> Res
     if tail::name_words(length_word) != payload - start - HEADER {
         return fault("the length of a name is impossible");
     }
+    with_flags(pool, Extent { start, len }, handle, address, length_word)
+}
+
+/// A block whose header ends with `length_word` and a crc word that is to have the right flags.
+#[inline(always)]
+fn with_flags(
+    pool: Pool,
+    Extent { start, len }: Extent,
+    handle: usize,
+    address: usize,
+    length_word: usize,
+) -> Result<Block> {
+    let payload = pool.index(address);
     let Some(flags) = tail::flags(start, length_word, pool.get(payload - 1)) else {
-        return fault("the flags of a block are damaged");
+        return Err(Fault::new(pool, start, "the flags of a block are damaged"));
     };
-    if flags.offset != address % W {
-        return fault("a handle does not name the start of its data");
+    if flags.offset() != address % W {
+        return Err(Fault::new(pool, start, "a handle does not name the start of its data"));
     }
     Ok(Block { start, len, handle, payload, address, flags })
 }
@@ -216,10 +230,17 @@ pub(crate) fn block_of(ctx: &Context, pool: Pool, handle: i32) -> Result<Option<
     if payload < HEADER || payload > ctx.end() {
         return Err(fault());
     }
-    let header = tail::name_words(pool.get(payload - 2)).saturating_add(HEADER);
+    let length_word = pool.get(payload - 2);
+    let header = tail::name_words(length_word).saturating_add(HEADER);
     let start = payload.checked_sub(header).ok_or_else(fault)?;
-    let block = block_at(ctx, pool, start)?;
-    if block.handle == handle { Ok(Some(block)) } else { Err(fault()) }
+    // The payload begins behind the header, and so in front of the end: of the block, too, if that is long enough.
+    let length = pool.get(start + LENGTH);
+    if length < header || length > ctx.end() - start || pool.get(start + SLOT) != pool.slot_address(handle) {
+        return Err(fault());
+    }
+    let block = with_flags(pool, Extent { start, len: length }, handle, address, length_word)?;
+    check_crc(pool, &block)?;
+    Ok(Some(block))
 }
 
 /// The length of the free block at `start`, its ends checked.
@@ -235,19 +256,19 @@ pub(crate) fn free_at(ctx: &Context, pool: Pool, start: usize) -> Result<usize> 
     Ok(len)
 }
 
-/// Returns the free block before a block. Its ends are checked. Whether a block of NODE words and more is really free is checked when it
-/// is found in its tree.
+/// Returns the free block before a block, of no words if there is none. Its ends are checked. Whether a block of NODE words and more is
+/// really free is checked when it is found in its tree.
 #[inline]
-pub(crate) fn free_before(ctx: &Context, pool: Pool, block: &Block) -> Result<Option<Extent>> {
-    let (end, prev) = (block.start, block.flags.prev);
+pub(crate) fn free_before(ctx: &Context, pool: Pool, block: &Block) -> Result<Extent> {
+    let (end, prev) = (block.start, block.flags.prev());
     if prev == 0 {
-        return Ok(None);
+        return Ok(Extent { start: end, len: 0 });
     }
     let len = if prev < NODE || end == 0 { prev } else { pool.get(end - 1).wrapping_neg() };
     if len < prev || len > end || free_at(ctx, pool, end - len)? != len {
         return Err(Fault::new(pool, end, "the free block before this one has no end"));
     }
-    Ok(Some(Extent { start: end - len, len }))
+    Ok(Extent { start: end - len, len })
 }
 
 /// A block of either kind, for a walk.
@@ -293,7 +314,7 @@ pub(crate) fn check_headers(ctx: &Context) -> Result<Option<usize>> {
             start += len;
         } else {
             let block = shape(pool, end, handles, start)?;
-            if block.flags.prev != prev {
+            if block.flags.prev() != prev {
                 return Err(Fault::new(pool, start, "a block is wrong about the one before"));
             }
             check_crc(pool, &block)?;

@@ -147,26 +147,26 @@ impl Pass<'_> {
         let length = length_at(self.pool, self.ctx.end(), start)?;
         if length < 0 {
             self.move_run();
-            free_tree::forget(self.pool, Extent { start, len: length.unsigned_abs() });
+            free_tree::break_seal(self.pool, Extent { start, len: length.unsigned_abs() });
             self.space.gap += length.unsigned_abs();
             return Ok(length.unsigned_abs());
         }
         let mut block = shape(self.pool, self.ctx.end(), self.ctx.handles(), start)?;
         let len = block.len;
-        let align = 1usize << block.flags.align;
+        let align = 1usize << block.flags.align();
         let mut fate = self.space.fate(start, len, align, true);
         if fate == Fate::Untouched {
             return Ok(len);
         }
         let ops = ops(self.ctx, &block)?;
-        let pinned = block.flags.pins > 0;
+        let pinned = block.flags.pins() > 0;
         // No callback is to be called: the block joins the run, which is copied in one piece.
         if fate == (Fate::Slide { by: self.space.gap }) && !pinned && matches!(ops, Ops::None) {
             if self.run.len == 0 {
                 self.run.start = start;
             }
             self.run.len += len;
-            block.flags.prev = 0;
+            block.flags.set_prev(0);
             block.send(self.pool, start - self.space.gap);
             self.pool.set_slot(block.handle, block.address - self.space.gap * W);
             self.moved_blocks += 1;
@@ -211,7 +211,7 @@ impl Pass<'_> {
                 return Ok(false);
             }
         }
-        block.flags.prev = free_before.min(NODE);
+        block.flags.set_prev(free_before.min(NODE));
         block.send(self.pool, to);
         self.pool.set_slot(block.handle, address);
         self.pool.copy(from, to, block.len);
@@ -268,8 +268,8 @@ pub(crate) fn longest_if_all_agree(ctx: &Context) -> Result<usize> {
             space.gap += len;
         } else {
             let block = shape(pool, end, ctx.handles(), start)?;
-            let may_move = block.flags.pins == 0 && ops(ctx, &block)?.movable();
-            let fate = space.fate(start, len, 1 << block.flags.align, may_move);
+            let may_move = block.flags.pins() == 0 && ops(ctx, &block)?.movable();
+            let fate = space.fate(start, len, 1 << block.flags.align(), may_move);
             longest = longest.max(space.advance(fate, start, len).len);
         }
         start += len;
@@ -321,7 +321,8 @@ fn ask_each(ctx: &Context, hints: u32) -> Result<bool> {
         if !ops.shrinkable() {
             continue;
         }
-        if let Some(before) = free_before(ctx, pool, &block)?.filter(|_| position == FRONT) {
+        let before = free_before(ctx, pool, &block)?;
+        if before.len > 0 && position == FRONT {
             let free = saturate(before.len);
             if wanted < free {
                 continue;

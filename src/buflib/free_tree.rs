@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The index of the free blocks of [`NODE`] words and more. Only into those does an allocation fit.
 //!
-//! The words of a pool are divided into [`SECTIONS`] sections of equal length. Each section has a tree of the free blocks that start in
-//! it. The context holds the root of each tree, and the length of the longest block in it. The nodes are the free blocks themselves:
+//! The words of a pool are divided into [`SECTIONS`] sections of equal length. Each section has a tree of the free blocks that end in
+//! it. The context holds the root of each tree, and the length of the longest block in it. The nodes are the last words of the free
+//! blocks themselves:
 //!
 //! ```text
-//!     free block     -length | left | right | longest | ........ | -length
-//!                       0       1       2        3                length-1
+//!     free block     -length | ........ | longest | right | left | -length
+//!                       0                   -4       -3      -2      -1        from its end
 //! ```
 //!
-//! A block's *key* is its index in the pool. The upper bits of a key number the section; a tree branches by the bits below. The node at
-//! depth d stands for all keys that have the same first d of these bits as its own: the root for all keys of the section, its left child
-//! for those whose first bit is 0, its right child for those whose first bit is 1, and so on. Any block among those may be the node.
-//! Therefore a block is added where a path ends, and removed by moving any leaf below it into its place: the tree needs no rotation, and
-//! it is never deeper than a key has bits.
+//! A block's *key* is the index of the word behind it. So an allocation, which takes the first words of a free block, leaves the key of
+//! the rest as it was. The upper bits of a key number the section; a tree branches by the bits below. The node at depth d stands for all
+//! keys that have the same first d of these bits as its own: the root for all keys of the section, its left child for those whose first
+//! bit is 0, its right child for those whose first bit is 1, and so on. Any block among those may be the node. Therefore a block is added
+//! where a path ends, and removed by moving any leaf below it into its place: the tree needs no rotation, and it is never deeper than a
+//! key has bits.
 //!
 //! ```text
 //!     keys of 4 bits:                 0110                 all
@@ -24,70 +26,67 @@
 //! ```
 //!
 //! All of a left subtree lies before all of the right one, and `longest` is the length of the longest block of a subtree, its root
-//! included. So the first block that is long enough is found on one path. A link is 1 + the key of a child, or 0. Keys do not change when
-//! the pool moves.
+//! included. So the first block that is long enough is found on one path. A link is the key of a child, or 0. Keys do not change when the
+//! pool moves.
 //!
-//! Each link is checked when it is followed: it must lead to a free block whose key has the right first bits and whose [`seal`] is that of
-//! its depth. Only one block has both. So a damaged link leads to the same block as before, to nothing, or to a fault, and no walk runs in
-//! a circle.
+//! Each link is checked when it is followed: it must lead to a node whose key has the right first bits and whose [`seal`] is that of its
+//! depth. Only one block has both. So a damaged link leads to the same block as before, to nothing, or to a fault, and no walk runs in a
+//! circle.
 //!
-//! An [`Edit`] changes the trees. It notes what each word was before it writes to it. If a change finds damage, the edit takes all its writes
-//! back, so nothing has changed.
+//! A change has two parts: checks, which can fail and write nothing, and then writes, which can't fail. [`Change::plan`] and
+//! [`Trees::check_path`] check, [`Change::make`] and [`Trees::add`] write. An operation changes at most one block, before it adds any. So
+//! all checks come first: the change leaves every other path as it was, except that it ends sooner, or that there is another node at the
+//! place of the block.
 
-use super::block::{Extent, Fault, Result, free_at};
+use super::block::{Extent, Fault, Result};
 use super::layout::*;
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
-const LEFT: usize = 1;
-const RIGHT: usize = 2;
-const LONGEST: usize = 3;
+/// Distance of a node's word with the left link from the key.
+const LEFT: usize = 2;
+/// Distance of a node's word with the right link from the key.
+const RIGHT: usize = 3;
+/// Distance of a node's word with the length of the longest block from the key.
+const LONGEST: usize = 4;
 
 const BITS: usize = usize::BITS as usize;
 /// The most nodes on a path: a root, and a node for each bit of an index below those of the section.
 const MAX_PATH: usize = 1 + BITS - W.trailing_zeros() as usize - SECTION_BITS;
-/// The most words that [`Edit::change`] writes, beside `longest` of the nodes on its paths. At most, it removes a node and inserts one. It
-/// sets 4 words of the leaf that is moved and of the new node, the links to both and to the old place of the leaf, and `longest` of
-/// 2 sections; it forgets a node; and it writes the length at the end of a block. The removed node and the leaf are on a path, but
-/// their `longest` is not written. Debug builds count, and a test writes as many.
-const OTHER_WRITES: usize = 2 * 4 + 3 + 2 + 1 + 1 - 2;
-/// The most words that [`Edit::change`] writes.
-const MAX_WRITES: usize = 2 * MAX_PATH + OTHER_WRITES;
-/// The most changes in one edit. Debug builds count.
-const MAX_CHANGES: usize = 2;
 
 const _: () = {
     assert!((usize::MAX / W) >> SECTION_BITS < 1 << (MAX_PATH - 1), "each key of the largest pool has a path");
-    assert!(NODE == LONGEST + 2, "a node has its length at both ends, and its links and `longest` between");
+    assert!(RIGHT == LEFT + 1, "a bit of a key is added to LEFT");
+    assert!(NODE == LONGEST + 1, "a node has its length at both ends, and its links and `longest` between");
     assert!(HEADER >= NODE, "a block that is freed is a node, and no block fits into a free one that is not");
 };
 
 /// The words of a node, its links without the seal.
 #[derive(Clone, Copy)]
 struct Node {
-    start: usize,
+    key: usize,
     len: usize,
     left: usize,
     right: usize,
     longest: usize,
 }
 
-/// One change of the free blocks: `old` becomes `new`. Without `old`, `new` is added. Without `new`, `old` is removed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Change {
-    pub old: Option<Extent>,
-    pub new: Option<Extent>,
+impl Node {
+    fn is_leaf(&self) -> bool {
+        self.left | self.right == 0
+    }
 }
 
-/// What a word was: of the pool, or of the context for a `place` behind the pool (see [`Edit::root_place`]).
+/// A node on a path.
 #[derive(Clone, Copy)]
-struct Old {
-    place: usize,
-    value: usize,
+struct Level {
+    key: usize,
+    /// Its `longest`, as it is, or as it is planned to be.
+    longest: usize,
 }
 
-/// A change of the trees, of one or two blocks.
-pub(crate) struct Edit<'a> {
+/// The trees of a pool, for one operation.
+pub(crate) struct Trees<'a> {
     ctx: &'a Context,
     pool: Pool,
     nodes: Nodes,
@@ -95,139 +94,39 @@ pub(crate) struct Edit<'a> {
     key_mask: usize,
     /// The bits of a key that the trees branch by.
     tree_bits: usize,
-    /// The sum of the lengths of all free blocks, as it was.
-    free_words: usize,
-    /// The nodes from a root down to the node in question, as they were before the change; empty after each change.
-    path: Stack<Node, MAX_PATH>,
-    /// What the words that were written to had been, in this order.
-    old: Stack<Old, { MAX_WRITES * MAX_CHANGES }>,
-    #[cfg(debug_assertions)]
-    changes: usize,
 }
 
-impl<'a> Edit<'a> {
+/// A free block that becomes another one, or none.
+pub(crate) struct Change<'a> {
+    trees: &'a Trees<'a>,
+    /// The nodes from a root down to the block. A plan to remove a node that is not a leaf adds those further down, to a leaf.
+    path: Stack<Level, MAX_PATH>,
+    plan: Option<Plan>,
+}
+
+/// What a change writes, beside `longest` of the nodes from `changed` on to `depth`.
+#[derive(Clone, Copy)]
+struct Plan {
+    key: usize,
+    /// No words if the node is removed.
+    new: Extent,
+    /// The level of the block.
+    depth: usize,
+    /// The topmost level whose `longest` changes.
+    changed: usize,
+}
+
+impl<'a> Trees<'a> {
     #[inline(always)]
     pub fn new(ctx: &'a Context) -> Self {
         let pool = ctx.pool();
-        Edit {
+        Trees {
             ctx,
             pool,
             nodes: pool.nodes(ctx.end()),
             key_mask: (1 << ctx.key_bits.get()) - 1,
             tree_bits: ctx.tree_bits.get(),
-            free_words: ctx.free_words.get(),
-            path: Stack::new(),
-            old: Stack::new(),
-            #[cfg(debug_assertions)]
-            changes: 0,
         }
-    }
-
-    /// Changes the trees, both ends of the new block, and the sum of free words. At most [`MAX_CHANGES`] fit into an edit. On failure all of
-    /// them are undone.
-    ///
-    /// After [`Edit::first_fit`] found `change.old`, its path is used.
-    #[inline(always)]
-    pub fn change(&mut self, change: Change) -> Result<()> {
-        #[cfg(debug_assertions)]
-        let (writes_before, nodes_before) = (self.old.len(), self.path.pushed - self.path.len());
-        let is_node = |block: &Extent| block.len >= NODE;
-        let changed = match (change.old.filter(is_node), change.new.filter(is_node)) {
-            (None, None) => Ok(()),
-            (None, Some(new)) => self.insert(new),
-            (Some(old), None) => self.remove(old.start),
-            (Some(old), Some(new)) => self.replace(old.start, new),
-        };
-        self.or_undo(changed)?;
-        let mut free_words = self.ctx.free_words.get();
-        if let Some(old) = change.old {
-            free_words = free_words.wrapping_sub(old.len);
-        }
-        if let Some(new) = change.new {
-            free_words = free_words.wrapping_add(new.len);
-            self.store_length(new);
-        }
-        self.ctx.free_words.set(free_words);
-        #[cfg(debug_assertions)]
-        {
-            self.changes += 1;
-            assert!(self.changes <= MAX_CHANGES, "the edit has room for {MAX_CHANGES} changes");
-            let on_paths = self.path.pushed - nodes_before;
-            assert!(self.old.len() - writes_before <= on_paths + OTHER_WRITES, "the edit has room for the writes");
-        }
-        Ok(())
-    }
-
-    /// Undoes all changes if this one failed.
-    #[inline(always)]
-    fn or_undo(&mut self, changed: Result<()>) -> Result<()> {
-        if changed.is_err() {
-            self.undo();
-        }
-        changed
-    }
-
-    /// Undoes all changes.
-    #[cold]
-    #[inline(never)]
-    pub fn undo(&mut self) {
-        for &Old { place, value } in self.old.as_slice().iter().rev() {
-            match place.checked_sub(self.pool.words) {
-                None => self.pool.set(place, value),
-                Some(section) if section < SECTIONS => self.ctx.roots[section].set(value),
-                Some(section) => self.ctx.longest[section - SECTIONS].set(value),
-            }
-        }
-        self.ctx.free_words.set(self.free_words);
-        self.old.clear();
-        self.path.clear();
-        #[cfg(debug_assertions)]
-        {
-            self.changes = 0;
-        }
-    }
-
-    /// Finds the first block of at least `words` words.
-    #[inline]
-    pub fn first_fit(&mut self, words: usize) -> Result<Option<Extent>> {
-        self.path.clear();
-        let Some(section) = self.ctx.longest.iter().position(|longest| longest.get() >= words) else {
-            return Ok(None);
-        };
-        let mut low = section << self.tree_bits; // the first key of the node's subtree
-        let mut node = self.follow(low, self.ctx.roots[section].get(), low, 0)?;
-        let (mut best, mut best_path) = (usize::MAX, 0);
-        // In each round some block in the subtree of `node` fits.
-        for depth in 0.. {
-            self.path.push(node);
-            if node.len >= words && node.start < best {
-                (best, best_path) = (node.start, self.path.len());
-            }
-            if depth == self.tree_bits {
-                break;
-            }
-            let middle = low | (1 << (self.tree_bits - 1 - depth));
-            let mut next = None;
-            // A subtree behind the best block needs no search.
-            if node.left != 0 && low < best {
-                let child = self.follow(node.start, node.left, low, depth + 1)?;
-                next = (child.longest >= words).then_some((child, low));
-            }
-            if next.is_none() && node.right != 0 && middle < best {
-                let child = self.follow(node.start, node.right, middle, depth + 1)?;
-                next = (child.longest >= words).then_some((child, middle));
-            }
-            match next {
-                Some(next) => (node, low) = next,
-                None => break,
-            }
-        }
-        if best == usize::MAX {
-            return self.fault(node.start);
-        }
-        self.path.truncate(best_path);
-        let len = free_at(self.ctx, self.pool, best)?;
-        if len < words { self.fault(best) } else { Ok(Some(Extent { start: best, len })) }
     }
 
     #[cold]
@@ -240,251 +139,320 @@ impl<'a> Edit<'a> {
         key >> self.tree_bits
     }
 
-    /// LEFT or RIGHT: the side on which a node at `depth` has the subtree of `key`.
-    fn side(&self, key: usize, depth: usize) -> usize {
-        LEFT + ((key >> (self.tree_bits - 1 - depth)) & 1)
+    /// How many bits of a key the node at `depth` leaves open.
+    fn shift(&self, depth: usize) -> usize {
+        self.tree_bits - depth
     }
 
-    /// Whether two keys belong to the subtree of the same node at `depth`: the first `depth` bits are equal.
-    fn akin(&self, a: usize, b: usize, depth: usize) -> bool {
-        (a ^ b) >> (self.tree_bits - depth) == 0
-    }
-
-    /// The place of a section's root, for `old`.
-    fn root_place(&self, section: usize) -> usize {
-        self.pool.words + section
-    }
-
-    /// The place of the length of a section's longest block, for `old`.
-    fn longest_place(&self, section: usize) -> usize {
-        self.pool.words + SECTIONS + section
-    }
-
-    /// Writes a word of a node.
+    /// The link of a node on the side of `key`, if the children of the node leave `shift` bits open.
     #[inline(always)]
-    fn set(&mut self, node: usize, word: usize, value: usize) {
-        let place = node + word;
-        self.old.push(Old { place, value: self.pool.replace(place, value) });
+    fn link(&self, node: Node, key: usize, shift: usize) -> usize {
+        if (key >> shift) & 1 == 0 { node.left } else { node.right }
     }
 
-    /// Writes a section's root.
+    /// Follows a link to a node that leaves `shift` bits open, in the subtree that `probe` belongs to.
     #[inline(always)]
-    fn set_root(&mut self, section: usize, link: usize) {
-        self.old.push(Old { place: self.root_place(section), value: self.ctx.roots[section].replace(link) });
-    }
-
-    /// Writes the length of a section's longest block.
-    #[inline(always)]
-    fn set_longest(&mut self, section: usize, longest: usize) {
-        self.old.push(Old { place: self.longest_place(section), value: self.ctx.longest[section].replace(longest) });
-    }
-
-    /// Makes a free block a node at `depth`.
-    #[inline]
-    fn set_node(&mut self, block: Extent, depth: usize, [left, right]: [usize; 2], longest: usize) {
-        let length = block.len.wrapping_neg();
-        let seal = seal(block.start, length, depth) & !self.key_mask;
-        let old = self.pool.replace_all(block.start, [length, seal | left, seal | right, longest]);
-        self.old.push_all([0, 1, 2, 3].map(|word| Old { place: block.start + word, value: old[word] }));
-    }
-
-    /// Writes the length of a free block at its end, and at its start if it is not a node.
-    #[inline]
-    fn store_length(&mut self, block: Extent) {
-        let length = block.len.wrapping_neg();
-        if block.len < NODE {
-            self.set(block.start, LENGTH, length);
-        }
-        self.set(block.start, block.len - 1, length);
-    }
-
-    /// Makes sure that no link leads to the words of a block that stops being a node.
-    fn forget(&mut self, start: usize) {
-        self.set(start, LEFT, 0);
-    }
-
-    /// Follows a link to a node at `depth`, in the subtree that `probe` belongs to.
-    #[inline(always)]
-    fn follow(&self, from: usize, link: usize, probe: usize, depth: usize) -> Result<Node> {
-        let start = link.wrapping_sub(1);
-        let Some([length, left, right, longest]) = self.nodes.get(start) else { return self.fault(from) };
-        if !self.akin(start, probe, depth) {
+    fn follow(&self, from: usize, link: usize, probe: usize, shift: usize) -> Result<Node> {
+        let Some([longest, right, left, length]) = self.nodes.get(link) else { return self.fault(from) };
+        let seal = seal(link, length, shift);
+        if (link ^ probe) >> shift != 0 || ((left ^ seal) | (right ^ seal)) & !self.key_mask != 0 {
             return self.fault(from);
         }
-        let seal = seal(start, length, depth);
-        if ((left ^ seal) | (right ^ seal)) & !self.key_mask != 0 {
-            return self.fault(from);
-        }
-        let (left, right) = (left & self.key_mask, right & self.key_mask);
-        Ok(Node { start, len: length.wrapping_neg(), left, right, longest })
+        Ok(self.node(link, [longest, right, left, length]))
     }
 
-    /// The child on one side of a node at `depth`.
     #[inline(always)]
-    fn child(&self, node: Node, depth: usize, side: usize) -> Result<Option<Node>> {
-        let link = if side == LEFT { node.left } else { node.right };
-        if link == 0 {
-            return Ok(None);
-        }
-        if depth >= self.tree_bits {
-            return self.fault(node.start);
-        }
-        let bit = self.tree_bits - 1 - depth;
-        let probe = (node.start & !(1 << bit)) | ((side - LEFT) << bit);
-        self.follow(node.start, link, probe, depth + 1).map(Some)
+    fn node(&self, key: usize, [longest, right, left, length]: [usize; 4]) -> Node {
+        Node { key, len: length.wrapping_neg(), left: left & self.key_mask, right: right & self.key_mask, longest }
     }
 
-    /// The length of the longest block in the subtree on one side of a node at `depth`; 0 without such a subtree.
+    /// The length of the longest block in the subtree behind a link, as in `follow`; 0 without a link.
     #[inline(always)]
-    fn longest_on(&self, node: Node, depth: usize, side: usize) -> Result<usize> {
-        Ok(self.child(node, depth, side)?.map_or(0, |child| child.longest))
+    fn longest_on(&self, from: usize, link: usize, probe: usize, shift: usize) -> Result<usize> {
+        if link == 0 { Ok(0) } else { Ok(self.follow(from, link, probe, shift)?.longest) }
     }
 
-    /// Makes `path` the one to `key`, or to where a node with that key would be added.
+    /// The longest of both subtrees of a node that leaves `shift` bits open.
     #[inline(always)]
-    fn descend(&mut self, key: usize) -> Result<()> {
-        self.path.clear();
+    fn longest_below(&self, node: Node, shift: usize) -> Result<usize> {
+        if node.is_leaf() {
+            return Ok(0);
+        }
+        if shift == 0 {
+            return self.fault(node.key);
+        }
+        let bit = 1 << (shift - 1);
+        let left = self.longest_on(node.key, node.left, node.key & !bit, shift - 1)?;
+        let right = self.longest_on(node.key, node.right, node.key | bit, shift - 1)?;
+        Ok(left.max(right))
+    }
+
+    /// Visits the nodes on the path to `key`. Returns the node with this key; None if there is none.
+    #[inline(always)]
+    fn descend(&self, key: usize, mut visit: impl FnMut(Node)) -> Result<Option<Node>> {
         let (mut from, mut link) = (key, self.ctx.roots[self.section(key)].get());
+        let mut shift = self.tree_bits;
         while link != 0 {
-            let depth = self.path.len();
-            let node = self.follow(from, link, key, depth)?;
-            self.path.push(node);
-            if node.start == key {
+            let node = self.follow(from, link, key, shift)?;
+            visit(node);
+            if link == key {
+                return Ok(Some(node));
+            }
+            // When no bit is open, `follow` accepts only `key` itself, so the loop has ended there.
+            shift -= 1;
+            (from, link) = (link, self.link(node, key, shift));
+        }
+        Ok(None)
+    }
+
+    /// Checks the path to where the free block `new` is to be added; or, if it takes the place of one of `old_len` words with the same
+    /// end, that this one is there.
+    #[inline]
+    pub fn check_path(&self, new: Extent, old_len: usize) -> Result<()> {
+        if new.len < NODE {
+            return Ok(());
+        }
+        let old = self.descend(new.end(), |_| ())?;
+        let expected = if old_len >= NODE { old_len } else { 0 };
+        if old.map_or(0, |node| node.len) == expected { Ok(()) } else { self.fault(new.end()) }
+    }
+
+    /// Replaces the link in a word. The seal stays.
+    #[inline(always)]
+    fn replace_link(&self, word: usize, link: usize) {
+        self.pool.set(word, (self.pool.get(word) & !self.key_mask) | link);
+    }
+
+    /// The links of a node that was checked.
+    #[inline(always)]
+    fn links(&self, key: usize) -> [usize; 2] {
+        [LEFT, RIGHT].map(|word| self.pool.get(key - word) & self.key_mask)
+    }
+
+    /// Writes a node that leaves `shift` bits open.
+    #[inline(always)]
+    fn set_node(&self, key: usize, len: usize, shift: usize, [left, right]: [usize; 2], longest: usize) {
+        let length = len.wrapping_neg();
+        let seal = seal(key, length, shift) & !self.key_mask;
+        self.pool.set_all(key - LONGEST, [longest, seal | right, seal | left, length]);
+    }
+
+    /// Adds a free block, or makes the one with the same end longer. Writes its length at both its ends.
+    ///
+    /// [`Trees::check_path`] has checked the path.
+    #[inline]
+    pub fn add(&self, block: Extent) {
+        let Extent { len, .. } = block;
+        if len < NODE {
+            return store_length(self.pool, block);
+        }
+        let key = block.end();
+        let section = self.section(key);
+        if self.ctx.longest[section].get() < len {
+            self.ctx.longest[section].set(len);
+        }
+        let mut link = self.ctx.roots[section].get();
+        let mut above = 0; // the word with the link
+        let mut shift = self.tree_bits;
+        while link != 0 && link != key {
+            if self.pool.get(link - LONGEST) < len {
+                self.pool.set(link - LONGEST, len);
+            }
+            shift -= 1;
+            above = link - LEFT - ((key >> shift) & 1);
+            link = self.pool.get(above) & self.key_mask;
+        }
+        let (mut links, mut longest) = ([0, 0], len);
+        if link == key {
+            links = self.links(key);
+            longest = longest.max(self.pool.get(key - LONGEST));
+        } else if above == 0 {
+            self.ctx.roots[section].set(key);
+        } else {
+            self.replace_link(above, key);
+        }
+        self.set_node(key, len, shift, links, longest);
+        self.pool.set(block.start, len.wrapping_neg());
+    }
+}
+
+impl<'a> Change<'a> {
+    #[inline(always)]
+    pub fn new(trees: &'a Trees<'a>) -> Self {
+        Change { trees, path: Stack::new(), plan: None }
+    }
+
+    /// Finds the first block of at least `words` words.
+    #[inline]
+    pub fn first_fit(&mut self, words: usize) -> Result<Option<Extent>> {
+        let trees = self.trees;
+        self.path.truncate(0);
+        let Some(section) = trees.ctx.longest.iter().position(|longest| longest.get() >= words) else {
+            return Ok(None);
+        };
+        let mut shift = trees.tree_bits;
+        let mut low = section << shift; // the first key of the node's subtree
+        let mut node = trees.follow(low, trees.ctx.roots[section].get(), low, shift)?;
+        let mut best = usize::MAX;
+        // In each round some block in the subtree of `node` fits.
+        loop {
+            self.path.push(Level { key: node.key, longest: node.longest });
+            if node.len >= words && node.key < best {
+                best = node.key;
+            }
+            if shift == 0 {
                 break;
             }
-            // At the depth at which no bit is left, `follow` accepts only `key` itself, so the loop has ended there.
-            link = if self.side(key, depth) == LEFT { node.left } else { node.right };
-            from = node.start;
+            shift -= 1;
+            if node.left != 0 {
+                let child = trees.follow(node.key, node.left, low, shift)?;
+                if child.longest >= words {
+                    node = child;
+                    continue;
+                }
+            }
+            let middle = low | (1 << shift);
+            // A subtree behind the best block needs no search.
+            if node.right != 0 && middle < best {
+                let child = trees.follow(node.key, node.right, middle, shift)?;
+                if child.longest >= words {
+                    (node, low) = (child, middle);
+                    continue;
+                }
+            }
+            break;
         }
-        Ok(())
+        if best == usize::MAX {
+            return trees.fault(node.key);
+        }
+        while self.path.last().is_some_and(|level| level.key != best) {
+            self.path.truncate(self.path.len() - 1);
+        }
+        // The node has the length at its end.
+        let length = trees.pool.get(best - 1);
+        let start = best.wrapping_add(length);
+        if start > best || trees.pool.get(start) != length {
+            return trees.fault(best);
+        }
+        Ok(Some(Extent { start, len: best - start }))
+    }
+
+    /// A node of the path, which was checked.
+    #[inline(always)]
+    fn at(&self, level: usize) -> Result<Node> {
+        let key = self.path.at(level).key;
+        match self.trees.nodes.get(key) {
+            Some(words) => Ok(self.trees.node(key, words)),
+            None => self.trees.fault(key),
+        }
     }
 
     /// Makes `path` the one to the node `key`, unless it is already. Fails if the node is not in its tree.
     #[inline(always)]
     fn find(&mut self, key: usize) -> Result<Node> {
-        if let Some(node) = self.path.last().filter(|node| node.start == key) {
-            return Ok(node);
+        if self.path.last().is_some_and(|level| level.key == key) {
+            return self.at(self.path.len() - 1);
         }
-        self.descend(key)?;
-        match self.path.last() {
-            Some(node) if node.start == key => Ok(node),
-            _ => self.fault(key),
+        self.path.truncate(0);
+        let push = |node: Node| self.path.push(Level { key: node.key, longest: node.longest });
+        match self.trees.descend(key, push)? {
+            Some(node) => Ok(node),
+            None => self.trees.fault(key),
         }
     }
 
-    /// Sets the link on the path that leads, or would lead, to the node at `depth` on the way to `key`.
+    /// Plans `longest` of the nodes at `levels` of the path, which leads to `key`, when `longest` of the subtree below them falls from `old`
+    /// to `new`. Returns the topmost level that changes, or the end of `levels`.
     #[inline(always)]
-    fn relink(&mut self, key: usize, depth: usize, link: usize) {
-        match depth.checked_sub(1) {
-            None => self.set_root(self.section(key), link),
-            Some(above) => {
-                let parent = self.path.at(above);
-                let seal = seal(parent.start, parent.len.wrapping_neg(), above) & !self.key_mask;
-                self.set(parent.start, self.side(key, above), seal | link);
+    fn lower(&mut self, levels: Range<usize>, key: usize, old: usize, mut new: usize) -> Result<usize> {
+        let mut changed = levels.end;
+        let mut shift = self.trees.shift(levels.end);
+        while changed > levels.start {
+            let level = changed - 1;
+            if self.path.at(level).longest > old {
+                break; // that is of a block elsewhere
             }
-        }
-    }
-
-    /// Adjusts `longest` of the nodes at `levels` of the path, when `longest` of the subtree below them changes from `old` to `new`. Returns
-    /// the new `longest` of the topmost of the nodes, or `new` if `levels` is empty.
-    #[inline(always)]
-    fn adjust(&mut self, levels: Range<usize>, mut old: usize, mut new: usize) -> Result<usize> {
-        for level in levels.clone().rev() {
-            let node = self.path.at(level);
-            let longest = if new >= old {
-                node.longest.max(new)
-            } else if node.longest > old {
-                node.longest // of a block elsewhere
-            } else {
-                let other = LEFT + RIGHT - self.side(self.path.at(level + 1).start, level);
-                node.len.max(new).max(self.longest_on(node, level, other)?)
-            };
-            if longest == node.longest {
-                return Ok(self.path.at(levels.start).longest);
-            }
-            self.set(node.start, LONGEST, longest);
-            (old, new) = (node.longest, longest);
-        }
-        Ok(new)
-    }
-
-    /// Adjusts `longest` of all nodes above the one at `depth` of the path, and that of the section, when that of the node changes from
-    /// `old` to `new`.
-    #[inline]
-    fn adjust_above(&mut self, depth: usize, old: usize, new: usize) -> Result<()> {
-        if old == new {
-            return Ok(());
-        }
-        let root = self.path.at(0);
-        let longest = self.adjust(0..depth, old, new)?;
-        if longest != root.longest {
-            self.set_longest(self.section(root.start), longest);
-        }
-        Ok(())
-    }
-
-    /// Adds a block.
-    fn insert(&mut self, block: Extent) -> Result<()> {
-        let Extent { start: key, len } = block;
-        self.descend(key)?;
-        let depth = self.path.len();
-        let mut level = depth;
-        while level > 0 {
-            let above = self.path.at(level - 1);
-            if above.start == key {
-                return self.fault(key);
-            }
-            if above.longest >= len {
+            let node = self.at(level)?;
+            let other = key ^ (1 << shift);
+            let link = self.trees.link(node, other, shift);
+            new = node.len.max(new).max(self.trees.longest_on(node.key, link, other, shift)?);
+            if new >= old {
                 break;
             }
-            self.set(above.start, LONGEST, len);
-            level -= 1;
+            self.path.at_mut(level).longest = new;
+            changed = level;
+            shift += 1;
         }
-        if level == 0 {
-            self.set_longest(self.section(key), len);
-        }
-        self.relink(key, depth, key + 1);
-        self.set_node(block, depth, [0, 0], len);
-        self.path.clear();
-        Ok(())
+        Ok(changed)
     }
 
-    /// Replaces the node `old` by the block `new`.
-    fn replace(&mut self, old: usize, new: Extent) -> Result<()> {
-        if !self.replace_in_place(old, new)? {
-            self.remove(old)?;
-            self.insert(new)?;
-        }
-        Ok(())
-    }
-
-    /// Replaces the node `old` by the block `new` if that may be at the same place of the tree. Returns whether it may.
+    /// Checks that the free block `old` can become `new`, and plans it. Returns whether `new` comes to the same place of the tree; if not,
+    /// `old` is only removed, and `new`, if it is a node, is to be added. An `old` that is no node is in no tree, and nothing is planned.
+    ///
+    /// After [`Change::first_fit`] found `old`, its path is used.
     #[inline(always)]
-    fn replace_in_place(&mut self, old: usize, new: Extent) -> Result<bool> {
-        let Extent { start: key, len } = new;
-        let node = self.find(old)?;
+    pub fn plan(&mut self, old: Extent, new: Extent) -> Result<bool> {
+        if old.len < NODE { Ok(false) } else { self.plan_node(old.end(), new) }
+    }
+
+    /// As `plan`, for the node `key`.
+    #[inline(never)]
+    fn plan_node(&mut self, key: usize, new: Extent) -> Result<bool> {
+        let node = self.find(key)?;
         let depth = self.path.len() - 1;
-        if !self.akin(old, key, depth) {
-            return Ok(false);
-        }
-        let longest = if len >= node.longest {
+        let shift = self.trees.shift(depth);
+        let stays = new.len >= NODE && (key ^ new.end()) >> shift == 0;
+        let len = if stays { new.len } else { 0 };
+        let longest = if !stays && !node.is_leaf() {
+            self.plan_leaf(node, depth)?
+        } else if len >= node.longest {
             len
-        } else if node.len < node.longest {
+        } else if node.longest > node.len {
             node.longest // of a block below
         } else {
-            len.max(self.longest_on(node, depth, LEFT)?).max(self.longest_on(node, depth, RIGHT)?)
+            len.max(self.trees.longest_below(node, shift)?)
         };
-        self.adjust_above(depth, node.longest, longest)?;
-        if key != old {
-            self.relink(key, depth, key + 1);
-            self.forget(old);
+        let mut changed = depth;
+        if longest < node.longest {
+            changed = self.lower(0..depth, key, node.longest, longest)?;
+        } else {
+            while changed > 0 && self.path.at(changed - 1).longest < longest {
+                changed -= 1;
+                self.path.at_mut(changed).longest = longest;
+            }
         }
-        self.set_node(new, depth, [node.left, node.right], longest);
-        self.path.clear();
-        Ok(true)
+        self.path.at_mut(depth).longest = longest;
+        self.plan = Some(Plan { key, new: if stays { new } else { Extent::default() }, depth, changed });
+        Ok(stays)
     }
 
-    /// Removes the node `key`: a leaf below it comes into its place.
+    /// Extends the path from a node at `depth` to a leaf below, which is to take the node's place. Returns `longest` of that place then.
+    #[cold]
+    #[inline(never)]
+    fn plan_leaf(&mut self, node: Node, depth: usize) -> Result<usize> {
+        let mut leaf = node;
+        let mut shift = self.trees.shift(depth);
+        while !leaf.is_leaf() {
+            if shift == 0 {
+                return self.trees.fault(leaf.key);
+            }
+            shift -= 1;
+            let bit = 1 << shift;
+            let (link, probe) =
+                if leaf.left != 0 { (leaf.left, leaf.key & !bit) } else { (leaf.right, leaf.key | bit) };
+            leaf = self.trees.follow(leaf.key, link, probe, shift)?;
+            self.path.push(Level { key: leaf.key, longest: leaf.longest });
+        }
+        let leaf_depth = self.path.len() - 1;
+        self.lower(depth + 1..leaf_depth, leaf.key, leaf.longest, 0)?;
+        let below = if leaf_depth == depth + 1 { 0 } else { self.path.at(depth + 1).longest };
+        let shift = self.trees.shift(depth + 1);
+        let other = leaf.key ^ (1 << shift);
+        let link = self.trees.link(node, other, shift);
+        Ok(leaf.len.max(below).max(self.trees.longest_on(node.key, link, other, shift)?))
+    }
+
+    /// Makes the change that was planned, if one was. A block that is no node any more is removed: a leaf below it comes into its place.
     ///
     /// ```text
     ///           k                 x
@@ -493,52 +461,85 @@ impl<'a> Edit<'a> {
     ///        / \               /
     ///       c   x             c
     /// ```
-    fn remove(&mut self, key: usize) -> Result<()> {
-        let node = self.find(key)?;
-        let depth = self.path.len() - 1;
-        let mut leaf = node;
-        loop {
-            let side = if leaf.left != 0 { LEFT } else { RIGHT };
-            let Some(child) = self.child(leaf, self.path.len() - 1, side)? else { break };
-            self.path.push(child);
-            leaf = child;
+    #[inline(always)]
+    pub fn make(&self) {
+        if let Some(plan) = &self.plan {
+            self.make_plan(plan);
         }
-        let leaf_depth = self.path.len() - 1;
-        let mut longest = 0;
-        if leaf_depth == depth {
-            self.relink(key, depth, 0);
-        } else {
-            let below = self.adjust(depth + 1..leaf_depth, leaf.longest, 0)?;
-            let side = self.side(leaf.start, depth);
-            longest = leaf.len.max(below).max(self.longest_on(node, depth, LEFT + RIGHT - side)?);
-            let mut links = [node.left, node.right];
-            if leaf_depth == depth + 1 {
-                links[side - LEFT] = 0;
-            } else {
-                self.relink(leaf.start, leaf_depth, 0);
+    }
+
+    #[inline(never)]
+    fn make_plan(&self, &Plan { key, new, depth, changed }: &Plan) {
+        let trees = self.trees;
+        let (shift, longest) = (trees.shift(depth), self.path.at(depth).longest);
+        for level in changed..depth {
+            let Level { key, longest } = self.path.at(level);
+            trees.pool.set(key - LONGEST, longest);
+        }
+        if changed == 0 {
+            trees.ctx.longest[trees.section(key)].set(self.path.at(0).longest);
+        }
+        if new.len > 0 {
+            let links = trees.links(key);
+            if new.end() != key {
+                self.set_link(depth, key, new.end());
+                trees.pool.set(key - LEFT, 0);
             }
-            self.relink(key, depth, leaf.start + 1);
-            self.set_node(Extent { start: leaf.start, len: leaf.len }, depth, links, longest);
+            trees.set_node(new.end(), new.len, shift, links, longest);
+            trees.pool.set(new.start, new.len.wrapping_neg());
+        } else {
+            if self.path.len() == depth + 1 {
+                self.set_link(depth, key, 0);
+            } else {
+                self.move_leaf(key, depth);
+            }
+            trees.pool.set(key - LEFT, 0);
         }
-        self.adjust_above(depth, node.longest, longest)?;
-        self.forget(key);
-        self.path.clear();
-        Ok(())
+    }
+
+    /// Moves the leaf at the end of the path to the place of the node `key` at `depth`.
+    #[cold]
+    #[inline(never)]
+    fn move_leaf(&self, key: usize, depth: usize) {
+        let trees = self.trees;
+        let leaf_depth = self.path.len() - 1;
+        let leaf = self.path.at(leaf_depth).key;
+        for level in depth + 1..leaf_depth {
+            let Level { key, longest } = self.path.at(level);
+            trees.pool.set(key - LONGEST, longest);
+        }
+        self.set_link(leaf_depth, leaf, 0);
+        let links = trees.links(key);
+        self.set_link(depth, key, leaf);
+        let len = trees.pool.get(leaf - 1).wrapping_neg();
+        trees.set_node(leaf, len, trees.shift(depth), links, self.path.at(depth).longest);
+    }
+
+    /// Sets the link to the node at `depth` of the path, which is on the way to `key`.
+    #[inline(always)]
+    fn set_link(&self, depth: usize, key: usize, link: usize) {
+        let trees = self.trees;
+        match depth.checked_sub(1) {
+            None => trees.ctx.roots[trees.section(key)].set(link),
+            Some(above) => {
+                let side = (key >> trees.shift(depth)) & 1;
+                trees.replace_link(self.path.at(above).key - LEFT - side, link);
+            }
+        }
     }
 }
 
-/// The seal of a node with this first word at this depth. Its bits above those of a key are in LEFT and in RIGHT, above the links.
+/// The seal of a node with this key that leaves `shift` bits open. Its bits above those of a key are in LEFT and in RIGHT, above the links.
 ///
-/// The two uppermost bits are 01, which no small number has, positive or negative. So [`forget`] breaks a seal by LEFT = 0: when a block
-/// stops being a node, no link leads to its old words.
+/// The two uppermost bits are 01, which no small number has, positive or negative. So [`break_seal`] breaks a seal by LEFT = 0.
 #[inline]
-fn seal(start: usize, length: usize, depth: usize) -> usize {
+fn seal(key: usize, length: usize, shift: usize) -> usize {
     const ODD: usize = (0x9E37_79B9_7F4A_7C15_u64 >> (u64::BITS - usize::BITS)) as usize | 1;
-    let mix = (start ^ length.rotate_left(usize::BITS / 2)).wrapping_add(depth).wrapping_mul(ODD);
+    let mix = (key ^ length.rotate_left(usize::BITS / 2)).wrapping_add(shift).wrapping_mul(ODD);
     (mix >> 2) | (1 << (usize::BITS - 2))
 }
 
-/// Empties all trees. The caller forgets the nodes, or the pool is new.
+/// Empties all trees. The caller breaks the seals of the nodes, or the pool is new.
 pub(crate) fn clear(ctx: &Context) {
     for section in 0..SECTIONS {
         ctx.roots[section].set(0);
@@ -547,9 +548,9 @@ pub(crate) fn clear(ctx: &Context) {
 }
 
 /// Makes sure that no link leads to the words of a free block that is in no tree any more.
-pub(crate) fn forget(pool: Pool, block: Extent) {
+pub(crate) fn break_seal(pool: Pool, block: Extent) {
     if block.len >= NODE {
-        pool.set(block.start + LEFT, 0);
+        pool.set(block.end() - LEFT, 0);
     }
 }
 
@@ -562,28 +563,24 @@ pub(crate) fn store_length(pool: Pool, block: Extent) {
 
 /// Adds a free block that is counted already.
 pub(crate) fn add(ctx: &Context, block: Extent) -> Result<()> {
-    let mut edit = Edit::new(ctx);
-    if block.len >= NODE {
-        let inserted = edit.insert(block);
-        edit.or_undo(inserted)?;
-    }
-    store_length(edit.pool, block);
+    let trees = Trees::new(ctx);
+    trees.check_path(block, 0)?;
+    trees.add(block);
     Ok(())
 }
 
 /// Takes a free block out of its tree. It stays counted.
-pub(crate) fn take(ctx: &Context, block: Extent) -> Result<()> {
-    if block.len < NODE {
-        return Ok(());
-    }
-    let mut edit = Edit::new(ctx);
-    let removed = edit.remove(block.start);
-    edit.or_undo(removed)
+pub(crate) fn remove(ctx: &Context, block: Extent) -> Result<()> {
+    let trees = Trees::new(ctx);
+    let mut change = Change::new(&trees);
+    change.plan(block, Extent::default())?;
+    change.make();
+    Ok(())
 }
 
-/// Fails if [`add`] of a block that starts at `start` would fail.
-pub(crate) fn check_way(ctx: &Context, start: usize) -> Result<()> {
-    Edit::new(ctx).descend(start)
+/// Fails if [`add`] of this block would fail.
+pub(crate) fn check_path(ctx: &Context, block: Extent) -> Result<()> {
+    Trees::new(ctx).check_path(block, 0)
 }
 
 /// The length of the longest free block, 0 if all are shorter than [`NODE`].
@@ -593,14 +590,16 @@ pub(crate) fn longest(ctx: &Context) -> usize {
 
 /// Checks the node of a free block: it is found, and `longest` is right, there and for the section of a root. Returns how many children
 /// it has.
-pub(crate) fn check_node(ctx: &Context, start: usize) -> Result<usize> {
-    let mut edit = Edit::new(ctx);
-    let node = edit.find(start)?;
-    let depth = edit.path.len() - 1;
-    let below = edit.longest_on(node, depth, LEFT)?.max(edit.longest_on(node, depth, RIGHT)?);
-    let is_right = node.longest == node.len.max(below);
-    if !is_right || (depth == 0 && node.longest != ctx.longest[edit.section(start)].get()) {
-        return edit.fault(start);
+pub(crate) fn check_node(ctx: &Context, block: Extent) -> Result<usize> {
+    let trees = Trees::new(ctx);
+    let key = block.end();
+    let mut depth = 0;
+    let Some(node) = trees.descend(key, |_| depth += 1)? else { return trees.fault(key) };
+    depth -= 1;
+    let below = trees.longest_below(node, trees.shift(depth))?;
+    let is_right = node.len == block.len && node.longest == node.len.max(below);
+    if !is_right || (depth == 0 && node.longest != ctx.longest[trees.section(key)].get()) {
+        return trees.fault(key);
     }
     Ok(usize::from(node.left != 0) + usize::from(node.right != 0))
 }
@@ -615,69 +614,45 @@ struct Stack<T: Copy, const N: usize> {
     /// The first `len` are initialized.
     values: [MaybeUninit<T>; N],
     len: usize,
-    /// How many were pushed, those included that were taken out again.
-    #[cfg(debug_assertions)]
-    pushed: usize,
 }
 
 impl<T: Copy, const N: usize> Stack<T, N> {
     #[inline(always)]
     fn new() -> Self {
-        Stack {
-            values: [const { MaybeUninit::uninit() }; N],
-            len: 0,
-            #[cfg(debug_assertions)]
-            pushed: 0,
-        }
+        Stack { values: [const { MaybeUninit::uninit() }; N], len: 0 }
     }
 
     #[inline(always)]
     fn push(&mut self, value: T) {
         self.values[self.len].write(value);
         self.len += 1;
-        #[cfg(debug_assertions)]
-        {
-            self.pushed += 1;
-        }
-    }
-
-    /// Pushes all of them, or none if they do not fit.
-    #[inline(always)]
-    fn push_all<const K: usize>(&mut self, values: [T; K]) {
-        for (place, value) in self.values[self.len..][..K].iter_mut().zip(values) {
-            place.write(value);
-        }
-        self.len += K;
     }
 
     fn len(&self) -> usize {
         self.len
     }
 
-    fn clear(&mut self) {
-        self.len = 0;
-    }
-
     fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
 
-    /// The values, oldest first.
     #[inline(always)]
-    fn as_slice(&self) -> &[T] {
-        let values = &self.values[..self.len];
-        // SAFETY: `push` has initialized the first `len` values, and MaybeUninit<T> has the layout of T.
-        unsafe { &*(core::ptr::from_ref(values) as *const [T]) }
+    fn at_mut(&mut self, index: usize) -> &mut T {
+        assert!(index < self.len);
+        // SAFETY: the first `len` values are initialized.
+        unsafe { self.values.get_unchecked_mut(index).assume_init_mut() }
     }
 
     #[inline(always)]
     fn at(&self, index: usize) -> T {
-        self.as_slice()[index]
+        assert!(index < self.len);
+        // SAFETY: the first `len` values are initialized.
+        unsafe { self.values.get_unchecked(index).assume_init() }
     }
 
     #[inline(always)]
     fn last(&self) -> Option<T> {
-        self.as_slice().last().copied()
+        self.len.checked_sub(1).map(|index| self.at(index))
     }
 }
 
@@ -689,27 +664,6 @@ mod tests {
 
     const WORDS: usize = 1 << 14;
 
-    #[test]
-    fn the_change_with_the_most_writes_fills_its_part_of_an_edit() {
-        let mut memory = vec![0usize; WORDS];
-        let ctx = Context::new();
-        // SAFETY: the memory outlives the context and nothing else uses it.
-        unsafe { ctx.set_pool(memory.as_mut_ptr(), WORDS) };
-        ctx.set_end(WORDS);
-        let section = 1 << ctx.tree_bits.get();
-        // A root, its child, and a longer leaf below that, which takes the place of the root.
-        let [root, child, leaf] =
-            [(0, 50), (section / 2, 10), (section / 2 + 60, 20)].map(|(start, len)| Extent { start, len });
-        for block in [root, child, leaf] {
-            let mut edit = Edit::new(&ctx);
-            edit.change(Change { old: None, new: Some(block) }).unwrap();
-        }
-        let mut edit = Edit::new(&ctx);
-        edit.change(Change { old: Some(root), new: Some(Extent { start: section, len: 40 }) }).unwrap();
-        assert_eq!(edit.old.len(), 3 + OTHER_WRITES);
-        assert_eq!([leaf, child].map(|block| check_node(&ctx, block.start)), [Ok(1), Ok(0)]);
-    }
-
     /// Beside a list of the same blocks, which is searched from its start.
     #[test]
     fn the_first_block_that_fits_is_the_one_that_a_walk_finds() {
@@ -719,44 +673,75 @@ mod tests {
             // SAFETY: the memory outlives the context and nothing else uses it.
             unsafe { ctx.set_pool(memory.as_mut_ptr(), WORDS) };
             ctx.set_end(WORDS);
+            let trees = Trees::new(&ctx);
             let mut twin = BTreeMap::new();
             let mut random = Random(seed);
             let mut random = |below: usize| random.below(below);
-            for _ in 0..20_000 {
-                let mut edit = Edit::new(&ctx);
-                for _ in 0..1 + random(MAX_CHANGES) {
-                    let some = twin.range(random(WORDS)..).next().map(|(&start, &len)| Extent { start, len });
-                    // Where a block may be: between its neighbours in the list, and not up to the end of the pool.
-                    let at = random(WORDS - 100);
-                    let before = twin.range(..=at).next_back().map_or(0, |(start, len)| start + len);
-                    let behind = twin.range(at..).next().map_or(WORDS - 1, |(&start, _)| start);
-                    let new = (before <= at && at + 1 < behind)
-                        .then(|| Extent { start: at, len: 1 + random((behind - at - 1).min(60)) });
-                    let change = match (random(3), some, new) {
-                        (0, Some(_), _) => Change { old: some, new: None },
-                        // A part of it, as an allocation leaves it.
-                        (1, Some(old), _) => {
-                            let cut = random(old.len);
-                            Change { old: some, new: Some(Extent { start: old.start + cut, len: old.len - cut }) }
+            for _ in 0..5_000 {
+                let mut change = Change::new(&trees);
+                let some = twin.range(random(WORDS)..).next().map(|(&start, &len)| Extent { start, len });
+                let (mut added, mut changed) = (Vec::new(), [0, 0]);
+                if let Some(old) = some.filter(|_| random(3) > 0) {
+                    // A part of it is left, or it grows to one or both sides.
+                    let before = twin.range(..old.start).next_back().map_or(0, |(start, len)| start + len);
+                    let behind = twin.range(old.end()..).next().map_or(WORDS - 1, |(&start, _)| start);
+                    let new = match random(4) {
+                        0 => Extent::default(),
+                        1 => Extent { start: old.start, len: random(behind.min(old.end() + 60) - old.start) },
+                        2 => {
+                            let start = before + random(old.start - before + 1);
+                            Extent { start, len: old.end() - start }
                         }
-                        _ => Change { old: None, new },
+                        _ => {
+                            let cut = random(old.len);
+                            Extent { start: old.start + cut, len: old.len - cut }
+                        }
                     };
-                    edit.change(change).unwrap();
-                    if let Some(old) = change.old {
-                        twin.remove(&old.start);
+                    if random(2) == 0 {
+                        change.first_fit(old.len).unwrap();
                     }
-                    if let Some(new) = change.new {
+                    if !change.plan(old, new).unwrap() && new.len > 0 {
+                        added.push((new, 0));
+                    }
+                    changed = [old.end(), new.end()];
+                    twin.remove(&old.start);
+                    if new.len > 0 {
                         twin.insert(new.start, new.len);
                     }
                 }
+                // Another block is added: anywhere but up to the end of the pool. Or one becomes longer.
+                let at = random(WORDS - 100);
+                let before = twin.range(..=at).next_back().map_or(0, |(start, len)| start + len);
+                let behind = twin.range(at..).next().map_or(WORDS - 1, |(&start, _)| start);
+                if before <= at && at + 1 < behind {
+                    let mut new = Extent { start: at, len: 1 + random((behind - at - 1).min(60)) };
+                    let mut old_len = 0;
+                    if let Some(&len) = twin.get(&behind).filter(|_| random(2) == 0) {
+                        (old_len, new.len) = (len, behind + len - at);
+                    }
+                    if !changed.contains(&new.end()) {
+                        if old_len > 0 {
+                            twin.remove(&behind);
+                        }
+                        added.push((new, old_len));
+                        twin.insert(at, new.len);
+                    }
+                }
+                for &(new, old_len) in &added {
+                    trees.check_path(new, old_len).unwrap();
+                }
+                change.make();
+                for (new, _) in added {
+                    trees.add(new);
+                }
                 let words = NODE + random(70);
                 let want = twin.iter().find(|&(_, &len)| len >= words).map(|(&start, &len)| Extent { start, len });
-                assert_eq!(Edit::new(&ctx).first_fit(words), Ok(want));
+                assert_eq!(Change::new(&trees).first_fit(words), Ok(want));
             }
             let nodes: Vec<_> = twin.iter().filter(|&(_, &len)| len >= NODE).collect();
-            let links: usize = nodes.iter().map(|&(&start, _)| check_node(&ctx, start).unwrap()).sum();
+            let links: usize =
+                nodes.iter().map(|&(&start, &len)| check_node(&ctx, Extent { start, len }).unwrap()).sum();
             assert_eq!(links + count_roots(&ctx), nodes.len());
-            assert_eq!(ctx.free_words.get(), twin.values().sum::<usize>());
         }
     }
 }

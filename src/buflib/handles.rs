@@ -189,7 +189,7 @@ fn block_to_pin(ctx: &Context, handle: i32) -> core::result::Result<Block, NoPin
 /// Adds a pin: the block does not move while it has one.
 pub(crate) fn pin(ctx: &Context, handle: i32) -> core::result::Result<(), NoPin> {
     let mut block = block_to_pin(ctx, handle)?;
-    let pins = block.flags.pins;
+    let pins = block.flags.pins();
     if pins == MAX_PINS {
         return Err(NoPin::TooMany);
     }
@@ -203,7 +203,7 @@ pub(crate) fn pin(ctx: &Context, handle: i32) -> core::result::Result<(), NoPin>
 /// Removes a pin.
 pub(crate) fn unpin(ctx: &Context, handle: i32) -> core::result::Result<(), NoPin> {
     let mut block = block_to_pin(ctx, handle)?;
-    let pins = block.flags.pins.checked_sub(1).ok_or(NoPin::None)?;
+    let pins = block.flags.pins().checked_sub(1).ok_or(NoPin::None)?;
     block.set_pins(ctx.pool(), pins);
     if pins == 0 {
         ctx.pinned_blocks.set(ctx.pinned_blocks.get().saturating_sub(1));
@@ -213,7 +213,7 @@ pub(crate) fn unpin(ctx: &Context, handle: i32) -> core::result::Result<(), NoPi
 }
 
 pub(crate) fn pin_count(ctx: &Context, handle: i32) -> Result<usize> {
-    Ok(block_of(ctx, ctx.pool(), handle)?.map_or(0, |block| block.flags.pins))
+    Ok(block_of(ctx, ctx.pool(), handle)?.map_or(0, |block| block.flags.pins()))
 }
 
 /// The handle whose data starts at `address`, or 0.

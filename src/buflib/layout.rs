@@ -363,18 +363,18 @@ impl Pool {
 
     /// The nodes in front of `end`, where the end space begins, which no free block reaches.
     pub fn nodes(self, end: usize) -> Nodes {
-        Nodes { base: self.base, limit: end.min(self.words).saturating_sub(NODE) }
+        Nodes { base: self.base, count: end.min(self.words).saturating_sub(NODE) }
     }
 
-    /// Writes `N` words. Returns what they were.
+    /// Writes `N` words.
     #[inline]
-    pub fn replace_all<const N: usize>(self, index: usize, values: [usize; N]) -> [usize; N] {
+    pub fn set_all<const N: usize>(self, index: usize, values: [usize; N]) {
         touches(N);
         if index > self.words || N > self.words - index {
             outside()
         }
         // SAFETY: pool memory, `words` of them from `base`.
-        unsafe { self.base.add(index).cast::<[usize; N]>().replace(values) }
+        unsafe { self.base.add(index).cast::<[usize; N]>().write(values) }
     }
 
     #[inline]
@@ -385,17 +385,6 @@ impl Pool {
         }
         // SAFETY: pool memory, `words` of them from `base`.
         unsafe { self.base.add(index).write(value) }
-    }
-
-    /// Writes a word. Returns what it was.
-    #[inline]
-    pub fn replace(self, index: usize, value: usize) -> usize {
-        touches(1);
-        if index >= self.words {
-            outside()
-        }
-        // SAFETY: pool memory, `words` of them from `base`.
-        unsafe { self.base.add(index).replace(value) }
     }
 
     /// `len` words as bytes, for the crc.
@@ -467,17 +456,18 @@ impl Pool {
 #[derive(Clone, Copy)]
 pub(crate) struct Nodes {
     base: *mut usize,
-    /// None starts here or behind: NODE words in front of the end of the pool.
-    limit: usize,
+    /// How many indices can be that of a node's end: those from NODE on.
+    count: usize,
 }
 
 impl Nodes {
-    /// The first four words of a node; None if there can't be one.
+    /// The last four words of a node that ends in front of `end`. None if there can't be one.
     #[inline(always)]
-    pub fn get(self, start: usize) -> Option<[usize; 4]> {
+    pub fn get(self, end: usize) -> Option<[usize; 4]> {
         touches(4);
-        // SAFETY: pool memory: `limit` is so far in front of its end.
-        (start < self.limit).then(|| unsafe { self.base.add(start).cast::<[usize; 4]>().read() })
+        let index = end.wrapping_sub(NODE);
+        // SAFETY: pool memory: `count` is so far in front of its end.
+        (index < self.count).then(|| unsafe { self.base.add(index + NODE - 4).cast::<[usize; 4]>().read() })
     }
 }
 
@@ -499,24 +489,16 @@ fn outside() -> ! {
 ///
 /// On 64-bit the other 24 bits of the pins are in the upper half of the word with the name's length, which the crc covers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Flags {
-    /// The length of the free block before, at most [`NODE`]; 0 if the block before is allocated. It is the only check of a free block that is
-    /// too short for a tree.
-    pub prev: usize,
-    /// Bytes from the payload's first word to where it starts, after a shrink to an unaligned start.
-    pub offset: usize,
-    /// Log2 of the alignment in words: the block moves by multiples of it.
-    pub align: usize,
-    /// How many times it is pinned.
-    pub pins: usize,
-}
+pub(crate) struct Flags(usize);
 
 const WIDE: bool = usize::BITS == 64;
 const OFFSET_BITS: u32 = W.trailing_zeros();
 const ALIGN_BITS: u32 = if WIDE { 6 } else { 5 };
 const PIN_BITS: u32 = if WIDE { 8 } else { 12 };
 const PREV_BITS: u32 = 3;
+/// The bits of flags that are kept together. The pins, which come last, may have more.
 const FLAG_BITS: u32 = PREV_BITS + OFFSET_BITS + ALIGN_BITS + PIN_BITS;
+const PIN_SHIFT: u32 = FLAG_BITS - PIN_BITS;
 /// The most pins that a block can have.
 pub(crate) const MAX_PINS: usize = if WIDE { u32::MAX as usize } else { (1 << PIN_BITS) - 1 };
 /// The bits of the word with the name's length that are the length. Above them are flags.
@@ -525,25 +507,46 @@ const NAME_BITS: u32 = if WIDE { 32 } else { 32 - FLAG_BITS };
 pub(crate) const MAX_NAME: usize = (1 << NAME_BITS) - 2;
 
 const _: () = {
-    assert!(NODE < 1 << PREV_BITS && W <= 1 << OFFSET_BITS && usize::BITS <= 1 << ALIGN_BITS);
+    assert!(NODE < 1 << PREV_BITS && W == 1 << OFFSET_BITS && usize::BITS <= 1 << ALIGN_BITS);
     assert!(FLAG_BITS <= if WIDE { 20 } else { 32 - 8 }, "12 bits for the check; 8 bits for the length of a name");
 };
 
 impl Flags {
-    fn pack(self) -> u32 {
-        let mut bits = (self.pins & ((1 << PIN_BITS) - 1)) as u32;
-        bits = (bits << ALIGN_BITS) | self.align as u32;
-        bits = (bits << OFFSET_BITS) | self.offset as u32;
-        (bits << PREV_BITS) | self.prev as u32
+    pub fn new(align: usize, prev: usize) -> Self {
+        Flags((align << (PREV_BITS + OFFSET_BITS)) | prev)
     }
 
-    fn unpack(mut bits: u32) -> Self {
-        let mut take = |width: u32| {
-            let value = bits & ((1 << width) - 1);
-            bits >>= width;
-            value as usize
-        };
-        Flags { prev: take(PREV_BITS), offset: take(OFFSET_BITS), align: take(ALIGN_BITS), pins: take(PIN_BITS) }
+    /// The length of the free block before, at most [`NODE`]; 0 if the block before is allocated. It is the only check of a free block that is
+    /// too short for a tree.
+    pub fn prev(self) -> usize {
+        self.0 & ((1 << PREV_BITS) - 1)
+    }
+
+    /// Bytes from the payload's first word to where it starts, after a shrink to an unaligned start.
+    pub fn offset(self) -> usize {
+        (self.0 >> PREV_BITS) & (W - 1)
+    }
+
+    /// Log2 of the alignment in words: the block moves by multiples of it.
+    pub fn align(self) -> usize {
+        (self.0 >> (PREV_BITS + OFFSET_BITS)) & ((1 << ALIGN_BITS) - 1)
+    }
+
+    /// How many times the block is pinned.
+    pub fn pins(self) -> usize {
+        self.0 >> PIN_SHIFT
+    }
+
+    pub fn set_prev(&mut self, prev: usize) {
+        self.0 = (self.0 & !((1 << PREV_BITS) - 1)) | prev;
+    }
+
+    pub fn set_offset(&mut self, offset: usize) {
+        self.0 = (self.0 & !((W - 1) << PREV_BITS)) | (offset << PREV_BITS);
+    }
+
+    pub fn set_pins(&mut self, pins: usize) {
+        self.0 = (self.0 & ((1 << PIN_SHIFT) - 1)) | (pins << PIN_SHIFT);
     }
 }
 
@@ -565,7 +568,7 @@ pub(crate) mod tail {
 
     /// The word of the name's length.
     pub fn length_word(name_words: usize, flags: Flags) -> usize {
-        let above = if WIDE { flags.pins >> PIN_BITS } else { flags.pack() as usize };
+        let above = if WIDE { flags.0 >> FLAG_BITS } else { flags.0 };
         name_words + 1 + (above << NAME_BITS)
     }
 
@@ -576,7 +579,7 @@ pub(crate) mod tail {
 
     /// The crc word of the block at `start`: the crc in the four bytes of the lowest addresses.
     pub fn crc_word(start: usize, crc: u32, flags: Flags) -> usize {
-        if WIDE { join(crc, with_check(flags.pack(), crc, start)) } else { crc as usize }
+        if WIDE { join(crc, with_check((flags.0 & ((1 << FLAG_BITS) - 1)) as u32, crc, start)) } else { crc as usize }
     }
 
     /// The crc of a crc word.
@@ -585,17 +588,15 @@ pub(crate) mod tail {
     }
 
     /// The flags of the block at `start`, unless they are damaged.
-    #[inline]
+    #[inline(always)]
     pub fn flags(start: usize, length_word: usize, crc_word: usize) -> Option<Flags> {
         if !WIDE {
-            return Some(Flags::unpack((length_word >> NAME_BITS) as u32));
+            return Some(Flags(length_word >> NAME_BITS));
         }
         let (crc, upper) = split(crc_word);
         let bits = upper & ((1 << FLAG_BITS) - 1);
-        (upper == with_check(bits, crc, start)).then(|| {
-            let flags = Flags::unpack(bits);
-            Flags { pins: flags.pins | (length_word >> NAME_BITS << PIN_BITS), ..flags }
-        })
+        (upper == with_check(bits, crc, start))
+            .then_some(Flags(bits as usize | (length_word >> NAME_BITS << FLAG_BITS)))
     }
 
     fn join(first: u32, second: u32) -> usize {
@@ -615,8 +616,17 @@ mod tests {
 
     #[test]
     fn flags_come_back() {
-        let all = Flags { prev: NODE, offset: W - 1, align: (1 << ALIGN_BITS) - 1, pins: MAX_PINS };
-        for flags in [Flags::default(), all, Flags { pins: 5, ..all }, Flags { prev: 0, ..all }] {
+        let (align, pins) = ((1 << ALIGN_BITS) - 1, MAX_PINS);
+        for (prev, offset, align, pins) in
+            [(0, 0, 0, 0), (NODE, W - 1, align, pins), (NODE, W - 1, align, 5), (0, W - 1, 0, pins), (1, 0, align, 0)]
+        {
+            let mut flags = Flags::new(align, 1);
+            for (prev, offset, pins) in [(NODE, W - 1, MAX_PINS), (prev, offset, pins)] {
+                flags.set_prev(prev);
+                flags.set_offset(offset);
+                flags.set_pins(pins);
+            }
+            assert_eq!((flags.prev(), flags.offset(), flags.align(), flags.pins()), (prev, offset, align, pins));
             let (length, crc) = (tail::length_word(3, flags), tail::crc_word(7, 0x1234_5678, flags));
             assert_eq!(tail::name_words(length), 3);
             assert_eq!((tail::crc(crc), tail::flags(7, length, crc)), (0x1234_5678, Some(flags)));
@@ -628,7 +638,9 @@ mod tests {
     fn every_damaged_byte_of_the_flags_is_seen_and_no_int_of_less_than_31_bits_is_taken_for_flags() {
         let shift = if cfg!(target_endian = "little") { 32 } else { 0 };
         for (crc, start) in [(0, 0), (1, 13), (0x1234_5678, 40), (u32::MAX, 1 << 30), (0x8000_0001, 99_999)] {
-            let good = Flags { prev: 3, offset: 5, align: 9, pins: 247 };
+            let mut good = Flags::new(9, 3);
+            good.set_offset(5);
+            good.set_pins(247);
             for flags in [Flags::default(), good] {
                 let word = tail::crc_word(start, crc, flags);
                 for byte in 0..4 {

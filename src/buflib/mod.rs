@@ -35,7 +35,7 @@
 //!              5+n  payload
 //!
 //!     free       0  -length
-//!                1  left  2  right  3  longest      if length >= 5: a node of the tree, with its seal in 1 and 2
+//!         length-4  longest  right  left      if length >= 5: a node of the tree, with its seal in `right` and `left`
 //!         length-1  -length          for the block behind, whose flags say that the block before is free
 //! ```
 //!
@@ -74,15 +74,15 @@
 //!
 //! A program that writes outside of its blocks damages headers. A header is compared with its crc before it is used, a slot with the
 //! block that it names, a free block with its other end, a link of the tree with the place it leads to; a compaction checks all headers
-//! before it moves a block. An operation that finds damage has changed nothing: it checks blocks before it writes, and takes its writes to
-//! the trees back.
+//! before it moves a block. An operation that finds damage has changed nothing: all its checks, those of the trees included, come before
+//! its first write.
 //!
 //! Payloads may look like anything, above all like the headers and nodes that were there before. So that one damaged word never makes
 //! the library write to a payload as if it were a block:
 //!
 //! * a header is right only if the slot that it names leads back to it; the length of one that has become part of free words or of another
 //!   block is made 0, but where a compaction slid blocks: there the slot leads elsewhere;
-//! * a node of the tree has a seal, a mix of its place, length and depth in the upper bits of its links, which is taken away when it is a
+//! * a node of the tree has a seal, a mix of its end, length and depth in the upper bits of its links, which is taken away when it is a
 //!   node no more;
 //! * a free block that is too short for a node is known to the block behind by its length.
 //!

@@ -12,7 +12,7 @@ fn largest_alignment(ctx: &Context) -> Result<usize> {
     let mut align = 0;
     walk(ctx, |_, block| {
         if let Any::Used(block) = block {
-            align = align.max(block.flags.align);
+            align = align.max(block.flags.align());
         }
         true
     })?;
@@ -137,7 +137,7 @@ pub(crate) fn resize(ctx: &Context, size: usize) -> Result<bool> {
             new.set(start + SLOT, slot.wrapping_add(new.address(words)).wrapping_sub(old.address(old.words)));
             shape_at(ctx, new, start)?.seal(new);
         } else {
-            free_tree::forget(new, Extent { start, len: length.unsigned_abs() });
+            free_tree::break_seal(new, Extent { start, len: length.unsigned_abs() });
         }
         start += length.unsigned_abs();
     }

@@ -43,7 +43,7 @@ pub(crate) fn allocatable(ctx: &Context) -> Result<usize> {
         } else {
             let block = shape(pool, end, ctx.handles(), start)?;
             // An aligned block may leave some words on either side.
-            if block.flags.pins > 0 || block.flags.align > 0 || !ops(ctx, &block)?.movable() {
+            if block.flags.pins() > 0 || block.flags.align() > 0 || !ops(ctx, &block)?.movable() {
                 run = 0;
             }
         }
@@ -120,7 +120,7 @@ pub(crate) fn stat(ctx: &Context) -> Result<Option<Stat>> {
             Any::Used(block) => {
                 stat.blocks += 1;
                 stat.live += block.len * W;
-                stat.pinned += usize::from(block.flags.pins > 0);
+                stat.pinned += usize::from(block.flags.pins() > 0);
                 match ops(ctx, &block) {
                     Ok(ops) => stat.locked += usize::from(!ops.movable()),
                     Err(fault) => damage = Err(fault),

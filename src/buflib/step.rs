@@ -77,7 +77,7 @@ impl Step<'_> {
         if first.end() < self.ctx.end() {
             any_at(self.ctx, self.pool, first.end())?;
         }
-        free_tree::take(self.ctx, hole)?;
+        free_tree::remove(self.ctx, hole)?;
         let mut gap = hole;
         let outcome = self.slide_blocks(&mut gap);
         self.ctx.step_from.set(match outcome {
@@ -95,10 +95,10 @@ impl Step<'_> {
             if self.moved > 0 && self.spent() + block.len + BLOCK > self.budget {
                 return Ok(End::Budget);
             }
-            let by = gap.len - gap.len % (1 << block.flags.align);
+            let by = gap.len - gap.len % (1 << block.flags.align());
             let ops = ops(self.ctx, &block)?;
-            if by == 0 || block.flags.pins > 0 || !ops.movable() {
-                if block.flags.pins > 0 {
+            if by == 0 || block.flags.pins() > 0 || !ops.movable() {
+                if block.flags.pins() > 0 {
                     self.ctx.retry.set(true);
                 }
                 return Ok(End::Barrier { behind: block.end(), full: self.pass_by() });
@@ -108,13 +108,12 @@ impl Step<'_> {
                 true => Some(any_at(self.ctx, self.pool, block.end())?),
                 false => None,
             };
-            free_tree::check_way(self.ctx, block.end() - by)?;
             let rest = Extent { start: gap.start, len: gap.len - by };
-            if rest.len > 0 {
-                free_tree::check_way(self.ctx, rest.start)?;
-            }
+            free_tree::check_path(self.ctx, rest)?;
             if let Some(Any::Free(len)) = next {
-                free_tree::take(self.ctx, Extent { start: block.end(), len })?;
+                free_tree::remove(self.ctx, Extent { start: block.end(), len })?;
+            } else {
+                free_tree::check_path(self.ctx, Extent { start: block.end() - by, len: by })?;
             }
             let moved = self.slide(&mut block, ops, by, rest.len);
             if moved {
@@ -149,7 +148,7 @@ impl Step<'_> {
         if agrees {
             let to = block.start - by;
             let mut sent = *block;
-            sent.flags.prev = free_before.min(NODE);
+            sent.flags.set_prev(free_before.min(NODE));
             sent.send(pool, to);
             pool.set_slot(block.handle, address);
             pool.copy(block.start, to, block.len);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `check`: checks everything that must hold between two operations, and relies on none of it.
 
-use super::block::{Any, Fault, any_at, block_of, length_at};
+use super::block::{Any, Extent, Fault, any_at, block_of, length_at};
 use super::layout::*;
 use super::{free_tree, handles};
 
@@ -23,11 +23,11 @@ pub(crate) fn check(ctx: &Context, mut report: impl FnMut(Fault)) -> bool {
     while start < end {
         let len = match any_at(ctx, pool, start) {
             Ok(Any::Used(block)) => {
-                if block.flags.prev != prev {
+                if block.flags.prev() != prev {
                     bad(Fault::new(pool, start, "a block is wrong about the one before"));
                 }
                 used += 1;
-                pinned += usize::from(block.flags.pins > 0);
+                pinned += usize::from(block.flags.pins() > 0);
                 prev = 0;
                 block.len
             }
@@ -37,7 +37,7 @@ pub(crate) fn check(ctx: &Context, mut report: impl FnMut(Fault)) -> bool {
                 }
                 if len >= NODE {
                     nodes += 1;
-                    match free_tree::check_node(ctx, start) {
+                    match free_tree::check_node(ctx, Extent { start, len }) {
                         Ok(children) => links += children,
                         Err(fault) => bad(fault),
                     }
