@@ -80,10 +80,10 @@
  *   freed space for themselves, in at most 16 threads: up to 64 free blocks of a size, of a small
  *   medium no more than a quarter, but always 8 of a size. So most of their calls of palloc and
  *   pfree do not wait for others. palloc_walk shows these blocks as free. The file may grow while
- *   threads have them. They are free for all before a call fails for want of space, when another
- *   function takes the lock (palloc_sync, palloc_close, palloc_stat, prealloc, ...), and after a
- *   million calls. Only `first_free` does not count them. With PALLOC_SYNC each call of palloc and
- *   pfree takes the lock.
+ *   threads have them. They are free for all before a call fails for want of space, when a function
+ *   takes the lock that does more than answer for one blob (palloc_sync, palloc_close, palloc_stat,
+ *   prealloc, ...), and after a million calls. Only `first_free` does not count them. With
+ *   PALLOC_SYNC or PALLOC_SHARED each call of palloc and pfree takes the lock.
  *   palloc_at takes no lock. palloc_data, palloc_size and palloc_next take none as a rule, so threads
  *   that read do not wait for those that allocate, nor for the disk.
  *   After fork(2), one of the two processes may call functions on the medium. The other may only
@@ -138,7 +138,7 @@
  *   palloc_get_readers names its process. prealloc to a smaller size gives nothing back, and while a
  *   reader is open the file is not cut, even by palloc_sync: it may end in a free block that `size` does
  *   not count. If a section is open at palloc_close, the free blocks that it may read are not linked
- *   before the next palloc_init.
+ *   before a writer's next palloc_sync or palloc_close.
  *   If the writer closes or dies, sections that are open go on; the next palloc_read_begin fails with
  *   ESTALE. A new writer is refused (EWOULDBLOCK) only while such a section is open. Without a writer
  *   open with PALLOC_READONLY alone, which keeps writers out. A reader that dies holds nothing back.

@@ -119,7 +119,8 @@
 //!
 //! * `src/ffi` trusts what a C caller promises;
 //! * `src/palloc/medium.rs` and `os` access mapped memory; `view.rs`, `free_index/slots.rs` and `free_index/zones.rs` read without the
-//!   lock; `heap/transaction/changes.rs` writes to the bytes of new blobs;
+//!   lock; `heap/transaction/changes.rs` writes to the bytes of new blobs; `caches.rs` and `heap/keeping.rs` share the caches between threads;
+//!   `live.rs` maps FILE.live;
 //! * `src/vmem` takes memory away and gives it; `src/fork.rs` keeps the guards of locks during fork(2);
 //! * in `src/buflib`, `layout.rs` and `alloc.rs` access a pool's memory, `mod.rs` hands it out, `callbacks.rs` calls the program, and
 //!   `free_tree.rs` has an array that is initialized while it is used.

@@ -328,7 +328,7 @@ unsafe fn with_beside_caches<T>(
     unsafe { with_lock(function, pt, failed, Palloc::lock_beside_caches, f) }
 }
 
-/// As `with`, for palloc and pfree: calls `quick` first, which does not change errno, and `f` only if that returns None.
+/// As `with_beside_caches`, for palloc and pfree: calls `quick` first, which does not change errno, and `f` only if that returns None.
 ///
 /// # Safety
 /// `pt` is NULL or a live handle.
@@ -370,13 +370,13 @@ unsafe fn with_locked<'a, T>(
     unsafe { with_lock(function, pt, failed, move |_: &'a Palloc| medium, f) }
 }
 
-/// Calls `f` with the medium, which `lock` locks, by `Palloc::call_locked`. The functions around this one differ in `lock` only:
+/// Calls `f` with the medium, which `lock` locks, by `Palloc::call_locked`. The functions around this one:
 ///
 /// | function | caches of threads | lock |
 /// | --- | --- | --- |
 /// | `with` | closes them | waits for it |
 /// | `with_beside_caches` | leaves them open; opens them if the lock is taken | waits for it |
-/// | `with_quick` | leaves them open | the fast path, if it is free |
+/// | `with_quick` | as `with_beside_caches` | the fast path if the lock is free, else waits for it |
 /// | `with_locked` | as they are | the caller has it |
 /// | `with_waiting` | closes them | `f` takes it |
 ///

@@ -3,7 +3,7 @@
 //!
 //! Only the chain of start markers is trusted: from the header on, each start marker leads to the next block. An operation has three
 //! steps. It prepares bytes that the chain does not lead to. It publishes them by one store to one start marker. Then it corrects
-//! derived data: end markers. Links between free blocks are derived too; only sync and close write them.
+//! derived data: end markers. Links between free blocks are derived too; only sync, close, trim and clones write them.
 //! docs/FORMAT.md has the order of stores of each operation, and the state that a kill between any two of them leaves.
 //!
 //! ```text
@@ -14,7 +14,8 @@
 //! This file has the state, its invariants, the queries and the stores that all operations share. `heap/alloc.rs` allocates,
 //! `heap/free.rs` frees, `heap/resize.rs` resizes, `heap/tail.rs` grows and cuts the end of a dynamic medium, `heap/zeroed.rs`
 //! allocates blobs of zeros, `heap/aligned.rs` aligned ones, `heap/trim.rs` gives space on the disk back, `heap/transaction.rs` does
-//! several of that in one step, `heap/group.rs` for several threads at once, `heap/join.rs` frees blocks that were kept from everybody.
+//! several of that in one step, `heap/group.rs` for several threads at once, `heap/join.rs` frees blocks that may
+//! be free on the medium already, and joins those that could not be joined before.
 //! `heap/keeping.rs` exchanges blocks with the caches of threads. `heap/held.rs` keeps what was freed until no live reader can read it.
 
 mod aligned;
@@ -414,7 +415,8 @@ impl<M: Medium> Heap<M> {
 
     /// Checks that the medium may be changed, and takes back the record of the last transaction.
     ///
-    /// Each operation calls this before its first store, or asks has_fast_paths: then there is nothing to check. A transaction instead
+    /// Each operation calls this before its first store, or asks has_fast_paths: then there is nothing to check. (The fast paths beside
+    /// readers, in held.rs, ask `writable`: they are on media without records only.) A transaction instead
     /// calls check_writable, and calls may_store before it stores to anything but its own blobs. An operation that flushes without
     /// PALLOC_SYNC too calls may_flush. The functions that these use (place, claim, publish, ...) check nothing.
     #[inline]

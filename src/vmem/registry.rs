@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The registry: all reservations of the process, their committed pages with their protection, and their locked pages. The kernel does
+//! The registry: all reservations of the process, their committed pages with their protection, their locked pages, and those with a name or
+//! advice for huge pages. The kernel does
 //! not distinguish a reserved page from one that is committed without access, nor one reservation from the next. So the functions here
 //! check each call against the registry before they make a system call.
 //!
@@ -117,9 +118,7 @@ impl DerefMut for Access {
 
 /// Waits for the lock, and returns access to the registry. Precondition: this thread has no other Access.
 fn lock_registry() -> Access {
-    if !FORK_HANDLED.load(Ordering::Acquire) {
-        handle_fork();
-    }
+    handle_fork();
     if GLOBAL.fork.is_held_here() {
         return Access { _held: None };
     }
@@ -134,10 +133,18 @@ thread_local! {
     static INSTALLING: AtomicBool = const { AtomicBool::new(false) };
 }
 
-/// Installs handlers that make fork(2) wait for the lock. `lock_registry` calls this until the handlers are installed. The system may call
-/// malloc to install a handler, and malloc may call this library: that inner call does nothing.
-#[cold]
+/// Installs handlers that make fork(2) wait for the lock. Does nothing if they are installed. The system may call malloc to install a
+/// handler, and malloc may call this library: that inner call does nothing.
+#[inline]
 pub fn handle_fork() {
+    if !FORK_HANDLED.load(Ordering::Acquire) {
+        install_fork_handlers();
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn install_fork_handlers() {
     INSTALLING.with(|installing| {
         if !installing.swap(true, Ordering::Relaxed) {
             fork::install(before_fork, after_fork_in_parent, after_fork_in_child);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The end of a dynamic medium: slack, growth and cuts.
 //!
-//! A dynamic medium that is open may end in slack: a free block that is not in the index and starts at `Heap::end`. Growth makes it
+//! A dynamic medium that is open may end in slack: a free block that is not in the index and starts at `Heap::blocks_end`. Growth makes it
 //! ahead of need; freeing the last block makes it too. It has a start marker and no end marker, so behind that there are zeros where
 //! no blob was. In exact mode there is no slack between operations.
 

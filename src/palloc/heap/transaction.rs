@@ -22,7 +22,7 @@
 //!   e  without PALLOC_SYNC this log is RESERVED again; with it, it is outstanding
 //! ```
 //!
-//! New blobs of one region and nothing else need no record: `a |B|`, the region's start marker, `|B|`.
+//! New blobs of one region and nothing else need no record, unless one is outstanding: `a |B|`, the region's start marker, `|B|`.
 //!
 //! `changes.rs` has what one transaction will change, `commit.rs` the steps of a commit, `reserves.rs` what is kept for later transactions.
 
@@ -105,7 +105,7 @@ pub struct Transactions {
     reserved: usize,
     /// How many blobs open transactions free, or have room to free.
     frees: usize,
-    /// So many blocks fit in each list.
+    /// So many blocks fit in each list, and twice as many in `dead`.
     list_capacity: usize,
 }
 

@@ -158,7 +158,7 @@ impl<M: Medium> Heap<M> {
         first.log.or(if one == self.tx.outstanding { other } else { one })
     }
 
-    /// Continues a commit after a flush of all stores: makes the store that commits after the first one.
+    /// Continues a commit after a barrier (of a group: a flush of all stores): makes the store that commits after the first one.
     pub fn after_flush(&mut self, commit: &mut Commit, succeeded: bool) {
         commit.step = match commit.step {
             _ if !succeeded => Step::Failed,
@@ -197,7 +197,7 @@ impl<M: Medium> Heap<M> {
         }
     }
 
-    /// Undoes `commit_store` after a flush failed. (The store may be on the disk all the same: nothing is stored to this medium any more.)
+    /// Undoes the store that commits after a flush failed; the tag of the log that was outstanding stays idle. (The store may be on the disk all the same: nothing is stored to this medium any more.)
     fn commit_undo(&mut self, by: CommitBy) {
         match by {
             CommitBy::Nothing => {}
