@@ -107,6 +107,11 @@ impl<M: Medium> Heap<M> {
         }
         let space = Extent::between(start, end);
         self.ensure_words([Some(space.end_marker())])?;
+        if self.free_at(start)? == Some(space) {
+            // If it was a recent block, it has the end marker of a live one: it is no recent one any more.
+            self.take_from_index(space);
+            self.index.add_free(space);
+        }
         self.medium.store(space.end_marker(), Marker::free(space.data_len).0);
         self.zeros_from = end;
         self.flush()
