@@ -609,8 +609,8 @@ impl<M: Medium> Heap<M> {
     /// As `publish`, for any word: an intent in an end marker.
     #[inline]
     fn publish_word(&mut self, at: u64, word: u64) -> Result<()> {
-        debug_assert!(self.writable && self.failed_sync.is_none(), "begin_change or may_store was called");
         if !self.medium.is_durable() {
+            debug_assert!(self.writable && self.failed_sync.is_none(), "begin_change or check_synced was called");
             self.medium.store(at, word);
             return Ok(());
         }
@@ -619,6 +619,7 @@ impl<M: Medium> Heap<M> {
 
     #[inline(never)]
     fn publish_durably(&mut self, at: u64, word: u64) -> Result<()> {
+        self.check_synced()?; // freeing before it may have cut the file, which flushes
         let before = self.medium.load(at);
         self.medium.store(at, word);
         self.flush().inspect_err(|_| self.medium.store(at, before))

@@ -66,6 +66,7 @@ impl<M: Medium> Heap<M> {
     }
 
     fn join(&mut self, before: Extent, behind: Extent) -> Result<Extent> {
+        self.check_synced()?;
         let whole = Extent::between(before.start, behind.end());
         let starts = (Some(whole.start.offset()), Some(behind.start.offset()));
         self.ensure_words([starts.0, starts.1, Some(whole.end_marker())])?;

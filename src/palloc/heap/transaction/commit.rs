@@ -389,7 +389,7 @@ impl<M: Medium> Heap<M> {
             }
             self.tx.tail_freed = false;
         }
-        Ok(())
+        self.check_synced() // freeing may have cut the file, which flushes
     }
 
     /// The block at `start`, whose marker was checked.

@@ -199,7 +199,7 @@ impl<M: Medium> Heap<M> {
             self.tx.spent.pop();
             self.tx.reserved -= 1;
         }
-        Ok(())
+        self.check_synced() // freeing may have cut the file, which flushes
     }
 
     /// If no transaction is open, removes all traces of earlier ones: the medium is exactly the format again.
