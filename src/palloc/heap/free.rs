@@ -93,10 +93,9 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Frees `block`, joined as `joined` says. `inner` are blocks in it behind the first one, if it is several. Fails iff the disk has no
-    /// space for the markers, the barrier fails, or a sync failed before; then nothing changed.
+    /// space for the markers, or the barrier fails; then nothing changed.
     #[inline(always)]
     pub(super) fn release_joined(&mut self, block: Extent, inner: &[Extent], joined: Joined) -> Result<()> {
-        self.check_synced()?; // one of several frees may have cut the file, which flushes
         let (whole, behind) = (joined.whole, joined.behind.map(|behind| behind.start.offset()));
         let slack = self.slack_before(whole.end());
         let starts = (Some(whole.start.offset()), Some(block.start.offset()));

@@ -36,9 +36,11 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Frees a block that may be free on the medium already, joined with its free neighbours. `inner` are blocks in it behind the first
-    /// one, if it is several. Fails as `release_joined`, and iff the markers of the free block behind it were overwritten.
+    /// one, if it is several. Fails as `release_joined`, and iff the markers of the free block behind it were overwritten, or a
+    /// sync failed before.
     #[inline(never)]
     pub(super) fn free_joined(&mut self, block: Extent, inner: &[Extent]) -> Result<()> {
+        self.check_synced()?; // the free before this one may have cut the file, which flushes
         let joined = self.joined(block)?;
         let is_free_already = joined.whole == block && self.marker(block.start) == Marker::free(block.data_len);
         if !is_free_already {
