@@ -96,7 +96,7 @@ build() { # KIND NAMES...
         --target-dir "$targets" $bins
 }
 
-# How many inputs of this target crashed. One that only was slow, as any is on a busy machine, is none of these.
+# How many inputs of this target crashed. One that only was slow, as any is on a busy machine, does not count.
 crashes_of() { # NAME
     find "$OUT/crashes" -name "$1-*" ! -name "*-slow-unit-*" | wc -l
 }

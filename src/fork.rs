@@ -3,7 +3,7 @@
 
 use std::cell::UnsafeCell;
 use std::ptr;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 /// Returns a number that no other living thread has, never 0.
 fn this_thread() -> usize {
@@ -13,23 +13,10 @@ fn this_thread() -> usize {
     OWN.with(|own| ptr::from_ref(own).addr())
 }
 
-/// Installs handlers that run before every fork(2), and after it in the parent and in the child. If memory runs out, it installs nothing,
-/// and fork is as safe as without handlers. Does nothing if the system has no fork.
-///
-/// Two threads may both install the same handlers: [`ForkLock`] allows for that. If one waited for the other, and a third forked meanwhile,
-/// the child would wait for ever.
-pub fn install(before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
-    #[cfg(unix)]
-    // SAFETY: the functions have no preconditions.
-    unsafe {
-        libc::pthread_atfork(Some(before), Some(parent), Some(child));
-    }
-    #[cfg(not(unix))]
-    let _ = (before, parent, child);
-}
-
 /// Keeps the guards of locks while the thread that holds them forks.
 pub struct ForkLock<G> {
+    /// Whether the handlers are installed.
+    installed: AtomicBool,
     /// The number of the thread that is in fork(2) and holds the locks, or 0.
     thread: AtomicUsize,
     /// How often `before` ran for this fork: as often as the handlers were installed.
@@ -43,7 +30,36 @@ unsafe impl<G> Sync for ForkLock<G> {}
 
 impl<G> ForkLock<G> {
     pub const fn new() -> ForkLock<G> {
-        ForkLock { thread: AtomicUsize::new(0), depth: AtomicUsize::new(0), guards: UnsafeCell::new(None) }
+        ForkLock {
+            installed: AtomicBool::new(false),
+            thread: AtomicUsize::new(0),
+            depth: AtomicUsize::new(0),
+            guards: UnsafeCell::new(None),
+        }
+    }
+
+    #[inline]
+    pub fn is_installed(&self) -> bool {
+        self.installed.load(Ordering::Acquire)
+    }
+
+    /// Installs handlers that run before every fork(2), and after it in the parent and in the child, unless they are installed. If memory
+    /// runs out, it installs nothing, and fork is as safe as without handlers. Does nothing if the system has no fork.
+    ///
+    /// Two threads may both install them: `depth` allows for that. If one waited for the other, and a third forked meanwhile, the child
+    /// would wait for ever.
+    pub fn install(&self, before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
+        if self.is_installed() {
+            return;
+        }
+        #[cfg(unix)]
+        // SAFETY: the functions have no preconditions.
+        unsafe {
+            libc::pthread_atfork(Some(before), Some(parent), Some(child));
+        }
+        #[cfg(not(unix))]
+        let _ = (before, parent, child);
+        self.installed.store(true, Ordering::Release);
     }
 
     /// Whether this thread is in fork(2) and holds the locks. Handlers of the program, which run then, may need what the locks protect.

@@ -256,8 +256,8 @@ pub(crate) fn free_at(ctx: &Context, pool: Pool, start: usize) -> Result<usize> 
     Ok(len)
 }
 
-/// Returns the free block before a block, of no words if there is none. Its ends are checked. Whether a block of NODE words and more is
-/// really free is checked when it is found in its tree.
+/// Returns the free block before a block, of no words if the block before is allocated. Its ends are checked. Whether a block of NODE
+/// words and more is really free is checked when it is found in its tree.
 #[inline]
 pub(crate) fn free_before(ctx: &Context, pool: Pool, block: &Block) -> Result<Extent> {
     let (end, prev) = (block.start, block.flags.prev());

@@ -187,7 +187,7 @@ impl<'a> Trees<'a> {
         Ok(left.max(right))
     }
 
-    /// Visits the nodes on the path to `key`. Returns the node with this key; None if there is none.
+    /// Visits the nodes on the path to `key`. Returns the node with this key; None if the tree has no such node.
     #[inline(always)]
     fn descend(&self, key: usize, mut visit: impl FnMut(Node)) -> Result<Option<Node>> {
         let (mut from, mut link) = (key, self.ctx.roots[self.section(key)].get());

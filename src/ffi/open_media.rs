@@ -7,10 +7,10 @@
 //! [`Registry`] has all of this, and the order of the locks.
 
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::fork::{self, ForkLock};
+use crate::fork::ForkLock;
 use crate::palloc::{self as engine, Error, FileId, Flags, Palloc, bad_descriptor, errno_of, file_of};
 
 /// The medium that is open on a descriptor, if any.
@@ -130,11 +130,7 @@ pub struct Opening {
 impl Opening {
     /// Waits for the lock.
     pub fn lock() -> Opening {
-        static FORK_HANDLED: AtomicBool = AtomicBool::new(false);
-        if !FORK_HANDLED.load(Ordering::Acquire) {
-            fork::install(before_fork, after_fork_in_parent, after_fork_in_child);
-            FORK_HANDLED.store(true, Ordering::Release);
-        }
+        REGISTRY.fork.install(before_fork, after_fork_in_parent, after_fork_in_child);
         Opening { _guard: REGISTRY.opening.lock().expect(NO_PANIC) }
     }
 

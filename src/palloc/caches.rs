@@ -13,9 +13,10 @@
 //! ```
 //!
 //! The caches are closed, and empty, until two threads want the lock at the same time (`heap/keeping.rs`). Then they are open: calls of
-//! palloc and pfree for exact sizes use the cache of their thread, and take the lock only to exchange a batch of blocks with the heap. Palloc and
-//! pfree of other sizes, and questions about one blob, take the lock and leave them open. Every other call closes the caches first: all kept
-//! blocks go back to the heap, which is then as if there had been no caches. They stay closed as long as that call has the lock. A failed sync closes them for good.
+//! palloc and pfree for exact sizes use the cache of their thread, and take the lock only to exchange a batch of blocks with the heap. Those
+//! for other sizes, and questions about one blob, leave the caches open. Every other call that takes the lock closes them first: all kept
+//! blocks go back to the heap, which is then as if there had been no caches. They stay closed as long as that call has the lock. A failed
+//! sync closes them for good.
 //!
 //! The medium may grow beside open caches: for the heap, kept blocks are live ones. Else threads with few blobs would close them all the
 //! time. What the medium is longer for it is bounded: a cache keeps at most so many blocks of a class ([`depth_of`]). The file is not cut

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The registry: all reservations of the process, their committed pages with their protection, their locked pages, and those with a name or
-//! advice for huge pages. The kernel does
-//! not distinguish a reserved page from one that is committed without access, nor one reservation from the next. So the functions here
-//! check each call against the registry before they make a system call.
+//! advice for huge pages. The kernel does not distinguish a reserved page from one that is committed without access, nor one reservation
+//! from the next. So the functions here check each call against the registry before they make a system call.
 //!
 //! The registry has one lock. A thread holds it during the system call: the checked state must still hold when the kernel acts, and the
 //! registry must have the result before another thread reads it. Code that runs under the lock calls no handler and no malloc. The lock
@@ -19,7 +18,7 @@ use super::error::{Error, Result};
 use super::interval_map::{IntervalMap, Run};
 use super::os::{self, Space, SystemError};
 use super::{Pages, Protect, RangeInfo, allocation_granularity, page_size};
-use crate::fork::{self, ForkLock};
+use crate::fork::ForkLock;
 
 /// One reservation. Each has another `start`, so that the map never joins the runs of two reservations.
 #[derive(Clone, Copy, PartialEq)]
@@ -125,9 +124,6 @@ fn lock_registry() -> Access {
     Access { _held: Some(GLOBAL.lock.lock()) }
 }
 
-/// Whether the handlers round fork(2) are installed.
-static FORK_HANDLED: AtomicBool = AtomicBool::new(false);
-
 thread_local! {
     /// Whether this thread is installing the handlers.
     static INSTALLING: AtomicBool = const { AtomicBool::new(false) };
@@ -137,7 +133,7 @@ thread_local! {
 /// handler, and malloc may call this library: that inner call does nothing.
 #[inline]
 pub fn handle_fork() {
-    if !FORK_HANDLED.load(Ordering::Acquire) {
+    if !GLOBAL.fork.is_installed() {
         install_fork_handlers();
     }
 }
@@ -147,8 +143,7 @@ pub fn handle_fork() {
 fn install_fork_handlers() {
     INSTALLING.with(|installing| {
         if !installing.swap(true, Ordering::Relaxed) {
-            fork::install(before_fork, after_fork_in_parent, after_fork_in_child);
-            FORK_HANDLED.store(true, Ordering::Release);
+            GLOBAL.fork.install(before_fork, after_fork_in_parent, after_fork_in_child);
             installing.store(false, Ordering::Relaxed);
         }
     });

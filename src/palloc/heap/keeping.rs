@@ -13,7 +13,7 @@ use crate::palloc::free_index::{class_of, data_len_of_class};
 use crate::palloc::medium::Medium;
 use crate::palloc::sabotage::{Rule, is_broken};
 
-/// Caches that served fewer calls before they had to be closed were not worth it.
+/// Caches to which fewer calls came before they had to be closed were not worth it.
 const WORTHWHILE: u64 = 1 << 12;
 /// So often, at most, threads that want the lock at the same time don't open the caches.
 const MOST_PATIENCE: u32 = 1 << 10;

@@ -28,7 +28,8 @@ pub struct Commit {
     step: Step,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// What was done last.
+#[derive(Clone, Copy)]
 enum Step {
     Prepared,
     Stored,
@@ -197,7 +198,8 @@ impl<M: Medium> Heap<M> {
         }
     }
 
-    /// Undoes the store that commits after a flush failed; the tag of the log that was outstanding stays idle. (The store may be on the disk all the same: nothing is stored to this medium any more.)
+    /// Undoes the store that commits after a flush failed; the tag of the log that was outstanding stays idle. (The store may be on the
+    /// disk all the same: nothing is stored to this medium any more.)
     fn commit_undo(&mut self, by: CommitBy) {
         match by {
             CommitBy::Nothing => {}
