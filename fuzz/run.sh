@@ -8,9 +8,10 @@
 # New inputs are kept in build/fuzz/TARGET, inputs that crashed in build/fuzz/crashes. Add one of these to fuzz/corpus/TARGET, under a name
 # that describes it: the tests replay it then.
 #
-# The targets in memory run without what slows them down: AddressSanitizer, and hints about compared numbers. media runs without checks of
-# overflows too, which bytes has, and counts blocks, not edges: libFuzzer looks at each counter after each execution. With any sanitizer the
-# compiler options are not stable: RUSTC_BOOTSTRAP makes a stable compiler accept them.
+# The targets in memory run without what slows them down: AddressSanitizer, and hints about compared numbers. `--cfg fuzzing` lets media
+# grow by less, too; those in files grow as they do for users. media runs without checks of overflows, which bytes has, and counts blocks, not
+# edges: libFuzzer looks at each counter after each execution. With any sanitizer the compiler options are not stable: RUSTC_BOOTSTRAP makes
+# a stable compiler accept them.
 cd "$(dirname "$0")/.." || exit
 ROOT=$PWD
 : "${CARGO:=cargo}" "${CARGOFLAGS=--locked}" "${RUSTC:=rustc}" "${CLANG:=clang}" "${FUZZ_SECONDS:=120}" "${FUZZ_FLAGS=}" "${LIBS=-lpthread -lm -ldl}"
@@ -73,9 +74,10 @@ build() { # KIND NAMES...
     level=4
     [ "$1" != fast ] || level=2
     flags="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=$level -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
-    flags="$flags -Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1 -Cdebug-assertions --cfg fuzzing"
+    flags="$flags -Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1 -Cdebug-assertions"
     case $1 in
-    fast) flags="$flags -Coverflow-checks=off" ;;
+    fast) flags="$flags --cfg fuzzing -Coverflow-checks=off" ;;
+    plain) flags="$flags --cfg fuzzing" ;;
     address) flags="$flags -Zsanitizer=address -Cllvm-args=-sanitizer-coverage-trace-compares" ;;
     c)
         shift

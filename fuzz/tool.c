@@ -4,7 +4,8 @@
  * UndefinedBehaviorSanitizer.
  *
  * The first byte is how many arguments there are, and each of these is a byte: a word of the list below, or one that is made of the next
- * bytes of the input. The rest of the input is in two files, one of which a child process has locked.
+ * bytes of the input. The rest of the input is in two files, one of which a child process has locked. Every other name that is made of
+ * the input is a link to the first file, so the tool opens a medium of this name.
  */
 #define main tool_main
 #include "../tools/palloc.c"
@@ -21,7 +22,7 @@ enum { MOST = 8, LONGEST = 12, LARGEST = 1 << 16 };
 static const char *const words[] = {
     "stat",    "check",   "list",     "dump",   "map", "copy", "salvage", "trim", "create", "help",   "--version", "--json", "-l",
     "-o",      "--stop",  "--force",  "--static", "-", "--",   "",        "/m",   "/busy",  "/copy",  "/nothing",  "/dir",   "/m/copy",
-    "/full",   "16",       "0",      "64K", "1M",   "-1",      "8Q",   "99999999999999999999",
+    "/full",   "16",       "0",      "64K", "1M",   "-1",      "8Q",   "99999999999999999999", "/busy.live",
 };
 
 static FILE *report; /* standard error; the tool's is closed by -close_fd_mask=3 */
@@ -117,16 +118,17 @@ static void must_be(const char *name, const uint8_t *data, size_t size)
     close(fd);
 }
 
-/* The next argument. */
-static char *word(char *text, size_t size, const uint8_t **data, size_t *left)
+/* The next argument. Writes to `is_link` whether it is the name of a link. */
+static void word(char *text, size_t size, const uint8_t **data, size_t *left, int *is_link)
 {
     unsigned which = *(*data)++;
 
     --*left;
     if (which < WORDS) {
         if (words[which][0] == '/')
-            return in_directory(text, size, words[which] + 1);
-        snprintf(text, size, "%s", words[which]);
+            in_directory(text, size, words[which] + 1);
+        else
+            snprintf(text, size, "%s", words[which]);
     } else {
         size_t length = which % LONGEST < *left ? which % LONGEST : *left, i;
         char any[LONGEST + 1] = {0};
@@ -136,13 +138,17 @@ static char *word(char *text, size_t size, const uint8_t **data, size_t *left)
         *left -= length;
         for (i = 0; i < length; i++)
             any[i] = any[i] == '/' ? '_' : any[i];
-        /* Options and numbers are as they are, all others are names. A name of dots only is another directory's. */
+        /* Options and numbers are as they are, all others are names. A name of dots only is another directory's, and that of an
+         * unfinished file is left to the tool. */
+        length = strlen(any);
+        if (length > 4 && strcmp(any + length - 4, ".tmp") == 0)
+            any[length - 1] = '_';
         if (any[0] == '-' || isdigit((unsigned char)any[0]))
             snprintf(text, size, "%s", any);
         else
             in_directory(text, size, any[strspn(any, ".")] != 0 ? any : "dots");
+        *is_link = which / LONGEST % 2 == 0 && strcmp(any, "copy") != 0; /* what the tool makes has this name */
     }
-    return text;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -151,9 +157,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGQUIT, SIGBUS, SIGALRM};
     struct sigaction saved[sizeof signals / sizeof *signals];
-    static char texts[MOST][256];
     char *argv[MOST + 2] = {"palloc"}, path[PATH_MAX];
-    int argc = 1, fd, status, changes = 0, copies = 0;
+    int argc = 1, fd, status, changes = 0, copies = 0, is_link[MOST + 2] = {0};
     size_t i;
 
     if (size == 0 || size > LARGEST)
@@ -161,10 +166,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (busy < 0)
         start();
     size--;
-    for (i = *data++ % (MOST + 1); i > 0 && size > 0; i--, argc++)
-        argv[argc] = word(texts[argc - 1], sizeof *texts, &data, &size);
+    for (i = *data++ % (MOST + 1); i > 0 && size > 0; i--, argc++) {
+        char text[256];
+
+        word(text, sizeof text, &data, &size, &is_link[argc]);
+        argv[argc] = strdup(text); /* so that nothing is behind it */
+        MUST(argv[argc] != NULL);
+    }
     fd = open(in_directory(path, sizeof path, "m"), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     MUST(fd >= 0 && pwrite(fd, data, size, 0) == (ssize_t)size && close(fd) == 0);
+    for (i = 1; i < (size_t)argc; i++)
+        if (is_link[i])
+            (void)!link(path, argv[i]); /* or there is a file with this name */
     MUST(ftruncate(busy, 0) == 0 && pwrite(busy, data, size, 0) == (ssize_t)size);
     for (i = 0; i < sizeof signals / sizeof *signals; i++)
         sigaction(signals[i], NULL, &saved[i]);
@@ -192,6 +205,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         MUST(!copies || palloc_check(path, NULL, NULL) == 0);
     }
     MUST(remove_files(0) == 0 || changes);
+    for (i = 1; i < (size_t)argc; i++)
+        free(argv[i]);
     return 0;
 }
 
