@@ -13,7 +13,7 @@ use crate::palloc::{Error, Result};
 /// No file system has larger pages or blocks, up to the end of which it may clear bytes when a file is cut.
 const LARGEST_PAGE: u64 = if cfg!(fuzzing) { 4 << 10 } else { 64 << 10 };
 
-/// Growth makes slack of 1/12 of the medium, between these limits. (The fuzz targets have less: they would spend half of their time on
+/// Growth makes slack of 1/12 of the medium, between these limits. (Fuzz targets in memory have less: they would spend half of their time on
 /// bytes of slack.)
 const AHEAD: u64 = 12;
 const LEAST_AHEAD: u64 = if cfg!(fuzzing) { 4 << 10 } else { 64 << 10 };
