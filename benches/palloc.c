@@ -345,26 +345,31 @@ static void threads(void)
 }
 
 /*
- * One, two and eight threads on one medium: CPU time of an operation in each; operations a second of two over those of one, and of eight
- * over those of two.
+ * One, two and eight threads on one medium, and (N/4) eight that have as many blobs together as two: CPU time of an operation in each;
+ * operations a second of two over those of one, and of both eights over those of two.
  */
+enum { STEPS = 4 };
+
 static void measure_one_medium(void *arg, double *figures)
 {
-    static const int counts[] = {1, 2, 8};
-    const struct task *t = (const struct task *)arg;
+    static const struct {
+        int threads, share;
+    } steps[STEPS] = {{1, 1}, {2, 1}, {8, 1}, {8, 4}};
     struct worker workers[8];
     pthread_barrier_t barrier;
-    double before = 0;
+    double rates[STEPS];
     struct peer peer;
 
-    MUST(load(t->which, &peer));
-    for (int step = 0; step < 3; step++) {
-        int count = counts[step];
-        void *medium = peer.create(file, room(t->n * (size_t)count), 0);
-        double start = 0, end = 0, cpu = 0, rate;
+    MUST(load(((const struct task *)arg)->which, &peer));
+    for (int step = 0; step < STEPS; step++) {
+        struct task part = *(const struct task *)arg;
+        int count = steps[step].threads;
+        part.n /= (size_t)steps[step].share;
+        void *medium = peer.create(file, room(part.n * (size_t)count), 0);
+        double start = 0, end = 0, cpu = 0;
         MUST(medium != NULL && pthread_barrier_init(&barrier, NULL, (unsigned)count) == 0);
         for (int i = 0; i < count; i++) {
-            workers[i] = (struct worker){.peer = &peer, .task = t, .barrier = &barrier, .shared = medium, .seed = (uint64_t)i + 1};
+            workers[i] = (struct worker){.peer = &peer, .task = &part, .barrier = &barrier, .shared = medium, .seed = (uint64_t)i + 1};
             MUST(pthread_create(&workers[i].thread, NULL, work, &workers[i]) == 0);
         }
         for (int i = 0; i < count; i++) {
@@ -373,11 +378,10 @@ static void measure_one_medium(void *arg, double *figures)
             end = workers[i].end > end ? workers[i].end : end;
             cpu += workers[i].cpu / count;
         }
-        rate = (double)t->operations * count / (end - start);
+        rates[step] = (double)part.operations * count / (end - start);
         figures[step] = cpu;
         if (step > 0)
-            figures[2 + step] = rate / before;
-        before = rate;
+            figures[STEPS + step - 1] = rates[step] / rates[step > 1];
         peer.close(medium);
         unlink(file);
     }
@@ -386,7 +390,7 @@ static void measure_one_medium(void *arg, double *figures)
 static void one_medium(void)
 {
     static double medians[PEERS][FIGURES];
-    static const char *const rows[] = {"one, ns", "two, ns", "eight, ns", "two/one", "eight/two"};
+    static const char *const rows[] = {"one, ns", "two, ns", "eight, ns", "N/4, ns", "two/one", "eight/two", "N/4 / two"};
     static const size_t numbers[] = {1000, 100000};
 
     for (int i = 0; i < (smoke() ? 1 : 2); i++) {
@@ -394,10 +398,10 @@ static void one_medium(void)
         take_turns(measure_one_medium, (struct task){0, 0, numbers[i], smoke() ? 100 : 300000}, smoke() ? 1 : 3, medians);
         snprintf(title, sizeof title, "palloc: churn with threads on one medium, N = %zu each", numbers[i]);
         head(title, "threads");
-        for (int what = 0; what < 5; what++) {
+        for (int what = 0; what < 2 * STEPS - 1; what++) {
             printf("| %9s |", rows[what]);
             for (int which = 0; which < PEERS; which++)
-                cell(medians[which][what], medians[OURS][what], what >= 3 ? 2 : 0);
+                cell(medians[which][what], medians[OURS][what], what >= STEPS ? 2 : 0);
             printf("\n");
         }
     }
@@ -617,10 +621,10 @@ static void walk_plainly(const char *path)
 
 struct cold {
     size_t blobs, mean;
-    int plainly;
+    int plainly, cached;
 };
 
-/* Wall-clock time to open `disk_file` after its pages were dropped, and what was read from the disk. */
+/* Wall-clock time to open `disk_file`, after its pages were dropped if it is not to be cached, and what was read from the disk. */
 static void measure_cold(void *arg, double *figures)
 {
     const struct cold *t = (const struct cold *)arg;
@@ -628,7 +632,7 @@ static void measure_cold(void *arg, double *figures)
     uint64_t before = disk_reads();
     double start;
 
-    MUST(fd >= 0 && fsync(fd) == 0 && posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0);
+    MUST(fd >= 0 && fsync(fd) == 0 && (t->cached || posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0));
     close(fd);
     start = nanoseconds(CLOCK_MONOTONIC);
     if (t->plainly)
@@ -659,28 +663,35 @@ static void make_cold(void *arg, double *figures)
 
 static void cold(void)
 {
-    printf("\n### palloc: open, cold\n\n"
-           "| mean bytes |    blobs | file, MiB | libpalloc, ms | read, MiB |  plain walk, ms (ratio) | read, MiB |\n"
-           "| ---------: | -------: | --------: | ------------: | --------: | ----------------------: | --------: |\n");
+    printf("\n### palloc: open, cold and cached\n\n"
+           "| mean bytes |    blobs | file, MiB | libpalloc, ms | read, MiB |  plain walk, ms (ratio) | read, MiB | cached, ms |"
+           " cached plain walk, ms (ratio) |\n"
+           "| ---------: | -------: | --------: | ------------: | --------: | ----------------------: | --------: | ---------: |"
+           " ----------------------------: |\n");
     static const size_t means[] = {256, 4096, 64 << 10, 256 << 10, 1 << 20};
     for (size_t i = 0; i < sizeof means / sizeof *means; i++) {
         size_t mean = means[i];
-        struct cold task = {smoke() ? 10 : ((size_t)512 << 20) / mean, mean, 0};
+        struct cold task = {smoke() ? 10 : ((size_t)512 << 20) / mean, mean, 0, 0};
         double made[FIGURES], ours[FIGURES], plain[FIGURES], times[2][5];
         const int rounds = 5;
 
         unlink(disk_file);
         MUST(in_process(make_cold, &task, made));
-        /* Each is the first by turns, as the disk may have a cache of its own. The first two do not count: the file was just written. */
-        for (int k = 0; k < 2 + 2 * rounds; k++) {
-            double *figures = (task.plainly = (k / 2 + k) % 2) ? plain : ours;
-            MUST(in_process(measure_cold, &task, figures));
-            if (k >= 2)
-                times[task.plainly][k / 2 - 1] = figures[0];
+        printf("| %10zu | %8zu | %9.0f |", mean, task.blobs, made[0]);
+        for (task.cached = 0; task.cached <= 1; task.cached++) {
+            /* Each is the first by turns, as the disk may have a cache of its own. The first two do not count: the file was written. */
+            for (int k = 0; k < 2 + 2 * rounds; k++) {
+                double *figures = (task.plainly = (k / 2 + k) % 2) ? plain : ours;
+                MUST(in_process(measure_cold, &task, figures));
+                if (k >= 2)
+                    times[task.plainly][k / 2 - 1] = figures[0];
+            }
+            ours[0] = median(times[0], rounds), plain[0] = median(times[1], rounds);
+            if (!task.cached)
+                printf(" %13.1f | %9.1f | %15.1f (%5.2f) | %9.1f |", ours[0], ours[1], plain[0], ours[0] / plain[0], plain[1]);
+            else
+                printf(" %10.1f | %21.1f (%5.2f) |\n", ours[0], plain[0], ours[0] / plain[0]);
         }
-        ours[0] = median(times[0], rounds), plain[0] = median(times[1], rounds);
-        printf("| %10zu | %8zu | %9.0f | %13.1f | %9.1f | %15.1f (%5.2f) | %9.1f |\n", mean, task.blobs, made[0], ours[0], ours[1], plain[0],
-               ours[0] / plain[0], plain[1]);
     }
     unlink(disk_file);
 }

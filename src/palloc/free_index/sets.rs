@@ -71,14 +71,16 @@ impl FreeSets {
     pub fn prepare(&mut self, start: Start) -> Result<(), TryReserveError> {
         let zone = zone_of(start.offset());
         if zone >= self.zones.len() {
+            // Twice as many as before: the number of zones grows by one at a time while a medium is opened.
+            let count = (zone + 1).max(2 * self.zones.len());
             self.exact.try_reserve_exact(CLASSES - self.exact.len())?;
             self.exact.resize_with(CLASSES, BitTree::default);
             for tree in &mut self.exact {
-                tree.cover(zone + 1)?;
+                tree.cover(count)?;
             }
-            self.others.cover(zone + 1)?;
-            self.zones.try_reserve(zone + 1 - self.zones.len())?;
-            self.zones.resize_with(zone + 1, || None);
+            self.others.cover(count)?;
+            self.zones.try_reserve(count - self.zones.len())?;
+            self.zones.resize_with(count, || None);
         }
         if self.zones[zone].is_none() {
             self.zones[zone] = Some(try_box_with(|| Words::EMPTY)?);
