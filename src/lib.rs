@@ -87,7 +87,8 @@
 //! | kept | a block in the cache of a thread (caches.rs); on the medium it is free |
 //! | held | a block that was freed, and whose bytes stay because a live reader may read them |
 //! | section, epoch | what a live reader reads between palloc_read_begin and palloc_read_end; the number that tells the writer how old a section is |
-//! | careful | a medium without fast paths, as its operations do more than their stores: durable, shared or read only, or with open caches |
+//! | plain, careful | a medium is plain if its operations are their stores alone: it may be changed, is neither durable nor shared, and its caches are closed; a careful function is for all others |
+//! | used | a block that the index does not have as free: live, reserved or held |
 //! | recent block | a free block of an exact size that was freed last, is allocated first, and keeps the end marker of a live one |
 //! | exact size, class | a multiple of 16 bytes up to 512; its class is its number among these |
 //! | slot, granule, zone | 32 bytes, 512 bytes and 32 KiB of the medium, in the index |

@@ -160,8 +160,8 @@ impl Error {
         move |source| Error::System { doing, source }
     }
 
-    /// The error of a flush once more, for each transaction that needed it.
-    pub(crate) fn again(&self) -> Error {
+    /// The error of a flush, for one more of the transactions that needed it.
+    pub(crate) fn duplicate(&self) -> Error {
         match self {
             Error::System { doing, source } => {
                 let source = source.raw_os_error().map_or(source.kind().into(), io::Error::from_raw_os_error);

@@ -192,7 +192,7 @@ impl FreeIndex {
     /// Makes the live block at `start` a held one if it has an exact size and the next block starts near. Returns its data size. Returns
     /// None, unchanged, in all other cases, and if `confirm` says that the block's marker does not have that size.
     #[inline]
-    pub fn hold_near(&mut self, start: Start, confirm: impl FnOnce(u64) -> bool) -> Option<u64> {
+    pub fn hold_exact(&mut self, start: Start, confirm: impl FnOnce(u64) -> bool) -> Option<u64> {
         let block = self.slots.near_live(start)?;
         let data_len = block.data_len;
         let is_held = class_of(data_len).is_some() && confirm(data_len);

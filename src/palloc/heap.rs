@@ -415,13 +415,13 @@ impl<M: Medium> Heap<M> {
 
     /// Checks that the medium may be changed, and takes back the record of the last transaction.
     ///
-    /// Each operation calls this before its first store, or asks has_fast_paths: then there is nothing to check. (The fast paths beside
-    /// readers, in held.rs, ask `writable`: they are on media without records only.) A transaction instead
+    /// Each operation calls this before its first store, unless the medium is plain: then there is nothing to check. (The fast paths
+    /// beside readers, in held.rs, ask `writable`: they are on media without records only.) A transaction instead
     /// calls check_writable, and calls may_store before it stores to anything but its own blobs. An operation that flushes without
     /// PALLOC_SYNC too calls may_flush. The functions that these use (place, claim, publish, ...) check nothing.
     #[inline]
     fn begin_change(&mut self) -> Result<()> {
-        if self.has_fast_paths() { Ok(()) } else { self.begin_careful_change() }
+        if self.is_plain() { Ok(()) } else { self.begin_careful_change() }
     }
 
     #[inline(never)]
@@ -435,10 +435,10 @@ impl<M: Medium> Heap<M> {
         self.failed_sync.map_or(Ok(()), |code| Err(Error::SyncFailed(code)))
     }
 
-    /// Whether the medium can be changed, operations need no barriers, and no block is kept: the fast paths look for none.
+    /// Whether operations are their stores alone: the medium may be changed, is neither durable nor shared, and no block is kept.
     #[inline]
-    fn has_fast_paths(&self) -> bool {
-        self.writable && !self.medium.is_careful() && !self.keeping.is_open()
+    fn is_plain(&self) -> bool {
+        self.writable && !self.medium.is_durable_or_shared() && !self.keeping.is_open()
     }
 
     /// On a durable medium, flushes: earlier stores are on the disk before later ones. Else does nothing.
@@ -619,7 +619,7 @@ impl<M: Medium> Heap<M> {
 
     #[inline(never)]
     fn publish_durably(&mut self, at: u64, word: u64) -> Result<()> {
-        self.check_synced()?; // freeing before it may have cut the file, which flushes
+        self.check_synced()?; // a free before it may have cut the file, which flushes
         let before = self.medium.load(at);
         self.medium.store(at, word);
         self.flush().inspect_err(|_| self.medium.store(at, before))

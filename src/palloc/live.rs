@@ -243,14 +243,14 @@ impl Writer {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => continue,
                 new => new.map_err(Error::system(MAKING))?,
             };
-            let made = Writer::over(new, file, number);
+            let made = Writer::fill(new, file, number);
             let live = made.inspect_err(|_| os::remove_live(&path))?;
             return Ok(Writer { live, name: Name { path, stays: false }, epoch: FIRST, is_closed: false });
         }
         Err(Error::Locked)
     }
 
-    fn over(new: File, medium: &File, number: u64) -> Result<LiveFile> {
+    fn fill(new: File, medium: &File, number: u64) -> Result<LiveFile> {
         const FILLING: &str = "fill FILE.live for the live readers";
         if !os::lock_byte(&new, WRITER).map_err(Error::system(FILLING))? {
             return Err(Error::Locked);

@@ -109,8 +109,8 @@ pub trait Medium {
     fn give_back(&mut self, range: Range<u64>, least: u64) -> Result<()>;
     /// Whether every operation is on the disk when it returns.
     fn is_durable(&self) -> bool;
-    /// Whether operations do more than their stores: on a durable medium, and on one that others read meanwhile.
-    fn is_careful(&self) -> bool;
+    /// Whether it is durable or shared: asked by one load.
+    fn is_durable_or_shared(&self) -> bool;
     /// Whether readers in other processes may have the medium open.
     fn is_shared(&self) -> bool;
     /// The epoch of a block that is freed now for live readers.
@@ -168,8 +168,8 @@ pub struct FileMedium {
     space: Space,
     /// Whether no hole is in a blob.
     blobs_have_space: bool,
-    /// As [`Medium::is_careful`].
-    careful: bool,
+    /// As [`Medium::is_durable_or_shared`].
+    durable_or_shared: bool,
     role: Role,
     /// Sharing has ended, and a read section is open still.
     is_read: bool,
@@ -185,7 +185,7 @@ enum Role {
 impl FileMedium {
     /// Opens and locks the file. It is created if it does not exist and `flags` has DYNAMIC.
     pub fn open(path: &CStr, flags: Flags) -> Result<FileMedium> {
-        FileMedium::over(MappedFile::open(path, flags)?, flags)
+        FileMedium::of_file(MappedFile::open(path, flags)?, flags)
     }
 
     /// As `open`, for the file that the program's descriptor is open on. The descriptor stays open, with its position in the file. The medium
@@ -193,21 +193,30 @@ impl FileMedium {
     pub fn of_descriptor(fd: c_int, flags: Flags) -> Result<FileMedium> {
         let file = MappedFile::of_descriptor(fd, flags)?;
         let sync = if file.writes_through() { Flags::SYNC } else { Flags::DEFAULT };
-        FileMedium::over(file, flags | sync)
+        FileMedium::of_file(file, flags | sync)
     }
 
-    fn over(file: MappedFile, flags: Flags) -> Result<FileMedium> {
+    fn of_file(file: MappedFile, flags: Flags) -> Result<FileMedium> {
         let writable = !flags.contains(Flags::READONLY);
         let space = Space::of(&file);
         file.restore_position()?;
         let durable = flags.contains(Flags::SYNC) && writable;
-        let (careful, role) = (durable, Role::Nothing);
-        Ok(FileMedium { file, writable, durable, space, blobs_have_space: false, careful, role, is_read: false })
+        let (durable_or_shared, role) = (durable, Role::Nothing);
+        Ok(FileMedium {
+            file,
+            writable,
+            durable,
+            space,
+            blobs_have_space: false,
+            durable_or_shared,
+            role,
+            is_read: false,
+        })
     }
 
     /// Opens the file for reading while another process writes it.
     pub fn open_beside_writer(path: &CStr) -> Result<FileMedium> {
-        let mut medium = FileMedium::over(MappedFile::open_beside_writer(path)?, Flags::READONLY)?;
+        let mut medium = FileMedium::of_file(MappedFile::open_beside_writer(path)?, Flags::READONLY)?;
         medium.role = Role::Reader(Seat::new(medium.file.file(), path)?);
         medium.blobs_have_space = true; // the writer takes care of that
         medium.follow()?;
@@ -218,7 +227,7 @@ impl FileMedium {
     #[inline(never)]
     pub fn prepare_sharing(&mut self, path: &CStr) -> Result<()> {
         self.role = Role::Writer(Writer::new(self.file.file(), path)?);
-        self.careful = true;
+        self.durable_or_shared = true;
         Ok(())
     }
 
@@ -276,7 +285,7 @@ impl FileMedium {
     /// From now on every operation is on the disk when it returns.
     pub fn make_durable(&mut self) {
         self.durable = self.writable;
-        self.careful |= self.durable;
+        self.durable_or_shared |= self.durable;
     }
 
     /// Brings the file to the disk while others work on it; None if the system can't.
@@ -482,8 +491,8 @@ impl Medium for FileMedium {
         moved
     }
 
-    fn is_careful(&self) -> bool {
-        self.careful
+    fn is_durable_or_shared(&self) -> bool {
+        self.durable_or_shared
     }
 
     fn is_shared(&self) -> bool {

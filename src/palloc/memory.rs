@@ -193,7 +193,7 @@ impl Medium for MemMedium {
         Ok(())
     }
 
-    fn is_careful(&self) -> bool {
+    fn is_durable_or_shared(&self) -> bool {
         self.is_durable() || self.is_shared()
     }
 

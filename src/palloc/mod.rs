@@ -241,7 +241,7 @@ impl Palloc {
         if flags.contains(Flags::SHARED) {
             medium.prepare_sharing(path)?;
         }
-        let mut opened = Palloc::over(medium, flags, false)?;
+        let mut opened = Palloc::of_medium(medium, flags, false)?;
         opened.descriptor = Some(descriptor);
         Ok(opened)
     }
@@ -271,7 +271,7 @@ impl Palloc {
         flags.check_exact()?;
         let (mut medium, descriptor) = open_with_descriptor(path, flags)?;
         if recover::is_initialized(&medium, flags)? {
-            return Palloc::over(medium, flags, true).map(|opened| (descriptor, Some(opened)));
+            return Palloc::of_medium(medium, flags, true).map(|opened| (descriptor, Some(opened)));
         }
         medium.flush().map(|()| (descriptor, None)) // the entry of a new file in its directory, too
     }
@@ -283,10 +283,10 @@ impl Palloc {
         if recover::wants_sync(recover::stored_flags(&medium), flags) {
             medium.make_durable(); // before it is repaired
         }
-        Palloc::over(medium, flags, true)
+        Palloc::of_medium(medium, flags, true)
     }
 
-    fn over(medium: FileMedium, flags: Flags, exact: bool) -> Result<Palloc> {
+    fn of_medium(medium: FileMedium, flags: Flags, exact: bool) -> Result<Palloc> {
         let (heap, stored) = recover::open(medium, flags)?;
         let mut heap = BoxedHeap::new(heap)?;
         heap.exact = exact;

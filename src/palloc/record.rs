@@ -4,7 +4,7 @@
 //! A log is a live block that nobody owns. Its end marker has no meaning of its own, so it holds a tag, which no size can be:
 //!
 //! ```text
-//!   RESERVED   "RS" (2) | offset of this end marker (6)                   opening frees the block
+//!   IDLE   "RS" (2) | offset of this end marker (6)                   opening frees the block
 //!   COMMITTED  "TX" (2) | CRC-32 of the record (4) | its sequence (2)     opening makes the changes of the record, then frees the block
 //!
 //!   log        marker | record ...                                        | tag
@@ -16,7 +16,7 @@
 //!
 //! The second word of a unit has all its bits inverted. So none of these words can be a marker: the rest of a record in free space
 //! does not lead anywhere. The CRC covers the offset of the log, the sequence and the units. A tag whose record is another one counts as
-//! RESERVED.
+//! IDLE.
 
 use super::format::{Extent, Intent, Start, WORD};
 use super::medium::Medium;
@@ -28,7 +28,7 @@ pub const MAX_OFFSET: u64 = 1 << 48;
 const _: () = assert!(MAX_OFFSET == Intent::MAX_OFFSET, "tags and intents have the same bits");
 const OFFSET_MASK: u64 = MAX_OFFSET - 1;
 
-const RESERVED: u64 = 0x5253 << 48; // "RS"
+const IDLE: u64 = 0x5253 << 48; // "RS"
 const COMMITTED: u64 = 0x5458 << 48; // "TX"
 const MAGIC: u32 = u32::from_be_bytes(*b"PTX\x01");
 const SEQUENCE: u64 = 0x5351 << 48; // "SQ"
@@ -42,14 +42,13 @@ pub const UNIT: u64 = 2 * WORD;
 pub const MAX_STORE: usize = u16::MAX as usize / UNIT as usize * UNIT as usize;
 
 // Neither tag is a size that a file can have, nor the marker of a free block, nor an intent.
-const _: () = assert!(RESERVED >> 63 == 0 && COMMITTED >> 63 == 0 && RESERVED >= MAX_OFFSET && COMMITTED >= MAX_OFFSET);
-const _: () =
-    assert!(Intent::from_word(RESERVED).is_none() && Intent::from_word(COMMITTED).is_none() && RESERVED != COMMITTED);
+const _: () = assert!(IDLE >> 63 == 0 && COMMITTED >> 63 == 0 && IDLE >= MAX_OFFSET && COMMITTED >= MAX_OFFSET);
+const _: () = assert!(Intent::from_word(IDLE).is_none() && Intent::from_word(COMMITTED).is_none() && IDLE != COMMITTED);
 const _: () = assert!(HEAD == 24 && UNIT == 16 && MAX_STORE <= u16::MAX as usize);
 
-/// Returns RESERVED: the tag of the log with the end marker at `place` while no record in it counts.
+/// Returns IDLE: the tag of the log with the end marker at `place` while no record in it counts.
 pub const fn idle_tag(place: u64) -> u64 {
-    RESERVED | place
+    IDLE | place
 }
 
 /// Returns whether this live block is a log, which nobody owns: whether its end marker is a tag. COMMITTED counts only if a record, whole or

@@ -191,7 +191,7 @@ impl Palloc {
         let mut result = Ok(());
         while commit.needs_flush() {
             (heap, result) = self.flush_all(heap);
-            heap.after_flush(&mut commit, result.is_ok());
+            heap.advance_commit(&mut commit, result.is_ok());
         }
         heap.end_group(commit, result);
         heap.end_turn();

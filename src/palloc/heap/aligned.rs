@@ -9,7 +9,7 @@
 //! Everything but the new start marker of the free block is inside of that, so nothing leads there before it is published: one store to one
 //! start marker, as ever.
 
-use super::alloc::{Place, Rest, split};
+use super::alloc::{Data, Place, split};
 use super::{Heap, data_len_at};
 use crate::palloc::Result;
 use crate::palloc::error::Error;
@@ -35,7 +35,7 @@ impl<M: Medium> Heap<M> {
             heap.with_tail_restored(|heap| {
                 let Place { block, free } = heap.place_aligned(alignment, requested)?;
                 match block.start == free.start {
-                    true => heap.claim(block, free, Marker::live(block.data_len).0)?,
+                    true => heap.claim(block, free, Marker::live(block.data_len).0, Data::Any)?,
                     false => heap.claim_inside(block, free)?,
                 }
                 Ok(block.blob())
@@ -88,21 +88,20 @@ impl<M: Medium> Heap<M> {
         let front = Extent::between(free.start, block.start.offset());
         self.index.prepare(block.start)?;
         self.ensure_words([Some(front.end_marker())])?;
-        let Rest { rest, .. } = self.begin_division(block, free)?;
+        let division = self.begin_division(block, free)?;
         self.medium.store_start(block.start, Marker::live(block.data_len));
         self.medium.store(block.end_marker(), Marker::live(block.data_len).0);
         // Salvage after a kill goes by it: the end marker of the rest still leads back to the start of `free`.
         self.medium.store(front.end_marker(), Marker::free(front.data_len).0);
         let prepared = self.barrier();
         if let Err(error) = prepared.and_then(|()| self.publish(front.start, Marker::free(front.data_len))) {
-            self.medium.store(free.end_marker(), Marker::free(free.data_len).0);
-            let rest_start = rest.map(|rest| rest.start.offset());
-            self.erase([rest_start, Some(block.start.offset()), Some(front.end_marker())]);
+            self.undo_division(division);
+            self.erase([Some(block.start.offset()), Some(front.end_marker())]);
             return Err(error);
         }
 
-        self.end_division(free, block.next(), rest);
-        self.enter(front);
+        self.end_division(block, division);
+        self.add_to_index(front);
         self.index.put_live(block.start);
         self.note_live_for_readers(block.start);
         Ok(())

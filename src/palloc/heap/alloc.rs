@@ -7,7 +7,6 @@ use crate::palloc::error::Error;
 use crate::palloc::format::{Extent, HEADER, MAX_DATA, MIN_DATA, Marker, OVERHEAD, SPLIT_ABOVE, STEP, Start, round_up};
 use crate::palloc::free_index::{MAX_EXACT, State};
 use crate::palloc::medium::{Bytes, Medium};
-use crate::palloc::record;
 
 const FREE_OVERWRITTEN: &str = "the start marker of a free block was overwritten";
 
@@ -19,12 +18,22 @@ pub(super) struct Place {
     pub(super) free: Extent,
 }
 
-/// The second part of a free block that is divided. See [`Heap::begin_division`].
-pub(super) struct Rest {
-    /// The rest, if any.
-    pub(super) rest: Option<Extent>,
-    /// It is slack that is zeros. The next open cuts off zeros behind the last block, so it does not miss the start marker.
-    is_zeros: bool,
+/// The data of a block that is claimed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Data {
+    /// Nothing was stored to it: it may be anything.
+    Any,
+    /// It must be on the disk before the blob is.
+    Stored,
+}
+
+/// A free block, or the slack, that is being divided. See [`Heap::begin_division`].
+pub(super) struct Division {
+    free: Extent,
+    /// The free block behind the part that is used, if any.
+    rest: Option<Extent>,
+    /// The rest is slack of zeros. The next open cuts off zeros behind the last block, so it does not miss the start marker.
+    rest_is_zeros: bool,
 }
 
 impl<M: Medium> Heap<M> {
@@ -41,7 +50,7 @@ impl<M: Medium> Heap<M> {
     /// The fast paths. Returns None, unchanged, if there is none now; the caller then uses `alloc_any`.
     #[inline(always)]
     pub fn alloc_quickly(&mut self, requested: u64) -> Option<u64> {
-        self.alloc_recent(requested).or_else(|| self.take_ready(requested))
+        self.alloc_recent(requested).or_else(|| self.alloc_ready(requested))
     }
 
     /// Fast path: reuses the block of this size, or of at most SPLIT_ABOVE bytes more, that was freed last, with one store. Its end marker
@@ -49,7 +58,7 @@ impl<M: Medium> Heap<M> {
     /// if its marker was overwritten, or if the disk has no space.
     #[inline(always)]
     fn alloc_recent(&mut self, requested: u64) -> Option<u64> {
-        if requested > MAX_EXACT || !self.has_fast_paths() {
+        if requested > MAX_EXACT || !self.is_plain() {
             return None;
         }
         let data_len = round_up(requested)?;
@@ -72,19 +81,19 @@ impl<M: Medium> Heap<M> {
     /// As `alloc`, by the slow path.
     #[inline(never)]
     pub fn alloc_any(&mut self, requested: u64) -> Result<u64> {
-        if !self.has_fast_paths() {
+        if !self.is_plain() {
             self.begin_careful_alloc(requested)?;
         }
         self.using_reserves(&|heap: &mut Self| {
             heap.with_tail_restored(|heap| {
                 let Place { block, free } = heap.place(requested)?;
-                heap.claim(block, free, Marker::live(block.data_len).0)?;
+                heap.claim(block, free, Marker::live(block.data_len).0, Data::Any)?;
                 Ok(block.blob())
             })
         })
     }
 
-    /// Begins an allocation on a medium that has no fast paths.
+    /// Begins an allocation on a medium that is not plain.
     #[inline(never)]
     fn begin_careful_alloc(&mut self, requested: u64) -> Result<()> {
         self.begin_careful_change()?;
@@ -149,50 +158,55 @@ impl<M: Medium> Heap<M> {
     /// Fails iff there is no memory, no space on the disk, or a barrier fails. The medium is then as it was. Preconditions: `free`
     /// is a free block of the index, or the slack, or begins where the old end of the block that grows is; the start marker of a block
     /// that grows has space on the disk.
-    pub(super) fn claim(&mut self, block: Extent, free: Extent, end_word: u64) -> Result<()> {
-        let Rest { rest, is_zeros } = self.begin_division(block, free)?;
+    pub(super) fn claim(&mut self, block: Extent, free: Extent, end_word: u64, data: Data) -> Result<()> {
+        let division = self.begin_division(block, free)?;
         self.medium.store(block.end_marker(), end_word);
-        // A whole block needs no barrier before it is published, unless its data or the intent of a move must be on the disk first.
-        let needs_barrier = (rest.is_some() && !is_zeros) || end_word != Marker::live(block.data_len).0;
+        let needs_barrier = (division.rest.is_some() && !division.rest_is_zeros) || data == Data::Stored;
         let prepared = if needs_barrier { self.barrier() } else { Ok(()) };
-        let marker = Marker::live(block.data_len);
-        // A log of transactions, which is claimed with a tag as `end_word`, counts from its first commit on. A barrier comes before that.
-        let needs_publishing = end_word != record::idle_tag(block.end_marker());
-        let published = prepared.and_then(|()| {
-            if needs_publishing {
-                return self.publish(block.start, marker);
-            }
-            self.medium.store_start(block.start, marker);
-            Ok(())
-        });
-        if let Err(error) = published {
-            // As it was, but that a recent block loses the end marker of a live one: nothing is allocated here any more.
-            debug_assert!(!self.writable, "nothing is allocated after a failed sync");
-            if free.start != self.blocks_end {
-                self.medium.store(free.end_marker(), Marker::free(free.data_len).0); // slack has no end marker
-            }
-            self.erase([rest.map(|rest| rest.start.offset())]);
+        if let Err(error) = prepared.and_then(|()| self.publish(block.start, Marker::live(block.data_len))) {
+            self.undo_division(division);
             return Err(error);
         }
         self.erase([(block.start != free.start).then_some(free.start.offset())]);
-
-        self.end_division(free, block.next(), rest);
+        self.end_division(block, division);
         self.index.put_live(block.start);
-        if needs_publishing {
-            self.note_live_for_readers(block.start);
+        self.note_live_for_readers(block.start);
+        Ok(())
+    }
+
+    /// Divides `free`, which may be the slack, or uses all of it, and publishes nothing: no barrier is behind the store of the start marker
+    /// of `block`. So the caller sees to it that one comes before anything in `block` counts. It enters `block` into the index. `end_word` is
+    /// stored in the place of its end marker. Fails as `claim`.
+    ///
+    /// ```text
+    ///   before   free                 end
+    ///   after    block | rest: free   end
+    /// ```
+    pub(super) fn divide(&mut self, block: Extent, free: Extent, marker: Marker, end_word: u64) -> Result<()> {
+        let division = self.begin_division(block, free)?;
+        self.medium.store(block.end_marker(), end_word);
+        // Zeros need it too: nothing flushes between two divisions, and the words of the next are behind the start marker of the rest. A live
+        // block needs it for its end word.
+        let needs_barrier = division.rest.is_some() || !marker.is_free();
+        let prepared = if needs_barrier { self.barrier() } else { Ok(()) };
+        if let Err(error) = prepared {
+            self.undo_division(division);
+            return Err(error);
         }
+        self.medium.store_start(block.start, marker);
+        self.end_division(block, division);
         Ok(())
     }
 
     /// Begins to divide `free`, a free block or the slack, at the end of `block`, or to use all of it: writes the start marker of the rest,
-    /// where the chain does not lead yet. The caller publishes `block`, and calls `end_division`. Fails iff there is no memory or no space
-    /// on the disk; then nothing changed.
+    /// where the chain does not lead yet. The caller publishes `block`, and calls `end_division`; or it calls `undo_division`. Fails iff
+    /// there is no memory or no space on the disk; then nothing changed.
     #[inline(always)]
-    pub(super) fn begin_division(&mut self, block: Extent, free: Extent) -> Result<Rest> {
+    pub(super) fn begin_division(&mut self, block: Extent, free: Extent) -> Result<Division> {
         let end = block.end();
         let is_slack = free.start == self.blocks_end;
         let rest = (end != free.end()).then(|| Extent::between(block.next(), free.end()));
-        let is_zeros = is_slack && end >= self.zeros_from;
+        let rest_is_zeros = is_slack && end >= self.zeros_from;
         if is_slack {
             self.zeros_from = self.zeros_from.max(end); // on failure too: there may be more zeros than it says
         } else if rest.is_some() {
@@ -202,20 +216,32 @@ impl<M: Medium> Heap<M> {
         if let Some(rest) = rest {
             self.medium.store_start(rest.start, Marker::free(rest.data_len));
         }
-        Ok(Rest { rest, is_zeros })
+        Ok(Division { free, rest, rest_is_zeros })
     }
 
-    /// `free` was divided at `next`: the index has the rest in its place. The rest of the slack is the slack.
+    /// `block` was published: the index has the rest in place of the free block. The rest of the slack is the slack.
     #[inline(always)]
-    pub(super) fn end_division(&mut self, free: Extent, next: Start, rest: Option<Extent>) {
+    pub(super) fn end_division(&mut self, block: Extent, division: Division) {
+        let Division { free, rest, .. } = division;
         if free.start == self.blocks_end {
-            self.blocks_end = next;
+            self.blocks_end = block.next();
         } else {
             self.take_from_index(free);
             if let Some(rest) = rest {
-                self.enter(rest);
+                self.add_to_index(rest);
             }
         }
+    }
+
+    /// A barrier failed: `free` is as it was, but that a recent block loses the end marker of a live one. Nothing is allocated here any more.
+    #[cold]
+    pub(super) fn undo_division(&mut self, division: Division) {
+        debug_assert!(!self.writable, "nothing is allocated after a failed sync");
+        let Division { free, rest, .. } = division;
+        if free.start != self.blocks_end {
+            self.medium.store(free.end_marker(), Marker::free(free.data_len).0); // slack has no end marker
+        }
+        self.erase([rest.map(|rest| rest.start.offset())]);
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   begin_group   checks each transaction, prepares, writes the record       |B|
-//!   after_flush   the store that commits them all                            |B|
+//!   advance_commit   the store that commits them all                            |B|
 //!   end_group     makes the changes in the record; or takes it back, if a barrier failed
 //! ```
 //!
@@ -233,7 +233,7 @@ impl<M: Medium> Heap<M> {
             if result.is_ok() {
                 self.tx_end(&mut member.changes);
             }
-            member.progress = Progress::Over(result.as_ref().copied().map_err(Error::again));
+            member.progress = Progress::Over(result.as_ref().copied().map_err(Error::duplicate));
         }
         self.after_commit();
         self.turns.queue = queue;

@@ -14,7 +14,7 @@
 //! Most blocks have exact sizes. Without PALLOC_SYNC they are not joined then, but stay held, *ready* to be allocated:
 //!
 //! ```text
-//!   live  -- hold_near: one store -->  held  -- no reader can reach it -->  held, ready  -- take_ready: one store -->  live
+//!   live  -- hold_exact: one store -->  held  -- no reader can reach it -->  held, ready  -- alloc_ready: one store -->  live
 //! ```
 //!
 //! For all others a ready block is a held one. So before the medium grows, and before whatever is to find all free space, they become free.
@@ -99,9 +99,9 @@ impl<M: Medium> Heap<M> {
         if self.block(block.start, State::Held).ok() != Some(block) {
             return Ok(());
         }
-        match self.free_joined(block, &[]) {
+        match self.free_used(block, &[]) {
             Err(error) if self.failed_sync.is_some() => return Err(error),
-            Err(_) => self.enter_unjoined(block, &[]), // the start marker is free on the disk already
+            Err(_) => self.free_used_unjoined(block, &[]), // the start marker is free on the disk already
             Ok(()) => {}
         }
         Ok(())
@@ -116,7 +116,7 @@ impl<M: Medium> Heap<M> {
     /// Fast path of freeing beside readers: holds a blob of an exact size. Returns false, unchanged, if the medium has none or is durable, if
     /// there is no such blob, if it is the first one or may be the last, or if its marker was overwritten.
     #[inline(always)]
-    pub(super) fn hold_near(&mut self, blob: u64) -> bool {
+    pub(super) fn hold_exact(&mut self, blob: u64) -> bool {
         self.held.has_ready && self.hold_beside_readers(blob)
     }
 
@@ -132,23 +132,25 @@ impl<M: Medium> Heap<M> {
             return false;
         }
         let marker = self.marker(start);
-        let Some(data_len) = self.index.hold_near(start, |data_len| marker == Marker::live(data_len)) else {
+        let Some(data_len) = self.index.hold_exact(start, |data_len| marker == Marker::live(data_len)) else {
             return false;
         };
+        let block = Extent { start, data_len };
         self.medium.store_start(start, Marker::free(data_len));
-        self.put_on_list(Extent { start, data_len });
+        debug_assert_eq!(self.block(start, State::Held).ok(), Some(block), "the slow path holds this block too");
+        self.put_on_list(block);
         true
     }
 
     /// Fast path of allocating beside readers: allocates a ready block, if there is none of a better size in the index. Returns None,
     /// unchanged, otherwise.
     #[inline(always)]
-    pub(super) fn take_ready(&mut self, requested: u64) -> Option<u64> {
-        if self.held.has_ready { self.take_beside_readers(requested) } else { None }
+    pub(super) fn alloc_ready(&mut self, requested: u64) -> Option<u64> {
+        if self.held.has_ready { self.alloc_beside_readers(requested) } else { None }
     }
 
     #[inline(never)]
-    fn take_beside_readers(&mut self, requested: u64) -> Option<u64> {
+    fn alloc_beside_readers(&mut self, requested: u64) -> Option<u64> {
         if !self.writable || requested > MAX_EXACT {
             return None;
         }
@@ -166,6 +168,16 @@ impl<M: Medium> Heap<M> {
             self.held.ready.pop(block);
             // As `free_held`.
             if self.marker(block.start) == Marker::free(block.data_len) {
+                debug_assert_eq!(
+                    self.block(block.start, State::Held).ok(),
+                    Some(block),
+                    "the slow path frees this block"
+                );
+                let is_smaller = |found: Extent| class_of(found.data_len).is_some() && found.data_len < block.data_len;
+                debug_assert!(
+                    !matches!(self.find_free(data_len, requested), Ok(Some(found)) if is_smaller(found)),
+                    "the slow path finds no block of a smaller exact size"
+                );
                 self.medium.store_start(block.start, Marker::live(block.data_len));
                 self.index.put_live(block.start);
                 self.note_live_for_readers(block.start);

@@ -4,7 +4,6 @@
 use std::ptr::NonNull;
 
 use super::Heap;
-use super::alloc::Rest;
 use crate::palloc::Result;
 use crate::palloc::caches::{Caches, depth_of};
 use crate::palloc::error::Error;
@@ -57,7 +56,7 @@ impl Drop for Keeping {
 }
 
 impl<M: Medium> Heap<M> {
-    /// Opens the caches, because threads wait for each other. Does nothing if the medium is in exact mode, if it has no fast paths, if they were not
+    /// Opens the caches, because threads wait for each other. Does nothing if the medium is in exact mode or not plain, if they were not
     /// worth it the last times, or if there is no memory. Returns the caches if they are open.
     ///
     /// Precondition: threads without the lock may store to all markers of live blocks.
@@ -65,7 +64,7 @@ impl<M: Medium> Heap<M> {
         if self.keeping.is_open {
             return self.keeping.caches;
         }
-        if self.exact || !self.has_fast_paths() {
+        if self.exact || !self.is_plain() {
             return None;
         }
         if self.keeping.patience > 0 {
@@ -93,7 +92,7 @@ impl<M: Medium> Heap<M> {
         let Some(caches) = self.keeping.caches() else { return false };
         let calls = caches.begin_close();
         while let Some(block) = caches.take_any() {
-            self.release_kept(block);
+            self.free_kept(block);
         }
         caches.end_close();
         self.keeping.is_open = false;
@@ -108,12 +107,12 @@ impl<M: Medium> Heap<M> {
 
     /// A block that was kept becomes a free one of the index. If its marker was overwritten, it stays as it is: a live block with a marker
     /// that was overwritten.
-    fn release_kept(&mut self, block: Extent) {
+    fn free_kept(&mut self, block: Extent) {
         if self.marker(block.start) != Marker::free(block.data_len) {
             return;
         }
         if self.writable {
-            self.free_joined_if_possible(block, &[]);
+            self.free_used_joined_or_not(block, &[]);
         } else {
             // After a failed sync nothing is stored: not even its end marker, which nobody reads any more.
             self.index.remove_used(block.start);
@@ -138,7 +137,7 @@ impl<M: Medium> Heap<M> {
         for _ in 0..caches.wanted(class, depth_of(self.size())) {
             let Some(start) = self.make_kept(data_len_of_class(class)) else { break };
             if !caches.put(class, start) {
-                self.release_kept(Extent { start, data_len: data_len_of_class(class) }); // another thread shares the cache
+                self.free_kept(Extent { start, data_len: data_len_of_class(class) }); // another thread shares the cache
                 break;
             }
         }
@@ -147,8 +146,8 @@ impl<M: Medium> Heap<M> {
     /// Frees a live block beside open caches. Closes them if their time is over, or if the file is to be cut.
     #[cold]
     #[inline(never)]
-    pub(super) fn release_beside_caches(&mut self, block: Extent) -> Result<()> {
-        let Some(caches) = self.keeping.caches() else { return self.release(block) };
+    pub(super) fn free_beside_caches(&mut self, block: Extent) -> Result<()> {
+        let Some(caches) = self.keeping.caches() else { return self.free_block(block) };
         // Another thread may be freeing it, against the rules.
         let (live, free) = (Marker::live(block.data_len), Marker::free(block.data_len));
         if is_broken(Rule::OneFrees) {
@@ -156,10 +155,10 @@ impl<M: Medium> Heap<M> {
         } else if !self.medium.replace(block.start.offset(), live.0, free.0) {
             return Err(Error::NoBlob(block.blob()));
         }
-        self.release(block).inspect_err(|_| self.medium.store_start(block.start, live))?;
+        self.free_block(block).inspect_err(|_| self.medium.store_start(block.start, live))?;
         let batch = class_of(block.data_len).and_then(|class| caches.take_batch(class, depth_of(self.size())));
         for &start in batch.iter().flat_map(|batch| batch.starts()) {
-            self.release_kept(Extent { start, data_len: block.data_len });
+            self.free_kept(Extent { start, data_len: block.data_len });
         }
         if caches.is_worn() || self.is_slack_too_long() {
             self.close_caches();
@@ -187,12 +186,7 @@ impl<M: Medium> Heap<M> {
         if is_broken(Rule::RestFirst) {
             self.medium.store_start(block.start, Marker::free(data_len));
         }
-        let Rest { rest, .. } = self.begin_division(block, free).ok()?;
-        self.medium.store(block.end_marker(), Marker::live(data_len).0);
-        if block != free {
-            self.medium.store_start(block.start, Marker::free(data_len));
-        }
-        self.end_division(free, block.next(), rest);
+        self.divide(block, free, Marker::free(data_len), Marker::live(data_len).0).ok()?;
         self.index.put_live(block.start);
         Some(block.start)
     }

@@ -2,7 +2,7 @@
 //! Resizing: shrinks in place, grows in place into free space behind the blob, or moves the blob.
 
 use super::Heap;
-use super::alloc::{Place, data_len_in_step, split};
+use super::alloc::{Data, Place, data_len_in_step, split};
 use crate::palloc::Result;
 use crate::palloc::error::Error;
 use crate::palloc::format::{Extent, FREE_HEAD, Intent, MIN_BLOCK, Marker, STEP, round_up};
@@ -66,7 +66,7 @@ impl<M: Medium> Heap<M> {
             return Err(error);
         }
         self.erase([Some(old_end_marker), behind_start, slack]);
-        self.note_free(rest, behind.into_iter());
+        self.add_free_space(rest, behind.into_iter());
         Ok(())
     }
 
@@ -100,7 +100,7 @@ impl<M: Medium> Heap<M> {
         }
         let grown = Extent { start: block.start, data_len: new_len };
         self.ensure_words([Some(block.start.offset())])?;
-        self.claim(grown, Extent::between(free_start, free_end), Marker::live(new_len).0)?;
+        self.claim(grown, Extent::between(free_start, free_end), Marker::live(new_len).0, Data::Any)?;
         Ok(true)
     }
 
@@ -115,9 +115,9 @@ impl<M: Medium> Heap<M> {
         self.medium.ensure_space(old.data(), Bytes::Preserve)?;
         self.medium.ensure_space(new.data(), Bytes::Scratch)?;
         self.medium.copy(old.blob(), new.blob(), old.data_len);
-        self.claim(new, free, Intent::Leave(old.start).word())?;
-        self.release(old).inspect_err(|_| {
-            let _ = self.release_without_barrier(new);
+        self.claim(new, free, Intent::Leave(old.start).word(), Data::Stored)?;
+        self.free_block(old).inspect_err(|_| {
+            let _ = self.free_without_barrier(new);
             // If no sync failed, the new block may be on the disk with its intent.
             let _ = self.barrier();
         })?;

@@ -128,7 +128,7 @@ impl<M: Medium> Heap<M> {
             self.blocks_end = end;
             self.store_slack();
             self.medium.store_start(tail.start, Marker::free(tail.data_len));
-            self.enter(tail);
+            self.add_to_index(tail);
         }
         if self.exact {
             let _ = self.cut_slack(); // if that fails, a later operation does it
@@ -156,7 +156,7 @@ impl<M: Medium> Heap<M> {
             return;
         }
         if self.keeping.is_open() || !self.is_slack_too_long() {
-            return; // when the caches are closed, this is called again; `release_beside_caches` sees to it
+            return; // when the caches are closed, this is called again; `free_beside_caches` sees to it
         }
         let end = self.size();
         let mut ahead = self.growth_ahead(end);

@@ -17,9 +17,9 @@
 //! ```text
 //!   a  all markers of the new blobs, except the start marker of the first one in each region: the chain does not lead there
 //!   b  the record, in the log that is not outstanding      |B|   also for the changes of the last transaction
-//!   c  the outstanding log: RESERVED; this log: COMMITTED  |B|   this is the commit
+//!   c  the outstanding log: IDLE; this log: COMMITTED  |B|   this is the commit
 //!   d  the changes in the record: start marker of each region, stores, frees into the quarantine
-//!   e  without PALLOC_SYNC this log is RESERVED again; with it, it is outstanding
+//!   e  without PALLOC_SYNC this log is IDLE again; with it, it is outstanding
 //! ```
 //!
 //! New blobs of one region and nothing else need no record, unless one is outstanding: `a |B|`, the region's start marker, `|B|`.
@@ -40,7 +40,7 @@ use crate::palloc::error::Error;
 use crate::palloc::format::{Extent, MIN_BLOCK, Marker, OVERHEAD, SPLIT_ABOVE, STEP, Start, round_up};
 use crate::palloc::free_index::State;
 use crate::palloc::medium::{Bytes, Medium};
-use crate::palloc::record::{self, UNIT, is_inside};
+use crate::palloc::record::{self, UNIT};
 
 /// So many transactions can be open on a medium.
 pub const MAX_OPEN: usize = 64;
@@ -101,8 +101,8 @@ pub struct Transactions {
     pub(super) unjoined: bool,
     /// The last block of a dynamic medium is free and not slack.
     tail_freed: bool,
-    /// How many blocks are reserved: logs, `idle`, `spent`, and the regions of open transactions. Those in quarantine are not counted.
-    reserved: usize,
+    /// How many blocks transactions have: logs, `idle`, `spent`, and the regions of those that are open. Not those in quarantine.
+    owned: usize,
     /// How many blobs open transactions free, or have room to free.
     frees: usize,
     /// So many blocks fit in each list, and twice as many in `dead`.
@@ -134,7 +134,7 @@ impl<M: Medium> Heap<M> {
         let logs = if self.medium.is_durable() { 2 } else { 1 };
         for i in 0..logs {
             if self.tx.logs[i].is_none() {
-                self.tx.logs[i] = Some(self.using_reserves(&|heap: &mut Self| heap.claim_log(LOG))?);
+                self.tx.logs[i] = Some(self.using_reserves(&|heap: &mut Self| heap.make_log(LOG))?);
             }
         }
         self.reserve_queue()?;
@@ -170,7 +170,7 @@ impl<M: Medium> Heap<M> {
             if let Some(ptr) = changes.alloc(requested) {
                 return Ok(ptr);
             }
-            self.tx_reserve(changes, requested)?;
+            self.add_region(changes, requested)?;
         }
     }
 
@@ -197,14 +197,9 @@ impl<M: Medium> Heap<M> {
     pub fn tx_store(&mut self, changes: &mut Changes, at: u64, bytes: &[u8]) -> Result<()> {
         self.check_writable()?;
         let len = bytes.len() as u64;
-        let found = match changes.last_stored(at, len).filter(|&last| self.is_unchanged(last)) {
-            Some(last) => Some(last),
-            None => {
-                let start = self.index.start_at_or_before(at).filter(|&start| self.index.is_live(start));
-                start.map(|start| self.block(start, State::Live)).transpose()?
-            }
-        };
-        let block = found.filter(|&block| is_inside(block, at, len)).ok_or(Error::NotInBlob { at, len })?;
+        let last = changes.last_stored(at, len).filter(|&last| self.is_unchanged(last));
+        let block = last.map_or_else(|| self.blob_around(at, len), |last| Ok(Some(last)))?;
+        let block = block.ok_or(Error::NotInBlob { at, len })?;
         changes.check_store(block, at, len)?;
         self.reserve_units(changes, units_of_store(bytes))?;
         self.medium.ensure_space(at..at + len, Bytes::Preserve)?;
@@ -225,7 +220,7 @@ impl<M: Medium> Heap<M> {
                 self.index.put_reserved(region.next);
                 self.make_idle(Extent::between(region.next, region.end));
             } else {
-                self.tx.reserved -= 1;
+                self.tx.owned -= 1;
             }
         }
         if let Some(log) = changes.log.filter(|&log| self.tx.outstanding != Some(log)) {
@@ -269,7 +264,7 @@ impl<M: Medium> Heap<M> {
         self.tx.frees = 0;
         self.tx.idle.clear();
         self.tx.spent.clear();
-        self.tx.reserved = self.tx.logs.iter().flatten().count();
+        self.tx.owned = self.tx.logs.iter().flatten().count();
         let mut from = 0;
         while let Ok(Some(block)) = self.block_from(from) {
             let start = Start::of_blob(block.ptr);
@@ -279,7 +274,7 @@ impl<M: Medium> Heap<M> {
                     return; // the next open frees it
                 }
                 self.tx.spent.push(Extent { start, data_len: block.size });
-                self.tx.reserved += 1;
+                self.tx.owned += 1;
             }
             from = block.end();
         }
@@ -303,11 +298,7 @@ impl<M: Medium> Heap<M> {
         }
         let own_log = tx.outstanding.filter(|&log| !tx.logs.contains(&Some(log)));
         let known = [&tx.logs[..], &[own_log]].concat().iter().flatten().count() + tx.idle.len() + tx.spent.len();
-        assert!(
-            known == tx.reserved || (known < tx.reserved && tx.open > 0),
-            "{known} blocks of {} reserved ones",
-            tx.reserved
-        );
+        assert!(known == tx.owned || (known < tx.owned && tx.open > 0), "{known} blocks of {} owned ones", tx.owned);
         assert!(tx.outstanding.is_some() || tx.quarantine.is_empty(), "a quarantine ends with its record");
     }
 

@@ -2,7 +2,7 @@
 //! Blobs of zeros, and the root, which is one.
 
 use super::Heap;
-use super::alloc::Place;
+use super::alloc::{Data, Place};
 use crate::palloc::Result;
 use crate::palloc::error::Error;
 use crate::palloc::format::{Extent, Marker, Start};
@@ -15,23 +15,21 @@ impl<M: Medium> Heap<M> {
         self.using_reserves(&|heap: &mut Self| {
             heap.with_tail_restored(|heap| {
                 let Place { block, free } = heap.place(requested)?;
-                heap.clear_data(block, free)?;
-                heap.claim(block, free, Marker::live(block.data_len).0)?;
+                let data = heap.clear_data(block, free)?;
+                heap.claim(block, free, Marker::live(block.data_len).0, data)?;
                 Ok(block.blob())
             })
         })
     }
 
     /// Clears the data of `block`, which is to become a live one in `free`: up to its end marker, or to where there are zeros already.
-    fn clear_data(&mut self, block: Extent, free: Extent) -> Result<()> {
+    fn clear_data(&mut self, block: Extent, free: Extent) -> Result<Data> {
         let is_slack = free.start == self.blocks_end;
         let stop = if is_slack { self.zeros_from.min(block.end_marker()) } else { block.end_marker() };
-        let Some(len) = stop.checked_sub(block.blob()).filter(|&len| len > 0) else { return Ok(()) };
+        let Some(len) = stop.checked_sub(block.blob()).filter(|&len| len > 0) else { return Ok(Data::Any) };
         self.medium.ensure_space(block.blob()..stop, Bytes::Scratch)?;
         self.medium.clear(block.blob(), len);
-        // `claim` has no barrier where all of the free block is used, or where only zeros of the slack are left over.
-        let claim_has_barrier = block != free && !(is_slack && block.end() >= self.zeros_from);
-        if claim_has_barrier { Ok(()) } else { self.barrier() }
+        Ok(Data::Stored)
     }
 
     /// The first blob. If there is no blob, allocates one of zeros, at the lowest place. Fails iff the blob has fewer than `size` bytes,

@@ -120,7 +120,7 @@ impl MappedFile {
             result => (result, None),
         };
         let file = LockedFile::new(file.map_err(Error::system("open"))?, Some(libc::LOCK_UN))?;
-        MappedFile::over(file, flags, directory)
+        MappedFile::of_file(file, flags, directory)
     }
 
     /// As `open`, for the file that the program's descriptor is open on. The descriptor stays open, with its position in the file.
@@ -137,7 +137,7 @@ impl MappedFile {
             return Err(Error::System { doing: "read and write with the descriptor", source: bad_descriptor() });
         }
         let before = Some(lock_of(&file));
-        MappedFile::over(LockedFile::new(file, before)?, flags, None)
+        MappedFile::of_file(LockedFile::new(file, before)?, flags, None)
     }
 
     /// Opens a file for reading while another process writes it: without a lock, and mapped with room ahead.
@@ -170,7 +170,7 @@ impl MappedFile {
         &self.file
     }
 
-    fn over(file: LockedFile, flags: Flags, unsynced_directory: Option<File>) -> Result<MappedFile> {
+    fn of_file(file: LockedFile, flags: Flags, unsynced_directory: Option<File>) -> Result<MappedFile> {
         let writable = !flags.contains(Flags::READONLY);
         let kind = file.metadata().map_err(Error::system("fstat"))?.file_type();
         if !kind.is_file() && !kind.is_block_device() {

@@ -73,7 +73,7 @@ impl MappedFile {
             .custom_flags(if durable { FILE_FLAG_WRITE_THROUGH } else { 0 })
             .open(path)
             .map_err(|source| not_opened(path, source))?;
-        MappedFile::over(file, flags, durable)
+        MappedFile::of_file(file, flags, durable)
     }
 
     /// As `open`, for the file that the program's descriptor is open on. The descriptor stays open, with its position in the file.
@@ -88,7 +88,7 @@ impl MappedFile {
             return Err(Error::System { doing: "read and write with the descriptor", source: bad_descriptor() });
         }
         let file = open_again(handle, writable, false).map_err(Error::system(USING))?;
-        MappedFile::over(file, flags, false)
+        MappedFile::of_file(file, flags, false)
     }
 
     /// Opens a file for reading while another process writes it, without a lock.
@@ -117,7 +117,7 @@ impl MappedFile {
         &self.file
     }
 
-    fn over(file: File, flags: Flags, durable: bool) -> Result<MappedFile> {
+    fn of_file(file: File, flags: Flags, durable: bool) -> Result<MappedFile> {
         let writable = !flags.contains(Flags::READONLY);
         if !is_file(file.as_raw_handle()) {
             return Err(Error::Incompatible(NO_FILE));

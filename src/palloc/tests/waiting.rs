@@ -100,7 +100,7 @@ fn flush(heap: &mut Heap<MemMedium>, before: &Blobs, random: &mut Random, member
 fn commit_group(heap: &mut Heap<MemMedium>) {
     let mut commit = heap.begin_group();
     while commit.needs_flush() {
-        heap.after_flush(&mut commit, true);
+        heap.advance_commit(&mut commit, true);
     }
     heap.end_group(commit, Ok(()));
     heap.end_turn();
@@ -112,7 +112,7 @@ fn lead(heap: &mut Heap<MemMedium>, before: &Blobs, random: &mut Random, members
     let mut result = Ok(());
     while commit.needs_flush() {
         result = flush(heap, before, random, members);
-        heap.after_flush(&mut commit, result.is_ok());
+        heap.advance_commit(&mut commit, result.is_ok());
     }
     heap.end_group(commit, result);
     heap.end_turn();
@@ -217,12 +217,12 @@ fn fail_in_group(failing: usize) {
     add(heap, &[], &[], first);
     let error = || Error::System { doing: "flush", source: std::io::Error::from_raw_os_error(libc::EDQUOT) };
     if failing == 1 {
-        heap.after_flush(&mut commit, true);
+        heap.advance_commit(&mut commit, true);
         states = heap.medium.before_each_change.take().unwrap();
     }
     states.push(heap.medium.bytes.clone());
     heap.note_failed_sync(&error());
-    heap.after_flush(&mut commit, false);
+    heap.advance_commit(&mut commit, false);
     heap.end_group(commit, Err(error()));
     heap.end_turn();
     let after = heap.begin_group();

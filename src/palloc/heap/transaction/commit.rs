@@ -43,7 +43,7 @@ impl Commit {
         Commit { by, step }
     }
 
-    /// Whether `after_flush` is to be called next, else `commit_end`.
+    /// Whether `advance_commit` is to be called next, else `commit_end`.
     pub fn needs_flush(&self) -> bool {
         matches!(self.step, Step::Prepared | Step::Stored)
     }
@@ -58,7 +58,7 @@ impl<M: Medium> Heap<M> {
         let mut result = Ok(());
         while commit.needs_flush() {
             result = self.barrier();
-            self.after_flush(&mut commit, result.is_ok());
+            self.advance_commit(&mut commit, result.is_ok());
         }
         self.commit_end(&[changes], commit);
         result?;
@@ -160,7 +160,7 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Continues a commit after a barrier (of a group: a flush of all stores): makes the store that commits after the first one.
-    pub fn after_flush(&mut self, commit: &mut Commit, succeeded: bool) {
+    pub fn advance_commit(&mut self, commit: &mut Commit, succeeded: bool) {
         commit.step = match commit.step {
             _ if !succeeded => Step::Failed,
             Step::Prepared => {
@@ -252,12 +252,12 @@ impl<M: Medium> Heap<M> {
                     inner += 1;
                 }
                 let (inner, behind) = behind.split_at(inner);
-                self.free_joined_if_possible(block, inner);
+                self.free_used_joined_or_not(block, inner);
                 rest = behind;
             }
         }
         if durable {
-            self.tx.reserved -= self.tx.spent.len();
+            self.tx.owned -= self.tx.spent.len();
             let tx = &mut self.tx;
             tx.quarantine.append(&mut tx.spent);
             self.begin_quarantine();
@@ -351,11 +351,11 @@ impl<M: Medium> Heap<M> {
                 continue;
             }
             if is_broken(Rule::JoinAtOnce) {
-                let _ = self.release_without_barrier(block);
+                let _ = self.free_without_barrier(block);
                 continue;
             }
             self.index.remove_used(block.start);
-            self.enter(block);
+            self.add_to_index(block);
         }
         self.tx.quarantine = list;
         let mut dead = std::mem::take(&mut self.tx.dead);
@@ -382,16 +382,13 @@ impl<M: Medium> Heap<M> {
         self.note_record_taken_back();
         if self.tx.tail_freed {
             if let Some(tail) = self.free_before(self.blocks_end) {
-                let slack = self.slack().map(|slack| slack.start.offset());
                 let whole = Extent::between(tail.start, self.medium.file_len());
-                self.ensure_words([Some(whole.start.offset()), slack])?;
-                self.publish(whole.start, Marker::free(whole.data_len))?;
-                self.erase([slack]);
-                self.note_free(whole, [tail].into_iter());
+                self.publish_free(whole, [None, None])?;
+                self.add_free_space(whole, [tail].into_iter());
             }
             self.tx.tail_freed = false;
         }
-        self.check_synced() // freeing may have cut the file, which flushes
+        self.check_synced() // as in `free_used`
     }
 
     /// The block at `start`, whose marker was checked.

@@ -7,7 +7,7 @@ use crate::palloc::Result;
 use crate::palloc::error::Error;
 use crate::palloc::format::{Extent, MIN_BLOCK, MIN_DATA, Marker, Start, round_up};
 use crate::palloc::heap::Heap;
-use crate::palloc::heap::alloc::{Place, Rest, split};
+use crate::palloc::heap::alloc::{Place, split};
 use crate::palloc::medium::Medium;
 use crate::palloc::record::{self, MAX_OFFSET, UNIT};
 
@@ -44,7 +44,7 @@ impl<M: Medium> Heap<M> {
     /// Makes room in the lists for one more reserved block, and for so many more freed ones, so that later steps cannot fail.
     #[inline]
     pub(super) fn reserve_lists(&mut self, more_frees: usize) -> Result<()> {
-        let needed = self.tx.reserved + 1 + self.tx.frees + more_frees;
+        let needed = self.tx.owned + 1 + self.tx.frees + more_frees;
         if needed <= self.tx.list_capacity { Ok(()) } else { self.grow_lists(needed) }
     }
 
@@ -60,19 +60,20 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    pub(super) fn claim_log(&mut self, size: u64) -> Result<Extent> {
+    /// Makes a log of at least `size` bytes. It counts from its first commit on, before which a barrier comes.
+    pub(super) fn make_log(&mut self, size: u64) -> Result<Extent> {
         self.may_store()?;
         self.reserve_lists(0)?;
         let log = self.with_tail_restored(|heap| {
-            let place = heap.place(size)?;
-            if place.free.end() > MAX_OFFSET {
+            let Place { block, free } = heap.place(size)?;
+            if free.end() > MAX_OFFSET {
                 return Err(Error::TooLarge(size));
             }
-            heap.claim(place.block, place.free, record::idle_tag(place.block.end_marker()))?;
-            Ok(place.block)
+            heap.divide(block, free, Marker::live(block.data_len), record::idle_tag(block.end_marker()))?;
+            Ok(block)
         })?;
         self.index.put_reserved(log.start);
-        self.tx.reserved += 1;
+        self.tx.owned += 1;
         Ok(log)
     }
 
@@ -87,9 +88,9 @@ impl<M: Medium> Heap<M> {
         }
         let ahead = (2 * needed_len).clamp(OWN_LOG, MAX_RECORD);
         changes.record.try_reserve(units_in(ahead) * UNIT as usize - changes.record.len())?;
-        let log = self.claim_log(ahead).or_else(|_| {
+        let log = self.make_log(ahead).or_else(|_| {
             self.check_synced()?;
-            self.using_reserves(&|heap: &mut Self| heap.claim_log(needed_len))
+            self.using_reserves(&|heap: &mut Self| heap.make_log(needed_len))
         })?;
         changes.capacity = units_in(log.data_len.min(ahead));
         if let Some(old) = changes.log.replace(log) {
@@ -99,7 +100,7 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Adds a region to the transaction in which a blob of `requested` bytes fits.
-    pub(super) fn tx_reserve(&mut self, changes: &mut Changes, requested: u64) -> Result<()> {
+    pub(super) fn add_region(&mut self, changes: &mut Changes, requested: u64) -> Result<()> {
         self.check_writable()?;
         changes.regions.try_reserve(1)?;
         self.reserve_units(changes, 1)?;
@@ -138,32 +139,16 @@ impl<M: Medium> Heap<M> {
         }
         if is_slack || region != free {
             self.may_store()?;
-            self.carve(region, free)?;
+            // It counts from the commit of its first blobs on, and a barrier comes before that.
+            let marker = Marker::free(region.data_len);
+            self.divide(region, free, marker, marker.0)?;
         } else {
             self.ensure_divisible(free, free)?;
             self.take_from_index(free);
         }
         self.index.put_reserved(start);
-        self.tx.reserved += 1;
+        self.tx.owned += 1;
         Ok(region)
-    }
-
-    /// Makes two free blocks of `free`, which may be the slack: `region`, which the caller enters in the index, and the rest.
-    ///
-    /// ```text
-    ///   before   free                  end
-    ///   after    region | rest: free   end
-    /// ```
-    fn carve(&mut self, region: Extent, free: Extent) -> Result<()> {
-        let Rest { rest, .. } = self.begin_division(region, free)?;
-        self.medium.store(region.end_marker(), Marker::free(region.data_len).0);
-        // Zeros need it too: nothing flushes between two regions, and the words of the next are behind the start marker of the rest.
-        let prepared = if rest.is_some() { self.barrier() } else { Ok(()) };
-        prepared.inspect_err(|_| self.erase([rest.map(|rest| rest.start.offset())]))?;
-        // No barrier behind it: the region counts from the commit of its first blobs on, and one comes before that.
-        self.medium.store_start(region.start, Marker::free(region.data_len));
-        self.end_division(free, region.next(), rest);
-        Ok(())
     }
 
     /// Keeps a region, or the rest of one, for the next transaction, or has it freed.
@@ -181,25 +166,21 @@ impl<M: Medium> Heap<M> {
         if self.medium.is_durable() || !self.writable {
             self.tx.spent.push(block);
         } else {
-            self.tx.reserved -= 1;
-            self.free_joined_if_possible(block, &[]);
+            self.tx.owned -= 1;
+            self.free_used_joined_or_not(block, &[]);
         }
     }
 
-    /// Frees all that is kept for later transactions, except the logs.
+    /// Frees all that is kept for later transactions, except the logs. Fails as `take_back_record` and `free_used`.
     fn free_reserves(&mut self) -> Result<()> {
         self.take_back_record()?;
-        while let Some(&region) = self.tx.idle.last() {
-            self.free_joined(region, &[])?;
-            self.tx.idle.pop();
-            self.tx.reserved -= 1;
-        }
+        self.tx.spent.append(&mut self.tx.idle); // each list has room for all
         while let Some(&block) = self.tx.spent.last() {
-            self.free_joined(block, &[])?;
+            self.free_used(block, &[])?;
             self.tx.spent.pop();
-            self.tx.reserved -= 1;
+            self.tx.owned -= 1;
         }
-        self.check_synced() // freeing may have cut the file, which flushes
+        self.check_synced() // as in `free_used`
     }
 
     /// If no transaction is open, removes all traces of earlier ones: the medium is exactly the format again.
@@ -211,9 +192,9 @@ impl<M: Medium> Heap<M> {
         self.free_reserves()?;
         for i in 0..self.tx.logs.len() {
             if let Some(log) = self.tx.logs[i] {
-                self.free_joined(log, &[])?;
+                self.free_used(log, &[])?;
                 self.tx.logs[i] = None;
-                self.tx.reserved -= 1;
+                self.tx.owned -= 1;
             }
         }
         if self.tx.unjoined { self.join_free_blocks() } else { Ok(()) }
