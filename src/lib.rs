@@ -80,6 +80,7 @@
 //! | region | a free block that a transaction makes new blobs in |
 //! | log, record | a log is a live block without a blob; it holds the record of a commit, which says what to change |
 //! | reserved | a block that nobody may allocate: a region, a log, or a block in quarantine or spent; the program sees it as free |
+//! | idle | a region that no transaction uses; a log whose tag says that no record in it counts |
 //! | quarantine | the blocks that a commit freed, until the next operation takes its record back: a cut of the power may make them live |
 //! | spent | a log or a region of a durable medium that nobody needs; a record on the disk may still name it, so it goes into the next quarantine |
 //! | odd | a size or a medium of the original that is not a multiple of 16; a block at such a place is out of step |

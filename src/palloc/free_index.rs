@@ -181,7 +181,7 @@ impl FreeIndex {
         let block = self.slots.between_live(start)?;
         let data_len = block.data_len;
         if confirm(data_len) && self.recent.push(Extent { start, data_len }) {
-            block.make_recent();
+            block.set(SlotState::Recent);
             self.note_free(start);
             Some(data_len)
         } else {
@@ -197,7 +197,7 @@ impl FreeIndex {
         let data_len = block.data_len;
         let is_held = class_of(data_len).is_some() && confirm(data_len);
         if is_held {
-            block.make_held();
+            block.set(SlotState::Held);
         }
         is_held.then_some(data_len)
     }

@@ -4,7 +4,7 @@
 //! A log is a live block that nobody owns. Its end marker has no meaning of its own, so it holds a tag, which no size can be:
 //!
 //! ```text
-//!   IDLE   "RS" (2) | offset of this end marker (6)                   opening frees the block
+//!   IDLE       "RS" (2) | offset of this end marker (6)                   opening frees the block
 //!   COMMITTED  "TX" (2) | CRC-32 of the record (4) | its sequence (2)     opening makes the changes of the record, then frees the block
 //!
 //!   log        marker | record ...                                        | tag

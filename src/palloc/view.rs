@@ -76,13 +76,19 @@ impl View {
         unsafe { self.caches.load(Ordering::Acquire).as_ref() }.filter(|caches| caches.are_open())
     }
 
-    /// The start marker at `start`. None if the view does not know.
+    /// The start marker of a block that the slot map has as live: a live one or a kept one. None if the view does not know.
     #[inline]
-    fn word(&self, start: Start) -> Option<&AtomicU64> {
-        let (start, (base, size)) = (start.offset(), self.mapping());
-        let is_known = start < size as u64 && start % WORD == 0;
+    fn start_marker(&self, start: Start) -> Option<&AtomicU64> {
+        let (base, size) = self.mapping();
+        self.start_marker_in(NonNull::new(base)?, size as u64, start)
+    }
+
+    /// As `start_marker`, in the mapping of `size` bytes at `base`.
+    #[inline]
+    fn start_marker_in(&self, base: NonNull<u8>, size: u64, start: Start) -> Option<&AtomicU64> {
+        let is_known = start.offset() < size && start.offset() % WORD == 0;
         // SAFETY: an aligned word of the mapping, and in the file, since a block starts there.
-        NonNull::new(base).filter(|_| is_known).map(|base| unsafe { base.add(start as usize).cast().as_ref() })
+        is_known.then(|| unsafe { base.add(start.offset() as usize).cast().as_ref() })
     }
 
     /// Allocates a blob out of a cache. None, unchanged, if that has none of the size.
@@ -94,7 +100,7 @@ impl View {
         // SAFETY: passed on to the caller.
         let caches = unsafe { self.open_caches() }?;
         let class = round_up(requested).and_then(class_of)?;
-        caches.alloc(class, |start| self.word(start)).map(Start::blob)
+        caches.alloc(class, |start| self.start_marker(start)).map(Start::blob)
     }
 
     /// Frees a blob into a cache. Returns false, unchanged, if that has no room, the blob has no exact size, or there is no such blob.
@@ -107,8 +113,8 @@ impl View {
         // SAFETY: passed on to the caller.
         let zone = unsafe { self.open_caches().map(|caches| (caches, self.zones.get(zone_of(start.offset())))) };
         let Some((caches, Some(zone))) = zone else { return false };
-        let Some((block, word)) = slots::near_live(zone, start).zip(self.word(start)) else { return false };
-        caches.free(block, word)
+        let Some((block, marker)) = slots::near_live(zone, start).zip(self.start_marker(start)) else { return false };
+        caches.free(block, marker)
     }
 
     /// The address and the size that were made known last.
@@ -126,7 +132,7 @@ impl View {
     #[inline]
     pub unsafe fn data(&self, blob: u64) -> Option<NonNull<u8>> {
         // SAFETY: passed on to the caller; and the blob is in the mapping, as its start is.
-        unsafe { self.live(blob).map(|live| live.base.add(blob as usize)) }
+        unsafe { self.live_block(blob).map(|live| live.base.add(blob as usize)) }
     }
 
     /// The size of the blob's data. None if the view does not know.
@@ -146,7 +152,7 @@ impl View {
     #[inline]
     pub unsafe fn block(&self, blob: u64) -> Option<Extent> {
         // SAFETY: passed on to the caller.
-        let LiveBlock { block, zone, .. } = unsafe { self.live(blob) }?;
+        let LiveBlock { block, zone, .. } = unsafe { self.live_block(blob) }?;
         // A block of an exact size: no other one starts before its end.
         let is_next = block.data_len > MAX_EXACT || slots::none_between(zone, block.start, block.next());
         is_next.then_some(block)
@@ -161,8 +167,8 @@ impl View {
         // SAFETY: passed on to the caller.
         let zone = unsafe { self.zones.get(zone_of(block.start.offset())) };
         let is_live = zone.is_some_and(|zone| slots::is_live(zone, block.start));
-        let word = self.word(block.start).filter(|_| is_live);
-        word.is_some_and(|word| u64::from_be(word.load(Ordering::Relaxed)) == Marker::live(block.data_len).0)
+        let marker = if is_live { self.start_marker(block.start) } else { None };
+        marker.is_some_and(|marker| u64::from_be(marker.load(Ordering::Relaxed)) == Marker::live(block.data_len).0)
     }
 
     /// The last block that starts at or before `at`, if it is that of a blob and starts near. None if the view does not know.
@@ -198,23 +204,23 @@ impl View {
         if slots::is_live(zone, start) { slots::near_live_behind(zone, start).map(Start::blob) } else { None }
     }
 
-    /// The live block of a blob. None if its start marker does not lead to the start of a block.
+    /// The live block of a blob. None if the view does not know, or its start marker does not lead to the start of a block.
     ///
     /// # Safety
     /// As of `data`.
     #[inline]
-    unsafe fn live(&self, blob: u64) -> Option<LiveBlock<'_>> {
+    unsafe fn live_block(&self, blob: u64) -> Option<LiveBlock<'_>> {
         let start = Start::of_blob(blob);
         // SAFETY: passed on to the caller.
         let zone = unsafe { self.zones.get(zone_of(start.offset())) }?;
         let (base, size) = self.mapping();
         let (base, size) = (NonNull::new(base)?, size as u64);
-        if !slots::is_live(zone, start) || start.offset() >= size || start.offset() % WORD != 0 {
+        if !slots::is_live(zone, start) {
             return None;
         }
-        // SAFETY: an aligned word of the mapping, and in the file, since a block starts there.
-        let word = unsafe { base.add(start.offset() as usize).cast::<AtomicU64>().as_ref() };
-        let data_len = u64::from_be(word.load(Ordering::Relaxed));
+        let marker = self.start_marker_in(base, size, start)?;
+        // The marker of a kept block is free, which is no such size.
+        let data_len = u64::from_be(marker.load(Ordering::Relaxed));
         if !(MIN_DATA..size).contains(&data_len) {
             return None;
         }

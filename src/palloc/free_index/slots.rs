@@ -1,17 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The slot map: which blocks there are. It has one byte for each slot of 32 bytes of the medium. The smallest block is 32 bytes
-//! long, so at most one block starts in a slot. The byte says where in the slot that is, and the state of the block.
+//! long, so at most one block starts in a slot. The byte is 0 if none does. Else it is:
 //!
 //! ```text
-//!   bit   7      6      5        4 to 0
-//!         FREE   USED   RECENT   offset of the block's start in the slot
-//!
-//!   0                no block starts in the slot
-//!   USED             a live block does
-//!   USED | RECENT    a free block that is in a stack (recent.rs)
-//!   USED | FREE      a free block that is in a set (sets.rs)
-//!   RECENT           a reserved block
-//!   FREE             a held block
+//!   bit   7 to 5                          4 to 0
+//!         state of the block: SlotState   offset of the block's start in the slot
 //! ```
 //!
 //! The bytes are in zones of 32 KiB of the medium. A zone is allocated when the first block in it is entered.
@@ -42,11 +35,7 @@ pub const GRANULE_SHIFT: u32 = ZONE_SHIFT - 6;
 const SLOTS_PER_GRANULE: usize = 1 << (GRANULE_SHIFT - SLOT_SHIFT);
 
 const OFFSET_IN_SLOT: u8 = 0x1f;
-const RECENT: u8 = 0x20;
-const USED: u8 = 0x40;
-const FREE: u8 = 0x80;
-const XOR_RESERVED: u8 = USED ^ RECENT;
-const XOR_HELD: u8 = USED ^ FREE;
+const STATE: u8 = !OFFSET_IN_SLOT;
 
 /// The block behind one of an exact size starts at most this many slots behind it.
 const NEAR: usize = ((OFFSET_IN_SLOT as u64 + MAX_EXACT + OVERHEAD) / SLOT) as usize;
@@ -54,27 +43,38 @@ const NEAR: usize = ((OFFSET_IN_SLOT as u64 + MAX_EXACT + OVERHEAD) / SLOT) as u
 const _: () = {
     assert!(SLOT.is_power_of_two(), "slots are found by shifts");
     assert!(OFFSET_IN_SLOT as u64 == SLOT - 1, "a byte has room for each offset in a slot");
-    assert!(OFFSET_IN_SLOT ^ RECENT ^ USED ^ FREE == u8::MAX, "no bit means two things");
-    assert!(FREE == 1 << 7 && USED == FREE >> 1, "free_bits takes the two highest bits of each byte");
     assert!(NEAR - 1 == GROUP, "the slots between two near starts are read at once");
     assert!(SLOTS > 2 * NEAR, "a zone has slots whose near ones are all in it");
     assert!(SLOTS_PER_GRANULE == 16, "in_set_in_granule reads two groups of 8 slots");
 };
 
-/// The state of a block in the slot map.
+/// The state of a block in the slot map: the bits of STATE in its slot's byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub enum SlotState {
-    /// The program has the block.
-    Live,
-    /// The block is free and in a stack of recent ones.
-    Recent,
-    /// The block is free and in a set.
-    InSet,
     /// Nobody may allocate the block, as in [`super::State::Reserved`].
-    Reserved,
+    Reserved = 1 << 5,
+    /// The program has the block.
+    Live = 2 << 5,
+    /// The block is free and in a stack of recent ones.
+    Recent = 3 << 5,
     /// Nobody may allocate the block yet, as in [`super::State::Held`].
-    Held,
+    Held = 4 << 5,
+    /// The block is free and in a set. The only state with both of the highest bits: `in_set_bits` looks for these.
+    InSet = 6 << 5,
 }
+
+const RESERVED: u8 = SlotState::Reserved as u8;
+const LIVE: u8 = SlotState::Live as u8;
+const RECENT: u8 = SlotState::Recent as u8;
+const HELD: u8 = SlotState::Held as u8;
+const IN_SET: u8 = SlotState::InSet as u8;
+
+const _: () = {
+    assert!((RESERVED | LIVE | RECENT | HELD | IN_SET) & OFFSET_IN_SLOT == 0, "a state leaves room for the offset");
+    assert!(IN_SET >> 6 == 3, "in_set_bits finds the blocks in sets,");
+    assert!(RESERVED >> 6 != 3 && LIVE >> 6 != 3 && RECENT >> 6 != 3 && HELD >> 6 != 3, "and no others");
+};
 
 impl SlotState {
     /// The state of the block for the program.
@@ -87,15 +87,9 @@ impl SlotState {
         }
     }
 
+    /// The byte of the slot in which a block with this state starts.
     const fn byte(self, start: Start) -> u8 {
-        let state = match self {
-            SlotState::Live => USED,
-            SlotState::Recent => USED | RECENT,
-            SlotState::InSet => USED | FREE,
-            SlotState::Reserved => RECENT,
-            SlotState::Held => FREE,
-        };
-        state | offset_in_slot(start)
+        self as u8 | offset_in_slot(start)
     }
 }
 
@@ -189,12 +183,12 @@ impl SlotMap {
         self.put(start, state.byte(start));
     }
 
-    /// Removes the block that starts at `start`. Returns whether it was recent or reserved. Precondition: there is one.
+    /// Removes the block that starts at `start`. Returns whether it was recent. Precondition: there is one.
     pub fn remove(&mut self, start: Start) -> bool {
         debug_assert!(self.get(start).is_some(), "no block starts at {start:?}");
         let byte = self.byte(start.offset()).unwrap_or(0);
         self.put(start, 0);
-        byte & RECENT != 0
+        byte & STATE == RECENT
     }
 
     /// The start of the block that starts in the slot of `offset`.
@@ -229,7 +223,7 @@ impl SlotMap {
     }
 
     /// A live block at `start` whose neighbours are live and near: its data size, and its slot's byte, to be changed by
-    /// [`NearBlock::make_recent`]. Returns None if there is no such block, or if one of the slots looked at is in another zone.
+    /// [`NearBlock::set`]. Returns None if there is no such block, or if one of the slots looked at is in another zone.
     ///
     /// Reads only bytes of the map that lie side by side.
     #[inline]
@@ -240,7 +234,7 @@ impl SlotMap {
         let before = byte(NEAR - 1 - empty_at_end(&near[1..NEAR]));
         let empty_behind = empty_at_start(&near[NEAR + 1..2 * NEAR]);
         let behind = byte(NEAR + 1 + empty_behind);
-        let is_live = |byte: u8| byte & !OFFSET_IN_SLOT == USED;
+        let is_live = |byte: u8| byte & STATE == LIVE;
         if byte(NEAR) != SlotState::Live.byte(start) || !is_live(before) || !is_live(behind) {
             return None;
         }
@@ -307,7 +301,7 @@ impl SlotMap {
         let first_slot = slot_of(offset) / SLOTS_PER_GRANULE * SLOTS_PER_GRANULE;
         let start = granule_start(zone_of(offset), granule_of(offset));
         let slots = self.zone(offset).map(|zone| &zone[first_slot..][..SLOTS_PER_GRANULE]);
-        let free = slots.map_or(0, |slots| free_bits(&slots[..8]) | free_bits(&slots[8..]) << 8);
+        let free = slots.map_or(0, |slots| in_set_bits(&slots[..8]) | in_set_bits(&slots[8..]) << 8);
         Bits(free).map(move |slot| {
             let byte = slots.map_or(0, |slots| slots[slot].load(Ordering::Relaxed));
             Start::at(start + ((slot as u64) << SLOT_SHIFT) + (byte & OFFSET_IN_SLOT) as u64)
@@ -335,14 +329,9 @@ pub struct NearBlock<'a> {
 }
 
 impl NearBlock<'_> {
-    /// The block is a free one in a stack from now on.
-    pub fn make_recent(self) {
-        self.byte.store(self.byte.load(Ordering::Relaxed) | RECENT, Ordering::Relaxed);
-    }
-
-    /// The block is a held one from now on.
-    pub fn make_held(self) {
-        self.byte.store(self.byte.load(Ordering::Relaxed) ^ XOR_HELD, Ordering::Relaxed);
+    /// Changes the state of the block, which was live.
+    pub fn set(self, state: SlotState) {
+        self.byte.store(self.byte.load(Ordering::Relaxed) ^ LIVE ^ state as u8, Ordering::Relaxed);
     }
 }
 
@@ -411,11 +400,10 @@ pub mod unlocked {
         let first = slot_of(start.offset()) + 1;
         for (slot, byte) in (first..SLOTS.min(first + NEAR)).zip(&zone[first..]) {
             let byte = byte.load(Ordering::Relaxed);
-            if byte & !OFFSET_IN_SLOT == USED {
-                return start_of_byte(zone_start + ((slot as u64) << SLOT_SHIFT), byte);
-            }
-            if byte != 0 && byte & USED == 0 {
-                return None; // reserved or held
+            match byte & STATE {
+                LIVE => return start_of_byte(zone_start + ((slot as u64) << SLOT_SHIFT), byte),
+                RESERVED | HELD => return None,
+                _ => {}
             }
         }
         None
@@ -431,13 +419,13 @@ fn start_of_byte(slot_start: u64, byte: u8) -> Option<Start> {
 /// The state of the block that starts at `start`, if the byte of its slot says that one does.
 #[inline]
 fn state_at(start: Start, byte: u8) -> Option<SlotState> {
-    match byte ^ (USED | offset_in_slot(start)) {
-        0 => Some(SlotState::Live),
+    match byte ^ offset_in_slot(start) {
+        RESERVED => Some(SlotState::Reserved),
+        LIVE => Some(SlotState::Live),
         RECENT => Some(SlotState::Recent),
-        FREE => Some(SlotState::InSet),
-        XOR_RESERVED => Some(SlotState::Reserved),
-        XOR_HELD => Some(SlotState::Held),
-        _ => None,
+        HELD => Some(SlotState::Held),
+        IN_SET => Some(SlotState::InSet),
+        _ => None, // no block, or one at another offset
     }
 }
 
@@ -462,10 +450,10 @@ fn sixteen(slots: &[AtomicU8]) -> u128 {
     u128::from_le_bytes(bytes(slots))
 }
 
-/// Bit i is set iff slot i of these 8 has the bits FREE and USED: its block is in a set.
-fn free_bits(slots: &[AtomicU8]) -> u64 {
+/// Bit i is set iff the block in slot i of these 8 is in a set.
+fn in_set_bits(slots: &[AtomicU8]) -> u64 {
     let bytes = u64::from_le_bytes(bytes(slots));
-    let bytes = bytes & bytes << 1; // the bit beside it; from the byte below it comes a lowest bit only
+    let bytes = bytes & bytes << 1; // each byte's highest bit and the one beside it; from the byte below comes a lowest bit only
     // Takes each byte's highest bit and packs them: the product has bit 8 i of the left factor at 56 + i.
     (bytes >> 7 & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080) >> 56
 }
