@@ -65,7 +65,7 @@ SONAME  := lib$(NAME).so.$(firstword $(subst ., ,$(VERSION)))
 DOCDIR  ?= $(PREFIX)/share/doc/$(NAME)
 
 # The libraries that a program linked with libpalloc.a needs besides libc. (Most systems of today have them in libc. The compiler adds libgcc
-# itself.) CMakeLists.txt, meson.build and c_tests/lib.sh have them too.
+# itself.) Those of Linux stand in other files too; c_tests/package.sh names the one that differs.
 LIBS    ?= $(if $(filter windows,$(system)),-lkernel32 -lntdll -luserenv -lws2_32 -ldbghelp,-lpthread -lm -ldl)
 
 # Each target and each prefix has a directory of its own. With a prefix, so do the headers and the map.

@@ -592,8 +592,22 @@ versions_agree() {
     done
 }
 
+# The files that link libpalloc.a on Linux name the libraries that the Makefile does, however they spell them.
+libraries_agree() {
+    libraries=$(sed -n 's/^LIBS .*,\(-l[a-z -]*\))$/\1/p' "$ROOT/Makefile")
+    [ -n "$libraries" ] || return
+    for file in README.md CMakeLists.txt meson.build benches/run.sh c_tests/lib.sh fuzz/run.sh packaging/conan/conanfile.py \
+        packaging/oss-fuzz/build.sh tests/c_programs.rs; do
+        tr -s "\"',;" ' ' <"$ROOT/$file" | sed 's/ -l/ /g; s/=-l/= /g' | grep -q "[^a-z]$(echo "$libraries" | sed 's/-l//g')\([^a-z]\|\$\)" || {
+            echo "$file does not name $libraries"
+            return 1
+        }
+    done
+}
+
 exports
 check "packages have the version of Cargo.toml" versions_agree
+check "all that link the library name the libraries of the Makefile" libraries_agree
 if have abidiff && [ "$(uname -sm)" = "Linux x86_64" ]; then
     check "the ABI is the one of packaging/libpalloc.abi" "$ROOT/packaging/abi.sh"
 else
