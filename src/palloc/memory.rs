@@ -43,6 +43,10 @@ pub struct MemMedium {
     pub holes: BTreeSet<u64>,
     /// Nothing may be stored now.
     pub is_frozen: bool,
+    /// Whether the last change was a cut.
+    pub is_cut: bool,
+    /// If a flush failed: the number of changes since, and whether the one before it was a cut.
+    pub since_failed_flush: Option<(u64, bool)>,
     /// With live readers: the epoch.
     pub epoch: Option<u64>,
     /// The epochs that readers pin.
@@ -92,11 +96,17 @@ impl MemMedium {
         if self.before_each_change.is_some() {
             self.barriers.as_mut().unwrap_or(&mut self.syncs).push(place);
         }
-        self.call()
+        let result = self.call();
+        if result.is_err() {
+            self.since_failed_flush = Some((0, self.is_cut));
+        }
+        result
     }
 
     /// The program is about to store something.
     pub fn note_change(&mut self) {
+        self.is_cut = false;
+        self.since_failed_flush = self.since_failed_flush.map(|(n, behind_cut)| (n + 1, behind_cut));
         if let Some(states) = &mut self.before_each_change {
             states.push(self.bytes.clone());
         }
@@ -188,6 +198,7 @@ impl Medium for MemMedium {
             return Err(Error::System { doing: "grow", source });
         }
         self.note();
+        self.is_cut = end < self.file_len();
         self.holes.split_off(&(end / PAGE)); // growth takes space for its bytes
         self.bytes.resize(end as usize, 0);
         Ok(())

@@ -7,6 +7,7 @@ mod aligned;
 mod bounds;
 #[cfg(target_os = "linux")]
 mod caches;
+mod failing;
 mod held;
 mod power;
 mod salvage;

@@ -83,6 +83,16 @@ impl Held {
     }
 }
 
+#[cfg(test)]
+impl Held {
+    /// As if there had been no memory for the list.
+    pub(in crate::palloc) fn forget_list(&mut self) {
+        self.unlisted = self.list.back().map(|held| held.epoch);
+        self.list.clear();
+        self.bytes = 0;
+    }
+}
+
 impl<M: Medium> Heap<M> {
     /// Frees a live block on the medium: it is held from now on. Fails iff the disk has no space for its marker, or a barrier fails;
     /// then nothing changed.

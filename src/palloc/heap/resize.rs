@@ -86,7 +86,8 @@ impl<M: Medium> Heap<M> {
             let at_least = if data_len - block.data_len < MIN_BLOCK { data_len + STEP } else { data_len };
             match self.extend_tail(free_start, Extent { start: block.start, data_len: at_least }.end()) {
                 Ok(()) => {}
-                Err(Error::Busy) => return Err(Error::Busy),
+                // After a failed sync nothing is stored any more: the blob is not moved either.
+                Err(error) if matches!(error, Error::Busy) || self.failed_sync.is_some() => return Err(error),
                 Err(_) => return Ok(false),
             }
             let longest = Extent::between(block.start, self.medium.file_len()).data_len;
