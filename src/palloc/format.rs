@@ -204,11 +204,24 @@ impl Intent {
     }
 }
 
-/// `requested` rounded up to a data size that this library makes. Returns None iff it is above MAX_DATA.
-pub const fn round_up(requested: u64) -> Option<u64> {
-    if requested > MAX_DATA {
-        return None;
+/// A request for a blob: the size of data that its block must have, and that of a block which is made for it. They are kept apart: a block of
+/// an older medium may have an odd size between the two.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Request {
+    /// The block has at least so many bytes.
+    pub least: u64,
+    /// A block that is made for it has so many: `least` rounded up to a size that this library makes.
+    pub data_len: u64,
+}
+
+impl Request {
+    /// The request for `requested` bytes. Returns None iff these are more than MAX_DATA.
+    #[inline]
+    pub const fn of(requested: u64) -> Option<Request> {
+        if requested > MAX_DATA {
+            return None;
+        }
+        let least = if requested < MIN_DATA { MIN_DATA } else { requested };
+        Some(Request { least, data_len: least.next_multiple_of(STEP) })
     }
-    let data_len = requested.next_multiple_of(STEP);
-    Some(if data_len < MIN_DATA { MIN_DATA } else { data_len })
 }

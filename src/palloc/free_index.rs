@@ -30,7 +30,7 @@ use self::slots::{SlotMap, SlotState, granule_start};
 pub use self::slots::{Zone, unlocked, zone_of};
 pub use self::stack::Stack;
 pub use self::zones::{KnownZones, Zones};
-use super::format::{Extent, MIN_DATA, STEP, Start};
+use super::format::{Extent, MIN_DATA, Request, STEP, Start};
 
 /// How many exact sizes there are. A class is the number of one of them: class c has STEP * (c + 1) bytes of data.
 pub const CLASSES: usize = 32;
@@ -278,21 +278,15 @@ impl FreeIndex {
         self.first_free = lowest.unwrap_or(Start::NOWHERE);
     }
 
-    /// Finds a free block for a request of `requested_len` bytes, which round up to `data_len`: the smallest exact size of at least
-    /// `data_len` bytes, else the smallest of the four lowest other blocks of at least `requested_len` bytes. (An odd block may have a
-    /// size between the two.) Returns None if there is no such block.
+    /// Finds a free block for a request: the smallest exact size of at least `data_len` bytes, else the smallest of the four lowest other
+    /// blocks of at least `least` bytes. Returns None if there is no such block.
     ///
     /// Fails iff a marker has another size than the index knows. The error is the offset of a block at or before it, in its zone.
-    pub fn find(
-        &self,
-        data_len: u64,
-        requested_len: u64,
-        data_len_of: impl Fn(Start) -> u64,
-    ) -> Result<Option<Extent>, u64> {
-        let first_class = (data_len.div_ceil(STEP) - 1).min(CLASSES as u64) as u32;
+    pub fn find(&self, request: Request, data_len_of: impl Fn(Start) -> u64) -> Result<Option<Extent>, u64> {
+        let first_class = (request.data_len.div_ceil(STEP) - 1).min(CLASSES as u64) as u32;
         let classes = self.exact_classes().checked_shr(first_class).unwrap_or(0);
         if classes == 0 {
-            return self.sets.best_other(requested_len, &self.slots, data_len_of);
+            return self.sets.best_other(request.least, &self.slots, data_len_of);
         }
         let class = (first_class + classes.trailing_zeros()) as usize;
         let Some(start) = self.recent.top(class) else {

@@ -18,7 +18,7 @@ mod zeroed;
 
 use std::collections::BTreeMap;
 
-use super::format::{Extent, Marker, Start, WORD};
+use super::format::{Extent, Marker, Request, Start, WORD};
 use super::free_index::FreeIndex;
 use super::heap::Heap;
 use super::medium::Medium;
@@ -504,7 +504,7 @@ fn the_index_finds_what_a_search_through_all_blocks_finds() {
             let first = fitting().take(4).min_by_key(|block| (block.data_len, block.start));
             let last = smallest.and_then(|n| Some(Extent { start: *recent.get(&n)?.last()?, data_len: n }));
             assert_eq!(
-                index.find(size, least, |at| free[&at]).unwrap(),
+                index.find(Request::of(least).unwrap(), |at| free[&at]).unwrap(),
                 last.or(first),
                 "step {step}: {size}, {least}"
             );

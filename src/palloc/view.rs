@@ -16,7 +16,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use super::caches::Caches;
-use super::format::{Extent, MIN_DATA, Marker, Start, WORD, round_up};
+use super::format::{Extent, MIN_DATA, Marker, Request, Start, WORD};
 use super::free_index::{KnownZones, MAX_EXACT, Zone, Zones, class_of, unlocked as slots, zone_of};
 use super::sabotage::{Rule, is_broken};
 
@@ -99,7 +99,7 @@ impl View {
     pub unsafe fn alloc(&self, requested: u64) -> Option<u64> {
         // SAFETY: passed on to the caller.
         let caches = unsafe { self.open_caches() }?;
-        let class = round_up(requested).and_then(class_of)?;
+        let class = class_of(Request::of(requested)?.data_len)?;
         caches.alloc(class, |start| self.start_marker(start)).map(Start::blob)
     }
 

@@ -13,7 +13,7 @@ use super::alloc::{Data, Place, split};
 use super::{Heap, data_len_at};
 use crate::palloc::Result;
 use crate::palloc::error::Error;
-use crate::palloc::format::{Extent, MAX_DATA, MIN_BLOCK, MIN_DATA, Marker, STEP, Start, round_up};
+use crate::palloc::format::{Extent, MIN_BLOCK, Marker, Request, STEP, Start};
 use crate::palloc::medium::Medium;
 
 /// The largest alignment.
@@ -44,25 +44,25 @@ impl<M: Medium> Heap<M> {
     }
 
     fn place_aligned(&mut self, alignment: u64, requested: u64) -> Result<Place> {
-        let data_len = round_up(requested).ok_or(Error::TooLarge(requested))?;
+        let request = Request::of(requested).ok_or(Error::TooLarge(requested))?;
+        let data_len = request.data_len;
         // A free block with so many bytes holds the blob wherever it starts.
-        let ample = Some(data_len + alignment + MIN_BLOCK).filter(|&len| len <= MAX_DATA);
-        let ample = ample.ok_or(Error::TooLarge(requested))?;
+        let ample = Request::of(data_len + alignment + MIN_BLOCK).ok_or(Error::TooLarge(requested))?;
         let inside = |free: Extent| {
             let start = aligned_start(free.start, alignment);
-            let longest = free.end_marker().checked_sub(start.blob()).filter(|&len| len >= requested.max(MIN_DATA))?;
+            let longest = free.end_marker().checked_sub(start.blob()).filter(|&len| len >= request.least)?;
             Some(Place { block: Extent { start, data_len: split(longest, data_len) }, free })
         };
-        let first = self.find_free(data_len, requested)?.and_then(inside);
+        let first = self.find_free(request)?.and_then(inside);
         let found = match first.or_else(|| self.look_for(data_len, inside)) {
-            None => self.find_free(ample, ample)?.and_then(inside),
+            None => self.find_free(ample)?.and_then(inside),
             found => found,
         };
         if let Some(place) = found {
             self.check_free(place.free)?;
             return Ok(place);
         }
-        if self.may_reclaim(ample) {
+        if self.may_reclaim(ample.data_len) {
             return Err(Error::Held);
         }
         if !self.dynamic {

@@ -4,7 +4,7 @@
 use super::{Heap, data_len_at};
 use crate::palloc::Result;
 use crate::palloc::error::Error;
-use crate::palloc::format::{Extent, HEADER, MAX_DATA, MIN_DATA, Marker, OVERHEAD, SPLIT_ABOVE, STEP, Start, round_up};
+use crate::palloc::format::{Extent, HEADER, MAX_DATA, Marker, OVERHEAD, Request, SPLIT_ABOVE, STEP, Start};
 use crate::palloc::free_index::{MAX_EXACT, State};
 use crate::palloc::medium::{Bytes, Medium};
 
@@ -61,13 +61,13 @@ impl<M: Medium> Heap<M> {
         if requested > MAX_EXACT || !self.is_plain() {
             return None;
         }
-        let data_len = round_up(requested)?;
-        let block = self.index.recent(data_len, data_len + SPLIT_ABOVE)?;
+        let request = Request::of(requested)?;
+        let block = self.index.recent(request.data_len, request.data_len + SPLIT_ABOVE)?;
         if self.marker(block.start) != Marker::free(block.data_len) {
             return None;
         }
         debug_assert_eq!(
-            self.index.find(data_len, requested, |start| data_len_at(&self.medium, start)),
+            self.index.find(request, |start| data_len_at(&self.medium, start)),
             Ok(Some(block)),
             "both ways find the same block"
         );
@@ -105,10 +105,11 @@ impl<M: Medium> Heap<M> {
 
     /// Finds a free block for `requested` bytes. If a dynamic medium has no such block, grows the slack so that it holds them.
     pub(super) fn place(&mut self, requested: u64) -> Result<Place> {
-        let data_len = round_up(requested).ok_or(Error::TooLarge(requested))?;
+        let request = Request::of(requested).ok_or(Error::TooLarge(requested))?;
+        let data_len = request.data_len;
         let found = self
             .index
-            .find(data_len, requested.max(MIN_DATA), |start| data_len_at(&self.medium, start))
+            .find(request, |start| data_len_at(&self.medium, start))
             .map_err(|offset| Error::Damaged { offset, what: FREE_OVERWRITTEN })?;
         if let Some(free) = found {
             self.check_free(free)?;
@@ -121,7 +122,7 @@ impl<M: Medium> Heap<M> {
             return Err(Error::Full { size: requested });
         }
         let start = self.start_of_growth();
-        let data_len = data_len_in_step(start, requested).ok_or(Error::TooLarge(requested))?;
+        let data_len = data_len_in_step(start, request).ok_or(Error::TooLarge(requested))?;
         self.extend_tail(start, Extent { start, data_len }.end())?;
         let free = Extent::between(start, self.medium.file_len());
         Ok(Place { block: Extent { start, data_len: split(free.data_len, data_len) }, free })
@@ -129,8 +130,8 @@ impl<M: Medium> Heap<M> {
 
     /// The free block of the index for a request, as `place` finds it; there the search is inlined: one function for both takes 26
     /// instructions more of each allocation.
-    pub(super) fn find_free(&self, data_len: u64, requested: u64) -> Result<Option<Extent>> {
-        let found = self.index.find(data_len, requested.max(MIN_DATA), |start| data_len_at(&self.medium, start));
+    pub(super) fn find_free(&self, request: Request) -> Result<Option<Extent>> {
+        let found = self.index.find(request, |start| data_len_at(&self.medium, start));
         found.map_err(|offset| Error::Damaged { offset, what: FREE_OVERWRITTEN })
     }
 
@@ -250,13 +251,12 @@ pub(super) fn split(free_len: u64, data_len: u64) -> u64 {
     if free_len > data_len && free_len - data_len > SPLIT_ABOVE { data_len } else { free_len }
 }
 
-/// The data size for `requested` bytes in a block at `start` that is to be the last one of a dynamic medium: the next block is in
+/// The data size for a request in a block at `start` that is to be the last one of a dynamic medium: the next block is in
 /// step. None near 2^63.
-pub(super) fn data_len_in_step(start: Start, requested: u64) -> Option<u64> {
-    let data_len = round_up(requested)?;
+pub(super) fn data_len_in_step(start: Start, request: Request) -> Option<u64> {
     if start.is_in_step() {
-        return Some(data_len);
+        return Some(request.data_len);
     }
-    let end = start.offset().checked_add(OVERHEAD + requested.max(MIN_DATA)).filter(|&end| end <= MAX_DATA)?;
+    let end = start.offset().checked_add(OVERHEAD + request.least).filter(|&end| end <= MAX_DATA)?;
     Some(Extent::between(start, (end - HEADER).next_multiple_of(STEP) + HEADER).data_len)
 }

@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 
 use super::{Heap, State};
 use crate::palloc::Result;
-use crate::palloc::format::{Extent, HEADER, Marker, SPLIT_ABOVE, Start, WORD, round_up};
+use crate::palloc::format::{Extent, HEADER, Marker, Request, SPLIT_ABOVE, Start, WORD};
 use crate::palloc::free_index::{MAX_EXACT, RecentBlocks, class_of, data_len_of_class};
 use crate::palloc::medium::{Bytes, Medium};
 use crate::palloc::sabotage::{Rule, is_broken};
@@ -164,13 +164,13 @@ impl<M: Medium> Heap<M> {
         if !self.writable || requested > MAX_EXACT {
             return None;
         }
-        let data_len = round_up(requested)?;
-        let least = class_of(data_len)?;
+        let request = Request::of(requested)?;
+        let least = class_of(request.data_len)?;
         loop {
             let ready = self.held.ready.non_empty() >> least;
             let class = least + ((self.index.exact_classes() >> least) | ready).trailing_zeros() as usize;
             let block = Extent { start: self.held.ready.top(class)?, data_len: data_len_of_class(class) };
-            if block.data_len > data_len + SPLIT_ABOVE {
+            if block.data_len > request.data_len + SPLIT_ABOVE {
                 return None;
             }
             self.medium.ensure_space(block.start.marker(), Bytes::Preserve).ok()?;
@@ -185,7 +185,7 @@ impl<M: Medium> Heap<M> {
                 );
                 let is_smaller = |found: Extent| class_of(found.data_len).is_some() && found.data_len < block.data_len;
                 debug_assert!(
-                    !matches!(self.find_free(data_len, requested), Ok(Some(found)) if is_smaller(found)),
+                    !matches!(self.find_free(request), Ok(Some(found)) if is_smaller(found)),
                     "the slow path finds no block of a smaller exact size"
                 );
                 self.medium.store_start(block.start, Marker::live(block.data_len));

@@ -7,7 +7,7 @@ use super::Heap;
 use crate::palloc::Result;
 use crate::palloc::caches::{Caches, depth_of};
 use crate::palloc::error::Error;
-use crate::palloc::format::{Extent, MIN_BLOCK, Marker, SPLIT_ABOVE, Start, round_up};
+use crate::palloc::format::{Extent, MIN_BLOCK, Marker, Request, SPLIT_ABOVE, Start};
 use crate::palloc::free_index::{class_of, data_len_of_class};
 use crate::palloc::medium::Medium;
 use crate::palloc::sabotage::{Rule, is_broken};
@@ -125,7 +125,7 @@ impl<M: Medium> Heap<M> {
     #[inline(never)]
     pub(in crate::palloc) fn prepare_alloc_beside_caches(&mut self, requested: u64) {
         let Some(caches) = self.keeping.caches() else { return };
-        if let Some(class) = round_up(requested).and_then(class_of) {
+        if let Some(class) = Request::of(requested).and_then(|request| class_of(request.data_len)) {
             self.refill(caches, class);
         }
         if caches.is_worn() {
@@ -169,7 +169,7 @@ impl<M: Medium> Heap<M> {
     /// Makes a kept block of this size of free space. Returns its start. Returns None, and changes nothing, if the heap has only free
     /// blocks that are a bit larger, or space that the medium would have to grow for, or if the disk or memory is full.
     fn make_kept(&mut self, data_len: u64) -> Option<Start> {
-        let found = self.find_free(data_len, data_len).ok()?;
+        let found = self.find_free(Request::of(data_len)?).ok()?;
         let free = found.or_else(|| self.slack())?;
         if found.is_some() {
             self.check_free(free).ok()?;

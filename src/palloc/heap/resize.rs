@@ -5,7 +5,7 @@ use super::Heap;
 use super::alloc::{Data, Place, data_len_in_step, split};
 use crate::palloc::Result;
 use crate::palloc::error::Error;
-use crate::palloc::format::{Extent, FREE_HEAD, Intent, MIN_BLOCK, Marker, STEP, round_up};
+use crate::palloc::format::{Extent, FREE_HEAD, Intent, MIN_BLOCK, Marker, Request, STEP};
 use crate::palloc::medium::{Bytes, Medium};
 use crate::palloc::sabotage::{Rule, is_broken};
 
@@ -19,7 +19,8 @@ impl<M: Medium> Heap<M> {
         self.begin_change()?;
         let block = self.live(blob)?;
         self.check_end(block)?;
-        let data_len = round_up(requested).ok_or(Error::TooLarge(requested))?;
+        let request = Request::of(requested).ok_or(Error::TooLarge(requested))?;
+        let data_len = request.data_len;
         if requested <= block.data_len {
             let kept = Extent { start: block.start, data_len };
             // Not beside live readers: it stores where they may read.
@@ -31,7 +32,7 @@ impl<M: Medium> Heap<M> {
             return Ok(blob);
         }
         self.using_reserves(&|heap: &mut Self| {
-            heap.with_tail_restored(|heap| match heap.grow_in_place(block, requested, data_len)? {
+            heap.with_tail_restored(|heap| match heap.grow_in_place(block, request)? {
                 true => Ok(blob),
                 false => heap.move_blob(block, requested),
             })
@@ -71,14 +72,14 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Grows a live block into free space behind it. Returns false, unchanged, if there is not enough.
-    fn grow_in_place(&mut self, block: Extent, requested: u64, data_len: u64) -> Result<bool> {
+    fn grow_in_place(&mut self, block: Extent, request: Request) -> Result<bool> {
         let free_start = block.next();
         let free_end = self.free_at(free_start)?.unwrap_or(block).end();
         let longest = Extent::between(block.start, free_end).data_len;
-        let (new_len, free_end) = if longest >= requested {
-            (split(longest, data_len), free_end)
+        let (new_len, free_end) = if longest >= request.least {
+            (split(longest, request.data_len), free_end)
         } else if self.dynamic && free_end == self.size() {
-            let data_len = data_len_in_step(block.start, requested).ok_or(Error::TooLarge(requested))?;
+            let data_len = data_len_in_step(block.start, request).ok_or(Error::TooLarge(request.least))?;
             if data_len - block.data_len < STEP {
                 return Ok(false);
             }

@@ -37,7 +37,7 @@ use self::changes::units_of_store;
 use super::Heap;
 use crate::palloc::Result;
 use crate::palloc::error::Error;
-use crate::palloc::format::{Extent, MIN_BLOCK, Marker, OVERHEAD, SPLIT_ABOVE, STEP, Start, round_up};
+use crate::palloc::format::{Extent, MIN_BLOCK, Marker, OVERHEAD, Request, SPLIT_ABOVE, STEP, Start};
 use crate::palloc::free_index::State;
 use crate::palloc::medium::{Bytes, Medium};
 use crate::palloc::record::{self, UNIT};
@@ -162,7 +162,7 @@ impl<M: Medium> Heap<M> {
 
     /// Allocates a blob that exists once the transaction is committed.
     pub fn tx_alloc(&mut self, changes: &mut Changes, requested: u64) -> Result<u64> {
-        if round_up(requested).is_none() {
+        if Request::of(requested).is_none() {
             return Err(Error::TooLarge(requested));
         }
         changes.new_blobs.try_reserve(1)?;

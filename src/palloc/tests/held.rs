@@ -195,6 +195,22 @@ fn a_block_that_is_allocated_again_beside_readers_has_space_on_the_disk() {
     heap.check_invariants();
 }
 
+/// Of the free blocks and those that are ready, the one of the smallest size is allocated, as the slow path would do if all were free.
+#[test]
+fn a_smaller_free_block_is_allocated_before_one_that_is_ready() {
+    let mut heap = open(Vec::new(), Flags::DYNAMIC).unwrap();
+    let made = [48, 48, 48, 64, 64].map(|size| heap.alloc(size).unwrap());
+    heap.free(made[1]).unwrap();
+    heap.medium.epoch = Some(1);
+    heap.begin_sharing().unwrap();
+    heap.free(made[3]).unwrap();
+    heap.reclaim(false);
+    assert_eq!(heap.alloc_quickly(48), None, "the free one is in the index");
+    assert_eq!(heap.alloc(48).unwrap(), made[1]);
+    assert_eq!(heap.alloc_quickly(48), Some(made[3]), "there is no smaller one any more");
+    heap.check_invariants();
+}
+
 #[test]
 fn a_rule_of_this_that_is_broken_is_found() {
     for rule in [Rule::HeldEpoch, Rule::CutAlone, Rule::ShrinkAlone] {

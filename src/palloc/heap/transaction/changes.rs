@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 
 use crate::palloc::Result;
 use crate::palloc::error::Error;
-use crate::palloc::format::{Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, Start, WORD, round_up};
+use crate::palloc::format::{Extent, MIN_BLOCK, Marker, OVERHEAD, Request, Start, WORD};
 use crate::palloc::heap::alloc::split;
 use crate::palloc::record::{self, Change, MAX_OFFSET, MAX_STORE, UNIT, is_inside, unit_bytes, unit_words};
 
@@ -38,13 +38,13 @@ impl Region {
         (self.end - self.next.offset()).saturating_sub(OVERHEAD)
     }
 
-    /// Returns the size that the next new blob gets if `requested` bytes are requested, which round up to `rounded`. Returns None if it
-    /// does not fit. A large region takes one blob of its whole length only: the index is not prepared for starts of blocks inside of it.
+    /// Returns the size that the next new blob gets, for this request. Returns None if it does not fit. A large region takes one blob of
+    /// its whole length only: the index is not prepared for starts of blocks inside of it.
     #[inline]
-    fn size_of_next(&self, requested: u64, rounded: u64) -> Option<u64> {
+    fn size_of_next(&self, request: Request) -> Option<u64> {
         let largest = self.largest_blob();
-        let data_len = split(largest, rounded);
-        let fits = largest >= requested.max(MIN_DATA) && (data_len == largest || !is_large(self.start, self.end));
+        let data_len = split(largest, request.data_len);
+        let fits = largest >= request.least && (data_len == largest || !is_large(self.start, self.end));
         fits.then_some(data_len)
     }
 }
@@ -95,10 +95,10 @@ impl Changes {
         if self.regions.is_empty() {
             return None; // the first blob
         }
-        let rounded = round_up(requested)?;
+        let request = Request::of(requested)?;
         let recent = self.regions.len().saturating_sub(LOOK_BACK);
         let mut regions = self.regions[recent..].iter_mut().rev();
-        let (data_len, region) = regions.find_map(|region| Some((region.size_of_next(requested, rounded)?, region)))?;
+        let (data_len, region) = regions.find_map(|region| Some((region.size_of_next(request)?, region)))?;
         if self.new_blobs.len() == self.new_blobs.capacity() {
             return None;
         }

@@ -5,7 +5,7 @@ use super::changes::{Changes, Region, is_large};
 use super::{MAX_IDLE, MAX_RECORD, MIN_IDLE, OWN_LOG, REGION, units_in};
 use crate::palloc::Result;
 use crate::palloc::error::Error;
-use crate::palloc::format::{Extent, MIN_BLOCK, MIN_DATA, Marker, Start, round_up};
+use crate::palloc::format::{Extent, MIN_BLOCK, Marker, Request, Start};
 use crate::palloc::heap::Heap;
 use crate::palloc::heap::alloc::{Place, split};
 use crate::palloc::medium::Medium;
@@ -102,9 +102,10 @@ impl<M: Medium> Heap<M> {
     /// Adds a region to the transaction in which a blob of `requested` bytes fits.
     pub(super) fn add_region(&mut self, changes: &mut Changes, requested: u64) -> Result<()> {
         self.check_writable()?;
+        let request = Request::of(requested).ok_or(Error::TooLarge(requested))?;
         changes.regions.try_reserve(1)?;
         self.reserve_units(changes, 1)?;
-        let fits = |region: &Extent| region.data_len >= requested.max(MIN_DATA);
+        let fits = |region: &Extent| region.data_len >= request.least;
         let region = match self.tx.idle.iter().rposition(fits) {
             Some(i) => self.tx.idle.swap_remove(i),
             None => {
@@ -120,7 +121,7 @@ impl<M: Medium> Heap<M> {
 
     /// Reserves a free block in which a blob of `requested` bytes fits: a whole one, or a part of a large one or of the slack.
     fn new_region(&mut self, requested: u64) -> Result<Extent> {
-        let rounded = round_up(requested).ok_or(Error::TooLarge(requested))?;
+        let request = Request::of(requested).ok_or(Error::TooLarge(requested))?;
         self.reserve_lists(0)?;
         let Place { block, free } = self.place(requested)?;
         let start = free.start;
@@ -131,7 +132,7 @@ impl<M: Medium> Heap<M> {
         let data_len = match is_slack {
             true if !start.is_in_step() => block.data_len, // brings the next block into step
             false if !is_large(start, free.end()) => free.data_len,
-            _ => split(free.data_len, rounded.max(REGION)),
+            _ => split(free.data_len, request.data_len.max(REGION)),
         };
         let region = Extent { start, data_len };
         if !is_large(start, region.end()) {
