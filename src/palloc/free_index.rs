@@ -168,7 +168,7 @@ impl FreeIndex {
         let pushed = self.recent.push(block);
         if pushed {
             self.slots.set(block.start, SlotState::Recent);
-            self.note_free(block.start);
+            self.lower_first_free(block.start);
         }
         pushed
     }
@@ -182,7 +182,7 @@ impl FreeIndex {
         let data_len = block.data_len;
         if confirm(data_len) && self.recent.push(Extent { start, data_len }) {
             block.set(SlotState::Recent);
-            self.note_free(start);
+            self.lower_first_free(start);
             Some(data_len)
         } else {
             None
@@ -224,14 +224,14 @@ impl FreeIndex {
     pub fn take_recent(&mut self, block: Extent) {
         self.recent.pop(block);
         self.put_live(block.start);
-        self.note_not_free(block.start);
+        self.renew_first_free(block.start);
     }
 
     /// Enters a free block into its set. Precondition: `prepare` succeeded for its start.
     pub fn add_free(&mut self, block: Extent) {
         self.slots.set(block.start, SlotState::InSet);
         self.sets.add(block);
-        self.note_free(block.start);
+        self.lower_first_free(block.start);
     }
 
     /// Makes the free block `old` the longer one `new`, which starts where it does. Returns false, and changes nothing, if one of them has
@@ -253,16 +253,18 @@ impl FreeIndex {
         } else {
             self.sets.remove(block, &self.slots, data_len_of);
         }
-        self.note_not_free(block.start);
+        self.renew_first_free(block.start);
     }
 
+    /// The block at `start` is free from now on.
     #[inline]
-    fn note_free(&mut self, start: Start) {
+    fn lower_first_free(&mut self, start: Start) {
         self.first_free = self.first_free.min(start);
     }
 
+    /// The block at `start` is not free any more.
     #[inline]
-    fn note_not_free(&mut self, start: Start) {
+    fn renew_first_free(&mut self, start: Start) {
         if self.first_free == start {
             self.first_free = self.any_free().unwrap_or(Start::NOWHERE);
         }

@@ -14,8 +14,8 @@
 //! This file has the state, its invariants, the queries and the stores that all operations share. `heap/alloc.rs` allocates,
 //! `heap/free.rs` frees, `heap/resize.rs` resizes, `heap/tail.rs` grows and cuts the end of a dynamic medium, `heap/zeroed.rs`
 //! allocates blobs of zeros, `heap/aligned.rs` aligned ones, `heap/trim.rs` gives space on the disk back, `heap/transaction.rs` does
-//! several of that in one step, `heap/group.rs` for several threads at once, `heap/join.rs` frees blocks that may
-//! be free on the medium already, and joins those that could not be joined before.
+//! several of that in one step, `heap/group.rs` for several threads at once, `heap/join.rs` frees
+//! blocks that are reserved or held, and joins free ones that could not be joined before.
 //! `heap/keeping.rs` exchanges blocks with the caches of threads. `heap/held.rs` keeps what was freed until no live reader can read it.
 
 mod aligned;

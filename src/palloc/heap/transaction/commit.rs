@@ -266,6 +266,7 @@ impl<M: Medium> Heap<M> {
                 self.end_quarantine();
             }
         } else {
+            // Also if a free has cut the file and its flush failed: else the next open would do the stores again, over later ones of the program.
             self.store_idle_tag(log);
         }
     }
