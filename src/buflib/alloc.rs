@@ -2,7 +2,7 @@
 //! Allocating, freeing and shrinking blocks. A block is placed first fit by address, and in the end space last.
 
 use super::block::{Any, Block, Extent, Fault, Result, any_at, block_at, block_of, free_at, free_before, walk};
-use super::compact::{FRONT, compact_and_shrink, saturate};
+use super::compact::compact_and_shrink;
 use super::free_tree::{Change, Trees};
 use super::layout::*;
 use super::{compact, handles};
@@ -146,7 +146,7 @@ fn place(ctx: &Context, request: Request<'_>, words: usize, handle: usize) -> co
             put(ctx, &trees, &mut change, request, words, handle, place)?;
             return Ok(handle);
         }
-        if !compact_and_shrink(ctx, FRONT | saturate(words))? {
+        if !compact::make_room(ctx, words)? {
             return Err(Error::NoMemory);
         }
     }
@@ -216,13 +216,13 @@ fn put(
     let pool = ctx.pool();
     let Place { start, pad, free } = place;
     let front = Extent { start, len: pad };
+    trees.check_path(front, 0)?;
     match free {
         Some(len) => {
             let rest = len - pad - words;
             let next = if rest < NODE { Some(block_at(ctx, pool, start + len)?) } else { None };
             let back = Extent { start: start + pad + words, len: rest };
             change.plan(Extent { start, len }, back)?;
-            trees.check_path(front, 0)?;
             // From here on nothing fails.
             change.make();
             if rest > 0 && rest < NODE {
@@ -234,7 +234,6 @@ fn put(
             }
         }
         None => {
-            trees.check_path(front, 0)?;
             ctx.free_words.set(ctx.free_words.get() + pad);
             ctx.set_end(start + pad + words);
         }
@@ -270,17 +269,14 @@ fn behind(ctx: &Context, pool: Pool, end: usize) -> Result<Behind> {
     if end == ctx.end() {
         return Ok(Behind { free: 0, next: None });
     }
-    if pool.get(end) as isize >= 0 {
-        return Ok(Behind { free: 0, next: Some(block_at(ctx, pool, end)?) });
-    }
-    let free = free_at(ctx, pool, end)?;
+    let free = if (pool.get(end) as isize) < 0 { free_at(ctx, pool, end)? } else { 0 };
     if free >= NODE {
         return Ok(Behind { free, next: None });
     }
-    // A short one is in no tree and may be a single word: a damaged header could look like it. The block behind knows.
+    // A short free block is in no tree and may be a single word: a damaged header could look like it. The block behind knows.
     let next = block_at(ctx, pool, end + free)?;
     if next.flags.prev() != free {
-        return Err(Fault::new(pool, end, "a free block that the next block does not know"));
+        return Err(Fault::new(pool, next.start, "a block is wrong about the one before"));
     }
     Ok(Behind { free, next: Some(next) })
 }
@@ -313,23 +309,24 @@ pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Erro
     let joins_end = block.end() == ctx.end();
     let trees = Trees::new(ctx);
     let mut change = Change::new(&trees);
+    // If there is a node on one side, it becomes the joined block. If there is one on both sides, that in front is removed.
+    let (old, new) = if before.len < NODE {
+        (Extent { start: block.end(), len: free }, joined)
+    } else if joins_end || free >= NODE {
+        (before, Extent::default())
+    } else {
+        (before, joined)
+    };
+    let in_place = change.plan(old, new)?;
+    if !in_place && !joins_end {
+        trees.check_path(joined, free)?;
+    }
+    // From here on nothing fails.
+    change.make();
     if joins_end {
-        change.plan(before, Extent::default())?;
-        // From here on nothing fails.
-        change.make();
         ctx.free_words.set(ctx.free_words.get() - before.len);
         ctx.set_end(joined.start);
     } else {
-        let in_place = if before.len < NODE {
-            change.plan(Extent { start: block.end(), len: free }, joined)?
-        } else {
-            change.plan(before, if free < NODE { joined } else { Extent::default() })?
-        };
-        if !in_place {
-            trees.check_path(joined, free)?;
-        }
-        // From here on nothing fails.
-        change.make();
         if !in_place {
             trees.add(joined);
         }

@@ -23,6 +23,11 @@ impl Fault {
     pub(crate) fn new(pool: Pool, index: usize, what: &'static str) -> Self {
         Fault { at: pool.address(index), what, crc: None }
     }
+
+    #[cold]
+    fn of_crc(pool: Pool, index: usize, is: u32, expected: u32) -> Self {
+        Fault { at: pool.address(index), what: "crc", crc: Some((is, expected)) }
+    }
 }
 
 impl fmt::Display for Fault {
@@ -85,6 +90,7 @@ impl Block {
     }
 
     /// Writes the words of the header that depend on the block's length and flags.
+    #[inline(always)]
     pub fn seal(&self, pool: Pool) {
         pool.set(self.start + LENGTH, self.len);
         pool.set(self.payload - 2, tail::length_word(self.name_words(), self.flags));
@@ -113,6 +119,7 @@ impl Block {
     }
 
     /// Makes the header say how long the free block before is.
+    #[inline(always)]
     pub fn set_prev(&mut self, pool: Pool, len: usize) {
         let prev = len.min(NODE);
         if self.flags.prev() != prev {
@@ -123,7 +130,6 @@ impl Block {
 }
 
 /// The crc of a header: all its words but the crc word.
-#[inline(always)]
 fn crc(pool: Pool, start: usize, payload: usize) -> u32 {
     pool.with_bytes(start, payload - 1 - start, |bytes| {
         let mut hasher = new_hasher();
@@ -204,14 +210,11 @@ pub(crate) fn block_at(ctx: &Context, pool: Pool, start: usize) -> Result<Block>
     Ok(block)
 }
 
-#[inline]
+#[inline(always)]
 pub(crate) fn check_crc(pool: Pool, block: &Block) -> Result<()> {
     let is = tail::crc(pool.get(block.payload - 1));
     let expected = crc(pool, block.start, block.payload);
-    if is != expected {
-        return Err(Fault { crc: Some((is, expected)), ..Fault::new(pool, block.start, "crc") });
-    }
-    Ok(())
+    if is == expected { Ok(()) } else { Err(Fault::of_crc(pool, block.start, is, expected)) }
 }
 
 /// The block that a handle names, wholly checked; None if the handle is free or outside of the table.
@@ -244,7 +247,7 @@ pub(crate) fn block_of(ctx: &Context, pool: Pool, handle: i32) -> Result<Option<
 }
 
 /// The length of the free block at `start`, its ends checked.
-#[inline]
+#[inline(always)]
 pub(crate) fn free_at(ctx: &Context, pool: Pool, start: usize) -> Result<usize> {
     let end = ctx.end();
     let length = if start < end { length_at(pool, end, start)? } else { 0 };

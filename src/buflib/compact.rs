@@ -292,6 +292,13 @@ pub(crate) fn compact_and_shrink(ctx: &Context, hints: u32) -> Result<bool> {
     Ok(true)
 }
 
+/// `compact_and_shrink` for an allocation of `words` words.
+#[cold]
+#[inline(never)]
+pub(crate) fn make_room(ctx: &Context, words: usize) -> Result<bool> {
+    compact_and_shrink(ctx, FRONT | saturate(words))
+}
+
 /// Asks every block that has a shrink callback. Returns true if one said OK and there was progress: more is free, in whatever block, or
 /// the payload of the block starts elsewhere.
 fn ask_to_shrink(ctx: &Context, hints: u32) -> Result<bool> {

@@ -283,7 +283,7 @@ impl<'a> Change<'a> {
     }
 
     /// Finds the first block of at least `words` words.
-    #[inline]
+    #[inline(always)]
     pub fn first_fit(&mut self, words: usize) -> Result<Option<Extent>> {
         let trees = self.trees;
         self.path.truncate(0);
@@ -392,12 +392,10 @@ impl<'a> Change<'a> {
     /// After [`Change::first_fit`] found `old`, its path is used.
     #[inline(always)]
     pub fn plan(&mut self, old: Extent, new: Extent) -> Result<bool> {
-        if old.len < NODE { Ok(false) } else { self.plan_node(old.end(), new) }
-    }
-
-    /// As `plan`, for the node `key`.
-    #[inline(never)]
-    fn plan_node(&mut self, key: usize, new: Extent) -> Result<bool> {
+        if old.len < NODE {
+            return Ok(false);
+        }
+        let key = old.end();
         let node = self.find(key)?;
         let depth = self.path.len() - 1;
         let shift = self.trees.shift(depth);
@@ -463,13 +461,7 @@ impl<'a> Change<'a> {
     /// ```
     #[inline(always)]
     pub fn make(&self) {
-        if let Some(plan) = &self.plan {
-            self.make_plan(plan);
-        }
-    }
-
-    #[inline(never)]
-    fn make_plan(&self, &Plan { key, new, depth, changed }: &Plan) {
+        let Some(Plan { key, new, depth, changed }) = self.plan else { return };
         let trees = self.trees;
         let (shift, longest) = (trees.shift(depth), self.path.at(depth).longest);
         for level in changed..depth {

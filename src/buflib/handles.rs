@@ -52,7 +52,9 @@ fn unmark(ctx: &Context, run: usize) {
     }
 }
 
-fn lowest_free(ctx: &Context, pool: Pool) -> Option<usize> {
+/// Returns the lowest free handle of the table, its run, and the handles behind it in the run.
+#[inline(always)]
+fn lowest_free(ctx: &Context, pool: Pool) -> Option<(usize, usize, Range<usize>)> {
     while ctx.summary.get() != 0 {
         let i = ctx.summary.get().trailing_zeros() as usize;
         let run = i * BITS + ctx.runs[i].get().trailing_zeros() as usize;
@@ -65,7 +67,7 @@ fn lowest_free(ctx: &Context, pool: Pool) -> Option<usize> {
         }
         if let Some(handle) = handles.find(|&handle| pool.slot(handle) == 0 && handle != ctx.reserved.get()) {
             debug_assert!(!ctx.can_be_searched() || (1..handle).all(|lower| pool.slot(lower) != 0));
-            return Some(handle);
+            return Some((handle, run, handles));
         }
         unmark(ctx, run);
     }
@@ -74,10 +76,9 @@ fn lowest_free(ctx: &Context, pool: Pool) -> Option<usize> {
 
 /// Takes the lowest free handle of the table. Returns None if no handle is free.
 fn reserve_free(ctx: &Context, pool: Pool) -> Option<usize> {
-    let handle = lowest_free(ctx, pool)?;
-    let run = (handle - 1) >> ctx.run_shift.get();
+    let (handle, run, mut behind) = lowest_free(ctx, pool)?;
     // All handles before it in the run are in use.
-    if (handle + 1..handles_of(ctx, run).end).all(|other| pool.slot(other) != 0) {
+    if behind.all(|other| pool.slot(other) != 0) {
         unmark(ctx, run);
     }
     Some(handle)

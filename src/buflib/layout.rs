@@ -550,8 +550,8 @@ impl Flags {
     }
 }
 
-/// The flags with their check above: 11 bits and the complement of the last of them, so that no int of less than 31 bits, be it
-/// positive or negative, looks like flags.
+/// The flags with their check of 12 bits above. The last two bits of the check differ, so that no int of less than 31 bits, be it positive
+/// or negative, looks like flags: 1 << 10 is added to a check of 11 bits, which makes bit 11 what bit 10 was, and inverts bit 10.
 ///
 /// The 11 bits are the flags folded onto them, so that no change within one byte goes unseen; and a mix of the crc and the block's place,
 /// so that the flags of one header are not valid in another.
@@ -559,7 +559,7 @@ fn with_check(bits: u32, crc: u32, start: usize) -> u32 {
     const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
     let mix = ((u64::from(crc) ^ ((start as u64) << 32)).wrapping_mul(ODD) >> 53) as u32;
     let check = (bits ^ (bits >> 11) ^ mix) & 0x7FF;
-    bits | (check << FLAG_BITS) | ((!check >> 10 & 1) << 31)
+    bits | ((check + (1 << 10)) << FLAG_BITS)
 }
 
 /// The length word of a name and the crc word of a header, with the flags in.
