@@ -436,6 +436,17 @@ static void compaction(void)
 
 static int tried;
 
+/* Declared for DEBUG and BUFLIB_DEBUG_BLOCKS only, and always there. */
+void buflib_print_blocks(struct buflib_context *, void (*)(int, const char *));
+void buflib_print_allocs(struct buflib_context *, void (*)(int, const char *));
+void buflib_check_valid(struct buflib_context *);
+
+static void print_no_more(int number, const char *text)
+{
+    (void)number, (void)text;
+    CHECK(!"called in a callback");
+}
+
 static void try_everything(int own, int in_shrink)
 {
     size_t size = 0;
@@ -472,6 +483,7 @@ static void try_everything(int own, int in_shrink)
     CHECK_EQ_I(buflib_get_num_blocks(&ctx), 0);
     buflib_print_block_at(&ctx, 0, text, sizeof text);
     CHECK_STR(text, "");
+    buflib_print_allocs(&ctx, print_no_more);
     CHECK(!buflib_check(&ctx, NULL, NULL));
     CHECK(buflib_get_data(&ctx, own) != NULL);
     CHECK_STR(buflib_get_name(&ctx, own), "own");
@@ -521,11 +533,6 @@ static void print(int number, const char *text)
     strcat(printed, text);
     strcat(printed, "\n");
 }
-
-/* Declared for DEBUG and BUFLIB_DEBUG_BLOCKS only, and always there. */
-void buflib_print_blocks(struct buflib_context *, void (*)(int, const char *));
-void buflib_print_allocs(struct buflib_context *, void (*)(int, const char *));
-void buflib_check_valid(struct buflib_context *);
 
 static void the_rest(void)
 {
@@ -627,11 +634,28 @@ static void the_rest(void)
     CHECK_STR(text, "");
     text[0] = 'x';
     buflib_print_block_at(&ctx, 0, text, 0);
+    buflib_print_block_at(&ctx, 0, NULL, 10);
     CHECK(text[0] == 'x');
     CHECK_EQ_I(buflib_get_num_blocks(&ctx), 3);
 }
 
 /* ---- 21 to 25: damage ---- */
+
+/* What buflib_check says. */
+static struct {
+    int count;
+    const void *first;
+    char text[200];
+} seen;
+
+static void see_damage(void *user, const void *block, const char *what)
+{
+    CHECK(user == &seen);
+    if (seen.count++ == 0) {
+        seen.first = block;
+        snprintf(seen.text, sizeof seen.text, "%s", what);
+    }
+}
 
 static void damage(void)
 {
@@ -719,6 +743,32 @@ static void damage(void)
         CHECK_MEM(pool, before_pool, 4096);
         *next ^= 0x10;
         CHECK_SOUND(&ctx);
+    }
+
+    begin("check-reports-damage-with-its-place-and-a-text", 4096);
+    {
+        void *end;
+
+        buflib_alloc(&ctx, 100);
+        b = buflib_alloc(&ctx, 100);
+        end = ctx.alloc_end;
+        next = (intptr_t *)buflib_get_data(&ctx, b) - 3;
+        *next ^= 0x10;
+        memset(&seen, 0, sizeof seen);
+        CHECK(!buflib_check(&ctx, see_damage, &seen));
+        CHECK(seen.count > 0 && (char *)seen.first >= pool && (char *)seen.first < pool + 4096);
+        CHECK_STR_CONTAINS(seen.text, "corrupted");
+        CHECK(!buflib_check(&ctx, NULL, NULL));
+        *next ^= 0x10;
+        CHECK_SOUND(&ctx);
+        memset(&seen, 0, sizeof seen);
+        ctx.alloc_end = (void *)(pool + 8192);
+        CHECK(!buflib_check(&ctx, see_damage, &seen));
+        CHECK_EQ_I(seen.count, 1);
+        CHECK_STR_CONTAINS(seen.text, "the context is damaged");
+        ctx.alloc_end = end;
+        CHECK_SOUND(&ctx);
+        CHECK_EQ_I(panics, 0);
     }
 
     begin("without-a-panic-handler-the-program-aborts", 4096);

@@ -215,3 +215,43 @@ fn allocatable_is_granted_when_moves_that_were_refused_are_agreed_to() {
         assert_eq!(pool.check(), Ok(()));
     }
 }
+
+/// A shrink hook that keeps what its block has not, or has no more.
+#[test]
+fn a_range_that_is_not_in_the_block_is_not_kept() {
+    let asked = Cell::new(0);
+    let cut = |block: &mut Shrink<'_>| {
+        asked.set(asked.get() + 1);
+        let bytes = block.data().len();
+        assert!(!block.keep(8..0) && !block.keep(bytes..bytes + 1) && !block.keep(usize::MAX - 1..usize::MAX));
+        assert_eq!(block.data().len(), bytes);
+        assert!(block.free() && !block.keep(0..8) && block.data().is_empty());
+        true
+    };
+    let hooks = Hooks::movable().on_shrink(&cut);
+    let mut memory = [0; 4000];
+    let mut pool = Buflib::new(&mut memory);
+    pool.alloc_with(2000, &Options { hooks: Some(&hooks), ..Options::default() }).unwrap();
+    pool.alloc(3000).unwrap();
+    assert_eq!(asked.get(), 1);
+}
+
+#[test]
+fn errors_hooks_and_sizes_are_shown() {
+    for (error, text) in [
+        (Error::NoHandle, "no handle is left"),
+        (Error::NoMemory, "the pool has no memory left"),
+        (Error::InCallback, "not while a callback is running"),
+    ] {
+        assert!(error.to_string().starts_with(text), "{error}");
+    }
+    let shrinks = |_: &mut Shrink<'_>| false;
+    assert_eq!(format!("{:?}", Hooks::locked()), "Hooks { movable: false, shrinkable: false }");
+    assert_eq!(format!("{:?}", Hooks::movable().on_shrink(&shrinks)), "Hooks { movable: true, shrinkable: true }");
+    let mut memory = [0; 2000];
+    let mut pool = Buflib::new(&mut memory);
+    let handle = pool.alloc(41).unwrap();
+    assert_eq!(pool.size(handle), Some(41usize.next_multiple_of(size_of::<usize>())));
+    assert!(pool.free(handle));
+    assert_eq!(pool.size(handle), None);
+}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Tests of how much work an operation does, counted in words of the pool.
 
-use super::alloc::{Request, alloc, free, init};
+use super::alloc::{Error, Request, alloc, free, init};
 use super::layout::*;
 use super::step::step;
 use crate::random::Random;
@@ -79,4 +79,55 @@ fn an_allocation_does_not_search_the_handle_table() {
     }
     println!("words touched by an allocation at most: {most}, runs of {} handles", 1 << ctx.run_shift.get());
     assert!(most <= alloc_bound(&ctx), "{most}");
+}
+
+/// A fault of buflib itself would be such an access; damage of the pool leads to none.
+#[test]
+fn an_access_outside_of_the_pool_panics_and_changes_nothing() {
+    const WORDS: usize = 100;
+    let mut memory = vec![7usize; WORDS + 10];
+    let mut ctx = Context::new();
+    // SAFETY: the memory outlives the context and nothing else uses it.
+    unsafe { init(&mut ctx, memory.as_mut_ptr().cast(), WORDS * W) };
+    let pool = ctx.pool();
+    let accesses: [&dyn Fn(); 13] = [
+        &|| _ = pool.get(pool.words),
+        &|| _ = pool.get(usize::MAX),
+        &|| pool.set(pool.words, 1),
+        &|| pool.set_all(pool.words - 1, [1; 2]),
+        &|| pool.set_all(usize::MAX, [1; 2]),
+        &|| pool.with_bytes(pool.words - 1, 2, |_| ()),
+        &|| pool.with_bytes(usize::MAX, 2, |_| ()),
+        &|| pool.copy(0, pool.words - 1, 2),
+        &|| pool.copy(pool.words - 1, 0, 2),
+        &|| pool.copy(0, usize::MAX, 2),
+        &|| pool.set_name(pool.words - 1, 2, b"name"),
+        &|| pool.set_name(usize::MAX, 2, b"name"),
+        &|| pool.set_name(0, 1, &[b'n'; W]),
+    ];
+    let before: Vec<usize> = (0..pool.words).map(|i| pool.get(i)).collect();
+    for (number, access) in accesses.into_iter().enumerate() {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(access));
+        let text = result.expect_err("it panics").downcast::<&str>();
+        assert_eq!(text.ok().as_deref(), Some(&"buflib: access outside of the pool"), "access {number}");
+    }
+    assert!((0..pool.words).map(|i| pool.get(i)).eq(before));
+    assert_eq!(memory[WORDS..], [7; 10]);
+}
+
+/// The text of an error has the place and the kind of the damage.
+#[test]
+fn damage_is_an_error_with_its_place() {
+    let mut memory = Vec::new();
+    let ctx = pool(&mut memory);
+    let mut random = Random(3);
+    let handles: Vec<i32> = (0..10).map(|_| alloc_some(&ctx, &mut random)).collect();
+    free(&ctx, handles[4]).unwrap();
+    let words = ctx.pool();
+    let block = super::handles::data(&ctx, handles[3]).addr() / W - words.address(0) / W;
+    (1..=4).for_each(|before| words.set(block - before, usize::MAX / 3));
+    let error = free(&ctx, handles[3]).map_err(Error::from).expect_err("its header is damaged");
+    assert!(matches!(error, Error::Damaged(_)));
+    let text = error.to_string();
+    assert!(!text.is_empty() && text.contains("0x"), "{text}");
 }

@@ -2,6 +2,7 @@
 //! Single calls that fail inside of operations, and markers that are overwritten between two: where random operations seldom come to.
 
 use super::*;
+use crate::palloc::Palloc;
 use crate::palloc::format::OVERHEAD;
 use crate::palloc::free_index::State;
 use crate::palloc::heap::Changes;
@@ -338,4 +339,46 @@ fn transactions_that_change_nothing_are_long_or_find_damage() {
         overwrite(&mut heap, ptr);
         assert!(matches!(heap.tx_commit(&mut changes), Err(Error::Damaged { .. })));
     }
+}
+
+/// The chain leads to where no block begins.
+#[test]
+fn a_walk_along_an_overwritten_marker_stops_with_the_place() {
+    for (is_held, size, wrong) in [(false, 100, 48), (true, 100, 48), (false, 5000, 3008), (true, 5000, 3008)] {
+        let sizes = [size; 4];
+        let (mut heap, made) = if is_held { shared(false, &sizes) } else { with_blobs(false, &sizes) };
+        heap.free(made[1]).unwrap();
+        heap.medium.store(made[1] - WORD, Marker::free(wrong).0);
+        let found = heap.next(made[0]);
+        let place = made[1] - WORD..made[2] - WORD;
+        assert!(matches!(found, Err(Error::Damaged { offset, .. }) if place.contains(&offset)), "{found:?}");
+        assert_eq!(heap.next(made[2]).unwrap(), made[3], "behind the damage");
+    }
+}
+
+/// No range that a program or a medium names gets so far.
+#[test]
+fn an_access_outside_of_a_mapped_medium_panics() {
+    let directory = tempfile::tempdir().unwrap();
+    let medium = Palloc::open(directory.path().join("medium"), Flags::DYNAMIC).unwrap();
+    medium.alloc(100).unwrap();
+    let heap = medium.lock();
+    let end = heap.medium.file_len();
+    for (at, len) in [(end, 8), (end - 7, 8), (u64::MAX - 7, 8), (0, end + 1), (8, u64::MAX)] {
+        let access = std::panic::AssertUnwindSafe(|| heap.medium.address(at, len));
+        let text = std::panic::catch_unwind(access).expect_err("it panics").downcast::<String>().unwrap();
+        assert_eq!(*text, format!("range {at}+{len} of a medium of {end} bytes"));
+    }
+}
+
+/// What other calls of the same group return, and errors that no call of the interface shows.
+#[test]
+fn errors_have_texts_and_are_told_to_each_waiting_thread() {
+    let source = std::io::Error::from_raw_os_error(libc::ENOSPC);
+    let error = Error::System { doing: "write", source };
+    assert_eq!(error.duplicate().to_string(), error.to_string());
+    assert!(matches!(Error::Busy.duplicate(), Error::SyncFailed(libc::EIO)));
+    let own = Error::System { doing: "write", source: std::io::ErrorKind::WriteZero.into() };
+    assert!(own.to_string().starts_with("write: ") && own.duplicate().to_string() == own.to_string());
+    assert!(Error::Held.to_string().contains("held") && Error::Busy.to_string().contains("another thread"));
 }
