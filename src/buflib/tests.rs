@@ -126,7 +126,7 @@ fn damage_is_an_error_with_its_place() {
     let words = ctx.pool();
     let block = super::handles::data(&ctx, handles[3]).addr() / W - words.address(0) / W;
     (1..=4).for_each(|before| words.set(block - before, usize::MAX / 3));
-    let error = free(&ctx, handles[3]).map_err(Error::from).expect_err("its header is damaged");
+    let error = free(&ctx, handles[3]).expect_err("its header is damaged");
     assert!(matches!(error, Error::Damaged(_)));
     let text = error.to_string();
     assert!(!text.is_empty() && text.contains("0x"), "{text}");
