@@ -341,9 +341,10 @@ impl<M: Medium> Heap<M> {
         self.held.ready.check_invariants();
     }
 
-    /// Frees the blocks that no reader can reach, and runs `operation` once more.
+    /// Frees the blocks that no reader can reach, and runs `operation` once more. Fails iff that does, or a sync failed.
     pub(super) fn reclaimed<T>(&mut self, operation: impl Fn(&mut Self) -> Result<T>) -> Result<T> {
         self.reclaim(true);
+        self.check_synced()?; // freeing them may have flushed
         self.held.reclaimed = true;
         let result = operation(self);
         self.held.reclaimed = false;

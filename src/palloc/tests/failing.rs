@@ -387,3 +387,26 @@ fn errors_have_texts_and_are_told_to_each_waiting_thread() {
     assert!(own.to_string().starts_with("write: ") && own.duplicate().to_string() == own.to_string());
     assert!(Error::Held.to_string().contains("held") && Error::Busy.to_string().contains("another thread"));
 }
+
+/// An allocation for which held blocks are freed, and the flush of one of them fails: it does not go on to a block that was freed before.
+#[test]
+fn an_allocation_stores_nothing_after_freeing_held_blocks_failed() {
+    let mut failed = 0;
+    for nth in 0..MOST_CALLS {
+        let (mut heap, made) = shared(true, &[LONG, 100, 3000, 100, 3000, 100]);
+        for i in [0, 2, 3] {
+            heap.free(made[i]).unwrap();
+        }
+        heap.medium.calls_left.set(nth);
+        heap.medium.failures_left.set(1);
+        let result = heap.alloc(LONG - 1000);
+        heap.medium.failures_left.set(0);
+        if heap.failed_sync.is_some() {
+            failed += 1;
+            assert!(matches!(result, Err(Error::SyncFailed(_) | Error::System { .. })));
+            let (stores, _) = heap.medium.since_failed_flush.unwrap();
+            assert!(stores <= 3, "call {nth}: {stores} stores, more than it takes to undo one operation");
+        }
+    }
+    assert!(failed > 2, "{failed}");
+}
