@@ -612,6 +612,42 @@ static void lookalikes(void)
     alarm(0);
 }
 
+static void front_of_an_aligned_block(void)
+{
+    /* Words of payload. Blocks 2 and 4 become nodes on the way to the words in front of the aligned block; block 6 is where that fits. */
+    static size_t payloads[] = { 0, 3, 5, 1, 0, 45, 5 };
+    size_t seen = 0;
+
+    TEST("no-payload-is-written-to-because-of-a-damaged-link-on-the-way-to-the-words-in-front-of-an-aligned-block");
+    for (payloads[0] = 0; payloads[0] < 8; payloads[0]++) { /* so many words are in front */
+        buflib_init(&ctx, pool, POOL);
+        memset(pool, 0, POOL);
+        for (int i = 1; i <= 7; i++)
+            CHECK_EQ_I(buflib_alloc_ex(&ctx, payloads[i - 1] * W, NULL, &buflib_ops_locked), i);
+        for (int i = 2; i < 7; i += 2)
+            CHECK_EQ_I(buflib_free(&ctx, i), 0);
+        saved_ctx = ctx;
+        memcpy(saved_pool, pool, POOL);
+        for (size_t word = 0; word < (size_t)(saved_ctx.alloc_end - saved_ctx.buf_start); word++) {
+            const intptr_t *values;
+            size_t count = node_word(word) ? bad_values(word, &values) : 0;
+            for (size_t i = 0; i < count; i++) {
+                restore();
+                ((intptr_t *)pool)[word] = values[i];
+                panics = 0;
+                buflib_alloc_aligned(&ctx, 20 * W, 8 * W, NULL, &buflib_ops_locked);
+                seen += panics > 0;
+                if (!CHECK(payloads_are_whole(word, 0))) {
+                    DIAG("word %zu: 0x%jx, %zu words in front", word, (intmax_t)values[i], payloads[0]);
+                    return;
+                }
+            }
+        }
+    }
+    CHECK(seen > 1000);
+    DIAG("%zu calls found damage", seen);
+}
+
 static void old_addresses(void)
 {
     TEST("a-handle-that-names-where-its-block-once-was-is-seen");
@@ -705,6 +741,7 @@ int main(void)
     PART(bytes_beside_the_crc());
     PART(an_int_before_a_payload());
     PART(lookalikes());
+    PART(front_of_an_aligned_block());
     PART(old_addresses());
     PART(a_spoiled_header());
     PART(random_words());

@@ -252,7 +252,7 @@ fn put(
     }
     let flags = Flags::new(request.align, pad.min(NODE));
     let address = pool.address(payload);
-    Block { start, len: words, handle, payload, address, flags }.seal(pool);
+    Block { start, len: words, handle, payload, address, flags }.write_header(pool);
     pool.set_slot(handle, address);
     Ok(())
 }
@@ -298,7 +298,7 @@ fn skip_when_asking(ctx: &Context, free: Extent) {
 ///
 /// Returns 0, or the handle itself if it is bad.
 pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Error> {
-    if !ctx.may_give() {
+    if !ctx.may_shrink() {
         return Err(Error::InCallback);
     }
     let pool = ctx.pool();
@@ -358,7 +358,7 @@ pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Erro
 ///     | free: a + cut | header |    payload    | free: cut + c |       or the end space begins behind the payload
 /// ```
 pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> Result<bool> {
-    if !ctx.may_give() {
+    if !ctx.may_shrink() {
         return Ok(false);
     }
     let pool = ctx.pool();
@@ -420,7 +420,7 @@ pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> R
         ctx.set_end(end);
         ctx.changed_at(end);
     }
-    block.seal(pool);
+    block.write_header(pool);
     pool.set_slot(block.handle, start);
     if let Some(mut next) = free_behind.next {
         next.set_prev(pool, upper.len);

@@ -89,9 +89,9 @@ impl Block {
         (self.end() - self.payload) * W - self.flags.offset()
     }
 
-    /// Writes the words of the header that depend on the block's length and flags.
+    /// Writes the words of the header that depend on the block's length and flags, and the crc.
     #[inline(always)]
-    pub fn seal(&self, pool: Pool) {
+    pub fn write_header(&self, pool: Pool) {
         pool.set(self.start + LENGTH, self.len);
         pool.set(self.payload - 2, tail::length_word(self.name_words(), self.flags));
         pool.set(self.payload - 1, tail::crc_word(self.start, crc(pool, self.start, self.payload), self.flags));
@@ -101,20 +101,20 @@ impl Block {
     pub fn set_pins(&mut self, pool: Pool, pins: usize) {
         self.flags.set_pins(pins);
         if tail::length_word(self.name_words(), self.flags) == pool.get(self.payload - 2) {
-            self.send(pool, self.start);
+            self.write_flags(pool, self.start);
         } else {
-            self.seal(pool);
+            self.write_header(pool);
         }
     }
 
     /// Writes the flags for a block that moves to `to`. On 64-bit the crc does not cover them, but their own check depends on the place. On
     /// 32-bit the crc covers them.
-    pub fn send(&self, pool: Pool, to: usize) {
+    pub fn write_flags(&self, pool: Pool, to: usize) {
         if cfg!(target_pointer_width = "64") {
             let crc = tail::crc(pool.get(self.payload - 1));
             pool.set(self.payload - 1, tail::crc_word(to, crc, self.flags));
         } else {
-            self.seal(pool);
+            self.write_header(pool);
         }
     }
 
@@ -124,7 +124,7 @@ impl Block {
         let prev = len.min(NODE);
         if self.flags.prev() != prev {
             self.flags.set_prev(prev);
-            self.send(pool, self.start);
+            self.write_flags(pool, self.start);
         }
     }
 }

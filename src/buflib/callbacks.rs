@@ -1,11 +1,85 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Calls a program's callbacks. The context is `busy` while one runs.
+//! The callbacks of a program, and the calls of them. The context is `busy` while one runs.
 
 use super::block::{Block, Result, check_crc};
 use super::layout::*;
-use super::{Handle, Hooks};
 use core::ffi::{c_int, c_void};
-use core::ptr;
+use core::num::NonZeroI32;
+use core::{fmt, ptr};
+
+/// Names a block. It stays the same when the block moves; after the block is freed, the handle is given to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Handle(NonZeroI32);
+
+impl Handle {
+    pub(super) fn of(number: usize) -> Handle {
+        // The table gives out 1 ..= i32::MAX.
+        Handle(NonZeroI32::new(number as i32).unwrap_or(NonZeroI32::MIN))
+    }
+
+    /// The number of the handle: 1 for the first one.
+    pub fn get(self) -> i32 {
+        self.0.get()
+    }
+}
+
+type MoveHook<'c> = dyn Fn(Handle, *const u8, *const u8) -> bool + 'c;
+type ShrinkHook<'c> = dyn Fn(&mut Shrink<'_>) -> bool + 'c;
+type SyncHook<'c> = dyn Fn(Handle, bool) + 'c;
+
+/// The functions that the allocator calls before it moves or shrinks a block. A block that is allocated without hooks moves freely.
+///
+/// Hooks can't use the pool that calls them, except through a [`Shrink`].
+#[derive(Clone, Copy, Default)]
+pub struct Hooks<'c> {
+    moves: Option<&'c MoveHook<'c>>,
+    shrinks: Option<&'c ShrinkHook<'c>>,
+    syncs: Option<&'c SyncHook<'c>>,
+}
+
+impl<'c> Hooks<'c> {
+    /// A block that neither moves nor shrinks.
+    pub const fn locked() -> Self {
+        Hooks { moves: None, shrinks: None, syncs: None }
+    }
+
+    /// A block that moves freely.
+    pub const fn movable() -> Self {
+        Hooks { moves: Some(&|_, _, _| true), ..Self::locked() }
+    }
+
+    /// Asks `hook` before each move, with the addresses of the payload before and after. The block stays if it says false.
+    pub const fn on_move(self, hook: &'c MoveHook<'c>) -> Self {
+        Hooks { moves: Some(hook), ..self }
+    }
+
+    /// Asks `hook` to give memory back when there is not enough. It returns true if it did.
+    pub const fn on_shrink(self, hook: &'c ShrinkHook<'c>) -> Self {
+        Hooks { shrinks: Some(hook), ..self }
+    }
+
+    /// Calls `hook` before (true) and after (false) each move that is tried.
+    pub const fn on_sync(self, hook: &'c SyncHook<'c>) -> Self {
+        Hooks { syncs: Some(hook), ..self }
+    }
+}
+
+impl fmt::Debug for Hooks<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hooks")
+            .field("movable", &self.moves.is_some())
+            .field("shrinkable", &self.shrinks.is_some())
+            .finish()
+    }
+}
+
+/// The block that a shrink hook is asked to make smaller.
+#[derive(Debug)]
+pub struct Shrink<'a> {
+    pub(super) ctx: &'a Context,
+    pub(super) handle: Handle,
+    pub(super) hints: u32,
+}
 
 /// The callbacks of a block.
 #[derive(Clone, Copy)]
@@ -120,7 +194,9 @@ impl Ops<'_> {
                 // SAFETY: as above, and its context and pointer.
                 unsafe { shrink_callback(context(ctx), handle, hints, start, block.payload_bytes(), user) == 0 }
             }
-            Ops::Rust(hooks) => hooks.shrinks.is_some_and(|shrinks| super::ask(ctx, handle, hints, shrinks)),
+            Ops::Rust(hooks) => hooks
+                .shrinks
+                .is_some_and(|shrinks| shrinks(&mut Shrink { ctx, handle: Handle::of(block.handle), hints })),
             _ => false,
         })
     }

@@ -51,7 +51,7 @@ pub(crate) fn compact(ctx: &Context) -> Result<bool> {
         moved_words: 0,
     };
     let walked = pass.run(first);
-    pass.finish(walked).map(|gained| gained || trimmed)
+    pass.join_gap(walked).map(|gained| gained || trimmed)
 }
 
 /// The free words that a compaction has passed and can still fill.
@@ -167,7 +167,7 @@ impl Pass<'_> {
             }
             self.run.len += len;
             block.flags.set_prev(0);
-            block.send(self.pool, start - self.space.gap);
+            block.write_flags(self.pool, start - self.space.gap);
             self.pool.set_slot(block.handle, block.address - self.space.gap * W);
             self.moved_blocks += 1;
             self.moved_words += len;
@@ -212,7 +212,7 @@ impl Pass<'_> {
             }
         }
         block.flags.set_prev(free_before.min(NODE));
-        block.send(self.pool, to);
+        block.write_flags(self.pool, to);
         self.pool.set_slot(block.handle, address);
         self.pool.copy(from, to, block.len);
         if to + block.len <= from {
@@ -239,7 +239,7 @@ impl Pass<'_> {
     }
 
     /// Joins the gap to the end space. If a callback damaged the pool, the pass ended early, and the gap becomes a free block there.
-    fn finish(mut self, (end, walked): (usize, Result<()>)) -> Result<bool> {
+    fn join_gap(mut self, (end, walked): (usize, Result<()>)) -> Result<bool> {
         self.move_run();
         self.ctx.count_moves(self.moved_blocks, self.moved_words);
         let hole = core::mem::take(&mut self.space.hole);

@@ -228,7 +228,7 @@ impl Context {
     }
 
     /// Whether blocks may be shrunk and freed: no callback runs, or a shrink callback.
-    pub(crate) fn may_give(&self) -> bool {
+    pub(crate) fn may_shrink(&self) -> bool {
         self.busy.get() != MOVING
     }
 

@@ -50,7 +50,7 @@
 //! | `layout.rs` | the words of a context, a pool and a header; the only one that touches memory |
 //! | `block.rs` | a block, whether its header is right, the free block before it; walks |
 //! | `free_tree.rs`, `handles.rs` | which blocks are free, which handles; pins |
-//! | `callbacks.rs` | how a program is asked |
+//! | `callbacks.rs` | the callbacks of blocks, and calls of them |
 //! | `compact.rs` | moving blocks together, asking blocks to shrink |
 //! | `alloc.rs` | allocating, freeing, shrinking |
 //! | `step.rs` | compaction in steps |
@@ -82,8 +82,8 @@
 //!
 //! * a header is right only if the slot that it names leads back to it; the length of one that has become part of free words or of another
 //!   block is made 0, but where a compaction slid blocks: there the slot leads elsewhere;
-//! * a node of the tree has a seal, a mix of its end, length and depth in the upper bits of its links, which is taken away when it is a
-//!   node no more;
+//! * a node of the tree has a seal, a mix of its end, length and depth in the upper bits of its links, which is broken when the block
+//!   is no longer a node;
 //! * a free block that is too short for a node is known to the block behind by its length.
 //!
 //! Two risks remain. A seal has BITS - 2 - (bits of an index) bits: at least 40 on 64-bit up to 16 MiB, 8 on 32-bit at 8 MiB, none at
@@ -106,94 +106,14 @@ pub(crate) mod step;
 mod tests;
 pub(crate) mod verify;
 
-use core::fmt;
 use core::marker::PhantomData;
-use core::num::NonZeroI32;
 use core::ops::Range;
 
 pub use alloc::Error;
 pub use block::Fault;
+pub use callbacks::{Handle, Hooks, Shrink};
 use layout::{Context, W};
 pub use room::Stat;
-
-/// Names a block. It stays the same when the block moves; after the block is freed, the handle is given to another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Handle(NonZeroI32);
-
-impl Handle {
-    fn of(number: usize) -> Handle {
-        // The table gives out 1 ..= i32::MAX.
-        Handle(NonZeroI32::new(number as i32).unwrap_or(NonZeroI32::MIN))
-    }
-
-    /// The number of the handle: 1 for the first one.
-    pub fn get(self) -> i32 {
-        self.0.get()
-    }
-}
-
-type MoveHook<'c> = dyn Fn(Handle, *const u8, *const u8) -> bool + 'c;
-type ShrinkHook<'c> = dyn Fn(&mut Shrink<'_>) -> bool + 'c;
-type SyncHook<'c> = dyn Fn(Handle, bool) + 'c;
-
-/// The functions that the allocator calls before it moves or shrinks a block. A block that is allocated without hooks moves freely.
-///
-/// Hooks can't use the pool that calls them, except through a [`Shrink`].
-#[derive(Clone, Copy, Default)]
-pub struct Hooks<'c> {
-    moves: Option<&'c MoveHook<'c>>,
-    shrinks: Option<&'c ShrinkHook<'c>>,
-    syncs: Option<&'c SyncHook<'c>>,
-}
-
-impl<'c> Hooks<'c> {
-    /// A block that neither moves nor shrinks.
-    pub const fn locked() -> Self {
-        Hooks { moves: None, shrinks: None, syncs: None }
-    }
-
-    /// A block that moves freely.
-    pub const fn movable() -> Self {
-        Hooks { moves: Some(&|_, _, _| true), ..Self::locked() }
-    }
-
-    /// Asks `hook` before each move, with the addresses of the payload before and after. The block stays if it says false.
-    pub const fn on_move(self, hook: &'c MoveHook<'c>) -> Self {
-        Hooks { moves: Some(hook), ..self }
-    }
-
-    /// Asks `hook` to give memory back when there is not enough. It returns true if it did.
-    pub const fn on_shrink(self, hook: &'c ShrinkHook<'c>) -> Self {
-        Hooks { shrinks: Some(hook), ..self }
-    }
-
-    /// Calls `hook` before (true) and after (false) each move that is tried.
-    pub const fn on_sync(self, hook: &'c SyncHook<'c>) -> Self {
-        Hooks { syncs: Some(hook), ..self }
-    }
-}
-
-impl fmt::Debug for Hooks<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hooks")
-            .field("movable", &self.moves.is_some())
-            .field("shrinkable", &self.shrinks.is_some())
-            .finish()
-    }
-}
-
-/// The block that a shrink hook is asked to make smaller.
-#[derive(Debug)]
-pub struct Shrink<'a> {
-    ctx: &'a Context,
-    handle: Handle,
-    hints: u32,
-}
-
-/// Asks a hook.
-pub(crate) fn ask(ctx: &Context, handle: i32, hints: u32, hook: &ShrinkHook<'_>) -> bool {
-    hook(&mut Shrink { ctx, handle: Handle::of(handle as usize), hints })
-}
 
 impl Shrink<'_> {
     /// The block's handle.

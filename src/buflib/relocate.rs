@@ -90,7 +90,7 @@ pub(crate) fn relocate(ctx: &Context, buf: *mut u8) -> Result<bool> {
         if length > 0 {
             let block = shape_at(ctx, pool, start)?;
             pool.set(start + SLOT, pool.slot_address(block.handle).wrapping_add(distance));
-            block.seal(pool);
+            block.write_header(pool);
         }
         start += length.unsigned_abs();
     }
@@ -135,7 +135,7 @@ pub(crate) fn resize(ctx: &Context, size: usize) -> Result<bool> {
         if length > 0 {
             let slot = new.get(start + SLOT);
             new.set(start + SLOT, slot.wrapping_add(new.address(words)).wrapping_sub(old.address(old.words)));
-            shape_at(ctx, new, start)?.seal(new);
+            shape_at(ctx, new, start)?.write_header(new);
         } else {
             free_tree::break_seal(new, Extent { start, len: length.unsigned_abs() });
         }

@@ -84,7 +84,7 @@ impl Step<'_> {
             Ok(End::Barrier { behind, .. }) => behind,
             _ => gap.start,
         });
-        self.put_down(gap)?;
+        self.free_gap(gap)?;
         Ok(matches!(outcome?, End::Budget | End::Barrier { full: true, .. }))
     }
 
@@ -147,9 +147,9 @@ impl Step<'_> {
         let agrees = !asked || ops.agrees(ctx, block, address);
         if agrees {
             let to = block.start - by;
-            let mut sent = *block;
-            sent.flags.set_prev(free_before.min(NODE));
-            sent.send(pool, to);
+            let mut there = *block;
+            there.flags.set_prev(free_before.min(NODE));
+            there.write_flags(pool, to);
             pool.set_slot(block.handle, address);
             pool.copy(block.start, to, block.len);
             if by >= block.len {
@@ -169,7 +169,7 @@ impl Step<'_> {
     }
 
     /// Puts the gap among the free blocks, or into the end space.
-    fn put_down(&mut self, gap: Extent) -> Result<()> {
+    fn free_gap(&mut self, gap: Extent) -> Result<()> {
         if gap.end() == self.ctx.end() {
             self.ctx.set_end(gap.start);
             self.ctx.free_words.set(self.ctx.free_words.get() - gap.len);
