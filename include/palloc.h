@@ -99,7 +99,8 @@
  *
  *   A process may be killed (kill -9) at any moment. The next palloc_init then finds every blob
  *   whose palloc had returned and whose pfree had not been called, with its bytes as the program
- *   had written them. The operation in flight is done or undone, and no space is lost.
+ *   had written them (palloc_tx_store has an exception). The operation in flight is done or undone,
+ *   and no space is lost.
  *   For the same after a power cut, use PALLOC_SYNC: each operation is on the disk when it returns.
  *   Without it, palloc_sync brings everything done before to the disk. After a power cut between
  *   two syncs, palloc_init recovers the medium or refuses it (EILSEQ). If it recovers the medium,
@@ -770,8 +771,8 @@ int palloc_tx_free(struct palloc_tx *tx, uint64_t ptr);
  * change at once.
  *
  * Bytes that were changed in this way are changed by transactions only, until the next palloc_sync
- * (which palloc_close does too, with PALLOC_SYNC): a power cut may bring back the stores of the
- * last transaction.
+ * (which palloc_close does too, with PALLOC_SYNC): a kill or a power cut may bring back the stores
+ * of the last transaction. palloc_flush does not prevent it.
  *
  * Returns 0, or -1 on failure, and the transaction is as it was. Fails iff:
  * - EINVAL: the bytes are not all in one allocated blob, or the transaction frees that blob;

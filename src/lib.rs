@@ -75,7 +75,7 @@
 //! | chain | the blocks as the start markers lead from one to the next; only the chain is trusted |
 //! | derived | end markers and links are derived from the chain: they can be written again at any time |
 //! | index | the blocks of an open medium, in memory |
-//! | publish | to make an operation happen by one store, of a start marker or of an intent: what was prepared becomes part of the chain |
+//! | publish | to make an operation happen by one store: of a start marker, so that what was prepared becomes part of the chain; of an intent; or of a record's tag |
 //! | transaction, commit | several changes; the commit makes all of them happen, or, if it is cut off, none |
 //! | region | a free block that a transaction makes new blobs in |
 //! | log, record | a log is a live block without a blob; it holds the record of a commit, which says what to change |

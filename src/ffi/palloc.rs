@@ -1230,7 +1230,7 @@ pub unsafe extern "C" fn palloc_tx_free(tx: *mut palloc_tx, ptr: u64) -> c_int {
 /// the same transaction they change at once.
 ///
 /// Bytes that were changed in this way are changed by transactions only, until the next palloc_sync (which palloc_close does too, with
-/// PALLOC_SYNC): a power cut may bring back the stores of the last transaction.
+/// PALLOC_SYNC): a kill or a power cut may bring back the stores of the last transaction. palloc_flush does not prevent it.
 ///
 /// Returns 0, or -1 on failure, and the transaction is as it was. Fails iff:
 /// - EINVAL: the bytes are not all in one allocated blob, or the transaction frees that blob; `bytes` or `tx` is NULL.

@@ -36,7 +36,7 @@ use super::sync::{AtomicBool, AtomicU64, CACHES, Ordering, own_cache, set_own_ca
 
 /// How many blocks a stack holds.
 const DEPTH: usize = 64;
-/// Of a small medium fewer, so that one cache keeps at most this part of it: but always so many.
+/// Fewer on a small medium, so that one cache keeps at most 1/SHARE of it, but at least LEAST_DEPTH.
 const SHARE: u64 = 4;
 const LEAST_DEPTH: usize = 8;
 /// The bytes of one block of each class.

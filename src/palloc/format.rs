@@ -69,7 +69,7 @@ impl Start {
     pub const fn at(offset: u64) -> Start {
         Start(offset)
     }
-    /// The block that has this blob. Of an offset below that of every blob, a start behind that of every block.
+    /// The block that has this blob. Of an offset below 8, a start behind that of every block.
     pub const fn of_blob(blob: u64) -> Start {
         Start(blob.wrapping_sub(WORD))
     }

@@ -58,7 +58,7 @@ pub fn data_len_of_class(class: usize) -> u64 {
 /// The state of a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
-    /// The block holds a blob.
+    /// The block holds a blob, or a thread keeps it.
     Live,
     /// The block is free.
     Free,

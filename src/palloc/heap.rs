@@ -2,7 +2,7 @@
 //! The heap: an open medium, and the operations on its blocks.
 //!
 //! Only the chain of start markers is trusted: from the header on, each start marker leads to the next block. An operation has three
-//! steps. It prepares bytes that the chain does not lead to. It publishes them by one store to one start marker. Then it corrects
+//! steps. It prepares bytes that the chain does not lead to. It publishes them by one store, as a rule to a start marker. Then it corrects
 //! derived data: end markers. Links between free blocks are derived too; only sync, close, trim and clones write them.
 //! docs/FORMAT.md has the order of stores of each operation, and the state that a kill between any two of them leaves.
 //!
@@ -64,7 +64,8 @@ pub struct Heap<M> {
     /// From here to the end of the file there are zeros, on the disk too, except for the start marker of the slack.
     pub(super) zeros_from: u64,
     /// The system's error number if a sync failed. After that it is not known which stores are on the disk: the kernel may have
-    /// dropped them. So nothing is changed or promised until the medium is opened again.
+    /// dropped them. So nothing is changed or promised until the medium is opened again. The only stores after it take back what the
+    /// operation had stored that the sync was for (undo_division, shrink, publish_durably, commit_undo, store_idle_tag).
     pub(super) failed_sync: Option<i32>,
     /// On a medium that is read only: the start markers that a repair would have changed.
     pub(super) overlay: Overlay,
@@ -418,7 +419,8 @@ impl<M: Medium> Heap<M> {
     /// Each operation calls this before its first store, unless the medium is plain: then there is nothing to check. (The fast paths
     /// beside readers, in held.rs, ask `writable`: they are on media without records only.) A transaction instead
     /// calls check_writable, and calls may_store before it stores to anything but its own blobs. An operation that flushes without
-    /// PALLOC_SYNC too calls may_flush. The functions that these use (place, claim, publish, ...) check nothing.
+    /// PALLOC_SYNC too calls may_flush. The functions that these use (claim, divide, publish_free, ...) rely on it; growth of the file asks
+    /// again (extend_tail), and so does a publishing store on a durable medium.
     #[inline]
     fn begin_change(&mut self) -> Result<()> {
         if self.is_plain() { Ok(()) } else { self.begin_careful_change() }

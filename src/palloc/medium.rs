@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Access to the bytes of a medium: its length, loads and stores, space on the disk, order and durability of writes. Of
-//! the meaning of the bytes this file knows only that start markers are words.
+//! Access to the bytes of a medium: its length, loads and stores, space on the disk, order and durability of writes; and the lock of a
+//! writer and the readers of a shared medium. What blocks mean to each other is the heap's.
 //!
 //! [`FileMedium`] is a locked file under one shared mapping. `space` knows which of its pages have space on the disk, `os` has the system
 //! calls.
@@ -23,7 +23,7 @@ use super::sabotage::{Rule, between_accesses, is_broken};
 use super::{Error, Flags, Result};
 use crate::errno;
 
-/// The bytes of a medium, as the heap uses them. Precondition of all functions: ranges are below [`Medium::end`]. Words are big-endian
+/// The bytes of a medium, as the heap uses them. Precondition of all functions: ranges are below [`Medium::file_len`]. Words are big-endian
 /// on the medium.
 pub trait Medium {
     /// The length of the file.

@@ -539,7 +539,8 @@ impl Palloc {
     }
 
     /// Copies `bytes` to the blob at `ptr`, from `offset` in it on. Fails iff the blob is too short, there is no blob, the medium is read
-    /// only, a sync failed before, or the disk has no space for bytes in a hole.
+    /// only, a sync failed before, or the disk has no space for bytes in a hole. Not for bytes that [`Transaction::store`] changed since the
+    /// last [`Palloc::sync`].
     pub fn write(&self, ptr: u64, offset: u64, bytes: &[u8]) -> Result<()> {
         self.lock().write(ptr, offset, bytes)
     }
@@ -771,6 +772,9 @@ impl Transaction<'_> {
     }
 
     /// The commit stores `bytes` at `at`, an offset in a blob. They must all be in it. In a blob of this transaction they are at once.
+    ///
+    /// Such bytes are changed by transactions only, until the next [`Palloc::sync`]: a kill or a power cut may bring back the stores of the
+    /// last transaction.
     pub fn store(&mut self, at: u64, bytes: &[u8]) -> Result<()> {
         if self.medium.tx_store_unlocked(&mut self.changes, at, bytes) {
             return Ok(());

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 pub use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
-/// A thread without a cache of its own shares one.
+/// The number of caches of a medium. If more threads use it, some share a cache.
 pub const CACHES: usize = 16;
 /// So often a thread that waits for the lock of a cache gives others the processor before it sleeps.
 const YIELDS: u32 = 100;

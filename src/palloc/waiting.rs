@@ -48,7 +48,8 @@ impl Palloc {
     }
 
     /// Runs `call` on the locked medium. If that fails, runs it again after the caches of threads were closed, if they were open, and after
-    /// each wait for the disk. Then runs `update`, still locked. Precondition: a `call` that returns an error has changed nothing.
+    /// each wait for the disk. Then runs `update`, still locked. Precondition: after an error `call` can run again, as it has done no part
+    /// of its operation.
     #[inline]
     pub(crate) fn call_locked<'a, T>(
         &'a self,

@@ -54,7 +54,7 @@ const _: () = {
 pub enum SlotState {
     /// Nobody may allocate the block, as in [`super::State::Reserved`].
     Reserved = 1 << 5,
-    /// The program has the block.
+    /// The program has the block, or a thread keeps it.
     Live = 2 << 5,
     /// The block is free and in a stack of recent ones.
     Recent = 3 << 5,

@@ -54,8 +54,8 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Fast path: reuses the block of this size, or of at most SPLIT_ABOVE bytes more, that was freed last, with one store. Its end marker
-    /// is that of a live block already. Returns None, unchanged, if the medium is durable, shared or read only, if there is no such block,
-    /// if its marker was overwritten, or if the disk has no space.
+    /// is that of a live block already. Returns None, unchanged, if the medium is not plain, if there is no such block, if its marker was
+    /// overwritten, or if the disk has no space.
     #[inline(always)]
     fn alloc_recent(&mut self, requested: u64) -> Option<u64> {
         if requested > MAX_EXACT || !self.is_plain() {
@@ -252,7 +252,7 @@ pub(super) fn split(free_len: u64, data_len: u64) -> u64 {
 }
 
 /// The data size for a request in a block at `start` that is to be the last one of a dynamic medium: the next block is in
-/// step. None near 2^63.
+/// step. None if it would end beyond 2^62.
 pub(super) fn data_len_in_step(start: Start, request: Request) -> Option<u64> {
     if start.is_in_step() {
         return Some(request.data_len);

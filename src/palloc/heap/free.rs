@@ -49,7 +49,8 @@ impl<M: Medium> Heap<M> {
     }
 
     /// Fast path: frees a blob of an exact size between two live ones, with one store. Its end marker stays that of a live block.
-    /// Returns false, unchanged, if the medium is durable, shared or read only, if there is no such blob, or if its marker was overwritten.
+    /// Returns false, unchanged, if the medium is not plain, if there is no such blob, if its marker was overwritten, or if the disk has no
+    /// space.
     #[inline(always)]
     fn free_between_live(&mut self, blob: u64) -> bool {
         let start = Start::of_blob(blob);

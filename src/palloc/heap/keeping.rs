@@ -14,7 +14,8 @@ use crate::palloc::sabotage::{Rule, is_broken};
 
 /// Caches to which fewer calls came before they had to be closed were not worth it.
 const WORTHWHILE: u64 = 1 << 12;
-/// So often, at most, threads that want the lock at the same time don't open the caches.
+/// So often, at most, threads that want the lock at the same time don't open the caches: where they never pay, they are opened once in so
+/// many times.
 const MOST_PATIENCE: u32 = 1 << 10;
 
 /// The caches of a medium. Changed under the medium's lock.
