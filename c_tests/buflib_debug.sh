@@ -7,6 +7,8 @@
 # Uses the pool in every way; then, with an argument, an old address.
 cat >"$WORK/use.c" <<'C'
 #define BUFLIB_DEBUG
+#define BUFLIB_DEBUG_CHECK_VALID
+#define BUFLIB_DEBUG_BLOCKS
 #ifdef LATER
 #include <rockbox/chunk_alloc.h>
 #define ALLOC(size, ops) buflib_alloc_ex(&ctx, size, ops)
@@ -43,6 +45,11 @@ static int move(int handle, void *current, void *new_start)
 
 static struct buflib_callbacks ops = { move, shrink, NULL };
 
+static void print(int number, const char *text)
+{
+    (void)number, (void)text;
+}
+
 static int use(void)
 {
     for (int i = 0; i < 3000; i++) {
@@ -60,14 +67,18 @@ static int use(void)
         } else {
             buflib_shrink(&ctx, h, data + buflib_get_size(&ctx, h) / 4, buflib_get_size(&ctx, h) / 2);
         }
-        buflib_compact_step(&ctx, 300);
         if (i % 10 == 0) {
-            buflib_allocatable(&ctx);
+            /* There are holes; buflib_allocatable closes them. */
             buflib_get_name(&ctx, h);
             buflib_print_block_at(&ctx, 0, text, sizeof text);
+            buflib_check_valid(&ctx);
+            buflib_print_blocks(&ctx, print);
+            buflib_print_allocs(&ctx, print);
             if (!buflib_check(&ctx, NULL, NULL) || !buflib_get_stat(&ctx, &stat))
                 return 1;
+            buflib_allocatable(&ctx);
         }
+        buflib_compact_step(&ctx, 300);
         if (i % 50 == 0 && (data = (char *)buflib_buffer_out(&ctx, &size)) != NULL) {
             memset(data, 1, size);
             buflib_buffer_in(&ctx, (int)size);
@@ -96,6 +107,7 @@ int main(int argc, char **argv)
     a = CORE(100);
     memset(core_get_data(a), 1, 100);
     core_free(a);
+    core_check_valid();
 #ifdef LATER
     {
         struct chunk_alloc_header hdr;

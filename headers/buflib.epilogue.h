@@ -102,7 +102,18 @@ static inline void buflib_put_data_pinned_debug_(struct buflib_context *ctx, voi
 static inline int buflib_get_num_blocks_debug_(struct buflib_context *ctx) BUFLIB_DEBUG_CALL_(ctx, int, buflib_get_num_blocks(ctx))
 static inline void buflib_print_block_at_debug_(struct buflib_context *ctx, int block_num, char *buf, size_t bufsize) BUFLIB_DEBUG_VOID_(ctx, buflib_print_block_at(ctx, block_num, buf, bufsize))
 static inline bool buflib_check_debug_(struct buflib_context *ctx, buflib_report_fn report, void *user) BUFLIB_DEBUG_CALL_(ctx, bool, buflib_check(ctx, report, user))
+#if defined DEBUG || defined BUFLIB_DEBUG_CHECK_VALID
+static inline void buflib_check_valid_debug_(struct buflib_context *ctx) BUFLIB_DEBUG_VOID_(ctx, buflib_check_valid(ctx))
+#define buflib_check_valid buflib_check_valid_debug_
+#endif
+#ifdef BUFLIB_DEBUG_BLOCKS
+static inline void buflib_print_blocks_debug_(struct buflib_context *ctx, void (*print)(int number, const char *text)) BUFLIB_DEBUG_VOID_(ctx, buflib_print_blocks(ctx, print))
+static inline void buflib_print_allocs_debug_(struct buflib_context *ctx, void (*print)(int number, const char *text)) BUFLIB_DEBUG_VOID_(ctx, buflib_print_allocs(ctx, print))
+#define buflib_print_blocks buflib_print_blocks_debug_
+#define buflib_print_allocs buflib_print_allocs_debug_
+#endif
 
+/* Both lists in the order of the header. */
 #define buflib_init buflib_init_debug_
 #define buflib_alloc buflib_alloc_debug_
 #define buflib_alloc_ex buflib_alloc_ex_debug_

@@ -66,6 +66,10 @@ static inline void *core_get_data(int handle)
 #if defined DEBUG || defined BUFLIB_DEBUG_CHECK_VALID
 /* buflib_check_valid. */
 void core_check_valid(void);
+#ifdef BUFLIB_DEBUG
+static inline void core_check_valid_debug_(void) BUFLIB_DEBUG_VOID_(&core_ctx, core_check_valid())
+#define core_check_valid core_check_valid_debug_
+#endif
 #endif
 
 #ifdef BUFLIB_DEBUG_BLOCKS

@@ -633,6 +633,7 @@ int64_t palloc_trim(struct palloc_t *pt, uint64_t min_bytes);
  * Returns 0, or -1 on failure, and then `out` is unchanged. Fails iff:
  * - EINVAL: `pt` or `out` is NULL.
  * - EILSEQ: a marker was overwritten since the medium was opened.
+ * - ENOTSUP: the medium is that of a live reader.
  */
 int palloc_stat(struct palloc_t *pt, struct palloc_stat *out);
 
@@ -645,6 +646,7 @@ int palloc_stat(struct palloc_t *pt, struct palloc_stat *out);
  * failure, set errno to 0 before the call. Fails iff:
  * - EINVAL: `pt` or `fn` is NULL.
  * - EILSEQ: a marker was overwritten since the medium was opened.
+ * - ENOTSUP: the medium is that of a live reader.
  */
 int palloc_walk(struct palloc_t *pt, palloc_walk_fn fn, void *user);
 

@@ -24,6 +24,18 @@ const HEADERS: &[(&str, &str)] = &[
     ("rockbox_chunk_alloc", "include/rockbox/chunk_alloc.h"),
 ];
 
+/// The exports of buflib that read no free memory of a pool, so that BUFLIB_DEBUG needs no wrapper for them.
+const READS_NO_BLOCK: &[&str] = &[
+    "buflib_available",
+    "buflib_get_data",
+    "buflib_next",
+    "buflib_ops_locked",
+    "buflib_set_panic_handler",
+    "core_available",
+    "core_ctx",
+    "core_next",
+];
+
 /// Comments are wrapped so that no line is longer.
 const WIDTH: usize = 100;
 
@@ -134,8 +146,6 @@ fn the_export_map_is_sorted() {
     assert!(map.contains("palloc_init;"), "the map was not read");
 }
 
-/// palloc.hpp is written by hand: it calls each function of palloc.h and of the growing arena, or its head names it among those that have no
-/// name there.
 /// cbindgen copies numbers, so each flag is one in src/ffi/palloc.rs; const asserts there compare these with the engine's. Here those who name
 /// flags by hand.
 #[test]
@@ -160,6 +170,8 @@ fn flags_are_the_same_everywhere() {
     assert_eq!(flags, 31, "a new flag of palloc_init belongs into this test");
 }
 
+/// palloc.hpp is written by hand: it calls each function of palloc.h and of the growing arena, or its head names it among those that have no
+/// name there.
 #[test]
 fn a_new_function_is_in_palloc_hpp_or_left_out_by_name() {
     let hpp = fs::read_to_string(root().join("include/palloc.hpp")).unwrap();
@@ -227,8 +239,19 @@ fn a_new_function_is_in_every_file() {
             lacks(!map.contains(&format!(" {name};")), "packaging/libpalloc.map");
             lacks(!abi.contains(&format!("'{name}'")), "packaging/libpalloc.abi (`make abi`)");
             let called = called(&name, &text);
-            let fd = name.starts_with("palloc_fd_") && called == name;
-            lacks(fd, "headers/palloc_fd.epilogue.h (no #define)");
+            let is_renamed = name.starts_with("palloc_fd_") || name.starts_with("rockbox_");
+            lacks(
+                is_renamed && called == name,
+                &format!("headers/{source}.epilogue.h (no #define of the documented name)"),
+            );
+            if ["buflib", "core_alloc", "rockbox_buflib", "rockbox_core_alloc", "rockbox_chunk_alloc"].contains(source)
+            {
+                let wrapped = text.contains(&format!("#define {name} {name}_debug_\n"));
+                lacks(
+                    wrapped == READS_NO_BLOCK.contains(&&*name),
+                    &format!("headers/{source}.epilogue.h (for BUFLIB_DEBUG)"),
+                );
+            }
             lacks(!tests.contains(called), "c_tests/ (no test uses it)");
             all.insert(name);
         }

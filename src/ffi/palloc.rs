@@ -898,6 +898,7 @@ pub unsafe extern "C" fn palloc_trim(pt: *mut palloc_t, min_bytes: u64) -> i64 {
 /// Returns 0, or -1 on failure, and then `out` is unchanged. Fails iff:
 /// - EINVAL: `pt` or `out` is NULL.
 /// - EILSEQ: a marker was overwritten since the medium was opened.
+/// - ENOTSUP: the medium is that of a live reader.
 ///
 /// # Safety
 /// `pt` is NULL or a live handle; `out` is an out parameter.
@@ -933,6 +934,7 @@ pub unsafe extern "C" fn palloc_stat(pt: *mut palloc_t, out: *mut palloc_stat) -
 /// call. Fails iff:
 /// - EINVAL: `pt` or `fn` is NULL.
 /// - EILSEQ: a marker was overwritten since the medium was opened.
+/// - ENOTSUP: the medium is that of a live reader.
 ///
 /// # Safety
 /// `pt` is NULL or a live handle; `fn` is NULL or callable with `user`.
