@@ -707,6 +707,117 @@ static void a_spoiled_header(void)
     CHECK_EQ_I(panics, 1);
 }
 
+/* Callbacks that agree; after the move that is number `hit_at`, one word is damaged, unless it is payload. */
+static int syncs, hit_at;
+static size_t hit_word;
+static intptr_t hit_mask;
+static size_t sizes[BLOCKS + 1];
+
+static int agree(int handle, void *current, void *new_start)
+{
+    (void)handle, (void)current, (void)new_start;
+    return BUFLIB_CB_OK;
+}
+
+static void sync_and_hit(int handle, bool on)
+{
+    intptr_t *at = (intptr_t *)pool + hit_word;
+
+    (void)handle;
+    if (on || ++syncs != hit_at)
+        return;
+    for (int i = 1; i <= BLOCKS; i++) {
+        intptr_t *data = sizes[i] == 0 ? NULL : buflib_get_data(&ctx, i);
+        if (data != NULL && at >= data && at < data + sizes[i])
+            return;
+    }
+    *at ^= hit_mask;
+}
+
+static void compact_by(int life)
+{
+    if (life % 3 == 0)
+        buflib_compact_step(&ctx, POOL);
+    else if (life % 3 == 1)
+        buflib_resize(&ctx, POOL - (size_t)(ctx.last_handle - ctx.alloc_end + 1) * W);
+    else
+        buflib_allocatable(&ctx);
+}
+
+static void change_all(void)
+{
+    for (int i = 1; i <= BLOCKS; i += 2)
+        if (sizes[i] > 0)
+            buflib_free(&ctx, i);
+    for (size_t words = 0; words < 20; words += 3) {
+        int handle = buflib_alloc(&ctx, words * W);
+        if (handle > 0)
+            memset(buflib_get_data(&ctx, handle), 0xEE, words * W);
+    }
+}
+
+static struct buflib_callbacks hitting = { agree, NULL, sync_and_hit };
+
+static void damage_after_a_move(void)
+{
+    static const intptr_t masks[] = { 1, -1, (intptr_t)1 << (8 * W - 2) };
+    struct rng rng = {1};
+    size_t calls = 0, seen = 0;
+
+    TEST("no-payload-is-written-to-when-a-callback-damages-a-word-during-a-compaction");
+    for (int life = 0; life < 60; life += (int)tap_every(4)) {
+        size_t words;
+        int all;
+
+        buflib_init(&ctx, pool, POOL);
+        memset(pool, 0, POOL);
+        for (int i = 1; i <= BLOCKS; i++) {
+            unsigned kind = (unsigned)rng_below(&rng, 6);
+            sizes[i] = rng_below(&rng, 12);
+            CHECK_EQ_I(buflib_alloc_aligned(&ctx, sizes[i] * W, rng_below(&rng, 4) ? 0 : 8 * W, NULL,
+                                            kind < 3 ? &hitting : kind < 5 ? &buflib_ops_locked : NULL), i);
+            for (size_t n = 0; n < sizes[i]; n++)
+                ((intptr_t *)buflib_get_data(&ctx, i))[n] = i * 1000 + (int)n;
+        }
+        for (int i = 1; i < BLOCKS; i++)
+            if (rng_below(&rng, 5) < 2) {
+                CHECK_EQ_I(buflib_free(&ctx, i), 0);
+                sizes[i] = 0;
+            }
+        words = (size_t)(ctx.alloc_end - ctx.buf_start);
+        saved_ctx = ctx;
+        memcpy(saved_pool, pool, POOL);
+        syncs = hit_at = 0;
+        compact_by(life);
+        all = syncs;
+        for (hit_at = 1; hit_at <= all && life < 60; hit_at++)
+            for (hit_word = 0; hit_word < words && life < 60; hit_word++)
+                for (int m = 0; m < 3; m++) {
+                    restore();
+                    hit_mask = masks[m];
+                    syncs = panics = 0;
+                    compact_by(life);
+                    calls++;
+                    seen += panics > 0;
+                    for (int i = 1; i <= 2 * BLOCKS; i++) { /* and when every second block is freed then, and another one made */
+                        int handle = i <= BLOCKS ? i : i - BLOCKS;
+                        if (i == BLOCKS + 1)
+                            change_all();
+                        for (size_t n = 0; n < sizes[handle] && (i <= BLOCKS || i % 2 == 0); n++)
+                            if (!CHECK_EQ_I(((intptr_t *)buflib_get_data(&ctx, handle))[n], handle * 1000 + (int)n)) {
+                                DIAG("life %d, move %d of %d, word %zu ^ %jx, handle %d", life, hit_at, all, hit_word, (intmax_t)hit_mask, i);
+                                life = 60;
+                                i = 2 * BLOCKS;
+                                m = 3;
+                                break;
+                            }
+                    }
+                }
+    }
+    DIAG("%zu calls, %zu found damage", calls, seen);
+    CHECK(seen > 1000);
+}
+
 static void random_words(void)
 {
     struct rng rng = {1};
@@ -744,6 +855,7 @@ int main(void)
     PART(front_of_an_aligned_block());
     PART(old_addresses());
     PART(a_spoiled_header());
+    PART(damage_after_a_move());
     PART(random_words());
     unguard(&memory);
     return tap_done();

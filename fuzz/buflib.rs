@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The fuzz target of buflib, over its C functions: operations, with callbacks that agree, refuse, lie, shrink, and free their own and other
-//! blocks; beside a model of every block. At most once, one word of the pool is damaged between two operations.
+//! blocks; beside a model of every block. At most once, one word of the pool is damaged: any word between two operations; or, in a callback
+//! that asks about a move or follows it, one that is no payload and no slot. Then all payloads stay what they are.
 #![allow(dead_code)] // each user needs a part of it
 
 use std::cell::RefCell;
@@ -70,6 +71,10 @@ struct State {
     blocks: BTreeMap<c_int, Block>,
     panics: usize,
     damaged: bool,
+    /// The next callback for a move damages a word.
+    armed: bool,
+    /// A callback has damaged a word.
+    hit: bool,
     serial: u8,
 }
 
@@ -116,6 +121,7 @@ fn check_block(handle: c_int) {
 }
 
 extern "C" fn on_move(handle: c_int, current: *mut c_void, new_start: *mut c_void) -> c_int {
+    damage_if_armed();
     if with(|state| state.damaged) {
         return c_int::from(pick(4) == 0);
     }
@@ -146,7 +152,9 @@ extern "C" fn on_shrink(handle: c_int, _: u32, start: *mut c_void, size: usize) 
     }
 }
 
-extern "C" fn on_sync(_: c_int, _: bool) {}
+extern "C" fn on_sync(_: c_int, _: bool) {
+    damage_if_armed();
+}
 
 static LOCKED: Callbacks = Callbacks { move_callback: None, shrink_callback: None, sync_callback: None };
 static MOVES: Callbacks =
@@ -281,12 +289,17 @@ fn action() {
 
 /// One word of the pool becomes another number.
 fn damage() {
-    let (low, high, how) = (pick(256), pick(2), pick(8));
+    let (low, high) = (pick(256), pick(2));
+    damage_word(low + 256 * high);
+}
+
+fn damage_word(index: usize) {
+    let how = pick(8);
     let (a, b) = (pick(256), pick(256));
     with(|state| {
         state.damaged = true;
         let start = state.memory[GUARD..].as_ptr().addr();
-        let word = &mut state.memory[GUARD + low + 256 * high];
+        let word = &mut state.memory[GUARD + index];
         let any = a + 256 * (b % 2);
         *word = match how {
             0 => any,
@@ -299,6 +312,49 @@ fn damage() {
             _ => word.wrapping_neg(),
         };
     });
+}
+
+/// In a callback: one word becomes another number, if it is no payload, and between the start of the pool and the end of its blocks.
+fn damage_if_armed() {
+    if !with(|state| std::mem::take(&mut state.armed)) {
+        return;
+    }
+    let (low, high) = (pick(256), pick(2));
+    let index = low + 256 * high;
+    let address = with(|state| state.memory[GUARD + index..].as_ptr().addr());
+    // The fields buf_start and alloc_end.
+    let used = with(|state| state.ctx[3]..state.ctx[4]);
+    if used.contains(&address)
+        && !payloads().iter().any(|payload| {
+            (payload.cast::<u8>().addr()..payload.cast::<u8>().addr() + payload.len()).contains(&address)
+        })
+    {
+        with(|state| state.hit = true);
+        damage_word(index);
+    }
+}
+
+/// Where the payloads of all blocks lie, in the order of their handles.
+fn payloads() -> Vec<*const [u8]> {
+    let blocks: Vec<(c_int, usize)> =
+        with(|state| state.blocks.iter().map(|(&handle, block)| (handle, block.bytes.len())).collect());
+    let ctx = ctx();
+    // SAFETY: the context is initialized.
+    let data = |handle| unsafe { buflib_get_data(ctx, handle) }.cast::<u8>().cast_const();
+    blocks.into_iter().map(|(handle, size)| ptr::slice_from_raw_parts(data(handle), size)).collect()
+}
+
+fn payloads_are_whole() -> bool {
+    let payloads = payloads();
+    with(|state| {
+        let pool = state.memory[GUARD..GUARD + WORDS].as_ptr_range();
+        payloads.iter().zip(state.blocks.values()).all(|(payload, block)| {
+            let start = payload.cast::<u8>();
+            assert!(start >= pool.start.cast() && start.wrapping_add(payload.len()) <= pool.end.cast());
+            // SAFETY: they are bytes of the pool.
+            unsafe { **payload == block.bytes[..] }
+        })
+    })
 }
 
 fn guards_are_whole() -> bool {
@@ -315,8 +371,17 @@ pub fn operations(data: &[u8]) {
     memory[GUARD + WORDS..].fill(GUARD_WORD);
     let start = memory[GUARD..].as_mut_ptr();
     let input: Vec<u8> = data.iter().rev().copied().collect();
-    let state =
-        State { ctx: Box::new([0; 128]), memory, input, blocks: BTreeMap::new(), panics: 0, damaged: false, serial: 0 };
+    let state = State {
+        ctx: Box::new([0; 128]),
+        memory,
+        input,
+        blocks: BTreeMap::new(),
+        panics: 0,
+        damaged: false,
+        armed: false,
+        hit: false,
+        serial: 0,
+    };
     STATE.with(|place| *place.borrow_mut() = Some(state));
     // SAFETY: the memory is used by the pool and by `damage` only.
     unsafe {
@@ -327,11 +392,14 @@ pub fn operations(data: &[u8]) {
         if with(|state| state.input.is_empty()) {
             break;
         }
-        if pick(64) == 63 && !with(|state| state.damaged) {
-            damage();
+        match pick(64) {
+            63 if !with(|state| state.damaged || state.armed) => damage(),
+            62 => with(|state| state.armed = !state.damaged),
+            _ => {}
         }
         action();
         assert!(guards_are_whole(), "a word outside of the pool was written to");
+        assert!(!with(|state| state.hit) || payloads_are_whole());
         if !with(|state| state.damaged) {
             // SAFETY: the context is initialized; without a report the check is silent.
             assert!(unsafe { buflib_check(ctx(), ptr::null(), ptr::null_mut()) });

@@ -371,11 +371,11 @@ size_t buflib_allocatable(struct buflib_context *ctx);
  * whose move_callback refused is asked again only after one of these.
  *
  * A step moves at most `max_bytes` bytes, headers included; or one block, if the first is longer.
- * It comes to at most max(64, `max_bytes` / 256) + 1 blocks, whether they move or stay (pinned,
- * without a move_callback, refused), and calls at most one move_callback and two sync_callbacks for
- * each. Each costs O(log n) in a pool of n words; nothing else depends on the number of blocks. So
- * a step takes longer only by the time of the callbacks, and of one block that is longer than
- * `max_bytes`. A step may move nothing, if so many blocks stay.
+ * At most max(64, `max_bytes` / 256) + 1 blocks move or are found to stay (pinned, without a
+ * move_callback, refused); it calls at most one move_callback and two sync_callbacks for each. Each
+ * costs O(log n) in a pool of n words; nothing else depends on the number of blocks. So a step
+ * takes longer only by the time of the callbacks, and of one block that is longer than `max_bytes`.
+ * A step may move nothing, if so many blocks stay.
  *
  * Fails iff (0) a callback is running, or the pool is damaged and the panic handler returned.
  * Blocks that were moved before the damage was found remain moved.

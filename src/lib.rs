@@ -108,6 +108,8 @@
 //! | compaction | moving blocks to lower addresses, so that free space is in one piece |
 //! | pin | a pinned block is not moved |
 //! | seal | bits in a free block's links that show whether the links were overwritten |
+//! | hole | a free block between blocks |
+//! | gap, pocket | during a compaction: the free words right before the next block; those before the last block that stayed |
 //! | **vmem** | |
 //! | reserve, release | take address space from the system, and give it back |
 //! | commit, decommit | give memory to reserved pages, and take it away |
@@ -122,9 +124,10 @@
 //! * `src/ffi` trusts what a C caller promises;
 //! * `src/palloc/medium.rs` and `os` access mapped memory; `view.rs`, `free_index/slots.rs` and `free_index/zones.rs` read without the
 //!   lock; `heap/transaction/changes.rs` writes to the bytes of new blobs; `caches.rs` and `heap/keeping.rs` share the caches between threads;
-//!   `live.rs` maps FILE.live;
+//!   `live.rs` maps FILE.live; `mod.rs` calls the functions of these that rely on the lock, or on the mapping;
 //! * `src/vmem` takes memory away and gives it; `src/fork.rs` keeps the guards of locks during fork(2);
-//! * in `src/buflib`, `layout.rs` and `alloc.rs` access a pool's memory, `mod.rs` hands it out, `callbacks.rs` calls the program, and
+//! * `src/errno.rs` and `src/system_text.rs` call the C library;
+//! * in `src/buflib`, `layout.rs` accesses a pool's memory, `alloc.rs` writes a context, `mod.rs` hands payloads out, `callbacks.rs` calls the program, and
 //!   `free_tree.rs` has an array that is initialized while it is used.
 //!
 //! SAFETY comments use these terms:

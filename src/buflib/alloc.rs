@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Allocating, freeing and shrinking blocks. A block is placed first fit by address, and in the end space last.
+//! Allocating, freeing and shrinking blocks. [`find_place`] says where a block is placed.
 
 use super::block::{Any, Block, Extent, Fault, Result, any_at, block_at, block_of, free_at, free_before, walk};
-use super::compact::compact_and_shrink;
+use super::compaction::compact_and_shrink;
 use super::free_tree::{Change, Trees};
 use super::layout::*;
-use super::{compact, handles};
+use super::{compaction, handles};
 
 /// Why there is no block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ pub(crate) fn alloc(ctx: &Context, request: Request<'_>) -> core::result::Result
         ctx.worst_alloc.set(ctx.worst_alloc.get().max(ctx.moved_words.get().wrapping_sub(moved)));
     }
     ctx.reserved.set(0);
-    compact::note_stuck(ctx);
+    compaction::note_stuck(ctx);
     result
 }
 
@@ -119,7 +119,7 @@ fn alloc_words(ctx: &Context, request: Request<'_>, words: usize) -> core::resul
         match handles::reserve(ctx) {
             Some(handle) => break handle,
             None => {
-                let Some(hints) = compact::hints_for_a_handle(ctx)? else { return Err(Error::NoHandle) };
+                let Some(hints) = compaction::hints_for_a_handle(ctx)? else { return Err(Error::NoHandle) };
                 if !compact_and_shrink(ctx, hints)? {
                     return Err(Error::NoHandle);
                 }
@@ -130,6 +130,7 @@ fn alloc_words(ctx: &Context, request: Request<'_>, words: usize) -> core::resul
     if let Err(error) = placed {
         let inner = handles::release(ctx, handle);
         match error {
+            // As after `free` of an inner handle: C programs read the field (docs/COMPAT.md).
             Error::NoMemory if inner => ctx.compact.set(false),
             Error::Damaged(_) => ctx.first_free_handle.set(hint), // as it was
             _ => {}
@@ -146,13 +147,14 @@ fn place(ctx: &Context, request: Request<'_>, words: usize, handle: usize) -> co
             put(ctx, &trees, &mut change, request, words, handle, place)?;
             return Ok(handle);
         }
-        if !compact::make_room(ctx, words)? {
+        if !compaction::make_room(ctx, words)? {
             return Err(Error::NoMemory);
         }
     }
 }
 
-/// First fit by address, the end space last.
+/// The first free block by address in which the request fits wherever it starts; without one the end space; and without room there, for an
+/// aligned request, the first free block that happens to start at the right place.
 fn find_place(ctx: &Context, change: &mut Change<'_>, request: Request<'_>, words: usize) -> Result<Option<Place>> {
     let pool = ctx.pool();
     let align = 1usize << request.align;
@@ -230,7 +232,7 @@ fn put(
             }
             ctx.free_words.set(ctx.free_words.get() - words);
             if let Some(mut next) = next {
-                next.set_prev(pool, rest);
+                next.set_free_before(pool, rest);
             }
         }
         None => {
@@ -275,7 +277,7 @@ fn behind(ctx: &Context, pool: Pool, end: usize) -> Result<Behind> {
     }
     // A short free block is in no tree and may be a single word: a damaged header could look like it. The block behind knows.
     let next = block_at(ctx, pool, end + free)?;
-    if next.flags.prev() != free {
+    if next.flags.free_before() != free {
         return Err(Fault::new(pool, next.start, "a block is wrong about the one before"));
     }
     Ok(Behind { free, next: Some(next) })
@@ -332,7 +334,7 @@ pub(crate) fn free(ctx: &Context, handle: i32) -> core::result::Result<i32, Erro
         }
         ctx.free_words.set(ctx.free_words.get() + block.len);
         if let Some(mut next) = next {
-            next.set_prev(pool, joined.len);
+            next.set_free_before(pool, joined.len);
         }
         ctx.compact.set(false);
     }
@@ -397,7 +399,7 @@ pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> R
         // The header goes to where the front of the payload was, before a free block is written over it.
         pool.copy(block.start, block.start + front, block.payload - block.start);
         pool.set(block.start, 0); // this word may become payload, which must not look like a block
-        block.flags.set_prev(lower.len.min(NODE));
+        block.flags.set_free_before(lower.len.min(NODE));
     }
     change.make();
     if !in_place && lower.len > 0 {
@@ -423,7 +425,7 @@ pub(crate) fn shrink(ctx: &Context, handle: i32, start: usize, size: usize) -> R
     block.write_header(pool);
     pool.set_slot(block.handle, start);
     if let Some(mut next) = free_behind.next {
-        next.set_prev(pool, upper.len);
+        next.set_free_before(pool, upper.len);
     }
     if front > 0 || (back > 0 && !joins_end) {
         ctx.compact.set(false);

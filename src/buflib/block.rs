@@ -120,10 +120,10 @@ impl Block {
 
     /// Makes the header say how long the free block before is.
     #[inline(always)]
-    pub fn set_prev(&mut self, pool: Pool, len: usize) {
+    pub fn set_free_before(&mut self, pool: Pool, len: usize) {
         let prev = len.min(NODE);
-        if self.flags.prev() != prev {
-            self.flags.set_prev(prev);
+        if self.flags.free_before() != prev {
+            self.flags.set_free_before(prev);
             self.write_flags(pool, self.start);
         }
     }
@@ -263,7 +263,7 @@ pub(crate) fn free_at(ctx: &Context, pool: Pool, start: usize) -> Result<usize> 
 /// words and more is really free is checked when it is found in its tree.
 #[inline]
 pub(crate) fn free_before(ctx: &Context, pool: Pool, block: &Block) -> Result<Extent> {
-    let (end, prev) = (block.start, block.flags.prev());
+    let (end, prev) = (block.start, block.flags.free_before());
     if prev == 0 {
         return Ok(Extent { start: end, len: 0 });
     }
@@ -317,7 +317,7 @@ pub(crate) fn check_headers(ctx: &Context) -> Result<Option<usize>> {
             start += len;
         } else {
             let block = shape(pool, end, handles, start)?;
-            if block.flags.prev() != prev {
+            if block.flags.free_before() != prev {
                 return Err(Fault::new(pool, start, "a block is wrong about the one before"));
             }
             check_crc(pool, &block)?;

@@ -2,14 +2,14 @@
 //! The handle table, which grows down from the end of the pool: handle n is the word n words below the end, the address of the
 //! payload or 0.
 //!
-//! The lowest free handle is found by a bitmap in the context. One bit stands for a run of handles, twice as many each time the table
-//! outgrows the bitmap. A bit is set iff there is a free handle in the run, but where `trim` cut the table: bits of handles that were behind
-//! the cut may still be set. So a search reads the slots of two runs at most.
+//! The lowest free handle is found by a bitmap in the context. One bit stands for a group of handles, twice as many each time the table
+//! outgrows the bitmap. A bit is set iff there is a free handle in the group, but where `trim` cut the table: bits of handles that were behind
+//! the cut may still be set. So a search reads the slots of two groups at most.
 //!
 //! ```text
-//!     summary    0 ... 0 1 0      one bit for each word of runs
-//!     runs[1]      0 ... 1 0 0    one bit for each run of 1 << run_shift handles
-//!     table          run: 7f..18  0  7f..a8  0
+//!     summary      0 ... 0 1 0      one bit for each word of groups
+//!     groups[1]        0 ... 1 0 0    one bit for each group of 1 << group_shift handles
+//!     table          group: 7f..18  0  7f..a8  0
 //! ```
 
 use super::block::{Block, Fault, Result, block_of};
@@ -19,67 +19,69 @@ use core::ops::Range;
 const BITS: usize = usize::BITS as usize;
 
 /// Bits of the bitmap.
-const RUNS: usize = RUN_WORDS * BITS;
+const GROUPS: usize = GROUP_WORDS * BITS;
 
-const _: () = assert!(RUN_WORDS <= BITS, "`summary` has a bit for each of `runs`");
+const _: () = assert!(GROUP_WORDS <= BITS, "`summary` has a bit for each of `groups`");
 
 /// Sets the bit of a handle that became free.
 fn set_bit(ctx: &Context, handle: usize) {
-    let run = (handle - 1) >> ctx.run_shift.get();
-    let word = &ctx.runs[run / BITS];
-    word.set(word.get() | (1 << (run % BITS)));
-    ctx.summary.set(ctx.summary.get() | (1 << (run / BITS)));
+    let group = (handle - 1) >> ctx.group_shift.get();
+    let word = &ctx.groups[group / BITS];
+    word.set(word.get() | (1 << (group % BITS)));
+    ctx.summary.set(ctx.summary.get() | (1 << (group / BITS)));
 }
 
 /// Whether a search would find the handle if it is free.
 pub(crate) fn is_marked(ctx: &Context, handle: usize) -> bool {
-    let run = (handle - 1) >> ctx.run_shift.get();
-    run < RUNS && ctx.runs[run / BITS].get() & (1 << (run % BITS)) != 0 && ctx.summary.get() & (1 << (run / BITS)) != 0
+    let group = (handle - 1) >> ctx.group_shift.get();
+    group < GROUPS
+        && ctx.groups[group / BITS].get() & (1 << (group % BITS)) != 0
+        && ctx.summary.get() & (1 << (group / BITS)) != 0
 }
 
-/// The handles of the table in a run.
-fn handles_of(ctx: &Context, run: usize) -> Range<usize> {
-    let first = (run << ctx.run_shift.get()) + 1;
-    first..(first + (1 << ctx.run_shift.get())).min(ctx.handles() + 1)
+/// The handles of the table in a group.
+fn handles_of(ctx: &Context, group: usize) -> Range<usize> {
+    let first = (group << ctx.group_shift.get()) + 1;
+    first..(first + (1 << ctx.group_shift.get())).min(ctx.handles() + 1)
 }
 
-/// Clears the bit of a run.
-fn unmark(ctx: &Context, run: usize) {
-    let bits = ctx.runs[run / BITS].get() & !(1 << (run % BITS));
-    ctx.runs[run / BITS].set(bits);
+/// Clears the bit of a group.
+fn unmark(ctx: &Context, group: usize) {
+    let bits = ctx.groups[group / BITS].get() & !(1 << (group % BITS));
+    ctx.groups[group / BITS].set(bits);
     if bits == 0 {
-        ctx.summary.set(ctx.summary.get() & !(1 << (run / BITS)));
+        ctx.summary.set(ctx.summary.get() & !(1 << (group / BITS)));
     }
 }
 
-/// Returns the lowest free handle of the table, its run, and the handles behind it in the run.
+/// Returns the lowest free handle of the table, its group, and the handles behind it in the group.
 #[inline(always)]
 fn lowest_free(ctx: &Context, pool: Pool) -> Option<(usize, usize, Range<usize>)> {
     while ctx.summary.get() != 0 {
         let i = ctx.summary.get().trailing_zeros() as usize;
-        let run = i * BITS + ctx.runs[i].get().trailing_zeros() as usize;
-        let mut handles = handles_of(ctx, run);
+        let group = i * BITS + ctx.groups[i].get().trailing_zeros() as usize;
+        let mut handles = handles_of(ctx, group);
         if handles.is_empty() {
-            // This run and all others with a bit are behind the table.
-            ctx.runs.iter().for_each(|runs| runs.set(0));
+            // This group and all others with a bit are behind the table.
+            ctx.groups.iter().for_each(|groups| groups.set(0));
             ctx.summary.set(0);
             break;
         }
         if let Some(handle) = handles.find(|&handle| pool.slot(handle) == 0 && handle != ctx.reserved.get()) {
             debug_assert!(!ctx.can_be_searched() || (1..handle).all(|lower| pool.slot(lower) != 0));
-            return Some((handle, run, handles));
+            return Some((handle, group, handles));
         }
-        unmark(ctx, run);
+        unmark(ctx, group);
     }
     None
 }
 
 /// Takes the lowest free handle of the table. Returns None if no handle is free.
 fn reserve_free(ctx: &Context, pool: Pool) -> Option<usize> {
-    let (handle, run, mut behind) = lowest_free(ctx, pool)?;
-    // All handles before it in the run are in use.
+    let (handle, group, mut behind) = lowest_free(ctx, pool)?;
+    // All handles before it in the group are in use.
     if behind.all(|other| pool.slot(other) != 0) {
-        unmark(ctx, run);
+        unmark(ctx, group);
     }
     Some(handle)
 }
@@ -94,10 +96,10 @@ pub(crate) fn reserve(ctx: &Context) -> Option<usize> {
         }
         ctx.set_handles(handle);
         pool.set_slot(handle, 0);
-        if (handle - 1) >> ctx.run_shift.get() >= RUNS {
+        if (handle - 1) >> ctx.group_shift.get() >= GROUPS {
             // Each bit stands for twice as many handles. The search has cleared them all.
-            debug_assert!(ctx.runs.iter().all(|runs| runs.get() == 0));
-            ctx.run_shift.set(ctx.run_shift.get() + 1);
+            debug_assert!(ctx.groups.iter().all(|groups| groups.get() == 0));
+            ctx.group_shift.set(ctx.group_shift.get() + 1);
         }
         Some(handle)
     })?;
@@ -111,7 +113,7 @@ pub(crate) fn available(ctx: &Context) -> bool {
     lowest_free(ctx, ctx.pool()).is_some() || ctx.end_space() > 0
 }
 
-/// Frees a handle. The last one shortens the table by one word; returns true for any other.
+/// Frees a handle. The last one shortens the table by one word. Returns whether it was an inner one: not the last.
 pub(crate) fn release(ctx: &Context, handle: usize) -> bool {
     ctx.pool().set_slot(handle, 0);
     let last = ctx.handles();
@@ -166,7 +168,7 @@ pub(crate) enum NoPin {
     /// The block has as many pins as can be counted.
     TooMany,
     /// The block has no pin.
-    None,
+    NotPinned,
     /// A callback is running.
     InCallback,
     /// The pool is damaged.
@@ -204,7 +206,7 @@ pub(crate) fn pin(ctx: &Context, handle: i32) -> core::result::Result<(), NoPin>
 /// Removes a pin.
 pub(crate) fn unpin(ctx: &Context, handle: i32) -> core::result::Result<(), NoPin> {
     let mut block = block_to_pin(ctx, handle)?;
-    let pins = block.flags.pins().checked_sub(1).ok_or(NoPin::None)?;
+    let pins = block.flags.pins().checked_sub(1).ok_or(NoPin::NotPinned)?;
     block.set_pins(ctx.pool(), pins);
     if pins == 0 {
         ctx.pinned_blocks.set(ctx.pinned_blocks.get().saturating_sub(1));
@@ -236,7 +238,7 @@ mod tests {
 
     #[test]
     fn the_bitmap_finds_the_lowest_free_handle_at_any_width() {
-        const WORDS: usize = 3 * RUNS;
+        const WORDS: usize = 3 * GROUPS;
         let mut memory = vec![0usize; WORDS];
         let ctx = Context::new();
         // SAFETY: the memory outlives the context and nothing else uses it.
@@ -247,7 +249,7 @@ mod tests {
             pool.set_slot(want, 1);
         }
         ctx.reserved.set(0);
-        let mut free = [7, RUNS - 1, 1, 2 * RUNS + 3, 100, BITS + 1];
+        let mut free = [7, GROUPS - 1, 1, 2 * GROUPS + 3, 100, BITS + 1];
         for handle in free {
             assert!(release(&ctx, handle));
         }

@@ -2,7 +2,7 @@
 //! The words of a context and of a pool. The documented fields are frozen, because C code was compiled against them. This file makes no
 //! decisions.
 //!
-//! This is the one file that touches the memory of a pool. An index counts words from `buf_start`, and each access is compared with
+//! This is the one file that reads and writes the words of a pool. (`mod.rs` hands out payloads.) An index counts words from `buf_start`, and each access is compared with
 //! the size of the pool, so that whatever a damaged pool says, nothing outside of it is read or written.
 
 use core::cell::Cell;
@@ -112,16 +112,16 @@ pub struct Context {
     pub(crate) stuck: Cell<bool>,
     /// The blocks' callbacks are Rust closures.
     pub(crate) closures: Cell<bool>,
-    /// A step left a hole because a callback refused or a pin was in the way: it is tried again after the next change.
+    /// A step left a free block because a callback refused or a pin was in the way: it is tried again after the next change.
     pub(crate) retry: Cell<bool>,
-    /// Each bit of `runs` stands for 1 << `run_shift` handles.
-    pub(crate) run_shift: Cell<usize>,
-    /// Bit i: `runs[i]` is not 0.
+    /// Each bit of `groups` stands for 1 << `group_shift` handles.
+    pub(crate) group_shift: Cell<usize>,
+    /// Bit i: `groups[i]` is not 0.
     pub(crate) summary: Cell<usize>,
     /// While shrink callbacks are asked: where the next block to ask begins. No free block reaches over it.
     pub(crate) next_to_ask: Cell<usize>,
-    /// Where the next step of a compaction begins: a block's start, or at or behind the end. Before it are only holes that a step could
-    /// not close.
+    /// Where the next step of a compaction begins: a block's start, or at or behind the end. Before it are only free blocks that a
+    /// step could not close.
     pub(crate) step_from: Cell<usize>,
     /// How many times a block was moved by a compaction or a step, and the words moved. They wrap.
     pub(crate) moves: Cell<usize>,
@@ -130,16 +130,16 @@ pub struct Context {
     pub(crate) refused: Cell<usize>,
     /// The most words that were moved within one allocation.
     pub(crate) worst_alloc: Cell<usize>,
-    /// Bit i of word j: a handle of run 64 j + i (32 j + i) may be free.
-    pub(crate) runs: [Cell<usize>; RUN_WORDS],
-    /// For each section of the pool, 1 + the index of the root of its tree of free blocks, or 0.
+    /// Bit i of word j: a handle of group 64 j + i (32 j + i) may be free.
+    pub(crate) groups: [Cell<usize>; GROUP_WORDS],
+    /// For each section of the pool, the key of the root of its tree of free blocks, or 0.
     pub(crate) roots: [Cell<usize>; SECTIONS],
     /// For each section, the length of the longest block in its tree, or 0.
     pub(crate) longest: [Cell<usize>; SECTIONS],
 }
 
 /// Words of the bitmap of free handles.
-pub(crate) const RUN_WORDS: usize = usize::BITS as usize / 2;
+pub(crate) const GROUP_WORDS: usize = usize::BITS as usize / 2;
 /// Sections of a pool: each has a tree of its free blocks.
 pub(crate) const SECTIONS: usize = usize::BITS as usize / 4;
 /// Bits of a section's number: the uppermost bits of an index.
@@ -191,7 +191,7 @@ impl Context {
             stuck: Cell::new(false),
             closures: Cell::new(false),
             retry: Cell::new(false),
-            run_shift: Cell::new(0),
+            group_shift: Cell::new(0),
             summary: Cell::new(0),
             next_to_ask: Cell::new(0),
             step_from: Cell::new(0),
@@ -199,7 +199,7 @@ impl Context {
             moved_words: Cell::new(0),
             refused: Cell::new(0),
             worst_alloc: Cell::new(0),
-            runs: [const { Cell::new(0) }; RUN_WORDS],
+            groups: [const { Cell::new(0) }; GROUP_WORDS],
             roots: [const { Cell::new(0) }; SECTIONS],
             longest: [const { Cell::new(0) }; SECTIONS],
         }
@@ -482,9 +482,9 @@ fn outside() -> ! {
 /// its own; on 32-bit in the upper 22 bits of the word with the name's length, which the crc covers.
 ///
 /// ```text
-///     bits:   prev   offset   align   pins   check
-///     64-bit    3       3       6       8     12
-///     32-bit    3       2       5      12      -
+///     bits:   free_before   offset   align   pins   check
+///     64-bit       3           3       6       8     12
+///     32-bit       3           2       5      12      -
 /// ```
 ///
 /// On 64-bit the other 24 bits of the pins are in the upper half of the word with the name's length, which the crc covers.
@@ -495,9 +495,9 @@ const WIDE: bool = usize::BITS == 64;
 const OFFSET_BITS: u32 = W.trailing_zeros();
 const ALIGN_BITS: u32 = if WIDE { 6 } else { 5 };
 const PIN_BITS: u32 = if WIDE { 8 } else { 12 };
-const PREV_BITS: u32 = 3;
+const BEFORE_BITS: u32 = 3;
 /// The bits of flags that are kept together. The pins, which come last, may have more.
-const FLAG_BITS: u32 = PREV_BITS + OFFSET_BITS + ALIGN_BITS + PIN_BITS;
+const FLAG_BITS: u32 = BEFORE_BITS + OFFSET_BITS + ALIGN_BITS + PIN_BITS;
 const PIN_SHIFT: u32 = FLAG_BITS - PIN_BITS;
 /// The most pins that a block can have.
 pub(crate) const MAX_PINS: usize = if WIDE { u32::MAX as usize } else { (1 << PIN_BITS) - 1 };
@@ -507,29 +507,29 @@ const NAME_BITS: u32 = if WIDE { 32 } else { 32 - FLAG_BITS };
 pub(crate) const MAX_NAME: usize = (1 << NAME_BITS) - 2;
 
 const _: () = {
-    assert!(NODE < 1 << PREV_BITS && W == 1 << OFFSET_BITS && usize::BITS <= 1 << ALIGN_BITS);
+    assert!(NODE < 1 << BEFORE_BITS && W == 1 << OFFSET_BITS && usize::BITS <= 1 << ALIGN_BITS);
     assert!(FLAG_BITS <= if WIDE { 20 } else { 32 - 8 }, "12 bits for the check; 8 bits for the length of a name");
 };
 
 impl Flags {
-    pub fn new(align: usize, prev: usize) -> Self {
-        Flags((align << (PREV_BITS + OFFSET_BITS)) | prev)
+    pub fn new(align: usize, free_before: usize) -> Self {
+        Flags((align << (BEFORE_BITS + OFFSET_BITS)) | free_before)
     }
 
     /// The length of the free block before, at most [`NODE`]; 0 if the block before is allocated. It is the only check of a free block that is
     /// too short for a tree.
-    pub fn prev(self) -> usize {
-        self.0 & ((1 << PREV_BITS) - 1)
+    pub fn free_before(self) -> usize {
+        self.0 & ((1 << BEFORE_BITS) - 1)
     }
 
     /// Bytes from the payload's first word to where it starts, after a shrink to an unaligned start.
     pub fn offset(self) -> usize {
-        (self.0 >> PREV_BITS) & (W - 1)
+        (self.0 >> BEFORE_BITS) & (W - 1)
     }
 
     /// Log2 of the alignment in words: the block moves by multiples of it.
     pub fn align(self) -> usize {
-        (self.0 >> (PREV_BITS + OFFSET_BITS)) & ((1 << ALIGN_BITS) - 1)
+        (self.0 >> (BEFORE_BITS + OFFSET_BITS)) & ((1 << ALIGN_BITS) - 1)
     }
 
     /// How many times the block is pinned.
@@ -537,12 +537,12 @@ impl Flags {
         self.0 >> PIN_SHIFT
     }
 
-    pub fn set_prev(&mut self, prev: usize) {
-        self.0 = (self.0 & !((1 << PREV_BITS) - 1)) | prev;
+    pub fn set_free_before(&mut self, len: usize) {
+        self.0 = (self.0 & !((1 << BEFORE_BITS) - 1)) | len;
     }
 
     pub fn set_offset(&mut self, offset: usize) {
-        self.0 = (self.0 & !((W - 1) << PREV_BITS)) | (offset << PREV_BITS);
+        self.0 = (self.0 & !((W - 1) << BEFORE_BITS)) | (offset << BEFORE_BITS);
     }
 
     pub fn set_pins(&mut self, pins: usize) {
@@ -622,11 +622,11 @@ mod tests {
         {
             let mut flags = Flags::new(align, 1);
             for (prev, offset, pins) in [(NODE, W - 1, MAX_PINS), (prev, offset, pins)] {
-                flags.set_prev(prev);
+                flags.set_free_before(prev);
                 flags.set_offset(offset);
                 flags.set_pins(pins);
             }
-            assert_eq!((flags.prev(), flags.offset(), flags.align(), flags.pins()), (prev, offset, align, pins));
+            assert_eq!((flags.free_before(), flags.offset(), flags.align(), flags.pins()), (prev, offset, align, pins));
             let (length, crc) = (tail::length_word(3, flags), tail::crc_word(7, 0x1234_5678, flags));
             assert_eq!(tail::name_words(length), 3);
             assert_eq!((tail::crc(crc), tail::flags(7, length, crc)), (0x1234_5678, Some(flags)));

@@ -30,8 +30,8 @@
 //!                1  handle           address of its word in the table
 //!                2  ops              address of the callbacks, or 0
 //!                3  name             n words, NUL terminated; or n = 0
-//!              3+n  n + 1            (on 32-bit the upper 18 bits are flags)
-//!              4+n  crc | flags      crc-32 of the words before; flags: length of a free block before, pins, alignment
+//!              3+n  n + 1            (the upper 22 bits on 32-bit are flags, the upper 24 on 64-bit more bits of the pins)
+//!              4+n  crc | flags      crc-32 of the words before; flags (64-bit): length of a free block before, pins, alignment
 //!              5+n  payload
 //!
 //!     free       0  -length
@@ -47,11 +47,11 @@
 //!
 //! | file | subject |
 //! | --- | --- |
-//! | `layout.rs` | the words of a context, a pool and a header; the only one that touches memory |
+//! | `layout.rs` | the words of a context, a pool and a header; the only one that reads and writes words of a pool |
 //! | `block.rs` | a block, whether its header is right, the free block before it; walks |
 //! | `free_tree.rs`, `handles.rs` | which blocks are free, which handles; pins |
 //! | `callbacks.rs` | the callbacks of blocks, and calls of them |
-//! | `compact.rs` | moving blocks together, asking blocks to shrink |
+//! | `compaction.rs` | moving blocks together, asking blocks to shrink |
 //! | `alloc.rs` | allocating, freeing, shrinking |
 //! | `step.rs` | compaction in steps |
 //! | `room.rs`, `relocate.rs`, `verify.rs` | how much is free; moving and resizing the whole pool; checking everything |
@@ -95,7 +95,7 @@
 pub(crate) mod alloc;
 pub(crate) mod block;
 pub(crate) mod callbacks;
-pub(crate) mod compact;
+pub(crate) mod compaction;
 pub(crate) mod free_tree;
 pub(crate) mod handles;
 pub(crate) mod layout;
@@ -123,17 +123,17 @@ impl Shrink<'_> {
 
     /// How many bytes are wanted.
     pub fn wanted(&self) -> usize {
-        (self.hints & compact::SIZE) as usize
+        (self.hints & compaction::SIZE) as usize
     }
 
     /// Whether memory at the front of the payload is welcome.
     pub fn front(&self) -> bool {
-        self.hints & compact::FRONT != 0
+        self.hints & compaction::FRONT != 0
     }
 
     /// Whether memory at the back of the payload is welcome.
     pub fn back(&self) -> bool {
-        self.hints & compact::BACK != 0
+        self.hints & compaction::BACK != 0
     }
 
     /// The payload; empty once it is freed.

@@ -2,7 +2,7 @@
 //! Moving the whole pool: to another place, or up by memory that is taken away at its start; and moving its end.
 
 use super::block::{Any, Extent, Result, check_headers, length_at, shape_at, walk};
-use super::compact::{compact, note_stuck};
+use super::compaction::{compact, note_stuck};
 use super::layout::*;
 use super::{free_tree, handles};
 
@@ -117,6 +117,7 @@ pub(crate) fn resize(ctx: &Context, size: usize) -> Result<bool> {
     if !fits() && !ctx.compact.get() {
         compact(ctx)?;
         note_stuck(ctx);
+        check_headers(ctx)?; // callbacks may have damaged some
     }
     if words == 0 || !fits() {
         return Ok(false);

@@ -4,11 +4,12 @@
 use super::alloc::{Error, Request, alloc};
 use super::block::{Any, Result, block_of, check_headers, length_at, shape, walk};
 use super::callbacks::ops;
-use super::compact::{BACK, FRONT, compact, compact_and_shrink, note_stuck, saturate};
+use super::compaction::{BACK, FRONT, compact, compact_and_shrink, hint_size, note_stuck};
 use super::layout::*;
-use super::{compact as compaction, free_tree, handles};
+use super::{compaction, free_tree, handles};
 
-/// Bytes that the end space has for one more block: less room for its header, 16 handles and 16 bytes of name.
+/// Bytes that the end space has for one more block: less room for its header, 16 handles and 16 bytes of name. The numbers are frozen: C
+/// programs see them in buflib_available.
 pub(crate) fn end_estimate(ctx: &Context) -> usize {
     ctx.end_space().saturating_sub(HEADER + 16).saturating_mul(W).saturating_sub(16)
 }
@@ -32,19 +33,19 @@ pub(crate) fn allocatable(ctx: &Context) -> Result<usize> {
         return Ok(0);
     }
     let (pool, end) = (ctx.pool(), ctx.end());
-    let (mut start, mut run, mut longest, mut piece) = (0, 0, 0, 0);
-    // Without a free block there is no run.
+    let (mut start, mut joined, mut longest, mut piece) = (0, 0, 0, 0);
+    // Without a free block there is nothing to join.
     while ctx.free_words.get() > 0 && start < end {
         let length = length_at(pool, end, start)?;
         if length < 0 {
-            run += length.unsigned_abs();
-            longest = longest.max(run);
+            joined += length.unsigned_abs();
+            longest = longest.max(joined);
             piece = piece.max(length.unsigned_abs());
         } else {
             let block = shape(pool, end, ctx.handles(), start)?;
             // An aligned block may leave some words on either side.
             if block.flags.pins() > 0 || block.flags.align() > 0 || !ops(ctx, &block)?.movable() {
-                run = 0;
+                joined = 0;
             }
         }
         start += length.unsigned_abs();
@@ -146,7 +147,7 @@ pub(crate) fn alloc_maximum(
     if ctx.busy.get() != IDLE {
         return Err(Error::InCallback);
     }
-    while compact_and_shrink(ctx, FRONT | BACK | saturate(ctx.pool().words))? {}
+    while compact_and_shrink(ctx, FRONT | BACK | hint_size(ctx.pool().words))? {}
     if !ctx.compact.get() {
         compact(ctx)?;
     }

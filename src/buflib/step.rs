@@ -12,21 +12,21 @@
 //!
 //! The work of a step does not depend on how many blocks the pool has, except for the depth of the trees of free blocks. Each block that the
 //! step comes to is charged to the budget, whether it moves or stays; so are the words that move. Each is checked, asked, moved and taken
-//! out of its tree in O(log n).
+//! out of its tree in O(log n). Besides, a step checks the block that it ends before, which is not charged.
 
-use super::block::{Any, Block, Extent, Result, any_at, block_at};
+use super::block::{Any, Block, Extent, Result, any_at, block_at, check_crc};
 use super::callbacks::{Ops, ops};
 use super::free_tree;
 use super::layout::*;
 
 /// Words that a step pays for each block, beside the words that it moves.
 const BLOCK: usize = 256 / W;
-/// Blocks that a step may look at without moving one, however small its budget is. Without them, many blocks that stay would take many
+/// Blocks that a step may find to stay without moving one, however small its budget is. Without them, many blocks that stay would take many
 /// steps.
 const LOOKS: usize = 64;
 
-/// Slides blocks of `max_bytes` together, but at least one. Returns the bytes in holes, or 0 if no step can close any of them. Comes to at
-/// most max(LOOKS, `max_bytes` / (BLOCK * W)) + 1 blocks.
+/// Slides blocks of `max_bytes` together, but at least one. Returns the bytes in holes, or 0 if no step can close any of them. At
+/// most max(LOOKS, `max_bytes` / (BLOCK * W)) + 1 blocks move or are found to stay.
 pub(crate) fn step(ctx: &Context, max_bytes: usize) -> Result<usize> {
     if ctx.busy.get() != IDLE {
         return Ok(0);
@@ -54,7 +54,7 @@ struct Step<'a> {
     budget: usize,
     /// Words that have been moved.
     moved: usize,
-    /// Blocks that have been moved or looked at.
+    /// Blocks that have been moved or found to stay.
     blocks: usize,
 }
 
@@ -81,11 +81,11 @@ impl Step<'_> {
         let mut gap = hole;
         let outcome = self.slide_blocks(&mut gap);
         self.ctx.step_from.set(match outcome {
-            Ok(End::Barrier { behind, .. }) => behind,
+            Ok(End::Stays { behind, .. }) => behind,
             _ => gap.start,
         });
         self.free_gap(gap)?;
-        Ok(matches!(outcome?, End::Budget | End::Barrier { full: true, .. }))
+        Ok(matches!(outcome?, End::Budget | End::Stays { full: true, .. }))
     }
 
     /// Moves the blocks behind `gap` down, so that it moves up and joins the holes on its way.
@@ -101,36 +101,33 @@ impl Step<'_> {
                 if block.flags.pins() > 0 {
                     self.ctx.retry.set(true);
                 }
-                return Ok(End::Barrier { behind: block.end(), full: self.pass_by() });
+                return Ok(End::Stays { behind: block.end(), full: self.pass_by() });
             }
             // All that can fail comes before the move.
-            let next = match block.end() < self.ctx.end() {
-                true => Some(any_at(self.ctx, self.pool, block.end())?),
-                false => None,
-            };
+            let mut behind = Extent { start: block.end(), len: 0 };
+            if behind.start < self.ctx.end() {
+                if let Any::Free(len) = any_at(self.ctx, self.pool, behind.start)? {
+                    behind.len = len;
+                }
+            }
             let rest = Extent { start: gap.start, len: gap.len - by };
             free_tree::check_path(self.ctx, rest)?;
-            if let Some(Any::Free(len)) = next {
-                free_tree::remove(self.ctx, Extent { start: block.end(), len })?;
+            if behind.len > 0 {
+                free_tree::remove(self.ctx, behind)?;
             } else {
                 free_tree::check_path(self.ctx, Extent { start: block.end() - by, len: by })?;
             }
-            let moved = self.slide(&mut block, ops, by, rest.len);
-            if moved {
-                *gap = Extent { start: block.end() - by, len: by };
+            // A callback may damage the trees, so the gap changes before a block is added.
+            if self.slide(&mut block, ops, by, rest.len) {
+                *gap = Extent { start: block.end() - by, len: by + behind.len };
                 if rest.len > 0 {
                     free_tree::add(self.ctx, rest)?;
                 }
-            }
-            if let Some(Any::Free(len)) = next {
-                if !moved {
-                    free_tree::add(self.ctx, Extent { start: block.end(), len })?;
-                } else {
-                    gap.len += len;
+            } else {
+                if behind.len > 0 {
+                    free_tree::add(self.ctx, behind)?;
                 }
-            }
-            if !moved {
-                return Ok(End::Barrier { behind: block.end(), full: self.pass_by() });
+                return Ok(End::Stays { behind: block.end(), full: self.pass_by() });
             }
         }
         Ok(End::Pool)
@@ -144,11 +141,12 @@ impl Step<'_> {
         if asked {
             ops.sync(ctx, block, true);
         }
-        let agrees = !asked || ops.agrees(ctx, block, address);
+        // The header is written anew, so a damaged one must not get a right crc: `free_gap` finds it.
+        let agrees = !asked || (ops.agrees(ctx, block, address) && check_crc(pool, block).is_ok());
         if agrees {
             let to = block.start - by;
             let mut there = *block;
-            there.flags.set_prev(free_before.min(NODE));
+            there.flags.set_free_before(free_before.min(NODE));
             there.write_flags(pool, to);
             pool.set_slot(block.handle, address);
             pool.copy(block.start, to, block.len);
@@ -175,9 +173,9 @@ impl Step<'_> {
             self.ctx.free_words.set(self.ctx.free_words.get() - gap.len);
             return Ok(());
         }
-        free_tree::add(self.ctx, gap)?;
-        block_at(self.ctx, self.pool, gap.end())?.set_prev(self.pool, gap.len);
-        Ok(())
+        let added = free_tree::add(self.ctx, gap);
+        block_at(self.ctx, self.pool, gap.end())?.set_free_before(self.pool, gap.len);
+        added
     }
 }
 
@@ -186,7 +184,7 @@ enum End {
     /// Those moved so far are enough.
     Budget,
     /// A block stays. The next one begins `behind` it; the budget may be spent, too.
-    Barrier { behind: usize, full: bool },
+    Stays { behind: usize, full: bool },
     /// The gap has reached the end space.
     Pool,
 }

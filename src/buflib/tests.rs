@@ -29,9 +29,9 @@ fn bound(ctx: &Context) -> usize {
     24 * ctx.tree_bits.get()
 }
 
-/// The most words that an allocation may touch: those of trees, and of two runs of handles for the lowest free one.
+/// The most words that an allocation may touch: those of trees, and of two groups of handles for the lowest free one.
 fn alloc_bound(ctx: &Context) -> usize {
-    bound(ctx) + (2 << ctx.run_shift.get())
+    bound(ctx) + (2 << ctx.group_shift.get())
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn no_call_of_a_churn_with_steps_does_work_that_grows_with_the_pool() {
 }
 
 /// Handles become free and are given out again from the end of the table to its start, so that the search for the lowest one passes all of
-/// their runs.
+/// their groups.
 #[test]
 fn an_allocation_does_not_search_the_handle_table() {
     let mut memory = Vec::new();
@@ -77,7 +77,7 @@ fn an_allocation_does_not_search_the_handle_table() {
         assert_eq!(alloc_some(&ctx, &mut random), handle);
         most = most.max(work::take());
     }
-    println!("words touched by an allocation at most: {most}, runs of {} handles", 1 << ctx.run_shift.get());
+    println!("words touched by an allocation at most: {most}, groups of {} handles", 1 << ctx.group_shift.get());
     assert!(most <= alloc_bound(&ctx), "{most}");
 }
 

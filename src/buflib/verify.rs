@@ -23,7 +23,7 @@ pub(crate) fn check(ctx: &Context, mut report: impl FnMut(Fault)) -> bool {
     while start < end {
         let len = match any_at(ctx, pool, start) {
             Ok(Any::Used(block)) => {
-                if block.flags.prev() != prev {
+                if block.flags.free_before() != prev {
                     bad(Fault::new(pool, start, "a block is wrong about the one before"));
                 }
                 used += 1;

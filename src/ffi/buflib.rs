@@ -133,7 +133,7 @@ fn report_no_pin(ctx: &buflib_context, handle: c_int, why: NoPin) {
         NoPin::InCallback => {}
         NoPin::BadHandle => panic_for(ctx, format_args!("invalid handle access: {handle}")),
         NoPin::TooMany => panic_for(ctx, format_args!("too many pins: handle {handle}")),
-        NoPin::None => panic_for(ctx, format_args!("unpin without a pin: handle {handle}")),
+        NoPin::NotPinned => panic_for(ctx, format_args!("unpin without a pin: handle {handle}")),
         NoPin::Damaged(fault) => report(ctx, fault),
     }
 }
@@ -386,8 +386,8 @@ pub unsafe extern "C" fn buflib_allocatable(ctx: *mut buflib_context) -> size_t 
 /// step may close one; 0 when no step can before the next buflib_alloc, buflib_free, buflib_shrink or buflib_unpin. A block whose
 /// move_callback refused is asked again only after one of these.
 ///
-/// A step moves at most `max_bytes` bytes, headers included; or one block, if the first is longer. It comes to at most max(64, `max_bytes` /
-/// 256) + 1 blocks, whether they move or stay (pinned, without a move_callback, refused), and calls at most one move_callback and two
+/// A step moves at most `max_bytes` bytes, headers included; or one block, if the first is longer. At most max(64, `max_bytes` / 256) + 1
+/// blocks move or are found to stay (pinned, without a move_callback, refused); it calls at most one move_callback and two
 /// sync_callbacks for each. Each costs O(log n) in a pool of n words; nothing else depends on the number of blocks. So a step takes longer
 /// only by the time of the callbacks, and of one block that is longer than `max_bytes`. A step may move nothing, if so many blocks stay.
 ///

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Making room: moving blocks together, and asking blocks to shrink.
 
-use super::block::{Any, Block, Extent, Result, any_at, check_headers, free_before, length_at, shape, shape_at, walk};
+use super::block::{
+    Any, Block, Extent, Fault, Result, any_at, block_at, check_crc, check_headers, free_at, free_before, length_at,
+    shape, shape_at, walk,
+};
 use super::callbacks::{Ops, ops};
 use super::layout::*;
 use super::{free_tree, handles};
@@ -13,8 +16,8 @@ pub(crate) const BACK: u32 = 1 << 30;
 /// The bits of a shrink hint that are the number of bytes wanted.
 pub(crate) const SIZE: u32 = BACK - 1;
 
-/// Words as the bytes of a shrink hint.
-pub(crate) fn saturate(words: usize) -> u32 {
+/// The size in a shrink hint that wants `words` words: bytes, or the largest number that a hint can hold.
+pub(crate) fn hint_size(words: usize) -> u32 {
     u32::try_from(words.saturating_mul(W)).unwrap_or(SIZE).min(SIZE)
 }
 
@@ -30,10 +33,10 @@ pub(crate) fn note_stuck(ctx: &Context) {
 /// ```text
 ///     | a | free | b | free | c | locked | free | d |
 ///     | a | b | c | free: the gap | locked | free | d |       b and c move down by the gap, which grows on its way
-///     | a | b | c | d | hole | locked |                       the gap before a block that stays is the hole, and d fits
+///     | a | b | c | d | pocket | locked |                     the gap before a block that stays becomes the pocket, and d fits
 /// ```
 ///
-/// Only the latest hole is filled. Each block is asked and moved at most once, after the headers of all have been checked.
+/// Only the latest pocket is filled. Each block is asked and moved at most once, after the headers of all have been checked.
 pub(crate) fn compact(ctx: &Context) -> Result<bool> {
     let first = check_headers(ctx)?;
     let trimmed = handles::trim(ctx);
@@ -45,13 +48,15 @@ pub(crate) fn compact(ctx: &Context) -> Result<bool> {
     let mut pass = Pass {
         ctx,
         pool: ctx.pool(),
+        next: first,
         space: Space::default(),
-        run: Extent::default(),
+        queue: Extent::default(),
         moved_blocks: 0,
         moved_words: 0,
+        called: false,
     };
-    let walked = pass.run(first);
-    pass.join_gap(walked).map(|gained| gained || trimmed)
+    let visited = pass.visit_all();
+    pass.join_gap(visited).map(|gained| gained || trimmed)
 }
 
 /// The free words that a compaction has passed and can still fill.
@@ -60,7 +65,7 @@ pub(crate) struct Space {
     /// Free words right before the current block.
     gap: usize,
     /// Free words in front of the last block that stayed.
-    hole: Extent,
+    pocket: Extent,
 }
 
 /// The place that a compaction has for a block.
@@ -68,32 +73,32 @@ pub(crate) struct Space {
 pub(crate) enum Fate {
     /// There is no free word to move it into.
     Untouched,
-    /// Into the hole. The first `skip` words of that stay free, so that the block moves by a multiple of its alignment.
+    /// Into the pocket. The first `skip` words of that stay free, so that the block moves by a multiple of its alignment.
     Fill { skip: usize },
     /// Down, by this many words, which are the gap or, because of the alignment, less than it.
     Slide { by: usize },
-    /// It stays, and the gap becomes the hole.
-    Barrier,
+    /// It stays, and the gap becomes the pocket.
+    Stays,
 }
 
 impl Space {
     /// Decides about a block at `start` of `len` words that moves by multiples of `align` words, if it may move at all.
     #[inline(always)]
     fn fate(&self, start: usize, len: usize, align: usize, may_move: bool) -> Fate {
-        let skip = (start - self.hole.start) % align;
+        let skip = (start - self.pocket.start) % align;
         let by = self.gap - self.gap % align;
-        if may_move && skip + len <= self.hole.len {
+        if may_move && skip + len <= self.pocket.len {
             Fate::Fill { skip }
         } else if self.gap == 0 {
             Fate::Untouched
         } else if may_move && by > 0 {
             Fate::Slide { by }
         } else {
-            Fate::Barrier
+            Fate::Stays
         }
     }
 
-    /// Updates the gap and the hole for a block at `start` of `len` words with this fate. Returns the words that no later block can fill,
+    /// Updates the gap and the pocket for a block at `start` of `len` words with this fate. Returns the words that no later block can fill,
     /// possibly 0.
     #[inline(always)]
     fn advance(&mut self, fate: Fate, start: usize, len: usize) -> Extent {
@@ -101,8 +106,8 @@ impl Space {
         match fate {
             Fate::Untouched => Extent::default(),
             Fate::Fill { skip } => {
-                let left = Extent { start: self.hole.start, len: skip };
-                self.hole = Extent { start: left.end() + len, len: self.hole.len - skip - len };
+                let left = Extent { start: self.pocket.start, len: skip };
+                self.pocket = Extent { start: left.end() + len, len: self.pocket.len - skip - len };
                 self.gap += len;
                 left
             }
@@ -110,9 +115,9 @@ impl Space {
                 self.gap = by;
                 Extent { start: gap.start, len: gap.len - by }
             }
-            Fate::Barrier => {
+            Fate::Stays => {
                 self.gap = 0;
-                core::mem::replace(&mut self.hole, gap)
+                core::mem::replace(&mut self.pocket, gap)
             }
         }
     }
@@ -121,59 +126,70 @@ impl Space {
 struct Pass<'a> {
     ctx: &'a Context,
     pool: Pool,
-    /// `gap` lies free; `hole` is in the tree only when it is left behind.
+    /// Where the next block begins. The gap ends there.
+    next: usize,
+    /// `gap` lies free; `pocket` is in the tree only when it is left behind.
     space: Space,
     /// Blocks without callbacks that move down by the gap, in one piece and soon: their handles say that they have.
-    run: Extent,
+    queue: Extent,
     moved_blocks: usize,
     moved_words: usize,
+    /// A callback has been called, which may have damaged headers.
+    called: bool,
 }
 
 impl Pass<'_> {
-    /// Visits the blocks from `start` on. Returns the end of the last one, and the fault that ended the walk, if any.
-    fn run(&mut self, mut start: usize) -> (usize, Result<()>) {
-        while start < self.ctx.end() {
-            match self.step(start) {
-                Ok(len) => start += len,
-                Err(fault) => return (start, Err(fault)),
-            }
+    /// Visits the blocks from `next` on.
+    fn visit_all(&mut self) -> Result<()> {
+        while self.next < self.ctx.end() {
+            self.visit(self.next)?;
         }
-        (start, Ok(()))
+        Ok(())
     }
 
-    /// Visits the block at `start` and returns its length.
+    /// Visits the block at `start`, and passes it: `next` and the space change together, and nothing fails between them.
     #[inline(always)]
-    fn step(&mut self, start: usize) -> Result<usize> {
-        let length = length_at(self.pool, self.ctx.end(), start)?;
-        if length < 0 {
-            self.move_run();
-            free_tree::break_seal(self.pool, Extent { start, len: length.unsigned_abs() });
-            self.space.gap += length.unsigned_abs();
-            return Ok(length.unsigned_abs());
+    fn visit(&mut self, start: usize) -> Result<()> {
+        if (self.pool.get(start) as isize) < 0 {
+            let len = free_at(self.ctx, self.pool, start)?;
+            // The length of an allocated block that was damaged may look like that of a free one. The block behind knows.
+            if self.called && shape_at(self.ctx, self.pool, start + len)?.flags.free_before() != len.min(NODE) {
+                return Err(Fault::new(self.pool, start + len, "a block is wrong about the one before"));
+            }
+            self.move_queue();
+            free_tree::break_seal(self.pool, Extent { start, len });
+            self.space.gap += len;
+            self.next += len;
+            return Ok(());
         }
         let mut block = shape(self.pool, self.ctx.end(), self.ctx.handles(), start)?;
         let len = block.len;
         let align = 1usize << block.flags.align();
         let mut fate = self.space.fate(start, len, align, true);
         if fate == Fate::Untouched {
-            return Ok(len);
+            self.next += len;
+            return Ok(());
         }
         let ops = ops(self.ctx, &block)?;
+        if self.called && matches!(ops, Ops::None) {
+            check_crc(self.pool, &block)?; // `ops` checks the others
+        }
         let pinned = block.flags.pins() > 0;
-        // No callback is to be called: the block joins the run, which is copied in one piece.
+        // No callback is to be called: the block joins the queue, which is copied in one piece.
         if fate == (Fate::Slide { by: self.space.gap }) && !pinned && matches!(ops, Ops::None) {
-            if self.run.len == 0 {
-                self.run.start = start;
+            if self.queue.len == 0 {
+                self.queue.start = start;
             }
-            self.run.len += len;
-            block.flags.set_prev(0);
+            self.queue.len += len;
+            block.flags.set_free_before(0);
             block.write_flags(self.pool, start - self.space.gap);
             self.pool.set_slot(block.handle, block.address - self.space.gap * W);
             self.moved_blocks += 1;
             self.moved_words += len;
-            return Ok(len);
+            self.next += len;
+            return Ok(());
         }
-        self.move_run();
+        self.move_queue();
         if ops.movable() && pinned {
             self.ctx.stuck.set(true);
         }
@@ -181,37 +197,42 @@ impl Pass<'_> {
             fate = self.space.fate(start, len, align, false);
         }
         let left = self.space.advance(fate, start, len);
+        self.next += len;
+        // First the free words: a callback may have damaged the header of the block behind.
+        self.leave(left)?;
         match fate {
-            Fate::Fill { .. } if self.space.hole.len < NODE => {
-                let mut behind = shape_at(self.ctx, self.pool, self.space.hole.end())?;
-                behind.set_prev(self.pool, self.space.hole.len);
+            Fate::Fill { .. } if self.space.pocket.len < NODE => {
+                let mut behind = block_at(self.ctx, self.pool, self.space.pocket.end())?;
+                behind.set_free_before(self.pool, self.space.pocket.len);
             }
-            Fate::Barrier => block.set_prev(self.pool, self.space.hole.len),
+            Fate::Stays => block.set_free_before(self.pool, self.space.pocket.len),
             _ => {}
         }
-        self.leave(left)?;
-        Ok(len)
+        Ok(())
     }
 
     /// Moves a block, if its callback agrees.
     fn try_move(&mut self, mut block: Block, ops: Ops<'_>, fate: Fate) -> Result<bool> {
         let from = block.start;
         let (to, free_before) = match fate {
-            Fate::Fill { skip } => (self.space.hole.start + skip, skip),
+            Fate::Fill { skip } => (self.space.pocket.start + skip, skip),
             Fate::Slide { by } => (from - by, self.space.gap - by),
-            Fate::Untouched | Fate::Barrier => return Ok(false),
+            Fate::Untouched | Fate::Stays => return Ok(false),
         };
         let address = block.address.wrapping_sub((from - to) * W);
         if !matches!(ops, Ops::None) {
+            self.called = true;
             ops.sync(self.ctx, &block, true);
-            if !ops.agrees(self.ctx, &block, address) {
+            // The header is written anew below, so a damaged one must not get a right crc.
+            if !ops.agrees(self.ctx, &block, address) || check_crc(self.pool, &block).is_err() {
                 ops.sync(self.ctx, &block, false);
+                check_crc(self.pool, &block)?;
                 self.ctx.stuck.set(true);
                 self.ctx.refused.set(self.ctx.refused.get().wrapping_add(1));
                 return Ok(false);
             }
         }
-        block.flags.set_prev(free_before.min(NODE));
+        block.flags.set_free_before(free_before.min(NODE));
         block.write_flags(self.pool, to);
         self.pool.set_slot(block.handle, address);
         self.pool.copy(from, to, block.len);
@@ -226,10 +247,10 @@ impl Pass<'_> {
         Ok(true)
     }
 
-    fn move_run(&mut self) {
-        let run = core::mem::take(&mut self.run);
-        if run.len > 0 {
-            self.pool.copy(run.start, run.start - self.space.gap, run.len);
+    fn move_queue(&mut self) {
+        let queue = core::mem::take(&mut self.queue);
+        if queue.len > 0 {
+            self.pool.copy(queue.start, queue.start - self.space.gap, queue.len);
         }
     }
 
@@ -238,22 +259,21 @@ impl Pass<'_> {
         if free.len > 0 { free_tree::add(self.ctx, free) } else { Ok(()) }
     }
 
-    /// Joins the gap to the end space. If a callback damaged the pool, the pass ended early, and the gap becomes a free block there.
-    fn join_gap(mut self, (end, walked): (usize, Result<()>)) -> Result<bool> {
-        self.move_run();
+    /// Joins the gap to the end space. If a callback damaged the pool, the pass may have ended early, and the gap becomes a free block there.
+    fn join_gap(mut self, visited: Result<()>) -> Result<bool> {
+        self.move_queue();
         self.ctx.count_moves(self.moved_blocks, self.moved_words);
-        let hole = core::mem::take(&mut self.space.hole);
-        let left = self.leave(hole);
-        let gap = self.space.gap;
-        if let Err(fault) = walked.and(left) {
-            if gap > 0 {
-                free_tree::store_length(self.pool, Extent { start: end - gap, len: gap });
-            }
-            return Err(fault);
+        let pocket = core::mem::take(&mut self.space.pocket);
+        let left = self.leave(pocket);
+        let gap = Extent { start: self.next - self.space.gap, len: self.space.gap };
+        if self.next == self.ctx.end() {
+            self.ctx.set_end(gap.start);
+            self.ctx.free_words.set(self.ctx.free_words.get().saturating_sub(gap.len));
+        } else if gap.len > 0 {
+            free_tree::store_length(self.pool, gap);
         }
-        self.ctx.set_end(end - gap);
-        self.ctx.free_words.set(self.ctx.free_words.get() - gap);
-        Ok(self.moved_blocks > 0 || gap > 0)
+        visited.and(left)?;
+        Ok(self.moved_blocks > 0 || gap.len > 0)
     }
 }
 
@@ -274,10 +294,10 @@ pub(crate) fn longest_if_all_agree(ctx: &Context) -> Result<usize> {
         }
         start += len;
     }
-    Ok(longest.max(space.hole.len))
+    Ok(longest.max(space.pocket.len))
 }
 
-/// Compacts, if that may change anything; then, or if it did not, asks every block that has a shrink callback, and compacts again.
+/// Compacts, if that may change anything. If nothing changed, asks every block that has a shrink callback, and compacts again.
 /// Returns whether there is more free memory in one place now.
 pub(crate) fn compact_and_shrink(ctx: &Context, hints: u32) -> Result<bool> {
     if !ctx.compact.get() && compact(ctx)? {
@@ -296,7 +316,7 @@ pub(crate) fn compact_and_shrink(ctx: &Context, hints: u32) -> Result<bool> {
 #[cold]
 #[inline(never)]
 pub(crate) fn make_room(ctx: &Context, words: usize) -> Result<bool> {
-    compact_and_shrink(ctx, FRONT | saturate(words))
+    compact_and_shrink(ctx, FRONT | hint_size(words))
 }
 
 /// Asks every block that has a shrink callback. Returns true if one said OK and there was progress: more is free, in whatever block, or
@@ -330,7 +350,7 @@ fn ask_each(ctx: &Context, hints: u32) -> Result<bool> {
         }
         let before = free_before(ctx, pool, &block)?;
         if before.len > 0 && position == FRONT {
-            let free = saturate(before.len);
+            let free = hint_size(before.len);
             if wanted < free {
                 continue;
             }
@@ -347,6 +367,7 @@ fn ask_each(ctx: &Context, hints: u32) -> Result<bool> {
 }
 
 /// The shrink hints when there is no word for a handle: the last block should make room. None if there is no block.
+/// The size of 16 words is frozen: the callback of a C program sees it.
 pub(crate) fn hints_for_a_handle(ctx: &Context) -> Result<Option<u32>> {
     let mut last = None;
     walk(ctx, |_, block| {
@@ -356,5 +377,5 @@ pub(crate) fn hints_for_a_handle(ctx: &Context) -> Result<Option<u32>> {
         true
     })?;
     let Some(block) = last else { return Ok(None) };
-    Ok(Some(if ops(ctx, &block)?.shrinkable() { BACK | saturate(16) } else { FRONT | saturate(block.len) }))
+    Ok(Some(if ops(ctx, &block)?.shrinkable() { BACK | hint_size(16) } else { FRONT | hint_size(block.len) }))
 }
