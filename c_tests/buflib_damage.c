@@ -705,6 +705,22 @@ static void a_spoiled_header(void)
     panics = 0;
     CHECK_EQ_U(buflib_allocatable(&ctx), 0);
     CHECK_EQ_I(panics, 1);
+
+    TEST("a-block-whose-header-its-own-callback-damages-does-not-move");
+    for (int step = 0; step < 2; step++) {
+        void *data;
+
+        buflib_init(&ctx, pool, POOL);
+        CHECK_EQ_I(buflib_alloc(&ctx, 40), 1);
+        CHECK_EQ_I(buflib_alloc_ex(&ctx, 40, NULL, &spoiler), 2);
+        CHECK_EQ_I(buflib_free(&ctx, 1), 0);
+        data = buflib_get_data(&ctx, 2);
+        spoiled = (intptr_t *)data - 3;
+        panics = 0;
+        CHECK_EQ_U(step ? buflib_compact_step(&ctx, POOL) : buflib_allocatable(&ctx), 0);
+        CHECK_EQ_I(panics, 1);
+        CHECK(buflib_get_data(&ctx, 2) == data);
+    }
 }
 
 /* Callbacks that agree; after the move that is number `hit_at`, one word is damaged, unless it is payload. */
