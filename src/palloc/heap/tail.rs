@@ -6,7 +6,7 @@
 //! no blob was. In exact mode there is no slack between operations.
 
 use super::Heap;
-use crate::palloc::format::{Extent, Marker, OVERHEAD, SPLIT_ABOVE, STEP, Start, WORD};
+use crate::palloc::format::{Extent, MIN_BLOCK, Marker, OVERHEAD, SPLIT_ABOVE, STEP, Start, WORD};
 use crate::palloc::medium::{Bytes, Medium};
 use crate::palloc::{Error, Result};
 
@@ -193,13 +193,15 @@ impl<M: Medium> Heap<M> {
         self.medium.is_durable() || (!self.exact && self.zeros_from > self.size())
     }
 
-    /// Clears the part of the slack that is in the same page as its start, and makes that durable.
+    /// Clears at least the part of the slack that is in the same page as its start, and makes that durable.
     ///
     /// A file system clears the last page of a file that is cut, and that may be on the disk before the new length is. The slack is
     /// then without a start marker. Opening accepts that if only zeros are behind it.
     fn prepare_cut(&mut self) -> Result<()> {
         let behind = self.blocks_end.blob();
-        let page_end = behind.next_multiple_of(LARGEST_PAGE).min(self.medium.file_len());
+        // What is left is a block, if a later step fails.
+        let page_end =
+            self.blocks_end.plus(MIN_BLOCK).offset().next_multiple_of(LARGEST_PAGE).min(self.medium.file_len());
         let is_cut_twice = page_end < self.medium.file_len();
         if !self.medium.is_durable() && self.turns.tail_flushed.map_or(is_cut_twice, |flushed| !flushed) {
             self.flush()?; // the chain on the disk does not lead there any more

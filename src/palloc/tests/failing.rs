@@ -410,3 +410,20 @@ fn an_allocation_stores_nothing_after_freeing_held_blocks_failed() {
     }
     assert!(failed > 2, "{failed}");
 }
+
+/// A cut at the end of a page leaves slack that is a block, though the last block ends just before it: the next step may fail.
+#[test]
+fn a_sync_that_fails_leaves_no_slack_that_is_no_block() {
+    const PAGE: u64 = 64 << 10;
+    for (durable, before_page_end) in [8, 24, 40, 56].into_iter().flat_map(|n| [(false, n), (true, n)]) {
+        let prepare = || {
+            let (mut heap, made) = with_blobs(durable, &[PAGE - 24 - before_page_end, 100_000]);
+            heap.free(made[1]).unwrap();
+            assert_eq!(heap.size(), PAGE - before_page_end);
+            assert!(heap.medium.file_len() > PAGE);
+            heap
+        };
+        let (failed, _) = fail_each(1, prepare, |heap| heap.sync());
+        assert!(failed > 2, "{failed}");
+    }
+}
