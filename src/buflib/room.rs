@@ -152,7 +152,7 @@ pub(crate) fn alloc_maximum(
         compact(ctx)?;
     }
     let name_words = name.map_or(0, |name| name.len() / W + 1);
-    let inner = free_tree::longest(ctx).saturating_sub(HEADER + name_words) * W;
+    let inner = free_tree::longest(ctx).saturating_sub(HEADER + name_words).saturating_mul(W); // that may be a damaged word
     let size = end_estimate(ctx).max(inner);
     if size == 0 || !handles::available(ctx) {
         note_stuck(ctx);

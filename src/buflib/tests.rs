@@ -131,3 +131,18 @@ fn damage_is_an_error_with_its_place() {
     let text = error.to_string();
     assert!(!text.is_empty() && text.contains("0x"), "{text}");
 }
+
+/// The longest free block is known from a word of the pool, which may be damaged.
+#[test]
+fn a_longest_free_block_that_is_a_damaged_word_is_not_allocated() {
+    let mut memory = Vec::new();
+    let ctx = pool(&mut memory);
+    let mut random = Random(3);
+    let handles: Vec<i32> = (0..10).map(|_| alloc_some(&ctx, &mut random)).collect();
+    free(&ctx, handles[4]).unwrap();
+    ctx.compact.set(true); // it does not try to move blocks, which counts the free ones again
+    let before = ctx.longest[0].replace(usize::MAX / 2);
+    assert!(super::room::alloc_maximum(&ctx, None, 0).is_err());
+    ctx.longest[0].set(before);
+    super::room::alloc_maximum(&ctx, None, 0).unwrap();
+}
