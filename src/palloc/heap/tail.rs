@@ -108,7 +108,10 @@ impl<M: Medium> Heap<M> {
             return Ok(());
         }
         let space = Extent::between(start, end);
-        self.ensure_words([Some(space.end_marker())])?;
+        let slack = self.slack().map(|slack| slack.start.offset());
+        self.ensure_words([slack, Some(space.end_marker())])?;
+        // Growth that failed and could not be taken back has left slack of zeros, without a start marker. Opening accepts zeros only.
+        self.store_slack();
         if self.free_at(start)? == Some(space) {
             // If it was a recent block, it has the end marker of a live one: it is no recent one any more.
             self.take_from_index(space);

@@ -427,3 +427,27 @@ fn a_sync_that_fails_leaves_no_slack_that_is_no_block() {
         assert!(failed > 2, "{failed}");
     }
 }
+
+/// Growth fails, and so does the cut that takes it back. The next growth fails, too.
+#[test]
+fn growth_that_fails_and_is_not_taken_back_leaves_a_medium_that_opens() {
+    let bytes = ends_in_free(&[100; 3], 5000);
+    let mut failed = 0;
+    for (first, second, failures) in (0..8).flat_map(|n| (0..8).flat_map(move |m| (1..4).map(move |k| (n, m, k)))) {
+        let mut heap = open(bytes.clone(), Flags::DYNAMIC).unwrap();
+        let before = blobs(&heap);
+        let last = *before.keys().next_back().unwrap();
+        for (nth, failures, size) in [(first, failures, 30_000), (second, 1, 300_000)] {
+            heap.medium.calls_left.set(nth);
+            heap.medium.failures_left.set(failures);
+            // The first one uses the free block and what is behind it, the second one begins at the last blob.
+            let result = if size < 300_000 { heap.alloc(size) } else { heap.resize(last, size) };
+            heap.medium.failures_left.set(0);
+            failed += u32::from(result.is_err());
+            let again = open(heap.medium.bytes.clone(), Flags::DEFAULT);
+            assert_eq!(blobs(&again.unwrap()), blobs(&heap), "{first}, {second}, {failures}");
+            assert!(result.is_ok() || blobs(&heap).keys().take(3).eq(before.keys()));
+        }
+    }
+    assert!(failed > 100, "{failed}");
+}
