@@ -286,7 +286,9 @@ impl State {
                     at - owner <= in_blob.len() as u64 && bytes.len() as u64 <= in_blob.len() as u64 - (at - owner)
                 );
                 assert!(!open.frees.contains(&owner));
-                open.stores.push((owner, at, bytes));
+                if !bytes.is_empty() {
+                    open.stores.push((owner, at, bytes)); // else it is no change, and the blob may be freed meanwhile
+                }
             }
             Err(Error::NotInBlob { .. }) => {
                 assert!(offset > blob.len() || bytes.len() > blob.len() - offset || open.frees.contains(&ptr))
