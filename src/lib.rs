@@ -122,7 +122,7 @@
 //! `unsafe` is at the edges only:
 //!
 //! * `src/ffi` trusts what a C caller promises;
-//! * `src/palloc/medium.rs` and `os` access mapped memory; `view.rs`, `free_index/slots.rs` and `free_index/zones.rs` read without the
+//! * `src/palloc/medium.rs` and `os` access mapped memory; `view.rs`, `block_index/slots.rs` and `block_index/zones.rs` read without the
 //!   lock; `heap/transaction/changes.rs` writes to the bytes of new blobs; `caches.rs` and `heap/keeping.rs` share the caches between threads;
 //!   `live.rs` maps FILE.live; `mod.rs` calls the functions of these that rely on the lock, or on the mapping;
 //! * `src/vmem` takes memory away and gives it; `src/fork.rs` keeps the guards of locks during fork(2);

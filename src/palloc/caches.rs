@@ -29,8 +29,8 @@ use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
+use super::block_index::{CLASSES, Stack, class_of, data_len_of_class};
 use super::format::{Extent, Marker, OVERHEAD, STEP, Start};
-use super::free_index::{CLASSES, Stack, class_of, data_len_of_class};
 use super::sabotage::{Rule, between_accesses, is_broken};
 use super::sync::{AtomicBool, AtomicU64, CACHES, Ordering, own_cache, set_own_cache, wait};
 

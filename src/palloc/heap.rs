@@ -40,9 +40,9 @@ use self::keeping::Keeping;
 use self::transaction::Transactions;
 pub use self::transaction::{Changes, MAX_OPEN};
 
+use super::block_index::{BlockIndex, MAX_EXACT, State};
 use super::error::{Error, Sharing};
 use super::format::{Extent, FREE_HEAD, HEADER, MIN_DATA, Marker, OVERHEAD, Start, WORD};
-use super::free_index::{FreeIndex, MAX_EXACT, State};
 use super::medium::{Bytes, FileMedium, Medium};
 use super::record::is_inside;
 use super::recover::Overlay;
@@ -52,7 +52,7 @@ use super::{Block, Result, Stat};
 /// An open medium. [`Heap::check_invariants`] tests the invariants that hold between operations.
 pub struct Heap<M> {
     pub(super) medium: M,
-    pub(super) index: FreeIndex,
+    pub(super) index: BlockIndex,
     /// The end of the last block that the program can see. Nothing starts there, or the slack.
     pub(super) blocks_end: Start,
     /// Whether the medium grows and shrinks.

@@ -2,7 +2,7 @@
 //! Blobs in a file that outlives the process: allocate, free, resize and walk them. A kill at any moment loses nothing.
 //!
 //! docs/FORMAT.md describes the bytes of the file and the order of stores. The modules, from the bytes up: `format` has the bytes'
-//! constants and types, `medium` gives access to the bytes by the system calls in `os`, `free_index` is the index of the blocks, `heap`
+//! constants and types, `medium` gives access to the bytes by the system calls in `os`, `block_index` is the index of the blocks, `heap`
 //! works on the blocks, `recover` opens and repairs a medium. A [`Palloc`] is a heap with a lock. `view` answers without the lock, `caches`
 //! has blocks for threads that collide, `waiting` waits for the disk, `live` is for readers in other processes. `record` and `replay` have
 //! the bytes of transactions.
@@ -23,12 +23,12 @@
 //! # Ok::<(), palloc::Error>(())
 //! ```
 
+mod block_index;
 mod caches;
 mod chain;
 mod copy;
 mod error;
 mod format;
-mod free_index;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod heap;
@@ -56,9 +56,9 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
+use block_index::MAX_EXACT;
 use copy::NewFile;
 pub use error::{Error, Sharing};
-use free_index::MAX_EXACT;
 pub(crate) use heap::Changes;
 use heap::Heap;
 pub use live::Readers;

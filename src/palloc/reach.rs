@@ -7,8 +7,8 @@
 use std::ffi::CStr;
 use std::ops::ControlFlow;
 
+use super::block_index::State;
 use super::format::{Extent, MIN_BLOCK, Start};
-use super::free_index::State;
 use super::{Block, Palloc, Result};
 
 const BITS: u64 = u64::BITS as u64;

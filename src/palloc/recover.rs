@@ -15,9 +15,9 @@ pub use self::repair::make_block;
 use self::repair::{find_unfinished, read_only_chain, repair};
 use self::survey::survey;
 pub use self::survey::{Rest, rest_at};
+use super::block_index::{BlockIndex, State};
 use super::error::Error;
 use super::format::{DYNAMIC, EXTENDED, Extent, HEADER, MIN_BLOCK, Marker, SYNC, Start, header, header_flags};
-use super::free_index::{FreeIndex, State};
 use super::heap::Heap;
 use super::medium::{Bytes, Medium};
 use super::{Flags, Result, replay};
@@ -97,7 +97,7 @@ pub fn beside_writer<M: Medium>(medium: M) -> Result<(Heap<M>, u32)> {
     let stored =
         Some(&medium).filter(|medium| medium.file_len() >= HEADER).and_then(|medium| header_flags(medium.head()));
     let stored = stored.ok_or(Error::NotAMedium)?;
-    let (index, end, overlay) = (FreeIndex::new(), Start::at(medium.file_len()), Overlay::default());
+    let (index, end, overlay) = (BlockIndex::new(), Start::at(medium.file_len()), Overlay::default());
     Ok(heap(medium, Opened { index, end, overlay }, stored, false))
 }
 
@@ -171,7 +171,7 @@ fn overwrite(medium: &mut impl Medium, flags: Flags) -> Result<()> {
 
 /// The result of a repair.
 struct Opened {
-    index: FreeIndex,
+    index: BlockIndex,
     /// The end of the last block.
     end: Start,
     overlay: Overlay,
@@ -204,7 +204,7 @@ impl Overlay {
 /// Walks the chain, and repairs it if need be.
 fn open_chain(medium: &mut impl Medium, stored: u32, writable: bool) -> Result<Opened> {
     let dynamic = is_dynamic(medium, stored);
-    let mut index = FreeIndex::new();
+    let mut index = BlockIndex::new();
     let found = survey(medium, dynamic, &mut index)?;
     if found.rest == Rest::Nothing && !found.untidy {
         return Ok(Opened { index, end: found.end, overlay: Overlay::default() });
@@ -221,7 +221,7 @@ fn open_chain(medium: &mut impl Medium, stored: u32, writable: bool) -> Result<O
     // that record are on the disk then, so doing it again changes no block of the intent.
     let unfinished = find_unfinished(medium, &index, found.end);
     let found = if replay::finish(medium, &mut index, found.end.offset(), writable)? {
-        index = FreeIndex::new();
+        index = BlockIndex::new();
         survey(medium, dynamic, &mut index)?
     } else {
         found
@@ -231,7 +231,7 @@ fn open_chain(medium: &mut impl Medium, stored: u32, writable: bool) -> Result<O
     }
     drop(index); // two at a time would be too much memory
     repair(medium, found, unfinished, dynamic)?;
-    let mut index = FreeIndex::new();
+    let mut index = BlockIndex::new();
     let found = survey(medium, dynamic, &mut index)?;
     Ok(Opened { index, end: found.end, overlay: Overlay::default() })
 }

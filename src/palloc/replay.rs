@@ -2,10 +2,10 @@
 //! Opening a medium that a process left in a transaction: its changes are made if it was committed, and else leave nothing.
 
 use super::Result;
+use super::block_index::{BlockIndex, State};
 use super::chain::{Chain, ChainBlock, Walk};
 use super::error::Error;
 use super::format::{Extent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, Start, WORD};
-use super::free_index::{FreeIndex, State};
 use super::medium::{Bytes, Medium};
 use super::record::{self, Change, Record, is_inside, put};
 use super::sabotage::{Rule, is_broken};
@@ -16,7 +16,7 @@ const _: () = assert!(MAX_RECORDS >= 2);
 
 /// Makes the changes of the records on the medium, and frees the logs. `index` has the blocks up to `end`. Returns whether it changed the
 /// medium. A medium that is not written to can have logs; they are reserved for the index. A record that is not done makes it fail.
-pub fn finish(medium: &mut impl Medium, index: &mut FreeIndex, end: u64, writable: bool) -> Result<bool> {
+pub fn finish(medium: &mut impl Medium, index: &mut BlockIndex, end: u64, writable: bool) -> Result<bool> {
     let mut records = [None; MAX_RECORDS];
     let (mut count, mut logs) = (0, 0);
     let mut walk = Walk::new(Start::FIRST, end);
@@ -88,7 +88,7 @@ fn reserve(medium: &mut impl Medium, record: Record) -> Result<()> {
 
 /// Makes the changes of the record that are not made yet. Whatever they are, only live blocks that are no logs are changed, and free ones
 /// are divided.
-fn replay(medium: &mut impl Medium, index: &mut FreeIndex, record: Record, writable: bool) -> Result<()> {
+fn replay(medium: &mut impl Medium, index: &mut BlockIndex, record: Record, writable: bool) -> Result<()> {
     let mut number = 0;
     while let Some((change, bytes_at, next)) = record.change(medium, number) {
         number = next;

@@ -18,8 +18,8 @@ mod zeroed;
 
 use std::collections::BTreeMap;
 
+use super::block_index::BlockIndex;
 use super::format::{Extent, Marker, Request, Start, WORD};
-use super::free_index::FreeIndex;
 use super::heap::Heap;
 use super::medium::Medium;
 use super::memory::{self, Blobs, MemMedium, blobs};
@@ -450,7 +450,7 @@ fn opening_a_clean_medium_writes_nothing() {
 #[test]
 fn the_index_finds_what_a_search_through_all_blocks_finds() {
     let mut random = Random(99);
-    let mut index = FreeIndex::new();
+    let mut index = BlockIndex::new();
     let mut free = BTreeMap::<Start, u64>::new();
     let mut recent = BTreeMap::<u64, Vec<Start>>::new();
     let mut full_stacks = 0;

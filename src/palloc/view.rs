@@ -15,9 +15,9 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
+use super::block_index::{KnownZones, MAX_EXACT, Zone, Zones, class_of, unlocked as slots, zone_of};
 use super::caches::Caches;
 use super::format::{Extent, MIN_DATA, Marker, Request, Start, WORD};
-use super::free_index::{KnownZones, MAX_EXACT, Zone, Zones, class_of, unlocked as slots, zone_of};
 use super::sabotage::{Rule, is_broken};
 
 /// See the head of this file. In a cache line of its own, since the threads that read it would wait for every store beside it.

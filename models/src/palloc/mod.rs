@@ -10,7 +10,7 @@ pub mod format;
 #[path = "../../../src/palloc/live/epochs.rs"]
 #[allow(dead_code)]
 pub mod epochs;
-#[path = "../../../src/palloc/free_index/stack.rs"]
+#[path = "../../../src/palloc/block_index/stack.rs"]
 #[allow(dead_code)]
 mod stack;
 
@@ -59,7 +59,7 @@ pub mod sabotage {
     pub fn between_accesses() {}
 }
 
-pub mod free_index {
+pub mod block_index {
     pub use super::stack::Stack;
 
     pub const CLASSES: usize = 2;

@@ -3,9 +3,9 @@
 
 use super::{Heap, data_len_at};
 use crate::palloc::Result;
+use crate::palloc::block_index::{MAX_EXACT, State};
 use crate::palloc::error::Error;
 use crate::palloc::format::{Extent, HEADER, MAX_DATA, Marker, OVERHEAD, Request, SPLIT_ABOVE, STEP, Start};
-use crate::palloc::free_index::{MAX_EXACT, State};
 use crate::palloc::medium::{Bytes, Medium};
 
 const FREE_OVERWRITTEN: &str = "the start marker of a free block was overwritten";

@@ -23,8 +23,8 @@ use std::collections::VecDeque;
 
 use super::{Heap, State};
 use crate::palloc::Result;
+use crate::palloc::block_index::{MAX_EXACT, RecentBlocks, class_of, data_len_of_class};
 use crate::palloc::format::{Extent, HEADER, Marker, Request, SPLIT_ABOVE, Start, WORD};
-use crate::palloc::free_index::{MAX_EXACT, RecentBlocks, class_of, data_len_of_class};
 use crate::palloc::medium::{Bytes, Medium};
 use crate::palloc::sabotage::{Rule, is_broken};
 

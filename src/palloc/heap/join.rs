@@ -4,8 +4,8 @@
 
 use super::Heap;
 use crate::palloc::Result;
+use crate::palloc::block_index::State;
 use crate::palloc::format::{Extent, Marker, Start};
-use crate::palloc::free_index::State;
 use crate::palloc::medium::Medium;
 
 impl<M: Medium> Heap<M> {

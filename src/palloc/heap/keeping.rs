@@ -5,10 +5,10 @@ use std::ptr::NonNull;
 
 use super::Heap;
 use crate::palloc::Result;
+use crate::palloc::block_index::{class_of, data_len_of_class};
 use crate::palloc::caches::{Caches, depth_of};
 use crate::palloc::error::Error;
 use crate::palloc::format::{Extent, MIN_BLOCK, Marker, Request, SPLIT_ABOVE, Start};
-use crate::palloc::free_index::{class_of, data_len_of_class};
 use crate::palloc::medium::Medium;
 use crate::palloc::sabotage::{Rule, is_broken};
 

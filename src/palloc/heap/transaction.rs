@@ -36,9 +36,9 @@ pub use self::commit::Commit;
 use self::changes::units_of_store;
 use super::Heap;
 use crate::palloc::Result;
+use crate::palloc::block_index::State;
 use crate::palloc::error::Error;
 use crate::palloc::format::{Extent, MIN_BLOCK, Marker, OVERHEAD, Request, SPLIT_ABOVE, STEP, Start};
-use crate::palloc::free_index::State;
 use crate::palloc::medium::{Bytes, Medium};
 use crate::palloc::record::{self, UNIT};
 

@@ -3,8 +3,8 @@
 
 use super::{Heap, data_len_at};
 use crate::palloc::Result;
+use crate::palloc::block_index::{MAX_EXACT, State};
 use crate::palloc::format::{FREE_HEAD, OVERHEAD};
-use crate::palloc::free_index::{MAX_EXACT, State};
 use crate::palloc::medium::Medium;
 
 impl<M: Medium> Heap<M> {

@@ -4,9 +4,9 @@
 use super::survey::{Rest, Survey};
 use super::{Opened, Overlay};
 use crate::palloc::Result;
+use crate::palloc::block_index::{BlockIndex, State};
 use crate::palloc::chain::{Chain, Walk};
 use crate::palloc::format::{Extent, FREE_HEAD, Intent, MIN_BLOCK, Marker, Start, WORD};
-use crate::palloc::free_index::{FreeIndex, State};
 use crate::palloc::medium::{Bytes, Medium};
 
 /// An operation that was published by an intent and cut off before all of its start markers were stored.
@@ -22,7 +22,7 @@ pub struct Unfinished {
 ///
 /// A program's bytes may look like an intent, so the operation must be possible: the block that a blob was moved out of still has the
 /// same bytes.
-pub fn find_unfinished(medium: &impl Medium, index: &FreeIndex, end: Start) -> Option<Unfinished> {
+pub fn find_unfinished(medium: &impl Medium, index: &BlockIndex, end: Start) -> Option<Unfinished> {
     for found in Chain::new(medium, Start::FIRST, end.offset()).filter(|found| !found.is_free) {
         let block = found.block;
         match Intent::from_word(found.end_marker(medium).0) {
@@ -86,7 +86,7 @@ pub fn repair(
 /// The chain of a medium that needs repair and is read only: as a repair would leave it.
 pub fn read_only_chain(
     medium: &impl Medium,
-    mut index: FreeIndex,
+    mut index: BlockIndex,
     found: &Survey,
     unfinished: Option<Unfinished>,
 ) -> Result<Opened> {

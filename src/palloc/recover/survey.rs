@@ -6,10 +6,10 @@
 
 use super::ahead::Ahead;
 use crate::palloc::Result;
+use crate::palloc::block_index::BlockIndex;
 use crate::palloc::chain::{Chain, ChainBlock, block_at};
 use crate::palloc::error::Error;
 use crate::palloc::format::{Extent, HEADER, Intent, MIN_BLOCK, MIN_DATA, Marker, OVERHEAD, STEP, Start, WORD};
-use crate::palloc::free_index::FreeIndex;
 use crate::palloc::medium::Medium;
 use crate::palloc::record;
 
@@ -54,7 +54,7 @@ const PAGE: u64 = 4096;
 
 /// Walks the chain and enters its blocks into the index. Fails iff the chain ends in bytes that no operation leaves, or there is no
 /// memory.
-pub fn survey(medium: &impl Medium, dynamic: bool, index: &mut FreeIndex) -> Result<Survey> {
+pub fn survey(medium: &impl Medium, dynamic: bool, index: &mut BlockIndex) -> Result<Survey> {
     let end = medium.file_len();
     let mut survey = Survey { end: Start::FIRST, last: None, rest: Rest::Nothing, untidy: false };
     let mut after_free = false;

@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::palloc::Palloc;
+use crate::palloc::block_index::State;
 use crate::palloc::format::OVERHEAD;
-use crate::palloc::free_index::State;
 use crate::palloc::heap::Changes;
 
 const MOST_CALLS: u64 = 60;

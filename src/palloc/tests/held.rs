@@ -2,8 +2,8 @@
 //! Held blocks: free on the medium, and nobody's yet.
 
 use super::*;
+use crate::palloc::block_index::State;
 use crate::palloc::format::Start;
-use crate::palloc::free_index::State;
 use crate::palloc::memory::PAGE;
 use crate::palloc::sabotage::Rule;
 

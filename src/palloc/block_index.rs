@@ -70,7 +70,7 @@ pub enum State {
 }
 
 /// The index. The heap keeps it in step with the medium.
-pub struct FreeIndex {
+pub struct BlockIndex {
     slots: SlotMap,
     recent: RecentBlocks,
     sets: FreeSets,
@@ -78,11 +78,11 @@ pub struct FreeIndex {
     first_free: Start,
 }
 
-impl FreeIndex {
+impl BlockIndex {
     /// An empty index.
-    pub fn new() -> FreeIndex {
+    pub fn new() -> BlockIndex {
         let (slots, recent, sets) = (SlotMap::default(), RecentBlocks::default(), FreeSets::new());
-        FreeIndex { slots, recent, sets, first_free: Start::NOWHERE }
+        BlockIndex { slots, recent, sets, first_free: Start::NOWHERE }
     }
 
     /// Makes room for a block that starts at `start`. Fails iff there is no memory; then nothing changed that can be seen.
@@ -208,7 +208,7 @@ impl FreeIndex {
         self.recent.non_empty() | self.sets.non_empty()
     }
 
-    /// The block that [`FreeIndex::find`] would return for `data_len` bytes, an exact size, if that is a recent one with at most `most`
+    /// The block that [`BlockIndex::find`] would return for `data_len` bytes, an exact size, if that is a recent one with at most `most`
     /// bytes.
     #[inline]
     pub fn recent(&self, data_len: u64, most: u64) -> Option<Extent> {
@@ -219,7 +219,7 @@ impl FreeIndex {
         Some(Extent { start, data_len })
     }
 
-    /// Makes the block that [`FreeIndex::recent`] returned a live one.
+    /// Makes the block that [`BlockIndex::recent`] returned a live one.
     #[inline]
     pub fn take_recent(&mut self, block: Extent) {
         self.recent.pop(block);
