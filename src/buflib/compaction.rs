@@ -186,7 +186,7 @@ impl Pass<'_> {
             self.pool.set_slot(block.handle, block.address - self.space.gap * W);
             self.moved_blocks += 1;
             self.moved_words += len;
-            self.next += len;
+            self.next += len; // as by a full slide, after which `advance` leaves the space as it is
             return Ok(());
         }
         self.move_queue();
@@ -298,7 +298,7 @@ pub(crate) fn longest_if_all_agree(ctx: &Context) -> Result<usize> {
 }
 
 /// Compacts, if that may change anything. If nothing changed, asks every block that has a shrink callback, and compacts again.
-/// Returns whether there is more free memory in one place now.
+/// Returns whether anything changed: a block moved, or gave memory back.
 pub(crate) fn compact_and_shrink(ctx: &Context, hints: u32) -> Result<bool> {
     if !ctx.compact.get() && compact(ctx)? {
         return Ok(true);

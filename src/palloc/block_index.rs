@@ -40,6 +40,10 @@ pub const MAX_EXACT: u64 = CLASSES as u64 * STEP;
 const _: () = {
     assert!(MIN_DATA == STEP, "class 0 is the smallest size that there is");
     assert!(STEP.is_power_of_two(), "a size is divided by a rotation");
+    assert!(
+        CLASSES == u32::BITS as usize,
+        "a bit for each class; shifted beyond the last one, none is left and there is no stack"
+    );
 };
 
 /// The class of an exact size, None for all other sizes.
@@ -60,7 +64,8 @@ pub fn data_len_of_class(class: usize) -> u64 {
 pub enum State {
     /// The block holds a blob, or a thread keeps it.
     Live,
-    /// The block is free.
+    /// The block is free. Its end marker says so too, unless it is a recent block: then it says live, as `alloc_recent` allocates it by
+    /// the store of its start marker alone. It gets that of a free block when it is joined, and by `settle`.
     Free,
     /// Nobody may allocate the block: a region, a log, or a block in quarantine or spent. Its marker may say live or free.
     Reserved,
@@ -212,6 +217,7 @@ impl BlockIndex {
     /// bytes.
     #[inline]
     pub fn recent(&self, data_len: u64, most: u64) -> Option<Extent> {
+        debug_assert!(class_of(data_len).is_some());
         let class = (data_len / STEP) as usize - 1;
         let class = class + (self.exact_classes() >> class).trailing_zeros() as usize;
         let data_len = data_len_of_class(class);

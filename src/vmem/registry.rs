@@ -6,7 +6,9 @@
 //! The registry has one lock. A thread holds it during the system call: the checked state must still hold when the kernel acts, and the
 //! registry must have the result before another thread reads it. Code that runs under the lock calls no handler and no malloc. The lock
 //! costs no parallelism, because the kernel has one lock for the mappings of a process. `prefault` and `query` make their system calls
-//! without it, because those may take long.
+//! without it, because those may take long; so does `reserve`, as nobody knows of its pages yet.
+//!
+//! "Own range" under Safety: only the caller relies on the contents and the protection of these addresses (src/lib.rs).
 
 use std::cell::UnsafeCell;
 use std::ffi::CStr;
@@ -171,7 +173,7 @@ impl Drop for Access {
 }
 
 impl Registry {
-    /// Panics if the maps contradict each other. Each operation relies on the following, and debug builds check it after each:
+    /// Panics if the maps contradict each other. Each operation relies on the following, and debug builds check it after most (all, while the maps are small):
     /// - A reservation's run is the reservation with its guards, in whole pages.
     /// - Committed pages are in reservations and outside of guards. So are pages with advice and pages with a name.
     /// - Locked pages are committed.
@@ -228,11 +230,12 @@ impl Registry {
         }
     }
 
-    /// Prepares pages to be decommitted or released: unlocks them, on systems that refuse to decommit or release locked pages.
+    /// Prepares pages to be decommitted or released: unlocks them, on systems that refuse to decommit or release locked pages. If that fails,
+    /// so does the call after it. If only the call after it fails, the pages count as locked, and are not.
     fn unlock_first(&self, pages: Pages) {
         if os::UNLOCK_FIRST {
             for run in self.locked.runs(pages.start, pages.end) {
-                let _decommit_would_fail = os::unlock(run.start, run.end - run.start);
+                let _ = os::unlock(run.start, run.end - run.start);
             }
         }
     }
@@ -356,7 +359,7 @@ pub fn reserve(request: Request) -> Result<usize> {
     let mut registry = lock_registry();
     if let Err(error) = registry.reserved.make_room() {
         // SAFETY: reserved above, and nobody knows of it.
-        let _also_fails = unsafe { os::release(first, end - first) };
+        let _ = unsafe { os::release(first, end - first) };
         return Err(error);
     }
     registry.reserved.assign(first, end, Some(Reserved { start, size, guard, protect }));
@@ -381,7 +384,7 @@ pub unsafe fn commit(address: usize, size: usize, protect: Protect) -> Result<()
 /// bytes of the reservation. Fails iff the region is not in one reservation, a number is above `size`, or the commit or decommit fails.
 ///
 /// # Safety
-/// Own range, behind the first `after` bytes.
+/// The bytes of the region from `after` on are an own range.
 pub unsafe fn set_committed(start: usize, size: usize, before: usize, after: usize) -> Result<()> {
     let owner = lock_registry().owner(Pages::touched(start, size)?)?;
     if before.max(after) > size {
@@ -712,7 +715,7 @@ mod tests {
     use super::*;
 
     /// Nothing of a reservation is in the registry once it is released, nor of a page's lock once it is decommitted: another reservation may
-    /// get the addresses. That of another test may at once, so there is a second try.
+    /// get the addresses. That of another test may at once, so there are 20 tries.
     #[test]
     fn what_is_released_leaves_nothing_behind() {
         let page = page_size();

@@ -37,8 +37,8 @@ pub(super) struct Division {
 }
 
 impl<M: Medium> Heap<M> {
-    /// Allocates a blob of at least `requested` bytes. Returns its offset. Fails iff there is no space on the medium, on the disk or
-    /// in memory, or the medium can't be changed; then nothing changed.
+    /// Allocates a blob of at least `requested` bytes. Returns its offset. Fails iff there is no space on the medium, on the disk or in
+    /// memory, a marker of a free block was overwritten, or the medium can't be changed; then no block changed.
     #[inline]
     pub fn alloc(&mut self, requested: u64) -> Result<u64> {
         match self.alloc_quickly(requested) {
@@ -103,7 +103,9 @@ impl<M: Medium> Heap<M> {
         Ok(())
     }
 
-    /// Finds a free block for `requested` bytes. If a dynamic medium has no such block, grows the slack so that it holds them.
+    /// Finds a free block for `requested` bytes. If a dynamic medium has no such block, grows the slack so that it holds them. Fails iff
+    /// `requested` is too large (TooLarge), a marker of a free block was overwritten (Damaged), a static medium has no space (Full), or growth
+    /// fails; or a held block may have the space (Held: `using_reserves` frees these, and tries again).
     pub(super) fn place(&mut self, requested: u64) -> Result<Place> {
         let request = Request::of(requested).ok_or(Error::TooLarge(requested))?;
         let data_len = request.data_len;
@@ -186,8 +188,8 @@ impl<M: Medium> Heap<M> {
     pub(super) fn divide(&mut self, block: Extent, free: Extent, marker: Marker, end_word: u64) -> Result<()> {
         let division = self.begin_division(block, free)?;
         self.medium.store(block.end_marker(), end_word);
-        // Zeros need it too: nothing flushes between two divisions, and the words of the next are behind the start marker of the rest. A live
-        // block needs it for its end word.
+        // `claim` needs no barrier if the rest is zeros, as `publish` flushes. Here nothing does. The next division would store behind the
+        // start marker of the rest before that is on the disk. A live block needs the barrier for its end word.
         let needs_barrier = division.rest.is_some() || !marker.is_free();
         let prepared = if needs_barrier { self.barrier() } else { Ok(()) };
         if let Err(error) = prepared {
