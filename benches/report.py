@@ -141,9 +141,6 @@ def all_goals():
          " and ".join(f"{rate:.0f}" for rate in rates) + " million", min(rates) >= 50)
     opened = pal("open, ms", "1000000")
     goal("palloc, open of 10^6 blobs under 45 ms", f"{opened:.0f} ms", opened < 45)
-    cached = dict(tables["palloc: open, cold and cached"])["256"]
-    limits("palloc, open of a cached file with blobs of 256 bytes: at most 0.5 times a plain walk",
-           [ratio(cached["cached, ms"], cached["cached plain walk, ms (ratio)"])], lambda x: x <= 0.5)
     threads = "churn with threads, N = 100,000 each"
     grown, malloc = (ratio(pal(threads, "two, ns", who), pal(threads, "one, ns", who)) for who in ("libpalloc", "glibc malloc"))
     waits = pal(threads, "waits")
