@@ -48,10 +48,19 @@ impl<M: Medium> Heap<M> {
         self.slack().filter(|slack| slack.end() == end).map(|slack| slack.start.offset())
     }
 
-    /// Writes the start marker of the slack, if there is any.
+    /// Writes the start marker of the slack, if there is any. Slack that is too short for a block is left when growth fails and can't be taken
+    /// back: that becomes zeros, which opening cuts off.
     pub(super) fn store_slack(&mut self) {
-        if let Some(slack) = self.slack() {
-            self.medium.store_start(slack.start, Marker::free(slack.data_len));
+        let (start, end) = (self.blocks_end, self.medium.file_len());
+        if end - start.offset() >= MIN_BLOCK {
+            self.medium.store_start(start, Marker::free(Extent::between(start, end).data_len));
+        } else {
+            let mut bytes = [0; MIN_BLOCK as usize];
+            let bytes = &mut bytes[..(end - start.offset()) as usize];
+            self.medium.read(start.offset(), bytes);
+            if bytes.iter().any(|&byte| byte != 0) {
+                self.medium.clear(start.offset(), bytes.len() as u64); // bytes that are not zero have space on the disk
+            }
         }
     }
 

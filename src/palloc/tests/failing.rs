@@ -451,3 +451,21 @@ fn growth_that_fails_and_is_not_taken_back_leaves_a_medium_that_opens() {
     }
     assert!(failed > 100, "{failed}");
 }
+
+/// In exact mode growth behind a last free block fails, and so does the cut that takes it back: what is left is too short for a block.
+#[test]
+fn growth_that_fails_in_exact_mode_leaves_a_medium_that_opens() {
+    let bytes = ends_in_free(&[100; 3], 48);
+    for (durable, failures) in (1..6).flat_map(|n| [(false, n), (true, n)]) {
+        for size in [64, 80, 600] {
+            let prepare = || {
+                let mut heap = open(bytes.clone(), Flags::DYNAMIC).unwrap();
+                heap.medium.barriers = durable.then(Vec::new);
+                heap.exact = true;
+                heap
+            };
+            let (failed, _) = fail_each(failures, prepare, |heap| heap.alloc(size).map(drop));
+            assert!(failed > 0, "{failures}, {size}");
+        }
+    }
+}
