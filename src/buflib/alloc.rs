@@ -277,9 +277,7 @@ fn behind(ctx: &Context, pool: Pool, end: usize) -> Result<Behind> {
     }
     // A short free block is in no tree and may be a single word: a damaged header could look like it. The block behind knows.
     let next = block_at(ctx, pool, end + free)?;
-    if next.flags.free_before() != free {
-        return Err(Fault::new(pool, next.start, "a block is wrong about the one before"));
-    }
+    next.check_free_before(pool, free)?;
     Ok(Behind { free, next: Some(next) })
 }
 

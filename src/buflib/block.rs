@@ -118,6 +118,15 @@ impl Block {
         }
     }
 
+    /// Fails iff the header does not say that the free block before has `len` words, 0 if the block before is allocated.
+    #[inline(always)]
+    pub fn check_free_before(&self, pool: Pool, len: usize) -> Result<()> {
+        if self.flags.free_before() == len.min(NODE) {
+            return Ok(());
+        }
+        Err(Fault::new(pool, self.start, "a block is wrong about the one before"))
+    }
+
     /// Makes the header say how long the free block before is.
     #[inline(always)]
     pub fn set_free_before(&mut self, pool: Pool, len: usize) {
@@ -312,14 +321,11 @@ pub(crate) fn check_headers(ctx: &Context) -> Result<Option<usize>> {
                 return Err(Fault::new(pool, start, "two free blocks are neighbours"));
             }
             first = first.or(Some(start));
-            let len = free_at(ctx, pool, start)?;
-            prev = len.min(NODE);
-            start += len;
+            prev = free_at(ctx, pool, start)?;
+            start += prev;
         } else {
             let block = shape(pool, end, handles, start)?;
-            if block.flags.free_before() != prev {
-                return Err(Fault::new(pool, start, "a block is wrong about the one before"));
-            }
+            block.check_free_before(pool, prev)?;
             check_crc(pool, &block)?;
             prev = 0;
             start += block.len;

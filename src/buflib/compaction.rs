@@ -2,8 +2,8 @@
 //! Making room: moving blocks together, and asking blocks to shrink.
 
 use super::block::{
-    Any, Block, Extent, Fault, Result, any_at, block_at, check_crc, check_headers, free_at, free_before, length_at,
-    shape, shape_at, walk,
+    Any, Block, Extent, Result, any_at, block_at, check_crc, check_headers, free_at, free_before, length_at, shape,
+    shape_at, walk,
 };
 use super::callbacks::{Ops, ops};
 use super::layout::*;
@@ -153,8 +153,8 @@ impl Pass<'_> {
         if (self.pool.get(start) as isize) < 0 {
             let len = free_at(self.ctx, self.pool, start)?;
             // The length of an allocated block that was damaged may look like that of a free one. The block behind knows.
-            if self.called && shape_at(self.ctx, self.pool, start + len)?.flags.free_before() != len.min(NODE) {
-                return Err(Fault::new(self.pool, start + len, "a block is wrong about the one before"));
+            if self.called {
+                shape_at(self.ctx, self.pool, start + len)?.check_free_before(self.pool, len)?;
             }
             self.move_queue();
             free_tree::break_seal(self.pool, Extent { start, len });

@@ -115,14 +115,20 @@ fn an_access_outside_of_the_pool_panics_and_changes_nothing() {
     assert_eq!(memory[WORDS..], [7; 10]);
 }
 
+/// A pool with ten blocks, of which the fifth was freed, and their handles.
+fn pool_with_a_hole(memory: &mut Vec<usize>) -> (Context, Vec<i32>) {
+    let ctx = pool(memory);
+    let mut random = Random(3);
+    let handles: Vec<i32> = (0..10).map(|_| alloc_some(&ctx, &mut random)).collect();
+    free(&ctx, handles[4]).unwrap();
+    (ctx, handles)
+}
+
 /// The text of an error has the place and the kind of the damage.
 #[test]
 fn damage_is_an_error_with_its_place() {
     let mut memory = Vec::new();
-    let ctx = pool(&mut memory);
-    let mut random = Random(3);
-    let handles: Vec<i32> = (0..10).map(|_| alloc_some(&ctx, &mut random)).collect();
-    free(&ctx, handles[4]).unwrap();
+    let (ctx, handles) = pool_with_a_hole(&mut memory);
     let words = ctx.pool();
     let block = super::handles::data(&ctx, handles[3]).addr() / W - words.address(0) / W;
     (1..=4).for_each(|before| words.set(block - before, usize::MAX / 3));
@@ -136,10 +142,7 @@ fn damage_is_an_error_with_its_place() {
 #[test]
 fn a_longest_free_block_that_is_a_damaged_word_is_not_allocated() {
     let mut memory = Vec::new();
-    let ctx = pool(&mut memory);
-    let mut random = Random(3);
-    let handles: Vec<i32> = (0..10).map(|_| alloc_some(&ctx, &mut random)).collect();
-    free(&ctx, handles[4]).unwrap();
+    let (ctx, _) = pool_with_a_hole(&mut memory);
     ctx.compact.set(true); // it does not try to move blocks, which counts the free ones again
     let before = ctx.longest[0].replace(usize::MAX / 2);
     assert!(super::room::alloc_maximum(&ctx, None, 0).is_err());

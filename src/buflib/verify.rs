@@ -23,8 +23,8 @@ pub(crate) fn check(ctx: &Context, mut report: impl FnMut(Fault)) -> bool {
     while start < end {
         let len = match any_at(ctx, pool, start) {
             Ok(Any::Used(block)) => {
-                if block.flags.free_before() != prev {
-                    bad(Fault::new(pool, start, "a block is wrong about the one before"));
+                if let Err(fault) = block.check_free_before(pool, prev) {
+                    bad(fault);
                 }
                 used += 1;
                 pinned += usize::from(block.flags.pins() > 0);

@@ -173,7 +173,8 @@ impl Drop for Access {
 }
 
 impl Registry {
-    /// Panics if the maps contradict each other. Each operation relies on the following, and debug builds check it after most (all, while the maps are small):
+    /// Panics if the maps contradict each other. Each operation relies on the following, and debug builds check it: after each operation
+    /// while the maps are small, and after some while they are large.
     /// - A reservation's run is the reservation with its guards, in whole pages.
     /// - Committed pages are in reservations and outside of guards. So are pages with advice and pages with a name.
     /// - Locked pages are committed.

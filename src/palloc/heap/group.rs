@@ -6,9 +6,9 @@
 //! barriers, each under the lock:
 //!
 //! ```text
-//!   begin_group   checks each transaction, prepares, writes the record       |B|
-//!   advance_commit   the store that commits them all                            |B|
-//!   end_group     makes the changes in the record; or takes it back, if a barrier failed
+//!   begin_group      checks each transaction, prepares, writes the record    |B|
+//!   advance_commit   the store that commits them all                         |B|
+//!   end_group        makes the changes in the record; or takes it back, if a barrier failed
 //! ```
 //!
 //! The invariant: from begin_group to end_group [`Turns::disk_busy`] is set, and nothing but the group stores to a durable medium, except

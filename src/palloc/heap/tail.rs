@@ -54,7 +54,7 @@ impl<M: Medium> Heap<M> {
         let (start, end) = (self.blocks_end, self.medium.file_len());
         if end - start.offset() >= MIN_BLOCK {
             self.medium.store_start(start, Marker::free(Extent::between(start, end).data_len));
-        } else {
+        } else if end > start.offset() {
             let mut bytes = [0; MIN_BLOCK as usize];
             let bytes = &mut bytes[..(end - start.offset()) as usize];
             self.medium.read(start.offset(), bytes);

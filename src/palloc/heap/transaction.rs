@@ -17,7 +17,7 @@
 //! ```text
 //!   a  all markers of the new blobs, except the start marker of the first one in each region: the chain does not lead there
 //!   b  the record, in the log that is not outstanding      |B|   also for the changes of the last transaction
-//!   c  the outstanding log: IDLE; this log: COMMITTED  |B|   this is the commit
+//!   c  the outstanding log: IDLE; this log: COMMITTED      |B|   this is the commit
 //!   d  the changes in the record: start marker of each region, stores, frees into the quarantine
 //!   e  without PALLOC_SYNC this log is IDLE again; with it, it is outstanding
 //! ```
