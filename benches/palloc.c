@@ -395,7 +395,7 @@ static void one_medium(void)
 
     for (int i = 0; i < (smoke() ? 1 : 2); i++) {
         char title[80];
-        take_turns(measure_one_medium, (struct task){0, 0, numbers[i], smoke() ? 100 : 300000}, smoke() ? 1 : 3, medians);
+        take_turns(measure_one_medium, (struct task){0, 0, numbers[i], smoke() ? 100 : 300000}, smoke() ? 1 : MAX_ROUNDS, medians);
         snprintf(title, sizeof title, "palloc: churn with threads on one medium, N = %zu each", numbers[i]);
         head(title, "threads");
         for (int what = 0; what < 2 * STEPS - 1; what++) {
@@ -619,9 +619,25 @@ static void walk_plainly(const char *path)
     close(fd);
 }
 
+/* Reads the whole file into one buffer: what any reader waits for at least that looks at each page of such a file. */
+static void read_all(const char *path)
+{
+    static char buffer[1 << 20];
+    int fd = open(path, O_RDONLY);
+    ssize_t got;
+
+    MUST(fd >= 0);
+    while ((got = read(fd, buffer, sizeof buffer)) > 0)
+        ;
+    MUST(got == 0);
+    close(fd);
+}
+
+enum way { OPEN_IT, WALK_PLAINLY, READ_ALL, WAYS };
+
 struct cold {
     size_t blobs, mean;
-    int plainly, cached;
+    int way, cached;
 };
 
 /* Wall-clock time to open `disk_file`, after its pages were dropped if it is not to be cached, and what was read from the disk. */
@@ -635,7 +651,9 @@ static void measure_cold(void *arg, double *figures)
     MUST(fd >= 0 && fsync(fd) == 0 && (t->cached || posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0));
     close(fd);
     start = nanoseconds(CLOCK_MONOTONIC);
-    if (t->plainly)
+    if (t->way == READ_ALL)
+        read_all(disk_file);
+    else if (t->way == WALK_PLAINLY)
         walk_plainly(disk_file);
     else
         palloc_close(palloc_init(disk_file, PALLOC_READONLY));
@@ -665,32 +683,38 @@ static void cold(void)
 {
     printf("\n### palloc: open, cold and cached\n\n"
            "| mean bytes |    blobs | file, MiB | libpalloc, ms | read, MiB |  plain walk, ms (ratio) | read, MiB | cached, ms |"
-           " cached plain walk, ms (ratio) |\n"
+           " cached plain walk, ms (ratio) | cached read, ms (ratio) |\n"
            "| ---------: | -------: | --------: | ------------: | --------: | ----------------------: | --------: | ---------: |"
-           " ----------------------------: |\n");
+           " ----------------------------: | ----------------------: |\n");
     static const size_t means[] = {256, 4096, 64 << 10, 256 << 10, 1 << 20};
     for (size_t i = 0; i < sizeof means / sizeof *means; i++) {
         size_t mean = means[i];
-        struct cold task = {smoke() ? 10 : ((size_t)512 << 20) / mean, mean, 0, 0};
-        double made[FIGURES], ours[FIGURES], plain[FIGURES], times[2][5];
+        struct cold task = {smoke() ? 10 : ((size_t)512 << 20) / mean, mean, OPEN_IT, 0};
+        double made[FIGURES], figures[WAYS][FIGURES], times[WAYS][5], ms[WAYS];
         const int rounds = 5;
 
         unlink(disk_file);
         MUST(in_process(make_cold, &task, made));
         printf("| %10zu | %8zu | %9.0f |", mean, task.blobs, made[0]);
         for (task.cached = 0; task.cached <= 1; task.cached++) {
-            /* Each is the first by turns, as the disk may have a cache of its own. The first two do not count: the file was written. */
-            for (int k = 0; k < 2 + 2 * rounds; k++) {
-                double *figures = (task.plainly = (k / 2 + k) % 2) ? plain : ours;
-                MUST(in_process(measure_cold, &task, figures));
-                if (k >= 2)
-                    times[task.plainly][k / 2 - 1] = figures[0];
+            /* Each is the first by turns, as the disk may have a cache of its own. The first round does not count: the file was written. */
+            const int ways = task.cached ? WAYS : READ_ALL;
+            for (int round = 0; round <= rounds; round++) {
+                for (int k = 0; k < ways; k++) {
+                    task.way = (k + round) % ways;
+                    MUST(in_process(measure_cold, &task, figures[task.way]));
+                    if (round > 0)
+                        times[task.way][round - 1] = figures[task.way][0];
+                }
             }
-            ours[0] = median(times[0], rounds), plain[0] = median(times[1], rounds);
+            for (int way = 0; way < ways; way++)
+                ms[way] = median(times[way], rounds);
             if (!task.cached)
-                printf(" %13.1f | %9.1f | %15.1f (%5.2f) | %9.1f |", ours[0], ours[1], plain[0], ours[0] / plain[0], plain[1]);
+                printf(" %13.1f | %9.1f | %15.1f (%5.2f) | %9.1f |", ms[OPEN_IT], figures[OPEN_IT][1], ms[WALK_PLAINLY],
+                       ms[OPEN_IT] / ms[WALK_PLAINLY], figures[WALK_PLAINLY][1]);
             else
-                printf(" %10.1f | %21.1f (%5.2f) |\n", ours[0], plain[0], ours[0] / plain[0]);
+                printf(" %10.1f | %21.1f (%5.2f) | %15.1f (%5.2f) |\n", ms[OPEN_IT], ms[WALK_PLAINLY], ms[OPEN_IT] / ms[WALK_PLAINLY],
+                       ms[READ_ALL], ms[OPEN_IT] / ms[READ_ALL]);
         }
     }
     unlink(disk_file);

@@ -113,6 +113,9 @@ impl View {
         // SAFETY: passed on to the caller.
         let zone = unsafe { self.open_caches().map(|caches| (caches, self.zones.get(zone_of(start.offset())))) };
         let Some((caches, Some(zone))) = zone else { return false };
+        // A processor loads ahead, but it begins an exchange only when all before it is done. So without this the thread would wait for
+        // memory twice: for the slots, then for the marker.
+        prefetch(self.base.load(Ordering::Relaxed).wrapping_add(start.offset() as usize));
         let Some((block, marker)) = slots::near_live(zone, start).zip(self.start_marker(start)) else { return false };
         caches.free(block, marker)
     }
@@ -232,6 +235,23 @@ impl View {
         let is_start = next_zone.is_some_and(|zone| slots::is_start(zone, next));
         (is_start || next.offset() == size).then_some(LiveBlock { block, zone, base })
     }
+}
+
+/// Begins to load the cache line at this address, which may be any address.
+#[inline(always)]
+fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the instruction never faults.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: the instruction never faults.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{}]", in(reg) address, options(readonly, nostack, preserves_flags));
+    }
+    let _ = address;
 }
 
 #[cfg(test)]
