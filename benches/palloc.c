@@ -10,15 +10,13 @@
  *   grow     N allocations from nothing. libpalloc's file grows from 8 bytes; those of others, which don't grow, are made large enough
  *   churn    one random free and one allocation with N live, after as many for warm-up
  *   iterate  from each blob to the next
- *   open     of the closed file, which is in the page cache; "cold": which is on the disk only
+ *   open     of the closed file, which is in the page cache; opening.c has other files
  *   space    bytes of the closed file over bytes that were asked for
  */
-#include "../c_tests/support/disk_reads.h"
 #include "bench.h"
 #include "syncs.h"
 #include "our_peer.h"
 #include <dlfcn.h>
-#include <endian.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
@@ -600,126 +598,6 @@ static void durable(void)
                    medians[which][1]);
 }
 
-/* A walk from start marker to start marker through a plain mapping: what any reader of such a file would do first. */
-static void walk_plainly(const char *path)
-{
-    int fd = open(path, O_RDONLY);
-    struct stat status;
-    const char *bytes;
-    uint64_t marker;
-
-    MUST(fd >= 0 && fstat(fd, &status) == 0);
-    bytes = (const char *)mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    MUST(bytes != MAP_FAILED);
-    for (uint64_t at = 8; at < (uint64_t)status.st_size; at += marker + 16) {
-        memcpy(&marker, bytes + at, sizeof marker);
-        marker = be64toh(marker) & UINT64_MAX >> 1;
-    }
-    munmap((void *)bytes, (size_t)status.st_size);
-    close(fd);
-}
-
-/* Reads the whole file into one buffer: what any reader waits for at least that looks at each page of such a file. */
-static void read_all(const char *path)
-{
-    static char buffer[1 << 20];
-    int fd = open(path, O_RDONLY);
-    ssize_t got;
-
-    MUST(fd >= 0);
-    while ((got = read(fd, buffer, sizeof buffer)) > 0)
-        ;
-    MUST(got == 0);
-    close(fd);
-}
-
-enum way { OPEN_IT, WALK_PLAINLY, READ_ALL, WAYS };
-
-struct cold {
-    size_t blobs, mean;
-    int way, cached;
-};
-
-/* Wall-clock time to open `disk_file`, after its pages were dropped if it is not to be cached, and what was read from the disk. */
-static void measure_cold(void *arg, double *figures)
-{
-    const struct cold *t = (const struct cold *)arg;
-    int fd = open(disk_file, O_RDWR);
-    uint64_t before = disk_reads();
-    double start;
-
-    MUST(fd >= 0 && fsync(fd) == 0 && (t->cached || posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0));
-    close(fd);
-    start = nanoseconds(CLOCK_MONOTONIC);
-    if (t->way == READ_ALL)
-        read_all(disk_file);
-    else if (t->way == WALK_PLAINLY)
-        walk_plainly(disk_file);
-    else
-        palloc_close(palloc_init(disk_file, PALLOC_READONLY));
-    figures[0] = (nanoseconds(CLOCK_MONOTONIC) - start) / 1e6;
-    figures[1] = (double)(disk_reads() - before) / (1 << 20);
-}
-
-/* Blobs from half the mean to one and a half, all stored to. */
-static void make_cold(void *arg, double *figures)
-{
-    const struct cold *t = (const struct cold *)arg;
-    struct palloc_t *pt = palloc_init(disk_file, PALLOC_DYNAMIC);
-
-    MUST(pt != NULL);
-    seed = 1;
-    for (size_t i = 0; i < t->blobs; i++) {
-        size_t size = t->mean / 2 + random_below(t->mean);
-        uint64_t ptr = palloc(pt, size);
-        MUST(ptr != 0);
-        memset(palloc_data(pt, ptr), 0x5a, size);
-    }
-    figures[0] = (double)pt->size / (1 << 20);
-    palloc_close(pt);
-}
-
-static void cold(void)
-{
-    printf("\n### palloc: open, cold and cached\n\n"
-           "| mean bytes |    blobs | file, MiB | libpalloc, ms | read, MiB |  plain walk, ms (ratio) | read, MiB | cached, ms |"
-           " cached plain walk, ms (ratio) | cached read, ms (ratio) |\n"
-           "| ---------: | -------: | --------: | ------------: | --------: | ----------------------: | --------: | ---------: |"
-           " ----------------------------: | ----------------------: |\n");
-    static const size_t means[] = {256, 4096, 64 << 10, 256 << 10, 1 << 20};
-    for (size_t i = 0; i < sizeof means / sizeof *means; i++) {
-        size_t mean = means[i];
-        struct cold task = {smoke() ? 10 : ((size_t)512 << 20) / mean, mean, OPEN_IT, 0};
-        double made[FIGURES], figures[WAYS][FIGURES], times[WAYS][5], ms[WAYS];
-        const int rounds = 5;
-
-        unlink(disk_file);
-        MUST(in_process(make_cold, &task, made));
-        printf("| %10zu | %8zu | %9.0f |", mean, task.blobs, made[0]);
-        for (task.cached = 0; task.cached <= 1; task.cached++) {
-            /* Each is the first by turns, as the disk may have a cache of its own. The first round does not count: the file was written. */
-            const int ways = task.cached ? WAYS : READ_ALL;
-            for (int round = 0; round <= rounds; round++) {
-                for (int k = 0; k < ways; k++) {
-                    task.way = (k + round) % ways;
-                    MUST(in_process(measure_cold, &task, figures[task.way]));
-                    if (round > 0)
-                        times[task.way][round - 1] = figures[task.way][0];
-                }
-            }
-            for (int way = 0; way < ways; way++)
-                ms[way] = median(times[way], rounds);
-            if (!task.cached)
-                printf(" %13.1f | %9.1f | %15.1f (%5.2f) | %9.1f |", ms[OPEN_IT], figures[OPEN_IT][1], ms[WALK_PLAINLY],
-                       ms[OPEN_IT] / ms[WALK_PLAINLY], figures[WALK_PLAINLY][1]);
-            else
-                printf(" %10.1f | %21.1f (%5.2f) | %15.1f (%5.2f) |\n", ms[OPEN_IT], ms[WALK_PLAINLY], ms[OPEN_IT] / ms[WALK_PLAINLY],
-                       ms[READ_ALL], ms[OPEN_IT] / ms[READ_ALL]);
-        }
-    }
-    unlink(disk_file);
-}
-
 int main(int argc, char **argv)
 {
     snprintf(file, sizeof file, "%s/palloc_bench.%d", argc > 1 ? argv[1] : "/dev/shm", (int)getpid());
@@ -737,6 +615,5 @@ int main(int argc, char **argv)
     one_medium();
     space();
     durable();
-    cold();
     return 0;
 }

@@ -15,7 +15,7 @@ pub use self::repair::make_block;
 use self::repair::{find_unfinished, read_only_chain, repair};
 use self::survey::survey;
 pub use self::survey::{Rest, rest_at};
-use super::block_index::{BlockIndex, State};
+use super::block_index::BlockIndex;
 use super::error::Error;
 use super::format::{DYNAMIC, EXTENDED, Extent, HEADER, MIN_BLOCK, Marker, SYNC, Start, header, header_flags};
 use super::heap::Heap;
@@ -97,15 +97,12 @@ pub fn beside_writer<M: Medium>(medium: M) -> Result<(Heap<M>, u32)> {
     let stored =
         Some(&medium).filter(|medium| medium.file_len() >= HEADER).and_then(|medium| header_flags(medium.head()));
     let stored = stored.ok_or(Error::NotAMedium)?;
-    let (index, end, overlay) = (BlockIndex::new(), Start::at(medium.file_len()), Overlay::default());
-    Ok(heap(medium, Opened { index, end, overlay }, stored, false))
+    let opened = Opened::tidy(BlockIndex::new(), Start::at(medium.file_len()));
+    Ok(heap(medium, opened, stored, false))
 }
 
 fn heap<M: Medium>(medium: M, opened: Opened, stored: u32, writable: bool) -> (Heap<M>, u32) {
-    let Opened { index, end, overlay } = opened;
-    // The logs of a medium that is read only are shown as free. (A walk along all blocks: no other medium needs it.)
-    let reserved = || index.blocks().find(|&(_, state)| state == State::Reserved).map(|(start, _)| start);
-    let shown_as_free = if writable || index.first_free() != Start::NOWHERE { None } else { reserved() };
+    let Opened { index, end, overlay, shown_as_free } = opened;
     let dynamic = is_dynamic(&medium, stored);
     let (exact, zeros_from, failed_sync) = (false, end.offset(), None);
     let (tx, turns, keeping, held) = Default::default();
@@ -169,12 +166,21 @@ fn overwrite(medium: &mut impl Medium, flags: Flags) -> Result<()> {
     medium.flush()
 }
 
-/// The result of a repair.
+/// What the heap gets.
 struct Opened {
     index: BlockIndex,
     /// The end of the last block.
     end: Start,
     overlay: Overlay,
+    /// A log of a medium that is read only, if no block is free: logs are shown as free.
+    shown_as_free: Option<Start>,
+}
+
+impl Opened {
+    /// A medium whose markers are as they should be.
+    fn tidy(index: BlockIndex, end: Start) -> Opened {
+        Opened { index, end, overlay: Overlay::default(), shown_as_free: None }
+    }
 }
 
 /// The start markers that a medium would have if it were repaired, each with the start of its block.
@@ -207,7 +213,7 @@ fn open_chain(medium: &mut impl Medium, stored: u32, writable: bool) -> Result<O
     let mut index = BlockIndex::new();
     let found = survey(medium, dynamic, &mut index)?;
     if found.rest == Rest::Nothing && !found.untidy {
-        return Ok(Opened { index, end: found.end, overlay: Overlay::default() });
+        return Ok(Opened::tidy(index, found.end));
     }
     if found.end == Start::FIRST && !dynamic {
         // An initialization that was cut off. (A dynamic medium is one already, with nothing in it.)
@@ -233,7 +239,7 @@ fn open_chain(medium: &mut impl Medium, stored: u32, writable: bool) -> Result<O
     repair(medium, found, unfinished, dynamic)?;
     let mut index = BlockIndex::new();
     let found = survey(medium, dynamic, &mut index)?;
-    Ok(Opened { index, end: found.end, overlay: Overlay::default() })
+    Ok(Opened::tidy(index, found.end))
 }
 
 /// Whether every operation is to be durable: asked for now, or by a program that stored it in the header.

@@ -111,7 +111,10 @@ pub fn read_only_chain(
             end = last.next();
         }
     }
-    Ok(Opened { index, end, overlay })
+    // (A walk along all blocks: no other medium needs it.)
+    let log = || index.blocks().find(|&(_, state)| state == State::Reserved).map(|(start, _)| start);
+    let shown_as_free = if index.first_free() == Start::NOWHERE { log() } else { None };
+    Ok(Opened { index, end, overlay, shown_as_free })
 }
 
 /// Stores both markers of a block.
