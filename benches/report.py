@@ -58,7 +58,7 @@ def tables_of(text):
 
 
 # What was not measured stays as it is.
-texts = {name: (read(name + ".md") if measured(name) else on_page(name)).strip() for name in ("palloc", "opening", "space", "buflib", "vmem", "instructions", "sync", "transactions", "readers")}
+texts = {name: (read(name + ".md") if measured(name) else on_page(name)).strip() for name in ("palloc", "opening", "access", "space", "buflib", "vmem", "instructions", "sync", "transactions", "readers")}
 tables = tables_of("\n".join(texts.values()))
 
 
@@ -142,6 +142,13 @@ def all_goals():
     limits("palloc, open of 10^6 blobs under 45 ms: on tmpfs; on a disk, cached by stores; cached by read(2)",
            [pal("open, ms", "1000000"), *(pal("open, by size of blobs", f"1000000, 256, {pages}", "libpalloc, ms") for pages in ("stored", "read"))],
            lambda x: x < 45)
+    access = "an offset becomes an address"
+    at, data = ([ratio(pal(access, row, f"palloc_{what}"), pal(access, row, "base + offset")) for row in ("list, ns", "table, ns")]
+                for what in ("at", "data"))
+    limits("palloc_at in cache, along a list and by a table: at most 1.25 times base + offset", at, lambda x: x <= 1.25)
+    limits("palloc_data in cache, along a list and by a table: at most 4 times base + offset", data, lambda x: x <= 4)
+    limits("palloc_data, palloc_size, palloc_next, two threads on one medium: at least 1.9 times one",
+           [pal(access, "two/one", f"palloc_{what}") for what in ("data", "size", "next")], lambda x: x >= 1.9)
     threads = "churn with threads, N = 100,000 each"
     grown, malloc = (ratio(pal(threads, "two, ns", who), pal(threads, "one, ns", who)) for who in ("libpalloc", "glibc malloc"))
     waits = pal(threads, "waits")

@@ -31,7 +31,7 @@ pool_peers() {
         cp peers/release/libpool_peers.so .
 }
 
-for name in palloc opening space buflib vmem sync transactions readers instructions; do
+for name in palloc opening access space buflib vmem sync transactions readers instructions; do
     program $name || exit
 done
 # shellcheck disable=SC2086
@@ -49,7 +49,7 @@ if [ "${1-}" = smoke ]; then
     export BENCH_SMOKE=1
     memory=/dev/shm
     [ -w $memory ] || memory=.
-    ./palloc . && ./opening . && ./space . && ./buflib && ./vmem && ./instructions && ./sync $memory && ./transactions . $memory && ./readers $memory
+    ./palloc . && ./opening . && ./access . && ./space . && ./buflib && ./vmem && ./instructions && ./sync $memory && ./transactions . $memory && ./readers $memory
     exit
 fi
 
@@ -89,7 +89,7 @@ rm -f failed ./*.md
 cut -d ' ' -f 1 /proc/loadavg >load
 what=${1-}
 [ $# -eq 0 ] || shift
-[ $# -gt 0 ] || set -- palloc opening space buflib vmem instructions sync transactions readers
+[ $# -gt 0 ] || set -- palloc opening access space buflib vmem instructions sync transactions readers
 for part; do
     case $part in
     instructions) run instructions instructions ;;
