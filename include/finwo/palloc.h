@@ -125,6 +125,8 @@ typedef uint64_t PALLOC_SIZE;
  * - EWOULDBLOCK: the medium is open already, in this process or another, unless both are
  *   PALLOC_READONLY.
  * - EILSEQ: the chain of blocks is damaged (palloc_error() names the offset); nothing was written.
+ * - EROFS: PALLOC_READONLY, and a process was killed in palloc_commit of palloc.h: open the medium
+ *   once for writing.
  * - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set.
  * - ENOMEM: memory or address space ran out; the file is 2^47 bytes or longer and does not fit into
  *   the address space (PALLOC_FORCE with PALLOC_DYNAMIC makes an empty medium of it). ENOSPC: the
@@ -160,7 +162,7 @@ PALLOC_FD palloc_fd_open(const char *filename, PALLOC_FLAGS flags);
  *   a file nor a block device.
  * - EWOULDBLOCK: the medium is open already, unless both are PALLOC_READONLY. This includes a
  *   dup(2) of a descriptor that a medium is open on.
- * - EILSEQ, ENOTSUP, ENOMEM, ENOSPC, ...: as with palloc_open.
+ * - EILSEQ, EROFS, ENOTSUP, ENOMEM, ENOSPC, ...: as with palloc_open.
  */
 PALLOC_RESPONSE palloc_fd_init(PALLOC_FD fd, PALLOC_FLAGS flags);
 

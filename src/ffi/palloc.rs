@@ -495,6 +495,7 @@ unsafe fn medium_of<'a>(pt: *mut palloc_t) -> Option<&'a Palloc> {
 /// - ENOENT: the file does not exist, and PALLOC_DYNAMIC is not given.
 /// - EWOULDBLOCK: the medium is open already, in this process or another, unless both are PALLOC_READONLY.
 /// - EILSEQ: the chain of blocks is damaged (palloc_error() names the offset); nothing was written.
+/// - EROFS: PALLOC_READONLY, and a process was killed in palloc_commit: open the medium once for writing.
 /// - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set; or PALLOC_SHARED, and the system or the file system can't do it.
 /// - ESTALE: PALLOC_SHARED and PALLOC_READONLY, and no process has the medium open for writing with PALLOC_SHARED. (Windows has no such
 ///   number: EOWNERDEAD there. PALLOC_E_NO_WRITER is the right one.)

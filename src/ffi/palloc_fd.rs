@@ -67,6 +67,7 @@ fn value_or_report<T>(function: &str, fd: c_int, errno_before: c_int, failed: T,
 ///   `filename` is NULL; `flags` are unknown or contradict each other; neither a file nor a block device.
 /// - EWOULDBLOCK: the medium is open already, in this process or another, unless both are PALLOC_READONLY.
 /// - EILSEQ: the chain of blocks is damaged (palloc_error() names the offset); nothing was written.
+/// - EROFS: PALLOC_READONLY, and a process was killed in palloc_commit of palloc.h: open the medium once for writing.
 /// - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set.
 /// - ENOMEM: memory or address space ran out; the file is 2^47 bytes or longer and does not fit into the address space (PALLOC_FORCE
 ///   with PALLOC_DYNAMIC makes an empty medium of it). ENOSPC: the disk is full.
@@ -130,7 +131,7 @@ fn open(path: &CStr, flags: Flags) -> engine::Result<c_int> {
 /// - EINVAL: one of the cases above; `flags` are unknown or contradict each other; O_APPEND; neither a file nor a block device.
 /// - EWOULDBLOCK: the medium is open already, unless both are PALLOC_READONLY. This includes a dup(2) of a descriptor that a medium is
 ///   open on.
-/// - EILSEQ, ENOTSUP, ENOMEM, ENOSPC, ...: as with palloc_open.
+/// - EILSEQ, EROFS, ENOTSUP, ENOMEM, ENOSPC, ...: as with palloc_open.
 #[unsafe(no_mangle)]
 pub extern "C" fn palloc_fd_init(fd: PALLOC_FD, flags: PALLOC_FLAGS) -> PALLOC_RESPONSE {
     let before = get_errno();

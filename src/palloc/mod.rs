@@ -228,7 +228,8 @@ impl DerefMut for BoxedHeap {
 impl Palloc {
     /// Opens the medium in the file at `path`. Makes one if the file is empty, all zeros, or does not exist (with DYNAMIC). Repairs the
     /// medium if a process was killed while it changed it. Fails iff the medium is open already, the file holds something else or a
-    /// damaged medium (without FORCE), `flags` are not valid, or the system fails.
+    /// damaged medium (without FORCE), a commit that a kill cut off is not finished (with READONLY), `flags` are not valid, or the system
+    /// fails.
     pub fn open(path: impl AsRef<Path>, flags: Flags) -> Result<Palloc> {
         Palloc::open_c(&os::c_path(path.as_ref())?, flags)
     }
