@@ -12,7 +12,8 @@
 # someone has to decide which of them change nothing that a user could notice, and which lack a test.
 #
 # A mutant costs a compilation without optimization that reuses most of the last one, and the tests up to the first that fails: the C
-# programs are compiled once, and linked with the library of that compilation.
+# programs are compiled once, and linked with the library of that compilation. TEST_TIMEOUT (300) limits each C program and each run of Rust
+# tests, but no compilation.
 . "$(dirname "$0")/lib.sh"
 : "${CARGO:=cargo}" "${CARGOFLAGS=--locked}" "${MUTANTS_SECONDS:=3600}" "${MUTANTS_SEED:=1}" "${MUTANTS_ONLY=.}" "${MUTANTS_RESUME=}"
 cd "$ROOT" || exit
@@ -69,6 +70,17 @@ engine_of() { # FILE
 LONG="between_two_syncs every_image_of_a_power_cut a_power_cut_in_any_transaction a_power_cut_while_a_sync a_power_cut_after_growth
 every_short_sequence_with_transactions"
 
+# What a stage returns if the tree does not compile with the mutant.
+NOT_COMPILED=90
+
+# Rust tests of one target. Only the run is limited: on a busy machine a compilation may take longer, which says nothing about the mutant.
+rust_target() { # --lib|--test=NAME [FILTER...]
+    # shellcheck disable=SC2086
+    $CARGO $RUN_TESTS $CARGOFLAGS --no-run "$1" || return $NOT_COMPILED
+    # shellcheck disable=SC2086
+    limited $CARGO $RUN_TESTS $CARGOFLAGS "$@"
+}
+
 # The other Rust tests of the engine, beside the code and in tests/. nextest stops at the first failure.
 rust_tests() { # FILE
     case $(engine_of "$1") in
@@ -80,16 +92,14 @@ rust_tests() { # FILE
     skips=""
     for name in $LONG; do skips="$skips --skip $name"; done
     # shellcheck disable=SC2086
-    limited $CARGO $RUN_TESTS $CARGOFLAGS --lib "$1" -- $skips || return
+    rust_target --lib "$1" -- $skips || return
     shift
-    # shellcheck disable=SC2086
-    for target; do limited $CARGO $RUN_TESTS $CARGOFLAGS --test "$target" || return; done
+    for target; do rust_target "--test=$target" || return; done
 }
 
 long_tests() { # FILE
     [ "$(engine_of "$1")" = palloc ] || return 0
-    # shellcheck disable=SC2086
-    for name in $LONG; do limited $CARGO $RUN_TESTS $CARGOFLAGS --lib "$name" || return; done
+    for name in $LONG; do rust_target --lib "$name" || return; done
 }
 
 if "$CARGO" nextest --version >/dev/null 2>&1; then
@@ -126,24 +136,30 @@ c_program() { # PROGRAM
 
 c_programs() { # FILE
     # shellcheck disable=SC2086
-    $CARGO rustc $CARGOFLAGS -q --lib --crate-type staticlib || return
+    $CARGO rustc $CARGOFLAGS -q --lib --crate-type staticlib || return $NOT_COMPILED
     for program in $(programs_of "$1"); do c_program "$program" || return; done
 }
 
-# compiles | caught | missed, for the tree as it is after a change of FILE.
+# The verdict on the tree as it is after a change of FILE. A mutant of which a test did not end in time counts as caught, and says so: it may
+# have made a loop endless, but a machine that is too busy, or that paused the test, looks like that too.
 try() { # FILE
-    # shellcheck disable=SC2086
-    if ! $CARGO test $CARGOFLAGS -q --no-run --lib >"$WORK/log" 2>&1; then
-        echo "does not compile"
-    elif ! rust_tests "$1" >"$WORK/log" 2>&1 </dev/null; then
-        echo "caught by the Rust tests"
-    elif ! c_programs "$1" >"$WORK/log" 2>&1 </dev/null; then
-        echo "caught by a C program"
-    elif ! long_tests "$1" >"$WORK/log" 2>&1 </dev/null; then
-        echo "caught by the long Rust tests"
-    else
-        echo "not caught"
-    fi
+    for stage in rust_tests c_programs long_tests; do
+        status=0
+        "$stage" "$1" >"$WORK/log" 2>&1 </dev/null || status=$?
+        [ $status -ne 0 ] || continue
+        case $stage in
+        rust_tests) by="the Rust tests" ;;
+        c_programs) by="a C program" ;;
+        long_tests) by="the long Rust tests" ;;
+        esac
+        case $status in
+        "$NOT_COMPILED") echo "does not compile" ;;
+        124 | 137) echo "caught by the time limit of $by" ;;
+        *) echo "caught by $by" ;;
+        esac
+        return
+    done
+    echo "not caught"
 }
 
 # A run that is resumed has seen the Rust tests pass. C programs that need the optimized library are left out.
@@ -184,5 +200,6 @@ while read -r _ n; do
     echo "$verdict - $name" | tee -a "$PLACE/results"
 done <"$WORK/order"
 echo
-awk '/^does not compile/ { useless++ } /^caught/ { caught++ } /^not caught/ { missed++ }
-    END { printf "%d mutants caught, %d not caught, %d do not compile\n", caught, missed, useless; exit caught + missed == 0 }' "$PLACE/results"
+awk '/^does not compile/ { useless++ } /^caught/ { caught++ } /^caught by the time limit/ { late++ } /^not caught/ { missed++ }
+    END { printf "%d mutants caught (%d of them by a time limit), %d not caught, %d do not compile\n", caught, late, missed, useless
+          exit caught + missed == 0 }' "$PLACE/results"
