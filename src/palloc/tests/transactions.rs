@@ -10,7 +10,7 @@ use super::{
     is_deep, open, random_operation, recover,
 };
 use crate::palloc::error::Error;
-use crate::palloc::format::{Extent, Start};
+use crate::palloc::format::{Extent, Start, WORD};
 use crate::palloc::heap::Changes;
 use crate::palloc::record::MAX_OFFSET;
 use crate::palloc::sabotage::{BROKEN, Rule};
@@ -524,6 +524,23 @@ fn whatever_call_fails_in_a_transaction_nothing_is_done() {
             assert!(failed > 100, "{failed}");
         }
     }
+}
+
+/// A log is no blob. So where no block is free, a program that only reads sees the log that a kill left as the free one.
+#[test]
+fn a_log_that_a_kill_left_is_shown_as_free_where_no_other_block_is() {
+    let mut heap = open(Vec::new(), Flags::DYNAMIC).unwrap();
+    let blob = heap.alloc(100).unwrap();
+    let mut changes = heap.begin().unwrap();
+    heap.tx_store(&mut changes, blob, &[1; 8]).unwrap();
+    heap.sync().unwrap(); // cuts off the slack behind the log
+    let reader = open(heap.medium.bytes.clone(), Flags::READONLY).unwrap();
+    reader.check_invariants();
+    assert_eq!(blobs(&reader).into_keys().collect::<Vec<_>>(), [blob]);
+    assert_eq!(reader.index.first_free(), Start::NOWHERE);
+    assert_eq!(reader.first_free(), blob + reader.size_of(blob).unwrap() + WORD);
+    heap.tx_cancel(&mut changes);
+    closed(heap);
 }
 
 #[test]
