@@ -24,6 +24,14 @@ struct task {
     int pages, way;
 };
 
+static void open_it(void)
+{
+    struct palloc_t *pt = palloc_init(file, PALLOC_READONLY);
+
+    MUST(pt != NULL);
+    palloc_close(pt);
+}
+
 /* From start marker to start marker through a plain mapping: what any reader of such a file would do first. */
 static void walk(void)
 {
@@ -81,7 +89,7 @@ static void measure(void *arg, double *figures)
     else if (t->way == WALK)
         walk();
     else
-        palloc_close(palloc_init(file, PALLOC_READONLY));
+        open_it();
     figures[0] = (nanoseconds(CLOCK_MONOTONIC) - start) / 1e6;
     figures[1] = (double)(disk_reads() - before) / (1 << 20);
 }
@@ -104,7 +112,7 @@ static void make(void *arg, double *figures)
     palloc_close(pt);
 }
 
-/* The medians of all ways in one state of the pages. Each way is the first by turns; the first round does not count. */
+/* The median time of each way in one state of the pages, and what was read in the last round. Each way is the first by turns; the first round does not count. */
 static void measure_all(struct task *t, double figures[WAYS][2])
 {
     enum { ROUNDS = 5 };

@@ -17,7 +17,6 @@
 #include "syncs.h"
 #include "our_peer.h"
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <sys/resource.h>

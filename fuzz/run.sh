@@ -133,11 +133,15 @@ for name; do
     # shellcheck disable=SC2086
     (
         "$program" -max_total_time="$FUZZ_SECONDS" -print_final_stats=1 -artifact_prefix="$OUT/crashes/$name-" $options $FUZZ_FLAGS \
-            "$OUT/$name" "$(corpus "$name")" >"$log" 2>&1 || echo "failed: $log"
+            "$OUT/$name" "$(corpus "$name")" >"$log" 2>&1
+        code=$?
         times >"$log.times" # the second line is of the children
-    )
+        exit $code
+    ) || {
+        echo "failed: $log"
+        status=1 # whether or not the input is a new one
+    }
     crashes=$(($(crashes_of "$name") - before))
-    [ "$crashes" -eq 0 ] || status=1
     runs=$(stat_of number_of_executed_units "$log")
     [ -n "$runs" ] || status=1
     awk -v name="$name" -v runs="${runs:-0}" -v crashes="$crashes" -v edges="$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -n 1)" \
