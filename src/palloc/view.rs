@@ -113,8 +113,8 @@ impl View {
         // SAFETY: passed on to the caller.
         let zone = unsafe { self.open_caches().map(|caches| (caches, self.zones.get(zone_of(start.offset())))) };
         let Some((caches, Some(zone))) = zone else { return false };
-        // A processor loads ahead, but it begins an exchange only when all before it is done. So without this the thread would wait for
-        // memory twice: for the slots, then for the marker.
+        // An x86 processor loads ahead, but it begins an exchange only when all before it is done. So without this the thread would wait
+        // for memory twice: for the slots, then for the marker.
         prefetch(self.base.load(Ordering::Relaxed).wrapping_add(start.offset() as usize));
         let Some((block, marker)) = slots::near_live(zone, start).zip(self.start_marker(start)) else { return false };
         caches.free(block, marker)
