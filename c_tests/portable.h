@@ -152,11 +152,19 @@ static inline int link(const char *from, const char *to)
 enum { PROT_NONE = 0, PROT_READ = 1, PROT_WRITE = 2, PROT_EXEC = 4, MAP_PRIVATE = 1, MAP_ANONYMOUS = 2, MAP_NORESERVE = 4 };
 #define MAP_FAILED ((void *)-1)
 
+/* Pages that may be executed may be written. */
+static inline DWORD portable_access_(int protect)
+{
+    return protect & PROT_EXEC    ? PAGE_EXECUTE_READWRITE
+           : protect & PROT_WRITE ? PAGE_READWRITE
+           : protect & PROT_READ  ? PAGE_READONLY
+                                  : PAGE_NOACCESS;
+}
+
 /* Memory only, no files. */
 static inline void *mmap(void *at, size_t size, int protect, int flags, int fd, off_t offset)
 {
-    DWORD access = protect == PROT_NONE ? PAGE_NOACCESS : protect & PROT_WRITE ? PAGE_READWRITE : PAGE_READONLY;
-    void *map = VirtualAlloc(at, size, MEM_RESERVE | MEM_COMMIT, protect & PROT_EXEC ? PAGE_EXECUTE_READWRITE : access);
+    void *map = VirtualAlloc(at, size, MEM_RESERVE | MEM_COMMIT, portable_access_(protect));
 
     (void)flags, (void)fd, (void)offset;
     return map != NULL ? map : MAP_FAILED;
@@ -171,9 +179,9 @@ static inline int munmap(void *at, size_t size)
 
 static inline int mprotect(void *at, size_t size, int protect)
 {
-    DWORD access = protect == PROT_NONE ? PAGE_NOACCESS : protect & PROT_WRITE ? PAGE_READWRITE : PAGE_READONLY;
+    DWORD before;
 
-    return VirtualProtect(at, size, access, &access) ? 0 : -1;
+    return VirtualProtect(at, size, portable_access_(protect), &before) ? 0 : -1;
 }
 
 enum { _SC_PAGESIZE };
