@@ -226,7 +226,9 @@ impl<'a> Trees<'a> {
     /// The links of a node that was checked.
     #[inline(always)]
     fn links(&self, key: usize) -> [usize; 2] {
-        [LEFT, RIGHT].map(|word| self.pool.get(key - word) & self.key_mask)
+        // Not by `map`: where every object of the library is linked as a whole, on Windows, that is in one with functions of palloc.
+        let link = |word| self.pool.get(key - word) & self.key_mask;
+        [link(LEFT), link(RIGHT)]
     }
 
     /// Writes a node that leaves `shift` bits open.
