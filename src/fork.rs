@@ -28,6 +28,7 @@ pub struct ForkLock<G> {
 // SAFETY: only the thread that holds the locks accesses the cell. It took them and releases them itself, so that G need not be Send.
 unsafe impl<G> Sync for ForkLock<G> {}
 
+// `inline`, so that the code is in the objects of those who use it: a Windows program that links only one of them gets no other's names.
 impl<G> ForkLock<G> {
     pub const fn new() -> ForkLock<G> {
         ForkLock {
@@ -48,6 +49,7 @@ impl<G> ForkLock<G> {
     ///
     /// Two threads may both install them: `depth` allows for that. If one waited for the other, and a third forked meanwhile, the child
     /// would wait for ever.
+    #[inline]
     pub fn install(&self, before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
         if self.is_installed() {
             return;
@@ -70,6 +72,7 @@ impl<G> ForkLock<G> {
     }
 
     /// Before a fork: takes the locks by `lock`, unless this thread holds them for this fork already.
+    #[inline]
     pub fn before(&self, lock: impl FnOnce() -> G) {
         if !self.is_held_here() {
             let guards = lock();
@@ -81,6 +84,7 @@ impl<G> ForkLock<G> {
     }
 
     /// After a fork, in the parent and in the child: undoes one `before`. The last of them releases the locks.
+    #[inline]
     pub fn after(&self) {
         if self.depth.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.thread.store(0, Ordering::Relaxed);

@@ -88,7 +88,10 @@ impl<M: Medium> Heap<M> {
         if start < self.blocks_end {
             let tail = Extent::between(start, self.size());
             if let Err(error) = self.ensure_divisible(tail, Extent::between(tail.start, end)) {
-                let _ = self.medium.set_file_len(end_before);
+                let had_slack = end_before > self.size();
+                if self.medium.set_file_len(end_before).is_err() && had_slack {
+                    self.store_slack(); // it is longer now; without it, zeros are left, where a store could find no space
+                }
                 return Err(error);
             }
             let data_len = self.marker(start).data_len();

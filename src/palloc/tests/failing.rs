@@ -32,6 +32,7 @@ fn fail_each(
         if let Err(error) = &result {
             failed += 1;
             assert_eq!(after, before, "call {nth}: {error}");
+            heap.check_invariants();
         }
         if heap.failed_sync.is_some() {
             unsynced += 1;
