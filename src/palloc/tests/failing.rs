@@ -98,6 +98,33 @@ fn growth_that_fails_leaves_no_recent_block_with_the_end_marker_of_a_free_one() 
     }
 }
 
+/// An allocation fails behind its growth, so there is slack behind a free block. Then the last blob grows over both; that fails, and so do
+/// the cut that takes it back, and moving the blob to a free block.
+#[test]
+fn growth_over_slack_that_can_t_be_taken_back_leaves_slack_with_the_marker_of_its_length() {
+    let bytes = ends_in_free(&[LONG + 100, 16, 16], 16 + OVERHEAD + 96);
+    let mut failed = 0;
+    for first in 0..MOST_CALLS {
+        let prepare = || {
+            let mut heap = open(bytes.clone(), Flags::DYNAMIC).unwrap();
+            heap.medium.calls_left.set(first);
+            heap.medium.failures_left.set(1);
+            let _ = heap.alloc(300);
+            heap.medium.failures_left.set(0);
+            let front = heap.first().unwrap();
+            heap.free(front).map(|()| heap)
+        };
+        let Ok(heap) = prepare() else { continue };
+        let last = *blobs(&heap).last_key_value().unwrap().0;
+        let last_end = last + heap.size_of(last).unwrap() + WORD;
+        if last_end < heap.size() && heap.size() < heap.medium.file_len() {
+            let grow = |heap: &mut Heap<MemMedium>| heap.resize(last, LONG).map(|new| fill(heap, new, 7));
+            failed += fail_each(3, || prepare().unwrap(), grow).0;
+        }
+    }
+    assert!(failed >= 4, "{failed}");
+}
+
 /// The flush before growth fails: the blob is not moved instead, to a place that there is.
 #[test]
 fn a_blob_that_can_t_grow_in_place_after_a_failed_sync_is_not_moved() {
