@@ -140,10 +140,22 @@ static unsigned since(void)
     return n;
 }
 
+/* A file that is no medium. */
+static void make_foreign(size_t size)
+{
+    FILE *f = fopen(FILE_NAME, "w");
+
+    REQUIRE(f != NULL);
+    while (size-- > 0)
+        fputc('x', f);
+    REQUIRE(fclose(f) == 0);
+}
+
 static void sync_points(void)
 {
     struct palloc_t *pt;
     uint64_t a, b, c, moved;
+    uint32_t flags;
 
     TEST("with-SYNC-each-operation-has-the-documented-number-of-sync-points");
     file_zeros(FILE_NAME, 100008);
@@ -214,6 +226,20 @@ static void sync_points(void)
     CHECK(palloc(pt, 1000) != 0);
     palloc_close(pt);
     CHECK_EQ_U(since(), 0);
+
+    TEST("without-SYNC-a-medium-that-FORCE-makes-of-another-file-has-one-sync-point-as-a-new-one");
+    for (flags = 0; flags <= PALLOC_DYNAMIC; flags += PALLOC_DYNAMIC) {
+        make_foreign(100008);
+        since();
+        pt = palloc_init(FILE_NAME, PALLOC_FORCE | flags);
+        REQUIRE(pt != NULL);
+        CHECK_EQ_U(since(), 1); /* the header */
+        CHECK_EQ_U(pt->flags, flags);
+        CHECK_EQ_U(pt->size, flags ? 8 : 100008);
+        palloc_close(pt);
+        CHECK_EQ_U(since(), 0);
+        CHECK_SOUND(FILE_NAME);
+    }
 
     TEST("without-SYNC-the-end-of-a-file-is-cut-in-three-steps-where-blobs-were");
     unlink(FILE_NAME);

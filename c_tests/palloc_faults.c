@@ -621,6 +621,68 @@ static void quiet_in_holes(void)
     unlink(FILE_NAME);
 }
 
+/* A hole is filled by writes where advice and fallocate fail. A write beyond the limit of file size would be SIGXFSZ. */
+static void fill_beyond_the_limit(void)
+{
+    const struct rlimit limit = {300000, 300000};
+    uint64_t ptr, live = 0, size;
+    struct palloc_stat stat;
+    struct palloc_t *pt;
+
+    signal(SIGXFSZ, SIG_DFL);
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    memset(&fault, 0, sizeof fault);
+    fault.call = MADVISE;
+    fault.error = EINVAL;
+    fault.for_ever = 1;
+    fault.no_fallocate = 1;
+    fault.armed = 1;
+    pt = palloc_init(FILE_NAME, PALLOC_DEFAULT);
+    REQUIRE(pt != NULL);
+    size = pt->size;
+    while (errno = 0, (ptr = palloc(pt, 50000)) != 0 && live < 100) {
+        memset(palloc_data(pt, ptr), 0x55, 50000);
+        live++;
+    }
+    CHECK_ERRNO(EFBIG);
+    CHECK_EQ_U(live, 5); /* all that are below the limit */
+    errno = 0;
+    CHECK_EQ_U(prealloc(pt, palloc_first(pt), 400000), 0);
+    CHECK_ERRNO(EFBIG);
+    fault.armed = 0;
+    CHECK_EQ_I(palloc_stat(pt, &stat), 0);
+    CHECK_EQ_U(stat.live_blobs, live);
+    CHECK_EQ_U(pt->size, size);
+    for (ptr = palloc_first(pt); ptr != 0; ptr = palloc_next(pt, ptr)) {
+        const unsigned char *data = palloc_data(pt, ptr);
+        CHECK(data != NULL && data[0] == 0x55 && data[49999] == 0x55);
+    }
+    palloc_close(pt);
+}
+
+static void limited(void)
+{
+    int status = 0;
+    pid_t child;
+
+    TEST("a-hole-beyond-the-limit-of-file-size-is-EFBIG-and-no-signal-where-advice-and-fallocate-fail");
+    unlink(FILE_NAME);
+    file_zeros(FILE_NAME, MIB);
+    fflush(stdout);
+    child = fork();
+    if (child == 0) {
+        alarm(tap_seconds(60));
+        fill_beyond_the_limit();
+        _exit(tap_done());
+    }
+    REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
+    if (!CHECK_EQ_I(status, 0) && WIFSIGNALED(status))
+        DIAG("killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+    CHECK_SOUND(FILE_NAME);
+    CHECK_EQ_U(file_size(FILE_NAME), MIB);
+    unlink(FILE_NAME);
+}
+
 /* A system call that is interrupted each time. */
 static void interrupted_for_ever(void)
 {
@@ -833,6 +895,7 @@ int main(void)
             CHECK(faults_total > before);
         }
     PART(quiet_in_holes());
+    PART(limited());
     PART(interrupted_for_ever());
     PART(copies());
     if (in_memory) {

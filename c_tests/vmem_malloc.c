@@ -16,7 +16,8 @@
 static pthread_mutex_t heap = PTHREAD_MUTEX_INITIALIZER;
 static VMemGrowArena arena;
 static void *free_blocks[CLASSES];
-static __thread int in_vmem; /* this thread is in a function of vmem.h that malloc did not call */
+/* This thread is in a function of vmem.h that malloc did not call. Volatile: the C library says of strerror that it calls nothing here. */
+static __thread volatile int in_vmem;
 static __thread int in_malloc;
 static volatile int calls_from_vmem, nested_calls;
 static volatile size_t calls;
@@ -263,6 +264,27 @@ static void handler(void)
     free(q);
 }
 
+/* Whether strerror calls malloc, to translate a text or to look for its translation. */
+static int strerror_calls_malloc(void *unused)
+{
+    (void)unused;
+    IN(strerror(ENOMEM));
+    return calls_from_vmem > 0;
+}
+
+/* Sets a locale in which strerror calls malloc. A child asks, because strerror does it for the first time only. */
+static int translate(void)
+{
+    static const char *const locales[] = {"C.UTF-8", "de_DE.UTF-8", "en_US.UTF-8", ""};
+    size_t i;
+
+    setenv("LANGUAGE", "de", 1);
+    for (i = 0; i < sizeof locales / sizeof locales[0]; i++)
+        if (setlocale(LC_ALL, locales[i]) != NULL && in_child(strerror_calls_malloc, NULL) == -1)
+            return 1;
+    return 0;
+}
+
 int main(void)
 {
     pthread_t threads[4];
@@ -293,14 +315,16 @@ int main(void)
     CHECK_EQ_I(calls_from_vmem, 0);
 
     TEST("no-function-of-vmem-calls-malloc-where-messages-are-translated");
-    setlocale(LC_ALL, "");
-    setenv("LANGUAGE", "de", 1);
-    everything();
-    CHECK_EQ_I(calls_from_vmem, 0);
+    if (translate()) {
+        everything();
+        CHECK_EQ_I(calls_from_vmem, 0);
+    } else
+        SKIP("there is no locale here in which strerror calls malloc");
 
     TEST("fork-while-threads-allocate-and-handlers-of-fork-do");
     for (i = 0; i < 4; i++)
         REQUIRE(pthread_create(&threads[i], NULL, worker, NULL) == 0);
+    handled = 0;
     for (i = 0; i < 30; i++)
         bad += in_child(child, NULL) != 0;
     for (i = 0; i < 4; i++)
