@@ -268,7 +268,125 @@ static void library_descriptors_closed(void)
     TEST("a-program-that-closes-the-library-s-descriptor-harms-neither-the-medium-nor-the-file-that-gets-its-number");
     library_descriptor_closed(0);
     library_descriptor_closed(PALLOC_SYNC);
+#ifdef __linux__
+    library_descriptor_closed(PALLOC_SHARED);
+    library_descriptor_closed(PALLOC_SHARED | PALLOC_SYNC);
+#endif
 }
+
+#ifdef __linux__
+
+/* Closes all descriptors above stderr but these two; then another file has all their numbers. Returns one of them. */
+static int others_replaced(int kept, int kept_too)
+{
+    enum { HIGHEST = 64 };
+    int fd, log;
+
+    for (fd = 3; fd < HIGHEST; fd++)
+        if (fd != kept && fd != kept_too)
+            close(fd);
+    log = open_log();
+    for (fd = 3; fd < HIGHEST; fd++)
+        if (fd != kept && fd != kept_too)
+            CHECK_EQ_I(dup2(log, fd), fd);
+    return log;
+}
+
+/* The writer can't ask any more whether the reader lives. */
+static void held_blobs_of_a_writer_without_descriptors(void)
+{
+    enum { SIZE = 256, ROUNDS = 5000 };
+    struct palloc_t *writer;
+    unsigned char bytes[SIZE];
+    uint64_t ptr, other;
+    int to_child[2], to_parent[2], status = -1, log, i;
+    char c = 0;
+    pid_t child;
+
+    TEST("a-live-reader-s-blobs-stay-when-the-writer-s-program-closes-the-library-s-descriptors");
+    unlink("without.pba");
+    REQUIRE(pipe(to_child) == 0 && pipe(to_parent) == 0);
+    writer = palloc_init("without.pba", PALLOC_DYNAMIC | PALLOC_SHARED);
+    REQUIRE(writer != NULL && palloc_root(writer, 8) != 0 && (ptr = palloc(writer, SIZE)) != 0);
+    memset(palloc_data(writer, ptr), 'x', SIZE);
+    memset(bytes, 'x', SIZE);
+    REQUIRE(palloc(writer, 16) != 0);
+    fflush(stdout);
+    child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        struct palloc_t *reader = palloc_init("without.pba", PALLOC_READONLY | PALLOC_SHARED);
+        const void *data = reader != NULL && palloc_read_begin(reader) == 0 ? palloc_data(reader, ptr) : NULL;
+
+        if (data == NULL || write(to_parent[1], &c, 1) != 1 || read(to_child[0], &c, 1) != 1)
+            _exit(2);
+        _exit(memcmp(data, bytes, SIZE) != 0);
+    }
+    CHECK_EQ_I(read(to_parent[0], &c, 1), 1);
+    log = others_replaced(to_child[1], to_parent[0]);
+    pfree(writer, ptr);
+    for (i = 0; i < ROUNDS; i++) {
+        other = palloc(writer, SIZE);
+        if (other == 0)
+            break; /* the file can't grow */
+        CHECK(other != ptr);
+        memset(palloc_data(writer, other), 'y', SIZE);
+        pfree(writer, other);
+    }
+    CHECK(i > 50); /* the reader is so many epochs behind that the writer asks */
+    CHECK_EQ_I(write(to_child[1], &c, 1), 1);
+    CHECK_EQ_I(waitpid(child, &status, 0), child);
+    CHECK_EQ_I(status, 0);
+    palloc_close(writer);
+    log_is_intact(log);
+}
+
+/* The mapping keeps the locks of FILE.live: nobody else gets the slot before palloc_close. */
+static void reader_without_descriptors(void)
+{
+    struct palloc_t *writer, *reader, *next;
+    struct palloc_readers readers;
+    uint64_t ptr;
+    int status = -1;
+    pid_t child;
+
+    TEST("a-reader-whose-program-closed-the-library-s-descriptors-closes-nothing-else-and-ends-no-other-section");
+    unlink("slot.pba");
+    writer = palloc_init("slot.pba", PALLOC_DYNAMIC | PALLOC_SHARED);
+    REQUIRE(writer != NULL && palloc_root(writer, 8) != 0 && (ptr = palloc(writer, 100)) != 0);
+    fflush(stdout);
+    child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        enum { ROOM = 40 };
+        int i;
+
+        reader = palloc_init("slot.pba", PALLOC_READONLY | PALLOC_SHARED);
+        others_replaced(-1, -1);
+        for (i = ROOM; i < 64; i++)
+            close(i);
+        next = palloc_init("slot.pba", PALLOC_READONLY | PALLOC_SHARED);
+        if (reader == NULL || next == NULL || palloc_read_begin(next) != 0)
+            _exit(2);
+        palloc_close(reader);
+        if (palloc_get_readers(next, &readers) != 0 || readers.open != 1 || readers.reading != 1)
+            _exit(3);
+        if (palloc_data(next, ptr) == NULL)
+            _exit(4);
+        palloc_read_end(next);
+        palloc_close(next);
+        for (i = 3; i < ROOM; i++)
+            if (fcntl(i, F_GETFD) == -1)
+                _exit(5);
+        _exit(0);
+    }
+    CHECK_EQ_I(waitpid(child, &status, 0), child);
+    CHECK_EQ_I(status, 0);
+    palloc_close(writer);
+    CHECK_SOUND("slot.pba");
+}
+
+#endif
 
 /* The exit status: which of the facts does not hold. */
 static int without_standard_streams(void)
@@ -425,6 +543,10 @@ int main(void)
     PART(closed_descriptors());
 #ifndef _WIN32
     PART(library_descriptors_closed());
+#ifdef __linux__
+    PART(held_blobs_of_a_writer_without_descriptors());
+    PART(reader_without_descriptors());
+#endif
     PART(standard_streams());
     PART(want_of_descriptors());
     PART(block_device());

@@ -93,6 +93,15 @@ mod tests {
     }
 
     #[test]
+    #[cfg(all(unix, not(target_env = "musl")))]
+    fn no_error_of_vmem_s_system_calls_needs_malloc_for_its_text() {
+        use libc::*;
+        for code in [EPERM, ENOENT, ESRCH, EIO, EAGAIN, ENOMEM, EACCES, EFAULT, EINVAL, ENFILE, EMFILE, ENOSYS] {
+            assert!(english(code).is_some(), "{code}");
+        }
+    }
+
+    #[test]
     fn a_number_that_the_system_does_not_know_is_given_as_it_is() {
         assert!(Text(99_999_999).to_string().contains("99999999"));
     }

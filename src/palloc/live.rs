@@ -86,16 +86,22 @@ const _: () = assert!(SLOTS < u8::MAX as usize && size_of::<Slot>() == 64, "no t
 
 /// FILE.live, open and mapped.
 struct LiveFile {
-    file: File,
+    file: os::KeptFile,
     map: MmapRaw,
 }
 
 impl LiveFile {
     /// Precondition: the file is LEN bytes long or longer.
     fn map(file: File) -> Result<LiveFile> {
-        let map =
-            MmapOptions::new().len(LEN).map_raw(&file).map_err(Error::system("map the file of the live readers"))?;
-        Ok(LiveFile { file, map })
+        const MAPPING: &str = "map the file of the live readers";
+        let map = MmapOptions::new().len(LEN).map_raw(&file).map_err(os::error_of_mapping);
+        let map = map.map_err(Error::system(MAPPING))?;
+        Ok(LiveFile { file: os::KeptFile::new(file).map_err(Error::system(MAPPING))?, map })
+    }
+
+    /// The file, to ask for locks or to change them. Fails iff the program has closed its descriptor.
+    fn file(&self) -> std::io::Result<&File> {
+        self.file.still_open().map(|()| &*self.file)
     }
 
     fn shared(&self) -> &LiveFields {
@@ -113,12 +119,13 @@ impl LiveFile {
     /// Whether no process has the slot. It is clear then. Precondition: this is the writer's.
     fn is_gone(&self, place: usize) -> bool {
         let byte = FIRST_READER + place as u64;
+        let Ok(file) = self.file() else { return false };
         // Nobody else can take it meanwhile. If the system can't say, the reader may live.
-        let is_gone = os::lock_byte(&self.file, byte).unwrap_or(false);
+        let is_gone = os::lock_byte(file, byte).unwrap_or(false);
         if is_gone {
             self.shared().slots[place].pin.store(0, Ordering::Release);
             self.shared().slots[place].process.store(0, Ordering::Relaxed);
-            os::unlock_byte(&self.file, byte);
+            os::unlock_byte(file, byte);
         }
         is_gone
     }
@@ -170,7 +177,7 @@ impl LiveFile {
     }
 
     fn is_locked(&self, place: usize) -> Result<bool> {
-        os::is_locked(&self.file, FIRST_READER + place as u64, 1).map_err(Error::system(ASKING))
+        self.file().and_then(|file| os::is_locked(file, FIRST_READER + place as u64, 1)).map_err(Error::system(ASKING))
     }
 }
 
@@ -256,6 +263,11 @@ impl Writer {
             return Err(Error::Locked);
         }
         os::let_readers_write(medium, &new).map_err(Error::system(FILLING))?;
+        // Not by write(2), which sends SIGXFSZ where RLIMIT_FSIZE is in the way.
+        os::extend(&new, LEN as u64).map_err(|error| match error {
+            Error::System { source, .. } => Error::System { doing: FILLING, source },
+            other => other,
+        })?;
         os::write_zeros(&new, 0, LEN as u64).map_err(Error::system(FILLING))?; // so it has space on the disk
         let live = LiveFile::map(new)?;
         let shared = live.shared();
@@ -285,7 +297,7 @@ impl Writer {
 
     /// Whether a reader is open.
     pub fn has_readers(&self) -> bool {
-        os::is_locked(&self.live.file, FIRST_READER, SLOTS as u64).unwrap_or(true)
+        self.live.file().and_then(|file| os::is_locked(file, FIRST_READER, SLOTS as u64)).unwrap_or(true)
     }
 
     /// Makes the length of the medium's file known: when it has become longer, or before it becomes shorter.
@@ -407,7 +419,7 @@ impl Seat {
     /// The read sections.
     pub fn sections(&self) -> Sections {
         let shared = NonNull::from(self.live.shared());
-        Sections { shared, place: self.place, file: os::borrow(&self.live.file), last_look: AtomicU64::new(0) }
+        Sections { shared, place: self.place, file: self.live.file.borrow(), last_look: AtomicU64::new(0) }
     }
 
     /// The length of the medium's file. It is not cut as long as this exists.
@@ -425,8 +437,10 @@ impl Drop for Seat {
         let slot = &self.live.shared().slots[self.place];
         slot.pin.store(0, Ordering::Release);
         slot.process.store(0, Ordering::Relaxed);
-        // close(2) is not enough: a forked child would keep the lock.
-        os::unlock_byte(&self.live.file, FIRST_READER + self.place as u64);
+        // close(2) is not enough: a forked child would keep the lock. (If the program has closed it, the lock ends with the mapping.)
+        if let Ok(file) = self.live.file() {
+            os::unlock_byte(file, FIRST_READER + self.place as u64);
+        }
     }
 }
 

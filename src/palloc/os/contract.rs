@@ -151,8 +151,12 @@ struct OfLiveReaders {
     unlock_byte: fn(&File, at: u64),
     /// Whether another open file has one of these bytes locked.
     is_locked: fn(&File, at: u64, len: u64) -> io::Result<bool>,
-    /// An open file, while somebody else keeps it open.
-    borrow: fn(&File) -> Borrowed,
+    /// Keeps a file open. The program may close its descriptor all the same, if it has a number that the program can come by.
+    keep: fn(File) -> io::Result<KeptFile>,
+    /// Fails with EBADF iff the program has closed it.
+    still_open: fn(&KeptFile) -> io::Result<()>,
+    /// The same, while somebody else keeps it.
+    borrow: fn(&KeptFile) -> Borrowed,
     /// As is_locked for one byte; false if the system can't say.
     is_locked_borrowed: fn(Borrowed, at: u64) -> bool,
     /// A clock that costs little, in ms.
@@ -169,7 +173,9 @@ const _: OfLiveReaders = OfLiveReaders {
     lock_byte,
     unlock_byte,
     is_locked,
-    borrow,
+    keep: KeptFile::new,
+    still_open: KeptFile::still_open,
+    borrow: KeptFile::borrow,
     is_locked_borrowed,
     coarse_ms,
 };
@@ -215,6 +221,8 @@ struct Others {
     data_from: fn(&File, at: u64, end: u64) -> u64,
     /// Sets the length of a file.
     extend: fn(&File, len: u64) -> Result<()>,
+    /// The error for one of mapping a file. It is never EAGAIN, by which a program learns that the medium is open elsewhere.
+    error_of_mapping: fn(io::Error) -> io::Error,
     /// Brings the bytes of a file to the disk, with all that is known of the file.
     sync_all: fn(&File) -> io::Result<()>,
 }
@@ -238,5 +246,6 @@ const _: Others = Others {
     clone_file,
     data_from,
     extend,
+    error_of_mapping,
     sync_all,
 };

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 
 use super::retry;
-use super::unix::{check, file_of, file_system, open_file};
+use super::unix::{Borrowed, check, file_of, file_system, open_file};
 
 /// Whether this system has what live readers need.
 pub const CAN_SHARE: bool = true;
@@ -19,13 +19,6 @@ use libc::{fcntl, flock};
 // 64-bit offsets, on 32-bit machines too.
 #[cfg(all(target_env = "gnu", target_pointer_width = "32"))]
 use libc::flock64 as flock;
-
-/// An open file, for as long as somebody else keeps it open.
-pub type Borrowed = c_int;
-
-pub fn borrow(file: &File) -> Borrowed {
-    file.as_raw_fd()
-}
 
 fn byte_lock(kind: c_int, at: u64, len: u64) -> flock {
     // SAFETY: integers only, of which all zeros is a value.
@@ -71,7 +64,7 @@ pub fn is_locked(file: &File, at: u64, len: u64) -> io::Result<bool> {
 
 /// As `is_locked`, for one byte; false if the system can't say.
 pub fn is_locked_borrowed(file: Borrowed, at: u64) -> bool {
-    is_locked_fd(file, at, 1).unwrap_or(false)
+    file.still_open().and_then(|()| is_locked_fd(file.fd, at, 1)).unwrap_or(false)
 }
 
 fn is_locked_fd(fd: c_int, at: u64, len: u64) -> io::Result<bool> {

@@ -5,16 +5,10 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 
+use super::unix::Borrowed;
+
 /// Whether this system has what live readers need.
 pub const CAN_SHARE: bool = false;
-
-/// An open file, for as long as somebody else keeps it open.
-#[derive(Clone, Copy)]
-pub struct Borrowed;
-
-pub fn borrow(_: &File) -> Borrowed {
-    Borrowed
-}
 
 fn unsupported() -> io::Error {
     io::ErrorKind::Unsupported.into()

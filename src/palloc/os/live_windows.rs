@@ -19,22 +19,15 @@ use windows_sys::Win32::Storage::FileSystem::{
 use windows_sys::Win32::System::IO::OVERLAPPED;
 use windows_sys::Win32::System::SystemInformation::GetTickCount64;
 
-use super::windows::{id_of, is_file};
+use super::windows::{Borrowed, id_of, is_file};
 
 /// Whether this system has what live readers need.
 pub const CAN_SHARE: bool = true;
-
-/// An open file, for as long as somebody else keeps it open.
-pub type Borrowed = RawHandle;
 
 /// The place of the lock of byte 0.
 const LOCKS: u64 = 1 << 62;
 /// So often a lock is tried anew that somebody has who asks for it. That takes him a few system calls.
 const TRIES: u32 = 1000;
-
-pub fn borrow(file: &File) -> Borrowed {
-    file.as_raw_handle()
-}
 
 fn range(at: u64) -> OVERLAPPED {
     // SAFETY: integers, pointers and a union of these, of which all zeros are values.

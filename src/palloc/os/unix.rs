@@ -44,31 +44,76 @@ pub struct MappedFile {
     end: u64,
     is_file: bool,
     /// The directory whose entry for the file is not on the disk yet.
-    unsynced_directory: Option<File>,
+    unsynced_directory: Option<KeptFile>,
     /// The position in the file when it was opened. Opening restores it.
     position: u64,
 }
 
-/// A locked file. A drop sets the lock to `before`, its state before. If that is None, the lock stays with other owners of the open file.
-///
-/// The program may close the descriptor behind the library's back (closefrom(3)), and open another file that gets its number. So it is
-/// used for nothing that changes the file, unless it is still open on `of`.
-struct LockedFile {
+/// An open file that the library keeps. The program may close the descriptor behind its back (closefrom(3)), and open another file that
+/// gets its number. So it is used for nothing that changes the file, unless it is still open on `of`; nor does a drop close it then.
+pub struct KeptFile {
     file: ManuallyDrop<File>,
-    before: Option<c_int>,
     of: FileId,
 }
 
-impl LockedFile {
-    fn new(file: File, before: Option<c_int>) -> Result<LockedFile> {
-        let of = file_of(file.as_raw_fd()).map_err(Error::system("fstat"))?;
-        Ok(LockedFile { file: ManuallyDrop::new(file), before, of })
+impl KeptFile {
+    pub fn new(file: File) -> io::Result<KeptFile> {
+        let of = file_of(file.as_raw_fd())?;
+        Ok(KeptFile { file: ManuallyDrop::new(file), of })
     }
 
     /// Fails with EBADF iff the descriptor was closed, or belongs to another file now. If the system cannot answer for
     /// another reason, the call goes on.
-    fn still_open(&self) -> io::Result<()> {
+    pub fn still_open(&self) -> io::Result<()> {
         still_open(self.file.as_raw_fd(), self.of)
+    }
+
+    /// For as long as this exists.
+    pub fn borrow(&self) -> Borrowed {
+        Borrowed { fd: self.file.as_raw_fd(), of: self.of }
+    }
+}
+
+impl Deref for KeptFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Drop for KeptFile {
+    fn drop(&mut self) {
+        if self.still_open().is_ok() {
+            // SAFETY: this is the only drop, and nothing uses the field after it.
+            unsafe { ManuallyDrop::drop(&mut self.file) };
+        }
+    }
+}
+
+/// A [`KeptFile`] that somebody else keeps.
+#[derive(Clone, Copy)]
+pub struct Borrowed {
+    pub(super) fd: c_int,
+    of: FileId,
+}
+
+impl Borrowed {
+    /// As the function of [`KeptFile`].
+    pub fn still_open(self) -> io::Result<()> {
+        still_open(self.fd, self.of)
+    }
+}
+
+/// A locked file. A drop sets the lock to `before`, its state before. If that is None, the lock stays with other owners of the open file.
+struct LockedFile {
+    file: KeptFile,
+    before: Option<c_int>,
+}
+
+impl LockedFile {
+    fn new(file: File, before: Option<c_int>) -> Result<LockedFile> {
+        Ok(LockedFile { file: KeptFile::new(file).map_err(Error::system("fstat"))?, before })
     }
 }
 
@@ -81,25 +126,22 @@ fn still_open(fd: c_int, of: FileId) -> io::Result<()> {
 }
 
 /// Brings a file to the disk while other threads work on it. Precondition: its [`MappedFile`] stays open.
-pub struct Flusher {
-    fd: c_int,
-    of: FileId,
-}
+pub struct Flusher(Borrowed);
 
 impl Flusher {
     pub fn flush(self) -> Result<()> {
-        let synced = still_open(self.fd, self.of).and_then(|()| {
+        let synced = self.0.still_open().and_then(|()| {
             // SAFETY: an open descriptor, by the precondition; not closed here.
-            sync_data(&ManuallyDrop::new(unsafe { File::from_raw_fd(self.fd) }))
+            sync_data(&ManuallyDrop::new(unsafe { File::from_raw_fd(self.0.fd) }))
         });
         synced.map_err(Error::system(FLUSHING))
     }
 }
 
 impl Deref for LockedFile {
-    type Target = File;
+    type Target = KeptFile;
 
-    fn deref(&self) -> &File {
+    fn deref(&self) -> &KeptFile {
         &self.file
     }
 }
@@ -185,6 +227,7 @@ impl MappedFile {
             map_window(&file, end, writable)
         })?;
         let (is_file, outgrown) = (kind.is_file(), Vec::new());
+        let unsynced_directory = unsynced_directory.map(KeptFile::new).transpose().map_err(Error::system("fstat"))?;
         Ok(MappedFile { file, window, outgrown, end, is_file, unsynced_directory, position })
     }
 
@@ -295,7 +338,8 @@ impl MappedFile {
         let synced = self.file.still_open().and_then(|()| sync_data(&self.file));
         synced.map_err(Error::system(FLUSHING))?;
         if let Some(directory) = &self.unsynced_directory {
-            sync_all(directory).map_err(Error::system("write the file's directory to the disk"))?;
+            let synced = directory.still_open().and_then(|()| sync_all(directory));
+            synced.map_err(Error::system("write the file's directory to the disk"))?;
             self.unsynced_directory = None;
         }
         Ok(())
@@ -317,7 +361,7 @@ impl MappedFile {
     /// None as long as the entry of a new file in its directory has to be brought to the disk too.
     pub fn flusher(&self) -> Option<Flusher> {
         let is_alone = self.unsynced_directory.is_none();
-        is_alone.then(|| Flusher { fd: self.file.as_raw_fd(), of: self.file.of })
+        is_alone.then(|| Flusher(self.file.borrow()))
     }
 
     /// Whether all bytes from `at` to `stop` are zero. Skips holes: a read through the mapping would fill them on some file systems.
@@ -470,8 +514,6 @@ impl Drop for LockedFile {
             // SAFETY: flock takes a descriptor, which the file keeps open, and flags.
             unsafe { libc::flock(self.file.as_raw_fd(), before | libc::LOCK_NB) };
         }
-        // SAFETY: this is the only drop, and nothing uses the field after it.
-        unsafe { ManuallyDrop::drop(&mut self.file) };
     }
 }
 
@@ -681,13 +723,16 @@ fn map_one_of(file: &File, lengths: &[u64], writable: bool) -> Result<MmapRaw> {
                 let _ = window.advise(memmap2::Advice::DontDump);
                 return Ok(window);
             }
-            // A limit of locked memory. The error is ENOMEM then: as an errno, EAGAIN means that the medium is open elsewhere.
-            Err(e) if e.raw_os_error() == Some(libc::EAGAIN) => {}
-            Err(e) if e.raw_os_error().is_some() => failure = e,
+            Err(e) if e.raw_os_error().is_some() => failure = error_of_mapping(e),
             Err(_) => {} // more than the address space holds
         }
     }
     Err(Error::System { doing: "map the file", source: failure })
+}
+
+/// The error for one of mmap(2). It is ENOMEM for a limit of locked memory: as an errno, EAGAIN means that the medium is open elsewhere.
+pub fn error_of_mapping(error: io::Error) -> io::Error {
+    if error.raw_os_error() == Some(libc::EAGAIN) { io::Error::from_raw_os_error(libc::ENOMEM) } else { error }
 }
 
 const FLUSHING: &str = "write the file to the disk";

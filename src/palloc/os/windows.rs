@@ -12,6 +12,7 @@ use std::ffi::{CStr, CString, c_int};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem::MaybeUninit;
+use std::ops::Deref;
 use std::os::windows::fs::{FileExt, OpenOptionsExt};
 use std::os::windows::io::{AsRawHandle, FromRawHandle, IntoRawHandle, RawHandle};
 use std::path::Path;
@@ -43,6 +44,35 @@ impl Flusher {
         match self {}
     }
 }
+
+/// An open file that the library keeps. Handles are no descriptors: a program does not close one by its number.
+pub struct KeptFile(File);
+
+impl KeptFile {
+    pub fn new(file: File) -> io::Result<KeptFile> {
+        Ok(KeptFile(file))
+    }
+
+    pub fn still_open(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// For as long as this exists.
+    pub fn borrow(&self) -> Borrowed {
+        self.0.as_raw_handle()
+    }
+}
+
+impl Deref for KeptFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+/// A [`KeptFile`] that somebody else keeps.
+pub type Borrowed = RawHandle;
 
 /// A file.
 pub struct MappedFile {
@@ -640,6 +670,11 @@ pub fn data_from(_: &File, at: u64, _: u64) -> u64 {
 /// Sets the length of a file.
 pub fn extend(file: &File, len: u64) -> Result<()> {
     set_length(file, len).map_err(Error::system("set the length of the file"))
+}
+
+/// As it is.
+pub fn error_of_mapping(error: io::Error) -> io::Error {
+    error
 }
 
 /// Brings the bytes of a file to the disk, with all that is known of the file.
