@@ -20,8 +20,6 @@
 
 #if defined(__linux__) && defined(__GLIBC__)
 
-#include <sys/syscall.h>
-
 enum { NEVER = -1 };
 
 static long until_failure = NEVER; /* how many allocations of the script succeed before one fails */
@@ -76,12 +74,17 @@ int posix_memalign(void **at, size_t alignment, size_t size)
     return 0;
 }
 
+/* No power is cut here. */
 int fdatasync(int fd)
 {
-    if (!no_sync)
-        return (int)syscall(SYS_fdatasync, fd);
+    (void)fd;
     errno = EIO;
-    return -1;
+    return no_sync ? -1 : 0;
+}
+
+int fsync(int fd)
+{
+    return fdatasync(fd);
 }
 
 static unsigned wrong;
@@ -187,6 +190,85 @@ static void palloc_script(uint32_t flags)
     CHECK_EQ_I(palloc_fd_close(fd), 0);
 }
 
+/* A blob of a transaction, and stores into one of the medium's. */
+static int changes(struct palloc_tx *tx, uint64_t ptr)
+{
+    uint64_t own = palloc_tx_alloc(tx, 100);
+
+    return own != 0 && palloc_tx_data(tx, own) != NULL && palloc_tx_store(tx, ptr, "transaction", 11) == 0;
+}
+
+/* Either all of a transaction is done, or nothing. */
+static int commits(struct palloc_t *pt, uint64_t ptr, uint64_t gone)
+{
+    struct palloc_tx *tx = palloc_begin(pt);
+
+    if (tx == NULL)
+        return 0;
+    if (changes(tx, ptr) && palloc_tx_free(tx, gone) == 0 && palloc_commit(tx) == 0)
+        return memcmp(palloc_data(pt, ptr), "transaction", 11) == 0 && palloc_data(pt, gone) == NULL;
+    palloc_cancel(tx);
+    if (memcmp(palloc_data(pt, ptr), "transaction", 11) == 0 || palloc_data(pt, gone) == NULL) {
+        DIAG("a transaction that failed has changed the medium");
+        wrong++;
+    }
+    return 0;
+}
+
+static int cancels(struct palloc_t *pt, uint64_t ptr)
+{
+    struct palloc_tx *tx = palloc_begin(pt);
+    int good = tx != NULL && changes(tx, ptr);
+
+    if (tx != NULL)
+        palloc_cancel(tx);
+    return good;
+}
+
+/* What came later: transactions, aligned blobs, copies, salvage, live readers. */
+static void later_script(uint32_t flags)
+{
+    struct palloc_t *pt = NULL, *reader = NULL;
+    struct palloc_readers readers;
+    uint64_t root = 0, a = 0, b = 0, big = 0;
+
+    unlink("malloc.pba");
+    DO((pt = palloc_init("malloc.pba", flags)) != NULL);
+    REQUIRE(pt != NULL);
+    DO((root = palloc_root(pt, 64)) != 0);
+    DO((a = pcalloc(pt, 10, 30)) != 0);
+    DO((b = palloc_aligned(pt, 4096, 100)) != 0);
+    DO(palloc_aligned(pt, 4096, 50000) != 0);
+    DO(cancels(pt, root));
+    DO(commits(pt, root, a));
+    DO(palloc_flush(pt, root, 8) == 0);
+    DO(palloc_at(pt, root) != NULL && palloc_offset(pt, palloc_at(pt, root)) == root);
+    DO((big = palloc(pt, 1 << 20)) != 0);
+    DO(palloc(pt, 16) != 0);
+    DO(frees(pt, big));
+    DO(palloc_trim(pt, 4096) >= 0);
+    if (flags & PALLOC_SHARED) {
+        DO((reader = palloc_init("malloc.pba", PALLOC_SHARED | PALLOC_READONLY)) != NULL);
+        REQUIRE(reader != NULL);
+        DO(palloc_read_begin(reader) == 0);
+        DO(palloc_first(reader) == root);
+        DO(frees(pt, b));
+        DO(prealloc(pt, root, 4000) != 0);
+        DO(palloc_get_readers(reader, &readers) == 0 && readers.reading == 1);
+        palloc_read_end(reader);
+        palloc_close(reader);
+    }
+    DO(palloc_get_readers(pt, &readers) == 0 || !(flags & PALLOC_SHARED));
+    unlink("copy.pba");
+    DO(palloc_snapshot(pt, "copy.pba", 0) == 0);
+    closes(pt);
+    unlink("salvaged.pba");
+    DO(palloc_salvage("malloc.pba", "salvaged.pba", 0, NULL, NULL, NULL) == 0);
+    CHECK_SOUND("malloc.pba");
+    CHECK_SOUND("copy.pba");
+    CHECK_SOUND("salvaged.pba");
+}
+
 static void palloc_failures(void)
 {
     struct palloc_t *pt, *synced;
@@ -229,6 +311,15 @@ static void palloc_failures(void)
     FAILS(palloc_first(NULL) != 0, palloc_error(), "NULL");
     FAILS(palloc_next(NULL, 1) != 0, palloc_error(), "NULL");
     FAILS(palloc_sync(NULL) == 0, palloc_error(), "NULL");
+    FAILS(palloc_begin(NULL) != NULL, palloc_error(), "NULL");
+    FAILS(palloc_aligned(pt, 3, 1) != 0, palloc_error(), "power of two");
+    FAILS(pcalloc(pt, SIZE_MAX, 3) != 0, palloc_error(), "");
+    FAILS(palloc_flush(pt, 1, 8) == 0, palloc_error(), "");
+    FAILS(palloc_offset(pt, NULL) != 0, palloc_error(), "");
+    FAILS(palloc_read_begin(pt) == 0, palloc_error(), "");
+    FAILS(palloc_snapshot(pt, "no/such/file", 0) == 0, palloc_error(), "No such file");
+    FAILS(palloc_salvage("no/such/file", "x.pba", 0, NULL, NULL, NULL) == 0, palloc_error(), "No such file");
+    FAILS(palloc_init("malloc.pba", PALLOC_READONLY | PALLOC_SHARED) != NULL, palloc_error(), "");
     signal(SIGXFSZ, SIG_IGN);
     REQUIRE(getrlimit(RLIMIT_FSIZE, &limit) == 0);
     small = limit;
@@ -383,7 +474,9 @@ static void script(unsigned engine)
     switch (engine) {
     case 0: palloc_script(PALLOC_DYNAMIC); break;
     case 1: palloc_script(PALLOC_DYNAMIC | PALLOC_SYNC); break;
-    case 2: vmem_script(); break;
+    case 2: later_script(PALLOC_DYNAMIC); break;
+    case 3: later_script(PALLOC_DYNAMIC | PALLOC_SHARED); break;
+    case 4: vmem_script(); break;
     default: buflib_script(); break;
     }
 }
@@ -435,11 +528,13 @@ static void held_without_memory(void)
 
 int main(void)
 {
-    static const char *const names[] = {"palloc", "palloc-with-SYNC", "vmem", "buflib"};
+    static const char *const names[] = {
+        "palloc", "palloc-with-SYNC", "palloc-s-later-functions", "those-with-SHARED", "vmem", "buflib",
+    };
     unsigned engine;
     long n;
 
-    for (engine = 0; engine < 4; engine++)
+    for (engine = 0; engine < sizeof names / sizeof *names; engine++)
         for (goes_on = 0; goes_on < 2; goes_on++) {
             TESTF("%s-with-%s", names[engine], goes_on ? "no-memory-from-the-n-th-allocation-on" : "each-allocation-failing-once");
             wrong = 0;
