@@ -1111,6 +1111,24 @@ static void file_size_limit_of_0(void)
     CHECK_ERRNO(EFBIG);
 }
 
+#define LIVE_LEN 16512 /* of FILE.live */
+
+/* FILE.live is filled before a reader needs it. A write beyond the limit would be SIGXFSZ. */
+static void file_size_limit_of_live_readers(void)
+{
+    static const unsigned limits[] = {16384, 16000, 8192, 4096}; /* a hard limit is lowered only */
+    size_t i;
+
+    signal(SIGXFSZ, SIG_DFL);
+    for (i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        unlink("limited.db");
+        limit(RLIMIT_FSIZE, limits[i]);
+        errno = 0;
+        if (!CHECK(palloc_init("limited.db", PALLOC_DYNAMIC | PALLOC_SHARED) == NULL) || !CHECK_ERRNO(EFBIG))
+            DIAG("limit %u", limits[i]);
+    }
+}
+
 /* What locked_memory() does. */
 static struct {
     unsigned room; /* pages that can still be mapped */
@@ -1164,6 +1182,15 @@ static void with_locked_memory(unsigned room, uint32_t flags, const char *text)
     locked.flags = flags;
     locked.text = text;
     in_child(locked_memory);
+}
+
+/* FILE.live is mapped too. A page is for the medium's own mapping. */
+static void locked_memory_of_live_readers(void)
+{
+    unsigned page = (unsigned)sysconf(_SC_PAGESIZE), room;
+
+    for (room = 1; room <= (LIVE_LEN + page - 1) / page; room++)
+        with_locked_memory(room, PALLOC_SHARED, "map the file of the live readers");
 }
 
 /* The window on a file that has no name any more counts as memory of the process: a core file would have all of it. */
@@ -1361,12 +1388,14 @@ int main(void)
 
     POINT("the-limit-of-file-size-is-EFBIG-without-a-signal", in_child(file_size_limit));
     POINT("a-medium-that-may-have-no-byte-is-EFBIG", in_child(file_size_limit_of_0));
+    POINT("a-medium-whose-FILE.live-may-not-have-its-length-is-EFBIG-without-a-signal", in_child(file_size_limit_of_live_readers));
     POINT("a-medium-grows-in-512-MiB-of-address-space", in_child(address_space_512));
     POINT("a-medium-that-outgrows-the-address-space-is-ENOMEM-and-works-on", in_child(address_space_48));
     POINT("hardly-any-address-space-is-ENOMEM", in_child(address_space_2));
     POINT("an-index-that-outgrows-the-memory-is-ENOMEM-and-all-blobs-are-known", in_child(many_small_blobs));
     POINT("a-large-static-medium-in-little-address-space-works-or-is-ENOMEM", in_child(large_in_little_address_space));
     POINT("a-limit-of-locked-memory-is-ENOMEM", with_locked_memory(0, 0, "map the file"));
+    POINT("a-limit-of-locked-memory-is-ENOMEM-for-FILE.live-too", locked_memory_of_live_readers());
     POINT("the-window-is-not-in-core-files", core_files());
     POINT("no-descriptor-left-is-EMFILE", in_child(few_descriptors));
     return tap_done();

@@ -172,10 +172,11 @@ static void release_whole(unsigned char *p)
 
 static void advice(void)
 {
-    unsigned char *p = vmem_reserve_aligned(16 * MIB, 2 * MIB);
+    unsigned char *p;
 
-    REQUIRE(p != NULL);
     TEST("huge-page-advice-outlives-a-decommit");
+    p = vmem_reserve_aligned(16 * MIB, 2 * MIB);
+    REQUIRE(p != NULL);
     vmem_advise_huge(p + 4 * MIB, 4 * MIB);
     if (mapping_has(p + 4 * MIB, " hg"))
         outlives_decommit(p, " hg");
