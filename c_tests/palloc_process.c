@@ -431,7 +431,7 @@ static void standard_streams(void)
 }
 
 /* No file is created where the second descriptor can't be had. */
-static void want_of_descriptors(void)
+static void want_of_descriptors(uint32_t flags, unsigned needed)
 {
     enum { LIMIT = 100 };
     struct rlimit limit, small;
@@ -439,7 +439,7 @@ static void want_of_descriptors(void)
     unsigned left, failures = 0, filled, i;
     int fill[LIMIT], before, fd;
 
-    TEST("palloc_init-that-finds-too-few-descriptors-leaves-neither-file-nor-descriptor");
+    TESTF("palloc_init%s-that-finds-too-few-descriptors-leaves-neither-file-nor-descriptor", flags & PALLOC_SHARED ? "-with-SHARED" : "");
     REQUIRE(getrlimit(RLIMIT_NOFILE, &limit) == 0);
     small = limit;
     small.rlim_cur = LIMIT;
@@ -452,7 +452,7 @@ static void want_of_descriptors(void)
         for (i = 0; i < left; i++)
             close(fill[--filled]);
         errno = 0;
-        pt = palloc_init("few.pba", PALLOC_DYNAMIC);
+        pt = palloc_init("few.pba", flags);
         if (pt == NULL) {
             CHECK_ERRNO(EMFILE);
             CHECK_EQ_I(access("few.pba", F_OK), -1);
@@ -464,7 +464,7 @@ static void want_of_descriptors(void)
         CHECK_EQ_I(open_descriptors(), before);
     }
     CHECK(pt != NULL);
-    CHECK_EQ_U(failures, 3); /* of three that it needs, there were 0, 1, 2 */
+    CHECK_EQ_U(failures, needed); /* there was each smaller number */
     REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
 }
 
@@ -548,7 +548,10 @@ int main(void)
     PART(reader_without_descriptors());
 #endif
     PART(standard_streams());
-    PART(want_of_descriptors());
+    PART(want_of_descriptors(PALLOC_DYNAMIC, 3));
+#ifdef __linux__
+    PART(want_of_descriptors(PALLOC_DYNAMIC | PALLOC_SHARED, 4));
+#endif
     PART(block_device());
 #endif
     return tap_done();

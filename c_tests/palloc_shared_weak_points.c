@@ -884,6 +884,9 @@ static void replaced_live_files(void)
         go_on(&section);
         CHECK(has_done(&section)); /* it has its bytes still */
         palloc_close(pt);
+        CHECK(access(LIVE, F_OK) == 0); /* it is not the writer's to remove */
+        if (kind == 1)
+            unlink(LIVE);
         go_on(&section);
         end(&section);
         palloc_close(other);
@@ -894,7 +897,7 @@ static void replaced_live_files(void)
 
 static void names(void)
 {
-    struct palloc_t *again;
+    struct palloc_t *again, *pt, *next;
     struct other section, writer;
     int i;
 
@@ -951,6 +954,36 @@ static void names(void)
     CHECK(reader_open_shared() == NULL);
     CHECK_ERRNO(ESTALE);
     kill_other(&writer);
+    unlink("renamed.db");
+    remove_all();
+    works();
+
+    TEST("a-writer-whose-medium-was-renamed-with-FILE.live-does-not-remove-that-of-the-next-with-the-name");
+    pt = writer_open();
+    REQUIRE(pt != NULL);
+    CHECK(rename(DB, "renamed.db") == 0 && rename(LIVE, "renamed.db.live") == 0);
+    next = writer_open();
+    REQUIRE(next != NULL);
+    palloc_close(pt);
+    again = reader_open_shared();
+    CHECK(again != NULL);
+    palloc_close(again);
+    palloc_close(next);
+    CHECK(access(LIVE, F_OK) != 0);
+    CHECK_SOUND("renamed.db");
+    unlink("renamed.db");
+    unlink("renamed.db.live");
+    remove_all();
+
+    TEST("a-new-medium-with-the-name-of-one-in-use-is-refused-with-the-reason");
+    pt = writer_open();
+    REQUIRE(pt != NULL);
+    CHECK(rename(DB, "renamed.db") == 0);
+    errno = 0;
+    CHECK(palloc_init(DB, PALLOC_DYNAMIC | PALLOC_SHARED) == NULL);
+    CHECK_ERRNO(EWOULDBLOCK);
+    CHECK(strstr(palloc_error(), ".live at its end is in use") != NULL);
+    palloc_close(pt);
     unlink("renamed.db");
     remove_all();
     works();

@@ -244,7 +244,7 @@ fn errno_of(error: &Error) -> c_int {
         Error::Extended => libc::ENOTSUP,
         Error::Sharing(sharing) => match sharing {
             Sharing::NoWriter => ESTALE,
-            Sharing::InSection => libc::EWOULDBLOCK,
+            Sharing::InSection | Sharing::NameInUse => libc::EWOULDBLOCK,
             Sharing::TooManyReaders | Sharing::TooManySections => libc::EAGAIN,
             Sharing::Reader | Sharing::Remote => libc::ENOTSUP,
             Sharing::Foreign => libc::EEXIST,

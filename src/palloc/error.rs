@@ -130,6 +130,8 @@ pub enum Sharing {
     Remote,
     /// The file with the name of FILE.live is something else.
     Foreign,
+    /// FILE.live is that of another file, which had the medium's name.
+    NameInUse,
 }
 
 impl Sharing {
@@ -145,6 +147,9 @@ impl Sharing {
             Sharing::NoSection => "no read section is open",
             Sharing::Remote => "PALLOC_SHARED needs Linux or Windows, and a file system of this machine",
             Sharing::Foreign => "the file with this name and .live at its end is not one of live readers: rename it",
+            Sharing::NameInUse => {
+                "the file with this name and .live at its end is in use by the writer of another medium"
+            }
         }
     }
 }

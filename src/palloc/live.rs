@@ -182,6 +182,7 @@ impl LiveFile {
 }
 
 const ASKING: &str = "ask for the locks of the live readers";
+const LOCKING: &str = "lock FILE.live for the live readers";
 
 /// Counts of the readers of a medium. See [`Palloc::readers`](super::Palloc::readers).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -222,16 +223,18 @@ pub struct Writer {
     is_closed: bool,
 }
 
-/// The name of FILE.live. A drop removes it, unless readers are in sections.
+/// The name of FILE.live. A drop removes it, unless readers are in sections, or it is another file's by now.
 struct Name {
     path: CString,
+    /// The number of FILE.live.
+    number: u64,
     stays: bool,
 }
 
 impl Drop for Name {
     fn drop(&mut self) {
         if !self.stays {
-            os::remove_live(&self.path);
+            os::remove_live(&self.path, self.number);
         }
     }
 }
@@ -250,16 +253,16 @@ impl Writer {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => continue,
                 new => new.map_err(Error::system(MAKING))?,
             };
-            let made = Writer::fill(new, file, number);
-            let live = made.inspect_err(|_| os::remove_live(&path))?;
-            return Ok(Writer { live, name: Name { path, stays: false }, epoch: FIRST, is_closed: false });
+            let name = Name { path, number: os::file_number(&new).map_err(Error::system(MAKING))?, stays: false };
+            let live = Writer::fill(new, file, number)?;
+            return Ok(Writer { live, name, epoch: FIRST, is_closed: false });
         }
         Err(Error::Locked)
     }
 
     fn fill(new: File, medium: &File, number: u64) -> Result<LiveFile> {
         const FILLING: &str = "fill FILE.live for the live readers";
-        if !os::lock_byte(&new, WRITER).map_err(Error::system(FILLING))? {
+        if !os::lock_byte(&new, WRITER).map_err(Error::system(LOCKING))? {
             return Err(Error::Locked);
         }
         os::let_readers_write(medium, &new).map_err(Error::system(FILLING))?;
@@ -339,13 +342,14 @@ impl Drop for Writer {
 
 /// Ends what a former writer left at this path, and removes it. Fails iff the writer lives, or a reader is in a section.
 fn take_over(path: &CStr) -> Result<()> {
-    const OPENING: &str = "open FILE.live, which a former writer left";
+    const OPENING: &str = "look for FILE.live of a former writer";
     let old = match os::open_beside(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         old => old.map_err(Error::system(OPENING))?,
     };
-    if !os::lock_byte(&old, WRITER).map_err(Error::system(OPENING))? {
-        return Err(Error::Locked);
+    let number = os::file_number(&old).map_err(Error::system(OPENING))?;
+    if !os::lock_byte(&old, WRITER).map_err(Error::system(LOCKING))? {
+        return Err(Sharing::NameInUse.into()); // not by a writer of this medium, which would have that locked
     }
     let len = old.metadata().map_err(Error::system(OPENING))?.len();
     let mut head = [0; size_of::<u64>()];
@@ -363,7 +367,7 @@ fn take_over(path: &CStr) -> Result<()> {
     } else if !is_ours {
         return Err(Sharing::Foreign.into());
     }
-    os::remove_live(path);
+    os::remove_live(path, number);
     Ok(())
 }
 

@@ -141,8 +141,9 @@ struct OfLiveReaders {
     file_number: fn(&File) -> io::Result<u64>,
     /// Opens FILE.live, which must be a file and no symbolic link.
     open_beside: fn(&CStr) -> io::Result<File>,
-    /// Takes the name from FILE.live. Processes that have it mapped keep it. Precondition: this one has not.
-    remove_live: fn(&CStr),
+    /// Takes the name from FILE.live, unless another file than the one with this number has it. Processes that have it mapped keep it.
+    /// Precondition: this one has not.
+    remove_live: fn(&CStr, number: u64),
     /// Lets those write to FILE.live who may read the medium.
     let_readers_write: fn(medium: &File, live: &File) -> io::Result<()>,
     /// Locks a byte, if no other open file has it locked. The lock ends with the open file, hence with the process.

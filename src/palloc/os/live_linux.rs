@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 
 use super::retry;
-use super::unix::{Borrowed, check, file_of, file_system, open_file};
+use super::unix::{Borrowed, check, file_at, file_of, file_system, open_file};
 
 /// Whether this system has what live readers need.
 pub const CAN_SHARE: bool = true;
@@ -41,6 +41,8 @@ fn call(fd: c_int, command: c_int, lock: &mut flock) -> io::Result<()> {
         return check(unsafe { fcntl(fd, command, lock) });
     })
     .map(drop)
+    // The arguments are right: a system without these locks says EINVAL.
+    .map_err(|e| if e.raw_os_error() == Some(libc::EINVAL) { io::Error::from_raw_os_error(libc::ENOTSUP) } else { e })
 }
 
 /// Locks a byte of the open file, if nobody else has it locked. Returns whether it did. The lock ends with the open file.
@@ -80,9 +82,11 @@ pub fn open_beside(path: &CStr) -> io::Result<File> {
     if is_file { Ok(file) } else { Err(io::Error::from_raw_os_error(libc::EEXIST)) }
 }
 
-/// Removes FILE.live. Processes that have it mapped keep it.
-pub fn remove_live(path: &CStr) {
-    super::remove(path);
+/// Removes FILE.live, the file with this number, if it has the name. Processes that have it mapped keep it.
+pub fn remove_live(path: &CStr, number: u64) {
+    if file_at(path).is_ok_and(|(_, at)| at == number) {
+        super::remove(path);
+    }
 }
 
 /// Gives FILE.live the owner group of the medium, and lets all write to it that may read the medium: readers have to.

@@ -32,7 +32,7 @@ pub fn open_beside(_: &CStr) -> io::Result<File> {
     Err(unsupported())
 }
 
-pub fn remove_live(_: &CStr) {}
+pub fn remove_live(_: &CStr, _: u64) {}
 
 pub fn let_readers_write(_: &File, _: &File) -> io::Result<()> {
     Err(unsupported())

@@ -102,10 +102,15 @@ pub fn open_beside(path: &CStr) -> io::Result<File> {
     if is_one { Ok(file) } else { Err(super::already_exists()) }
 }
 
-/// Removes FILE.live. As long as a process has it mapped, that is impossible: then it gets another name, and a later call removes it.
-pub fn remove_live(path: &CStr) {
+/// Removes FILE.live, the file with this number, if it has the name. As long as a process has it mapped, that is impossible: then it gets
+/// another name, and a later call removes it.
+pub fn remove_live(path: &CStr, number: u64) {
     const NAMES: std::ops::RangeInclusive<u8> = b'0'..=b'9';
+    let has_name = open_beside(path).and_then(|file| file_number(&file)).is_ok_and(|at| at == number);
     let Ok(path) = path.to_str() else { return };
+    if !has_name {
+        return;
+    }
     let mut old = String::new();
     if old.try_reserve_exact(path.len() + 2).is_err() {
         return;

@@ -154,9 +154,10 @@ impl MappedFile {
         let how = if writable { libc::O_RDWR } else { libc::O_RDONLY } | if durable { libc::O_DSYNC } else { 0 };
         let (file, directory) = match open_file(path, how) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && writable && flags.contains(Flags::DYNAMIC) => {
-                // Open the directory first, and try one descriptor for the file: without both, no file is created.
+                // Open the directory first, and try one descriptor for the file and one for FILE.live: without these, no file is created.
                 let directory = open_directory_of(path)?;
-                drop(open_file(c"/", libc::O_RDONLY).map_err(Error::system("open"))?);
+                let spare = || open_file(c"/", libc::O_RDONLY).map_err(Error::system("open"));
+                drop((spare()?, flags.contains(Flags::SHARED).then(spare).transpose()?));
                 (open_file(path, how | libc::O_CREAT).inspect(avoid_copies), directory)
             }
             result => (result, None),
@@ -929,15 +930,29 @@ pub fn spare_descriptor() -> Option<File> {
 /// Identifies a file among all open files: device and number.
 pub type FileId = (u64, u64);
 
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+use libc::{fstat, lstat, stat};
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use libc::{fstat64 as fstat, lstat64 as lstat, stat64 as stat};
+
 /// The file that a descriptor is open on.
 pub fn file_of(fd: c_int) -> io::Result<FileId> {
-    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-    use libc::{fstat, stat};
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    use libc::{fstat64 as fstat, stat64 as stat};
+    // SAFETY: `file_from` passes a place for the result.
+    file_from(|info| unsafe { fstat(fd, info) })
+}
+
+/// The file with this name, which may be that of a symbolic link.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn file_at(path: &CStr) -> io::Result<FileId> {
+    // SAFETY: as above, and the path is a C string.
+    file_from(|info| unsafe { lstat(path.as_ptr(), info) })
+}
+
+fn file_from(ask: impl FnOnce(*mut stat) -> c_int) -> io::Result<FileId> {
     let mut info = std::mem::MaybeUninit::<stat>::uninit();
-    // SAFETY: the out parameter is a local, which a call that succeeds fills.
-    let info = unsafe { check(fstat(fd, info.as_mut_ptr())).map(|_| info.assume_init()) }?;
+    check(ask(info.as_mut_ptr()))?;
+    // SAFETY: a call that succeeds fills it.
+    let info = unsafe { info.assume_init() };
     #[allow(clippy::unnecessary_cast)] // not u64 on all systems
     Ok((info.st_dev as u64, info.st_ino as u64))
 }
