@@ -53,4 +53,17 @@ for block in "$WORK"/blocks/*; do
         ;;
     esac
 done
+
+# Each program whose medium is a directory prints why it can't open it. Where the file can't grow, it prints why there is no transaction.
+elsewhere() { # COMMAND
+    (cd "$WORK/elsewhere" && eval "$1")
+}
+mkdir "$WORK/elsewhere"
+for source in "$WORK"/guide/*.c; do
+    program=$(basename "$source" .c) medium=$(sed -n 's/.*"\([a-z]*[.]pba\)".*/\1/p' "$source")
+    mkdir -p "$WORK/elsewhere/$medium"
+    check "guide: why $program fails" reports "palloc_[a-z]*: $medium: " elsewhere "../guide/$program"
+done
+rm -r "$WORK/elsewhere/records.pba"
+check "guide: why records fails in a file of 512 bytes" reports "palloc_begin: .*too large" elsewhere "ulimit -f 1; ../guide/records"
 finish

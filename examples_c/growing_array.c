@@ -46,7 +46,7 @@ int main(void)
     }
     first = array_add(&array, 42);
     for (i = 1; i < 1000000; i++)
-        if (array_add(&array, i) == NULL) {
+        if (first == NULL || array_add(&array, i) == NULL) {
             fprintf(stderr, "%s\n", vmem_get_error_message());
             return 1;
         }

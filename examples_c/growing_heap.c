@@ -21,8 +21,10 @@ static int heap_alloc(size_t size)
     while ((handle = buflib_alloc(&heap, size)) < 0 && committed + size + STEP <= RESERVED) {
         size_t more = (size + STEP) / STEP * STEP;
 
-        if (!vmem_commit(start + committed, more))
+        if (!vmem_commit(start + committed, more)) {
+            fprintf(stderr, "%s\n", vmem_get_error_message());
             return handle;
+        }
         committed += more;
         if (!buflib_resize(&heap, committed))
             return handle;
@@ -49,8 +51,10 @@ int main(void)
     int handles[COUNT], steps = 0;
 
     start = (char *)vmem_reserve(RESERVED);
-    if (start == NULL || !vmem_commit(start, STEP))
+    if (start == NULL || !vmem_commit(start, STEP)) {
+        fprintf(stderr, "%s\n", vmem_get_error_message());
         return 1;
+    }
     committed = STEP;
     buflib_init(&heap, start, committed);
 

@@ -41,7 +41,10 @@ int main(void)
         return 1;
     }
     printf("%u calls deep\n", result);
-    vmem_query_range_info(stack - 1, 2, info, 2);
+    if (vmem_query_range_info(stack - 1, 2, info, 2) != 2) {
+        fprintf(stderr, "%s\n", vmem_get_error_message());
+        return 1;
+    }
     printf("below the stack: %s; in it: %s\n", vmem_get_protect_name(info[0].protect), vmem_get_protect_name(info[1].protect));
     return !vmem_release(stack, STACK_SIZE);
 }

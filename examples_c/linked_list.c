@@ -98,6 +98,7 @@ int main(int argc, char **argv)
     if (pt == NULL)
         fail();
     root_offset = palloc_root(pt, sizeof(struct root));
+    must(root_offset != 0);
     root = at(pt, root_offset);
     root->runs++;
     printf("run %llu\n", (unsigned long long)root->runs);

@@ -87,8 +87,10 @@ static uint64_t table_of(const struct root *root)
 static uint64_t new_row(struct palloc_tx *tx, const char *name, int64_t cents)
 {
     uint64_t offset = palloc_tx_alloc(tx, sizeof(struct row));
-    struct row *row = not_null(palloc_tx_data(tx, offset));
+    struct row *row;
 
+    must(offset != 0);
+    row = not_null(palloc_tx_data(tx, offset));
     memset(row, 0, sizeof *row);
     strncpy(row->name, name, sizeof row->name - 1);
     row->cents = cents;
@@ -100,6 +102,7 @@ static void commit_table(struct palloc_t *pt, struct palloc_tx *tx, uint64_t roo
 {
     uint64_t old = table_of(not_null(palloc_data(pt, root))), offset = palloc_tx_alloc(tx, sizeof *table);
 
+    must(offset != 0);
     memcpy(not_null(palloc_tx_data(tx, offset)), table, sizeof *table);
     must(old == 0 || palloc_tx_free(tx, old) == 0);
     must(palloc_tx_store(tx, root + offsetof(struct root, table), &offset, sizeof offset) == 0);

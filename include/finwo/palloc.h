@@ -19,9 +19,13 @@
  *
  *       if (fd != 0 && palloc_init(fd, PALLOC_DYNAMIC) == PALLOC_OK)
  *           ptr = palloc(fd, 6);
- *       if (ptr == 0 || lseek(fd, (off_t)ptr, SEEK_SET) < 0 ||
- *           write(fd, "hello", 6) != 6) {
+ *       if (ptr == 0) {
  *           fprintf(stderr, "%s\n", palloc_error());
+ *           return 1;
+ *       }
+ *       if (lseek(fd, (off_t)ptr, SEEK_SET) < 0 ||
+ *           write(fd, "hello", 6) != 6) {
+ *           perror("greetings.pba");
  *           return 1;
  *       }
  *       for (ptr = palloc_next(fd, 0); ptr != 0; ptr = palloc_next(fd, ptr))
@@ -32,6 +36,9 @@
  * The file of a dynamic medium ends with its last block after each call, so lseek(fd, 0, SEEK_END)
  * returns the size of the medium. Therefore each palloc that finds no free block makes some system
  * calls. The functions of palloc.h reserve space ahead.
+ *
+ * Without PALLOC_SYNC nothing is promised about power cuts: these functions grow and cut the file
+ * with each blob, and do not sync it. A kill loses nothing, with PALLOC_SYNC and without.
  *
  * The position of `fd` in the file stays as the program left it. The library works on descriptors
  * of its own, so a program that closes `fd` by close(2) harms no medium. But the medium stays open

@@ -6,7 +6,7 @@
 int main(void)
 {
     struct palloc_t *pt = palloc_init("uses.pba", PALLOC_DYNAMIC);
-    uint64_t ptr = palloc(pt, 4);
+    uint64_t ptr = pt != NULL ? palloc(pt, 4) : 0;
 
     printf("palloc %s: %s\n", palloc_version(), ptr != 0 ? "works" : palloc_error());
     palloc_close(pt);
