@@ -4,11 +4,18 @@
 # compilers here know, with all warnings.
 . "$(dirname "$0")/lib.sh"
 
+STRICT="$STRICT -Wshadow -Wconversion -Wsign-conversion -Wcast-qual -Wcast-align -Wundef"
+CXX_ONLY="-Wno-unknown-warning-option -Wuseless-cast" # clang has no -Wuseless-cast
+
 try() { # COMPILER SUFFIX STANDARD HEADER
     printf '#include <%s>\nint main(void) { return 0; }\n' "$4" >"$WORK/once.$2"
     printf '#include <%s>\n#include <%s>\nextern int twice;\nint twice;\n' "$4" "$4" >"$WORK/twice.$2"
+    case $2 in
+    cc) only=$CXX_ONLY ;;
+    *) only= ;;
+    esac
     # shellcheck disable=SC2086
-    $1 -std="$3" -pedantic-errors $STRICT -I"$ROOT/include" "$WORK/once.$2" "$WORK/twice.$2" -o "$WORK/program" && "$WORK/program"
+    $1 -std="$3" -pedantic-errors $STRICT $only -I"$ROOT/include" "$WORK/once.$2" "$WORK/twice.$2" -o "$WORK/program" && "$WORK/program"
 }
 
 knows() { # COMPILER SUFFIX STANDARD

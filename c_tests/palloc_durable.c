@@ -362,6 +362,36 @@ static void failed_syncs(void)
         all_fail(pt, ptr);
     }
 
+    for (k = 0; k < 2; k++) {
+        struct palloc_tx *tx;
+
+        TESTF("after-a-failed-sync-an-open-transaction-may-get-blobs-and-is-not-committed-%s", k ? "with-SYNC" : "without-SYNC");
+        unlink(FILE_NAME);
+        pt = palloc_init(FILE_NAME, PALLOC_DYNAMIC | (k ? PALLOC_SYNC : 0));
+        REQUIRE(pt != NULL);
+        ptr = palloc(pt, 1000);
+        *(char *)palloc_data(pt, ptr) = 'x';
+        tx = palloc_begin(pt);
+        CHECK(palloc_tx_alloc(tx, 100) != 0);
+        until_failure = 1;
+        CHECK_EQ_I(palloc_sync(pt), -1);
+        until_failure = 0;
+        CHECK(palloc_tx_alloc(tx, 100) != 0);
+        CHECK_EQ_I(palloc_tx_store(tx, ptr, "y", 1), 0);
+        errno = 0;
+        CHECK_EQ_U(palloc_tx_alloc(tx, 1000000), 0);
+        CHECK_ERRNO(EIO);
+        errno = 0;
+        CHECK_EQ_I(palloc_commit(tx), -1);
+        CHECK_ERRNO(EIO);
+        CHECK_STR_CONTAINS(palloc_error(), "a sync failed before: ");
+        palloc_cancel(tx);
+        errno = 0;
+        CHECK(palloc_begin(pt) == NULL);
+        CHECK_ERRNO(EIO);
+        all_fail(pt, ptr);
+    }
+
     TEST("after-a-failed-barrier-nothing-is-changed-in-the-second-generation");
     unlink(FILE_NAME);
     {

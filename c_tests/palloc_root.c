@@ -284,6 +284,8 @@ static void flush(void)
     errno = 0;
     CHECK_EQ_I(palloc_flush(pt, ptr, 100001), -1);
     CHECK_ERRNO(EINVAL);
+    CHECK_STR_CONTAINS(palloc_error(), "not all in one blob");
+    CHECK(strstr(palloc_error(), "transaction") == NULL); /* there is none */
     CHECK_EQ_I(palloc_flush(pt, 0, 1), -1);
     CHECK_ERRNO(EINVAL);
     CHECK_EQ_I(palloc_flush(pt, ptr - 8, 8), -1);

@@ -114,6 +114,7 @@ static void errors(void)
     struct palloc_t *pt = medium_fresh(FILE_NAME, PALLOC_DYNAMIC);
     uint64_t blob = palloc(pt, 100), other = palloc(pt, 100), word = 5, new_blob;
     struct palloc_tx *tx = palloc_begin(pt), *second;
+    char text[1000];
 
     REQUIRE(blob != 0 && other != 0 && tx != NULL);
 #define REFUSED(call, number)         \
@@ -144,10 +145,15 @@ static void errors(void)
     REFUSED(palloc_tx_store(tx, blob + palloc_size(pt, blob) - 4, &word, 8) == -1, EINVAL);
     REFUSED(palloc_tx_store(tx, UINT64_MAX - 3, &word, 8) == -1, EINVAL);
     REFUSED(palloc_tx_store(tx, blob, &word, SIZE_MAX) == -1, EINVAL);
+    REFUSED(palloc_tx_store(tx, blob + palloc_size(pt, blob), &word, 8) == -1, EINVAL);
+    CHECK_STR_CONTAINS(palloc_error(), "8 bytes from offset");
+    CHECK_STR_CONTAINS(palloc_error(), "not all in one blob");
     CHECK_EQ_I(palloc_tx_free(tx, blob), 0);
+    snprintf(text, sizeof text, "palloc_tx_free: %s: the transaction frees the blob at offset %llu", pt->filename, (unsigned long long)blob);
     REFUSED(palloc_tx_free(tx, blob) == -1, EINVAL);
+    CHECK_STR(palloc_error(), text);
     REFUSED(palloc_tx_store(tx, blob, &word, 8) == -1, EINVAL); /* it frees that */
-    CHECK_STR_CONTAINS(palloc_error(), "8 bytes");
+    CHECK_STR_CONTAINS(palloc_error(), strstr(text, ": the"));
     CHECK_EQ_I(palloc_tx_store(tx, other, &word, 8), 0);
 
     second = palloc_begin(pt); /* of two that free the same blob, the later one fails, and goes on */

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif
+
 /*
  * Names for the values of errno, for a switch over the reasons why a call failed. "Fails iff" of each
  * function has the values themselves. Other values are those of system calls: write a default.
@@ -19,13 +23,6 @@ enum palloc_errno {
     PALLOC_E_NO_WRITER = EOWNERDEAD     /* Windows has no ESTALE */
 #endif
 };
-
-/* C++ has no conversion from void pointers, and warns of casts as C has them. */
-#if defined(__cplusplus)
-#define LIBPALLOC_ADD_(address, n) static_cast<void *>((address) + static_cast<size_t>(n))
-#else
-#define LIBPALLOC_ADD_(address, n) ((void *)((address) + (size_t)(n)))
-#endif
 
 /*
  * Returns the address of the byte at `offset`, as palloc_data does for the first byte of a blob. It is faster: it takes no lock and
@@ -52,5 +49,5 @@ static inline void *palloc_at(const struct palloc_t *pt, uint64_t offset)
     char *const base = *(char *const volatile *)&pt->at_base;
 #endif
 
-    return offset < size ? LIBPALLOC_ADD_(base, offset) : palloc_at_locked(pt, offset);
+    return offset < size ? base + offset : palloc_at_locked(pt, offset);
 }

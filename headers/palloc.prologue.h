@@ -192,3 +192,8 @@
 #ifdef LIBPALLOC_FINWO_PALLOC_H
 #error "palloc.h and finwo/palloc.h can't be included in the same source file"
 #endif
+
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow" /* two functions have the names of structs, as stat(2) has */
+#endif

@@ -197,6 +197,11 @@
 #error "palloc.h and finwo/palloc.h can't be included in the same source file"
 #endif
 
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow" /* two functions have the names of structs, as stat(2) has */
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -740,8 +745,9 @@ struct palloc_tx *palloc_begin(struct palloc_t *pt);
  * palloc_tx_data, or with pwrite(2).
  *
  * Returns 0 on failure, and the transaction is as it was. Fails iff:
- * - ENOSPC, ENOMEM, EFBIG, EILSEQ, EIO, ...: as with palloc. ENOSPC too: the record of the
- *   transaction would be longer than 16 MiB.
+ * - ENOSPC, ENOMEM, EFBIG, EILSEQ, EIO, ...: as with palloc. After a sync that failed it may return
+ *   a blob still: palloc_commit fails with EIO then. ENOSPC too: the record of the transaction
+ *   would be longer than 16 MiB.
  * - EINVAL: `tx` is NULL.
  */
 uint64_t palloc_tx_alloc(struct palloc_tx *tx, size_t size);
@@ -800,7 +806,7 @@ int palloc_tx_store(struct palloc_tx *tx, uint64_t at, const void *bytes, size_t
  *   NULL.
  * - EILSEQ: a marker was overwritten since the medium was opened.
  * - EIO, ...: with PALLOC_SYNC, an error of fdatasync(2). Then the next palloc_init finds it done
- *   or undone; of those that shared the barrier, all or none.
+ *   or undone; of those that shared the barrier, all or none. EIO also if a sync failed before.
  */
 int palloc_commit(struct palloc_tx *tx);
 
@@ -881,10 +887,20 @@ int palloc_snapshot(struct palloc_t *pt, const char *filename, uint32_t flags);
 
 /*
  * Returns the text of the last error in this thread: one line that names the function, the file and
- * the offset or argument. The system's part of it is the text of strerror(3). Never NULL; "" if no
- * call has failed yet. The next failure in this thread changes it.
+ * the offset or argument. Never NULL; "" if no call has failed yet. The next failure in this thread
+ * changes it.
+ *
+ * The system's part of it is the text of strerror(3) in the language of the program's locale
+ * (Windows: of FormatMessage). For the errors EPERM, ENOENT, ESRCH, EIO, EAGAIN, ENOMEM, EACCES,
+ * EFAULT, EINVAL, ENFILE, EMFILE and ENOSYS it is always English, except with musl and on Windows:
+ * vmem.h reports them too, strerror(3) may call malloc to translate, and malloc may be built on
+ * vmem.h.
  */
 const char *palloc_error(void);
+
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif
 
 /*
  * Names for the values of errno, for a switch over the reasons why a call failed. "Fails iff" of each
@@ -906,13 +922,6 @@ enum palloc_errno {
     PALLOC_E_NO_WRITER = EOWNERDEAD     /* Windows has no ESTALE */
 #endif
 };
-
-/* C++ has no conversion from void pointers, and warns of casts as C has them. */
-#if defined(__cplusplus)
-#define LIBPALLOC_ADD_(address, n) static_cast<void *>((address) + static_cast<size_t>(n))
-#else
-#define LIBPALLOC_ADD_(address, n) ((void *)((address) + (size_t)(n)))
-#endif
 
 /*
  * Returns the address of the byte at `offset`, as palloc_data does for the first byte of a blob. It is faster: it takes no lock and
@@ -939,7 +948,7 @@ static inline void *palloc_at(const struct palloc_t *pt, uint64_t offset)
     char *const base = *(char *const volatile *)&pt->at_base;
 #endif
 
-    return offset < size ? LIBPALLOC_ADD_(base, offset) : palloc_at_locked(pt, offset);
+    return offset < size ? base + offset : palloc_at_locked(pt, offset);
 }
 
 #ifdef __cplusplus

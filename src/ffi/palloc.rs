@@ -237,6 +237,7 @@ fn errno_of(error: &Error) -> c_int {
         | Error::NoBlock(_)
         | Error::OutOfBlob { .. }
         | Error::NotInBlob { .. }
+        | Error::FreedByTransaction(_)
         | Error::RootTooShort { .. }
         | Error::RootInTransaction
         | Error::BadAlignment(_)
@@ -1169,7 +1170,8 @@ unsafe fn with_tx<T>(
 /// The contents of the bytes are undefined. Fill them through palloc_tx_data, or with pwrite(2).
 ///
 /// Returns 0 on failure, and the transaction is as it was. Fails iff:
-/// - ENOSPC, ENOMEM, EFBIG, EILSEQ, EIO, ...: as with palloc. ENOSPC too: the record of the transaction would be longer than 16 MiB.
+/// - ENOSPC, ENOMEM, EFBIG, EILSEQ, EIO, ...: as with palloc. After a sync that failed it may return a blob still: palloc_commit fails with
+///   EIO then. ENOSPC too: the record of the transaction would be longer than 16 MiB.
 /// - EINVAL: `tx` is NULL.
 ///
 /// # Safety
@@ -1276,7 +1278,7 @@ pub unsafe extern "C" fn palloc_tx_store(tx: *mut palloc_tx, at: u64, bytes: *co
 /// - EINVAL: a blob that it frees or stores to was freed since, or is too small now; or `tx` is NULL.
 /// - EILSEQ: a marker was overwritten since the medium was opened.
 /// - EIO, ...: with PALLOC_SYNC, an error of fdatasync(2). Then the next palloc_init finds it done or undone; of those that shared the
-///   barrier, all or none.
+///   barrier, all or none. EIO also if a sync failed before.
 ///
 /// # Safety
 /// `tx` is NULL or a transaction that is open.
@@ -1459,8 +1461,12 @@ pub unsafe extern "C" fn palloc_snapshot(pt: *mut palloc_t, filename: *const c_c
     }
 }
 
-/// Returns the text of the last error in this thread: one line that names the function, the file and the offset or argument. The
-/// system's part of it is the text of strerror(3). Never NULL; "" if no call has failed yet. The next failure in this thread changes it.
+/// Returns the text of the last error in this thread: one line that names the function, the file and the offset or argument. Never NULL;
+/// "" if no call has failed yet. The next failure in this thread changes it.
+///
+/// The system's part of it is the text of strerror(3) in the language of the program's locale (Windows: of FormatMessage). For the errors
+/// EPERM, ENOENT, ESRCH, EIO, EAGAIN, ENOMEM, EACCES, EFAULT, EINVAL, ENFILE, EMFILE and ENOSYS it is always English, except with musl and
+/// on Windows: vmem.h reports them too, strerror(3) may call malloc to translate, and malloc may be built on vmem.h.
 #[unsafe(no_mangle)]
 pub extern "C" fn palloc_error() -> *const c_char {
     ERROR.with(ErrorText::as_ptr)

@@ -522,6 +522,10 @@ pub unsafe extern "C" fn vmem_query_range_info(
 
 /// Returns the text of the last error in this thread: one line that names the function, the step that failed, and the range or argument.
 /// Returns "" if no call has failed in this thread, and never NULL. The next failure in this thread changes the text. Never fails.
+///
+/// The system's part of it is the text of strerror(3) in the language of the program's locale (Windows: of FormatMessage). For the errors
+/// EPERM, ENOENT, ESRCH, EIO, EAGAIN, ENOMEM, EACCES, EFAULT, EINVAL, ENFILE, EMFILE and ENOSYS it is always English, except with musl and
+/// on Windows: strerror(3) may call malloc to translate, and malloc may be built on these functions.
 #[unsafe(no_mangle)]
 pub extern "C" fn vmem_get_error_message() -> *const c_char {
     TEXT.with(ErrorText::as_ptr)

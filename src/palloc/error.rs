@@ -18,7 +18,7 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
-    /// Memory for the index of the blocks ran out.
+    /// Memory ran out.
     OutOfMemory,
     /// The file holds something that is not a medium.
     NotAMedium,
@@ -72,13 +72,15 @@ pub enum Error {
         /// So many bytes it can have.
         limit: u64,
     },
-    /// The bytes to be stored are not all in one blob that the transaction can change.
+    /// The bytes to be stored, or to be brought to the disk, are not all in one blob.
     NotInBlob {
         /// Where they begin.
         at: u64,
         /// How many they are.
         len: u64,
     },
+    /// The transaction frees the blob at this offset already.
+    FreedByTransaction(u64),
     /// The first blob, the root, is shorter than the program needs.
     RootTooShort {
         /// The blob.
@@ -187,7 +189,7 @@ impl fmt::Display for Error {
                     None => source.fmt(f), // a text of Rust's, a constant
                 }
             }
-            Error::OutOfMemory => f.write_str("out of memory for the index of the blocks"),
+            Error::OutOfMemory => f.write_str("out of memory"),
             Error::NotAMedium => f.write_str("not a palloc medium (PALLOC_FORCE initializes it all the same)"),
             Error::NoHeader => f.write_str("there is no palloc header (PALLOC_FORCE salvages it all the same)"),
             Error::Incompatible(why) => write!(f, "incompatible medium: {why}"),
@@ -215,8 +217,9 @@ impl fmt::Display for Error {
                 write!(f, "the record of a transaction can't be longer than {limit} bytes")
             }
             Error::NotInBlob { at, len } => {
-                write!(f, "{len} bytes from offset {at} on are not all in one blob that the transaction keeps")
+                write!(f, "{len} bytes from offset {at} on are not all in one blob")
             }
+            Error::FreedByTransaction(ptr) => write!(f, "the transaction frees the blob at offset {ptr}"),
             Error::RootTooShort { ptr, len, size } => {
                 write!(f, "the first blob, at offset {ptr}, has {len} bytes, not {size}")
             }

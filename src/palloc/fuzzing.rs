@@ -291,8 +291,9 @@ impl State {
                 }
             }
             Err(Error::NotInBlob { .. }) => {
-                assert!(offset > blob.len() || bytes.len() > blob.len() - offset || open.frees.contains(&ptr))
+                assert!(offset > blob.len() || bytes.len() > blob.len() - offset)
             }
+            Err(Error::FreedByTransaction(ptr)) => assert!(open.frees.contains(&ptr)),
             Err(error) => assert!(can_fail || matches!(error, Error::Full { .. } | Error::System { .. }), "{error}"),
         }
     }

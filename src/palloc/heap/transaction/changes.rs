@@ -177,7 +177,7 @@ impl Changes {
     #[inline(always)]
     pub(in crate::palloc) fn place_of_new_free(&self, block: Extent) -> Result<usize> {
         match self.place_of_free(block.start) {
-            Ok(_) => Err(Error::NoBlob(block.blob())),
+            Ok(_) => Err(Error::FreedByTransaction(block.blob())),
             Err(_) if block.start.offset() >= MAX_OFFSET => Err(Error::TooLarge(block.data_len)),
             Err(place) => Ok(place),
         }
@@ -187,7 +187,7 @@ impl Changes {
     #[inline(always)]
     pub(in crate::palloc) fn check_store(&self, block: Extent, at: u64, len: u64) -> Result<()> {
         if self.frees(block.start) {
-            Err(Error::NotInBlob { at, len })
+            Err(Error::FreedByTransaction(block.blob()))
         } else if at >= MAX_OFFSET - len {
             Err(Error::TooLarge(len))
         } else {
