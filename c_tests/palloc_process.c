@@ -87,6 +87,51 @@ static void fork_and_go_on(void)
     CHECK_SOUND("fork2.pba");
 }
 
+/* A process that is killed, while a child that it forked with the medium open sleeps. */
+static void killed_with_a_child(void)
+{
+    struct palloc_t *pt;
+    int ready[2], over[2], status, i;
+    pid_t writer;
+    char c;
+
+    TEST("a-medium-of-a-killed-process-is-locked-until-its-child-ends-too");
+    REQUIRE(pipe(ready) == 0 && pipe(over) == 0);
+    writer = fork();
+    REQUIRE(writer >= 0);
+    if (writer == 0) {
+        close(over[1]);
+        if (palloc(palloc_init("fork3.pba", PALLOC_DYNAMIC), 100) == 0)
+            _exit(1);
+        if (fork() == 0) {
+            close(ready[0]);
+            if (write(ready[1], "r", 1) != 1 || read(over[0], &c, 1) < 0)
+                _exit(1);
+            _exit(0);
+        }
+        pause();
+    }
+    close(over[0]);
+    REQUIRE(read(ready[0], &c, 1) == 1);
+    CHECK_EQ_I(kill(writer, SIGKILL), 0);
+    CHECK_EQ_I(waitpid(writer, &status, 0), writer);
+    errno = 0;
+    CHECK(palloc_init("fork3.pba", PALLOC_DYNAMIC) == NULL);
+    CHECK_ERRNO(EWOULDBLOCK);
+    close(over[1]);
+    close(ready[1]);
+    CHECK_EQ_I(read(ready[0], &c, 1), 0); /* the child ends */
+    for (i = 0, pt = NULL; pt == NULL && i < 5000; i++) {
+        usleep(1000);
+        pt = palloc_init("fork3.pba", PALLOC_DYNAMIC);
+    }
+    REQUIRE(pt != NULL);
+    CHECK(palloc_first(pt) != 0);
+    palloc_close(pt);
+    close(ready[0]);
+    CHECK_SOUND("fork3.pba");
+}
+
 #endif
 
 static void descriptors(void)
@@ -538,6 +583,7 @@ int main(void)
 #ifndef _WIN32
     PART(fork_and_close());
     PART(fork_and_go_on());
+    PART(killed_with_a_child());
 #endif
     PART(descriptors());
     PART(closed_descriptors());

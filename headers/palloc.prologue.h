@@ -96,7 +96,8 @@
  *   A process may be killed (kill -9) at any moment. The next palloc_init then finds every blob
  *   whose palloc had returned and whose pfree had not been called, with its bytes as the program
  *   had written them (palloc_tx_store has an exception). The operation in flight is done or undone,
- *   and no space is lost.
+ *   and no space is lost. (A child that the process forked while the medium was open keeps it
+ *   locked: until that ends or calls exec(3), palloc_init fails with EWOULDBLOCK.)
  *   For the same after a power cut, use PALLOC_SYNC: each operation is on the disk when it returns.
  *   Without it, palloc_sync brings everything done before to the disk. After a power cut between
  *   two syncs, palloc_init recovers the medium or refuses it (EILSEQ). If it recovers the medium,

@@ -100,7 +100,8 @@
  *   A process may be killed (kill -9) at any moment. The next palloc_init then finds every blob
  *   whose palloc had returned and whose pfree had not been called, with its bytes as the program
  *   had written them (palloc_tx_store has an exception). The operation in flight is done or undone,
- *   and no space is lost.
+ *   and no space is lost. (A child that the process forked while the medium was open keeps it
+ *   locked: until that ends or calls exec(3), palloc_init fails with EWOULDBLOCK.)
  *   For the same after a power cut, use PALLOC_SYNC: each operation is on the disk when it returns.
  *   Without it, palloc_sync brings everything done before to the disk. After a power cut between
  *   two syncs, palloc_init recovers the medium or refuses it (EILSEQ). If it recovers the medium,
@@ -393,7 +394,8 @@ struct palloc_salvage {
  *   other; neither a file nor a block device.
  * - ENOENT: the file does not exist, and PALLOC_DYNAMIC is not given.
  * - EWOULDBLOCK: the medium is open already, in this process or another, unless both are
- *   PALLOC_READONLY.
+ *   PALLOC_READONLY. A child that was forked meanwhile has it open too, until it ends or calls
+ *   exec(3).
  * - EILSEQ: the chain of blocks is damaged (palloc_error() names the offset); nothing was written.
  * - EROFS: PALLOC_READONLY, and a process was killed in palloc_commit: open the medium once for
  *   writing.
@@ -403,7 +405,8 @@ struct palloc_salvage {
  *   PALLOC_SHARED. (Windows has no such number: EOWNERDEAD there. PALLOC_E_NO_WRITER is the right
  *   one.)
  * - EAGAIN (the same number as EWOULDBLOCK): the same flags, and 254 readers are open.
- * - EWOULDBLOCK too: PALLOC_SHARED, and a reader is in a section that began with the last writer.
+ * - EWOULDBLOCK too: PALLOC_SHARED, and a reader is in a section that began with the last writer;
+ *   or `filename.live` belongs to the writer of another medium, which had this name.
  * - EEXIST: PALLOC_SHARED, and there is a file `filename.live` that is something else. EACCES: that
  *   file can't be made or opened.
  * - ENOMEM: memory or address space ran out; the file is 2^47 bytes or longer and does not fit into
@@ -588,7 +591,7 @@ uint64_t palloc_offset(struct palloc_t *pt, const void *address);
  * Brings `len` bytes at `offset`, all of one blob, to the disk: they are there when the call
  * returns. Only the pages that hold them are written (on Windows, all that changed). Without
  * PALLOC_SYNC, the blob itself is safe from a power cut after the next palloc_sync, as always. With
- * PALLOC_READONLY, and if `len` is 0, the call does nothing and succeeds.
+ * PALLOC_READONLY, and if `len` is 0, the call only checks its arguments.
  *
  * Returns 0, or -1 on failure. Fails iff:
  * - EINVAL: the bytes are not all in one allocated blob, or `pt` is NULL.

@@ -238,6 +238,7 @@ fn errno_of(error: &Error) -> c_int {
         | Error::OutOfBlob { .. }
         | Error::NotInBlob { .. }
         | Error::FreedByTransaction(_)
+        | Error::NoBlobOfTransaction(_)
         | Error::RootTooShort { .. }
         | Error::RootInTransaction
         | Error::BadAlignment(_)
@@ -494,14 +495,16 @@ unsafe fn medium_of<'a>(pt: *mut palloc_t) -> Option<&'a Palloc> {
 /// Returns the open medium, or NULL on failure. An empty file that the call created may then remain, but not after EMFILE. Fails iff:
 /// - EINVAL: one of the cases above; `filename` is NULL; `flags` are unknown or contradict each other; neither a file nor a block device.
 /// - ENOENT: the file does not exist, and PALLOC_DYNAMIC is not given.
-/// - EWOULDBLOCK: the medium is open already, in this process or another, unless both are PALLOC_READONLY.
+/// - EWOULDBLOCK: the medium is open already, in this process or another, unless both are PALLOC_READONLY. A child that was
+///   forked meanwhile has it open too, until it ends or calls exec(3).
 /// - EILSEQ: the chain of blocks is damaged (palloc_error() names the offset); nothing was written.
 /// - EROFS: PALLOC_READONLY, and a process was killed in palloc_commit: open the medium once for writing.
 /// - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set; or PALLOC_SHARED, and the system or the file system can't do it.
 /// - ESTALE: PALLOC_SHARED and PALLOC_READONLY, and no process has the medium open for writing with PALLOC_SHARED. (Windows has no such
 ///   number: EOWNERDEAD there. PALLOC_E_NO_WRITER is the right one.)
 /// - EAGAIN (the same number as EWOULDBLOCK): the same flags, and 254 readers are open.
-/// - EWOULDBLOCK too: PALLOC_SHARED, and a reader is in a section that began with the last writer.
+/// - EWOULDBLOCK too: PALLOC_SHARED, and a reader is in a section that began with the last writer; or `filename.live` belongs to the
+///   writer of another medium, which had this name.
 /// - EEXIST: PALLOC_SHARED, and there is a file `filename.live` that is something else. EACCES: that file can't be made or opened.
 /// - ENOMEM: memory or address space ran out; the file is 2^47 bytes or longer and does not fit into the address space (PALLOC_FORCE
 ///   with PALLOC_DYNAMIC makes an empty medium of it). ENOSPC: the disk is full.
@@ -827,7 +830,7 @@ pub unsafe extern "C" fn palloc_offset(pt: *mut palloc_t, address: *const c_void
 
 /// Brings `len` bytes at `offset`, all of one blob, to the disk: they are there when the call returns. Only the pages that hold them are
 /// written (on Windows, all that changed). Without PALLOC_SYNC, the blob itself is safe from a power cut after the next palloc_sync, as
-/// always. With PALLOC_READONLY, and if `len` is 0, the call does nothing and succeeds.
+/// always. With PALLOC_READONLY, and if `len` is 0, the call only checks its arguments.
 ///
 /// Returns 0, or -1 on failure. Fails iff:
 /// - EINVAL: the bytes are not all in one allocated blob, or `pt` is NULL.
@@ -1204,7 +1207,7 @@ pub unsafe extern "C" fn palloc_tx_data(tx: *mut palloc_tx, ptr: u64) -> *mut c_
         }
     }
     // SAFETY: passed on to the caller.
-    unsafe { with_tx("palloc_tx_data", tx, ptr::null_mut(), |_, _| Err(Error::NoBlob(ptr))) }
+    unsafe { with_tx("palloc_tx_data", tx, ptr::null_mut(), |_, _| Err(Error::NoBlobOfTransaction(ptr))) }
 }
 
 /// The blob at `ptr` is freed by palloc_commit, and stays until then. (A blob of the same transaction can't be: cancel it.)

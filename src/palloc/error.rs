@@ -81,6 +81,8 @@ pub enum Error {
     },
     /// The transaction frees the blob at this offset already.
     FreedByTransaction(u64),
+    /// The transaction has not allocated a blob at this offset.
+    NoBlobOfTransaction(u64),
     /// The first blob, the root, is shorter than the program needs.
     RootTooShort {
         /// The blob.
@@ -190,7 +192,9 @@ impl fmt::Display for Error {
                 }
             }
             Error::OutOfMemory => f.write_str("out of memory"),
-            Error::NotAMedium => f.write_str("not a palloc medium (PALLOC_FORCE initializes it all the same)"),
+            Error::NotAMedium => {
+                f.write_str("not a palloc medium (PALLOC_FORCE without PALLOC_READONLY initializes it)")
+            }
             Error::NoHeader => f.write_str("there is no palloc header (PALLOC_FORCE salvages it all the same)"),
             Error::Incompatible(why) => write!(f, "incompatible medium: {why}"),
             Error::Extended => f.write_str("PALLOC_EXTENDED is reserved, no layout is defined for it"),
@@ -219,6 +223,7 @@ impl fmt::Display for Error {
             Error::NotInBlob { at, len } => {
                 write!(f, "{len} bytes from offset {at} on are not all in one blob")
             }
+            Error::NoBlobOfTransaction(ptr) => write!(f, "the transaction has no blob at offset {ptr}"),
             Error::FreedByTransaction(ptr) => write!(f, "the transaction frees the blob at offset {ptr}"),
             Error::RootTooShort { ptr, len, size } => {
                 write!(f, "the first blob, at offset {ptr}, has {len} bytes, not {size}")
