@@ -127,6 +127,63 @@ static int all_locked(void *unused)
     return tap_done();
 }
 
+/* Not in memory. */
+static int without_memory(unsigned char *p)
+{
+    unsigned char in_memory = 1;
+
+    return mincore(p, page, &in_memory) == 0 && !(in_memory & 1);
+}
+
+static int locked_beyond_the_limit(void *unused)
+{
+    const size_t size = 1024 * page;
+    int emulated = is_emulated();
+    unsigned char *p = vmem_reserve(2 * size), *region = vmem_reserve(size), *pushed;
+    VMemGrowArena grow;
+    VMemArena arena;
+    int i;
+
+    (void)unused;
+    CHECK_DOES(vmem_commit(p, size) && vmem_protect(p, page, VMemProtect_Read));
+    (void)vmem_advise_huge(p, size);
+    memset(p + page, 1, size - page);
+    CHECK_DOES(vmem_partially_commit_region(region, size, 0, size));
+    arena = vmem_arena_init_alloc(size);
+    CHECK_DOES(vmem_arena_set_commited(&arena, size));
+    CHECK_DOES(vmem_grow_init(&grow, 2 * size, 0));
+    CHECK_DOES((pushed = vmem_grow_push(&grow, size, 8)) != NULL);
+    memset(region, 1, size);
+    memset(arena.mem, 1, size);
+    memset(pushed, 1, size);
+    (void)vmem_lock(p + 8 * page, 4 * page);
+    if (lock_all(64 * page) == 0 || emulated)
+        return SKIPPED;
+    CHECK_FAILS(vmem_reserve(size), strerror(EAGAIN));
+    for (i = 0; i < 2; i++) {
+        CHECK_DOES(vmem_decommit(p, size));
+        CHECK(without_memory(p + page) && without_memory(p + 8 * page) && without_memory(p + size - page));
+        CHECK(inaccessible(p) && inaccessible(p + 8 * page) && inaccessible(p + size - page));
+        CHECK_DOES(vmem_commit(p, size));
+        CHECK(all_bytes(p, size, 0));
+        CHECK_FAILS(vmem_unlock(p + 8 * page, page), "is not locked");
+        memset(p, 1, size);
+    }
+    CHECK_DOES(vmem_reset(p, size));
+    CHECK_DOES(vmem_partially_commit_region(region, size, size, page));
+    CHECK_DOES(vmem_arena_set_commited(&arena, page));
+    CHECK_DOES(vmem_grow_reset(&grow, page));
+    CHECK(without_memory(region + page) && without_memory((unsigned char *)arena.mem + page) && without_memory(pushed + size / 2));
+    CHECK(region[0] == 1 && *(unsigned char *)arena.mem == 1);
+    CHECK(inaccessible(region + page) && inaccessible((unsigned char *)arena.mem + page) && inaccessible(pushed + size / 2));
+    CHECK_DOES(vmem_partially_commit_region(region, size, page, size));
+    CHECK(all_bytes(region + page, size - page, 0));
+    CHECK_DOES((pushed = vmem_grow_push(&grow, size, 8)) != NULL);
+    CHECK(all_bytes(pushed + page, size - page, 0));
+    CHECK_DOES(vmem_arena_deinit_dealloc(&arena) && vmem_grow_deinit(&grow) && vmem_release(p, 2 * size));
+    return tap_done();
+}
+
 static void *without_main(void *limit)
 {
     VMemUsageStatus status;
@@ -223,6 +280,9 @@ int main(void)
         check_child(in_child(forbidden, &errors[i]), "there are no seccomp filters here");
 
     POINT("where-all-memory-is-locked-decommit-works-within-the-limit", check_child(in_child(all_locked, NULL), "memory can't be locked here"));
+
+    POINT("where-all-memory-is-locked-decommit-works-beyond-the-limit",
+          check_child(in_child(locked_beyond_the_limit, NULL), "memory can't be locked here"));
 
     POINT("after-the-main-thread-has-ended-queries-go-on", check_child(in_child(main_thread_ends, NULL), "no threads"));
 

@@ -441,7 +441,8 @@ pub unsafe fn decommit(address: usize, size: usize) -> Result<()> {
         registry.unlock_first(pages);
     }
     // SAFETY: passed on to the caller; in one reservation.
-    unsafe { registry.decommit_keeping_advice(pages) }.map_err(failed("decommit", pages))?;
+    let decommitted = unsafe { registry.decommit_keeping_advice(pages) };
+    decommitted.inspect_err(|_| registry.restore(pages)).map_err(failed("decommit", pages))?;
     registry.committed.assign(pages.start, pages.end, None);
     if any_locked {
         registry.locked.assign(pages.start, pages.end, None);

@@ -133,11 +133,28 @@ pub unsafe fn decommit(start: usize, size: usize) -> Result<()> {
         // After mlockall(MCL_FUTURE) the old pages and the fresh ones both count as locked. Together they may exceed RLIMIT_MEMLOCK.
         Err(SystemError(libc::EAGAIN)) => {
             unlock(start, size)?;
-            fresh().inspect_err(|_| {
+            // The fresh pages alone may exceed it, too. Then the old ones stay mapped, which needs no locked memory.
+            // SAFETY: passed on to the caller.
+            fresh().or_else(|error| unsafe { empty(start, size, error) }).inspect_err(|_| {
                 let _best_effort = lock(start, size);
             })
         }
         result => result,
+    }
+}
+
+/// Makes the pages inaccessible and discards their contents. Fails iff the system refuses; with `error`, iff it can't discard contents.
+///
+/// # Safety
+/// As `decommit`; the pages are not locked.
+unsafe fn empty(start: usize, size: usize, error: SystemError) -> Result<()> {
+    if cfg!(not(any(target_os = "linux", target_os = "android"))) {
+        return Err(error); // others may keep the contents after this advice
+    }
+    // SAFETY: passed on to the caller.
+    unsafe {
+        commit(start, size, Protect::NoAccess)?;
+        check(libc::madvise(pointer(start), size, libc::MADV_DONTNEED))
     }
 }
 
