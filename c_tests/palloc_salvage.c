@@ -667,6 +667,9 @@ static void no_trace(void)
 
 static void errors(void)
 {
+#ifndef _WIN32
+    char longest[4096];
+#endif
     struct palloc_salvage out;
     struct palloc_t *pt;
     struct bytes b, made;
@@ -777,6 +780,17 @@ static void errors(void)
     CHECK_EQ_I(palloc_salvage(damaged, "nowhere/copy.db", 0, NULL, NULL, &out), -1);
     CHECK_ERRNO(ENOENT);
     no_trace();
+
+#ifndef _WIN32
+    TEST("a-copy-can-have-the-longest-name");
+    n = (uint64_t)pathconf(".", _PC_NAME_MAX);
+    memset(longest, 'b', n);
+    longest[n] = 0;
+    CHECK_EQ_I(palloc_salvage(damaged, longest, 0, NULL, NULL, &out), 0);
+    CHECK_EQ_I(unlink(longest), 0);
+    no_trace();
+    n = get64(b.at + 8) & ~FREE_BIT;
+#endif
 
     TEST("a-sound-medium-is-copied-as-it-is");
     made = salvage(&b, 0, &out);

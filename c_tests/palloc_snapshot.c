@@ -294,6 +294,20 @@ static void one(void)
     unlink(COPY);
     no_trace();
 
+#ifndef _WIN32
+    TEST("a-copy-can-have-each-name-that-the-file-system-takes");
+    for (i = 95; i <= (unsigned)pathconf(".", _PC_NAME_MAX); i += i == 110 ? 100 : 1) {
+        char path[4096] = "./";
+
+        memset(path + 2, 'b', i);
+        path[2 + i] = 0;
+        CHECK_EQ_I(palloc_snapshot(pt, path + i % 2 * 2, 0), 0);
+        CHECK_EQ_I(unlink(path), 0);
+    }
+    CHECK(i > 200);
+    no_trace();
+#endif
+
     TEST("bad-arguments-are-EINVAL");
     CHECK_EQ_I(palloc_snapshot(NULL, COPY, 0), -1);
     CHECK_ERRNO(EINVAL);

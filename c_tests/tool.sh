@@ -161,8 +161,13 @@ written_files() {
     echo old >"$WORK/old" && chmod 600 "$WORK/old" && ln -sf old "$WORK/link" && status 0 "$WORK/palloc" dump -o "$WORK/link" "$WORK/m.db" 16 &&
         [ "$(wc -c <"$WORK/old")" -eq 48 ] && [ -L "$WORK/link" ] && [ "$(stat -c %a "$WORK/old")" = 600 ] &&
         status 2 "$WORK/palloc" dump -o "$WORK" "$WORK/m.db" 16 && status 2 "$WORK/palloc" map -o "$WORK/none/map.svg" "$WORK/m.db" &&
-        status 0 "$WORK/palloc" dump -o - "$WORK/m.db" 16 && cmp "$WORK/out" "$WORK/old" &&
-        [ -z "$(find "$WORK" -maxdepth 1 -name '*.tmp')" ]
+        status 0 "$WORK/palloc" dump -o - "$WORK/m.db" 16 && cmp "$WORK/out" "$WORK/old" || return
+    longest=$(printf '%0255d' 0)
+    for command in "dump -o $longest m.db 16" "copy m.db $longest" "salvage m.db $longest"; do
+        # shellcheck disable=SC2086
+        (cd "$WORK" && status 0 ./palloc $command && rm "$longest") || return
+    done
+    [ -z "$(find "$WORK" -maxdepth 1 -name '*.tmp')" ]
 }
 
 # Output that can't be written is status 2, with the reason. Nothing else is written to a file instead.

@@ -507,6 +507,23 @@ static int do_list(const char *file)
 /* ------------------------------------------------------------------------------------------------------------------- a file to write */
 
 /*
+ * `NAME.PROCESSNUMBER.tmp`, the name of a file that is to be called `name`; as in the library, a long name has its end cut off. Returns 0
+ * if there is no room.
+ */
+static int temporary_name(char *temporary, size_t size, const char *name, const char *number)
+{
+    const char *slash = strrchr(name, '/');
+    size_t start = slash != NULL ? (size_t)(slash - name) + 1 : 0, end = strlen(name);
+    char suffix[40];
+    int length = snprintf(suffix, sizeof suffix, ".%ld%s.tmp", (long)getpid(), number);
+
+    if (end - start > 100)
+        for (end -= (size_t)length; end > start && (name[end] & 0xC0) == 0x80;)
+            end--; /* not within a character */
+    return snprintf(temporary, size, "%.*s%s", (int)end, name, suffix) < (int)size;
+}
+
+/*
  * The file `out`. A regular file, or one that is new, is written under another name and gets its own when it is whole. Others, such as
  * devices, are written as they are.
  */
@@ -536,7 +553,7 @@ static int output_open(struct output *o, int medium)
     } else {
         if (!is_there || realpath(out, o->path) == NULL) /* a link goes on leading to the file */
             snprintf(o->path, sizeof o->path, "%s", out);
-        snprintf(o->temporary, sizeof o->temporary, "%s.%ld.tmp", o->path, (long)getpid());
+        temporary_name(o->temporary, sizeof o->temporary, o->path, "");
         fd = open(o->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         o->file = fd >= 0 ? fdopen(fd, "wb") : NULL;
         if (fd >= 0 && is_there)
@@ -909,7 +926,7 @@ static int copy_in_use(const char *file, const char *copy)
     struct stat st;
     int from = -1, to = -1, result = TROUBLE, i;
 
-    if (snprintf(path, sizeof progress_of, "%s.%ld.tmp", copy, (long)getpid()) >= (int)sizeof progress_of)
+    if (!temporary_name(path, sizeof progress_of, copy, ""))
         return trouble("%s: %s", copy, strerror(ENAMETOOLONG));
     if (access(copy, F_OK) == 0)
         return trouble("%s: %s", copy, strerror(EEXIST));
@@ -959,7 +976,7 @@ static int do_copy(const char *file, const char *copy)
     }
     if (pt == NULL)
         return trouble("%s", palloc_error());
-    snprintf(progress_of, sizeof progress_of, "%s.%ld.1.tmp", copy, (long)getpid()); /* its second attempt has this name */
+    temporary_name(progress_of, sizeof progress_of, copy, ".1"); /* its second attempt has this name */
     begin("copying", pt->size);
     if (palloc_snapshot(pt, copy, PALLOC_SNAPSHOT_CLONE) != 0 && (errno != EOPNOTSUPP || palloc_snapshot(pt, copy, 0) != 0))
         result = TROUBLE;
@@ -1003,7 +1020,7 @@ static int do_salvage(const char *file, const char *copy)
     struct palloc_salvage found;
     int result;
 
-    snprintf(progress_of, sizeof progress_of, "%s.%ld.0.tmp", copy, (long)getpid());
+    temporary_name(progress_of, sizeof progress_of, copy, ".0");
     begin("salvaging", length_of(file));
     result = palloc_salvage(file, copy, forced ? PALLOC_FORCE : 0, salvaged, NULL, &found);
     end();

@@ -52,10 +52,17 @@ impl Drop for NewFile {
     }
 }
 
-/// `NAME.PROCESS-NUMBER.tmp`
+/// `NAME.PROCESS.NUMBER.tmp`. It fits where `name` does: a long one has its end cut off, between two characters.
 fn temporary_name(name: &CStr, number: u32) -> Result<CString> {
+    const LONG: usize = 100;
     let suffix = Decimals::of(&[std::process::id(), number]);
-    let name = name.to_bytes();
+    let mut name = name.to_bytes();
+    let last = name.iter().rev().take_while(|&&byte| !std::path::is_separator(byte.into())).count();
+    if last > LONG {
+        let end = name.len() - suffix.len - 4;
+        let within = name[end - 2..=end].iter().rev().take_while(|&byte| byte & 0xc0 == 0x80).count();
+        name = &name[..end - within];
+    }
     let mut path = Vec::new();
     path.try_reserve_exact(name.len() + suffix.len + 5)?;
     path.extend_from_slice(name);
@@ -121,4 +128,23 @@ pub fn copy_bytes(
         at += n;
     }
     Ok(used)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_temporary_name_is_whole_characters_and_fits_where_the_name_does() {
+        for characters in ["b", "é", "€", "𝄞"] {
+            for n in 0..150 {
+                let name = format!("{}/{}{}", "d".repeat(200), "b".repeat(n % 5), characters.repeat(n));
+                let name = CString::new(name).unwrap();
+                let temporary = temporary_name(&name, u32::MAX).unwrap();
+                let text = temporary.to_str().unwrap();
+                assert!(text.starts_with(&name.to_str().unwrap()[..201]) && text.ends_with(".4294967295.tmp"));
+                assert!(text.len() <= name.count_bytes().max(201 + 100 + 28), "{text}");
+            }
+        }
+    }
 }
