@@ -514,14 +514,16 @@ static void want_of_descriptors(uint32_t flags, unsigned needed)
 }
 
 /* A loop device over a file of zeros; returns 0 where the system has none for us. */
-static int make_device(char *name, size_t size)
+static int make_device(char *name, size_t size, const char *options)
 {
+    char command[200];
     FILE *losetup;
     int found;
 
     if (geteuid() != 0 || system("truncate -s 8M device.img && command -v losetup >/dev/null 2>&1") != 0)
         return 0;
-    losetup = popen("losetup --find --show device.img 2>/dev/null", "r");
+    snprintf(command, sizeof(command), "losetup %s --find --show device.img 2>/dev/null", options);
+    losetup = popen(command, "r");
     if (losetup == NULL)
         return 0;
     found = fgets(name, (int)size, losetup) != NULL;
@@ -530,15 +532,24 @@ static int make_device(char *name, size_t size)
     return found && name[0] == '/';
 }
 
+/* Whether the command, with the name in place of each %s, of which there are at most two, succeeds. */
+static int run_on(const char *command, const char *name)
+{
+    char text[300];
+
+    snprintf(text, sizeof(text), command, name, name);
+    return system(text) == 0;
+}
+
 static void block_device(void)
 {
-    char device[100] = "", command[200];
+    char device[100] = "";
     struct palloc_t *pt;
     uint64_t a, b;
     uint32_t flags;
 
     TEST("a-medium-on-a-block-device-works-and-stays-sound-static-or-dynamic");
-    if (!make_device(device, sizeof(device))) {
+    if (!make_device(device, sizeof(device), "")) {
         SKIP("there is no free loop device");
         return;
     }
@@ -569,11 +580,68 @@ static void block_device(void)
         CHECK_EQ_I(palloc_salvage(device, "copy.db", 0, NULL, NULL, NULL), 0);
         CHECK_SOUND("copy.db");
         unlink("copy.db");
-        snprintf(command, sizeof(command), "head -c 8388608 /dev/urandom >%s", device);
-        CHECK(system(command) == 0);
+        CHECK(run_on("head -c 8388608 /dev/urandom >%s", device));
     }
-    snprintf(command, sizeof(command), "losetup -d %s", device);
-    CHECK(system(command) == 0);
+    CHECK(run_on("losetup -d %s", device));
+}
+
+static void read_only_device(void)
+{
+    char device[100] = "";
+
+    TEST("a-read-only-block-device-is-EROFS-for-writing-and-a-medium-on-it-can-be-read");
+    if (!make_device(device, sizeof(device), "--read-only")) {
+        SKIP("there is no free loop device");
+        return;
+    }
+    CHECK(palloc_init(device, PALLOC_DEFAULT) == NULL);
+    CHECK_ERRNO(EROFS);
+    CHECK_STR_CONTAINS(palloc_error(), strerror(EROFS));
+    CHECK(palloc_init(device, PALLOC_FORCE) == NULL);
+    CHECK_ERRNO(EROFS);
+    CHECK(run_on("losetup -d %s", device));
+    CHECK_EQ_I(truncate("device.img", 0), 0);
+    CHECK_EQ_I(truncate("device.img", 8 << 20), 0);
+    palloc_close(palloc_init("device.img", PALLOC_DEFAULT));
+    if (CHECK(make_device(device, sizeof(device), "--read-only"))) {
+        struct palloc_t *pt = palloc_init(device, PALLOC_READONLY);
+
+        CHECK(pt != NULL);
+        palloc_close(pt);
+        CHECK(run_on("losetup -d %s", device));
+    }
+}
+
+static void mounted_device(void)
+{
+    struct palloc_t *pt;
+    char device[100] = "";
+
+    TEST("PALLOC_FORCE-does-not-write-over-a-mounted-file-system");
+    unlink("device.img");
+    if (!make_device(device, sizeof(device), "")) {
+        SKIP("there is no free loop device");
+        return;
+    }
+    if (run_on("mkfs.ext4 -q %s && mkdir -p mounted && mount %s mounted && echo text >mounted/file", device)) {
+        CHECK(palloc_init(device, PALLOC_FORCE) == NULL);
+        CHECK_ERRNO(EBUSY);
+        CHECK(palloc_init(device, PALLOC_FORCE | PALLOC_DYNAMIC) == NULL);
+        CHECK_ERRNO(EBUSY);
+        CHECK(run_on("umount %s && mount %s mounted && grep -q text mounted/file && umount mounted", device));
+        pt = palloc_init(device, PALLOC_FORCE);
+        CHECK(pt != NULL);
+        CHECK(palloc_init(device, PALLOC_DEFAULT) == NULL);
+        CHECK_ERRNO(EWOULDBLOCK);
+        palloc_close(pt);
+    } else
+        SKIP("no file system can be mounted here");
+    CHECK(run_on("losetup -d %s", device));
+    pt = palloc_init("forced.db", PALLOC_DYNAMIC | PALLOC_FORCE);
+    CHECK(pt != NULL);
+    CHECK(palloc_init("forced.db", PALLOC_FORCE) == NULL);
+    CHECK_ERRNO(EWOULDBLOCK);
+    palloc_close(pt);
 }
 
 #endif
@@ -599,6 +667,10 @@ int main(void)
     PART(want_of_descriptors(PALLOC_DYNAMIC | PALLOC_SHARED, 4));
 #endif
     PART(block_device());
+#ifdef __linux__
+    PART(read_only_device());
+    PART(mounted_device());
+#endif
 #endif
     return tap_done();
 }

@@ -231,7 +231,8 @@ extern "C" {
 
 /*
  * Make a medium of a file that holds something else, or of a damaged medium. A sound medium is
- * kept. A medium that is open elsewhere, or has PALLOC_EXTENDED, is still refused.
+ * kept. A medium that is open elsewhere, or has PALLOC_EXTENDED, is still refused; on Linux a block
+ * device too that is in use, such as by a mounted file system.
  */
 #define PALLOC_FORCE 8
 
@@ -396,9 +397,11 @@ struct palloc_salvage {
  * - EWOULDBLOCK: the medium is open already, in this process or another, unless both are
  *   PALLOC_READONLY. A child that was forked meanwhile has it open too, until it ends or calls
  *   exec(3).
+ * - EBUSY: PALLOC_FORCE, and a block device that is in use: by a mounted file system, or by another
+ *   PALLOC_FORCE (Linux).
  * - EILSEQ: the chain of blocks is damaged (palloc_error() names the offset); nothing was written.
  * - EROFS: PALLOC_READONLY, and a process was killed in palloc_commit: open the medium once for
- *   writing.
+ *   writing. EROFS too: the file system or the block device is read-only, without PALLOC_READONLY.
  * - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set; or PALLOC_SHARED, and the system or
  *   the file system can't do it.
  * - ESTALE: PALLOC_SHARED and PALLOC_READONLY, and no process has the medium open for writing with
@@ -842,7 +845,8 @@ int64_t palloc_check(const char *filename, palloc_report_fn report, void *user);
  * it; with PALLOC_SALVAGE_FREE it is a free block. `report`, if not NULL, is called for each block
  * that was mended and each range that is lost. `out`, if not NULL, gets the counts. `filename` is
  * not written to; it has a shared lock during the call. `copy` gets its name when it is whole and
- * on the disk. A kill may leave a file `copy.PROCESS.NUMBER.tmp`.
+ * on the disk. A kill may leave a file `copy.PROCESS.NUMBER.tmp`; of a `copy` of more than 100
+ * bytes the end is cut off there.
  *
  * The call finishes operations that a kill cut off, as palloc_init does, but keeps a block of which
  * the markers disagree on whether it is free. So a blob that was freed just before a kill can be
@@ -863,7 +867,8 @@ int palloc_salvage(const char *filename, const char *copy, uint32_t flags, pallo
  * Writes a copy of the medium to the new file `filename`: the state between two calls of other
  * threads, exactly in the documented format, without changes of transactions that are not
  * committed. It is on the disk when the call returns, and has its name only when it is whole. A
- * kill may leave a file `filename.PROCESS.NUMBER.tmp`. The copy has the medium's mode.
+ * kill may leave a file `filename.PROCESS.NUMBER.tmp`; of a name of more than 100 bytes the end is
+ * cut off there. The copy has the medium's mode.
  *
  * With PALLOC_SNAPSHOT_CLONE the copy shares its blocks on the disk with the medium, where the file
  * system can do that (xfs, btrfs). The call writes to the disk what the program has changed since

@@ -64,8 +64,12 @@
  *   for example, core files contain the page's secrets. vmem_reset keeps all settings.
  *
  *   After mlockall(2) with MCL_FUTURE, reserved bytes count as locked against RLIMIT_MEMLOCK, and a
- *   commit brings its pages into memory. The library does not see changes that a program makes with
- *   mprotect(2) or munmap(2): its queries and checks report the state that its own functions left.
+ *   commit brings its pages into memory. If RLIMIT_MEMLOCK has no room for the fresh pages of
+ *   a decommit, the old ones stay mapped, unlocked and without memory: they keep their settings,
+ *   vm.overcommit_memory 2 goes on to charge them, and later commits do not lock them.
+ *
+ *   The library does not see changes that a program makes with mprotect(2) or munmap(2): its queries
+ *   and checks report the state that its own functions left.
  *
  * Errors
  *

@@ -96,7 +96,8 @@ extern "C" {
 
 /*
  * Make a medium of a file that holds something else, or of a damaged medium. A sound medium is
- * kept.
+ * kept. On Linux palloc_open refuses a block device that is in use, such as by a mounted file
+ * system.
  */
 #define PALLOC_FORCE 8
 
@@ -131,9 +132,12 @@ typedef uint64_t PALLOC_SIZE;
  *   other; neither a file nor a block device.
  * - EWOULDBLOCK: the medium is open already, in this process or another, unless both are
  *   PALLOC_READONLY.
+ * - EBUSY: PALLOC_FORCE, and a block device that is in use: by a mounted file system, or by another
+ *   PALLOC_FORCE (Linux).
  * - EILSEQ: the chain of blocks is damaged (palloc_error() names the offset); nothing was written.
  * - EROFS: PALLOC_READONLY, and a process was killed in palloc_commit of palloc.h: open the medium
- *   once for writing.
+ *   once for writing. EROFS too: the file system or the block device is read-only, without
+ *   PALLOC_READONLY.
  * - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set.
  * - ENOMEM: memory or address space ran out; the file is 2^47 bytes or longer and does not fit into
  *   the address space (PALLOC_FORCE with PALLOC_DYNAMIC makes an empty medium of it). ENOSPC: the

@@ -24,7 +24,7 @@ pub const PALLOC_SYNC: u32 = 2;
 /// Open with a shared lock. Nothing is written, not even a repair; palloc, pfree and prealloc fail with EROFS.
 pub const PALLOC_READONLY: u32 = 4;
 /// Make a medium of a file that holds something else, or of a damaged medium. A sound medium is kept. A medium that is open elsewhere, or
-/// has PALLOC_EXTENDED, is still refused.
+/// has PALLOC_EXTENDED, is still refused; on Linux a block device too that is in use, such as by a mounted file system.
 pub const PALLOC_FORCE: u32 = 8;
 /// Other processes may read the medium while this one writes it: see "Live readers" above. With PALLOC_READONLY: be such a reader.
 pub const PALLOC_SHARED: u32 = 16;
@@ -497,8 +497,10 @@ unsafe fn medium_of<'a>(pt: *mut palloc_t) -> Option<&'a Palloc> {
 /// - ENOENT: the file does not exist, and PALLOC_DYNAMIC is not given.
 /// - EWOULDBLOCK: the medium is open already, in this process or another, unless both are PALLOC_READONLY. A child that was
 ///   forked meanwhile has it open too, until it ends or calls exec(3).
+/// - EBUSY: PALLOC_FORCE, and a block device that is in use: by a mounted file system, or by another PALLOC_FORCE (Linux).
 /// - EILSEQ: the chain of blocks is damaged (palloc_error() names the offset); nothing was written.
-/// - EROFS: PALLOC_READONLY, and a process was killed in palloc_commit: open the medium once for writing.
+/// - EROFS: PALLOC_READONLY, and a process was killed in palloc_commit: open the medium once for writing. EROFS too:
+///   the file system or the block device is read-only, without PALLOC_READONLY.
 /// - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set; or PALLOC_SHARED, and the system or the file system can't do it.
 /// - ESTALE: PALLOC_SHARED and PALLOC_READONLY, and no process has the medium open for writing with PALLOC_SHARED. (Windows has no such
 ///   number: EOWNERDEAD there. PALLOC_E_NO_WRITER is the right one.)
@@ -1367,7 +1369,8 @@ pub unsafe extern "C" fn palloc_check(filename: *const c_char, report: palloc_re
 /// that it touches, but a blob alone between two of them can be lost too. A range of which nothing is known is one blob, so that no
 /// later blob overwrites it; with PALLOC_SALVAGE_FREE it is a free block. `report`, if not NULL, is called for each block that was
 /// mended and each range that is lost. `out`, if not NULL, gets the counts. `filename` is not written to; it has a shared lock during
-/// the call. `copy` gets its name when it is whole and on the disk. A kill may leave a file `copy.PROCESS.NUMBER.tmp`.
+/// the call. `copy` gets its name when it is whole and on the disk. A kill may leave a file `copy.PROCESS.NUMBER.tmp`;
+/// of a `copy` of more than 100 bytes the end is cut off there.
 ///
 /// The call finishes operations that a kill cut off, as palloc_init does, but keeps a block of which the markers disagree on whether it is
 /// free. So a blob that was freed just before a kill can be there again. `flags` are 0, PALLOC_FORCE, PALLOC_SALVAGE_FREE or both.
@@ -1422,7 +1425,8 @@ pub unsafe extern "C" fn palloc_salvage(
 
 /// Writes a copy of the medium to the new file `filename`: the state between two calls of other threads, exactly in the documented format,
 /// without changes of transactions that are not committed. It is on the disk when the call returns, and has its name only when it is
-/// whole. A kill may leave a file `filename.PROCESS.NUMBER.tmp`. The copy has the medium's mode.
+/// whole. A kill may leave a file `filename.PROCESS.NUMBER.tmp`; of a name of more than 100 bytes the end is cut off there. The copy has the
+/// medium's mode.
 ///
 /// With PALLOC_SNAPSHOT_CLONE the copy shares its blocks on the disk with the medium, where the file system can do that (xfs, btrfs). The
 /// call writes to the disk what the program has changed since the last sync, as palloc_sync does, and locks the medium while it goes

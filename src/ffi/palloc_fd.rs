@@ -30,7 +30,8 @@ pub const PALLOC_DYNAMIC: u32 = 1;
 pub const PALLOC_SYNC: u32 = 2;
 /// Open with a shared lock. Nothing is written, not even a repair; palloc and pfree fail with EROFS.
 pub const PALLOC_READONLY: u32 = 4;
-/// Make a medium of a file that holds something else, or of a damaged medium. A sound medium is kept.
+/// Make a medium of a file that holds something else, or of a damaged medium. A sound medium is kept. On Linux palloc_open refuses a block
+/// device that is in use, such as by a mounted file system.
 pub const PALLOC_FORCE: u32 = 8;
 /// Reserved: its layout is not defined. A medium that has it is refused.
 pub const PALLOC_EXTENDED: u32 = 1u32 << 31;
@@ -66,8 +67,10 @@ fn value_or_report<T>(function: &str, fd: c_int, errno_before: c_int, failed: T,
 /// - EINVAL: the file holds something else (with PALLOC_FORCE palloc_open succeeds, and palloc_init with PALLOC_FORCE makes a medium);
 ///   `filename` is NULL; `flags` are unknown or contradict each other; neither a file nor a block device.
 /// - EWOULDBLOCK: the medium is open already, in this process or another, unless both are PALLOC_READONLY.
+/// - EBUSY: PALLOC_FORCE, and a block device that is in use: by a mounted file system, or by another PALLOC_FORCE (Linux).
 /// - EILSEQ: the chain of blocks is damaged (palloc_error() names the offset); nothing was written.
-/// - EROFS: PALLOC_READONLY, and a process was killed in palloc_commit of palloc.h: open the medium once for writing.
+/// - EROFS: PALLOC_READONLY, and a process was killed in palloc_commit of palloc.h: open the medium once for writing. EROFS too:
+///   the file system or the block device is read-only, without PALLOC_READONLY.
 /// - ENOTSUP: the medium or `flags` have PALLOC_EXTENDED set.
 /// - ENOMEM: memory or address space ran out; the file is 2^47 bytes or longer and does not fit into the address space (PALLOC_FORCE
 ///   with PALLOC_DYNAMIC makes an empty medium of it). ENOSPC: the disk is full.

@@ -152,7 +152,9 @@ impl MappedFile {
         let writable = !flags.contains(Flags::READONLY);
         let durable = flags.contains(Flags::SYNC) && writable;
         let how = if writable { libc::O_RDWR } else { libc::O_RDONLY } | if durable { libc::O_DSYNC } else { 0 };
-        let (file, directory) = match open_file(path, how) {
+        // Without O_CREAT it has a meaning only for block devices: EBUSY if one is mounted.
+        let alone = cfg!(any(target_os = "linux", target_os = "android")) && flags.contains(Flags::FORCE);
+        let (file, directory) = match open_file(path, how | if alone { libc::O_EXCL } else { 0 }) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && writable && flags.contains(Flags::DYNAMIC) => {
                 // Open the directory first, and try one descriptor for the file and one for FILE.live: without these, no file is created.
                 let directory = open_directory_of(path)?;
@@ -727,6 +729,11 @@ fn map_one_of(file: &File, lengths: &[u64], writable: bool) -> Result<MmapRaw> {
             Err(e) if e.raw_os_error().is_some() => failure = error_of_mapping(e),
             Err(_) => {} // more than the address space holds
         }
+    }
+    // mmap(2) has EINVAL for a block device that is read-only.
+    let is_device = || file.metadata().is_ok_and(|meta| meta.file_type().is_block_device());
+    if writable && failure.raw_os_error() == Some(libc::EINVAL) && is_device() {
+        failure = io::Error::from_raw_os_error(libc::EROFS);
     }
     Err(Error::System { doing: "map the file", source: failure })
 }
