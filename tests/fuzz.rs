@@ -70,9 +70,18 @@ fn mutate(bytes: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
     }
 }
 
+/// Whether this runs on an emulator: by its limit of time, as tap_every of the C tests decides.
+fn is_slow() -> bool {
+    env::var("TEST_TIMEOUT").is_ok_and(|seconds| seconds.parse().is_ok_and(|seconds: u32| seconds >= 3000))
+}
+
 fn replay(inputs: &[Vec<u8>], body: fn(&[u8]), mutants: usize) {
     assert!(inputs.len() > 5);
-    let mutants = if env::var_os("DEEP").is_some_and(|deep| !deep.is_empty()) { 20 * mutants } else { mutants };
+    let mutants = match env::var_os("DEEP").is_some_and(|deep| !deep.is_empty()) {
+        true => 20 * mutants,
+        false if is_slow() => mutants / 20,
+        false => mutants,
+    };
     let mut random = Random(77);
     for input in inputs {
         body(input);

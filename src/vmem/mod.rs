@@ -406,9 +406,11 @@ mod tests {
 
     #[test]
     fn a_reservation_is_released_with_its_value() {
+        // The address space has room for a part of them only. (An emulator's may have none for one of the longer ones.)
+        let size =
+            [usize::MAX >> 20, usize::MAX >> 30].into_iter().find(|&size| Reservation::new(size).is_ok()).unwrap();
         for _ in 0..1000 {
-            // The address space has room for a part of them only.
-            let mut reservation = Reservation::new(usize::MAX >> 20).unwrap();
+            let mut reservation = Reservation::new(size).unwrap();
             assert_eq!(reservation.size() % page_size(), 0);
             reservation.commit(..1).unwrap();
             reservation.as_mut_slice(..1).unwrap().fill(1);
