@@ -34,6 +34,7 @@ static char calls[4096];
 static int reads_fail, syncs_fail, clones_are_copies, clone_error;
 static unsigned reads, locks; /* a copy that is read is locked first */
 static const char *made_before_link;
+static int link_error; /* of a file system without links */
 
 static void note(char call)
 {
@@ -80,6 +81,10 @@ int link(const char *from, const char *to)
     if (made_before_link != NULL)
         file_write(made_before_link, "other", 5);
     note('L');
+    if (link_error != 0) {
+        errno = link_error;
+        return -1;
+    }
     return (int)syscall(SYS_linkat, AT_FDCWD, from, AT_FDCWD, to, 0);
 }
 
@@ -584,8 +589,27 @@ static void steps(void)
     CHECK_EQ_I(palloc_snapshot(pt, COPY, 0), -1);
     CHECK_ERRNO(EEXIST);
     CHECK_EQ_U(file_size(COPY), 5);
+    unlink(COPY);
+    no_trace();
+
+    TEST("on-a-file-system-without-links-too");
+    link_error = EPERM;
+    CHECK_EQ_I(palloc_snapshot(pt, COPY, 0), -1);
+    CHECK_ERRNO(EEXIST);
+    CHECK_EQ_U(file_size(COPY), 5);
     made_before_link = NULL;
     unlink(COPY);
+    no_trace();
+
+    TEST("which-is-given-its-name-by-rename-but-not-after-another-error-of-link");
+    CHECK_EQ_I(palloc_snapshot(pt, COPY, 0), 0);
+    CHECK_SOUND(COPY);
+    unlink(COPY);
+    link_error = EIO;
+    CHECK_EQ_I(palloc_snapshot(pt, COPY, 0), -1);
+    CHECK_ERRNO(EIO);
+    CHECK(access(COPY, F_OK) != 0);
+    link_error = 0;
     no_trace();
 
     TEST("the-copy-of-a-medium-is-private-as-the-medium-is");

@@ -863,7 +863,10 @@ pub fn give_name(old: &CStr, new: &CStr) -> io::Result<()> {
             Ok(())
         }
         // A file system without links, such as FAT.
-        Err(e) if matches!(e.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS)) && !exists(new) => {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS)) => {
+            if exists(new) {
+                return Err(already_exists());
+            }
             // SAFETY: rename takes C strings.
             check(unsafe { libc::rename(old.as_ptr(), new.as_ptr()) }).map(drop)
         }

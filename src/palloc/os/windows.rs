@@ -635,7 +635,7 @@ pub fn give_name(old: &CStr, new: &CStr) -> io::Result<()> {
             remove(old);
             Ok(())
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists || exists(new) => Err(error),
+        Err(_) if exists(new) => Err(already_exists()),
         Err(_) => std::fs::rename(old_path, new_path), // a file system without links, such as FAT
     }
 }
