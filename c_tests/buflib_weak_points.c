@@ -771,6 +771,32 @@ static void damage(void)
         CHECK_EQ_I(panics, 0);
     }
 
+    begin("check-reports-one-damaged-word-of-a-free-block-once", 4096);
+    {
+        unsigned word, length, reported = 0;
+
+        buflib_alloc(&ctx, 100);
+        b = buflib_alloc(&ctx, 200);
+        buflib_alloc(&ctx, 100);
+        next = ctx.buf_start + ctx.buf_start[0];
+        CHECK_EQ_I(buflib_free(&ctx, b), 0);
+        length = (unsigned)-*next;
+        CHECK(length > 20);
+        for (word = 1; word < length; word++) { /* word 0 is the length, without which the next block can't be found */
+            memset(&seen, 0, sizeof seen);
+            next[word] ^= 0x10;
+            buflib_check(&ctx, see_damage, &seen);
+            next[word] ^= 0x10;
+            CHECK(seen.count <= 1);
+            if (seen.count > 0)
+                CHECK((const intptr_t *)seen.first >= next && (const intptr_t *)seen.first <= next + length);
+            reported += (unsigned)seen.count;
+        }
+        CHECK(reported >= 2); /* where others say what they are */
+        CHECK_SOUND(&ctx);
+        CHECK_EQ_I(panics, 0);
+    }
+
     begin("without-a-panic-handler-the-program-aborts", 4096);
     {
 #ifdef _WIN32
