@@ -35,6 +35,8 @@ static int reads_fail, syncs_fail, clones_are_copies, clone_error;
 static unsigned reads, locks; /* a copy that is read is locked first */
 static const char *made_before_link;
 static int link_error; /* of a file system without links */
+static int makes_temporary_again; /* once the copy has its name, another process makes a file with the name that it had before */
+static char temporary[4096];
 
 static void note(char call)
 {
@@ -58,7 +60,13 @@ int fsync(int fd)
 {
     struct stat st;
 
-    note(fstat(fd, &st) == 0 && S_ISDIR(st.st_mode) ? 'D' : 'S');
+    if (fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) {
+        note('D');
+        if (makes_temporary_again)
+            file_write(temporary, "other", 5);
+    } else {
+        note('S');
+    }
     return (int)syscall(SYS_fsync, fd);
 }
 
@@ -81,6 +89,7 @@ int link(const char *from, const char *to)
     if (made_before_link != NULL)
         file_write(made_before_link, "other", 5);
     note('L');
+    snprintf(temporary, sizeof temporary, "%s", from);
     if (link_error != 0) {
         errno = link_error;
         return -1;
@@ -611,6 +620,16 @@ static void steps(void)
     CHECK(access(COPY, F_OK) != 0);
     link_error = 0;
     no_trace();
+
+    TEST("a-file-that-gets-the-temporary-name-after-the-copy-got-its-own-stays");
+    makes_temporary_again = 1;
+    for (way = 0; way < 2; way++) {
+        link_error = way ? EPERM : 0;
+        CHECK_EQ_I(palloc_snapshot(pt, COPY, 0), 0);
+        CHECK_EQ_I(unlink(temporary), 0);
+        unlink(COPY);
+    }
+    makes_temporary_again = link_error = 0;
 
     TEST("the-copy-of-a-medium-is-private-as-the-medium-is");
     REQUIRE(chmod(FILE_NAME, 0600) == 0);

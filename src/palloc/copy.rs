@@ -10,12 +10,13 @@ use super::error::Error;
 use super::os::{self, Buffer};
 use super::{Result, try_c_string};
 
-/// A file that is being made. A drop removes it.
+/// A file that is being made. A drop removes it, unless it has its name.
 pub struct NewFile {
     pub file: File,
     /// Its name until then.
     pub temporary: CString,
     name: CString,
+    has_name: bool,
 }
 
 impl NewFile {
@@ -31,7 +32,7 @@ impl NewFile {
         loop {
             let temporary = temporary_name(name, NUMBER.fetch_add(1, Ordering::Relaxed))?;
             match os::create_new(&temporary) {
-                Ok(file) => return Ok(NewFile { file, temporary, name: own_name }),
+                Ok(file) => return Ok(NewFile { file, temporary, name: own_name, has_name: false }),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(source) => return Err(Error::System { doing: CREATING, source }),
             }
@@ -39,27 +40,31 @@ impl NewFile {
     }
 
     /// Brings the file to the disk and gives it its name. Fails iff a file with that name exists, or the system fails.
-    pub fn give_name(self) -> Result<()> {
+    pub fn give_name(mut self) -> Result<()> {
         os::sync_all(&self.file).map_err(Error::system("write the copy to the disk"))?;
         os::give_name(&self.temporary, &self.name).map_err(Error::system("give the copy its name"))?;
+        self.has_name = true;
         os::sync_directory_of(&self.name).inspect_err(|_| os::remove(&self.name))
     }
 }
 
 impl Drop for NewFile {
     fn drop(&mut self) {
-        os::remove(&self.temporary); // not there any more if it got its name
+        if !self.has_name {
+            os::remove(&self.temporary);
+        }
     }
 }
 
-/// `NAME.PROCESS.NUMBER.tmp`. It fits where `name` does: a long one has its end cut off, between two characters.
+/// `NAME.PROCESS.NUMBER.tmp`. NAME is the first `LONG` bytes of a longer name, without a part of a character at the end: systems limit the
+/// bytes, the characters or the UTF-16 units of a name, to more than all of that.
 fn temporary_name(name: &CStr, number: u32) -> Result<CString> {
     const LONG: usize = 100;
     let suffix = Decimals::of(&[std::process::id(), number]);
     let mut name = name.to_bytes();
     let last = name.iter().rev().take_while(|&&byte| !std::path::is_separator(byte.into())).count();
     if last > LONG {
-        let end = name.len() - suffix.len - 4;
+        let end = name.len() - last + LONG;
         let within = name[end - 2..=end].iter().rev().take_while(|&byte| byte & 0xc0 == 0x80).count();
         name = &name[..end - within];
     }
@@ -135,15 +140,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_temporary_name_is_whole_characters_and_fits_where_the_name_does() {
+    fn a_temporary_name_has_whole_characters_of_the_name_in_its_first_100_bytes() {
         for characters in ["b", "é", "€", "𝄞"] {
             for n in 0..150 {
-                let name = format!("{}/{}{}", "d".repeat(200), "b".repeat(n % 5), characters.repeat(n));
-                let name = CString::new(name).unwrap();
-                let temporary = temporary_name(&name, u32::MAX).unwrap();
-                let text = temporary.to_str().unwrap();
-                assert!(text.starts_with(&name.to_str().unwrap()[..201]) && text.ends_with(".4294967295.tmp"));
-                assert!(text.len() <= name.count_bytes().max(201 + 100 + 28), "{text}");
+                let directory = "d".repeat(200);
+                let name = format!("{}{}", "b".repeat(n % 5), characters.repeat(n));
+                let path = CString::new(format!("{directory}/{name}")).unwrap();
+                let temporary = temporary_name(&path, u32::MAX).unwrap();
+                let mut end = name.len().min(100);
+                while !name.is_char_boundary(end) {
+                    end -= 1;
+                }
+                let wanted = format!("{directory}/{}.{}.4294967295.tmp", &name[..end], std::process::id());
+                assert_eq!(temporary.to_str().unwrap(), wanted);
             }
         }
     }
