@@ -615,9 +615,11 @@ static void read_only_device(void)
 static void mounted_device(void)
 {
     struct palloc_t *pt;
-    char device[100] = "";
+    char device[100] = "", path[4096];
 
     TEST("PALLOC_FORCE-does-not-write-over-a-mounted-file-system");
+    snprintf(path, sizeof(path), "%s:/sbin:/usr/sbin", getenv("PATH") != NULL ? getenv("PATH") : "/bin:/usr/bin");
+    setenv("PATH", path, 1); /* losetup and mkfs are there, which is not in every user's PATH */
     unlink("device.img");
     if (!make_device(device, sizeof(device), "")) {
         SKIP("there is no free loop device");
