@@ -293,6 +293,133 @@ shared() {
     [ ! -e "$WORK/m.db.live" ] && status 0 "$WORK/palloc" stat --json "$WORK/m.db" && grep -q '"readers": null' "$WORK/out" && return $result
 }
 
+# A file that would exceed the limit of files: status 2, and nothing is left of it. A process that is stopped meanwhile goes on.
+beyond_the_file_size_limit() {
+    rm -f "$WORK/big.db"
+    fresh && "$WORK/sample" "$WORK/big.db" large && echo old >"$WORK/old" && mkfifo "$WORK/in" && { exec 9<>"$WORK/in"; } && waiting "$WORK/m.db" wait || return
+    result=0
+    for command in "copy --stop m.db new" "copy big.db new" "salvage big.db new" "create --static 1M new" "dump -o new big.db 16" \
+        "dump -o old big.db 16" "map -o new big.db" "dump big.db 16"; do
+        [ -r /proc/locks ] || [ "${command#copy --stop}" = "$command" ] || continue
+        if ! (cd "$WORK" && status 2 sh -c "ulimit -f 8 && exec ./palloc $command") || ! grep -q -e "File too large" -e "the output: " "$WORK/err" ||
+            [ -n "$(find "$WORK" -maxdepth 1 -name '*.tmp' -o -maxdepth 1 -name new)" ] || ! grep -q old "$WORK/old" ||
+            { [ -r "/proc/$pid/status" ] && grep "^State:.T" "/proc/$pid/status"; }; then
+            echo "$command"
+            result=1
+        fi
+        kill -CONT "$pid"
+        rm -f "$WORK/new" "$WORK"/*.tmp
+    done
+    echo >&9
+    wait "$pid" || result=1
+    exec 9>&-
+    rm -f "$WORK/in" "$WORK/open" "$WORK/old" "$WORK/big.db"
+    return $result
+}
+
+# A signal that ends the tool while a process is stopped: the process goes on, and no file is left.
+interrupted() {
+    rm -f "$WORK/long.db"
+    "$WORK/palloc" create --static 16G "$WORK/long.db" && mkfifo "$WORK/in" && { exec 9<>"$WORK/in"; } && waiting "$WORK/long.db" wait || return
+    result=0
+    for signal in HUP TERM XCPU; do
+        "$WORK/palloc" copy --stop "$WORK/long.db" "$WORK/copy.db" &
+        tool=$!
+        tries=0
+        until grep -q "^State:.T" "/proc/$pid/status" || [ $((tries += 1)) -gt 500 ]; do sleep 0.02; done
+        kill -$signal $tool
+        wait $tool
+        status=$?
+        if [ $status -le 128 ] || grep "^State:.T" "/proc/$pid/status" || [ -n "$(find "$WORK" -maxdepth 1 -name 'copy.db*')" ]; then
+            echo "$signal, status $status"
+            result=1
+        fi
+        kill -CONT "$pid"
+        rm -f "$WORK"/copy.db*
+    done
+    echo >&9
+    wait "$pid" || result=1
+    exec 9>&-
+    rm -f "$WORK/in" "$WORK/open" "$WORK/long.db"
+    return $result
+}
+
+# The tool with a link(2) that fails with the error $LINK_ERROR, before which another process makes the file $MADE_BEFORE_LINK. Once the
+# copy has its name, and before that is on the disk, another process makes a file with the temporary name.
+tool_with_own_link() {
+    cat >"$WORK/own_link.c" <<C
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char temporary[4096];
+
+static void make(const char *path)
+{
+    if (path != NULL && close(open(path, O_CREAT | O_EXCL | O_WRONLY, 0666)) != 0)
+        abort();
+}
+
+static int own_link(const char *from, const char *to)
+{
+    const char *error = getenv("LINK_ERROR");
+
+    snprintf(temporary, sizeof temporary, "%s", from);
+    make(getenv("MADE_BEFORE_LINK"));
+    if (error == NULL)
+        return link(from, to);
+    errno = *error == 'P' ? EPERM : *error == 'O' ? EOPNOTSUPP : *error == 'N' ? ENOSYS : EIO;
+    return -1;
+}
+
+static int own_fsync(int fd)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) == 0 && S_ISDIR(st.st_mode))
+        make(temporary);
+    return fsync(fd);
+}
+
+#define link own_link
+#define fsync own_fsync
+#include "$ROOT/tools/palloc.c"
+C
+    # shellcheck disable=SC2086
+    strict_cc "$WORK/own_link.c" $LDFLAGS "$LIB/libpalloc.so" -Wl,-rpath,"$LIB" -o "$WORK/own_link"
+}
+
+# A copy never takes a name that is taken, with links or without; and a file that is not the tool's stays.
+names_of_copies() {
+    tool_with_own_link && fresh && mkfifo "$WORK/in" && { exec 9<>"$WORK/in"; } && waiting "$WORK/m.db" wait || return
+    result=0
+    for error in "" P O N; do
+        rm -f "$WORK/copy.db"
+        if ! status 0 env ${error:+LINK_ERROR=$error} "$WORK/own_link" copy --stop "$WORK/m.db" "$WORK/copy.db" ||
+            ! status 0 "$WORK/palloc" check "$WORK/copy.db" || [ "$(find "$WORK" -name '*.tmp' | wc -l)" -ne 1 ] || ! rm "$WORK"/*.tmp "$WORK/copy.db" ||
+            ! status 2 env ${error:+LINK_ERROR=$error} MADE_BEFORE_LINK="$WORK/copy.db" "$WORK/own_link" copy --stop "$WORK/m.db" "$WORK/copy.db" ||
+            ! grep -q "File exists" "$WORK/err" || [ -s "$WORK/copy.db" ] || [ -n "$(find "$WORK" -name '*.tmp')" ]; then
+            echo "the error of link: $error"
+            result=1
+        fi
+        rm -f "$WORK"/*.tmp
+    done
+    rm -f "$WORK/copy.db"
+    status 2 env LINK_ERROR=I "$WORK/own_link" copy --stop "$WORK/m.db" "$WORK/copy.db" &&
+        [ -z "$(find "$WORK" -name 'copy.db*')" ] || result=1
+    # Of a long name, the temporary one has the whole characters in the first 100 bytes: 33 of 3 bytes.
+    part=$(printf '%033d' 0 | sed "s/0/$(printf '\342\202\254')/g")
+    status 0 "$WORK/own_link" copy --stop "$WORK/m.db" "$WORK/$part$part" && rm "$WORK/$part$part" "$WORK/$part".[0-9]*.tmp || result=1
+    echo >&9
+    wait "$pid" || result=1
+    exec 9>&-
+    rm -f "$WORK/in" "$WORK/open" "$WORK"/copy.db*
+    return $result
+}
+
 created() {
     rm -f "$WORK/new.db" "$WORK/fixed.db"
     status 0 "$WORK/palloc" create "$WORK/new.db" && [ "$(wc -c <"$WORK/new.db")" -eq 8 ] &&
@@ -482,6 +609,8 @@ copies_in_use() {
     check "the tool: the program that changes its medium is built" churn_program
     if [ -r /proc/locks ]; then
         check "the tool: copies of a medium in use, whose process is stopped meanwhile" copies_during_churn "$WORK" --stop
+        check "the tool: a copy that is interrupted" interrupted
+        check "the tool: the names of copies" names_of_copies
     else
         skip "the tool: copies while the process is stopped" "no /proc/locks"
     fi
@@ -510,6 +639,7 @@ all() { # HOW
     check "the tool$1: names that begin with a dash" odd_names
     check "the tool$1: files that it writes are whole, and not the medium" written_files
     check "the tool$1: output that can't be written" output_that_fails
+    check "the tool$1: files beyond the limit of files" beyond_the_file_size_limit
     check "the tool$1: files that are no media" foreign_files
     check "the tool$1: trim" trimmed
     if have script; then

@@ -507,20 +507,18 @@ static int do_list(const char *file)
 /* ------------------------------------------------------------------------------------------------------------------- a file to write */
 
 /*
- * `NAME.PROCESSNUMBER.tmp`, the name of a file that is to be called `name`; as in the library, a long name has its end cut off. Returns 0
- * if there is no room.
+ * `NAME.PROCESSNUMBER.tmp`, the name of a file that is to be called `name`; as in the library, NAME is the first 100 bytes of a longer name,
+ * without a part of a character at the end. Returns 0 if there is no room.
  */
 static int temporary_name(char *temporary, size_t size, const char *name, const char *number)
 {
     const char *slash = strrchr(name, '/');
     size_t start = slash != NULL ? (size_t)(slash - name) + 1 : 0, end = strlen(name);
-    char suffix[40];
-    int length = snprintf(suffix, sizeof suffix, ".%ld%s.tmp", (long)getpid(), number);
 
     if (end - start > 100)
-        for (end -= (size_t)length; end > start && (name[end] & 0xC0) == 0x80;)
-            end--; /* not within a character */
-    return snprintf(temporary, size, "%.*s%s", (int)end, name, suffix) < (int)size;
+        for (end = start + 100; end > start + 97 && (name[end] & 0xC0) == 0x80;)
+            end--;
+    return snprintf(temporary, size, "%.*s.%ld%s.tmp", (int)end, name, (long)getpid(), number) < (int)size;
 }
 
 /*
@@ -918,9 +916,24 @@ static int sync_directory(const char *file)
     return result;
 }
 
+/* Gives a new file its name, which nothing must have, as the library does. */
+static int give_name(const char *temporary, const char *name)
+{
+    if (link(temporary, name) == 0) {
+        unlink(temporary);
+        return 0;
+    }
+    if (errno != EPERM && errno != EOPNOTSUPP && errno != ENOSYS)
+        return -1;
+    if (access(name, F_OK) != 0) /* a file system without links, such as FAT */
+        return rename(temporary, name);
+    errno = EEXIST;
+    return -1;
+}
+
 static int copy_in_use(const char *file, const char *copy)
 {
-    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGQUIT, SIGBUS};
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGQUIT, SIGXCPU, SIGBUS};
     char *path = progress_of;
     struct palloc_t *pt = NULL;
     struct stat st;
@@ -950,13 +963,15 @@ static int copy_in_use(const char *file, const char *copy)
             result = FINE;
         palloc_close(pt);
     }
-    if (result == FINE && (fsync(to) != 0 || (link(path, copy) != 0 && (errno != EPERM || rename(path, copy) != 0))))
+    if (result == FINE && (fsync(to) != 0 || give_name(path, copy) != 0))
         result = trouble("%s: %s", copy, strerror(errno));
+    if (result != FINE)
+        unlink(path);
+    path[0] = 0; /* from now on, a file of this name is another process's */
     if (result == FINE && sync_directory(copy) != 0) {
         result = trouble("%s: %s", copy, strerror(errno));
         unlink(copy);
     }
-    unlink(path);
     close(to);
     close(from);
     return result;
@@ -1167,6 +1182,7 @@ int main(int argc, char **argv)
         i = open("/dev/null", O_RDONLY);
     while (i >= 0 && i <= STDERR_FILENO);
     close(i);
+    signal(SIGXFSZ, SIG_IGN); /* a file that exceeds the limit is EFBIG */
     while (command < end && (argc < 2 || strcmp(command->name, argv[1]) != 0))
         command++;
     if (command == end)
