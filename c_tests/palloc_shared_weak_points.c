@@ -768,6 +768,7 @@ static void writers_that_die(void)
 {
     struct palloc_t *pt, *reader;
     struct other writer, section;
+    pid_t child;
     int i;
 
     TEST("the-writer-dies-and-readers-get-ESTALE");
@@ -823,6 +824,32 @@ static void writers_that_die(void)
     pt = writer_open();
     CHECK(pt != NULL);
     palloc_close(pt);
+    CHECK_SOUND(DB);
+
+    TEST("and-has-a-child-that-was-forked-meanwhile-which-keeps-no-writer-out");
+    pt = writer_open();
+    REQUIRE(pt != NULL);
+    start(&section, read_section, NULL);
+    REQUIRE(has_done(&section));
+    fflush(stdout);
+    child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        alarm(300);
+        pause(); /* the parent kills it */
+        _exit(1);
+    }
+    palloc_close(pt);
+    CHECK(access(LIVE, F_OK) == 0);
+    go_on(&section);
+    CHECK(has_done(&section));
+    pt = writer_open();
+    CHECK(pt != NULL);
+    palloc_close(pt);
+    CHECK_EQ_I(kill(child, SIGKILL), 0);
+    CHECK_EQ_I(waitpid(child, &i, 0), child);
+    go_on(&section);
+    end(&section);
     CHECK_SOUND(DB);
 
     TEST("a-reader-whose-writer-has-closed-keeps-no-writer-out");

@@ -398,6 +398,7 @@ static void fragmented(uint32_t flags)
 static void clones_are_synced_media(void)
 {
     static const uint32_t kinds[] = {PALLOC_DYNAMIC, PALLOC_DYNAMIC | PALLOC_SYNC, PALLOC_DEFAULT, PALLOC_SYNC};
+    struct rlimit limit, unlimited;
     struct bytes medium;
     unsigned i;
 
@@ -497,6 +498,20 @@ static void clones_are_synced_media(void)
     unlink(COPY);
     palloc_close(pt);
     clones_are_copies = 0;
+
+    TEST("a-clone-beyond-the-limit-of-file-size-is-EFBIG-without-a-call-that-would-send-a-signal");
+    fragmented(PALLOC_DYNAMIC);
+    REQUIRE(getrlimit(RLIMIT_FSIZE, &unlimited) == 0);
+    limit = unlimited;
+    limit.rlim_cur = 4096;
+    REQUIRE(pt->size > 4096 && setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    clones_are_copies = 1;
+    CHECK_EQ_I(palloc_snapshot(pt, COPY, PALLOC_SNAPSHOT_CLONE), -1);
+    CHECK_ERRNO(EFBIG);
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &unlimited) == 0);
+    clones_are_copies = 0;
+    no_trace();
+    palloc_close(pt);
 
     TEST("a-file-system-without-clones-is-EOPNOTSUPP-whatever-it-says");
     fragmented(PALLOC_DYNAMIC);

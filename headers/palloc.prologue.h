@@ -138,7 +138,7 @@
  *   not count. If a section is open at palloc_close, the free blocks that it may read are not linked
  *   before a writer's next palloc_sync or palloc_close.
  *   If the writer closes or dies, sections that are open go on; the next palloc_read_begin fails with
- *   ESTALE. A new writer is refused (EWOULDBLOCK) only while such a section is open. Without a writer
+ *   ESTALE. A new writer is refused (EWOULDBLOCK) while such a section is open. Without a writer
  *   open with PALLOC_READONLY alone, which keeps writers out. A reader that dies holds nothing back.
  *   Beside the medium there is a file with .live at the end of its name, while it is open and after a
  *   kill. It is made by the writer, which must be able to create files in the directory. Everybody who

@@ -496,7 +496,7 @@ unsafe fn medium_of<'a>(pt: *mut palloc_t) -> Option<&'a Palloc> {
 /// - EINVAL: one of the cases above; `filename` is NULL; `flags` are unknown or contradict each other; neither a file nor a block device.
 /// - ENOENT: the file does not exist, and PALLOC_DYNAMIC is not given.
 /// - EWOULDBLOCK: the medium is open already, in this process or another, unless both are PALLOC_READONLY. A child that was
-///   forked meanwhile has it open too, until it ends or calls exec(3).
+///   forked meanwhile has it open too, until it ends or calls exec(3), unless palloc_close was called.
 /// - EBUSY: PALLOC_FORCE, and a block device that is in use: by a mounted file system, or by another PALLOC_FORCE (Linux).
 /// - EILSEQ: the chain of blocks is damaged (palloc_error() names the offset); nothing was written.
 /// - EROFS: PALLOC_READONLY, and a process was killed in palloc_commit: open the medium once for writing. EROFS too:

@@ -266,12 +266,9 @@ impl Writer {
             return Err(Error::Locked);
         }
         os::let_readers_write(medium, &new).map_err(Error::system(FILLING))?;
-        // Not by write(2), which sends SIGXFSZ where RLIMIT_FSIZE is in the way.
-        os::extend(&new, LEN as u64).map_err(|error| match error {
-            Error::System { source, .. } => Error::System { doing: FILLING, source },
-            other => other,
-        })?;
-        os::write_zeros(&new, 0, LEN as u64).map_err(Error::system(FILLING))?; // so it has space on the disk
+        // Not by ftruncate(2): a reader that opens it meanwhile must find space on the disk wherever it has length.
+        os::within_file_size_limit(LEN as u64).map_err(Error::system(FILLING))?;
+        os::write_zeros(&new, 0, LEN as u64).map_err(Error::system(FILLING))?;
         let live = LiveFile::map(new)?;
         let shared = live.shared();
         shared.medium.store(number, Ordering::Relaxed);
@@ -336,6 +333,10 @@ impl Drop for Writer {
     fn drop(&mut self) {
         if !self.is_closed {
             self.close(); // opening failed, or the medium can't be written to any more
+        }
+        // close(2) is not enough, as for a reader.
+        if let Ok(file) = self.live.file() {
+            os::unlock_byte(file, WRITER);
         }
     }
 }

@@ -162,6 +162,8 @@ pub enum Bytes {
 
 /// A medium in a file or on a block device.
 pub struct FileMedium {
+    // First, because fields are dropped in this order: nobody else opens the medium before FILE.live is gone.
+    role: Role,
     file: MappedFile,
     writable: bool,
     durable: bool,
@@ -170,7 +172,6 @@ pub struct FileMedium {
     blobs_have_space: bool,
     /// As [`Medium::is_durable_or_shared`].
     durable_or_shared: bool,
-    role: Role,
     /// Sharing has ended, and a read section is open still.
     is_read: bool,
 }

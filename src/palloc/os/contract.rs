@@ -222,6 +222,8 @@ struct Others {
     data_from: fn(&File, at: u64, end: u64) -> u64,
     /// Sets the length of a file.
     extend: fn(&File, len: u64) -> Result<()>,
+    /// Fails iff a file may not have this length in this process. The system would send a signal.
+    within_file_size_limit: fn(len: u64) -> io::Result<()>,
     /// The error for one of mapping a file. It is never EAGAIN, by which a program learns that the medium is open elsewhere.
     error_of_mapping: fn(io::Error) -> io::Error,
     /// Brings the bytes of a file to the disk, with all that is known of the file.
@@ -247,6 +249,7 @@ const _: Others = Others {
     clone_file,
     data_from,
     extend,
+    within_file_size_limit,
     error_of_mapping,
     sync_all,
 };

@@ -106,11 +106,8 @@ pub fn open_beside(path: &CStr) -> io::Result<File> {
 /// another name, and a later call removes it.
 pub fn remove_live(path: &CStr, number: u64) {
     const NAMES: std::ops::RangeInclusive<u8> = b'0'..=b'9';
-    let has_name = open_beside(path).and_then(|file| file_number(&file)).is_ok_and(|at| at == number);
+    let mut has_name = open_beside(path).and_then(|file| file_number(&file)).is_ok_and(|at| at == number);
     let Ok(path) = path.to_str() else { return };
-    if !has_name {
-        return;
-    }
     let mut old = String::new();
     if old.try_reserve_exact(path.len() + 2).is_err() {
         return;
@@ -121,7 +118,8 @@ pub fn remove_live(path: &CStr, number: u64) {
         old.push('.');
         old.push(digit.into());
         let _ = std::fs::remove_file(&old);
-        if std::fs::rename(path, &old).is_ok() {
+        if has_name && std::fs::rename(path, &old).is_ok() {
+            has_name = false;
             let _ = std::fs::remove_file(&old);
         }
     }

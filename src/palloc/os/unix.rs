@@ -203,6 +203,7 @@ impl MappedFile {
     pub fn follow(&mut self, end: u64) -> Result<()> {
         if end > self.window.len() as u64 {
             self.outgrown.try_reserve(1)?;
+            self.file.still_open().map_err(Error::system("map the file"))?;
             let longer = map_ahead(&self.file, end, false)?;
             self.outgrown.push(std::mem::replace(&mut self.window, longer));
         }
@@ -290,7 +291,7 @@ impl MappedFile {
 
     /// Moves the end up. New bytes are zero and have space on the disk. On failure the end does not change.
     pub fn grow(&mut self, end: u64) -> Result<()> {
-        within_file_size_limit(end)?;
+        within_file_size_limit(end).map_err(Error::system("grow the file"))?;
         self.file.still_open().map_err(Error::system("grow the file"))?;
         if end > self.window.len() as u64 {
             let longer = map_window(&self.file, end, true)?;
@@ -406,6 +407,7 @@ impl MappedFile {
 
     /// Reads by system calls.
     pub fn read_exact(&self, mut bytes: &mut [u8], mut at: u64) -> io::Result<()> {
+        self.file.still_open()?;
         while !bytes.is_empty() {
             let n = retry(|| self.file.read_at(bytes, at))?;
             if n == 0 {
@@ -442,8 +444,8 @@ impl MappedFile {
 
     /// Writes zeros to the range, so that it is allocated. Precondition: the range is zeros, and nobody else writes there.
     pub fn write_zeros(&self, at: u64, len: u64) -> Result<()> {
-        within_file_size_limit(at + len)?;
-        write_zeros(&self.file, at, len).map_err(Error::system(ALLOCATING))
+        let written = within_file_size_limit(at + len).and_then(|()| write_zeros(&self.file, at, len));
+        written.map_err(Error::system(ALLOCATING))
     }
 
     /// Makes the pages of the range writable. Returns false if the system can't.
@@ -542,7 +544,8 @@ pub fn errno_of(error: &io::Error) -> c_int {
     error.raw_os_error().unwrap_or(libc::EIO)
 }
 
-/// The absolute path without symbolic links; `path` itself if the system can't find it.
+/// The absolute path without symbolic links; `path` itself if the system can't find it, or a directory above the current one is closed to
+/// the process (musl's realpath does not say so).
 pub fn absolute_path(path: &CStr) -> Result<CString> {
     // SAFETY: realpath takes a C string. It returns NULL, or a C string that the caller must free.
     unsafe {
@@ -550,7 +553,8 @@ pub fn absolute_path(path: &CStr) -> Result<CString> {
         if absolute.is_null() && io::Error::last_os_error().raw_os_error() == Some(libc::ENOMEM) {
             return Err(Error::OutOfMemory);
         }
-        let copy = try_c_string(if absolute.is_null() { path } else { CStr::from_ptr(absolute) }.to_bytes());
+        let reachable = !absolute.is_null() && exists(CStr::from_ptr(absolute));
+        let copy = try_c_string(if reachable { CStr::from_ptr(absolute) } else { path }.to_bytes());
         libc::free(absolute.cast());
         Ok(copy?.expect("a C string has no NUL in it"))
     }
@@ -778,15 +782,14 @@ fn free_space(file: &File) -> Option<u64> {
 }
 
 /// Fails iff `end` is above RLIMIT_FSIZE. The kernel would send a signal.
-fn within_file_size_limit(end: u64) -> Result<()> {
+pub fn within_file_size_limit(end: u64) -> io::Result<()> {
     let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: the out parameter is a local.
     let known = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) } == 0;
     #[allow(clippy::unnecessary_cast)] // not u64 on all systems
     let limit_bytes = limit.rlim_cur as u64;
     if known && limit.rlim_cur != libc::RLIM_INFINITY && end > limit_bytes {
-        let source = io::Error::from_raw_os_error(libc::EFBIG);
-        return Err(Error::System { doing: "grow the file", source });
+        return Err(io::Error::from_raw_os_error(libc::EFBIG));
     }
     Ok(())
 }
@@ -898,6 +901,7 @@ pub fn copy_permissions(from: &File, to: &File) -> io::Result<()> {
 /// Makes `to`, which is empty, a file that shares its blocks on the disk with `from`. Fails iff the file system can't.
 #[cfg(target_os = "linux")]
 pub fn clone_file(from: &File, to: &File) -> io::Result<()> {
+    within_file_size_limit(from.metadata()?.len())?; // else the ioctl sends SIGXFSZ
     let shared = |to: &File| {
         // SAFETY: this ioctl takes two descriptors, which the files keep open.
         check(unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE as _, from.as_raw_fd()) }).map(drop)
@@ -928,8 +932,8 @@ pub fn data_from(file: &File, at: u64, end: u64) -> u64 {
 
 /// Sets the length of a file. Fails iff it is above RLIMIT_FSIZE, or as ftruncate(2).
 pub fn extend(file: &File, len: u64) -> Result<()> {
-    within_file_size_limit(len)?;
-    set_length(file, len).map_err(Error::system("set the length of the file"))
+    let set = within_file_size_limit(len).and_then(|()| set_length(file, len));
+    set.map_err(Error::system("set the length of the file"))
 }
 
 /// Opens some file, to keep a descriptor free.
@@ -940,8 +944,10 @@ pub fn spare_descriptor() -> Option<File> {
 /// Identifies a file among all open files: device and number.
 pub type FileId = (u64, u64);
 
+#[cfg(any(target_os = "android", all(target_os = "linux", not(target_env = "gnu"))))]
+use libc::lstat;
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-use libc::{fstat, lstat, stat};
+use libc::{fstat, stat};
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 use libc::{fstat64 as fstat, lstat64 as lstat, stat64 as stat};
 
@@ -951,7 +957,7 @@ pub fn file_of(fd: c_int) -> io::Result<FileId> {
     file_from(|info| unsafe { fstat(fd, info) })
 }
 
-/// The file with this name, which may be that of a symbolic link.
+/// The file with this name. A symbolic link is not followed.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn file_at(path: &CStr) -> io::Result<FileId> {
     // SAFETY: as above, and the path is a C string.
