@@ -9,6 +9,7 @@
  * POSIX only: the system calls of a Windows library are not found by name in the program
  */
 #undef _FILE_OFFSET_BITS /* the functions defined here are named as they are */
+#include "in_child.h"
 #include "palloc_util.h"
 
 #include <dirent.h>
@@ -575,6 +576,17 @@ static int with_fault(const struct kind *k, enum call call, int error, unsigned 
     return fault.fired && tap_.bad == seen;
 }
 
+/* From now on, advice and fallocate fail. */
+static void only_writes_fill_holes(void)
+{
+    memset(&fault, 0, sizeof fault);
+    fault.call = MADVISE;
+    fault.error = EINVAL;
+    fault.for_ever = 1;
+    fault.no_fallocate = 1;
+    fault.armed = 1;
+}
+
 /* The fast paths of palloc and pfree fill holes too. pfree reports its failures by errno alone. */
 static void quiet_in_holes(void)
 {
@@ -598,12 +610,7 @@ static void quiet_in_holes(void)
     }
     close(fd);
     REQUIRE((pt = palloc_init(FILE_NAME, PALLOC_DEFAULT)) != NULL);
-    memset(&fault, 0, sizeof fault);
-    fault.call = MADVISE;
-    fault.error = EINVAL;
-    fault.for_ever = 1;
-    fault.no_fallocate = 1;
-    fault.armed = 1;
+    only_writes_fill_holes();
     for (i = 1; i < 64; i += 2) {
         errno = UNTOUCHED;
         pfree(pt, ptrs[i]);
@@ -631,12 +638,7 @@ static void fill_beyond_the_limit(void)
 
     signal(SIGXFSZ, SIG_DFL);
     REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0);
-    memset(&fault, 0, sizeof fault);
-    fault.call = MADVISE;
-    fault.error = EINVAL;
-    fault.for_ever = 1;
-    fault.no_fallocate = 1;
-    fault.armed = 1;
+    only_writes_fill_holes();
     pt = palloc_init(FILE_NAME, PALLOC_DEFAULT);
     REQUIRE(pt != NULL);
     size = pt->size;
@@ -662,22 +664,10 @@ static void fill_beyond_the_limit(void)
 
 static void limited(void)
 {
-    int status = 0;
-    pid_t child;
-
     TEST("a-hole-beyond-the-limit-of-file-size-is-EFBIG-and-no-signal-where-advice-and-fallocate-fail");
     unlink(FILE_NAME);
     file_zeros(FILE_NAME, MIB);
-    fflush(stdout);
-    child = fork();
-    if (child == 0) {
-        alarm(tap_seconds(60));
-        fill_beyond_the_limit();
-        _exit(tap_done());
-    }
-    REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
-    if (!CHECK_EQ_I(status, 0) && WIFSIGNALED(status))
-        DIAG("killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+    in_child(fill_beyond_the_limit);
     CHECK_SOUND(FILE_NAME);
     CHECK_EQ_U(file_size(FILE_NAME), MIB);
     unlink(FILE_NAME);

@@ -75,30 +75,11 @@ int main(void)
 #include <sys/statvfs.h>
 #include <time.h>
 
+#include "in_child.h"
 #include "palloc_util.h"
 
 #define DISK "disk"
 #define ON_DISK DISK "/medium.db"
-
-/* Runs a part of a point in a child, so that a signal or a limit is its own. */
-static void in_child(void (*part)(void))
-{
-    int status = 0;
-    pid_t child;
-
-    fflush(stdout);
-    child = fork();
-    if (child == 0) {
-        alarm(tap_seconds(120));
-        part();
-        _exit(tap_done());
-    }
-    REQUIRE(child > 0);
-    CHECK_EQ_I(waitpid(child, &status, 0), child);
-    if (WIFSIGNALED(status))
-        DIAG("killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
-    CHECK_EQ_I(status, 0);
-}
 
 static double seconds(void)
 {

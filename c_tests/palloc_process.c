@@ -272,10 +272,26 @@ static void closed_descriptors(void)
 
 #ifndef _WIN32
 
+enum { HIGHEST = 64 }; /* no test has more descriptors */
+
+/* Closes all descriptors above stderr but these two; then another file has all their numbers. Returns one of them. */
+static int others_replaced(int kept, int kept_too)
+{
+    int fd, log;
+
+    for (fd = 3; fd < HIGHEST; fd++)
+        if (fd != kept && fd != kept_too)
+            close(fd);
+    log = open_log();
+    for (fd = 3; fd < HIGHEST; fd++)
+        if (fd != kept && fd != kept_too)
+            CHECK_EQ_I(dup2(log, fd), fd);
+    return log;
+}
+
 /* closefrom(3), with the library's descriptor among those that are closed; then another file has all their numbers. */
 static void library_descriptor_closed(uint32_t flags)
 {
-    enum { HIGHEST = 64 };
     struct palloc_t *pt;
     uint64_t kept;
     int fd, log;
@@ -285,11 +301,7 @@ static void library_descriptor_closed(uint32_t flags)
     REQUIRE(pt != NULL);
     kept = palloc(pt, 1000);
     memset(palloc_data(pt, kept), 7, 1000);
-    for (fd = 3; fd < HIGHEST; fd++)
-        close(fd);
-    log = open_log();
-    for (fd = 3; fd < HIGHEST; fd++)
-        CHECK_EQ_I(dup2(log, fd), fd);
+    log = others_replaced(-1, -1);
     errno = 0;
     CHECK_EQ_U(palloc(pt, 20000000), 0);
     CHECK_EQ_I(errno, EBADF);
@@ -320,22 +332,6 @@ static void library_descriptors_closed(void)
 }
 
 #ifdef __linux__
-
-/* Closes all descriptors above stderr but these two; then another file has all their numbers. Returns one of them. */
-static int others_replaced(int kept, int kept_too)
-{
-    enum { HIGHEST = 64 };
-    int fd, log;
-
-    for (fd = 3; fd < HIGHEST; fd++)
-        if (fd != kept && fd != kept_too)
-            close(fd);
-    log = open_log();
-    for (fd = 3; fd < HIGHEST; fd++)
-        if (fd != kept && fd != kept_too)
-            CHECK_EQ_I(dup2(log, fd), fd);
-    return log;
-}
 
 /* The writer can't ask any more whether the reader lives. */
 static void held_blobs_of_a_writer_without_descriptors(void)

@@ -46,11 +46,20 @@ impl Descriptor {
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        let is_ours = file_of(self.number).map_or_else(|e| errno_of(&e) != libc::EBADF, |of| of == self.of);
-        if is_ours {
+        if still_open(self.number, self.of).is_ok() {
             // SAFETY: still open on its file, or the system cannot report it; and ours to close.
             unsafe { close_descriptor(self.number) };
         }
+    }
+}
+
+/// Fails with EBADF iff the descriptor was closed, or belongs to another file now. If the system cannot answer for another reason, the
+/// caller goes on.
+fn still_open(fd: c_int, of: FileId) -> io::Result<()> {
+    match file_of(fd) {
+        Ok(now) if now != of => Err(bad_descriptor()),
+        Err(error) if errno_of(&error) == libc::EBADF => Err(error),
+        _ => Ok(()),
     }
 }
 

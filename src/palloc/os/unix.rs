@@ -25,7 +25,7 @@ use libc::{fallocate64 as fallocate, ftruncate64 as ftruncate, lseek64 as lseek,
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 use libc::{ftruncate, lseek, off_t};
 
-use super::{Buffer, Descriptor, empty_if_forced, retry, write_zeros};
+use super::{Buffer, Descriptor, empty_if_forced, retry, still_open, write_zeros};
 use crate::palloc::{Error, Flags, Result, try_c_string};
 
 /// The length of a small medium's window. It takes address space only, and no memory except page tables.
@@ -62,8 +62,7 @@ impl KeptFile {
         Ok(KeptFile { file: ManuallyDrop::new(file), of })
     }
 
-    /// Fails with EBADF iff the descriptor was closed, or belongs to another file now. If the system cannot answer for
-    /// another reason, the call goes on.
+    /// Fails with EBADF iff the program has closed the descriptor.
     pub fn still_open(&self) -> io::Result<()> {
         still_open(self.file.as_raw_fd(), self.of)
     }
@@ -114,14 +113,6 @@ struct LockedFile {
 impl LockedFile {
     fn new(file: File, before: Option<c_int>) -> Result<LockedFile> {
         Ok(LockedFile { file: KeptFile::new(file).map_err(Error::system("fstat"))?, before })
-    }
-}
-
-fn still_open(fd: c_int, of: FileId) -> io::Result<()> {
-    match file_of(fd) {
-        Ok(now) if now != of => Err(bad_descriptor()),
-        Err(error) if error.raw_os_error() == Some(libc::EBADF) => Err(error),
-        _ => Ok(()),
     }
 }
 
