@@ -184,6 +184,26 @@ static int locked_beyond_the_limit(void *unused)
     return tap_done();
 }
 
+/* Then nothing is left that could discard the contents. */
+static int locked_and_forbidden(void *unused)
+{
+    const size_t size = 1024 * page;
+    int emulated = is_emulated();
+    unsigned char *p = vmem_reserve(size);
+
+    (void)unused;
+    CHECK_DOES(vmem_commit(p, size) && vmem_protect(p, page, VMemProtect_Read));
+    memset(p + page, 1, size - page);
+    if (lock_all(64 * page) == 0 || emulated || !forbid(EPERM))
+        return SKIPPED;
+    CHECK_FAILS(vmem_decommit(p, size), strerror(EPERM));
+    CHECK(p[0] == 0 && faults(p, WRITES));
+    CHECK(all_bytes(p + page, size - page, 1));
+    memset(p + page, 2, size - page);
+    CHECK_DOES(vmem_release(p, size));
+    return tap_done();
+}
+
 static void *without_main(void *limit)
 {
     VMemUsageStatus status;
@@ -283,6 +303,9 @@ int main(void)
 
     POINT("where-all-memory-is-locked-decommit-works-beyond-the-limit",
           check_child(in_child(locked_beyond_the_limit, NULL), "memory can't be locked here"));
+
+    POINT("where-all-memory-is-locked-and-advice-is-forbidden-a-decommit-that-fails-changes-nothing",
+          check_child(in_child(locked_and_forbidden, NULL), "memory can't be locked here"));
 
     POINT("after-the-main-thread-has-ended-queries-go-on", check_child(in_child(main_thread_ends, NULL), "no threads"));
 
