@@ -48,6 +48,30 @@ static struct {
 
 static unsigned long faults_total;
 
+/* After each call that changes a file's length: whether FILE.live, which readers may map at any time, has length without space. */
+static struct {
+    int calls;
+    int without_space;
+} live_file;
+
+static void look_at_live_file(int fd)
+{
+    static const char suffix[] = ".live";
+    char link[64], path[4096];
+    int error = errno;
+    struct stat info;
+    ssize_t n;
+
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    n = readlink(link, path, sizeof path);
+    if (n >= (ssize_t)sizeof suffix && memcmp(path + n - (sizeof suffix - 1), suffix, sizeof suffix - 1) == 0) {
+        live_file.calls++;
+        if (syscall(SYS_fstat, fd, &info) != 0 || info.st_size > info.st_blocks * 512)
+            live_file.without_space++;
+    }
+    errno = error;
+}
+
 static int fails(enum call call)
 {
     if (!fault.armed || call != fault.call || (fault.fired && !fault.for_ever) || fault.error == SHORT_COUNT)
@@ -97,7 +121,10 @@ int fallocate64(int fd, int how, off64_t at, off64_t len)
 
 int ftruncate64(int fd, off64_t length)
 {
-    return fails(FTRUNCATE) ? -1 : (int)syscall(SYS_ftruncate, fd, length);
+    int result = fails(FTRUNCATE) ? -1 : (int)syscall(SYS_ftruncate, fd, length);
+
+    look_at_live_file(fd);
+    return result;
 }
 
 void *mmap64(void *at, size_t length, int prot, int flags, int fd, off64_t offset)
@@ -134,7 +161,10 @@ ssize_t pread64(int fd, void *bytes, size_t n, off64_t at)
 
 ssize_t pwrite64(int fd, const void *bytes, size_t n, off64_t at)
 {
-    return fails(PWRITE) ? -1 : (ssize_t)syscall(SYS_pwrite64, fd, bytes, shortened(PWRITE, n), at);
+    ssize_t result = fails(PWRITE) ? -1 : (ssize_t)syscall(SYS_pwrite64, fd, bytes, shortened(PWRITE, n), at);
+
+    look_at_live_file(fd);
+    return result;
 }
 
 off64_t lseek64(int fd, off64_t at, int whence)
@@ -673,6 +703,26 @@ static void limited(void)
     unlink(FILE_NAME);
 }
 
+/* A reader's store to a page of FILE.live without space would be a SIGBUS on a full disk. */
+static void live_file_has_space(void)
+{
+    struct palloc_t *pt;
+
+    TEST("FILE.live-has-space-wherever-it-has-length-while-the-writer-makes-it");
+    unlink(FILE_NAME);
+    memset(&live_file, 0, sizeof live_file);
+    pt = palloc_init(FILE_NAME, PALLOC_DYNAMIC | PALLOC_SHARED);
+    if (pt == NULL) {
+        CHECK_ERRNO(ENOTSUP);
+        SKIP("no live readers on this file system");
+        return;
+    }
+    palloc_close(pt);
+    CHECK(live_file.calls > 0);
+    CHECK_EQ_I(live_file.without_space, 0);
+    unlink(FILE_NAME);
+}
+
 /* A system call that is interrupted each time. */
 static void interrupted_for_ever(void)
 {
@@ -886,6 +936,7 @@ int main(void)
         }
     PART(quiet_in_holes());
     PART(limited());
+    PART(live_file_has_space());
     PART(interrupted_for_ever());
     PART(copies());
     if (in_memory) {
