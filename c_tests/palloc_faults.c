@@ -44,9 +44,22 @@ static struct {
     int fired;
     int for_ever;         /* not once */
     int no_fallocate;     /* the file system can't */
+    int sparse;           /* the file system takes no space, and has plenty */
 } fault;
 
 static unsigned long faults_total;
+
+/* Whether the path of an open file ends with this. */
+static int is_named(int fd, const char *end)
+{
+    char link[64], path[4096];
+    size_t length = strlen(end);
+    ssize_t n;
+
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    n = readlink(link, path, sizeof path);
+    return n >= (ssize_t)length && memcmp(path + n - length, end, length) == 0;
+}
 
 /* After each call that changes a file's length: whether FILE.live, which readers may map at any time, has length without space. */
 static struct {
@@ -56,15 +69,10 @@ static struct {
 
 static void look_at_live_file(int fd)
 {
-    static const char suffix[] = ".live";
-    char link[64], path[4096];
     int error = errno;
     struct stat info;
-    ssize_t n;
 
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    n = readlink(link, path, sizeof path);
-    if (n >= (ssize_t)sizeof suffix && memcmp(path + n - (sizeof suffix - 1), suffix, sizeof suffix - 1) == 0) {
+    if (is_named(fd, ".live")) {
         live_file.calls++;
         if (syscall(SYS_fstat, fd, &info) != 0 || info.st_size > info.st_blocks * 512)
             live_file.without_space++;
@@ -115,6 +123,13 @@ int fallocate64(int fd, int how, off64_t at, off64_t len)
     if (fault.no_fallocate && fault.armed) {
         errno = EOPNOTSUPP;
         return -1;
+    }
+    if (fault.sparse && how == 0) {
+        struct stat info;
+
+        if (syscall(SYS_fstat, fd, &info) != 0)
+            return -1;
+        return info.st_size >= at + len ? 0 : (int)syscall(SYS_ftruncate, fd, at + len);
     }
     return fails(FALLOCATE) ? -1 : (int)syscall(SYS_fallocate, fd, how, at, len);
 }
@@ -212,7 +227,7 @@ int fstatvfs(int fd, struct statvfs *info)
     memset(info, 0, sizeof *info);
     info->f_frsize = (unsigned long)fs.f_bsize;
     info->f_blocks = fs.f_blocks;
-    info->f_bfree = fs.f_bfree;
+    info->f_bfree = fault.sparse ? UINT32_MAX : fs.f_bfree;
     return 0;
 }
 
@@ -723,6 +738,51 @@ static void live_file_has_space(void)
     unlink(FILE_NAME);
 }
 
+/* The writer's medium grows beyond what the reader has mapped, and another file has the numbers of the reader's descriptors. */
+static void reader_beyond_its_window(void)
+{
+    enum { SIZE = 100, HIGHEST = 64 };
+    const uint64_t large = 5ULL << 30;
+    struct palloc_t *writer, *reader;
+    char is_kept[HIGHEST];
+    uint64_t near, far;
+    int fd, other;
+
+    TEST("a-live-reader-maps-no-other-file-that-got-the-number-of-its-descriptor");
+    unlink(FILE_NAME);
+    writer = palloc_init(FILE_NAME, PALLOC_DYNAMIC | PALLOC_SHARED);
+    REQUIRE(writer != NULL && (near = palloc(writer, SIZE)) != 0);
+    memset(palloc_data(writer, near), 'n', SIZE);
+    for (fd = 3; fd < HIGHEST; fd++)
+        is_kept[fd] = fcntl(fd, F_GETFD) != -1; /* the writer's */
+    REQUIRE((reader = palloc_init(FILE_NAME, PALLOC_READONLY | PALLOC_SHARED)) != NULL);
+    file_zeros("other", 2 * large);
+    REQUIRE((other = open("other", O_RDWR)) > 2);
+    for (fd = 3; fd < HIGHEST; fd++)
+        if (!is_kept[fd] && is_named(fd, FILE_NAME))
+            CHECK_EQ_I(dup2(other, fd), fd);
+    memset(&fault, 0, sizeof fault);
+    fault.sparse = 1;
+    CHECK(palloc(writer, large) != 0);
+    far = palloc(writer, SIZE);
+    fault.sparse = 0;
+    if (CHECK(far > large))
+        memset(palloc_data(writer, far), 'f', SIZE);
+    CHECK_EQ_I(palloc_read_begin(reader), 0);
+    CHECK(palloc_data(reader, far) == NULL);
+    CHECK_ERRNO(EBADF);
+    CHECK(palloc_data(reader, near) != NULL && *(unsigned char *)palloc_data(reader, near) == 'n');
+    palloc_read_end(reader);
+    palloc_close(reader);
+    palloc_close(writer);
+    CHECK_SOUND(FILE_NAME);
+    for (fd = 3; fd < HIGHEST; fd++)
+        if (!is_kept[fd] && is_named(fd, "other"))
+            CHECK_EQ_I(close(fd), 0);
+    unlink("other");
+    unlink(FILE_NAME);
+}
+
 /* A system call that is interrupted each time. */
 static void interrupted_for_ever(void)
 {
@@ -937,6 +997,7 @@ int main(void)
     PART(quiet_in_holes());
     PART(limited());
     PART(live_file_has_space());
+    PART(reader_beyond_its_window());
     PART(interrupted_for_ever());
     PART(copies());
     if (in_memory) {
