@@ -347,6 +347,25 @@ static void headers(void)
         }
     }
 
+    TEST("zeros-between-a-header-and-an-end-marker-are-initialized");
+    for (size = 64 * 1024 - 8; size <= 64 * 1024 + 24; size += 8) { /* the end marker may be all that is in its page */
+        struct palloc_t *pt;
+        int fd;
+
+        file_zeros(FILE_NAME, size);
+        fd = open(FILE_NAME, O_WRONLY);
+        CHECK_EQ_I(pwrite(fd, "PBA\0\0\0\0\0", 8, 0), 8);
+        put64(raw, (size - 24) | UINT64_C(1) << 63);
+        CHECK_EQ_I(pwrite(fd, raw, 8, (off_t)size - 8), 8);
+        close(fd);
+        pt = CHECK_OPENS(FILE_NAME, PALLOC_DEFAULT);
+        if (pt == NULL)
+            continue;
+        CHECK_EQ_U(palloc_size(pt, 16), size - 24);
+        palloc_close(pt);
+        CHECK_SOUND(FILE_NAME);
+    }
+
     TEST("unknown-header-bits-are-kept-and-ignored");
     {
         static const uint32_t bits[] = {0x00010000, 0x40000000, 0x00000010, PALLOC_READONLY, PALLOC_FORCE, 0x7ffffffc};

@@ -679,6 +679,7 @@ fn only_zeros(file: &File, at: u64, end: u64) -> io::Result<bool> {
     let mut at = at;
     while at < end {
         match seek(file, at, libc::SEEK_DATA) {
+            Ok(data) if data >= end => return Ok(true),
             Ok(data) => at = data,
             Err(e) if e.raw_os_error() == Some(libc::ENXIO) => return Ok(true),
             Err(_) => {} // the system does not know: read on
