@@ -818,6 +818,31 @@ static void errors(void)
     put64(b.at + 16 + n, first);
 
 #ifdef HAS_FAULTS
+    TEST("a-hole-of-1-TiB-to-which-no-marker-leads-is-passed-at-once");
+    {
+        int fd = open("sparse.db", O_RDWR | O_CREAT, 0600);
+        uint64_t last, noise = 0x0102030405060708;
+
+        if (fd >= 0 && ftruncate64(fd, 1LL << 40) == 0 && (pt = palloc_init("sparse.db", PALLOC_DEFAULT)) != NULL) {
+            REQUIRE(palloc(pt, 100) != 0 && (last = palloc(pt, 100)) != 0);
+            last += palloc_size(pt, last);
+            palloc_close(pt);
+            REQUIRE(pwrite64(fd, &noise, 8, (off64_t)last + 8) == 8); /* in place of the start marker of the free block */
+            unlink(copy);
+            alarm(tap_seconds(100)); /* to look at every place in it would take hours */
+            CHECK_EQ_I(palloc_salvage("sparse.db", copy, 0, NULL, NULL, &out), 0);
+            alarm(0);
+            CHECK_EQ_U(out.blobs, 2);
+            CHECK_EQ_U(out.healed, 1);
+            CHECK_EQ_U(out.lost_bytes, 0);
+        } else {
+            SKIP("no such file can be made or mapped");
+        }
+        if (fd >= 0)
+            close(fd);
+        unlink("sparse.db");
+    }
+
     TEST("bytes-that-can-not-be-read-are-zeros-and-lose-only-what-is-there");
     {
         struct medium m;
