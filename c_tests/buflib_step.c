@@ -375,6 +375,145 @@ static void rest(void)
     CHECK_EQ_U(stat.holes, 0);
 }
 
+/* What a full compaction, `shrink` or a refusal leaves for the next step and the next allocation. */
+static void after_other_calls(void)
+{
+    static const char *const calls[] = { "resize", "buffer_out", "allocatable", "alloc", "alloc_maximum" };
+    size_t size;
+    char *data;
+
+    for (size_t n = 0; n < sizeof calls / sizeof calls[0]; n++) {
+        TESTF("a-move-that-was-refused-in-%s-is-tried-again-for-an-allocation", calls[n]);
+        pool = fresh_pool(&ctx, &memory, 4096);
+        CHECK_EQ_I(buflib_alloc(&ctx, 2000), 1);
+        CHECK_EQ_I(buflib_alloc_ex(&ctx, 500, NULL, &movable), 2);
+        CHECK_EQ_I(buflib_free(&ctx, 1), 0);
+        refuse = 2;
+        size = 8;
+        switch (n) {
+        case 0: CHECK(!buflib_resize(&ctx, 2048)); break;
+        case 1: CHECK(buflib_buffer_out(&ctx, &size) != NULL); break;
+        case 2: CHECK(buflib_allocatable(&ctx) < 3000); break;
+        case 3: CHECK_EQ_I(buflib_alloc(&ctx, 3000), -2); break;
+        default:
+            CHECK_EQ_I(buflib_alloc_maximum(&ctx, NULL, &size, NULL), 1);
+            CHECK_EQ_I(buflib_free(&ctx, 1), 0);
+            break;
+        }
+        refuse = 0;
+        CHECK(!ctx.compact);
+        CHECK(buflib_alloc(&ctx, 3000) > 0);
+        CHECK_SOUND(&ctx);
+    }
+
+    begin("a-step-closes-what-shrink-leaves", 4096);
+    fill(4, &movable);
+    for (int i = 2; i >= 1; i--) {
+        CHECK_EQ_U(buflib_compact_step(&ctx, SIZE_MAX), 0);
+        data = buflib_get_data(&ctx, i);
+        CHECK(i == 1 ? buflib_shrink(&ctx, i, data, 8) : buflib_shrink(&ctx, i, data + 16, 16));
+        CHECK(stat_now().holes > 0);
+        CHECK_EQ_U(buflib_compact_step(&ctx, SIZE_MAX), 0);
+        CHECK_EQ_U(stat_now().holes, 0);
+        CHECK_SOUND(&ctx);
+    }
+
+    begin("a-step-closes-what-a-compaction-leaves", 4096);
+    fill(3, &movable);
+    refuse = 2;
+    CHECK_EQ_I(buflib_free(&ctx, 1), 0);
+    CHECK_EQ_U(buflib_compact_step(&ctx, SIZE_MAX), 0);
+    refuse = 3;
+    buflib_allocatable(&ctx);
+    CHECK(stat_now().holes > 0);
+    refuse = 0;
+    CHECK_EQ_U(buflib_compact_step(&ctx, SIZE_MAX), 0);
+    CHECK_EQ_U(stat_now().holes, 0);
+    CHECK_SOUND(&ctx);
+
+    begin("a-hole-behind-a-block-that-refuses-a-step-is-still-there", 4096);
+    fill(5, &movable);
+    CHECK_EQ_I(buflib_free(&ctx, 1), 0);
+    data = buflib_get_data(&ctx, 3);
+    CHECK_EQ_I(buflib_free(&ctx, 3), 0);
+    refuse = -1;
+    CHECK_EQ_U(buflib_compact_step(&ctx, SIZE_MAX), 0);
+    refuse = 0;
+    CHECK_SOUND(&ctx);
+    CHECK_EQ_I(buflib_alloc(&ctx, 32), 1);
+    CHECK_EQ_I(buflib_alloc_ex(&ctx, 32, "third", NULL), 3);
+    CHECK(buflib_get_data(&ctx, 3) == data);
+    CHECK_SOUND(&ctx);
+    begin("a-move-that-a-step-was-refused-is-tried-again-after-a-change-elsewhere", 4096);
+    for (int i = 0; i < 3; i++) {
+        buflib_init(&ctx, pool, pool_size);
+        fill(4, &movable);
+        refuse = 2;
+        CHECK_EQ_I(buflib_free(&ctx, 1), 0);
+        CHECK_EQ_U(buflib_compact_step(&ctx, SIZE_MAX), 0);
+        refuse = asked = 0;
+        CHECK_EQ_U(buflib_compact_step(&ctx, SIZE_MAX), 0);
+        CHECK_EQ_I(asked, 0);
+        switch (i) {
+        case 0: CHECK_EQ_I(buflib_free(&ctx, 4), 0); break;
+        case 1: CHECK(buflib_shrink(&ctx, 4, NULL, 8)); break;
+        default: CHECK_EQ_I(buflib_alloc(&ctx, 200), 1); break;
+        }
+        CHECK_EQ_U(buflib_compact_step(&ctx, SIZE_MAX), 0);
+        CHECK_EQ_U(stat_now().holes, 0);
+        CHECK(asked > 0);
+    }
+
+    begin("stat-has-holes-and-moves", 4096);
+    CHECK_EQ_I(buflib_alloc(&ctx, 2500), 1);
+    CHECK_EQ_I(buflib_alloc_ex(&ctx, 32, NULL, &movable), 2);
+    CHECK_EQ_I(buflib_free(&ctx, 1), 0);
+    CHECK_EQ_U(stat_now().holes, (2500 + W - 1) / W * W + 5 * W);
+    CHECK_EQ_U(stat_now().largest_free, stat_now().holes);
+    CHECK_EQ_U(stat_now().free, stat_now().holes + (size_t)((char *)ctx.last_handle - (char *)ctx.alloc_end));
+    CHECK_EQ_U(stat_now().pool, stat_now().live + stat_now().free + 2 * W);
+    CHECK_EQ_U(stat_now().moved_bytes, 0);
+    buflib_allocatable(&ctx);
+    CHECK_EQ_U(stat_now().moves, 1);
+    CHECK_EQ_U(stat_now().moved_bytes, 32 + 5 * W);
+
+    begin("resize-moves-no-block-if-all-fit", 4096);
+    fill(4, &movable);
+    asked = 0;
+    CHECK_EQ_I(buflib_free(&ctx, 1), 0);
+    CHECK(buflib_resize(&ctx, 2048));
+    CHECK_EQ_I(buflib_free(&ctx, 3), 0);
+    CHECK_EQ_I(buflib_free(&ctx, 4), 0);
+    CHECK_EQ_U((size_t)((char *)ctx.handle_table - (char *)ctx.last_handle), 3 * W);
+    CHECK(buflib_resize(&ctx, (size_t)((char *)ctx.alloc_end - pool) + 2 * W)); /* without the word of handle 3, which is free */
+    CHECK_EQ_I(asked, 0);
+    CHECK_SOUND(&ctx);
+
+    begin("resize-while-memory-is-out-knows-the-places-of-all-blocks-when-it-is-in-again", 1100 * W);
+    for (int i = 1; i <= 12; i++)
+        CHECK_EQ_I(buflib_alloc(&ctx, 45 * W), i);
+    size = 300 * W;
+    CHECK(buflib_buffer_out(&ctx, &size) == pool && size == 300 * W);
+    CHECK(buflib_resize(&ctx, 1100 * W));
+    buflib_buffer_in(&ctx, (int)size);
+    CHECK(buflib_alloc_ex(&ctx, 300 * W, NULL, &buflib_ops_locked) == 13);
+    CHECK(buflib_alloc_ex(&ctx, 45 * W, NULL, &buflib_ops_locked) == 14);
+    for (int i = 9; i <= 13; i += 2)
+        CHECK_EQ_I(buflib_free(&ctx, i), 0);
+    CHECK_SOUND(&ctx);
+    CHECK_EQ_I(buflib_alloc(&ctx, 300 * W), 9);
+    CHECK_SOUND(&ctx);
+
+    begin("buffer_out-gives-no-more-than-there-is-beside-an-aligned-block", 4096);
+    CHECK_EQ_I(buflib_alloc_aligned(&ctx, 64, 8 * W, NULL, NULL), 1);
+    data = buflib_get_data(&ctx, 1);
+    size = 0;
+    CHECK(buflib_buffer_out(&ctx, &size) == pool);
+    CHECK(size > 3000 && size % (8 * W) == 0 && (char *)buflib_get_data(&ctx, 1) == data + size);
+    CHECK(ctx.alloc_end <= ctx.last_handle);
+    CHECK_SOUND(&ctx);
+}
+
 int main(void)
 {
     PART(steps());
@@ -382,5 +521,6 @@ int main(void)
     PART(resizing());
     PART(growing());
     PART(rest());
+    PART(after_other_calls());
     return tap_done();
 }

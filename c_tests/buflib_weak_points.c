@@ -1102,6 +1102,168 @@ static void gives_back_others(void)
     }
 }
 
+/* ---- exactly at a limit ---- */
+
+/* Sees what a program may see while an allocation asks it: no handle but its own. */
+static int looks_around(int handle, unsigned hints, void *start, size_t size)
+{
+    (void)hints, (void)start, (void)size;
+    asked_to_shrink++;
+    CHECK_EQ_I(buflib_next(&ctx, 0), handle);
+    CHECK_EQ_I(buflib_next(&ctx, handle), 0);
+    CHECK(buflib_get_data(&ctx, handle + 1) == NULL);
+    return BUFLIB_CB_CANNOT_SHRINK;
+}
+
+/* Frees another block, and says that there was nothing to give. */
+static int gives_and_denies(int handle, unsigned hints, void *start, size_t size)
+{
+    (void)hints, (void)start, (void)size;
+    buflib_free(&ctx, handle + 1);
+    return BUFLIB_CB_CANNOT_SHRINK;
+}
+
+static struct buflib_callbacks looker = { may_refuse, looks_around, NULL };
+static struct buflib_callbacks denier = { may_refuse, gives_and_denies, NULL };
+
+/* Words between the last block and the handle table. */
+static size_t end_words(void)
+{
+    return (size_t)((char *)ctx.last_handle - (char *)ctx.alloc_end) / W;
+}
+
+static void limits(void)
+{
+    int a, b;
+    size_t size = 0;
+    char *data, *raw, *at;
+
+    begin("init-with-a-NULL-context-does-nothing", 512);
+    memset(pool, 7, 512);
+    buflib_init(NULL, pool, 512);
+    for (int i = 0; i < 512; i++)
+        CHECK(pool[i] == 7);
+
+    begin("first_free_handle-of-an-empty-pool-is-its-last-word-and-moves-with-the-table", 4096);
+    CHECK((char *)ctx.first_free_handle == (char *)ctx.handle_table - W);
+    for (int i = 1; i <= 3; i++)
+        CHECK_EQ_I(buflib_alloc(&ctx, 64), i);
+    CHECK_EQ_I(buflib_free(&ctx, 2), 0);
+    CHECK((char *)ctx.first_free_handle == (char *)ctx.handle_table - 2 * W);
+    CHECK(buflib_resize(&ctx, 2048));
+    CHECK((char *)ctx.first_free_handle == (char *)ctx.handle_table - 2 * W);
+    buflib_init(&ctx, NULL, 100);
+    CHECK(ctx.first_free_handle == NULL && ctx.handle_table == NULL);
+
+    begin("a-handle-just-behind-the-table-names-no-block-whatever-lies-there", 512);
+    a = buflib_alloc(&ctx, 512 - 6 * W);
+    memset(buflib_get_data(&ctx, a), 0x55, 512 - 6 * W);
+    remember();
+    CHECK_EQ_I(buflib_free(&ctx, a + 1), a + 1);
+    CHECK_EQ_U(buflib_get_size(&ctx, a + 1), 0);
+    CHECK_EQ_I(panics, 0);
+    CHECK(checked_get_data(&ctx, a + 1) == NULL);
+    CHECK_EQ_I(panics, 1);
+    CHECK_UNCHANGED();
+
+    begin("a-shrink-callback-does-not-see-the-handle-of-the-allocation-that-asks", 4096);
+    a = buflib_alloc_ex(&ctx, 4096 - 6 * W, NULL, &looker);
+    memset(buflib_get_data(&ctx, a), 0x55, 4096 - 6 * W); /* the word of the next handle, too */
+    CHECK(buflib_shrink(&ctx, a, NULL, 1000));
+    asked_to_shrink = 0;
+    CHECK_EQ_I(buflib_alloc(&ctx, 3500), -2);
+    CHECK_EQ_I(asked_to_shrink, 1);
+    CHECK_SOUND(&ctx);
+
+    begin("alloc_maximum-joins-what-a-callback-freed-that-said-no", 4096);
+    refuse_moves = 0;
+    CHECK_EQ_I(buflib_alloc_ex(&ctx, 64, NULL, &denier), 1);
+    for (int i = 2; i <= 3; i++)
+        CHECK_EQ_I(buflib_alloc(&ctx, 500), i);
+    CHECK_EQ_I(buflib_alloc_maximum(&ctx, NULL, &size, NULL), 2);
+    CHECK(strchr(blocks(&ctx), '-') == NULL && size > 3000);
+    CHECK_SOUND(&ctx);
+
+    begin("an-allocation-fits-by-the-word-of-a-free-handle", 4096);
+    for (int i = 1; i <= 4; i++)
+        CHECK_EQ_I(buflib_alloc(&ctx, 64), i);
+    for (int i = 2; i <= 4; i++)
+        CHECK_EQ_I(buflib_free(&ctx, i), 0);
+    CHECK_EQ_I(table_size(&ctx), 3);
+    CHECK_EQ_I(buflib_alloc(&ctx, (end_words() - 5 + 2) * W), -2);
+    for (int i = 2; i <= 4; i++)
+        CHECK_EQ_I(buflib_alloc(&ctx, 64), i);
+    for (int i = 2; i <= 4; i++)
+        CHECK_EQ_I(buflib_free(&ctx, i), 0);
+    CHECK_EQ_I(table_size(&ctx), 3);
+    CHECK_EQ_I(buflib_alloc(&ctx, (end_words() - 5 + 1) * W), 2);
+    CHECK_SOUND(&ctx);
+
+    begin("an-aligned-block-goes-to-the-free-block-that-happens-to-start-right", 4096);
+    CHECK_EQ_I(buflib_alloc(&ctx, 12 * W), 1); /* as long, but it starts elsewhere */
+    CHECK_EQ_I(buflib_alloc_ex(&ctx, 5 * W, NULL, &buflib_ops_locked), 2);
+    CHECK_EQ_I(buflib_alloc_aligned(&ctx, 12 * W, 8 * W, NULL, NULL), 3);
+    data = buflib_get_data(&ctx, 3);
+    CHECK_EQ_I(buflib_alloc_ex(&ctx, 5 * W, NULL, &buflib_ops_locked), 4);
+    CHECK_EQ_I(buflib_alloc_ex(&ctx, (end_words() - 6) * W, NULL, &buflib_ops_locked), 5);
+    CHECK_EQ_U(end_words(), 0);
+    CHECK_EQ_I(buflib_free(&ctx, 1), 0);
+    CHECK_EQ_I(buflib_free(&ctx, 3), 0);
+    CHECK_EQ_I(buflib_alloc_aligned(&ctx, 13 * W, 8 * W, NULL, NULL), -2);
+    CHECK_EQ_I(buflib_alloc_aligned(&ctx, 12 * W, 8 * W, NULL, NULL), 1);
+    CHECK(buflib_get_data(&ctx, 1) == data);
+    CHECK_SOUND(&ctx);
+
+    begin("an-alignment-up-to-the-size-of-the-pool-wherever-that-lies", 512);
+    raw = malloc(3 << 16);
+    REQUIRE(raw != NULL);
+    at = raw + (1 << 16) + (-(uintptr_t)raw) % (1 << 16); /* a multiple of 64 KiB */
+    buflib_init(&ctx, at - 5 * W, 4096);
+    CHECK_EQ_I(buflib_alloc_aligned(&ctx, 8, 8192, NULL, NULL), -2);
+    CHECK_EQ_I(buflib_alloc_aligned(&ctx, 8, 4096, NULL, NULL), 1);
+    CHECK(buflib_get_data(&ctx, 1) == at);
+    free(raw);
+
+    begin("relocation-to-where-the-address-space-ends-is-refused", 4096);
+    b = buflib_alloc(&ctx, 64);
+    remember();
+    CHECK(!buflib_context_relocate(&ctx, (void *)(UINTPTR_MAX - 2047)));
+    CHECK(!buflib_context_relocate(&ctx, (void *)(UINTPTR_MAX - 4095 + W)));
+    CHECK_UNCHANGED();
+    CHECK_EQ_I(buflib_free(&ctx, b), 0);
+
+    begin("alloc_maximum-that-fails-after-a-refusal-leaves-the-move-to-an-allocation", 4096);
+    CHECK_EQ_I(buflib_alloc(&ctx, 0), 1);
+    CHECK_EQ_I(buflib_alloc_ex(&ctx, (end_words() - 5 - 1 - 20) * W, NULL, &refuser), 2);
+    CHECK_EQ_I(buflib_free(&ctx, 1), 0);
+    refuse_moves = 1;
+    CHECK_EQ_I(buflib_alloc_maximum(&ctx, NULL, NULL, NULL), -1);
+    refuse_moves = 0;
+    CHECK_EQ_I(buflib_alloc(&ctx, 20 * W), 1);
+    CHECK_SOUND(&ctx);
+
+    begin("what-is-asked-for-when-there-is-no-word-for-a-handle", 4096);
+    CHECK_EQ_I(buflib_alloc_ex(&ctx, 100 * W, NULL, &liar), 1);
+    CHECK_EQ_I(buflib_alloc_ex(&ctx, (end_words() - 5 - 1) * W, NULL, &liar), 2);
+    CHECK_EQ_U(end_words(), 0);
+    CHECK_EQ_I(buflib_alloc(&ctx, 8), -1);
+    CHECK_EQ_U(last_hints, BUFLIB_SHRINK_POS_BACK | 16 * W);
+    CHECK(buflib_shrink(&ctx, 2, NULL, 50 * W));
+    CHECK_EQ_I(buflib_alloc(&ctx, (end_words() - 5 - 1) * W), 3);
+    CHECK_EQ_U(end_words(), 0);
+    size = buflib_get_size(&ctx, 3) + 5 * W;
+    CHECK_EQ_I(buflib_alloc(&ctx, 8), -1);
+    CHECK_EQ_U(last_hints, BUFLIB_SHRINK_POS_FRONT | size);
+
+    begin("the-pin-of-a-block-of-0-bytes-at-the-end-is-put-back", 4096);
+    a = buflib_alloc(&ctx, 0);
+    data = buflib_get_data_pinned(&ctx, a);
+    CHECK(data == (char *)ctx.alloc_end);
+    CHECK_EQ_U(buflib_pin_count(&ctx, a), 1);
+    buflib_put_data_pinned(&ctx, data);
+    CHECK_EQ_U(buflib_pin_count(&ctx, a), 0);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "abort") == 0) { /* the child of the point that says so */
@@ -1120,5 +1282,6 @@ int main(int argc, char **argv)
     PART(damage());
     PART(additions());
     PART(gives_back_others());
+    PART(limits());
     return tap_done();
 }
