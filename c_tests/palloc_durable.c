@@ -511,13 +511,33 @@ static void second_generation(void)
     unlink(FILE_NAME);
     {
         int fd = palloc_fd_open(FILE_NAME, PALLOC_DYNAMIC);
+        uint64_t ptr;
 
         REQUIRE(fd > 0 && palloc_fd_init(fd, PALLOC_DYNAMIC) == 0);
         since();
         CHECK(palloc_fd_alloc(fd, 100) != 0);
+        ptr = palloc_fd_alloc(fd, 100);
+        CHECK(palloc_fd_alloc(fd, 100) != 0);
         CHECK_EQ_U(since(), 0);
         CHECK_EQ_I(palloc_fd_init(fd, PALLOC_DYNAMIC | PALLOC_SYNC), 0);
         CHECK_EQ_U(since(), 1);
+        CHECK_EQ_I(palloc_fd_free(fd, ptr), 0);
+        CHECK_EQ_U(since(), 1);
+        CHECK_EQ_U(palloc_fd_alloc(fd, 100), ptr);
+        CHECK_EQ_U(since(), 1);
+        CHECK_EQ_I(palloc_fd_close(fd), 0);
+    }
+
+    TEST("palloc_init-of-a-medium-with-a-stored-SYNC-is-durable-whatever-the-descriptor-is");
+    {
+        int fd;
+
+        file_poke64(FILE_NAME, 0, UINT64_C(0x50424100) << 32 | PALLOC_DYNAMIC | PALLOC_SYNC);
+        fd = open(FILE_NAME, O_RDWR);
+        REQUIRE(fd > 0 && palloc_fd_init(fd, PALLOC_DEFAULT) == 0);
+        since();
+        CHECK(palloc_fd_alloc(fd, 100) != 0);
+        CHECK(since() > 0);
         CHECK_EQ_I(palloc_fd_close(fd), 0);
     }
 

@@ -12,6 +12,7 @@
 
 #include <finwo/palloc.h>
 
+#include "support/files.h"
 #include "support/random.h"
 #include "tap.h"
 
@@ -319,7 +320,7 @@ static void free_while_iterating(void)
 static void errors(void)
 {
     static const uint8_t damaged[48] = {'P', 'B', 'A', 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7};
-    int fd, other;
+    int fd, other, i;
     uint64_t ptr;
 
     TEST("palloc_open-returns-0-on-every-failure");
@@ -366,8 +367,10 @@ static void errors(void)
     REFUSED(palloc(fd, 1), 0, EBADF);
     REFUSED(palloc_close(fd), PALLOC_ERR, EBADF);
     REFUSED(palloc_close(-1), PALLOC_ERR, EBADF);
-    REFUSED(palloc_close(0), PALLOC_ERR, EBADF); /* what a palloc_open that failed returned */
-    CHECK(fcntl(0, F_GETFD) != -1);
+    for (i = 0; i <= 2; i++) { /* 0 is what a palloc_open that failed returned */
+        REFUSED(palloc_close(i), PALLOC_ERR, EBADF);
+        CHECK(fcntl(i, F_GETFD) != -1);
+    }
     REFUSED(palloc_next(-7, 0), 0, EBADF);
     REFUSED(palloc_next(1000000, 0), 0, EBADF);
     REFUSED(palloc_init(-1, PALLOC_DYNAMIC), PALLOC_ERR, EBADF);
@@ -399,6 +402,9 @@ static void errors(void)
 
 static void descriptors(void)
 {
+#ifndef _WIN32
+    char path[64];
+#endif
     struct stat st;
     int fd, in = dup(0), out, ends[2];
 
@@ -424,6 +430,24 @@ static void descriptors(void)
     CHECK_EQ_U(end_of(fd), 56);
     CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
     REFUSED(palloc_close(fd), PALLOC_ERR, EBADF);
+    make_file(FILE_NAME, "PBA\0\0\0\0\1\x80\0\0\0\1\0\0\0", 16, 65536); /* a block beyond the end: data is looked for */
+    fd = open(FILE_NAME, O_RDWR);
+    CHECK_EQ_I(pwrite(fd, "x", 1, 65535), 1);
+    lseek(fd, 7, SEEK_SET);
+    CHECK_EQ_I(palloc_init(fd, PALLOC_DEFAULT), PALLOC_OK);
+    CHECK_EQ_I(lseek(fd, 0, SEEK_CUR), 7);
+    CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
+#ifndef _WIN32
+    file_in_memory(path, FILE_NAME); /* most other file systems have no file that is so long */
+    fd = open(path, O_RDWR | O_TRUNC);
+    if (ftruncate(fd, (off_t)1 << 47) == 0) { /* too long for the address space */
+        lseek(fd, 7, SEEK_SET);
+        REFUSED(palloc_init(fd, PALLOC_DEFAULT), PALLOC_ERR, ENOMEM);
+        CHECK_EQ_I(lseek(fd, 0, SEEK_CUR), 7);
+        CHECK_STR_CONTAINS(palloc_error(), "PALLOC_FORCE");
+    }
+    close(fd);
+#endif
     make_file(FILE_NAME, "", 0, 4096); /* zeros: looked at from end to end */
     fd = open(FILE_NAME, O_RDWR);
     lseek(fd, 7, SEEK_SET);
@@ -438,6 +462,9 @@ static void descriptors(void)
     CHECK_EQ_I(palloc_init(fd, PALLOC_READONLY), PALLOC_OK);
     CHECK_EQ_U(palloc_next(fd, 0), 16);
     CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
+    fd = open(FILE_NAME, O_WRONLY);
+    REFUSED(palloc_init(fd, PALLOC_READONLY), PALLOC_ERR, EBADF);
+    CHECK_EQ_I(close(fd), 0);
 #ifndef _WIN32 /* which does not report it */
     fd = open(FILE_NAME, O_RDWR | O_APPEND);
     REFUSED(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_ERR, EINVAL);
@@ -765,6 +792,7 @@ static void locks_of_the_program(void)
 {
     static const int locks[] = {0, LOCK_SH, LOCK_EX};
     static const int refused[] = {0, LOCK_EX, LOCK_SH};
+    struct flock of_bytes = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 4};
     int i, fd, other;
 
     TEST("a-palloc_init-that-fails-leaves-the-programs-own-flock");
@@ -779,6 +807,9 @@ static void locks_of_the_program(void)
         REFUSED(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_ERR, EINVAL);
         CHECK_EQ_I(refused_to_others(FILE_NAME), refused[i]);
         REFUSED(palloc_init(fd, PALLOC_READONLY), PALLOC_ERR, EINVAL);
+        CHECK_EQ_I(refused_to_others(FILE_NAME), refused[i]);
+        CHECK_EQ_I(fcntl(fd, F_SETLK, &of_bytes), 0); /* fcntl(2) has other locks, which the system lists too */
+        REFUSED(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_ERR, EINVAL);
         CHECK_EQ_I(refused_to_others(FILE_NAME), refused[i]);
         if (locks[i] != LOCK_EX) { /* refused the lock, by somebody who reads */
             other = open(FILE_NAME, O_RDONLY);

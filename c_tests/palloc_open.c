@@ -75,6 +75,7 @@ static void works(uint32_t flags, uint64_t size, uint64_t live)
 
 static void new_files(void)
 {
+    uint32_t flags;
 #ifndef _WIN32
     struct palloc_t *pt;
     struct stat st;
@@ -93,10 +94,12 @@ static void new_files(void)
     CHECK(access(FILE_NAME, F_OK) != 0);
 
     TEST("a-missing-file-with-READONLY-is-ENOENT-and-not-created");
-    errno = 0;
-    CHECK(palloc_init(FILE_NAME, PALLOC_READONLY) == NULL);
-    CHECK_ERRNO(ENOENT);
-    CHECK(access(FILE_NAME, F_OK) != 0);
+    for (flags = PALLOC_READONLY; flags <= (PALLOC_READONLY | PALLOC_DYNAMIC); flags += PALLOC_DYNAMIC) {
+        errno = 0;
+        CHECK(palloc_init(FILE_NAME, flags) == NULL);
+        CHECK_ERRNO(ENOENT);
+        CHECK(access(FILE_NAME, F_OK) != 0);
+    }
 
     TEST("a-missing-directory-is-ENOENT");
     errno = 0;

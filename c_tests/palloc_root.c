@@ -247,6 +247,12 @@ static void offsets(void)
     CHECK_EQ_U(palloc_offset(pt, palloc_data(pt, ptr)), ptr);
     CHECK_EQ_U(palloc_offset(pt, palloc_data(pt, large)), large);
 
+    TEST("palloc_at-of-the-end-of-the-last-block-is-EINVAL");
+    CHECK(palloc_at(pt, pt->size - 1) != NULL);
+    errno = 0;
+    CHECK(palloc_at(pt, pt->size) == NULL);
+    CHECK_ERRNO(EINVAL);
+
     TEST("an-address-elsewhere-is-EINVAL");
     errno = 0;
     CHECK_EQ_U(palloc_offset(pt, &local), 0);
@@ -256,6 +262,7 @@ static void offsets(void)
     CHECK_EQ_U(palloc_offset(pt, before - ptr), 0); /* the header */
     CHECK_ERRNO(EINVAL);
     before = palloc_data(pt, ptr); /* where all of the medium is mapped */
+    CHECK_EQ_U(palloc_offset(pt, before - ptr + 8), 8);
     CHECK_EQ_U(palloc_offset(pt, before - ptr + pt->size), 0);
     CHECK_ERRNO(EINVAL);
     CHECK_EQ_U(palloc_offset(NULL, before), 0);

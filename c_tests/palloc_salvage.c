@@ -799,6 +799,10 @@ static void errors(void)
     CHECK_EQ_U(out.healed + out.lost_ranges + out.lost_bytes, 0);
     bytes_free(&made);
     unlink(copy);
+    file_write(damaged, "PBA\0\0\0\0\1", 8); /* without a block */
+    CHECK_EQ_I(palloc_salvage(damaged, copy, 0, NULL, NULL, &out), 0);
+    CHECK_EQ_U(file_size(copy), 8);
+    unlink(copy);
 
     TEST("a-lost-range-is-a-blob-or-with-PALLOC_SALVAGE_FREE-a-free-block");
     first = get64(b.at + 8);

@@ -38,6 +38,7 @@ int fstatfs(int fd, struct statfs *info)
 /* And here when it asks for locks of bytes of FILE.live: something is done behind the question after `more_questions` others. */
 static void (*meanwhile)(void);
 static int more_questions;
+static int no_locks; /* such calls fail with this errno */
 
 int fcntl(int fd, int command, ...)
 {
@@ -49,12 +50,40 @@ int fcntl(int fd, int command, ...)
     va_start(args, command);
     arg = va_arg(args, void *);
     va_end(args);
+    if ((command == F_OFD_GETLK || command == F_OFD_SETLK) && no_locks != 0) {
+        errno = no_locks;
+        return -1;
+    }
     result = (int)syscall(SYS_fcntl, fd, command, arg);
     if (command == F_OFD_GETLK && call != NULL && more_questions-- == 0) {
         meanwhile = NULL;
         call();
     }
     return result;
+}
+
+/* And here when it waits. */
+static void (*in_sleep)(void);
+
+static void slept(void)
+{
+    void (*call)(void) = in_sleep;
+
+    in_sleep = NULL;
+    if (call != NULL)
+        call();
+}
+
+int nanosleep(const struct timespec *wait, struct timespec *rest)
+{
+    slept();
+    return (int)syscall(SYS_nanosleep, wait, rest);
+}
+
+int clock_nanosleep(clockid_t clock, int flags, const struct timespec *wait, struct timespec *rest)
+{
+    slept();
+    return syscall(SYS_clock_nanosleep, clock, flags, wait, rest) == 0 ? 0 : errno;
 }
 #endif
 #endif
@@ -315,6 +344,8 @@ static void refused(void)
     CHECK_ERRNO(EINVAL);
     CHECK(palloc_data(reader, root + 1) == NULL);
     CHECK_ERRNO(EINVAL);
+    CHECK(palloc_data(reader, root + 16) == NULL); /* behind a word that is 0, no size */
+    CHECK_ERRNO(EINVAL);
     CHECK(palloc_data(reader, (uint64_t)1 << 40) == NULL);
     CHECK_ERRNO(EINVAL);
     CHECK(palloc_size(reader, UINT64_MAX) == 0);
@@ -419,6 +450,11 @@ static void held(void)
     CHECK_EQ_U(readers.open, 1);
     CHECK_EQ_I(readers.oldest_pid, getpid());
     CHECK(readers.held_bytes >= 100000 + 48 + 3000 + (1 << 20));
+    child = child_that("read_on", "held.pba", READER); /* a younger section */
+    readers = readers_of(writer);
+    CHECK_EQ_U(readers.reading, 2);
+    CHECK_EQ_I(readers.oldest_pid, getpid());
+    killed(child);
 
     TEST("the-file-is-not-cut-while-a-reader-is-open");
     CHECK(stat("held.pba", &before) == 0);
@@ -445,6 +481,11 @@ static void held(void)
     pfree(writer, ptr);
     churn(writer);
     CHECK(readers_of(writer).held_bytes >= 100000);
+    CHECK_EQ_I(palloc_read_begin(reader), 0);
+    readers = readers_of(writer);
+    CHECK_EQ_U(readers.reading, 2);
+    CHECK_EQ_I(readers.oldest_pid, NUMBER(child));
+    palloc_read_end(reader);
     killed(child);
     CHECK_EQ_I(palloc_sync(writer), 0);
     readers = readers_of(writer);
@@ -533,8 +574,98 @@ static void cuts(void)
         meanwhile = NULL;
         check_its_end();
     }
+
+    TEST("where-the-system-can't-say-whether-a-reader-is-open-the-file-is-not-cut");
+    cut_blob = blob_of(cut_writer, 4 << 20, 'x');
+    pfree(cut_writer, cut_blob);
+    no_locks = ENOLCK;
+    CHECK_EQ_I(palloc_sync(cut_writer), 0);
+    CHECK(file_size("cut.pba") > 4 << 20);
+    no_locks = 0;
+    CHECK_EQ_I(palloc_sync(cut_writer), 0);
+    CHECK(file_size("cut.pba") < 4 << 20);
     palloc_close(cut_writer);
     CHECK_SOUND("cut.pba");
+}
+
+static void end_section(void)
+{
+    palloc_read_end(cut_reader);
+}
+
+/* Locks a byte of FILE.live, as a process of another version would. Returns the descriptor. */
+static int locked_byte(const char *path, off_t at)
+{
+    struct flock byte = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = at, .l_len = 1};
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+
+    CHECK(fd > 2);
+    CHECK_EQ_I(fcntl(fd, F_OFD_SETLK, &byte), 0);
+    return fd;
+}
+
+static void moments(void)
+{
+    struct palloc_t *writer = palloc_init("moment.pba", WRITER);
+    uint64_t ptr = blob_of(writer, 100000, 'a');
+    struct bytes live;
+    int fd, other;
+
+    TEST("a-system-without-locks-of-open-files-on-bytes-is-ENOTSUP");
+    no_locks = EINVAL;
+    CHECK(palloc_init("locks.pba", WRITER) == NULL);
+    CHECK_ERRNO(ENOTSUP);
+    no_locks = 0;
+    CHECK(!exists("locks.pba.live"));
+
+    TEST("palloc_close-waits-a-moment-for-a-section-to-end");
+    cut_reader = palloc_init("moment.pba", READER);
+    REQUIRE(writer != NULL && cut_reader != NULL);
+    CHECK_EQ_I(palloc_read_begin(cut_reader), 0);
+    pfree(writer, ptr);
+    in_sleep = end_section;
+    palloc_close(writer);
+    CHECK(in_sleep == NULL);
+    in_sleep = NULL;
+    CHECK(!exists("moment.pba.live"));
+    CHECK_SOUND("moment.pba");
+    palloc_close(cut_reader);
+
+    TEST("FILE.live-that-its-writer-has-not-filled-yet-is-ESTALE");
+    fd = locked_byte("moment.pba.live", 0);
+    CHECK(palloc_init("moment.pba", READER) == NULL);
+    CHECK_ERRNO(ESTALE);
+    close(fd);
+
+    TEST("a-writer-of-another-version-is-none-for-a-reader: ESTALE");
+    writer = palloc_init("moment.pba", WRITER);
+    live = file_read("moment.pba.live");
+    palloc_close(writer);
+    for (other = 0; other < 2; other++) {
+        file_write("moment.pba.live", live.at, live.size);
+        if (other)
+            file_poke64("moment.pba.live", 0, ~get64(live.at));
+        fd = locked_byte("moment.pba.live", 0);
+        cut_reader = palloc_init("moment.pba", READER);
+        CHECK((cut_reader == NULL) == other);
+        if (other)
+            CHECK_ERRNO(ESTALE);
+        palloc_close(cut_reader);
+        close(fd);
+    }
+    bytes_free(&live);
+    unlink("moment.pba.live");
+
+    TEST("a-reader-of-another-version-is-not-disturbed: EWOULDBLOCK");
+    fd = locked_byte("moment.pba.live", 1);
+    CHECK(palloc_init("moment.pba", WRITER) == NULL);
+    CHECK_ERRNO(EWOULDBLOCK);
+    CHECK(exists("moment.pba.live"));
+    close(fd);
+    writer = palloc_init("moment.pba", WRITER);
+    CHECK(writer != NULL);
+    palloc_close(writer);
+    CHECK(!exists("moment.pba.live"));
 }
 #endif
 
@@ -1169,6 +1300,7 @@ int main(int argc, char **argv)
     PART(held());
 #if defined(__linux__) && UINTPTR_MAX > 0xffffffff
     PART(cuts());
+    PART(moments());
 #endif
     PART(static_medium());
     PART(growth());
