@@ -1132,6 +1132,54 @@ static size_t end_words(void)
     return (size_t)((char *)ctx.last_handle - (char *)ctx.alloc_end) / W;
 }
 
+/* Counts the reports that say what `user` is. */
+static int reported;
+static const void *reported_at;
+
+static void see_report(void *user, const void *block, const char *what)
+{
+    if (strstr(what, user) != NULL) {
+        reported++;
+        reported_at = block;
+    }
+}
+
+/* Each count in the context is compared with the pool. (Words of private_ as in src/buflib/layout.rs.) */
+static void counts(void)
+{
+    static const struct {
+        int word;
+        uintptr_t flip;
+        const char *what;
+    } wrong[] = { { 2, 1, "the count of free words is wrong" },
+                  { 3, 1, "the count of pinned blocks is wrong" },
+                  { 5, 2, "a handle is reserved for no allocation" },
+                  { 9, 1, "a free handle is lost" },
+                  { 10, 8, "a walk over shrink callbacks has not ended" },
+                  { 16, 2, "a free handle is lost" } };
+
+    begin("check-reports-each-count-that-is-wrong", 4096);
+    for (int i = 1; i <= 3; i++)
+        CHECK_EQ_I(buflib_alloc(&ctx, 64), i);
+    CHECK_EQ_I(buflib_free(&ctx, 2), 0);
+    for (size_t n = 0; n < sizeof wrong / sizeof wrong[0]; n++) {
+        char what[64];
+
+        snprintf(what, sizeof what, "%s", wrong[n].what);
+        ctx.private_[wrong[n].word] ^= wrong[n].flip;
+        reported = 0;
+        CHECK(!buflib_check(&ctx, see_report, what));
+        if (!CHECK_EQ_I(reported, 1))
+            DIAG("%s", what);
+        if (strstr(what, "lost") != NULL)
+            CHECK(reported_at == (char *)ctx.handle_table - 2 * W);
+        else
+            CHECK(reported_at == pool);
+        ctx.private_[wrong[n].word] ^= wrong[n].flip;
+        CHECK_SOUND(&ctx);
+    }
+}
+
 static void limits(void)
 {
     int a, b;
@@ -1282,6 +1330,7 @@ int main(int argc, char **argv)
     PART(damage());
     PART(additions());
     PART(gives_back_others());
+    PART(counts());
     PART(limits());
     return tap_done();
 }

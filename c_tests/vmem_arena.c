@@ -9,6 +9,22 @@ static int is_zero(const void *p, size_t size)
     return all_bytes((const unsigned char *)p, size, 0);
 }
 
+/* Whether nobody has the page at p: a mapping that is asked for there comes there. */
+static int can_be_mapped(unsigned char *p)
+{
+    int there = 0;
+#ifndef _WIN32
+    void *got = mmap(p, page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    there = got == p;
+    if (got != MAP_FAILED)
+        munmap(got, page);
+#else
+    (void)p;
+#endif
+    return there;
+}
+
 static void arenas(void)
 {
     VMemArena arena = vmem_arena_init_alloc(16 * page), other;
@@ -272,10 +288,14 @@ static void growing(void)
     TEST("guards-and-huge-pages");
     CHECK_DOES(vmem_grow_init(&arena, 4 * MIB, VMEM_GROW_GUARD | VMEM_GROW_HUGE));
     CHECK_EQ_U((uintptr_t)arena.mem % (2 * MIB), 0);
+    CHECK_EQ_U(arena.flags, VMEM_GROW_GUARD | VMEM_GROW_HUGE);
+    CHECK(vmem_grow_push(&arena, 1, 1) == arena.mem && arena.limit == arena.mem + 2 * MIB);
+    CHECK_DOES(vmem_grow_pop_to(&arena, 0));
     p = vmem_grow_push(&arena, 4 * MIB, 1);
     REQUIRE(p != NULL);
     memset(p, 1, 4 * MIB);
     CHECK(inaccessible(p - 1) && inaccessible(p + 4 * MIB));
+    CHECK(!can_be_mapped(p - page) && !can_be_mapped(p + 4 * MIB));
     CHECK_DOES(vmem_grow_deinit(&arena));
 }
 

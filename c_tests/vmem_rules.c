@@ -170,6 +170,52 @@ static void release_whole(unsigned char *p)
 #endif
 }
 
+/* How many bytes of address space this process has; 0 if the system does not tell. */
+static size_t address_space(void)
+{
+    unsigned long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+
+    if (file != NULL && fscanf(file, "%lu", &pages) != 1)
+        pages = 0;
+    if (file != NULL)
+        fclose(file);
+    return pages * page;
+}
+
+#ifndef _WIN32
+static int cannot_unlock(void *p)
+{
+    return vmem_unlock(p, page) != VMemResult_Error;
+}
+#endif
+
+static void what_is_kept(void)
+{
+    enum { RANGES = 4000 };
+    unsigned char *p = vmem_reserve(2 * RANGES * page);
+    size_t before = address_space();
+
+    TEST("the-records-of-ranges-that-are-gone-take-no-memory");
+    REQUIRE(p != NULL);
+    for (size_t i = 0; i < RANGES; i++)
+        REQUIRE(vmem_commit(p + 2 * i * page, page));
+    CHECK_DOES(vmem_decommit(p, 2 * RANGES * page));
+    CHECK(address_space() <= before + 128 * KIB || is_emulated());
+
+    TEST("a-child-has-no-locks");
+    CHECK_DOES(vmem_commit(p, page));
+#ifndef _WIN32
+    if (vmem_lock(p, page)) {
+        CHECK_EQ_I(in_child(cannot_unlock, p), 0);
+        CHECK_DOES(vmem_unlock(p, page));
+    } else {
+        SKIP("no memory may be locked here");
+    }
+#endif
+    CHECK_DOES(vmem_release(p, 2 * RANGES * page));
+}
+
 static void advice(void)
 {
     unsigned char *p;
@@ -183,6 +229,24 @@ static void advice(void)
     else
         SKIP("there are no huge pages, or no way to see the advice");
     release_whole(p);
+
+    TEST("an-arena-asks-for-huge-pages-iff-its-flag-says-so");
+    p = vmem_reserve_aligned(4 * MIB, 2 * MIB);
+    REQUIRE(p != NULL);
+    vmem_advise_huge(p, 4 * MIB);
+    if (mapping_has(p, " hg")) {
+        for (unsigned flags = 0; flags <= (VMEM_GROW_HUGE | VMEM_GROW_GUARD); flags++) {
+            VMemGrowArena arena;
+
+            CHECK_DOES(vmem_grow_init(&arena, 4 * MIB, flags));
+            CHECK_DOES(vmem_grow_push(&arena, 1, 1));
+            CHECK_EQ_I(mapping_has(arena.mem, " hg"), (flags & VMEM_GROW_HUGE) != 0);
+            CHECK_DOES(vmem_grow_deinit(&arena));
+        }
+    } else {
+        SKIP("there are no huge pages, or no way to see the advice");
+    }
+    CHECK_DOES(vmem_release(p, 4 * MIB));
 
     TEST("a-name-outlives-a-decommit-until-it-is-taken-away");
     p = vmem_reserve_aligned(16 * MIB, 2 * MIB);
@@ -511,5 +575,6 @@ int main(void)
     PART(releasing());
     PART(contents());
     PART(advice());
+    PART(what_is_kept());
     return tap_done();
 }
