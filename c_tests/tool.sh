@@ -627,6 +627,42 @@ copies_in_use() {
     done
 }
 
+# The disk fails to read one blob: `list -l` says so. It fails to read markers while another process has the medium open: so do all that
+# follow them.
+unreadable() {
+    cat >"$WORK/unreadable.h" <<'C'
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+static ssize_t failing_pread(int fd, void *bytes, size_t size, off_t at)
+{
+    if (at == (off_t)strtoll(getenv("UNREADABLE"), NULL, 10)) {
+        errno = EIO;
+        return -1;
+    }
+    return pread(fd, bytes, size, at);
+}
+#define pread failing_pread
+C
+    # shellcheck disable=SC2086
+    strict_cc -include "$WORK/unreadable.h" "$ROOT/tools/palloc.c" $LDFLAGS "$LIB/libpalloc.so" -Wl,-rpath,"$LIB" -o "$WORK/reads" || return
+    UNREADABLE=16
+    export UNREADABLE
+    fresh && status 2 "$WORK/reads" list -l "$WORK/m.db" && grep -q "^palloc: offset 16: Input/output error" "$WORK/err" &&
+        [ "$(wc -l <"$WORK/out")" -gt 45 ] && mkfifo "$WORK/in" && { exec 9<>"$WORK/in"; } && waiting "$WORK/m.db" wait || return
+    good=1
+    for UNREADABLE in 0 8; do
+        for command in stat list map; do
+            status 2 "$WORK/reads" "$command" "$WORK/m.db" && grep -q "Input/output error" "$WORK/err" || good=0
+        done
+    done
+    echo >&9
+    exec 9>&-
+    wait
+    rm -f "$WORK/in"
+    [ "$good" -eq 1 ]
+}
+
 all() { # HOW
     check "the tool$1: a sound medium" a_sound_medium
     if have python3; then check "the tool$1: JSON" in_json; else skip "the tool$1: JSON" "no python3"; fi
@@ -654,6 +690,7 @@ all() { # HOW
 check "the tool's sample" sample
 check "the tool is built" build
 all ""
+check "the tool: a disk that fails to read" unreadable
 copies_in_use
 if build -fsanitize=address,undefined -fno-sanitize-recover >"$WORK/log" 2>&1; then
     all " under AddressSanitizer"

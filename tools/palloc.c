@@ -192,11 +192,15 @@ static uint64_t word_of(const unsigned char *p)
     return word;
 }
 
+/* If it fails, errno is 0 where the file ends. */
 static int read_word(int fd, uint64_t at, uint64_t *word)
 {
     unsigned char bytes[WORD];
+    ssize_t n = pread(fd, bytes, WORD, (off_t)at);
 
-    if (pread(fd, bytes, WORD, (off_t)at) != WORD)
+    if (n >= 0)
+        errno = 0;
+    if (n != WORD)
         return 0;
     *word = word_of(bytes);
     return 1;
@@ -221,7 +225,7 @@ static int reader_open(struct reader *r, const char *file)
     }
     r->fd = open(file, O_RDONLY | O_CLOEXEC);
     if (r->fd < 0 || fstat(r->fd, &st) != 0 || !read_word(r->fd, 0, &head) || head >> 32 != 0x50424100) {
-        trouble("%s: %s", file, r->fd < 0 ? strerror(errno) : "no palloc medium");
+        trouble("%s: %s", file, errno != 0 ? strerror(errno) : "no palloc medium");
         if (r->fd >= 0)
             close(r->fd);
         return 0;
@@ -252,9 +256,15 @@ static int reader_walk(struct reader *r, block_fn each, void *user)
         /* No `each` ends the walk. */
         return palloc_walk(r->pt, each, user) == 0 ? FINE : trouble("%s", palloc_error());
     }
-    while (at + 2 * WORD + MIN_DATA <= r->size && read_word(r->fd, at, &marker)) {
-        uint64_t n = marker & ~FREE_BIT;
+    while (at + 2 * WORD + MIN_DATA <= r->size) {
+        uint64_t n;
 
+        if (!read_word(r->fd, at, &marker)) {
+            if (errno != 0)
+                return trouble("offset %" PRIu64 ": %s", at, strerror(errno));
+            break;
+        }
+        n = marker & ~FREE_BIT;
         if (n < MIN_DATA || n > r->size - at - 2 * WORD)
             break;
         each(user, at + WORD, n, marker >> 63 != 0);
@@ -457,6 +467,7 @@ static int do_check(const char *file)
 struct list {
     struct reader *r;
     uint64_t count;
+    int result;
 };
 
 static int list_block(void *user, uint64_t ptr, uint64_t size, int is_free)
@@ -477,6 +488,8 @@ static int list_block(void *user, uint64_t ptr, uint64_t size, int is_free)
         printf("  free");
     if (all_of_it && !is_free) {
         n = pread(l->r->fd, first, size < sizeof first ? (size_t)size : sizeof first, (off_t)ptr);
+        if (n < 0)
+            l->result = trouble("offset %" PRIu64 ": %s", ptr, strerror(errno));
         printf("  blob  ");
         for (i = 0; i < n; i++)
             putchar(isprint(first[i]) ? first[i] : '.');
@@ -495,13 +508,14 @@ static int do_list(const char *file)
         return TROUBLE;
     l.r = &r;
     l.count = 0;
+    l.result = FINE;
     if (json)
         printf("[");
     result = reader_walk(&r, list_block, &l);
     if (json)
         printf("\n]\n");
     reader_close(&r);
-    return result;
+    return l.result == FINE ? result : l.result;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------- a file to write */
