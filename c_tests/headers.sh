@@ -5,7 +5,7 @@
 . "$(dirname "$0")/lib.sh"
 
 STRICT="$STRICT -Wshadow -Wconversion -Wsign-conversion -Wcast-qual -Wcast-align -Wundef"
-CXX_ONLY="-Wno-unknown-warning-option -Wuseless-cast" # clang has no -Wuseless-cast
+CXX_ONLY="-Wold-style-cast -Wzero-as-null-pointer-constant -Wno-unknown-warning-option -Wuseless-cast" # clang has no -Wuseless-cast
 
 try() { # COMPILER SUFFIX STANDARD HEADER
     printf '#include <%s>\nint main(void) { return 0; }\n' "$4" >"$WORK/once.$2"

@@ -1,4 +1,15 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Compile without a warning in C and in C++. */
+#ifdef __cplusplus
+#define LIBPALLOC_CAST_(type, value) static_cast<type>(value)
+#define LIBPALLOC_POINTER_(word) reinterpret_cast<void *>(word)
+#define LIBPALLOC_NULL_ nullptr
+#else
+#define LIBPALLOC_CAST_(type, value) ((type)(value))
+#define LIBPALLOC_POINTER_(word) ((void *)(word))
+#define LIBPALLOC_NULL_ NULL
+#endif
+
 /*
  * Where the payload of a block is now. NULL iff the handle is bad. `ctx` must be an initialized
  * context. With DEBUG a bad handle calls the panic handler.
@@ -11,12 +22,12 @@ static inline void *buflib_get_data(struct buflib_context *ctx, int handle)
     buflib_word_ *table = ctx->handle_table;
 
     /* 0 and negative handles become the largest numbers. */
-    if ((size_t)handle - 1 >= (size_t)(table - ctx->last_handle))
-        return (void *)0;
+    if (LIBPALLOC_CAST_(size_t, handle) - 1 >= LIBPALLOC_CAST_(size_t, table - ctx->last_handle))
+        return LIBPALLOC_NULL_;
 #ifdef LIBPALLOC_BUFLIB_LATER
     return table[-handle].alloc;
 #else
-    return (void *)table[-handle];
+    return LIBPALLOC_POINTER_(table[-handle]);
 #endif
 }
 #endif

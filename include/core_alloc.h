@@ -44,8 +44,8 @@ extern struct buflib_context core_ctx;
 
 /*
  * core_allocator_init_pool with a static pool of CORE_ALLOC_POOL_SIZE bytes, 7424 KiB, which costs
- * no memory before it is used. In a file that defines MEMORYSIZE it has MEMORYSIZE * 1024 - 768
- * KiB: see below.
+ * no memory before it is used, but counts for RLIMIT_AS and RLIMIT_DATA. In a file that defines
+ * MEMORYSIZE it has MEMORYSIZE * 1024 - 768 KiB: see below.
  */
 void core_allocator_init(void);
 

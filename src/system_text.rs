@@ -102,7 +102,8 @@ mod tests {
     }
 
     #[test]
+    #[cfg(not(target_env = "musl"))] // has one text for all of them
     fn a_number_that_the_system_does_not_know_is_given_as_it_is() {
-        assert!(Text(99_999_999).to_string().contains("99999999"));
+        assert_eq!(Text(99_999_999).to_string(), "error 99999999");
     }
 }

@@ -223,7 +223,7 @@ fn render(page: &str, header: &str, text: &str, date: &str) -> String {
 
     let types = std::iter::once(&version_macros)
         .chain(&items)
-        .filter(|item| !item.code.is_empty() && item.function().is_none());
+        .filter(|item| item.function().is_none() && !item.code.iter().all(|line| is_own_macro(line)));
     for (n, item) in types.enumerate() {
         if n == 0 {
             writeln!(out, ".SH TYPES AND CONSTANTS").unwrap();
@@ -320,6 +320,11 @@ fn returns(comment: &[String]) -> String {
         out.push(format!("On failure: {}.", failure.join("; ")));
     }
     out.join(" ")
+}
+
+/// Whether the line defines a macro that is for the headers only.
+fn is_own_macro(line: &str) -> bool {
+    line.strip_prefix("#define ").is_some_and(|rest| rest.split(['(', ' ']).next().unwrap().ends_with('_'))
 }
 
 /// The page, with its running text in lines of at most 80 columns.

@@ -568,8 +568,15 @@ static int output_open(struct output *o, int medium)
         temporary_name(o->temporary, sizeof o->temporary, o->path, "");
         fd = open(o->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         o->file = fd >= 0 ? fdopen(fd, "wb") : NULL;
-        if (fd >= 0 && is_there)
+        if (o->file != NULL && is_there)
             fchmod(fd, st.st_mode & 0777);
+        if (fd >= 0 && o->file == NULL) {
+            int error = errno;
+
+            close(fd);
+            unlink(o->temporary);
+            errno = error;
+        }
     }
     if (o->file == NULL)
         trouble("%s: %s", out, strerror(errno));

@@ -35,8 +35,8 @@ pub(crate) fn ctx() -> *mut buflib_context {
     &raw mut core_ctx
 }
 
-/// core_allocator_init_pool with a static pool of CORE_ALLOC_POOL_SIZE bytes, 7424 KiB, which costs no memory before it is used. In a
-/// file that defines MEMORYSIZE it has MEMORYSIZE * 1024 - 768 KiB: see below.
+/// core_allocator_init_pool with a static pool of CORE_ALLOC_POOL_SIZE bytes, 7424 KiB, which costs no memory before it is used, but
+/// counts for RLIMIT_AS and RLIMIT_DATA. In a file that defines MEMORYSIZE it has MEMORYSIZE * 1024 - 768 KiB: see below.
 ///
 /// # Safety
 /// No block of core_ctx is in use.
