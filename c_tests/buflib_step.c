@@ -375,7 +375,7 @@ static void rest(void)
     CHECK_EQ_U(stat.holes, 0);
 }
 
-/* What a full compaction, `shrink` or a refusal leaves for the next step and the next allocation. */
+/* What a full compaction, `shrink` or a refusal leaves for the next step and the next allocation; what `stat`, `resize`, `buffer_out` tell. */
 static void after_other_calls(void)
 {
     static const char *const calls[] = { "resize", "buffer_out", "allocatable", "alloc", "alloc_maximum" };
@@ -444,6 +444,7 @@ static void after_other_calls(void)
     CHECK_EQ_I(buflib_alloc_ex(&ctx, 32, "third", NULL), 3);
     CHECK(buflib_get_data(&ctx, 3) == data);
     CHECK_SOUND(&ctx);
+
     begin("a-move-that-a-step-was-refused-is-tried-again-after-a-change-elsewhere", 4096);
     for (int i = 0; i < 3; i++) {
         buflib_init(&ctx, pool, pool_size);

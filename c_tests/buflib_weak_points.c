@@ -1104,7 +1104,7 @@ static void gives_back_others(void)
 
 /* ---- exactly at a limit ---- */
 
-/* Sees what a program may see while an allocation asks it: no handle but its own. */
+/* While an allocation asks this callback, the program sees no handle but that of the callback. */
 static int looks_around(int handle, unsigned hints, void *start, size_t size)
 {
     (void)hints, (void)start, (void)size;
@@ -1115,7 +1115,7 @@ static int looks_around(int handle, unsigned hints, void *start, size_t size)
     return BUFLIB_CB_CANNOT_SHRINK;
 }
 
-/* Frees another block, and says that there was nothing to give. */
+/* Frees another block, and says that it could not shrink. */
 static int gives_and_denies(int handle, unsigned hints, void *start, size_t size)
 {
     (void)hints, (void)start, (void)size;
@@ -1132,7 +1132,7 @@ static size_t end_words(void)
     return (size_t)((char *)ctx.last_handle - (char *)ctx.alloc_end) / W;
 }
 
-/* Counts the reports that say what `user` is. */
+/* Counts the reports that contain the text `user`. */
 static int reported;
 static const void *reported_at;
 
@@ -1144,7 +1144,7 @@ static void see_report(void *user, const void *block, const char *what)
     }
 }
 
-/* Each count in the context is compared with the pool. (Words of private_ as in src/buflib/layout.rs.) */
+/* Each count in the context is compared with the pool. `word` is an index of private_, which src/buflib/layout.rs describes. */
 static void counts(void)
 {
     static const struct {

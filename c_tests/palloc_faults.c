@@ -44,7 +44,7 @@ static struct {
     int fired;
     int for_ever;         /* not once */
     int no_fallocate;     /* the file system can't */
-    int sparse;           /* the file system takes no space, and has plenty */
+    int sparse;           /* fallocate only sets the length, and the file system reports much free space */
 } fault;
 
 static unsigned long faults_total;
@@ -61,7 +61,7 @@ static int is_named(int fd, const char *end)
     return n >= (ssize_t)length && memcmp(path + n - length, end, length) == 0;
 }
 
-/* After each call that changes a file's length: whether FILE.live, which readers may map at any time, has length without space. */
+/* Counts calls that change the length of FILE.live, which readers may map at any time, and those after which not all of it has space. */
 static struct {
     int calls;
     int without_space;
@@ -751,7 +751,12 @@ static void reader_beyond_its_window(void)
     TEST("a-live-reader-maps-no-other-file-that-got-the-number-of-its-descriptor");
     unlink(FILE_NAME);
     writer = palloc_init(FILE_NAME, PALLOC_DYNAMIC | PALLOC_SHARED);
-    REQUIRE(writer != NULL && (near = palloc(writer, SIZE)) != 0);
+    if (writer == NULL) {
+        CHECK_ERRNO(ENOTSUP);
+        SKIP("no live readers on this file system");
+        return;
+    }
+    REQUIRE((near = palloc(writer, SIZE)) != 0);
     memset(palloc_data(writer, near), 'n', SIZE);
     for (fd = 3; fd < HIGHEST; fd++)
         is_kept[fd] = fcntl(fd, F_GETFD) != -1; /* the writer's */

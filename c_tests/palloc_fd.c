@@ -438,9 +438,9 @@ static void descriptors(void)
     CHECK_EQ_I(lseek(fd, 0, SEEK_CUR), 7);
     CHECK_EQ_I(palloc_close(fd), PALLOC_OK);
 #ifndef _WIN32
-    file_in_memory(path, FILE_NAME); /* most other file systems have no file that is so long */
+    file_in_memory(path, FILE_NAME); /* on a disk, most file systems have no file of this length */
     fd = open(path, O_RDWR | O_TRUNC);
-    if (ftruncate(fd, (off_t)1 << 47) == 0) { /* too long for the address space */
+    if (ftruncate(fd, (off_t)1 << 62) == 0) { /* too long for the address space of any machine */
         lseek(fd, 7, SEEK_SET);
         REFUSED(palloc_init(fd, PALLOC_DEFAULT), PALLOC_ERR, ENOMEM);
         CHECK_EQ_I(lseek(fd, 0, SEEK_CUR), 7);
@@ -808,7 +808,7 @@ static void locks_of_the_program(void)
         CHECK_EQ_I(refused_to_others(FILE_NAME), refused[i]);
         REFUSED(palloc_init(fd, PALLOC_READONLY), PALLOC_ERR, EINVAL);
         CHECK_EQ_I(refused_to_others(FILE_NAME), refused[i]);
-        CHECK_EQ_I(fcntl(fd, F_SETLK, &of_bytes), 0); /* fcntl(2) has other locks, which the system lists too */
+        CHECK_EQ_I(fcntl(fd, F_SETLK, &of_bytes), 0); /* a lock of another kind, which the system lists too */
         REFUSED(palloc_init(fd, PALLOC_DYNAMIC), PALLOC_ERR, EINVAL);
         CHECK_EQ_I(refused_to_others(FILE_NAME), refused[i]);
         if (locks[i] != LOCK_EX) { /* refused the lock, by somebody who reads */

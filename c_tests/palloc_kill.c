@@ -888,7 +888,7 @@ static void threads_are_killed(void)
         if (child == 0)
             work_in_threads(logs);
         REQUIRE(child > 0);
-        /* On a busy machine a child may not have made the medium by then. Every second one has. */
+        /* On a busy machine the wait may end before the child has made the medium. For every second child it goes on until there are calls. */
         do
             nanosleep(&wait, NULL);
         while (i % 2 && all_calls(logs) == calls && ++waits < 500);

@@ -38,7 +38,7 @@ int fstatfs(int fd, struct statfs *info)
 /* And here when it asks for locks of bytes of FILE.live: something is done behind the question after `more_questions` others. */
 static void (*meanwhile)(void);
 static int more_questions;
-static int no_locks; /* such calls fail with this errno */
+static int no_locks; /* if not 0, questions and requests for such locks fail with this errno */
 
 int fcntl(int fd, int command, ...)
 {
@@ -62,7 +62,7 @@ int fcntl(int fd, int command, ...)
     return result;
 }
 
-/* And here when it waits. */
+/* And here when it sleeps: this is called once, before the sleep. */
 static void (*in_sleep)(void);
 
 static void slept(void)
@@ -607,8 +607,8 @@ static int locked_byte(const char *path, off_t at)
 static void moments(void)
 {
     struct palloc_t *writer = palloc_init("moment.pba", WRITER);
-    uint64_t ptr = blob_of(writer, 100000, 'a');
     struct bytes live;
+    uint64_t ptr;
     int fd, other;
 
     TEST("a-system-without-locks-of-open-files-on-bytes-is-ENOTSUP");
@@ -619,8 +619,10 @@ static void moments(void)
     CHECK(!exists("locks.pba.live"));
 
     TEST("palloc_close-waits-a-moment-for-a-section-to-end");
+    REQUIRE(writer != NULL);
+    ptr = blob_of(writer, 100000, 'a');
     cut_reader = palloc_init("moment.pba", READER);
-    REQUIRE(writer != NULL && cut_reader != NULL);
+    REQUIRE(cut_reader != NULL);
     CHECK_EQ_I(palloc_read_begin(cut_reader), 0);
     pfree(writer, ptr);
     in_sleep = end_section;

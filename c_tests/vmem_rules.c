@@ -170,44 +170,40 @@ static void release_whole(unsigned char *p)
 #endif
 }
 
-/* How many bytes of address space this process has; 0 if the system does not tell. */
-static size_t address_space(void)
-{
-    unsigned long pages = 0;
-    FILE *file = fopen("/proc/self/statm", "r");
-
-    if (file != NULL && fscanf(file, "%lu", &pages) != 1)
-        pages = 0;
-    if (file != NULL)
-        fclose(file);
-    return pages * page;
-}
-
 #ifndef _WIN32
-static int cannot_unlock(void *p)
+static int can_unlock(void *p)
 {
     return vmem_unlock(p, page) != VMemResult_Error;
 }
 #endif
 
+/* Bytes of address space that this process uses; -1 if the system does not say. */
+static long long address_space(void)
+{
+    return proc_number("/proc/self/status", "VmSize:");
+}
+
 static void what_is_kept(void)
 {
     enum { RANGES = 4000 };
     unsigned char *p = vmem_reserve(2 * RANGES * page);
-    size_t before = address_space();
+    long long before = address_space();
 
     TEST("the-records-of-ranges-that-are-gone-take-no-memory");
     REQUIRE(p != NULL);
     for (size_t i = 0; i < RANGES; i++)
         REQUIRE(vmem_commit(p + 2 * i * page, page));
     CHECK_DOES(vmem_decommit(p, 2 * RANGES * page));
-    CHECK(address_space() <= before + 128 * KIB || is_emulated());
+    if (before < 0 || is_emulated())
+        SKIP("no way to see the address space in use");
+    else
+        CHECK(address_space() <= before + 128 * (long long)KIB);
 
+#ifndef _WIN32
     TEST("a-child-has-no-locks");
     CHECK_DOES(vmem_commit(p, page));
-#ifndef _WIN32
     if (vmem_lock(p, page)) {
-        CHECK_EQ_I(in_child(cannot_unlock, p), 0);
+        CHECK_EQ_I(in_child(can_unlock, p), 0);
         CHECK_DOES(vmem_unlock(p, page));
     } else {
         SKIP("no memory may be locked here");

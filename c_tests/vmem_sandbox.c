@@ -184,7 +184,7 @@ static int locked_beyond_the_limit(void *unused)
     return tap_done();
 }
 
-/* Then nothing is left that could discard the contents. */
+/* Neither a new mapping, which would be locked, nor madvise can discard the contents. */
 static int locked_and_forbidden(void *unused)
 {
     const size_t size = 1024 * page;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Compile without a warning in C and in C++. */
+/* Casts and NULL that compile without a warning in C and in C++. */
 #ifdef __cplusplus
 #define LIBPALLOC_CAST_(type, value) static_cast<type>(value)
 #define LIBPALLOC_POINTER_(word) reinterpret_cast<void *>(word)

@@ -519,7 +519,7 @@ bool buflib_check(struct buflib_context *ctx, buflib_report_fn report, void *use
  */
 void buflib_set_panic_handler(buflib_panic_fn handler);
 
-/* Compile without a warning in C and in C++. */
+/* Casts and NULL that compile without a warning in C and in C++. */
 #ifdef __cplusplus
 #define LIBPALLOC_CAST_(type, value) static_cast<type>(value)
 #define LIBPALLOC_POINTER_(word) reinterpret_cast<void *>(word)

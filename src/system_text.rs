@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg(not(target_env = "musl"))] // has one text for all of them
+    #[cfg(not(target_env = "musl"))] // which has one text for all numbers that it does not know
     fn a_number_that_the_system_does_not_know_is_given_as_it_is() {
         assert_eq!(Text(99_999_999).to_string(), "error 99999999");
     }
