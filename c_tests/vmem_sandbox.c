@@ -89,7 +89,7 @@ static size_t lock_all(size_t wanted)
     if (limit.rlim_max > wanted)
         limit.rlim_max = wanted;
     limit.rlim_cur = limit.rlim_max;
-    if (setrlimit(RLIMIT_MEMLOCK, &limit) != 0 || (setuid(65534) != 0 && errno != EINVAL) || mlockall(MCL_FUTURE) != 0)
+    if (setrlimit(RLIMIT_MEMLOCK, &limit) != 0 || (geteuid() == 0 && setuid(65534) != 0 && errno != EINVAL) || mlockall(MCL_FUTURE) != 0)
         return 0;
     return (size_t)limit.rlim_cur;
 }
