@@ -828,7 +828,8 @@ static void errors(void)
         uint64_t last, noise = 0x0102030405060708;
 
         if (fd >= 0 && ftruncate64(fd, 1LL << 40) == 0 && (pt = palloc_init("sparse.db", PALLOC_DEFAULT)) != NULL) {
-            REQUIRE(palloc(pt, 100) != 0 && (last = palloc(pt, 100)) != 0);
+            REQUIRE(palloc(pt, 100) != 0);
+            REQUIRE((last = palloc(pt, 100)) != 0);
             last += palloc_size(pt, last);
             palloc_close(pt);
             REQUIRE(pwrite64(fd, &noise, 8, (off64_t)last + 8) == 8); /* in place of the start marker of the free block */
