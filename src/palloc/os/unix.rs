@@ -372,12 +372,9 @@ impl MappedFile {
         Ok((data, seek(&self.file, data, libc::SEEK_HOLE)?))
     }
 
-    /// The start of the first data at or behind `at`; `at` if the system does not know.
+    /// The start of the first data at or behind `at`, at most the end; `at` if the system does not know.
     pub fn data_from(&self, at: u64) -> u64 {
-        let data = match seek(&self.file, at, libc::SEEK_DATA) {
-            Err(e) if e.raw_os_error() == Some(libc::ENXIO) => self.end,
-            data => data.unwrap_or(at),
-        };
+        let data = data_from(&self.file, at, self.end);
         let _ = self.restore_position();
         data
     }
@@ -676,14 +673,8 @@ fn seek(file: &File, at: u64, whence: c_int) -> io::Result<u64> {
 fn only_zeros(file: &File, at: u64, end: u64) -> io::Result<bool> {
     let mut buffer = Buffer::new();
     let buffer = buffer.bytes();
-    let mut at = at;
+    let mut at = data_from(file, at, end);
     while at < end {
-        match seek(file, at, libc::SEEK_DATA) {
-            Ok(data) if data >= end => return Ok(true),
-            Ok(data) => at = data,
-            Err(e) if e.raw_os_error() == Some(libc::ENXIO) => return Ok(true),
-            Err(_) => {} // the system does not know: read on
-        }
         let wanted = (end - at).min(buffer.len() as u64) as usize;
         let n = retry(|| file.read_at(&mut buffer[..wanted], at))?;
         if buffer[..n].iter().any(|&b| b != 0) {
@@ -692,7 +683,7 @@ fn only_zeros(file: &File, at: u64, end: u64) -> io::Result<bool> {
         if n == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        at += n as u64;
+        at = data_from(file, at + n as u64, end);
     }
     Ok(true)
 }
