@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Each public header alone, twice in one file, and from two files of one program: in every C and C++ from C99 and C++11 on that the
-# compilers here know, with all warnings.
+# Each public header alone, and those of the three engines together, twice in one file, and from two files of one program: in every C and
+# C++ from C99 and C++11 on that the compilers here know, with all warnings.
 . "$(dirname "$0")/lib.sh"
 
 STRICT="$STRICT -Wshadow -Wconversion -Wsign-conversion -Wcast-qual -Wcast-align -Wundef"
@@ -15,7 +15,7 @@ try() { # COMPILER SUFFIX STANDARD HEADER
     *) only= ;;
     esac
     # shellcheck disable=SC2086
-    $1 -std="$3" -pedantic-errors $STRICT $only -I"$ROOT/include" "$WORK/once.$2" "$WORK/twice.$2" -o "$WORK/program" && "$WORK/program"
+    $1 -std="$3" -pedantic-errors $STRICT $only -I"$ROOT/include" -I"$WORK" "$WORK/once.$2" "$WORK/twice.$2" -o "$WORK/program" && "$WORK/program"
 }
 
 knows() { # COMPILER SUFFIX STANDARD
@@ -37,6 +37,10 @@ compilers() {
 c_compilers=$(compilers "$CC" gcc clang)
 cxx_compilers=$(compilers "$CXX" g++ clang++)
 headers=$(cd "$ROOT/include" && find . -name '*.h' | sed 's|^\./||')
+# buflib.h and vmem.h both define LIBPALLOC_CAST_, which must be one macro.
+printf '#include <%s.h>\n' palloc buflib core_alloc vmem >"$WORK/together.h"
+headers="$headers
+together.h"
 
 while read -r header; do
     for standard in c99 c11 c17; do

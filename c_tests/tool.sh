@@ -243,22 +243,6 @@ copied_in_use() { # PID
         grep -q "^State:.[^T]" "/proc/$1/status" && [ -z "$(find "$WORK" -maxdepth 1 -name '*.tmp')" ]
 }
 
-open_elsewhere() {
-    fresh && mkfifo "$WORK/in" && { "$WORK/sample" "$WORK/m.db" wait <"$WORK/in" >"$WORK/open" & } && exec 9>"$WORK/in" || return
-    while ! [ -s "$WORK/open" ]; do sleep 0.1; done
-    pid=$!
-    status 0 "$WORK/palloc" stat "$WORK/m.db" && grep -q "without the lock" "$WORK/err" && grep -q " 45 blobs" "$WORK/out" &&
-        { [ ! -r /proc/locks ] || grep -q "open for writing in process $pid\$" "$WORK/out"; } &&
-        status 0 "$WORK/palloc" list "$WORK/m.db" && [ "$(wc -l <"$WORK/out")" -eq 45 ] &&
-        status 0 "$WORK/palloc" map "$WORK/m.db" && status 2 "$WORK/palloc" check "$WORK/m.db" &&
-        grep -q "open elsewhere" "$WORK/err" && copied_in_use "$pid"
-    result=$?
-    exec 9>&-
-    wait
-    rm -f "$WORK/in" "$WORK/open"
-    return $result
-}
-
 # waiting FILE HOW: starts the sample, and waits until it has the medium open. Its input is the descriptor 9.
 waiting() {
     rm -f "$WORK/open"
@@ -270,11 +254,44 @@ waiting() {
     done
 }
 
+# hold FILE HOW: as `waiting`, and makes its input, which `let_go` removes.
+hold() {
+    mkfifo "$WORK/in" && { exec 9<>"$WORK/in"; } || return
+    waiting "$1" "$2" && return
+    let_go "$pid"
+    return 1
+}
+
+# let_go PROCESS: lets the sample end. Fails iff the sample does.
+let_go() {
+    echo >&9
+    wait "$1"
+    set -- $?
+    exec 9>&-
+    rm -f "$WORK/in" "$WORK/open"
+    return "$1"
+}
+
+open_elsewhere() {
+    fresh && hold "$WORK/m.db" wait || return
+    status 0 "$WORK/palloc" stat "$WORK/m.db" && grep -q "without the lock" "$WORK/err" && grep -q " 45 blobs" "$WORK/out" &&
+        { [ ! -r /proc/locks ] || grep -q "open for writing in process $pid\$" "$WORK/out"; } &&
+        status 0 "$WORK/palloc" list "$WORK/m.db" && [ "$(wc -l <"$WORK/out")" -eq 45 ] &&
+        status 0 "$WORK/palloc" map "$WORK/m.db" && status 2 "$WORK/palloc" check "$WORK/m.db" &&
+        grep -q "open elsewhere" "$WORK/err" && copied_in_use "$pid"
+    result=$?
+    let_go "$pid" || result=1
+    return $result
+}
+
 shared() {
     [ "$(uname -s)" = Linux ] || return 0
-    fresh && mkfifo "$WORK/in" && { exec 9<>"$WORK/in"; } && waiting "$WORK/m.db" share || return
+    fresh && hold "$WORK/m.db" share || return
     writer=$pid
-    waiting "$WORK/m.db" read || return
+    waiting "$WORK/m.db" read || {
+        let_go "$writer"
+        return 1
+    }
     status 0 "$WORK/palloc" stat "$WORK/m.db" && grep -q " 45 blobs" "$WORK/out" &&
         grep -q " 1 readers have it open, 1 of them in a section" "$WORK/out" &&
         grep -q "the oldest section is that of process $pid\$" "$WORK/out" &&
@@ -286,17 +303,14 @@ shared() {
         kill -9 "$pid" && { wait "$pid" || :; } &&
         status 0 "$WORK/palloc" stat --json "$WORK/m.db" && grep -q '"readers": {"open": 0, "reading": 0, ' "$WORK/out"
     result=$?
-    echo >&9
-    wait "$writer" || result=1
-    exec 9>&-
-    rm -f "$WORK/in" "$WORK/open"
+    let_go "$writer" || result=1
     [ ! -e "$WORK/m.db.live" ] && status 0 "$WORK/palloc" stat --json "$WORK/m.db" && grep -q '"readers": null' "$WORK/out" && return $result
 }
 
 # A file that would exceed the limit of files: status 2, and nothing is left of it. A process that is stopped meanwhile goes on.
 beyond_the_file_size_limit() {
     rm -f "$WORK/big.db"
-    fresh && "$WORK/sample" "$WORK/big.db" large && echo old >"$WORK/old" && mkfifo "$WORK/in" && { exec 9<>"$WORK/in"; } && waiting "$WORK/m.db" wait || return
+    fresh && "$WORK/sample" "$WORK/big.db" large && echo old >"$WORK/old" && hold "$WORK/m.db" wait || return
     result=0
     for command in "copy --stop m.db new" "copy big.db new" "salvage big.db new" "create --static 1M new" "dump -o new big.db 16" \
         "dump -o old big.db 16" "map -o new big.db" "dump big.db 16"; do
@@ -310,17 +324,15 @@ beyond_the_file_size_limit() {
         kill -CONT "$pid"
         rm -f "$WORK/new" "$WORK"/*.tmp
     done
-    echo >&9
-    wait "$pid" || result=1
-    exec 9>&-
-    rm -f "$WORK/in" "$WORK/open" "$WORK/old" "$WORK/big.db"
+    let_go "$pid" || result=1
+    rm -f "$WORK/old" "$WORK/big.db"
     return $result
 }
 
 # A signal that ends the tool while a process is stopped: the process goes on, and no file is left.
 interrupted() {
     rm -f "$WORK/long.db"
-    "$WORK/palloc" create --static 16G "$WORK/long.db" && mkfifo "$WORK/in" && { exec 9<>"$WORK/in"; } && waiting "$WORK/long.db" wait || return
+    "$WORK/palloc" create --static 16G "$WORK/long.db" && hold "$WORK/long.db" wait || return
     result=0
     for signal in HUP TERM XCPU; do
         "$WORK/palloc" copy --stop "$WORK/long.db" "$WORK/copy.db" &
@@ -337,10 +349,8 @@ interrupted() {
         kill -CONT "$pid"
         rm -f "$WORK"/copy.db*
     done
-    echo >&9
-    wait "$pid" || result=1
-    exec 9>&-
-    rm -f "$WORK/in" "$WORK/open" "$WORK/long.db"
+    let_go "$pid" || result=1
+    rm -f "$WORK/long.db"
     return $result
 }
 
@@ -394,7 +404,7 @@ C
 
 # A copy never takes a name that is taken, with links or without; and a file that is not the tool's stays.
 names_of_copies() {
-    tool_with_own_link && fresh && mkfifo "$WORK/in" && { exec 9<>"$WORK/in"; } && waiting "$WORK/m.db" wait || return
+    tool_with_own_link && fresh && hold "$WORK/m.db" wait || return
     result=0
     for error in "" P O N; do
         rm -f "$WORK/copy.db"
@@ -413,10 +423,8 @@ names_of_copies() {
     # Of a long name, the temporary one has the whole characters in the first 100 bytes: 33 of 3 bytes.
     part=$(printf '%033d' 0 | sed "s/0/$(printf '\342\202\254')/g")
     status 0 "$WORK/own_link" copy --stop "$WORK/m.db" "$WORK/$part$part" && rm "$WORK/$part$part" "$WORK/$part".[0-9]*.tmp || result=1
-    echo >&9
-    wait "$pid" || result=1
-    exec 9>&-
-    rm -f "$WORK/in" "$WORK/open" "$WORK"/copy.db*
+    let_go "$pid" || result=1
+    rm -f "$WORK"/copy.db*
     return $result
 }
 
@@ -649,18 +657,15 @@ C
     UNREADABLE=16
     export UNREADABLE
     fresh && status 2 "$WORK/reads" list -l "$WORK/m.db" && grep -q "^palloc: offset 16: Input/output error" "$WORK/err" &&
-        [ "$(wc -l <"$WORK/out")" -gt 45 ] && mkfifo "$WORK/in" && { exec 9<>"$WORK/in"; } && waiting "$WORK/m.db" wait || return
-    good=1
+        [ "$(wc -l <"$WORK/out")" -gt 45 ] && hold "$WORK/m.db" wait || return
+    result=0
     for UNREADABLE in 0 8; do
         for command in stat list map; do
-            status 2 "$WORK/reads" "$command" "$WORK/m.db" && grep -q "Input/output error" "$WORK/err" || good=0
+            status 2 "$WORK/reads" "$command" "$WORK/m.db" && grep -q "Input/output error" "$WORK/err" || result=1
         done
     done
-    echo >&9
-    exec 9>&-
-    wait
-    rm -f "$WORK/in"
-    [ "$good" -eq 1 ]
+    let_go "$pid" || result=1
+    return $result
 }
 
 all() { # HOW

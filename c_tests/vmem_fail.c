@@ -221,17 +221,12 @@ static void full_registry(void)
     CHECK_DOES(vmem_release(p, PAGES * page));
 }
 
-static long long vm_size(void)
-{
-    return proc_number("/proc/self/status", "VmSize:");
-}
-
 /* An emulator has reserved all before, and has an address space of its own. */
 static int vm_size_is_ours(void)
 {
-    long long before = vm_size();
+    long long before = address_space_in_use();
     void *at = mmap(NULL, 64 * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    int grown = at != MAP_FAILED && vm_size() - before == 64 * (long long)MIB;
+    int grown = at != MAP_FAILED && address_space_in_use() - before == 64 * (long long)MIB;
 
     munmap(at, 64 * MIB);
     return grown;
@@ -246,7 +241,7 @@ static void full_list_of_reservations(void)
 
     TEST("a-reservation-that-the-registry-has-no-room-for-is-given-back");
     for (; n < MOST; n++) {
-        before = vm_size();
+        before = address_space_in_use();
         until_failure = 1; /* the second call: only growth of the registry makes one */
         at[n] = vmem_reserve(page);
         until_failure = -1;
@@ -255,7 +250,7 @@ static void full_list_of_reservations(void)
     }
     CHECK(n < MOST);
     if (vm_size_is_ours())
-        CHECK_EQ_I(vm_size(), before);
+        CHECK_EQ_I(address_space_in_use(), before);
     CHECK_DOES((at[n] = vmem_reserve(page)) != NULL);
 
     TEST("a-registry-whose-memory-cannot-be-committed-is-used-up-too");
@@ -397,11 +392,11 @@ int main(void)
 
     TEST("every-system-call-may-fail");
     for (n = 0; n < calls; n++) {
-        before = vm_size();
+        before = address_space_in_use();
         was_munmap = 0;
         run(n);
         if (!was_munmap) /* nothing can be done when the kernel does not take memory back */
-            leaked += vm_size() - before;
+            leaked += address_space_in_use() - before;
     }
     CHECK_EQ_U(wrong, 0);
     /* Advice and commits ahead of need may fail silently. And some calls are not made if an address happens to be aligned. */

@@ -25,17 +25,12 @@ static size_t data_limit_now(void)
     return getrlimit(RLIMIT_DATA, &limit) == 0 ? (size_t)limit.rlim_cur : 0;
 }
 
-static size_t used_address_space(void)
-{
-    return (size_t)proc_number("/proc/self/status", "VmSize:");
-}
-
 static int address_space(void *unused)
 {
     char *p;
 
     (void)unused;
-    CHECK(limited(RLIMIT_AS, used_address_space() + 64 * MIB) == 0);
+    CHECK(limited(RLIMIT_AS, (size_t)address_space_in_use() + 64 * MIB) == 0);
     CHECK_FAILS(vmem_reserve(GIB), strerror(ENOMEM));
     /* An address that happens to be aligned would do: not with an alignment as large as this. */
     CHECK_FAILS(vmem_reserve_aligned(40 * MIB, GIB << (sizeof(size_t) > 4 ? 8 : 0)), strerror(ENOMEM));
@@ -55,7 +50,7 @@ static int no_address_space_at_all(void *unused)
     size_t i, n = 0, failed = 0;
 
     (void)unused;
-    CHECK(limited(RLIMIT_AS, used_address_space()) == 0);
+    CHECK(limited(RLIMIT_AS, (size_t)address_space_in_use()) == 0);
     while (malloc(64) != NULL)
         ;
     for (i = 0; i < 100000 && (q = vmem_reserve(page)) != NULL; i++)
@@ -296,7 +291,7 @@ static void commit_charge(void)
 static int limits_hold(void *unused)
 {
     (void)unused;
-    return limited(RLIMIT_AS, used_address_space()) == 0 &&
+    return limited(RLIMIT_AS, (size_t)address_space_in_use()) == 0 &&
            mmap(NULL, 64 * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) == MAP_FAILED;
 }
 

@@ -177,17 +177,11 @@ static int can_unlock(void *p)
 }
 #endif
 
-/* Bytes of address space that this process uses; -1 if the system does not say. */
-static long long address_space(void)
-{
-    return proc_number("/proc/self/status", "VmSize:");
-}
-
 static void what_is_kept(void)
 {
     enum { RANGES = 4000 };
     unsigned char *p = vmem_reserve(2 * RANGES * page);
-    long long before = address_space();
+    long long before = address_space_in_use();
 
     TEST("the-records-of-ranges-that-are-gone-take-no-memory");
     REQUIRE(p != NULL);
@@ -197,7 +191,7 @@ static void what_is_kept(void)
     if (before < 0 || is_emulated())
         SKIP("no way to see the address space in use");
     else
-        CHECK(address_space() <= before + 128 * (long long)KIB);
+        CHECK(address_space_in_use() <= before + 128 * (long long)KIB);
 
 #ifndef _WIN32
     TEST("a-child-has-no-locks");

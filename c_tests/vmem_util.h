@@ -207,6 +207,12 @@ static inline long long resident(void)
 
 #endif
 
+/* Bytes of address space that this process uses; -1 if the system does not say. */
+static inline long long address_space_in_use(void)
+{
+    return proc_number("/proc/self/status", "VmSize:");
+}
+
 /* Bytes that are locked. */
 static inline long long locked(void)
 {
